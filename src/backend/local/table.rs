@@ -1,0 +1,237 @@
+//! Owns the entries: a sharded hash of them, and one ordered set of their keys, which is touched only when
+//! a key appears or goes. Knows nothing of what a mutation means; it applies [`Change`]s.
+//!
+//! INVARIANT: locks are taken in the order shard (by index), then key set; never the other way round, and
+//! none is held while a caller's code runs, except for the `decide` of [`Table::commit`].
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+use std::ops::{Bound, Deref};
+use std::sync::Arc;
+
+use hashbrown::hash_table::Entry as Place;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use super::change::{Change, Entry};
+use super::plan::live;
+use crate::clock::{Deadline, Now};
+use crate::error::Result;
+
+const SHARDS: usize = 128;
+
+/// Every so many writes to a shard, at most [`RECLAIM_STEP`] of its expired entries are taken out.
+const RECLAIM_EVERY: u8 = 16;
+const RECLAIM_STEP: usize = 64;
+
+/// The entries of one store.
+pub(crate) struct Table {
+    shards: Box<[Padded]>,
+    keys: RwLock<BTreeSet<Arc<str>>>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Keeps the locks of two shards out of one cache line.
+#[repr(align(128))]
+#[derive(Default)]
+struct Padded(RwLock<Shard>);
+
+#[derive(Default)]
+struct Shard {
+    slots: HashTable<Slot>,
+    /// The keys that have a deadline, the earliest first.
+    mortal: BTreeSet<(Deadline, Arc<str>)>,
+    writes: u8,
+}
+
+struct Slot {
+    key: Arc<str>,
+    entry: Entry,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Padded::default()).collect(),
+            keys: RwLock::default(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// Shows the entry under `key`, which may have expired, to `look`.
+    pub(crate) fn read<R>(&self, key: &str, look: impl FnOnce(Option<&Entry>) -> R) -> R {
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shards[index(hash)].0.read();
+        look(shard.find(hash, key))
+    }
+
+    /// Lets `decide` look at the entry under `key` and applies what it decides, in one step.
+    pub(crate) fn commit<R>(
+        &self,
+        key: &str,
+        now: &Now<'_>,
+        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
+    ) -> Result<R> {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shards[index(hash)].0.write();
+        let (change, reply) = decide(shard.find(hash, key))?;
+        let replaced = self.apply_to(&mut shard, hash, key, change);
+        self.reclaim(&mut shard, now);
+        drop(shard);
+        drop(replaced); // outside the lock: it may be large
+        Ok(reply)
+    }
+
+    /// Applies one change.
+    pub(crate) fn apply(&self, key: &str, change: Change, now: &Now<'_>) {
+        // `decide` cannot fail here.
+        let _ = self.commit(key, now, |_| Ok((change, ())));
+    }
+
+    /// Applies all changes, in their order, in one step that no reader sees a part of.
+    pub(crate) fn apply_all<K: Deref<Target = str>>(&self, changes: Vec<(K, Change)>, now: &Now<'_>) {
+        let hashes: Vec<u64> = changes.iter().map(|(key, _)| self.hasher.hash_one(&**key)).collect();
+        let indices: BTreeSet<usize> = hashes.iter().map(|hash| index(*hash)).collect();
+        let mut guards: Vec<Option<RwLockWriteGuard<'_, Shard>>> = Vec::new();
+        guards.resize_with(SHARDS, || None);
+        for index in indices {
+            guards[index] = Some(self.shards[index].0.write());
+        }
+        let mut replaced = Vec::new();
+        for ((key, change), hash) in changes.into_iter().zip(hashes) {
+            if let Some(shard) = &mut guards[index(hash)] {
+                replaced.extend(self.apply_to(shard, hash, &key, change));
+                self.reclaim(shard, now);
+            }
+        }
+        drop(guards);
+    }
+
+    /// At most `limit` keys that begin with `prefix` and come behind `after`, in order, and the last key
+    /// looked at if there may be more.
+    pub(crate) fn keys(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        now: &Now<'_>,
+    ) -> (Vec<Arc<str>>, Option<Arc<str>>) {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let keys: Vec<Arc<str>> = {
+            let all = self.keys.read();
+            all.range::<str, _>((from, Bound::Unbounded))
+                .take_while(|key| key.starts_with(prefix))
+                .take(limit)
+                .cloned()
+                .collect()
+        };
+        let more = if keys.len() == limit { keys.last().cloned() } else { None };
+        let keys =
+            keys.into_iter().filter(|key| self.read(key, |found| live(found, now).is_some())).collect();
+        (keys, more)
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self, now: &Now<'_>) -> u64 {
+        let count = |shard: &Shard| {
+            let expired = shard.mortal.iter().take_while(|(deadline, _)| deadline.has_passed(now)).count();
+            shard.slots.len() - expired
+        };
+        self.shards.iter().map(|shard| count(&shard.0.read()) as u64).sum()
+    }
+
+    /// Changes the table under the lock of its shard and hands out what was replaced.
+    fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> Option<Entry> {
+        match change {
+            Change::Nothing => None,
+            Change::Set(entry) => {
+                let deadline = entry.deadline;
+                let place = shard.slots.entry(
+                    hash,
+                    |slot| *slot.key == *key,
+                    |slot| self.hasher.hash_one(&*slot.key),
+                );
+                let (key, before) = match place {
+                    Place::Occupied(mut place) => {
+                        let slot = place.get_mut();
+                        let before = std::mem::replace(&mut slot.entry, entry);
+                        if before.deadline == deadline {
+                            return Some(before);
+                        }
+                        (slot.key.clone(), Some(before))
+                    }
+                    Place::Vacant(place) => {
+                        let key: Arc<str> = Arc::from(key);
+                        place.insert(Slot { key: key.clone(), entry });
+                        self.keys.write().insert(key.clone());
+                        (key, None)
+                    }
+                };
+                shard.reschedule(key, before.as_ref().and_then(|entry| entry.deadline), deadline);
+                before
+            }
+            Change::SetDeadline(deadline) => {
+                let slot = shard.slots.find_mut(hash, |slot| *slot.key == *key)?;
+                let before = std::mem::replace(&mut slot.entry.deadline, deadline);
+                let key = slot.key.clone();
+                shard.reschedule(key, before, deadline);
+                None
+            }
+            Change::Remove => {
+                let place = shard.slots.find_entry(hash, |slot| *slot.key == *key).ok()?;
+                let (slot, _) = place.remove();
+                self.keys.write().remove(&slot.key);
+                shard.reschedule(slot.key, slot.entry.deadline, None);
+                Some(slot.entry)
+            }
+        }
+    }
+
+    /// Now and then takes a few expired entries out of a shard that has some.
+    fn reclaim(&self, shard: &mut Shard, now: &Now<'_>) {
+        if shard.mortal.is_empty() {
+            return;
+        }
+        shard.writes = shard.writes.wrapping_add(1);
+        if shard.writes % RECLAIM_EVERY != 0 {
+            return;
+        }
+        for _ in 0..RECLAIM_STEP {
+            let Some((_, key)) = shard.mortal.first().filter(|(deadline, _)| deadline.has_passed(now)) else {
+                return;
+            };
+            let key = key.clone();
+            let hash = self.hasher.hash_one(&*key);
+            self.apply_to(shard, hash, &key, Change::Remove);
+        }
+    }
+}
+
+impl Shard {
+    fn find(&self, hash: u64, key: &str) -> Option<&Entry> {
+        self.slots.find(hash, |slot| *slot.key == *key).map(|slot| &slot.entry)
+    }
+
+    /// Keeps the order of deadlines after the one of `key` has changed.
+    fn reschedule(&mut self, key: Arc<str>, before: Option<Deadline>, after: Option<Deadline>) {
+        let key = match before {
+            Some(before) => {
+                let known = (before, key);
+                self.mortal.remove(&known);
+                known.1
+            }
+            None => key,
+        };
+        if let Some(after) = after {
+            self.mortal.insert((after, key));
+        }
+    }
+}
+
+/// The shard of a hash: from bits that the hash table inside a shard does not use to find its place.
+fn index(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
+}

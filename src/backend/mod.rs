@@ -1,0 +1,93 @@
+//! Owns what every backend can do: reads, and [`Op`]s carried out one by one, one after another, or all at
+//! once. Knows nothing of Rust types, namespaces or JSON: keys are full keys, values are bytes.
+
+pub(crate) mod local;
+pub(crate) mod memory;
+
+use std::time::SystemTime;
+
+use crate::bytes::Bytes;
+use crate::clock::Ttl;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Action, Op, Reply};
+use crate::page::{Cursor, Page};
+
+/// How many entries an operation over many of them handles at a time.
+pub(crate) const CHUNK: usize = 1000;
+
+/// Whether the store has its backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// The backend serves. Memory and File are always connected.
+    Connected,
+    /// The Redis server was away when the store was opened, and memory serves in its place.
+    #[non_exhaustive]
+    Away {
+        /// Since when.
+        since: SystemTime,
+        /// How many operations wait to be sent to the server. In this version none does: what is written
+        /// to memory stays there.
+        pending: u64,
+    },
+}
+
+/// The small core that each variant provides. Everything else is built on it, once.
+pub(crate) trait Backend {
+    /// Reads a value.
+    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>>;
+
+    /// Reads values, each with its own outcome. Where reading stopped, the list ends with the error.
+    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>>;
+
+    /// How long whatever lies under the key still has; `None` where nothing does.
+    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>>;
+
+    /// Carries out one mutation.
+    fn apply(&self, op: Op<'_>) -> Result<Reply>;
+
+    /// Carries out mutations one after another, whatever becomes of those before; each has its own
+    /// outcome. Where the backend stopped, the list ends with the error.
+    fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>>;
+
+    /// Carries out puts and deletes all or not at all.
+    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()>;
+
+    /// One step of a walk over all keys that begin with `prefix`; a key present throughout the walk comes
+    /// at least once.
+    fn page(&self, prefix: &str, from: &Cursor) -> Result<Page>;
+
+    /// The first `limit` keys that begin with `prefix` and come behind `after`, sorted, each once.
+    fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>>;
+
+    /// How many keys begin with `prefix`.
+    fn count(&self, prefix: &str) -> Result<u64>;
+
+    /// Removes every key that begins with `prefix` and tells how many there were.
+    fn remove(&self, prefix: &str) -> Result<u64> {
+        let mut done = 0;
+        let mut from = Some(Cursor::Start);
+        while let Some(cursor) = from {
+            let page = self.page(prefix, &cursor).map_err(|error| Error::partial(done, error))?;
+            let delete = |key| Op { key: Key::listed(key), action: Action::Delete };
+            for outcome in self.apply_each(page.keys.into_iter().map(delete).collect()) {
+                let removed = outcome.and_then(Reply::flag).map_err(|error| Error::partial(done, error))?;
+                done += u64::from(removed);
+            }
+            from = page.next;
+        }
+        Ok(done)
+    }
+
+    /// Makes everything acknowledged so far as durable as the backend can.
+    fn flush(&self) -> Result<()>;
+
+    /// Flushes and lets go of files and connections. No operation follows.
+    fn close(&self) -> Result<()>;
+
+    /// Tells whether the backend serves.
+    fn status(&self) -> Status {
+        Status::Connected
+    }
+}

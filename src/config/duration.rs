@@ -1,0 +1,53 @@
+//! Owns how a duration is spelled in a configuration: `500ms`, `5s`, `1h 30m`.
+
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serializer};
+
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is not a duration such as 500ms, 5s or 1h ({error})"))
+}
+
+pub(super) fn format(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format(*duration))
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&text(deserializer)?).map_err(D::Error::custom)
+}
+
+/// A bare number has no unit, so it is told what is missing rather than that it is no string.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => Ok(text),
+        other => Err(D::Error::custom(format!("{other} is not a duration: write it with a unit, \"5s\""))),
+    }
+}
+
+/// The same for a duration that may be missing.
+pub(super) mod option {
+    use super::{Deserialize, Deserializer, Duration, Serializer, format};
+    use serde::Serialize;
+
+    #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
+    pub(in crate::config) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(format).serialize(serializer)
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Spelled(#[serde(with = "super")] Duration);
+        Ok(Option::<Spelled>::deserialize(deserializer)?.map(|Spelled(duration)| duration))
+    }
+}

@@ -1,0 +1,319 @@
+//! Owns the errors and their wording. Knows nothing of what raises them.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bytes::Bytes;
+
+/// What the operations of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The cause of an error, whatever library it came from.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What kind of thing lies under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A single value: JSON text or bytes (a Redis string).
+    Value,
+    /// A map of fields (a Redis hash).
+    Map,
+    /// A queue (a Redis list).
+    Queue,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Value => "value",
+            Self::Map => "map",
+            Self::Queue => "queue",
+        })
+    }
+}
+
+/// Everything that can go wrong, sorted by what a caller would do about it.
+///
+/// An operation on a single key that returns an error has left the state as it was, or says in its type
+/// that it cannot know ([`Unavailable`](Error::Unavailable) with `maybe_applied`,
+/// [`Poisoned`](Error::Poisoned)). The text of an error never repeats the text of its source; print the
+/// chain of [`source`](std::error::Error::source) to see all of it.
+///
+/// Keys are named in full, with their namespace.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key breaks a rule: it is empty, longer than 512 bytes with its namespace, holds a control
+    /// character, or a part of it is reserved. Nothing was done.
+    #[error("invalid key {key:?}: {reason}")]
+    #[non_exhaustive]
+    InvalidKey {
+        /// The key with its namespace.
+        key: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+
+    /// The time to live is zero, or longer than 1000 years. Nothing was done.
+    #[error("invalid time to live {ttl:?}: it must be more than zero and at most 1000 years")]
+    #[non_exhaustive]
+    InvalidTtl {
+        /// What was given.
+        ttl: Duration,
+    },
+
+    /// An option of the configuration or of the URL is unknown or has a value that it cannot have.
+    #[error("invalid configuration of {field}: {reason}")]
+    #[non_exhaustive]
+    InvalidConfig {
+        /// The option, `redis.pool_size` for instance.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The value is larger than `max_value_bytes`. Nothing was sent or written.
+    #[error("value for key {key:?} is too large: {bytes} bytes, {limit} are allowed")]
+    #[non_exhaustive]
+    TooLarge {
+        /// The key with its namespace.
+        key: String,
+        /// The size of the value.
+        bytes: usize,
+        /// The limit that it exceeds.
+        limit: usize,
+    },
+
+    /// The key holds another kind of thing than the operation works on. Nothing was changed.
+    #[error("wrong kind under key {key:?}: expected a {expected}, found {}", found_text(*.found))]
+    #[non_exhaustive]
+    WrongType {
+        /// The key with its namespace.
+        key: String,
+        /// What the operation works on.
+        expected: Kind,
+        /// What is there; `None` where it is something that this crate has no name for, such as a Redis
+        /// set.
+        found: Option<Kind>,
+    },
+
+    /// A counter operation met a value that is not the text of an integer. Nothing was changed.
+    #[error("value under key {key:?} is not an integer")]
+    #[non_exhaustive]
+    NotAnInteger {
+        /// The key with its namespace.
+        key: String,
+    },
+
+    /// A counter would leave the range of `i64`. Nothing was changed.
+    #[error("counter under key {key:?} would leave the range of a 64-bit integer")]
+    #[non_exhaustive]
+    Overflow {
+        /// The key with its namespace.
+        key: String,
+    },
+
+    /// The value cannot be written as JSON: a number that is not finite, a map whose keys are no strings.
+    /// Nothing was changed.
+    #[error("encoding the value for key {key:?} as JSON")]
+    #[non_exhaustive]
+    Encode {
+        /// The key with its namespace.
+        key: String,
+        /// What the encoder said.
+        source: Cause,
+    },
+
+    /// The stored value cannot be read as the type that was asked for.
+    ///
+    /// A reading operation has left the entry as it is. One that removes or replaces has acted, and `raw`
+    /// is what was there.
+    #[error("decoding the value under key {key:?}")]
+    #[non_exhaustive]
+    Decode {
+        /// The key with its namespace.
+        key: String,
+        /// The stored bytes.
+        raw: Bytes,
+        /// What the decoder said.
+        source: Cause,
+    },
+
+    /// The operating system refused something that the File variant needs.
+    #[error("{action} {}", .path.display())]
+    #[non_exhaustive]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// There is no room left: the disk is full, or a file may not grow. Memory and disk are unchanged, and
+    /// the store works again once there is room.
+    #[error("no space left to write {}", .path.display())]
+    #[non_exhaustive]
+    StorageFull {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A file of the store is damaged in a place that a crash cannot explain. The store was not opened and
+    /// nothing on disk was changed.
+    #[error("{} is damaged at line {line} (byte {offset}): {reason}", .path.display())]
+    #[non_exhaustive]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// The line, counted from one.
+        line: u64,
+        /// Where the line begins, in bytes from the start of the file.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The store is open elsewhere: in another process, or a second time in this one.
+    #[error("the store at {} is already open", .path.display())]
+    #[non_exhaustive]
+    Locked {
+        /// The directory of the store.
+        path: PathBuf,
+    },
+
+    /// A write to the disk failed in a way after which nobody can know what the disk holds. Reads go on;
+    /// every write is refused until the store is opened anew. Whether this write is on the disk is not
+    /// known.
+    #[error("the store at {} takes no more writes after a failed write to disk; open it anew", .path.display())]
+    #[non_exhaustive]
+    Poisoned {
+        /// The directory of the store.
+        path: PathBuf,
+    },
+
+    /// The server cannot be reached or did not answer in time, or the store is closed.
+    #[error("the store is unavailable{}", if *.maybe_applied { "; the operation may have been applied" } else { "" })]
+    #[non_exhaustive]
+    Unavailable {
+        /// Whether the server may have received, and carried out, the operation all the same.
+        maybe_applied: bool,
+        /// What happened.
+        source: Cause,
+    },
+
+    /// The server knows the client and refuses: a wrong password, a missing permission. Never retried.
+    #[error("the server denied access")]
+    #[non_exhaustive]
+    Denied {
+        /// What the server said.
+        source: Cause,
+    },
+
+    /// The server answered with an error that has no variant of its own.
+    #[error("the server failed to run {command}")]
+    #[non_exhaustive]
+    Server {
+        /// The command.
+        command: String,
+        /// What the server said.
+        source: Cause,
+    },
+
+    /// Others kept changing the entry for as long as an operation may take. Nothing was changed.
+    #[error("gave up on key {key:?}: others kept changing it")]
+    #[non_exhaustive]
+    Conflict {
+        /// The key with its namespace.
+        key: String,
+    },
+
+    /// An operation over many keys stopped after it had been applied to some of them.
+    #[error("stopped after {done} entries were done")]
+    #[non_exhaustive]
+    Partial {
+        /// How many entries are known to be done.
+        done: u64,
+        /// Why it stopped.
+        source: Box<Error>,
+    },
+
+    /// This build, this server or this configuration cannot do it.
+    #[error("not supported: {what}")]
+    #[non_exhaustive]
+    Unsupported {
+        /// What cannot be done, and why.
+        what: String,
+    },
+}
+
+fn found_text(found: Option<Kind>) -> &'static str {
+    match found {
+        Some(Kind::Value) => "a value",
+        Some(Kind::Map) => "a map",
+        Some(Kind::Queue) => "a queue",
+        None => "something else",
+    }
+}
+
+impl Error {
+    /// Tells whether the same call can succeed later with nothing but time gone by.
+    ///
+    /// True for [`Unavailable`](Self::Unavailable), [`StorageFull`](Self::StorageFull),
+    /// [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and for a [`Partial`](Self::Partial) that
+    /// stopped for one of these. It does not say that repeating is harmless: look at `maybe_applied` before
+    /// an increment is repeated.
+    ///
+    /// ```
+    /// let error = millpond::StateStore::memory().put("", 1).unwrap_err();
+    /// assert!(!error.is_transient());
+    /// ```
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable { .. }
+            | Self::StorageFull { .. }
+            | Self::Conflict { .. }
+            | Self::Locked { .. } => true,
+            Self::Partial { source, .. } => source.is_transient(),
+            Self::InvalidKey { .. }
+            | Self::InvalidTtl { .. }
+            | Self::InvalidConfig { .. }
+            | Self::TooLarge { .. }
+            | Self::WrongType { .. }
+            | Self::NotAnInteger { .. }
+            | Self::Overflow { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Io { .. }
+            | Self::Corrupt { .. }
+            | Self::Poisoned { .. }
+            | Self::Denied { .. }
+            | Self::Server { .. }
+            | Self::Unsupported { .. } => false,
+        }
+    }
+
+    pub(crate) fn invalid_config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::InvalidConfig { field: field.into(), reason: reason.into() }
+    }
+
+    /// Wraps what stopped an operation over many entries; with nothing done it is the plain cause.
+    pub(crate) fn partial(done: u64, source: Self) -> Self {
+        match done {
+            0 => source,
+            _ => Self::Partial { done, source: Box::new(source) },
+        }
+    }
+
+    /// The store was closed by its owner.
+    pub(crate) fn closed() -> Self {
+        Self::Unavailable { maybe_applied: false, source: "the store is closed".into() }
+    }
+}

@@ -1,0 +1,176 @@
+//! Batches: many entries at a time, in chunks, or all at once.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{StateStore, on_backend};
+use crate::backend::{Backend, CHUNK};
+use crate::batch::{Write, WriteBatch, WriteChange};
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::key::Key;
+use crate::op::{Action, Op, Reply};
+
+/// # Batches
+///
+/// The `batch_*` operations take any number of entries and handle them in chunks of 1000: on Redis
+/// pipelined (`redis.pipeline_batch_size` commands at a time), on File one line of the journal a chunk.
+/// They are **not** atomic and stop after the first chunk in which something failed; [`write`](Self::write)
+/// is all or nothing.
+impl StateStore {
+    /// Reads the values of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), for the first key that fails.
+    pub fn batch_get<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item: AsRef<str>>,
+    ) -> Result<Vec<Option<T>>> {
+        let mut values = Vec::new();
+        let mut keys = keys.into_iter();
+        loop {
+            let chunk: Vec<_> = keys.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                return Ok(values);
+            }
+            let chunk = chunk.iter().map(|key| self.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+            for (key, found) in chunk.iter().zip(on_backend!(self, backend => backend.get_many(&chunk))) {
+                values.push(json::decode_found(key, found?)?);
+            }
+        }
+    }
+
+    /// Sets many values, as [`put`](Self::put) does.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); [`Partial`](Error::Partial) where some were set.
+    pub fn batch_put<K: AsRef<str>, V: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
+        self.put_chunks(entries, self.context().shared.default_ttl)
+    }
+
+    /// Sets many values that are gone after `ttl`.
+    ///
+    /// # Errors
+    /// As [`batch_put`](Self::batch_put), and [`InvalidTtl`](Error::InvalidTtl).
+    pub fn batch_put_with_ttl<K: AsRef<str>, V: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.put_chunks(entries, Some(Millis::new(ttl)?))
+    }
+
+    /// Removes many keys and tells how many of them were there.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete); [`Partial`](Error::Partial) where some were removed.
+    pub fn batch_delete(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> Result<u64> {
+        let mut removed = 0;
+        let keys = keys.into_iter().map(|key| (key, ()));
+        self.apply_chunks(
+            keys,
+            |_, ()| Ok(Action::Delete),
+            |reply| {
+                removed += u64::from(reply.flag()?);
+                Ok(())
+            },
+        )?;
+        Ok(removed)
+    }
+
+    /// Makes the writes of a batch all or not at all, also across a crash. Keys are those of this handle's
+    /// namespace; a put that names no time to live gets `default_ttl`.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](Error::InvalidKey), [`TooLarge`](Error::TooLarge).
+    pub fn write(&self, batch: &WriteBatch) -> Result<()> {
+        let context = self.context();
+        context.check_open()?;
+        let ops = batch.writes().iter().map(|Write { key, change }| {
+            let key = context.namespace.key(key)?;
+            let action = match change {
+                WriteChange::Delete => Action::Delete,
+                WriteChange::Put { value, ttl } => {
+                    context.check_size(&key, value.bytes.len())?;
+                    Action::Put { value: value.clone(), ttl: ttl.or(context.shared.default_ttl) }
+                }
+            };
+            Ok(Op { key, action })
+        });
+        let ops = ops.collect::<Result<Vec<_>>>()?;
+        match ops.is_empty() {
+            true => Ok(()),
+            false => on_backend!(self, backend => backend.commit(ops)),
+        }
+    }
+
+    fn put_chunks<K: AsRef<str>, V: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        ttl: Option<Millis>,
+    ) -> Result<()> {
+        let make = |key: &Key<'_>, value| Ok(Action::Put { value: self.encode(key, &value)?, ttl });
+        self.apply_chunks(entries, make, Reply::done)
+    }
+
+    /// Carries out any number of actions chunk by chunk and shows each reply to `take`. All actions of a
+    /// chunk are made before the first of them is carried out.
+    pub(super) fn apply_chunks<K: AsRef<str>, P>(
+        &self,
+        parts: impl IntoIterator<Item = (K, P)>,
+        mut make: impl FnMut(&Key<'_>, P) -> Result<Action>,
+        mut take: impl FnMut(Reply) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = parts.into_iter();
+        let mut done = 0;
+        loop {
+            let (keys, parts): (Vec<K>, Vec<P>) = parts.by_ref().take(CHUNK).unzip();
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let ops = keys.iter().zip(parts).map(|(key, part)| {
+                let key = self.key(key.as_ref())?;
+                let action = make(&key, part)?;
+                Ok(Op { key, action })
+            });
+            let ops = ops.collect::<Result<Vec<_>>>().map_err(|error| Error::partial(done, error))?;
+            let mut failed = None;
+            for outcome in on_backend!(self, backend => backend.apply_each(ops)) {
+                match outcome.and_then(&mut take) {
+                    Ok(()) => done += 1,
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(Error::partial(done, error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_with_an_invalid_key_is_not_begun() {
+        let store = StateStore::memory();
+        let error = store.batch_put([("a", 1), ("", 2)]).unwrap_err();
+        assert!(matches!(error, Error::InvalidKey { .. }), "{error}");
+        assert!(store.is_empty().unwrap());
+    }
+
+    #[test]
+    fn what_was_done_before_an_error_is_counted() {
+        let store = StateStore::memory();
+        let keys = (0..CHUNK).map(|n| n.to_string()).chain([String::new()]);
+        let error = store.batch_put(keys.map(|key| (key, 1))).unwrap_err();
+        assert!(matches!(error, Error::Partial { done: 1000, .. }), "{error}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Counters: values whose text is an integer.
+
+use std::time::Duration;
+
+use super::StateStore;
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::op::{Action, Reply};
+
+/// # Counters
+///
+/// A counter is a value whose text is an integer: `get::<i64>` reads one, `put("k", 5)` sets one. Counting
+/// returns, with the entry as it was, [`NotAnInteger`](Error::NotAnInteger) where the value is none,
+/// [`Overflow`](Error::Overflow) beyond `i64`, [`WrongType`](Error::WrongType) for other kinds. On Redis an
+/// increment is never repeated after a lost answer: [`Unavailable`](Error::Unavailable) then says that it
+/// may have been applied.
+impl StateStore {
+    /// Adds to a counter and returns the new number. A counter that is not there begins at 0, with
+    /// `default_ttl`; one that is keeps its time to live.
+    ///
+    /// # Errors
+    /// [`NotAnInteger`](Error::NotAnInteger), [`Overflow`](Error::Overflow),
+    /// [`WrongType`](Error::WrongType).
+    pub fn incr(&self, key: &str, by: i64) -> Result<i64> {
+        self.count_up(key, by, self.context().shared.default_ttl)
+    }
+
+    /// Takes from a counter and returns the new number; otherwise as [`incr`](Self::incr).
+    ///
+    /// # Errors
+    /// As [`incr`](Self::incr).
+    pub fn decr(&self, key: &str, by: i64) -> Result<i64> {
+        let full = self.key(key)?;
+        let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: full.to_string() })?;
+        self.incr(key, by)
+    }
+
+    /// Adds to a counter that is gone after `ttl`, counted from its creation: the time to live is set only
+    /// by the call that creates the counter, in the same step.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// let minute = Duration::from_secs(60);
+    /// let calls = store.incr_with_ttl("calls:anna", 1, minute)?;
+    /// assert!(calls <= 100, "too many calls in a minute");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`incr`](Self::incr), and [`InvalidTtl`](Error::InvalidTtl).
+    pub fn incr_with_ttl(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
+        self.key(key)?;
+        self.count_up(key, by, Some(Millis::new(ttl)?))
+    }
+
+    /// Adds to many counters, pipelined on Redis, and returns the new numbers in order. It is not atomic.
+    ///
+    /// # Errors
+    /// As [`incr`](Self::incr); [`Partial`](Error::Partial) where some were done. One counter that fails
+    /// does not keep the others of its chunk of 1000 from being counted.
+    pub fn batch_incr<K: AsRef<str>>(&self, by: impl IntoIterator<Item = (K, i64)>) -> Result<Vec<i64>> {
+        let birth_ttl = self.context().shared.default_ttl;
+        let mut numbers = Vec::new();
+        self.apply_chunks(
+            by,
+            |_, by| Ok(Action::Incr { by, birth_ttl }),
+            |reply| {
+                numbers.push(reply.number()?);
+                Ok(())
+            },
+        )?;
+        Ok(numbers)
+    }
+
+    fn count_up(&self, key: &str, by: i64, birth_ttl: Option<Millis>) -> Result<i64> {
+        let key = self.key(key)?;
+        self.apply(key, Action::Incr { by, birth_ttl }).and_then(Reply::number)
+    }
+}

@@ -1,0 +1,60 @@
+//! Expiry: how long entries stay.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{StateStore, on_backend};
+use crate::backend::Backend;
+use crate::clock::{Millis, Ttl};
+use crate::error::Result;
+use crate::json;
+use crate::op::Action;
+
+/// # Expiry
+///
+/// A time to live is kept as the point in time at which the entry is gone, in milliseconds. From then on
+/// the entry is absent for every operation. Memory and File go by the clock of the store, Redis by the
+/// clock of its server.
+impl StateStore {
+    /// How long an entry still has; `None` where nothing is there. [`Ttl::In`] is never zero.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn ttl(&self, key: &str) -> Result<Option<Ttl>> {
+        let key = self.key(key)?;
+        on_backend!(self, backend => backend.ttl(&key))
+    }
+
+    /// Lets an entry be gone after `ttl`, counted from now; `false` where nothing is there.
+    ///
+    /// # Errors
+    /// [`InvalidTtl`](crate::Error::InvalidTtl).
+    pub fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
+        let key = self.key(key)?;
+        let ttl = Millis::new(ttl)?;
+        self.apply(key, Action::Expire { ttl })?.flag()
+    }
+
+    /// Takes the time to live off an entry, and tells whether it had one.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn persist(&self, key: &str) -> Result<bool> {
+        let key = self.key(key)?;
+        self.apply(key, Action::Persist)?.flag()
+    }
+
+    /// Reads a value and lets it be gone after `ttl`, counted from now: for sessions that stay while they
+    /// are used.
+    ///
+    /// # Errors
+    /// [`InvalidTtl`](crate::Error::InvalidTtl), [`WrongType`](crate::Error::WrongType);
+    /// [`Decode`](crate::Error::Decode), after the time to live was set.
+    pub fn get_and_touch<T: DeserializeOwned>(&self, key: &str, ttl: Duration) -> Result<Option<T>> {
+        let key = self.key(key)?;
+        let ttl = Millis::new(ttl)?;
+        let found = self.apply(key.clone(), Action::Touch { ttl })?.found()?;
+        json::decode_found(&key, found)
+    }
+}

@@ -1,0 +1,252 @@
+//! Listing: keys and entries by prefix.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::vec;
+
+use serde::de::DeserializeOwned;
+
+use super::{StateStore, on_backend};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::key::Key;
+use crate::page::Cursor;
+
+/// # Listing
+///
+/// A prefix is any text that a key can begin with; the empty one means every key of this namespace. Keys
+/// come without the namespace of the handle that lists them.
+///
+/// On Memory and File a listing costs what it lists. On Redis it costs a walk over the whole database
+/// (`SCAN`, page by page, never `KEYS`), also for [`len`](Self::len) and [`is_empty`](Self::is_empty).
+/// While others write, a key that is there throughout is listed; one that comes or goes may be. No
+/// connection and no lock is held between the items of [`scan`](Self::scan) and
+/// [`entries`](Self::entries).
+impl StateStore {
+    /// Lists the keys that begin with `prefix`, sorted, each once.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        self.keys_page(prefix, None, usize::MAX)
+    }
+
+    /// Lists at most `limit` of the keys that begin with `prefix` and come behind `after`, sorted, each
+    /// once. An `after` that is no longer there, or never was, is as good as any.
+    ///
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// store.batch_put((0..5).map(|n| (format!("order:{n}"), n)))?;
+    /// let first = store.keys_page("order:", None, 3)?;
+    /// let rest = store.keys_page("order:", first.last().map(String::as_str), 3)?;
+    /// assert_eq!((first.len(), rest.len()), (3, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn keys_page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        let prefix = self.prefix(prefix)?;
+        let namespace = &self.context().namespace;
+        let after = after.map(|after| [namespace.text(), after].concat());
+        let keys = on_backend!(self, backend => backend.keys(&prefix, after.as_deref(), limit))?;
+        Ok(keys.iter().map(|key| namespace.strip(key)).collect())
+    }
+
+    /// Walks the keys that begin with `prefix`, in no order. On Redis a key may come twice.
+    ///
+    /// # Errors
+    /// The iterator yields the error and ends.
+    pub fn scan(&self, prefix: &str) -> Keys {
+        Keys { pages: Pages::new(self, prefix), page: Vec::new().into_iter() }
+    }
+
+    /// Walks the values that begin with `prefix`, with their keys, in no order. Maps and queues are passed
+    /// over. On Redis an entry may come twice.
+    ///
+    /// # Errors
+    /// The iterator yields the error, [`Decode`](Error::Decode) included, and ends.
+    pub fn entries<T: DeserializeOwned>(&self, prefix: &str) -> Entries<T> {
+        Entries { pages: Pages::new(self, prefix), page: Vec::new().into_iter(), value: PhantomData }
+    }
+
+    /// Counts the keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn count(&self, prefix: &str) -> Result<u64> {
+        let prefix = self.prefix(prefix)?;
+        on_backend!(self, backend => backend.count(&prefix))
+    }
+
+    /// Counts all keys of this namespace.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn len(&self) -> Result<u64> {
+        self.count("")
+    }
+
+    /// Tells whether this namespace holds no key.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.keys_page("", None, 1)?.is_empty())
+    }
+
+    /// Removes every key that begins with `prefix` and tells how many there were. It is not atomic: what
+    /// is written meanwhile may stay.
+    ///
+    /// # Errors
+    /// [`Partial`](Error::Partial) where some were removed; [`Unsupported`](Error::Unsupported) on Redis
+    /// where the prefix and the `key_prefix` of the store are both empty, since everything in the database
+    /// would go.
+    pub fn delete_prefix(&self, prefix: &str) -> Result<u64> {
+        let prefix = self.prefix(prefix)?;
+        on_backend!(self, backend => backend.remove(&prefix))
+    }
+
+    /// Removes every key of this namespace and tells how many there were, as
+    /// [`delete_prefix`](Self::delete_prefix) with an empty prefix.
+    ///
+    /// # Errors
+    /// As [`delete_prefix`](Self::delete_prefix).
+    pub fn clear(&self) -> Result<u64> {
+        self.delete_prefix("")
+    }
+
+    fn prefix(&self, prefix: &str) -> Result<String> {
+        let context = self.context();
+        context.check_open()?;
+        context.namespace.prefix(prefix)
+    }
+}
+
+/// A walk over keys, page by page; it has no borrow on the store.
+struct Pages {
+    store: StateStore,
+    prefix: String,
+    next: Option<Cursor>,
+    /// What was wrong with the prefix, until it is told.
+    fault: Option<Error>,
+}
+
+impl Pages {
+    fn new(store: &StateStore, prefix: &str) -> Self {
+        let (prefix, next, fault) = match store.prefix(prefix) {
+            Ok(prefix) => (prefix, Some(Cursor::Start), None),
+            Err(error) => (String::new(), None, Some(error)),
+        };
+        Self { store: store.clone(), prefix, next, fault }
+    }
+
+    /// The next page of full keys, which may be empty; `None` at the end and after an error.
+    fn next_page(&mut self) -> Option<Result<Vec<String>>> {
+        if let Some(fault) = self.fault.take() {
+            return Some(Err(fault));
+        }
+        let from = self.next.take()?;
+        let page = self
+            .store
+            .context()
+            .check_open()
+            .and_then(|()| on_backend!(&self.store, backend => backend.page(&self.prefix, &from)));
+        Some(page.map(|page| {
+            self.next = page.next;
+            page.keys
+        }))
+    }
+
+    fn strip(&self, full: &str) -> String {
+        self.store.context().namespace.strip(full)
+    }
+}
+
+/// The keys of [`StateStore::scan`]. It ends after the first error.
+pub struct Keys {
+    pages: Pages,
+    page: vec::IntoIter<String>,
+}
+
+impl Iterator for Keys {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(key) = self.page.next() {
+                return Some(Ok(self.pages.strip(&key)));
+            }
+            match self.pages.next_page()? {
+                Ok(keys) => self.page = keys.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl FusedIterator for Keys {}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("prefix", &self.pages.prefix).finish_non_exhaustive()
+    }
+}
+
+/// The entries of [`StateStore::entries`]. It ends after the first error.
+pub struct Entries<T> {
+    pages: Pages,
+    page: vec::IntoIter<Result<(String, T)>>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Entries<T> {
+    fn read(&self, keys: Vec<String>) -> Vec<Result<(String, T)>> {
+        let keys: Vec<Key<'_>> = keys.into_iter().map(Key::listed).collect();
+        let found = on_backend!(&self.pages.store, backend => backend.get_many(&keys));
+        keys.iter()
+            .zip(found)
+            .filter_map(|(key, found)| match found {
+                Ok(found) => Some(json::decode(key, found?).map(|value| (self.pages.strip(key), value))),
+                Err(Error::WrongType { .. }) => None,
+                Err(error) => Some(Err(error)),
+            })
+            .collect()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Entries<T> {
+    type Item = Result<(String, T)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let item = match self.page.next() {
+                Some(item) => item,
+                None => match self.pages.next_page()? {
+                    Ok(keys) => {
+                        self.page = self.read(keys).into_iter();
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            if item.is_err() {
+                self.page = Vec::new().into_iter();
+                self.pages.next = None;
+            }
+            return Some(item);
+        }
+    }
+}
+
+impl<T: DeserializeOwned> FusedIterator for Entries<T> {}
+
+impl<T> fmt::Debug for Entries<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").field("prefix", &self.pages.prefix).finish_non_exhaustive()
+    }
+}

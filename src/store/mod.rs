@@ -1,0 +1,284 @@
+//! Owns [`StateStore`]: how it is opened, cloned, divided into namespaces and closed. The operations stand
+//! in the files beside this one, a group each; what they mean is decided by the backends.
+
+mod atomic;
+mod batches;
+mod counters;
+mod expiry;
+pub(crate) mod listing;
+mod values;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::backend::memory::Memory;
+use crate::backend::{Backend, Status};
+use crate::clock::{Clock, Millis, SystemClock};
+use crate::config::{StateBackend, StateConfig};
+use crate::error::{Error, Result};
+use crate::json;
+use crate::key::{Key, Namespace};
+use crate::value::Value;
+
+/// The variable that [`StateStore::from_env`] reads.
+const ENV_URL: &str = "MILLPOND_URL";
+
+/// A store of state: values, counters and listings under text keys, kept in memory, in files or in Redis.
+///
+/// A clone is another handle on the same store; handles may be used from any thread. Every method takes
+/// `&self`, blocks until it is done, and needs no async runtime.
+///
+/// # Examples
+/// ```
+/// use millpond::StateStore;
+///
+/// # fn main() -> millpond::Result<()> {
+/// let store = StateStore::open("memory:")?;
+/// store.put("greeting", "hello")?;
+/// assert_eq!(store.get::<String>("greeting")?.as_deref(), Some("hello"));
+/// assert_eq!(store.incr("visits", 1)?, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum StateStore {
+    /// State in this process, gone with it.
+    Memory(MemoryStore),
+}
+
+/// A handle on a store in memory.
+#[derive(Clone)]
+pub struct MemoryStore(Handle<Memory>);
+
+/// What every variant holds: the shared backend, and which part of it this handle speaks of.
+pub(crate) struct Handle<B> {
+    backend: Arc<B>,
+    context: Context,
+}
+
+impl<B> Clone for Handle<B> {
+    fn clone(&self) -> Self {
+        Self { backend: Arc::clone(&self.backend), context: self.context.clone() }
+    }
+}
+
+/// What the operations need besides the backend.
+#[derive(Clone)]
+struct Context {
+    shared: Arc<Shared>,
+    namespace: Namespace,
+}
+
+/// What all handles on one store have in common.
+struct Shared {
+    default_ttl: Option<Millis>,
+    max_value_bytes: usize,
+    /// The longest that an operation keeps trying.
+    limit: Duration,
+    closed: AtomicBool,
+}
+
+/// Runs an expression against the backend of whichever variant it is.
+macro_rules! on_backend {
+    ($store:expr, $backend:ident => $run:expr) => {
+        match $store {
+            $crate::store::StateStore::Memory(handle) => {
+                let $backend = &*handle.0.backend;
+                $run
+            }
+        }
+    };
+}
+use on_backend;
+
+impl StateStore {
+    /// Opens a store in memory with the default options.
+    #[must_use]
+    pub fn memory() -> Self {
+        let context = Context::new(&StateConfig::default(), None);
+        Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(Arc::new(SystemClock))), context }))
+    }
+
+    /// Opens a backend with the default options.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config).
+    pub fn new(backend: StateBackend) -> Result<Self> {
+        Self::with_config(StateConfig::default().backend(backend))
+    }
+
+    /// Opens what a URL says; [`StateConfig::from_url`] has its forms.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config).
+    pub fn open(url: &str) -> Result<Self> {
+        Self::with_config(StateConfig::from_url(url)?)
+    }
+
+    /// Opens the URL in the environment variable `MILLPOND_URL`.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](Error::InvalidConfig) where the variable is not set, and as
+    /// [`with_config`](Self::with_config).
+    pub fn from_env() -> Result<Self> {
+        match std::env::var(ENV_URL) {
+            Ok(url) => Self::open(&url),
+            Err(error) => Err(Error::invalid_config(ENV_URL, error.to_string())),
+        }
+    }
+
+    /// Opens a store with all its options, after checking every one of them.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](Error::InvalidConfig), naming the option;
+    /// for a file [`Locked`](Error::Locked), [`Corrupt`](Error::Corrupt), [`Io`](Error::Io),
+    /// [`StorageFull`](Error::StorageFull);
+    /// for Redis [`Denied`](Error::Denied), [`Unsupported`](Error::Unsupported) (a server older than 6.2, a
+    /// build without TLS), and [`Unavailable`](Error::Unavailable) where nothing is to fall back to.
+    pub fn with_config(config: StateConfig) -> Result<Self> {
+        Self::with_clock(config, Arc::new(SystemClock))
+    }
+
+    /// Opens a store that takes the time from `clock`: for tests, which move it by hand.
+    ///
+    /// Redis has a clock of its own and asks this one nothing.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config).
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is given away when it is used")]
+    pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        config.validate()?;
+        let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
+        let context = Context::new(&config, default_ttl);
+        match &config.backend {
+            StateBackend::Memory => {
+                Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
+            }
+            other => Err(Error::Unsupported { what: format!("{other:?}") }),
+        }
+    }
+
+    /// The same store with every key under `name:`.
+    ///
+    /// Namespaces nest; a store sees the keys of the namespaces inside it, with their names in front. An
+    /// empty name is the same store. This never fails: a name that makes no valid key is told of by the
+    /// operations.
+    ///
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// let orders = store.namespace("orders");
+    /// orders.put("17", "paid")?;
+    /// assert_eq!(orders.keys("")?, ["17"]);
+    /// assert_eq!(store.keys("")?, ["orders:17"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Self {
+        let mut inner = self.clone();
+        let context = inner.context_mut();
+        context.namespace = context.namespace.child(name);
+        inner
+    }
+
+    /// Tells whether the backend serves, or memory in its place. It asks nobody: it is what the last
+    /// exchange showed.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        on_backend!(self, backend => backend.status())
+    }
+
+    /// Makes everything acknowledged so far as durable as the backend can: on File it is on the disk when
+    /// this returns. On Memory and Redis there is nothing to do.
+    ///
+    /// # Errors
+    /// [`Poisoned`](Error::Poisoned) on File; [`Unavailable`](Error::Unavailable) after
+    /// [`close`](Self::close).
+    pub fn flush(&self) -> Result<()> {
+        self.context().check_open()?;
+        on_backend!(self, backend => backend.flush())
+    }
+
+    /// Ends the store for all its handles: flushes it and lets go of its files and connections. Every
+    /// later operation, on any handle, returns [`Unavailable`](Error::Unavailable). Closing twice does
+    /// nothing.
+    ///
+    /// Dropping the last handle does the same, and logs what failed.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn close(&self) -> Result<()> {
+        if self.context().shared.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        on_backend!(self, backend => backend.close())
+    }
+
+    fn context(&self) -> &Context {
+        match self {
+            Self::Memory(store) => &store.0.context,
+        }
+    }
+
+    fn context_mut(&mut self) -> &mut Context {
+        match self {
+            Self::Memory(store) => &mut store.0.context,
+        }
+    }
+
+    /// Checks a key of this handle's namespace.
+    fn key<'a>(&self, key: &'a str) -> Result<Key<'a>> {
+        let context = self.context();
+        context.check_open()?;
+        context.namespace.key(key)
+    }
+
+    /// Encodes a value and checks its size.
+    fn encode<T: Serialize + ?Sized>(&self, key: &Key<'_>, value: &T) -> Result<Value> {
+        let value = json::encode(key, value)?;
+        self.context().check_size(key, value.bytes.len())?;
+        Ok(value)
+    }
+}
+
+impl Context {
+    fn new(config: &StateConfig, default_ttl: Option<Millis>) -> Self {
+        let shared = Shared {
+            default_ttl,
+            max_value_bytes: config.max_value_bytes,
+            limit: config.redis.timeout,
+            closed: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared), namespace: Namespace::default() }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.shared.closed.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Error::closed()),
+        }
+    }
+
+    fn check_size(&self, key: &str, bytes: usize) -> Result<()> {
+        let limit = self.shared.max_value_bytes;
+        match bytes <= limit {
+            true => Ok(()),
+            false => Err(Error::TooLarge { key: key.to_owned(), bytes, limit }),
+        }
+    }
+}
+
+impl fmt::Debug for StateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variant = match self {
+            Self::Memory(_) => "Memory",
+        };
+        f.debug_struct(variant).field("namespace", &self.context().namespace.text()).finish_non_exhaustive()
+    }
+}

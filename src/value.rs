@@ -1,0 +1,84 @@
+//! Owns what a stored value is: its bytes, and whether they are JSON text that this crate wrote. Knows
+//! nothing of Rust types.
+
+use crate::bytes::Bytes;
+
+/// Where the bytes of a value come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// JSON text from our own encoder: a file may hold it as it is.
+    Json,
+    /// Any bytes.
+    Raw,
+}
+
+/// The bytes of one value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) bytes: Bytes,
+    pub(crate) form: Form,
+}
+
+impl Value {
+    pub(crate) fn json(text: &[u8]) -> Self {
+        Self { bytes: Bytes::from(text), form: Form::Json }
+    }
+
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self { bytes: Bytes::from(bytes), form: Form::Raw }
+    }
+
+    /// The text of a counter.
+    pub(crate) fn integer(number: i64) -> Self {
+        Self::json(number.to_string().as_bytes())
+    }
+}
+
+/// Reads a counter: `0` or `-?[1-9][0-9]*` within `i64`, the grammar of Redis.
+pub(crate) fn counter(bytes: &[u8]) -> Option<i64> {
+    let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    let plain = match digits {
+        [b'0'] => bytes.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !plain {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_has_one_spelling() {
+        for (text, number) in [
+            ("0", 0),
+            ("7", 7),
+            ("-10", -10),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ] {
+            assert_eq!(counter(text.as_bytes()), Some(number));
+        }
+        for text in [
+            "",
+            "-",
+            "-0",
+            "00",
+            "01",
+            "+1",
+            " 1",
+            "1 ",
+            "1.0",
+            "1e2",
+            "9223372036854775808",
+            "\"1\"",
+            "null",
+        ] {
+            assert_eq!(counter(text.as_bytes()), None, "{text:?}");
+        }
+    }
+}
