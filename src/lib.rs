@@ -2,7 +2,7 @@
 //! on all three.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![cfg_attr(not(test), warn(missing_docs))]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod backend;
 mod batch;

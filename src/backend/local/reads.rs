@@ -31,7 +31,7 @@ impl Table {
         };
         let (keys, more) = self.keys(prefix, after, PAGE, now);
         Page {
-            keys: keys.iter().map(|key| key.to_string()).collect(),
+            keys: keys.iter().map(ToString::to_string).collect(),
             next: more.map(|key| Cursor::After(key.to_string())),
         }
     }
@@ -46,7 +46,7 @@ impl Table {
         let mut found: Vec<String> = Vec::new();
         self.walk(prefix, after, now, |keys| {
             let room = limit - found.len();
-            found.extend(keys.iter().take(room).map(|key| key.to_string()));
+            found.extend(keys.iter().take(room).map(ToString::to_string));
             found.len() < limit
         });
         found
