@@ -1,5 +1,40 @@
 //! A synchronous state store over Memory, File and Redis, swapped by configuration, with the same behaviour
 //! on all three.
+//!
+//! [`StateStore`] is the type to begin with: it is opened by a URL ([`StateStore::open`]), from the
+//! environment ([`StateStore::from_env`]), by a backend ([`StateStore::new`]) or a whole configuration
+//! ([`StateStore::with_config`]), and has every operation, in groups: values, atomic steps, counters,
+//! expiry, listing, batches. [`Error`] is sorted by what a caller would do about it.
+//!
+//! ```
+//! use millpond::StateStore;
+//! use std::time::Duration;
+//!
+//! # fn main() -> millpond::Result<()> {
+//! let store = StateStore::open("memory:")?; // or file:./state, or redis://127.0.0.1:6379
+//! store.put_with_ttl("session:7", "anna", Duration::from_secs(3600))?;
+//! assert_eq!(store.get::<String>("session:7")?.as_deref(), Some("anna"));
+//! assert_eq!(store.incr("visits", 1)?, 1);
+//! assert_eq!(store.keys("session:")?, ["session:7"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rules that hold on every backend
+//!
+//! - **Keys** are 1 to 512 bytes of UTF-8 with their namespace, without control characters and without a
+//!   `:`-separated part `__millpond`. Everything else is ordinary, glob characters too.
+//! - **Values** are the JSON text of what was put, or any bytes ([`StateStore::put_bytes`]).
+//! - **Time to live**: what sets an entry anew (`put*`, `set_if_not_exists`, `get_and_put`) replaces it, by
+//!   the one given, by `default_ttl`, or by none. What changes an entry in place (`update`, `modify`,
+//!   `compare_and_set`, `incr`) keeps it. What creates one in passing gives it `default_ttl`. An entry
+//!   whose time has run out is absent for every operation.
+//! - **Errors change nothing**, or say in their type that they cannot know.
+//!
+//! # Features
+//!
+//! - `redis` (default): the Redis variant. Without it the crate needs few others.
+//! - `tls`: `rediss://` URLs.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -26,3 +61,8 @@ pub use crate::config::{Fallback, FileOptions, RedisOptions, StateBackend, State
 pub use crate::error::{Cause, Error, Kind, Result};
 pub use crate::store::listing::{Entries, Keys};
 pub use crate::store::{MemoryStore, StateStore};
+
+/// The snippets of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
