@@ -116,7 +116,8 @@ pub enum Error {
         key: String,
     },
 
-    /// The value cannot be written as JSON: a number that is not finite, a map whose keys are no strings.
+    /// The value cannot be written as JSON: a number that is not finite, a map whose keys are no strings,
+    /// more than 127 levels of nesting (which could not be read back).
     /// Nothing was changed.
     #[error("encoding the value for key {key:?} as JSON")]
     #[non_exhaustive]

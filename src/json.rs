@@ -18,7 +18,7 @@ use crate::value::Value;
 /// A scratch buffer larger than this is not kept.
 const KEPT_BUFFER: usize = 64 * 1024;
 
-/// How deep two texts are compared; serde reads no deeper either.
+/// The depth that `serde_json` no longer reads: a value is not nested so deep, nor are two compared.
 const MAX_DEPTH: u32 = 128;
 
 thread_local! {
@@ -43,7 +43,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Valu
 
 fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), Cause> {
     let mut wrote_null = false;
-    let formatter = NullSeen { seen: &mut wrote_null };
+    let formatter = Watched { wrote_null: &mut wrote_null, depth: 0 };
     value.serialize(&mut serde_json::Serializer::with_formatter(buffer, formatter))?;
     // A null may stand for a number that is not finite: only then is the value walked again.
     if wrote_null {
@@ -52,15 +52,46 @@ fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), C
     Ok(())
 }
 
-/// The compact format, which notes whether a null was written.
-struct NullSeen<'a> {
-    seen: &'a mut bool,
+/// The compact format, which notes whether a null was written and refuses what could not be read back.
+struct Watched<'a> {
+    wrote_null: &'a mut bool,
+    depth: u32,
 }
 
-impl Formatter for NullSeen<'_> {
+impl Watched<'_> {
+    fn deeper(&mut self) -> io::Result<()> {
+        self.depth += 1;
+        match self.depth < MAX_DEPTH {
+            true => Ok(()),
+            false => Err(io::Error::other("it is nested too deeply to be read back")),
+        }
+    }
+}
+
+impl Formatter for Watched<'_> {
     fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        *self.seen = true;
+        *self.wrote_null = true;
         CompactFormatter.write_null(writer)
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.deeper()?;
+        CompactFormatter.begin_array(writer)
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        CompactFormatter.end_array(writer)
+    }
+
+    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.deeper()?;
+        CompactFormatter.begin_object(writer)
+    }
+
+    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        CompactFormatter.end_object(writer)
     }
 }
 
@@ -202,6 +233,15 @@ mod tests {
         assert!(encode("k", &Shape::Fields { deep }).is_err());
         assert!(encode("k", &(Shape::Unit, Shape::Tuple(1.0, None), ())).is_ok());
         assert!(encode("k", &BTreeMap::from([((1, 2), 3)])).is_err());
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_back_however_deep_it_is() {
+        let nested = |depth| (1..depth).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
+        let deepest = encode("k", &nested(127)).unwrap();
+        assert_eq!(decode::<serde_json::Value>("k", deepest.bytes).unwrap(), nested(127));
+        assert!(encode("k", &nested(128)).is_err());
+        assert!(encode("k", &[nested(2), nested(2)]).is_ok());
     }
 
     #[test]
