@@ -36,14 +36,15 @@ pub(crate) fn fault(key: &str) -> Option<&'static str> {
     if key.is_empty() {
         return Some("it is empty");
     }
-    let (control, high, underscore) = survey(key);
     if key.len() > MAX_KEY_BYTES {
         return Some("it is longer than 512 bytes");
     }
-    if control || (high && key.chars().any(char::is_control)) {
+    // Nearly all keys hold nothing of note; they are looked at once.
+    let seen = key.bytes().fold(0, |seen, byte| seen | NOTE[usize::from(byte)]);
+    if seen & CONTROL != 0 || (seen & HIGH != 0 && key.chars().any(char::is_control)) {
         return Some("it holds a control character");
     }
-    if underscore && is_reserved(key) {
+    if seen & UNDERSCORE != 0 && is_reserved(key) {
         return Some("its part `__millpond` is reserved");
     }
     None
@@ -54,12 +55,25 @@ pub(crate) fn is_reserved(key: &str) -> bool {
     key.split(':').any(|part| part == RESERVED)
 }
 
-/// Looks at every byte once: is there an ASCII control character, a byte beyond ASCII, an underscore?
-fn survey(text: &str) -> (bool, bool, bool) {
-    text.bytes().fold((false, false, false), |(control, high, underscore), byte| {
-        (control | (byte < 0x20) | (byte == 0x7f), high | (byte >= 0x80), underscore | (byte == b'_'))
-    })
-}
+const CONTROL: u8 = 1;
+const HIGH: u8 = 2;
+const UNDERSCORE: u8 = 4;
+
+/// What is of note about each byte of a key.
+static NOTE: [u8; 256] = {
+    let mut note = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        note[byte] = match byte {
+            0..0x20 | 0x7f => CONTROL,
+            0x80.. => HIGH,
+            0x5f => UNDERSCORE,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    note
+};
 
 /// A part of the key space: every key in it begins with the same text, which ends in `:`.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,7 @@
 //! Owns what the reading operations see of the table: live entries only.
 
+use smol_str::SmolStr;
+
 use super::plan::live;
 use super::table::Table;
 use crate::bytes::Bytes;
@@ -70,7 +72,7 @@ impl Table {
         prefix: &str,
         after: Option<&str>,
         now: &Now<'_>,
-        mut visit: impl FnMut(&[std::sync::Arc<str>]) -> bool,
+        mut visit: impl FnMut(&[SmolStr]) -> bool,
     ) {
         let (mut keys, mut more) = self.keys(prefix, after, PAGE, now);
         while visit(&keys)

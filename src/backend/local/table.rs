@@ -7,18 +7,18 @@
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::ops::{Bound, Deref};
-use std::sync::Arc;
 
 use hashbrown::hash_table::Entry as Place;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{RwLock, RwLockWriteGuard};
+use smol_str::SmolStr;
 
 use super::change::{Change, Entry};
 use super::plan::live;
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
 
-const SHARDS: usize = 128;
+const SHARDS: usize = 64;
 
 /// Every so many writes to a shard, at most [`RECLAIM_STEP`] of its expired entries are taken out.
 const RECLAIM_EVERY: u8 = 16;
@@ -27,7 +27,7 @@ const RECLAIM_STEP: usize = 64;
 /// The entries of one store.
 pub(crate) struct Table {
     shards: Box<[Padded]>,
-    keys: RwLock<BTreeSet<Arc<str>>>,
+    keys: RwLock<BTreeSet<SmolStr>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -40,12 +40,13 @@ struct Padded(RwLock<Shard>);
 struct Shard {
     slots: HashTable<Slot>,
     /// The keys that have a deadline, the earliest first.
-    mortal: BTreeSet<(Deadline, Arc<str>)>,
+    mortal: BTreeSet<(Deadline, SmolStr)>,
     writes: u8,
 }
 
 struct Slot {
-    key: Arc<str>,
+    /// Short keys lie in the slot itself: comparing them costs no further cache line.
+    key: SmolStr,
     entry: Entry,
 }
 
@@ -74,8 +75,19 @@ impl Table {
     ) -> Result<R> {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shards[index(hash)].0.write();
-        let (change, reply) = decide(shard.find(hash, key))?;
-        let replaced = self.apply_to(&mut shard, hash, key, change);
+        let (replaced, reply) = match shard.slots.find_mut(hash, |slot| *slot.key == *key) {
+            None => {
+                let (change, reply) = decide(None)?;
+                (self.apply_to(&mut shard, hash, key, change), reply)
+            }
+            Some(slot) => match decide(Some(&slot.entry))? {
+                // The way of most writes: nothing but the slot that was just found is touched.
+                (Change::Set(entry), reply) if entry.deadline == slot.entry.deadline => {
+                    (Some(std::mem::replace(&mut slot.entry, entry)), reply)
+                }
+                (change, reply) => (self.apply_to(&mut shard, hash, key, change), reply),
+            },
+        };
         self.reclaim(&mut shard, now);
         drop(shard);
         drop(replaced); // outside the lock: it may be large
@@ -115,12 +127,12 @@ impl Table {
         after: Option<&str>,
         limit: usize,
         now: &Now<'_>,
-    ) -> (Vec<Arc<str>>, Option<Arc<str>>) {
+    ) -> (Vec<SmolStr>, Option<SmolStr>) {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let keys: Vec<Arc<str>> = {
+        let keys: Vec<SmolStr> = {
             let all = self.keys.read();
             all.range::<str, _>((from, Bound::Unbounded))
                 .take_while(|key| key.starts_with(prefix))
@@ -164,7 +176,7 @@ impl Table {
                         (slot.key.clone(), Some(before))
                     }
                     Place::Vacant(place) => {
-                        let key: Arc<str> = Arc::from(key);
+                        let key = SmolStr::new(key);
                         place.insert(Slot { key: key.clone(), entry });
                         self.keys.write().insert(key.clone());
                         (key, None)
@@ -216,7 +228,7 @@ impl Shard {
     }
 
     /// Keeps the order of deadlines after the one of `key` has changed.
-    fn reschedule(&mut self, key: Arc<str>, before: Option<Deadline>, after: Option<Deadline>) {
+    fn reschedule(&mut self, key: SmolStr, before: Option<Deadline>, after: Option<Deadline>) {
         let key = match before {
             Some(before) => {
                 let known = (before, key);
