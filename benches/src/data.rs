@@ -1,0 +1,109 @@
+//! Keys, and values that tell which key they belong to and change with every write.
+
+use serde::{Deserialize, Serialize};
+
+/// The length of a value of bytes; the JSON text of a [`Reading`] is about as long.
+pub const VALUE_BYTES: usize = 100;
+
+/// `count` keys that begin with `prefix`.
+pub fn keys(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("{prefix}sensor:{index:07}")).collect()
+}
+
+/// Makes values of bytes: the index of the key, a counter, and a filling.
+pub struct BytesWriter {
+    value: [u8; VALUE_BYTES],
+    count: u64,
+}
+
+impl Default for BytesWriter {
+    fn default() -> Self {
+        let mut value = [0; VALUE_BYTES];
+        for (byte, place) in value.iter_mut().zip(0..) {
+            *byte = 255 - place;
+        }
+        Self { value, count: 0 }
+    }
+}
+
+impl BytesWriter {
+    pub fn next(&mut self, index: usize) -> &[u8] {
+        self.count += 1;
+        self.value[..8].copy_from_slice(&(index as u64).to_le_bytes());
+        self.value[8..16].copy_from_slice(&self.count.to_le_bytes());
+        &self.value
+    }
+}
+
+/// Panics unless these are bytes that were written for this key.
+pub fn check_bytes(value: &[u8], index: usize) {
+    let belongs = value.len() == VALUE_BYTES
+        && value[..8] == (index as u64).to_le_bytes()
+        && value[VALUE_BYTES - 1] == 255 - (VALUE_BYTES - 1) as u8;
+    assert!(belongs, "wrong read: key {index} holds {value:?}");
+}
+
+/// A value for the JSON cells, as it is read.
+#[derive(Debug, Deserialize)]
+pub struct Reading {
+    sensor: u64,
+    count: u64,
+    level: f64,
+    place: String,
+}
+
+/// The same value as it is written: making one allocates nothing.
+#[derive(Clone, Copy, Serialize)]
+pub struct NewReading {
+    sensor: u64,
+    count: u64,
+    level: f64,
+    place: &'static str,
+}
+
+const PLACE: &str = "mill pond, lower sluice, north gate";
+
+impl NewReading {
+    pub fn of(index: usize, count: u64) -> Self {
+        Self { sensor: index as u64, count, level: level(count), place: PLACE }
+    }
+}
+
+fn level(count: u64) -> f64 {
+    (count % 4096) as f64 / 8.0
+}
+
+impl Reading {
+    /// Panics unless this is a reading that was written for this key.
+    pub fn check(&self, index: usize) {
+        let belongs = self.sensor == index as u64 && self.level == level(self.count) && self.place == PLACE;
+        assert!(belongs, "wrong read: key {index} holds {self:?}");
+    }
+}
+
+/// Panics unless this is the text of a reading that was written for this key.
+pub fn check_json(text: &[u8], index: usize) {
+    let reading: Reading = serde_json::from_slice(text).expect("the text of a reading");
+    reading.check(index);
+}
+
+/// Makes readings, and their text in a buffer that is used again.
+#[derive(Default)]
+pub struct ReadingWriter {
+    count: u64,
+    text: Vec<u8>,
+}
+
+impl ReadingWriter {
+    pub fn next(&mut self, index: usize) -> NewReading {
+        self.count += 1;
+        NewReading::of(index, self.count)
+    }
+
+    pub fn next_text(&mut self, index: usize) -> &[u8] {
+        let reading = self.next(index);
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, &reading).expect("a reading as JSON");
+        &self.text
+    }
+}

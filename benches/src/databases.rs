@@ -1,0 +1,146 @@
+//! The databases, and the bare file, that File is measured beside. Each is opened in a directory of its
+//! own and puts one value at a time, as a program that keeps its state in it would.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use redb::{Durability, TableDefinition};
+use rusqlite::Connection;
+
+/// When a put is on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Whenever the operating system likes.
+    Never,
+    /// Before it returns.
+    Always,
+}
+
+const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+
+pub struct Redb {
+    database: redb::Database,
+    sync: Sync,
+}
+
+impl Redb {
+    pub fn open(directory: &Path, sync: Sync) -> Self {
+        let database = redb::Database::create(directory.join("redb")).unwrap();
+        Self { database, sync }
+    }
+
+    pub fn put(&self, key: &str, value: &[u8]) {
+        let durability = match self.sync {
+            Sync::Never => Durability::None,
+            Sync::Always => Durability::Immediate,
+        };
+        self.commit(durability, |table| drop(table.insert(key, value).unwrap()));
+    }
+
+    /// Makes what was put without durability durable, which lets its pages be used again.
+    pub fn settle(&self) {
+        self.commit(Durability::Immediate, |_| ());
+    }
+
+    fn commit(&self, durability: Durability, write: impl FnOnce(&mut redb::Table<'_, &str, &[u8]>)) {
+        let mut transaction = self.database.begin_write().unwrap();
+        transaction.set_durability(durability).unwrap();
+        write(&mut transaction.open_table(TABLE).unwrap());
+        transaction.commit().unwrap();
+    }
+}
+
+pub struct Fjall {
+    database: Database,
+    state: Keyspace,
+    sync: Sync,
+}
+
+impl Fjall {
+    pub fn open(directory: &Path, sync: Sync) -> Self {
+        let database = Database::builder(directory.join("fjall")).open().unwrap();
+        let state = database.keyspace("state", KeyspaceCreateOptions::default).unwrap();
+        Self { database, state, sync }
+    }
+
+    pub fn put(&self, key: &str, value: &[u8]) {
+        self.state.insert(key, value).unwrap();
+        if self.sync == Sync::Always {
+            self.database.persist(PersistMode::SyncData).unwrap();
+        }
+    }
+}
+
+pub struct Sled {
+    database: sled::Db,
+    sync: Sync,
+}
+
+impl Sled {
+    pub fn open(directory: &Path, sync: Sync) -> Self {
+        let config = sled::Config::new().path(directory.join("sled")).flush_every_ms(None);
+        Self { database: config.open().unwrap(), sync }
+    }
+
+    pub fn put(&self, key: &str, value: &[u8]) {
+        self.database.insert(key, value).unwrap();
+        if self.sync == Sync::Always {
+            self.database.flush().unwrap();
+        }
+    }
+}
+
+/// One connection behind a lock: writers that share the file through connections of their own wait for
+/// each other by sleeping.
+pub struct Sqlite(Mutex<Connection>);
+
+impl Sqlite {
+    pub fn open(directory: &Path, sync: Sync) -> Self {
+        let connection = Connection::open(directory.join("sqlite")).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        let synchronous = match sync {
+            Sync::Never => "OFF",
+            Sync::Always => "FULL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous).unwrap();
+        let create = "CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
+        connection.execute(create, ()).unwrap();
+        Self(Mutex::new(connection))
+    }
+
+    pub fn put(&self, key: &str, value: &[u8]) {
+        let connection = self.0.lock().unwrap();
+        let mut put =
+            connection.prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)").unwrap();
+        put.execute((key, value)).unwrap();
+    }
+}
+
+/// The floor: one line to the end of a file by one write(2), and nothing that could read it back.
+pub struct Append {
+    file: Mutex<(File, Vec<u8>)>,
+    sync: Sync,
+}
+
+impl Append {
+    pub fn open(directory: &Path, sync: Sync) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(directory.join("append")).unwrap();
+        Self { file: Mutex::new((file, Vec::new())), sync }
+    }
+
+    pub fn put(&self, key: &str, value: &[u8]) {
+        let (file, line) = &mut *self.file.lock().unwrap();
+        line.clear();
+        line.extend_from_slice(key.as_bytes());
+        line.push(b'\t');
+        line.extend_from_slice(value);
+        line.push(b'\n');
+        file.write_all(line).unwrap();
+        if self.sync == Sync::Always {
+            file.sync_data().unwrap();
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The rounds. Every round measures each contender for one short slice, in an order that rotates, so that
+//! whatever else the machine does falls on all of them alike; only ratios within a round are compared.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use crate::report::{self, Bar, Outcome};
+
+/// The group of what is measured; the peers have others.
+const OURS: &str = "millpond";
+
+/// How much of a slice runs first without being counted.
+const WARM_UP: u32 = 5;
+
+/// One of those who do the same work.
+pub struct Contender<'a> {
+    pub name: &'static str,
+    pub group: &'static str,
+    settle: Box<dyn Fn() + 'a>,
+    slice: Box<dyn Fn(&Cell) -> f64 + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    /// `prepare` makes what one thread holds, outside the time that is measured; `step` is one step of
+    /// the work on the key of that index.
+    pub fn new<S: Send>(
+        name: &'static str,
+        group: &'static str,
+        prepare: impl Fn() -> S + 'a,
+        step: impl Fn(&mut S, usize) + Sync + 'a,
+    ) -> Self {
+        let slice = move |cell: &Cell| run_slice(cell, &prepare, &step);
+        Self { name, group, settle: Box::new(|| ()), slice: Box::new(slice) }
+    }
+
+    /// The contender that the others are compared with.
+    pub fn ours<S: Send>(prepare: impl Fn() -> S + 'a, step: impl Fn(&mut S, usize) + Sync + 'a) -> Self {
+        Self::new("millpond", OURS, prepare, step)
+    }
+
+    /// Does `settle` before each of its slices, outside the time.
+    #[must_use]
+    pub fn settling(self, settle: impl Fn() + 'a) -> Self {
+        Self { settle: Box::new(settle), ..self }
+    }
+}
+
+/// One line of work to be done by all contenders.
+pub struct Cell {
+    pub name: &'static str,
+    pub threads: usize,
+    /// Steps go to the keys `0..keys` at random.
+    pub keys: usize,
+    /// Steps between two looks at the clock.
+    pub steps: u64,
+    /// Operations in a step.
+    pub operations: u64,
+    pub bars: &'static [Bar],
+}
+
+impl Cell {
+    /// Measures all rounds and prints the rows.
+    pub fn compare(&self, contenders: &[Contender<'_>]) {
+        let rounds: Vec<Vec<f64>> = (0..rounds())
+            .map(|round| {
+                let mut rates = vec![0.0; contenders.len()];
+                for turn in 0..contenders.len() {
+                    let at = (round + turn) % contenders.len();
+                    (contenders[at].settle)();
+                    rates[at] = (contenders[at].slice)(self);
+                }
+                rates
+            })
+            .collect();
+        let ours = contenders.iter().position(|contender| contender.group == OURS);
+        let named: Vec<_> = contenders.iter().map(|contender| (contender.name, contender.group)).collect();
+        report::rows(self, &Outcome { contenders: &named, ours, rounds: &rounds });
+    }
+}
+
+/// Prints how long one call takes: the median of many in each round.
+pub fn latency(name: &str, bar_micros: f64, mut call: impl FnMut(usize)) {
+    let medians: Vec<f64> = (0..rounds())
+        .map(|_| {
+            let mut micros = Vec::new();
+            let start = Instant::now();
+            while start.elapsed() < slice() {
+                let before = Instant::now();
+                call(micros.len());
+                micros.push(before.elapsed().as_secs_f64() * 1e6);
+            }
+            report::median(&micros)
+        })
+        .collect();
+    report::latency_row(name, &medians, bar_micros);
+}
+
+pub fn rounds() -> usize {
+    setting("BENCH_ROUNDS", 9).max(1)
+}
+
+pub fn slice() -> Duration {
+    Duration::from_millis(setting("BENCH_SLICE_MS", 100).max(1) as u64)
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
+        Err(_) => default,
+    }
+}
+
+/// Runs the threads of one contender and returns its operations in a second.
+fn run_slice<S: Send>(cell: &Cell, prepare: &impl Fn() -> S, step: &(impl Fn(&mut S, usize) + Sync)) -> f64 {
+    let states: Vec<S> = (0..cell.threads).map(|_| prepare()).collect();
+    // The only thing the threads wait for each other at: one that panics later leaves nobody waiting.
+    let barrier = Barrier::new(cell.threads);
+    let barrier = &barrier;
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = states
+            .into_iter()
+            .zip(1..)
+            .map(|(mut state, seed)| {
+                scope.spawn(move || {
+                    let mut random = Random(seed);
+                    let mut work_until = |end: Instant| {
+                        let mut steps = 0;
+                        loop {
+                            for _ in 0..cell.steps {
+                                step(&mut state, random.below(cell.keys));
+                            }
+                            steps += cell.steps;
+                            let now = Instant::now();
+                            if now >= end {
+                                return (steps, now);
+                            }
+                        }
+                    };
+                    barrier.wait();
+                    let (_, start) = work_until(Instant::now() + slice() / WARM_UP);
+                    let (steps, end) = work_until(start + slice());
+                    (steps, start, end)
+                })
+            })
+            .collect();
+        let done: Vec<(u64, Instant, Instant)> =
+            workers.into_iter().map(|worker| worker.join().expect("a worker")).collect();
+        let steps: u64 = done.iter().map(|(steps, ..)| steps).sum();
+        let start = done.iter().map(|(_, start, _)| *start).min().expect("a thread");
+        let end = done.iter().map(|(.., end)| *end).max().expect("a thread");
+        (steps * cell.operations) as f64 / (end - start).as_secs_f64()
+    })
+}
+
+/// Weyl sequence and a multiplication: good enough to pick keys, and almost free.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let product = u128::from(self.0) * u128::from(self.0 ^ 0xd1b5_4a32_d192_ed03);
+        let mixed = ((product >> 64) ^ product) as u64;
+        ((u128::from(mixed) * limit as u128) >> 64) as usize
+    }
+}
