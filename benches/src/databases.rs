@@ -131,6 +131,10 @@ impl Append {
         Self { file: Mutex::new((file, Vec::new())), sync }
     }
 
+    pub fn sync(&self) -> Sync {
+        self.sync
+    }
+
     pub fn put(&self, key: &str, value: &[u8]) {
         let (file, line) = &mut *self.file.lock().unwrap();
         line.clear();
