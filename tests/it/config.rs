@@ -20,14 +20,15 @@ fn redis() -> StateConfig {
     StateConfig::default().backend(backend)
 }
 
+type Spelling = (&'static str, serde_json::Value, StateConfig);
+
 /// Every option of every backend: its URL, its JSON, and the configuration that both are.
-fn spellings() -> Vec<(&'static str, serde_json::Value, StateConfig)> {
-    let file_json =
-        |options: serde_json::Value| json!({"backend": {"file": {"path": "./state"}}, "file": options});
-    let redis_json = |options: serde_json::Value| json!({"backend": {"redis": {"url": "redis://h:7000/2"}}, "redis": options});
-    let set = |change: fn(RedisOptions) -> RedisOptions| redis().redis(change(RedisOptions::default()));
+fn spellings() -> Vec<Spelling> {
+    [memory_spellings(), file_spellings(), redis_spellings()].concat()
+}
+
+fn memory_spellings() -> Vec<Spelling> {
     let memory = StateConfig::default;
-    let prefixed = StateBackend::Redis { url: "redis://h:7000/2".into(), key_prefix: "a:b c".into() };
     vec![
         ("memory:", json!({}), memory()),
         ("memory:", json!({"backend": "memory"}), memory()),
@@ -39,70 +40,80 @@ fn spellings() -> Vec<(&'static str, serde_json::Value, StateConfig)> {
         ),
         ("memory:", json!({"default_ttl": null}), memory()),
         ("memory:?max_value_bytes=1024", json!({"max_value_bytes": 1024}), memory().max_value_bytes(1024)),
-        ("file:./state", file_json(json!({})), file()),
-        ("file:./state?sync=always", file_json(json!({"sync": "always"})), file()),
-        (
-            "file:./state?sync=never",
-            file_json(json!({"sync": "never"})),
-            file().file(FileOptions::default().sync(SyncPolicy::Never)),
-        ),
+    ]
+}
+
+fn file_spellings() -> Vec<Spelling> {
+    let json =
+        |options: serde_json::Value| json!({"backend": {"file": {"path": "./state"}}, "file": options});
+    let set = |change: fn(FileOptions) -> FileOptions| file().file(change(FileOptions::default()));
+    vec![
+        ("file:./state", json(json!({})), file()),
+        ("file:./state?sync=always", json(json!({"sync": "always"})), file()),
+        ("file:./state?sync=never", json(json!({"sync": "never"})), set(|o| o.sync(SyncPolicy::Never))),
         (
             "file:./state?sync=500ms",
-            file_json(json!({"sync": "500ms"})),
-            file().file(FileOptions::default().sync(SyncPolicy::Every(500 * MS))),
+            json(json!({"sync": "500ms"})),
+            set(|o| o.sync(SyncPolicy::Every(500 * MS))),
         ),
         (
             "file:./state?compact_ratio=0.25",
-            file_json(json!({"compact_ratio": 0.25})),
-            file().file(FileOptions::default().compact_ratio(0.25)),
+            json(json!({"compact_ratio": 0.25})),
+            set(|o| o.compact_ratio(0.25)),
         ),
         (
             "file:./state?compact_min_bytes=8192",
-            file_json(json!({"compact_min_bytes": 8192})),
-            file().file(FileOptions::default().compact_min_bytes(8192)),
+            json(json!({"compact_min_bytes": 8192})),
+            set(|o| o.compact_min_bytes(8192)),
         ),
-        ("redis://h:7000/2", redis_json(json!({})), redis()),
+    ]
+}
+
+type SetDuration = fn(RedisOptions, Duration) -> RedisOptions;
+
+fn redis_spellings() -> Vec<Spelling> {
+    let json = |options: serde_json::Value| json!({"backend": {"redis": {"url": "redis://h:7000/2"}}, "redis": options});
+    let set = |change: fn(RedisOptions) -> RedisOptions| redis().redis(change(RedisOptions::default()));
+    let prefixed = StateBackend::Redis { url: "redis://h:7000/2".into(), key_prefix: "a:b c".into() };
+    let durations: [(_, _, SetDuration); 4] = [
+        ("redis://h:7000/2?connect_timeout=250ms", "connect_timeout", RedisOptions::connect_timeout),
+        ("redis://h:7000/2?timeout=250ms", "timeout", RedisOptions::timeout),
+        ("redis://h:7000/2?retry_delay=250ms", "retry_delay", RedisOptions::retry_delay),
+        ("redis://h:7000/2?max_retry_delay=250ms", "max_retry_delay", RedisOptions::max_retry_delay),
+    ];
+    let durations = durations.map(|(url, name, change)| {
+        let config = redis().redis(change(RedisOptions::default(), 250 * MS));
+        (url, json(json!({name: "250ms"})), config)
+    });
+    let mut all = vec![
+        ("redis://h:7000/2", json(json!({})), redis()),
         (
             "redis://h:7000/2?key_prefix=a:b%20c",
             json!({"backend": {"redis": {"url": "redis://h:7000/2", "key_prefix": "a:b c"}}}),
             redis().backend(prefixed),
         ),
-        ("redis://h:7000/2?pool_size=3", redis_json(json!({"pool_size": 3})), set(|o| o.pool_size(3))),
-        (
-            "redis://h:7000/2?connect_timeout=250ms",
-            redis_json(json!({"connect_timeout": "250ms"})),
-            set(|o| o.connect_timeout(250 * MS)),
-        ),
-        ("redis://h:7000/2?timeout=9s", redis_json(json!({"timeout": "9s"})), set(|o| o.timeout(9000 * MS))),
-        ("redis://h:7000/2?max_retries=0", redis_json(json!({"max_retries": 0})), set(|o| o.max_retries(0))),
-        (
-            "redis://h:7000/2?retry_delay=5ms",
-            redis_json(json!({"retry_delay": "5ms"})),
-            set(|o| o.retry_delay(5 * MS)),
-        ),
-        (
-            "redis://h:7000/2?max_retry_delay=2s",
-            redis_json(json!({"max_retry_delay": "2s"})),
-            set(|o| o.max_retry_delay(2000 * MS)),
-        ),
+        ("redis://h:7000/2?pool_size=3", json(json!({"pool_size": 3})), set(|o| o.pool_size(3))),
+        ("redis://h:7000/2?max_retries=0", json(json!({"max_retries": 0})), set(|o| o.max_retries(0))),
         (
             "redis://h:7000/2?pipeline_batch_size=50",
-            redis_json(json!({"pipeline_batch_size": 50})),
+            json(json!({"pipeline_batch_size": 50})),
             set(|o| o.pipeline_batch_size(50)),
         ),
-        ("redis://h:7000/2?scan_count=77", redis_json(json!({"scan_count": 77})), set(|o| o.scan_count(77))),
+        ("redis://h:7000/2?scan_count=77", json(json!({"scan_count": 77})), set(|o| o.scan_count(77))),
         (
             "redis://h:7000/2?fallback=none",
-            redis_json(json!({"fallback": "none"})),
+            json(json!({"fallback": "none"})),
             set(|o| o.fallback(Fallback::None)),
         ),
-        ("redis://h:7000/2?fallback=memory", redis_json(json!({"fallback": "memory"})), redis()),
+        ("redis://h:7000/2?fallback=memory", json(json!({"fallback": "memory"})), redis()),
         (
             "redis://h:7000/2?tls_ca_file=/etc/ca.pem",
-            redis_json(json!({"tls_ca_file": "/etc/ca.pem"})),
+            json(json!({"tls_ca_file": "/etc/ca.pem"})),
             set(|o| o.tls_ca_file(Some("/etc/ca.pem".into()))),
         ),
-    ]
+    ];
+    all.extend(durations);
+    all
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `tidy`: what the source itself has to hold.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 #[macro_use]
 mod support;
 

@@ -5,6 +5,8 @@ use millpond::{Error, Kind, Result, StateStore, WriteBatch};
 use crate::redis_wire::Server;
 use crate::support::backends::HOUR;
 
+type Operation = fn(&StateStore, &str) -> Result<()>;
+
 /// Puts one foreign thing of each kind under the prefix `p`.
 fn foreign() -> (Server, StateStore) {
     let server = Server::new();
@@ -22,7 +24,6 @@ const KINDS: [(&str, Option<Kind>); 4] =
 #[test]
 fn what_needs_a_value_says_what_it_found_and_changes_nothing() {
     let (server, store) = foreign();
-    type Operation = fn(&StateStore, &str) -> Result<()>;
     let operations: [(&str, Operation); 16] = [
         ("get", |s, k| s.get::<i64>(k).map(drop)),
         ("get_bytes", |s, k| s.get_bytes(k).map(drop)),
@@ -55,7 +56,6 @@ fn what_needs_a_value_says_what_it_found_and_changes_nothing() {
 
 #[test]
 fn a_put_of_any_sort_replaces_any_kind() {
-    type Operation = fn(&StateStore, &str) -> Result<()>;
     let operations: [(&str, Operation); 7] = [
         ("put", |s, k| s.put(k, 1)),
         ("put_with_ttl", |s, k| s.put_with_ttl(k, 1, HOUR)),

@@ -13,6 +13,8 @@ promises![
     a_value_over_the_limit_is_refused_and_nothing_is_changed,
 ];
 
+type Operation = fn(&StateStore, &str) -> millpond::Result<()>;
+
 fn every_byte_value_comes_back(cx: &Context) {
     let every: Vec<u8> = (0..=255).collect();
     let samples: [&[u8]; 7] =
@@ -67,7 +69,6 @@ fn a_value_over_the_limit_is_refused_and_nothing_is_changed(cx: &Context) {
     cx.store().put("k", "12345678").unwrap();
     cx.store().put_bytes("b", &[0; 10]).unwrap();
     let over = "123456789";
-    type Operation = fn(&StateStore, &str) -> millpond::Result<()>;
     let operations: [(&str, Operation); 11] = [
         ("put", |s, v| s.put("k", v)),
         ("put_with_ttl", |s, v| s.put_with_ttl("k", v, MINUTE)),

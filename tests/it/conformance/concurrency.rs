@@ -10,6 +10,7 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 const THREADS: i64 = 8;
+const THREAD_COUNT: usize = 8;
 const EACH: i64 = 50;
 
 promises![
@@ -24,7 +25,7 @@ promises![
 ];
 
 fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
-    let barrier = Barrier::new(THREADS as usize);
+    let barrier = Barrier::new(THREAD_COUNT);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
@@ -61,7 +62,8 @@ fn only_one_thread_sets_what_did_not_exist(cx: &Context) {
             0 => store.set_if_not_exists(&key, thread, None).unwrap(),
             _ => store.compare_and_set(&key, None::<&i64>, &thread).unwrap(),
         });
-        let winners: Vec<i64> = (0..THREADS).filter(|thread| won[*thread as usize]).collect();
+        let winners: Vec<i64> =
+            (0..THREADS).zip(won).filter_map(|(thread, won)| won.then_some(thread)).collect();
         assert_eq!(winners.len(), 1, "{winners:?}");
         assert_eq!(store.get::<i64>(&key).unwrap(), Some(winners[0]));
     }
@@ -136,7 +138,9 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
             .collect();
         (1..200).for_each(write);
         done.store(true, Ordering::Release);
-        readers.into_iter().for_each(|reader| reader.join().expect("no half was seen"));
+        for reader in readers {
+            reader.join().expect("no half was seen");
+        }
     });
 }
 
@@ -183,5 +187,5 @@ fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
             }
         }
     });
-    assert_eq!(listed, [1500; THREADS as usize]);
+    assert_eq!(listed, [1500; THREAD_COUNT]);
 }

@@ -16,6 +16,8 @@ promises![
     debug_shows_the_namespace_and_no_values,
 ];
 
+type OnAStore = (&'static str, fn(&StateStore) -> Result<()>);
+
 fn clones_and_namespaces_share_one_store(cx: &Context) {
     let store = cx.store();
     let (clone, inner) = (store.clone(), store.namespace("n"));
@@ -57,7 +59,7 @@ fn after_close_every_operation_of_every_handle_is_unavailable(cx: &Context) {
         for (name, operation) in ON_A_PREFIX {
             refused(name, operation(store, "k"));
         }
-        let others: [(&str, fn(&StateStore) -> Result<()>); 5] = [
+        let others: [OnAStore; 5] = [
             ("len", |s| s.len().map(drop)),
             ("is_empty", |s| s.is_empty().map(drop)),
             ("clear", |s| s.clear().map(drop)),

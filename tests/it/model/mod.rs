@@ -74,7 +74,7 @@ fn random_histories(case: Case) {
         let failure = attempt(case, &small).err().unwrap_or(failure);
         panic!(
             "{case:?}, MILLPOND_SEED={seed}: {failure}\nthe smallest history that fails:\n{}",
-            small.iter().map(|operation| format!("    {operation:?},\n")).collect::<String>()
+            small.iter().map(|operation| format!("    {operation:?},")).collect::<Vec<_>>().join("\n")
         );
     }
 }

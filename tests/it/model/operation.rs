@@ -15,6 +15,9 @@ pub(crate) const NAMESPACES: [&str; 4] = ["", "n", "n:m", "none"];
 /// A time to live or a step of the clock, in ticks: the run decides how long a tick is.
 pub(crate) type Ticks = u32;
 
+/// A put with or without a time to live, or a deletion.
+pub(crate) type Write = (KeyNumber, Option<(Content, Option<Ticks>)>);
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Operation {
     Put {
@@ -87,7 +90,7 @@ pub(crate) enum Operation {
     },
     Write {
         namespace: usize,
-        writes: Vec<(KeyNumber, Option<(Content, Option<Ticks>)>)>,
+        writes: Vec<Write>,
     },
     DeletePrefix {
         prefix: usize,

@@ -77,9 +77,9 @@ impl Reference {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// How many ticks an entry still has: nothing there, forever, or so many.
-    pub(crate) fn ttl(&self, key: &str) -> Option<Option<u64>> {
-        self.entries.get(key).map(|entry| entry.deadline.map(|deadline| deadline - self.now))
+    /// How many ticks an entry that is there still has; nothing where it stays.
+    pub(crate) fn ticks_left(&self, key: &str) -> Option<u64> {
+        self.entries.get(key)?.deadline.map(|deadline| deadline - self.now)
     }
 
     pub(crate) fn put(&mut self, key: &str, value: Value, ttl: Option<u64>) {
@@ -155,7 +155,9 @@ impl Reference {
 
     pub(crate) fn remove(&mut self, prefix: &str) -> u64 {
         let keys = self.keys(prefix);
-        keys.iter().for_each(|key| drop(self.entries.remove(key)));
+        for key in &keys {
+            self.entries.remove(key);
+        }
         keys.len() as u64
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
     Ok(())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what is compared is made for the comparison")]
 fn same<T: PartialEq + Debug>(store: Result<T>, model: T) -> Result<(), Failure> {
     match store {
         Ok(told) if told == model => Ok(()),
@@ -342,7 +343,7 @@ impl Run {
             let bytes = store.get_bytes(key).map(|found| found.map(Vec::from));
             same(bytes, self.model.get(key).map(Value::bytes))?;
             let told = store.ttl(key).map_err(|error| error.to_string())?;
-            let left = self.model.ttl(key).flatten();
+            let left = self.model.ticks_left(key);
             let left = left.map(|ticks| self.tick * u32::try_from(ticks).unwrap_or(u32::MAX));
             let expected = Some(left.map_or(Ttl::Never, Ttl::In));
             if !self.context.ttl_is(told, expected) {

@@ -131,16 +131,6 @@ impl Context {
         self.case
     }
 
-    pub(crate) fn config(&self) -> &StateConfig {
-        &self.config
-    }
-
-    /// The server of the case, seen without the store.
-    #[cfg(feature = "redis")]
-    pub(crate) fn raw(&self) -> &Raw {
-        self.raw.as_ref().expect("a case on Redis")
-    }
-
     /// Whether the time to live that the store tells is the expected one, allowing for the time that
     /// really passes on a server.
     pub(crate) fn ttl_is(&self, told: Option<Ttl>, expected: Option<Ttl>) -> bool {

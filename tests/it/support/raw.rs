@@ -69,3 +69,40 @@ impl Raw {
         self.run::<_, ()>("EVAL", &[SCRIPT, "0", &by.as_millis().to_string()]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::redis_server::RedisServer;
+
+    #[test]
+    fn time_moves_for_every_key_at_once() {
+        let (server, database) = RedisServer::shared();
+        let raw = Raw::connect(&server.url(database));
+        raw.set("stays", "1");
+        raw.run::<_, ()>("SET", &["long", "1", "EX", "100"]);
+        raw.run::<_, ()>("SET", &["edge", "1", "EX", "60"]);
+        raw.run::<_, ()>("SET", &["ages", "1", "PX", "31557600000000"]);
+        raw.advance(Duration::from_secs(60));
+        assert_eq!(raw.all_keys(), [b"ages".to_vec(), b"long".to_vec(), b"stays".to_vec()]);
+        let left: i64 = raw.run("PTTL", &["long"]);
+        assert!((30_000..=40_000).contains(&left), "{left}");
+        raw.flush();
+    }
+
+    #[test]
+    fn a_server_is_killed_restarted_frozen_and_freed() {
+        let mut server = RedisServer::start();
+        let url = server.url(0);
+        Raw::connect(&url).set("k", "1");
+        server.kill();
+        assert!(redis::Client::open(url.as_str()).unwrap().get_connection().is_err());
+        server.restart();
+        let raw = Raw::connect(&url);
+        assert!(!raw.exists("k"), "it keeps nothing on disk");
+        server.pause();
+        server.resume();
+        raw.set("k", "2");
+        assert_eq!(raw.get("k").as_deref(), Some(&b"2"[..]));
+    }
+}
