@@ -140,10 +140,12 @@ fn modify_leaves_the_entry_when_it_cannot_decode_or_encode(cx: &Context) {
 }
 
 fn entries_tell_what_does_not_decode_and_end(cx: &Context) {
-    cx.store().put("k", "text").unwrap();
+    cx.store().batch_put([("a", "text"), ("b", "text"), ("c", "text")]).unwrap();
     let mut entries = cx.store().entries::<i64>("");
-    assert_decode(entries.next().unwrap(), br#""text""#);
-    assert!(entries.next().is_none());
+    let error = assert_error!(entries.next().unwrap(), Error::Decode { .. });
+    let Error::Decode { raw, .. } = error else { unreachable!() };
+    assert_eq!(raw, br#""text""#[..]);
+    assert!(entries.next().is_none(), "it ends after the first error");
     assert!(entries.next().is_none());
 }
 

@@ -13,6 +13,7 @@ promises![
     closing_twice_does_nothing,
     a_walk_that_is_under_way_ends_with_an_error_after_close,
     a_store_that_serves_is_connected,
+    a_panic_in_the_callers_code_leaves_the_store_usable,
     debug_shows_the_namespace_and_no_values,
 ];
 
@@ -102,6 +103,33 @@ fn a_store_that_serves_is_connected(cx: &Context) {
     assert_eq!(cx.store().status(), Status::Connected);
     cx.store().put("k", 1).unwrap();
     assert_eq!(cx.store().status(), Status::Connected);
+}
+
+fn a_panic_in_the_callers_code_leaves_the_store_usable(cx: &Context) {
+    struct Panics;
+    impl serde::Serialize for Panics {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("in an encoder")
+        }
+    }
+    let store = cx.store();
+    store.put("k", 1).unwrap();
+    let closures: [fn(&StateStore); 3] = [
+        |store| drop(store.modify::<i64>("k", |_| panic!("in a closure"))),
+        |store| drop(store.put("k", Panics)),
+        |store| {
+            drop(store.batch_put((0..10).map(|n| if n < 5 { ("k", n) } else { panic!("in an iterator") })))
+        },
+    ];
+    for closure in closures {
+        let store = store.clone();
+        std::thread::spawn(move || closure(&store)).join().unwrap_err();
+    }
+    assert_eq!(store.get::<i64>("k").unwrap(), Some(1));
+    assert_eq!(store.incr("k", 1).unwrap(), 2);
+    store.put("new", "text").unwrap();
+    assert_eq!(store.keys("").unwrap(), ["k", "new"]);
+    assert_eq!(store.clear().unwrap(), 2);
 }
 
 fn debug_shows_the_namespace_and_no_values(cx: &Context) {

@@ -14,6 +14,7 @@ use super::raw::Raw;
 use super::redis_server::RedisServer;
 
 /// How much real time a test may take on a server whose clock nobody can stop.
+#[cfg(feature = "redis")]
 const SLACK: Duration = Duration::from_secs(30);
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -134,10 +135,14 @@ impl Context {
     /// Whether the time to live that the store tells is the expected one, allowing for the time that
     /// really passes on a server.
     pub(crate) fn ttl_is(&self, told: Option<Ttl>, expected: Option<Ttl>) -> bool {
-        match (told, expected) {
+        let slack = match self.case.backend {
+            Backend::Memory | Backend::File | Backend::FileReopened => Duration::ZERO,
             #[cfg(feature = "redis")]
-            (Some(Ttl::In(told)), Some(Ttl::In(expected))) if self.case.backend == Backend::Redis => {
-                told <= expected && told + SLACK >= expected && !told.is_zero()
+            Backend::Redis => SLACK,
+        };
+        match (told, expected) {
+            (Some(Ttl::In(told)), Some(Ttl::In(expected))) => {
+                told <= expected && told + slack >= expected && !told.is_zero()
             }
             _ => told == expected,
         }

@@ -7,8 +7,11 @@ pub(crate) mod raw;
 pub(crate) mod redis_server;
 
 use std::error::Error as _;
-use std::thread;
-use std::time::{Duration, Instant};
+#[cfg(feature = "redis")]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Asserts that a result is an error of one variant, and hands the error out.
 macro_rules! assert_error {
@@ -28,6 +31,7 @@ macro_rules! assert_error {
 }
 
 /// Waits for a condition and fails where it does not come within a limit.
+#[cfg(feature = "redis")]
 pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
