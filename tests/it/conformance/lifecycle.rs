@@ -118,7 +118,8 @@ fn a_panic_in_the_callers_code_leaves_the_store_usable(cx: &Context) {
         |store| drop(store.modify::<i64>("k", |_| panic!("in a closure"))),
         |store| drop(store.put("k", Panics)),
         |store| {
-            drop(store.batch_put((0..10).map(|n| if n < 5 { ("k", n) } else { panic!("in an iterator") })))
+            let keys = (0..10).map(|n| if n < 5 { "k" } else { panic!("in an iterator") });
+            drop(store.batch_put(keys.map(|key| (key, 7))));
         },
     ];
     for closure in closures {

@@ -108,6 +108,7 @@ fn a_walk_over_thousands_of_keys_is_complete(cx: &Context) {
     assert_eq!(cx.store().count("k:").unwrap(), 2500);
     assert_eq!(cx.store().len().unwrap(), 3000);
     assert!(cx.store().keys("k:").unwrap().iter().eq(expected.iter()));
+    assert!(cx.store().keys_page("k:", None, 1500).unwrap().iter().eq(expected.iter().take(1500)));
 }
 
 fn iterators_outlive_the_handle_and_move_to_other_threads(cx: &Context) {

@@ -15,8 +15,16 @@ use self::operation::Operation;
 use self::run::Failure;
 use crate::support::backends::{Backend, Case, HOUR};
 
-/// How many histories each case runs where the environment does not say.
-const RUNS: u64 = 25;
+/// How many histories a case runs where the environment does not say: a second or two for each.
+fn usual_runs(backend: Backend) -> u64 {
+    match backend {
+        Backend::Memory => 200,
+        Backend::File => 40,
+        Backend::FileReopened => 8,
+        #[cfg(feature = "redis")]
+        Backend::Redis => 20,
+    }
+}
 
 /// How many operations a history has.
 const LENGTH: usize = 80;
@@ -67,7 +75,7 @@ fn random_histories(case: Case) {
         std::env::var(name).map_or(default, |text| text.parse().expect("a number in the environment"))
     };
     let first = number("MILLPOND_SEED", 1);
-    for seed in first..first + number("MILLPOND_MODEL_RUNS", RUNS) {
+    for seed in first..first + number("MILLPOND_MODEL_RUNS", usual_runs(case.backend)) {
         let history = operation::history(&mut fastrand::Rng::with_seed(seed), LENGTH);
         let Err(failure) = attempt(case, &history) else { continue };
         let small = shrink(history, |history| attempt(case, history).is_err());
