@@ -21,6 +21,10 @@ macro_rules! promises {
         $crate::conformance::case!(redis, Redis, None, [$($name)*]);
         #[cfg(feature = "redis")]
         $crate::conformance::case!(redis_with_default_ttl, Redis, Some($crate::support::backends::HOUR), [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(away, Away, None, [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(away_with_default_ttl, Away, Some($crate::support::backends::HOUR), [$($name)*]);
     };
 }
 

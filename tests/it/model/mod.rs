@@ -19,6 +19,8 @@ use crate::support::backends::{Backend, Case, HOUR};
 fn usual_runs(backend: Backend) -> u64 {
     match backend {
         Backend::Memory => 200,
+        #[cfg(feature = "redis")]
+        Backend::Away => 40,
         Backend::File => 40,
         Backend::FileReopened => 8,
         #[cfg(feature = "redis")]
@@ -50,6 +52,8 @@ models! {
 }
 #[cfg(feature = "redis")]
 models! {
+    away_does_what_the_model_does: Away, None;
+    away_with_default_ttl_does_what_the_model_does: Away, Some(HOUR);
     redis_does_what_the_model_does: Redis, None;
     redis_with_default_ttl_does_what_the_model_does: Redis, Some(HOUR);
 }

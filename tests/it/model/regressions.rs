@@ -11,6 +11,8 @@ fn holds_everywhere(history: &[Operation]) {
         Backend::File,
         Backend::FileReopened,
         #[cfg(feature = "redis")]
+        Backend::Away,
+        #[cfg(feature = "redis")]
         Backend::Redis,
     ];
     for backend in backends {

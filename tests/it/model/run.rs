@@ -29,6 +29,8 @@ pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
     let tick = match case.backend {
         Backend::Memory | Backend::File | Backend::FileReopened => EXACT_TICK,
         #[cfg(feature = "redis")]
+        Backend::Away => EXACT_TICK,
+        #[cfg(feature = "redis")]
         Backend::Redis => REAL_TICK,
     };
     // A default of six ticks is met by histories; an hour would not be.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 #[cfg(feature = "redis")]
 use super::raw::Raw;
 #[cfg(feature = "redis")]
-use super::redis_server::RedisServer;
+use super::redis_server::{RedisServer, free_port};
 
 /// How much real time a test may take on a server whose clock nobody can stop.
 #[cfg(feature = "redis")]
@@ -27,6 +27,9 @@ pub(crate) enum Backend {
     FileReopened,
     #[cfg(feature = "redis")]
     Redis,
+    /// Memory in the place of a server that was away when the store was opened.
+    #[cfg(feature = "redis")]
+    Away,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +67,12 @@ impl Context {
         let mut raw = None;
         match case.backend {
             Backend::Memory => {}
+            #[cfg(feature = "redis")]
+            Backend::Away => {
+                let url = format!("redis://127.0.0.1:{}", free_port());
+                config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
+                config.redis = RedisOptions::default().max_retries(0);
+            }
             Backend::File | Backend::FileReopened => {
                 let made = tempfile::tempdir().expect("a temporary directory");
                 config.backend = StateBackend::File { path: made.path().join("state") };
@@ -106,7 +115,7 @@ impl Context {
     /// empty then, and stays as it is.
     pub(crate) fn reopen(&self) {
         let mut opened = self.opened.lock().expect("no step panicked");
-        if opened.store.is_some() && self.case.backend == Backend::Memory {
+        if opened.store.is_some() && self.in_memory() {
             return;
         }
         if let Some(store) = opened.store.take()
@@ -117,6 +126,18 @@ impl Context {
         opened.times += 1;
         let store = StateStore::with_clock(self.config.clone(), self.clock.clone());
         opened.store = Some(store.expect("opening the store"));
+    }
+
+    /// Whether ending the store would lose what it holds.
+    fn in_memory(&self) -> bool {
+        match self.case.backend {
+            Backend::Memory => true,
+            #[cfg(feature = "redis")]
+            Backend::Away => true,
+            #[cfg(feature = "redis")]
+            Backend::Redis => false,
+            Backend::File | Backend::FileReopened => false,
+        }
     }
 
     /// Lets time go by without waiting for it.
@@ -137,6 +158,8 @@ impl Context {
     pub(crate) fn ttl_is(&self, told: Option<Ttl>, expected: Option<Ttl>) -> bool {
         let slack = match self.case.backend {
             Backend::Memory | Backend::File | Backend::FileReopened => Duration::ZERO,
+            #[cfg(feature = "redis")]
+            Backend::Away => Duration::ZERO,
             #[cfg(feature = "redis")]
             Backend::Redis => SLACK,
         };
