@@ -62,7 +62,10 @@ pub(super) fn format(config: &StateConfig) -> String {
     let (mut url, section) = match &config.backend {
         StateBackend::Memory => ("memory:".to_owned(), None),
         StateBackend::File { path } => {
-            (format!("file:{}", encode(&path.to_string_lossy(), b"/")), Some("file"))
+            let path = encode(&path.to_string_lossy(), b"/");
+            // Two slashes at the beginning would read as those of a host.
+            let host = if path.starts_with("//") { "//" } else { "" };
+            (format!("file:{host}{path}"), Some("file"))
         }
         StateBackend::Redis { url, .. } => (url.clone(), Some("redis")),
     };
@@ -110,8 +113,8 @@ pub(crate) struct RedisAddress {
 }
 
 impl RedisAddress {
-    /// Reads `redis[s]://[user[:password]@]host[:port][/db]`. No part of the URL gets into an error but
-    /// the host, the port and the database.
+    /// Reads `redis[s]://[user[:password]@]host[:port][/db]`. No part of the URL gets into an error: where
+    /// a password holds a `/` that is not encoded, it stands where the port is looked for.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (tls, rest) = match (url.strip_prefix("redis://"), url.strip_prefix("rediss://")) {
             (Some(rest), _) => (false, rest),
@@ -131,7 +134,7 @@ impl RedisAddress {
                 .parse()
                 .ok()
                 .filter(|db| *db >= 0)
-                .ok_or_else(|| invalid(format!("{text:?} is not the number of a database")))?,
+                .ok_or_else(|| invalid("what follows the host is not the number of a database"))?,
         };
         Ok(Self { tls, host, port, username, password, db })
     }
@@ -156,13 +159,13 @@ fn parse_place(place: &str) -> Result<(String, u16)> {
         return Err(invalid("it names no host"));
     }
     if host.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(invalid(format!("{host:?} is not a host")));
+        return Err(invalid("its host holds a space or a control character"));
     }
     match port {
         None => Ok((host.to_owned(), 6379)),
         Some(text) => match text.parse() {
             Ok(port) if port > 0 => Ok((host.to_owned(), port)),
-            _ => Err(invalid(format!("{text:?} is not a port"))),
+            _ => Err(invalid("its port is not a number from 1 to 65535")),
         },
     }
 }
@@ -171,7 +174,8 @@ fn parse_place(place: &str) -> Result<(String, u16)> {
 pub(super) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://***@{place}"),
-        _ => url.to_owned(),
+        (None, Some((_, place))) => format!("***@{place}"),
+        (_, None) => url.to_owned(),
     }
 }
 

@@ -1,0 +1,191 @@
+//! Many threads on one store.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use millpond::{Error, WriteBatch};
+
+use super::MINUTE;
+use crate::support::backends::Context;
+
+const THREADS: i64 = 8;
+const THREAD_COUNT: usize = 8;
+const EACH: i64 = 50;
+
+promises![
+    increments_of_many_threads_add_up,
+    only_one_thread_sets_what_did_not_exist,
+    only_one_thread_takes_a_value,
+    no_modification_of_many_threads_is_lost,
+    no_exchange_of_many_threads_is_lost,
+    a_reader_never_sees_half_of_a_write_batch,
+    a_counter_born_in_a_race_has_its_ttl,
+    a_walk_among_writers_misses_nothing_that_stays,
+];
+
+fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
+    let barrier = Barrier::new(THREAD_COUNT);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (run, barrier) = (&run, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    run(thread)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    })
+}
+
+fn increments_of_many_threads_add_up(cx: &Context) {
+    let store = cx.store();
+    at_once(|thread| {
+        let store = store.clone();
+        for _ in 0..EACH {
+            store.incr("k", thread + 1).unwrap();
+            store.batch_incr([("k", 1), ("other", -1)]).unwrap();
+        }
+    });
+    let expected = EACH * (THREADS * (THREADS + 1) / 2 + THREADS);
+    assert_eq!(store.get::<i64>("k").unwrap(), Some(expected));
+    assert_eq!(store.get::<i64>("other").unwrap(), Some(-EACH * THREADS));
+}
+
+fn only_one_thread_sets_what_did_not_exist(cx: &Context) {
+    let store = cx.store();
+    for round in 0..10 {
+        let key = format!("k:{round}");
+        let won = at_once(|thread| match thread % 2 {
+            0 => store.set_if_not_exists(&key, thread, None).unwrap(),
+            _ => store.compare_and_set(&key, None::<&i64>, &thread).unwrap(),
+        });
+        let winners: Vec<i64> =
+            (0..THREADS).zip(won).filter_map(|(thread, won)| won.then_some(thread)).collect();
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        assert_eq!(store.get::<i64>(&key).unwrap(), Some(winners[0]));
+    }
+}
+
+fn only_one_thread_takes_a_value(cx: &Context) {
+    let store = cx.store();
+    for round in 0..10 {
+        store.put("k", round).unwrap();
+        let taken = at_once(|_| store.get_and_delete::<i64>("k").unwrap());
+        assert_eq!(taken.into_iter().flatten().collect::<Vec<_>>(), [round]);
+    }
+}
+
+fn no_modification_of_many_threads_is_lost(cx: &Context) {
+    let store = cx.store();
+    at_once(|thread| {
+        for number in 0..EACH {
+            store
+                .modify("k", |found: Option<Vec<i64>>| {
+                    let mut list = found.unwrap_or_default();
+                    list.push(thread * EACH + number);
+                    Some(list)
+                })
+                .unwrap();
+        }
+    });
+    let mut list = store.get::<Vec<i64>>("k").unwrap().unwrap();
+    list.sort_unstable();
+    assert!(list.into_iter().eq(0..THREADS * EACH));
+}
+
+fn no_exchange_of_many_threads_is_lost(cx: &Context) {
+    let store = cx.store();
+    store.put("k", -1).unwrap();
+    let mut seen: Vec<i64> = at_once(|thread| {
+        let swap = |number| store.get_and_put::<i64>("k", thread * EACH + number).unwrap().unwrap();
+        (0..EACH).map(swap).collect::<Vec<_>>()
+    })
+    .concat();
+    seen.push(store.get::<i64>("k").unwrap().unwrap());
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(-1..THREADS * EACH), "each value was handed out once");
+}
+
+fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
+    let store = cx.store();
+    let done = AtomicBool::new(false);
+    let write = |number: i64| {
+        let mut batch = WriteBatch::new();
+        batch.put("a", number).unwrap().put("middle", number).unwrap().put("b", number).unwrap();
+        store.write(&batch).unwrap();
+    };
+    write(0);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut rounds = 0;
+                    while !done.load(Ordering::Acquire) || rounds == 0 {
+                        // What was read first is never newer than what is read later.
+                        let a = store.get::<i64>("a").unwrap().unwrap();
+                        let b = store.get::<i64>("b").unwrap().unwrap();
+                        assert!(a <= b, "a is {a}, and b still {b}");
+                        let b = store.get::<i64>("b").unwrap().unwrap();
+                        let a = store.get::<i64>("a").unwrap().unwrap();
+                        assert!(b <= a, "b is {b}, and a still {a}");
+                        rounds += 1;
+                    }
+                })
+            })
+            .collect();
+        (1..200).for_each(write);
+        done.store(true, Ordering::Release);
+        for reader in readers {
+            reader.join().expect("no half was seen");
+        }
+    });
+}
+
+fn a_counter_born_in_a_race_has_its_ttl(cx: &Context) {
+    let store = cx.store();
+    for round in 0..10 {
+        at_once(|_| store.incr_with_ttl(&format!("k:{round}"), 1, MINUTE).unwrap());
+        assert_eq!(store.get::<i64>(&format!("k:{round}")).unwrap(), Some(THREADS));
+    }
+    drop(store);
+    for round in 0..10 {
+        cx.assert_ttl(&format!("k:{round}"), MINUTE);
+    }
+}
+
+fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
+    let store = cx.store();
+    store.batch_put((0..1500).map(|n| (format!("stays:{n}"), n))).unwrap();
+    let listed = at_once(|thread| match thread {
+        0 | 1 => {
+            let all = store.keys("").unwrap();
+            assert!(all.is_sorted(), "sorted");
+            let mut once = all.clone();
+            once.dedup();
+            assert_eq!(once.len(), all.len(), "each once");
+            all.iter().filter(|key| key.starts_with("stays:")).count()
+        }
+        2 => {
+            let mut seen: Vec<String> = store.scan("stays:").map(Result::unwrap).collect();
+            seen.sort();
+            seen.dedup();
+            seen.len()
+        }
+        _ => {
+            for number in 0..EACH {
+                store.put(&format!("passes:{thread}:{number}"), number).unwrap();
+                store.delete(&format!("passes:{thread}:{number}")).unwrap();
+            }
+            match store.get::<i64>("stays:1") {
+                Ok(Some(1)) => 1500,
+                Ok(other) => panic!("{other:?}"),
+                Err(Error::Unavailable { .. }) => panic!("the store serves"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert_eq!(listed, [1500; THREAD_COUNT]);
+}

@@ -1,0 +1,156 @@
+//! What JSON cannot hold, and what does not decode.
+
+use std::collections::BTreeMap;
+
+use millpond::{Error, WriteBatch};
+use serde::Serialize;
+
+use super::MINUTE;
+use crate::support::backends::Context;
+use crate::support::chain;
+
+promises![
+    a_number_that_is_not_finite_is_an_error_and_nothing_is_changed,
+    a_map_whose_keys_are_no_strings_is_an_error,
+    an_encoder_that_refuses_is_an_error_of_encoding,
+    reading_as_another_type_leaves_the_entry_and_carries_its_bytes,
+    get_and_delete_has_acted_when_it_cannot_decode,
+    get_and_put_has_acted_when_it_cannot_decode,
+    get_and_touch_has_acted_when_it_cannot_decode,
+    modify_leaves_the_entry_when_it_cannot_decode_or_encode,
+    entries_tell_what_does_not_decode_and_end,
+    batch_get_tells_what_does_not_decode,
+];
+
+#[derive(Serialize)]
+struct Reading {
+    name: &'static str,
+    value: Option<f64>,
+}
+
+fn a_number_that_is_not_finite_is_an_error_and_nothing_is_changed(cx: &Context) {
+    cx.store().put_with_ttl("k", 1, MINUTE).unwrap();
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert_error!(cx.store().put("k", number), Error::Encode { .. });
+        assert_error!(cx.store().put("k", Some(vec![(1, number)])), Error::Encode { .. });
+        let reading = Reading { name: "x", value: Some(number) };
+        let error = assert_error!(cx.store().put("k", &reading), Error::Encode { .. });
+        assert!(chain(&error).len() > 1, "{error:?} has a source");
+        assert_error!(cx.store().put("k", BTreeMap::from([("f", number)])), Error::Encode { .. });
+        assert_error!(cx.store().put_with_ttl("k", number, MINUTE), Error::Encode { .. });
+        assert_error!(cx.store().update("k", number), Error::Encode { .. });
+        assert_error!(cx.store().set_if_not_exists("new", number, None), Error::Encode { .. });
+        assert_error!(cx.store().compare_and_set("k", Some(&1), &number), Error::Encode { .. });
+        assert_error!(cx.store().compare_and_set("k", Some(&number), &1), Error::Encode { .. });
+        assert_error!(cx.store().get_and_put::<i64>("k", number), Error::Encode { .. });
+        assert_error!(cx.store().batch_put([("new", 1.0), ("k", number)]), Error::Encode { .. });
+        assert_error!(WriteBatch::new().put("k", number), Error::Encode { .. });
+    }
+    assert_error!(cx.store().put("k", f32::NAN), Error::Encode { .. });
+    assert_error!(cx.store().put("k", [f32::INFINITY]), Error::Encode { .. });
+    assert_eq!(cx.store().keys("").unwrap(), ["k"]);
+    assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(1));
+    cx.assert_ttl("k", MINUTE);
+    cx.store().put("k", Reading { name: "x", value: None }).unwrap();
+    let stored = cx.store().get_bytes("k").unwrap().unwrap();
+    assert_eq!(stored, br#"{"name":"x","value":null}"#[..], "a null that was meant is none");
+}
+
+fn a_map_whose_keys_are_no_strings_is_an_error(cx: &Context) {
+    let error = assert_error!(cx.store().put("k", BTreeMap::from([((1, 2), 3)])), Error::Encode { .. });
+    assert!(error.to_string().contains("\"k\""), "{error}");
+    assert_error!(cx.store().put("k", BTreeMap::from([(vec![1], 3)])), Error::Encode { .. });
+    assert_error!(
+        cx.store().put("k", BTreeMap::from([(Some("a"), BTreeMap::from([((), 1)]))])),
+        Error::Encode { .. }
+    );
+    assert!(cx.store().is_empty().unwrap());
+}
+
+fn an_encoder_that_refuses_is_an_error_of_encoding(cx: &Context) {
+    struct Refuses;
+    impl Serialize for Refuses {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("not today"))
+        }
+    }
+    let error = assert_error!(cx.store().put("k", Refuses), Error::Encode { .. });
+    assert!(chain(&error).concat().contains("not today"), "{error:?}");
+    assert!(cx.store().is_empty().unwrap());
+}
+
+#[track_caller]
+fn assert_decode<T: std::fmt::Debug>(result: millpond::Result<T>, expected_raw: &[u8]) {
+    let error = assert_error!(result, Error::Decode { .. });
+    let Error::Decode { key, raw, .. } = error else { unreachable!() };
+    assert_eq!(key, "k");
+    assert_eq!(raw, *expected_raw);
+}
+
+fn reading_as_another_type_leaves_the_entry_and_carries_its_bytes(cx: &Context) {
+    cx.store().put_with_ttl("k", "text", MINUTE).unwrap();
+    assert_decode(cx.store().get::<i64>("k"), br#""text""#);
+    cx.assert_ttl("k", MINUTE);
+    assert_eq!(cx.store().get::<String>("k").unwrap().as_deref(), Some("text"));
+    cx.store().put_bytes("k", b"\xff\x00").unwrap();
+    assert_decode(cx.store().get::<String>("k"), b"\xff\x00");
+    cx.store().put_bytes("k", b"1 2").unwrap();
+    assert_decode(cx.store().get::<i64>("k"), b"1 2");
+    cx.store().put("k", 300).unwrap();
+    assert_decode(cx.store().get::<u8>("k"), b"300");
+    cx.store().put("k", i64::MAX).unwrap();
+    assert_decode(cx.store().get::<i32>("k"), b"9223372036854775807");
+}
+
+fn get_and_delete_has_acted_when_it_cannot_decode(cx: &Context) {
+    cx.store().put("k", "text").unwrap();
+    assert_decode(cx.store().get_and_delete::<i64>("k"), br#""text""#);
+    assert!(!cx.store().contains("k").unwrap());
+}
+
+fn get_and_put_has_acted_when_it_cannot_decode(cx: &Context) {
+    cx.store().put_with_ttl("k", "text", MINUTE).unwrap();
+    assert_decode(cx.store().get_and_put::<i64>("k", 5), br#""text""#);
+    assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(5));
+    cx.assert_default_ttl("k");
+}
+
+fn get_and_touch_has_acted_when_it_cannot_decode(cx: &Context) {
+    cx.store().put("k", "text").unwrap();
+    assert_decode(cx.store().get_and_touch::<i64>("k", MINUTE), br#""text""#);
+    assert_eq!(cx.store().get::<String>("k").unwrap().as_deref(), Some("text"));
+    cx.assert_ttl("k", MINUTE);
+}
+
+fn modify_leaves_the_entry_when_it_cannot_decode_or_encode(cx: &Context) {
+    cx.store().put_with_ttl("k", "text", MINUTE).unwrap();
+    let mut ran = false;
+    let outcome = cx.store().modify::<i64>("k", |_| {
+        ran = true;
+        None
+    });
+    assert_decode(outcome, br#""text""#);
+    assert!(!ran, "there is nothing to run the closure on");
+    cx.store().put_with_ttl("k", 1.5, MINUTE).unwrap();
+    assert_error!(cx.store().modify::<f64>("k", |_| Some(f64::NAN)), Error::Encode { .. });
+    assert_eq!(cx.store().get::<f64>("k").unwrap(), Some(1.5));
+    cx.assert_ttl("k", MINUTE);
+    assert_error!(cx.store().modify::<f64>("absent", |_| Some(f64::NAN)), Error::Encode { .. });
+    assert!(!cx.store().contains("absent").unwrap());
+}
+
+fn entries_tell_what_does_not_decode_and_end(cx: &Context) {
+    cx.store().batch_put([("a", "text"), ("b", "text"), ("c", "text")]).unwrap();
+    let mut entries = cx.store().entries::<i64>("");
+    let error = assert_error!(entries.next().unwrap(), Error::Decode { .. });
+    let Error::Decode { raw, .. } = error else { unreachable!() };
+    assert_eq!(raw, br#""text""#[..]);
+    assert!(entries.next().is_none(), "it ends after the first error");
+    assert!(entries.next().is_none());
+}
+
+fn batch_get_tells_what_does_not_decode(cx: &Context) {
+    cx.store().put("a", 1).unwrap();
+    cx.store().put("k", "text").unwrap();
+    assert_decode(cx.store().batch_get::<i64>(["a", "k"]), br#""text""#);
+}

@@ -1,0 +1,231 @@
+//! Which keys, prefixes and namespaces a store takes.
+
+use std::time::Duration;
+
+use millpond::{Error, Result, StateStore, WriteBatch};
+
+use super::MINUTE;
+use crate::support::backends::Context;
+
+promises![
+    a_key_that_breaks_a_rule_is_refused_by_every_operation_and_nothing_is_done,
+    a_prefix_that_no_key_can_begin_with_is_refused_by_every_listing,
+    a_key_of_512_bytes_is_the_longest_and_its_namespace_counts,
+    ordinary_characters_are_ordinary_in_keys,
+    ordinary_characters_are_ordinary_in_prefixes_and_namespaces,
+    a_namespace_that_makes_no_valid_key_is_told_of_by_the_operations,
+    keys_that_differ_in_case_or_form_are_different_keys,
+    a_bad_key_in_a_batch_stops_its_chunk_before_anything_is_done,
+];
+
+const ORDINARY: [&str; 20] = [
+    "*",
+    "?",
+    "[a-z]",
+    "a\\*b",
+    "^",
+    "[^a]",
+    "a b",
+    " ",
+    "a/b/../c",
+    "a:b::c",
+    ":",
+    "::",
+    "a:",
+    "__millpondx",
+    "x__millpond",
+    "__MILLPOND",
+    "ключ:значение",
+    "日本語 🦀",
+    "\"quoted\"{}",
+    "%41%zz",
+];
+
+type Operation = (&'static str, fn(&StateStore, &str) -> Result<()>);
+
+/// Every operation on one key.
+pub(super) const ON_A_KEY: [Operation; 26] = [
+    ("put", |s, k| s.put(k, 1)),
+    ("put_with_ttl", |s, k| s.put_with_ttl(k, 1, MINUTE)),
+    ("get", |s, k| s.get::<i64>(k).map(drop)),
+    ("update", |s, k| s.update(k, 1).map(drop)),
+    ("delete", |s, k| s.delete(k).map(drop)),
+    ("contains", |s, k| s.contains(k).map(drop)),
+    ("put_bytes", |s, k| s.put_bytes(k, b"x")),
+    ("put_bytes_with_ttl", |s, k| s.put_bytes_with_ttl(k, b"x", MINUTE)),
+    ("get_bytes", |s, k| s.get_bytes(k).map(drop)),
+    ("set_if_not_exists", |s, k| s.set_if_not_exists(k, 1, None).map(drop)),
+    ("compare_and_set", |s, k| s.compare_and_set(k, None::<&i64>, &1).map(drop)),
+    ("compare_and_set to another", |s, k| s.compare_and_set(k, Some(&1), &2).map(drop)),
+    ("get_and_delete", |s, k| s.get_and_delete::<i64>(k).map(drop)),
+    ("get_and_put", |s, k| s.get_and_put::<i64>(k, 1).map(drop)),
+    ("modify", |s, k| s.modify::<i64>(k, |_| Some(1)).map(drop)),
+    ("incr", |s, k| s.incr(k, 1).map(drop)),
+    ("decr", |s, k| s.decr(k, 1).map(drop)),
+    ("incr_with_ttl", |s, k| s.incr_with_ttl(k, 1, MINUTE).map(drop)),
+    ("batch_incr", |s, k| s.batch_incr([(k, 1)]).map(drop)),
+    ("ttl", |s, k| s.ttl(k).map(drop)),
+    ("expire", |s, k| s.expire(k, MINUTE).map(drop)),
+    ("persist", |s, k| s.persist(k).map(drop)),
+    ("get_and_touch", |s, k| s.get_and_touch::<i64>(k, MINUTE).map(drop)),
+    ("batch_get", |s, k| s.batch_get::<i64>([k]).map(drop)),
+    ("batch_put", |s, k| s.batch_put([(k, 1)])),
+    ("batch_delete", |s, k| s.batch_delete([k]).map(drop)),
+];
+
+/// Every operation on a prefix.
+pub(super) const ON_A_PREFIX: [Operation; 6] = [
+    ("keys", |s, p| s.keys(p).map(drop)),
+    ("keys_page", |s, p| s.keys_page(p, None, 3).map(drop)),
+    ("scan", |s, p| s.scan(p).collect::<Result<Vec<_>>>().map(drop)),
+    ("entries", |s, p| s.entries::<i64>(p).collect::<Result<Vec<_>>>().map(drop)),
+    ("count", |s, p| s.count(p).map(drop)),
+    ("delete_prefix", |s, p| s.delete_prefix(p).map(drop)),
+];
+
+fn invalid_keys() -> Vec<(String, &'static str)> {
+    let mut keys: Vec<(String, &'static str)> = [
+        ("", "empty"),
+        ("a\nb", "control"),
+        ("a\0", "control"),
+        ("\u{1f}", "control"),
+        ("a\u{7f}", "control"),
+        ("a\u{85}b", "control"),
+        ("__millpond", "reserved"),
+        ("__millpond:x", "reserved"),
+        ("x:__millpond", "reserved"),
+        ("x:__millpond:y", "reserved"),
+    ]
+    .map(|(key, word)| (key.to_owned(), word))
+    .into();
+    keys.push(("k".repeat(513), "512"));
+    keys.push(("é".repeat(257), "512"));
+    keys
+}
+
+fn a_key_that_breaks_a_rule_is_refused_by_every_operation_and_nothing_is_done(cx: &Context) {
+    cx.store().put("there", 7).unwrap();
+    let store = cx.store();
+    for (key, word) in invalid_keys() {
+        for (name, operation) in ON_A_KEY {
+            let error = assert_error!(operation(&store, &key), Error::InvalidKey { .. });
+            let Error::InvalidKey { key: named, reason, .. } = &error else { unreachable!() };
+            assert!(reason.contains(word), "{name} {key:?}: {reason}");
+            assert_eq!(*named, key, "{name}");
+        }
+        let mut batch = WriteBatch::new();
+        batch.put("ok", 1).unwrap();
+        assert_error!(batch.put(&key, 1), Error::InvalidKey { .. });
+        assert_error!(batch.put_with_ttl(&key, 1, MINUTE), Error::InvalidKey { .. });
+        assert_error!(batch.delete(&key), Error::InvalidKey { .. });
+        assert_eq!(batch.len(), 1);
+    }
+    drop(store);
+    assert_eq!(cx.store().keys("").unwrap(), ["there"]);
+    assert_eq!(cx.store().get::<i64>("there").unwrap(), Some(7));
+}
+
+fn a_prefix_that_no_key_can_begin_with_is_refused_by_every_listing(cx: &Context) {
+    let store = cx.store();
+    for (prefix, word) in [("a\nb", "control"), ("\u{85}", "control"), (&*"p".repeat(513), "512")] {
+        for (name, operation) in ON_A_PREFIX {
+            let error = assert_error!(operation(&store, prefix), Error::InvalidKey { .. });
+            assert!(error.to_string().contains(word), "{name}: {error}");
+        }
+    }
+    let mut scan = store.scan("a\n");
+    assert!(scan.next().is_some_and(|item| item.is_err()));
+    assert!(scan.next().is_none(), "a scan ends after its first error");
+}
+
+fn a_key_of_512_bytes_is_the_longest_and_its_namespace_counts(cx: &Context) {
+    let longest = "k".repeat(512);
+    cx.store().put(&longest, 1).unwrap();
+    assert_eq!(cx.store().get::<i64>(&longest).unwrap(), Some(1));
+    assert_eq!(cx.store().keys(&longest).unwrap(), [longest.as_str()]);
+    let (fits, too_long) = ("k".repeat(505), "k".repeat(506));
+    cx.store().namespace("orders").put(&fits, 2).unwrap();
+    assert_eq!(cx.store().get::<i64>(&format!("orders:{fits}")).unwrap(), Some(2));
+    let error = assert_error!(cx.store().namespace("orders").put(&too_long, 2), Error::InvalidKey { .. });
+    assert!(error.to_string().contains(&format!("orders:{too_long}")), "{error}");
+    let nested = cx.store().namespace("a").namespace("b");
+    assert_error!(nested.put(&"k".repeat(509), 1), Error::InvalidKey { .. });
+    nested.put(&"k".repeat(508), 1).unwrap();
+}
+
+fn ordinary_characters_are_ordinary_in_keys(cx: &Context) {
+    for (number, key) in ORDINARY.iter().enumerate() {
+        cx.store().put(key, number).unwrap();
+    }
+    for (number, key) in ORDINARY.iter().enumerate() {
+        assert_eq!(cx.store().get::<usize>(key).unwrap(), Some(number), "{key:?}");
+        assert!(cx.store().contains(key).unwrap(), "{key:?}");
+    }
+    let mut sorted = ORDINARY;
+    sorted.sort_unstable();
+    assert_eq!(cx.store().keys("").unwrap(), sorted);
+    for key in ORDINARY {
+        assert!(cx.store().delete(key).unwrap(), "{key:?}");
+    }
+    assert!(cx.store().is_empty().unwrap());
+}
+
+fn ordinary_characters_are_ordinary_in_prefixes_and_namespaces(cx: &Context) {
+    for name in ORDINARY {
+        cx.store().namespace(name).put("k", name).unwrap();
+        cx.store().put(&format!("{name}~"), 0).unwrap();
+    }
+    for name in ORDINARY {
+        assert_eq!(cx.store().namespace(name).get::<String>("k").unwrap().as_deref(), Some(name));
+        assert_eq!(cx.store().get::<String>(&format!("{name}:k")).unwrap().as_deref(), Some(name));
+        let expected: Vec<String> = {
+            let all = ORDINARY.iter().flat_map(|n| [format!("{n}:k"), format!("{n}~")]);
+            let mut all: Vec<String> = all.filter(|key| key.starts_with(name)).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(cx.store().keys(name).unwrap(), expected, "{name:?}");
+        assert_eq!(cx.store().count(name).unwrap(), expected.len() as u64, "{name:?}");
+    }
+    for name in ["*", "?", "[a-z]", "[^a]", "a\\*b"] {
+        assert_eq!(cx.store().delete_prefix(&format!("{name}:")).unwrap(), 1, "{name:?}");
+        assert_eq!(cx.store().delete_prefix(name).unwrap(), 1, "{name:?}");
+    }
+    assert_eq!(cx.store().namespace("ключ:значение").clear().unwrap(), 1);
+    assert_eq!(cx.store().len().unwrap(), 2 * (ORDINARY.len() as u64 - 5) - 1);
+}
+
+fn a_namespace_that_makes_no_valid_key_is_told_of_by_the_operations(cx: &Context) {
+    for name in ["a\nb", "__millpond", "x:__millpond", &"n".repeat(512)] {
+        let namespace = cx.store().namespace(name);
+        assert_error!(namespace.put("k", 1), Error::InvalidKey { .. });
+        assert_error!(namespace.get::<i64>("k"), Error::InvalidKey { .. });
+        let mut batch = WriteBatch::new();
+        batch.put("k", 1).unwrap();
+        assert_error!(namespace.write(&batch), Error::InvalidKey { .. });
+    }
+    assert!(cx.store().is_empty().unwrap());
+}
+
+fn keys_that_differ_in_case_or_form_are_different_keys(cx: &Context) {
+    let keys = ["É", "E\u{301}", "é", "e\u{301}", "K", "k", "k ", " k"];
+    for (number, key) in keys.iter().enumerate() {
+        cx.store().put(key, number).unwrap();
+    }
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(cx.store().get::<usize>(key).unwrap(), Some(number), "{key:?}");
+    }
+    assert_eq!(cx.store().len().unwrap(), keys.len() as u64);
+}
+
+fn a_bad_key_in_a_batch_stops_its_chunk_before_anything_is_done(cx: &Context) {
+    assert_error!(cx.store().batch_put([("a", 1), ("", 2), ("b", 3)]), Error::InvalidKey { .. });
+    let too_short = cx.store().batch_put_with_ttl([("a", 1)], Duration::ZERO);
+    assert_error!(too_short, Error::InvalidTtl { .. });
+    assert_error!(cx.store().batch_incr([("a", 1), ("a\n", 2)]), Error::InvalidKey { .. });
+    assert!(cx.store().is_empty().unwrap());
+    cx.store().put("a", 1).unwrap();
+    assert_error!(cx.store().batch_delete(["a", ""]), Error::InvalidKey { .. });
+    assert_error!(cx.store().batch_get::<i64>(["a", ""]), Error::InvalidKey { .. });
+    assert_eq!(cx.store().get::<i64>("a").unwrap(), Some(1));
+}

@@ -1,0 +1,67 @@
+//! One function for each promise of the store, each run over every backend, with and without a
+//! `default_ttl`.
+//!
+//! `cargo test --test it conformance` runs them all; a filter such as `::memory::`, `::file_reopened::` or
+//! `::redis_with_default_ttl::` those of one case.
+
+use std::time::Duration;
+
+use crate::support::backends::{Backend, Case, Context};
+
+/// Makes a test of each promise for each case.
+macro_rules! promises {
+    ($($name:ident),* $(,)?) => {
+        $crate::conformance::case!(memory, Memory, None, [$($name)*]);
+        $crate::conformance::case!(memory_with_default_ttl, Memory, Some($crate::support::backends::HOUR), [$($name)*]);
+        $crate::conformance::case!(file, File, None, [$($name)*]);
+        $crate::conformance::case!(file_with_default_ttl, File, Some($crate::support::backends::HOUR), [$($name)*]);
+        $crate::conformance::case!(file_reopened, FileReopened, None, [$($name)*]);
+        $crate::conformance::case!(file_reopened_with_default_ttl, FileReopened, Some($crate::support::backends::HOUR), [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(redis, Redis, None, [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(redis_with_default_ttl, Redis, Some($crate::support::backends::HOUR), [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(away, Away, None, [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(away_with_default_ttl, Away, Some($crate::support::backends::HOUR), [$($name)*]);
+    };
+}
+
+macro_rules! case {
+    ($case:ident, $backend:ident, $ttl:expr, [$($name:ident)*]) => {
+        mod $case {
+            $(
+                #[test]
+                fn $name() {
+                    use $crate::conformance as c;
+                    super::$name(&c::context(c::Backend::$backend, $ttl));
+                }
+            )*
+        }
+    };
+}
+use case;
+
+mod atomic;
+mod batches;
+mod bytes;
+mod compare;
+mod concurrency;
+mod counters;
+mod encoding;
+mod expiry;
+mod keys;
+mod lifecycle;
+mod listing;
+mod namespaces;
+mod types;
+mod values;
+mod write_batch;
+
+/// Not the hour that `default_ttl` is: what a test names differs from what the store gives by itself.
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn context(backend: Backend, default_ttl: Option<Duration>) -> Context {
+    Context::new(Case { backend, default_ttl })
+}

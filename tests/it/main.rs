@@ -1,0 +1,24 @@
+//! Every integration test, in one binary.
+//!
+//! - `conformance`: one function for each promise of the store, run over every backend;
+//! - `model`: random histories against one simple model;
+//! - `redis_wire`, `redis_kinds`, `interop`: what lies on a Redis server;
+//! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
+//! - `tidy`: what the source itself has to hold.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[macro_use]
+mod support;
+
+mod config;
+mod conformance;
+mod errors;
+#[cfg(feature = "redis")]
+mod interop;
+mod model;
+#[cfg(feature = "redis")]
+mod redis_kinds;
+#[cfg(feature = "redis")]
+mod redis_wire;
+mod tidy;

@@ -1,0 +1,52 @@
+//! What the tests have in common: the backends they run over, real servers, and a few words.
+
+pub(crate) mod backends;
+#[cfg(feature = "redis")]
+pub(crate) mod raw;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_server;
+
+use std::error::Error as _;
+#[cfg(feature = "redis")]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Asserts that a result is an error of one variant, and hands the error out.
+macro_rules! assert_error {
+    ($result:expr, $pattern:pat $(if $guard:expr)?) => {
+        match $result {
+            Ok(value) => panic!("expected {}, got Ok({value:?})", stringify!($pattern)),
+            Err(error) => {
+                assert!(
+                    matches!(&error, $pattern $(if $guard)?),
+                    "expected {}, got {error:?}",
+                    stringify!($pattern $(if $guard)?)
+                );
+                error
+            }
+        }
+    };
+}
+
+/// Waits for a condition and fails where it does not come within a limit.
+#[cfg(feature = "redis")]
+pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// An error with all its sources, as a log shows it.
+pub(crate) fn chain(error: &millpond::Error) -> Vec<String> {
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(error) = source {
+        texts.push(error.to_string());
+        source = error.source();
+    }
+    texts
+}
