@@ -59,6 +59,8 @@ pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{Fallback, FileOptions, RedisOptions, StateBackend, StateConfig, SyncPolicy};
 pub use crate::error::{Cause, Error, Kind, Result};
+#[cfg(feature = "redis")]
+pub use crate::store::RedisStore;
 pub use crate::store::listing::{Entries, Keys};
 pub use crate::store::{MemoryStore, StateStore};
 

@@ -1,8 +1,12 @@
 //! Owns what every backend can do: reads, and [`Op`]s carried out one by one, one after another, or all at
 //! once. Knows nothing of Rust types, namespaces or JSON: keys are full keys, values are bytes.
 
+#[cfg(feature = "redis")]
+pub(crate) mod fallback;
 pub(crate) mod local;
 pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 
 use std::time::SystemTime;
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+#[cfg(feature = "redis")]
+use crate::backend::fallback::Fallback;
 use crate::backend::memory::Memory;
 use crate::backend::{Backend, Status};
 use crate::clock::{Clock, Millis, SystemClock};
@@ -49,11 +51,19 @@ const ENV_URL: &str = "MILLPOND_URL";
 pub enum StateStore {
     /// State in this process, gone with it.
     Memory(MemoryStore),
+    /// State on a Redis server, or in memory where it could not be reached at opening.
+    #[cfg(feature = "redis")]
+    Redis(RedisStore),
 }
 
 /// A handle on a store in memory.
 #[derive(Clone)]
 pub struct MemoryStore(Handle<Memory>);
+
+/// A handle on a store in Redis.
+#[cfg(feature = "redis")]
+#[derive(Clone)]
+pub struct RedisStore(Handle<Fallback>);
 
 /// What every variant holds: the shared backend, and which part of it this handle speaks of.
 pub(crate) struct Handle<B> {
@@ -88,6 +98,11 @@ macro_rules! on_backend {
     ($store:expr, $backend:ident => $run:expr) => {
         match $store {
             $crate::store::StateStore::Memory(handle) => {
+                let $backend = &*handle.0.backend;
+                $run
+            }
+            #[cfg(feature = "redis")]
+            $crate::store::StateStore::Redis(handle) => {
                 let $backend = &*handle.0.backend;
                 $run
             }
@@ -159,7 +174,16 @@ impl StateStore {
             StateBackend::Memory => {
                 Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
             }
-            other => Err(Error::Unsupported { what: format!("{other:?}") }),
+            #[cfg(feature = "redis")]
+            StateBackend::Redis { url, key_prefix } => {
+                let backend = Arc::new(Fallback::open(url, key_prefix, &config.redis, clock)?);
+                Ok(Self::Redis(RedisStore(Handle { backend, context })))
+            }
+            #[cfg(not(feature = "redis"))]
+            StateBackend::Redis { .. } => {
+                Err(Error::Unsupported { what: "Redis: this build has no `redis` feature".to_owned() })
+            }
+            other @ StateBackend::File { .. } => Err(Error::Unsupported { what: format!("{other:?}") }),
         }
     }
 
@@ -223,12 +247,16 @@ impl StateStore {
     fn context(&self) -> &Context {
         match self {
             Self::Memory(store) => &store.0.context,
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => &store.0.context,
         }
     }
 
     fn context_mut(&mut self) -> &mut Context {
         match self {
             Self::Memory(store) => &mut store.0.context,
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => &mut store.0.context,
         }
     }
 
@@ -278,6 +306,8 @@ impl fmt::Debug for StateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variant = match self {
             Self::Memory(_) => "Memory",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "Redis",
         };
         f.debug_struct(variant).field("namespace", &self.context().namespace.text()).finish_non_exhaustive()
     }

@@ -1,0 +1,110 @@
+//! Owns what serves while the Redis server is away. In this version that is decided once, at opening: the
+//! server, or memory in its place. Knows nothing of how either works.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::memory::Memory;
+use super::redis::Redis;
+use super::{Backend, Status};
+use crate::bytes::Bytes;
+use crate::clock::{Clock, Ttl};
+use crate::config::{self, RedisOptions};
+use crate::error::Result;
+use crate::key::Key;
+use crate::op::{Op, Reply};
+use crate::page::{Cursor, Page};
+
+pub(crate) enum Fallback {
+    Redis(Box<Redis>),
+    Away { memory: Memory, since: SystemTime },
+}
+
+impl Fallback {
+    pub(crate) fn open(
+        url: &str,
+        key_prefix: &str,
+        options: &RedisOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        match Redis::open(url, key_prefix, options) {
+            Ok(redis) => Ok(Self::Redis(Box::new(redis))),
+            Err(failure) if failure.unreachable && options.fallback == config::Fallback::Memory => {
+                let cause = std::error::Error::source(&failure.error).map(ToString::to_string);
+                let cause = cause.unwrap_or_default();
+                log::warn!(
+                    "the Redis server cannot be reached ({cause}); memory serves, and nothing is kept"
+                );
+                Ok(Self::Away { since: clock.now(), memory: Memory::new(clock) })
+            }
+            Err(failure) => Err(failure.error),
+        }
+    }
+}
+
+/// Runs an expression against whichever serves.
+macro_rules! on_either {
+    ($self:expr, $backend:ident => $run:expr) => {
+        match $self {
+            Fallback::Redis($backend) => $run,
+            Fallback::Away { memory: $backend, .. } => $run,
+        }
+    };
+}
+
+impl Backend for Fallback {
+    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        on_either!(self, backend => backend.get(key))
+    }
+
+    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        on_either!(self, backend => backend.get_many(keys))
+    }
+
+    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        on_either!(self, backend => backend.ttl(key))
+    }
+
+    fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        on_either!(self, backend => backend.apply(op))
+    }
+
+    fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
+        on_either!(self, backend => backend.apply_each(ops))
+    }
+
+    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+        on_either!(self, backend => backend.commit(writes))
+    }
+
+    fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
+        on_either!(self, backend => backend.page(prefix, from))
+    }
+
+    fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        on_either!(self, backend => backend.keys(prefix, after, limit))
+    }
+
+    fn count(&self, prefix: &str) -> Result<u64> {
+        on_either!(self, backend => backend.count(prefix))
+    }
+
+    fn remove(&self, prefix: &str) -> Result<u64> {
+        on_either!(self, backend => backend.remove(prefix))
+    }
+
+    fn flush(&self) -> Result<()> {
+        on_either!(self, backend => backend.flush())
+    }
+
+    fn close(&self) -> Result<()> {
+        on_either!(self, backend => backend.close())
+    }
+
+    fn status(&self) -> Status {
+        match self {
+            Self::Redis(redis) => redis.status(),
+            Self::Away { since, .. } => Status::Away { since: *since, pending: 0 },
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Owns one connection: sending, receiving within a limit, and what it still owes. Knows nothing of what the
+//! commands mean, nor of the pool.
+
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::classify::{Failure, Stage, is_stale};
+use super::limit::{Limit, rearm};
+
+/// A buffer that grew beyond this is not kept.
+const KEPT_BUFFER: usize = 1 << 20;
+
+/// After this many answers the limit is looked at again, and after this many bytes sent.
+const ANSWERS_UNWATCHED: usize = 32;
+const BYTES_UNWATCHED: usize = 64 << 10;
+
+/// What a connection was asked for and has not yet answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// Nothing: it can be used.
+    Nothing,
+    /// Answers that nobody misses: it is dropped.
+    Reads,
+    /// The answers to mutations, which may run at any time from now on: it is buried.
+    Mutations,
+    /// As `Mutations`, with the last command cut off: nothing can be sent behind it.
+    TornMutations,
+}
+
+/// What is sent at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit {
+    pub(super) answers: usize,
+    pub(super) mutation: bool,
+    /// Nothing of it runs before all of it has arrived: one command, or one transaction.
+    pub(super) atomic: bool,
+}
+
+pub(super) struct Connection {
+    wire: redis::Connection,
+    tls: bool,
+    /// What the server calls this connection; `None` where it may not be asked.
+    pub(super) identity: Option<Identity>,
+    /// The generation of the pool to which it belongs.
+    pub(super) generation: u64,
+    pub(super) used: Instant,
+    pub(super) buffer: Vec<u8>,
+    usual: Duration,
+    armed: Duration,
+    owed: Owed,
+    left: usize,
+    stale: bool,
+}
+
+/// How `CLIENT KILL` names a connection. The address guards against numbers used again after a restart.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub(super) id: String,
+    pub(super) address: String,
+}
+
+impl Connection {
+    /// Takes a connection on which nothing was said yet.
+    pub(super) fn new(wire: redis::Connection, tls: bool, generation: u64, usual: Duration) -> Self {
+        Self {
+            wire,
+            tls,
+            identity: None,
+            generation,
+            used: Instant::now(),
+            buffer: Vec::new(),
+            usual,
+            armed: Duration::ZERO,
+            owed: Owed::Nothing,
+            left: 0,
+            stale: false,
+        }
+    }
+
+    pub(super) fn owed(&self) -> Owed {
+        self.owed
+    }
+
+    /// Whether another command may be sent on it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.owed == Owed::Nothing && !self.stale
+    }
+
+    /// Lets the connection be dropped after use.
+    pub(super) fn discard(&mut self) {
+        self.stale = true;
+    }
+
+    /// Brings the time-outs of the socket into line with what is left.
+    pub(super) fn arm(&mut self, limit: &Limit) -> Result<(), Failure> {
+        let left = limit.left().ok_or_else(|| Failure::timeout(self.stage()))?;
+        if let Some(wanted) = rearm(self.armed, left, self.usual) {
+            self.set_timeouts(wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the socket its usual time-outs back.
+    pub(super) fn arm_fully(&mut self) -> Result<(), Failure> {
+        match self.armed == self.usual {
+            true => Ok(()),
+            false => self.set_timeouts(self.usual),
+        }
+    }
+
+    fn set_timeouts(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let both = self.wire.set_read_timeout(Some(timeout));
+        both.and_then(|()| self.wire.set_write_timeout(Some(timeout)))
+            .map_err(|error| Failure::of_connection(error, self.stage(), self.tls))?;
+        self.armed = timeout;
+        Ok(())
+    }
+
+    fn stage(&self) -> Stage {
+        if self.owed == Owed::Nothing { Stage::NotSent } else { Stage::Lost }
+    }
+
+    /// Sends what the buffer holds. From here until the last answer was received, the connection owes.
+    pub(super) fn send(&mut self, unit: Unit, limit: &Limit) -> Result<(), Failure> {
+        // INVARIANT: it owes before the first byte leaves, so that a panic between here and the last
+        // answer leads to a burial and not back into the pool.
+        self.owed = if unit.mutation { Owed::Mutations } else { Owed::Reads };
+        self.left = unit.answers;
+        let sent = self.wire.send_packed_command(&self.buffer);
+        let large = self.buffer.len() > BYTES_UNWATCHED;
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = Vec::new();
+        }
+        if let Err(error) = sent {
+            // What the kernel did not take whole, the server cannot run. TLS has buffers in between.
+            let incomplete = unit.atomic && !self.tls;
+            self.owed = match (unit.mutation, incomplete) {
+                (true, false) => Owed::TornMutations,
+                _ => Owed::Reads,
+            };
+            let stage = if incomplete { Stage::NotSent } else { Stage::Lost };
+            return Err(Failure::of_connection(error, stage, self.tls));
+        }
+        if large { self.arm(limit) } else { Ok(()) }
+    }
+
+    /// Receives the next answer.
+    pub(super) fn receive(&mut self, limit: &Limit) -> Result<Value, Failure> {
+        let value = loop {
+            match self.wire.recv_response() {
+                Ok(Value::Push { .. }) => {}
+                Ok(value) => break value,
+                Err(error) => return Err(Failure::of_connection(error, Stage::Lost, self.tls)),
+            }
+        };
+        if let Value::ServerError(error) = &value {
+            self.stale |= is_stale(error);
+        }
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            self.owed = Owed::Nothing;
+        } else if self.left.is_multiple_of(ANSWERS_UNWATCHED) {
+            self.arm(limit)?;
+        }
+        Ok(value)
+    }
+
+    /// Sends one command that reads, and receives its answer.
+    pub(super) fn ask(&mut self, limit: &Limit) -> Result<Value, Failure> {
+        self.send(Unit { answers: 1, mutation: false, atomic: true }, limit)?;
+        self.receive(limit)
+    }
+
+    /// Says something behind what is still unanswered, and reads on until its echo comes.
+    ///
+    /// The library skips one answer for each time that it waited in vain. Each such wait is followed by one
+    /// more echo asked for here, so what it skips is never the last one.
+    pub(super) fn echo(&mut self, token: &str, limit: &Limit) -> Result<(), Failure> {
+        self.arm(limit)?;
+        self.buffer.clear();
+        super::commands::Packer::new(&mut self.buffer, b"").command(2, "ECHO").word(token.as_bytes());
+        if let Err(error) = self.wire.send_packed_command(&self.buffer) {
+            self.owed = Owed::TornMutations;
+            return Err(Failure::of_connection(error, Stage::Lost, self.tls));
+        }
+        loop {
+            match self.wire.recv_response() {
+                Ok(Value::BulkString(text)) if text == token.as_bytes() => return Ok(()),
+                // A refusal of the echo itself comes behind the others all the same.
+                Ok(Value::ServerError(error))
+                    if error.code() == "NOPERM"
+                        && error.details().is_some_and(|details| details.contains("'echo'")) =>
+                {
+                    return Ok(());
+                }
+                Ok(_) => self.arm(limit)?,
+                Err(error) => return Err(Failure::of_connection(error, Stage::Lost, self.tls)),
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Owns walks over the keys of the server, a page at a time. Which keys a listing names stands in `scan`.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashSet;
+
+use super::classify::About;
+use super::{Redis, scan};
+use crate::error::{Error, Result};
+use crate::page::{Cursor, Page};
+
+impl Redis {
+    pub(super) fn listed_page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
+        let cursor = match from {
+            Cursor::Server(cursor) => *cursor,
+            // A walk begun elsewhere cannot go on here; it begins anew.
+            Cursor::Start | Cursor::After(_) => 0,
+        };
+        let (next, keys) = self.scan_page(&self.pattern(prefix), cursor)?;
+        let keys = keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)).collect();
+        Ok(Page { keys, next: (next != 0).then_some(Cursor::Server(next)) })
+    }
+
+    pub(super) fn first_keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        let mut first = BTreeSet::new();
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.walk(prefix, |keys| {
+            for key in keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)) {
+                if after.is_none_or(|after| key.as_str() > after) {
+                    first.insert(key);
+                    if first.len() > limit {
+                        first.pop_last();
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(first.into_iter().collect())
+    }
+
+    pub(super) fn count_keys(&self, prefix: &str) -> Result<u64> {
+        let mut seen = HashSet::new();
+        self.walk(prefix, |keys| {
+            seen.extend(keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)));
+            Ok(())
+        })?;
+        Ok(seen.len() as u64)
+    }
+
+    pub(super) fn remove_keys(&self, prefix: &str) -> Result<u64> {
+        if self.prefix.is_empty() && prefix.is_empty() {
+            let what = "clearing a Redis store without a key_prefix: it cannot know which keys are its own";
+            return Err(Error::Unsupported { what: what.to_owned() });
+        }
+        let mut done = 0;
+        let walked = self.walk(prefix, |mut keys| {
+            keys.retain(|key| !scan::is_kept(key));
+            self.delete_listed(&keys, &mut done)
+        });
+        match walked {
+            Ok(()) => Ok(done),
+            Err(error @ Error::Partial { .. }) => Err(error),
+            Err(error) => Err(Error::partial(done, error)),
+        }
+    }
+
+    fn walk(&self, prefix: &str, mut visit: impl FnMut(Vec<Vec<u8>>) -> Result<()>) -> Result<()> {
+        let pattern = self.pattern(prefix);
+        let mut cursor = 0;
+        loop {
+            let (next, keys) = self.scan_page(&pattern, cursor)?;
+            visit(keys)?;
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    fn pattern(&self, prefix: &str) -> Vec<u8> {
+        scan::pattern(&[&self.prefix, prefix.as_bytes()].concat())
+    }
+
+    fn scan_page(&self, pattern: &[u8], cursor: u64) -> Result<(u64, Vec<Vec<u8>>)> {
+        let count = self.options.scan_count as u64;
+        let pack = |packer: &mut super::Packer<'_>| {
+            packer
+                .command(6, "SCAN")
+                .number(cursor)
+                .word(b"MATCH")
+                .word(pattern)
+                .word(b"COUNT")
+                .number(count);
+        };
+        let about = About { command: "SCAN", key: "", mutation: false };
+        self.read(&self.limit(), pack, scan::page).map_err(|failure| failure.into_error(about, None))
+    }
+}

@@ -1,0 +1,222 @@
+//! Owns operations on many keys: pipelines in chunks, and transactions. What a single command means stands
+//! in `commands`.
+
+use super::classify::{About, Failure, Stage, Trouble};
+use super::commands::{self, Script};
+use super::connection::{Connection, Unit};
+use super::limit::Limit;
+use super::{Job, READ, Redis, lost_answer};
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Op, Reply};
+
+/// A chunk is cut once it holds this many bytes, whatever the number of its commands.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// What the server said to one command of a pipeline.
+type Outcome<T> = Result<T, Failure>;
+
+/// Tells an answer, a refusal among them, from the end of all answers.
+fn settle<T>(outcome: Outcome<T>) -> Outcome<Outcome<T>> {
+    match outcome {
+        Err(failure) if failure.stage == Stage::Lost => Err(failure),
+        outcome => Ok(outcome),
+    }
+}
+
+/// A server that refused everything because it cannot serve for now is worth another attempt.
+fn unless_all_busy<T>(outcomes: &mut Vec<Outcome<T>>) -> Outcome<()> {
+    let busy = |outcome: &Outcome<T>| matches!(outcome, Err(failure) if failure.trouble == Trouble::Busy);
+    if !outcomes.is_empty()
+        && outcomes.iter().all(busy)
+        && let Some(Err(failure)) = outcomes.pop()
+    {
+        outcomes.clear();
+        return Err(failure);
+    }
+    Ok(())
+}
+
+impl Redis {
+    pub(super) fn get_chunks(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(self.options.pipeline_batch_size) {
+            if let Err(error) = self.get_chunk(chunk, &mut found) {
+                found.push(Err(error));
+                break;
+            }
+        }
+        found
+    }
+
+    fn get_chunk(&self, keys: &[Key<'_>], found: &mut Vec<Result<Option<Bytes>>>) -> Result<()> {
+        let limit = self.limit();
+        let about = |key| About { command: "GET", key, mutation: false };
+        let mut outcomes = Vec::with_capacity(keys.len());
+        let outcome = self.run(READ, &limit, |connection, _| {
+            outcomes.clear();
+            let mut packer = self.pack(connection);
+            for key in keys {
+                packer.command(2, "GET").key(key);
+            }
+            connection.send(Unit { answers: keys.len(), mutation: false, atomic: false }, &limit)?;
+            for _ in keys {
+                outcomes.push(settle(connection.receive(&limit).and_then(commands::bytes))?);
+            }
+            unless_all_busy(&mut outcomes)
+        });
+        if let Err(failure) = outcome {
+            return Err(failure.into_error(about(""), None));
+        }
+        let wrong =
+            |outcome: &Outcome<_>| matches!(outcome, Err(failure) if failure.trouble == Trouble::WrongType);
+        let strange: Vec<&str> =
+            keys.iter().zip(&outcomes).filter(|(_, outcome)| wrong(outcome)).map(|(key, _)| &**key).collect();
+        let mut kinds = match strange.is_empty() {
+            true => Vec::new(),
+            false => self.kinds(&strange, &limit),
+        }
+        .into_iter();
+        found.extend(keys.iter().zip(outcomes).map(|(key, outcome)| {
+            let kind = if wrong(&outcome) { kinds.next().flatten() } else { None };
+            outcome.map_err(|failure| failure.into_error(about(key), kind))
+        }));
+        Ok(())
+    }
+
+    pub(super) fn apply_chunks(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
+        let mut replies = Vec::with_capacity(ops.len());
+        let mut rest = ops;
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(self.chunk_length(rest));
+            if let Err(error) = self.apply_chunk(chunk, &mut replies) {
+                replies.push(Err(error));
+                break;
+            }
+            rest = behind;
+        }
+        replies
+    }
+
+    fn chunk_length(&self, ops: &[Op<'_>]) -> usize {
+        let mut bytes = 0;
+        let fits = |op: &&Op<'_>| {
+            bytes += commands::weight(&op.action);
+            bytes <= CHUNK_BYTES
+        };
+        ops.iter().take(self.options.pipeline_batch_size).take_while(fits).count().max(1)
+    }
+
+    fn apply_chunk(&self, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
+        let limit = self.limit();
+        let job = Job { mutation: true, repeatable: ops.iter().all(|op| op.action.is_idempotent()) };
+        let mut outcomes = Vec::with_capacity(ops.len());
+        let mut repeated = false;
+        let ended = self.run(job, &limit, |connection, lost| {
+            outcomes.clear();
+            repeated = lost;
+            self.pipeline(ops, connection, &limit, &mut outcomes)?;
+            unless_all_busy(&mut outcomes)
+        });
+        let answered = outcomes.len();
+        for (op, outcome) in ops.iter().zip(outcomes) {
+            replies.push(match outcome {
+                Ok(reply) if repeated && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
+                Ok(reply) => Ok(reply),
+                Err(failure) => {
+                    let stage = if repeated { Stage::Lost } else { failure.stage };
+                    Err(self.explain(Failure { stage, ..failure }, about(op), &limit))
+                }
+            });
+        }
+        match (ended, ops.get(answered)) {
+            (Err(failure), Some(op)) => Err(failure.into_error(about(op), None)),
+            _ => Ok(()),
+        }
+    }
+
+    fn pipeline(
+        &self,
+        ops: &[Op<'_>],
+        connection: &mut Connection,
+        limit: &Limit,
+        outcomes: &mut Vec<Outcome<Reply>>,
+    ) -> Outcome<()> {
+        let mut packer = self.pack(connection);
+        for op in ops {
+            // Called by name, a script that the server lost would fail while the rest runs on.
+            packer.action(&op.key, &op.action, Script::Whole);
+        }
+        let answers = ops.iter().map(|op| commands::answers(&op.action)).sum();
+        connection.send(Unit { answers, mutation: true, atomic: ops.len() == 1 }, limit)?;
+        for op in ops {
+            outcomes.push(settle(commands::reply(&op.action, || connection.receive(limit)))?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit_all(&self, writes: &[Op<'_>]) -> Result<()> {
+        let limit = self.limit();
+        let job = Job { mutation: true, repeatable: writes.iter().all(|op| op.action.is_idempotent()) };
+        let work = |connection: &mut Connection, _| {
+            let mut packer = self.pack(connection);
+            packer.command(1, "MULTI");
+            for op in writes {
+                packer.action(&op.key, &op.action, Script::Whole);
+            }
+            packer.command(1, "EXEC");
+            let unit = Unit { answers: writes.len() + 2, mutation: true, atomic: true };
+            connection.send(unit, &limit)?;
+            let mut queued = Vec::new();
+            for _ in 0..=writes.len() {
+                // Only refusals are of interest, and the first of them says why.
+                let answer = connection.receive(&limit)?;
+                if matches!(answer, redis::Value::ServerError(_)) {
+                    queued.push(answer);
+                }
+            }
+            let answers = commands::executed(&queued, connection.receive(&limit)?)?;
+            if answers.len() != writes.len() {
+                return Err(Failure::new(
+                    Trouble::Garbage,
+                    Stage::Lost,
+                    "the transaction gave too few answers",
+                ));
+            }
+            answers.into_iter().try_for_each(|answer| commands::refused(answer).map(drop))
+        };
+        let about = About { command: "EXEC", key: "", mutation: true };
+        self.run(job, &limit, work).map(|_| ()).map_err(|failure| failure.into_error(about, None))
+    }
+}
+
+fn about<'a>(op: &'a Op<'_>) -> About<'a> {
+    About { command: commands::name(&op.action), key: &op.key, mutation: true }
+}
+
+impl Redis {
+    /// Deletes keys as they lie on the server, and tells how many were there. Where an answer was lost, all
+    /// that are gone count: they were listed a moment ago.
+    pub(super) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<()> {
+        let job = Job { mutation: true, repeatable: true };
+        for chunk in keys.chunks(self.options.pipeline_batch_size) {
+            let limit = self.limit();
+            let work = |connection: &mut Connection, _| {
+                let mut packer = self.pack(connection);
+                packer.command(1 + chunk.len(), "DEL");
+                for key in chunk {
+                    packer.word(key);
+                }
+                connection.send(Unit { answers: 1, mutation: true, atomic: true }, &limit)?;
+                commands::number(connection.receive(&limit)?)
+            };
+            let about = About { command: "DEL", key: "", mutation: true };
+            let (removed, lost) = self
+                .run(job, &limit, work)
+                .map_err(|failure| Error::partial(*done, failure.into_error(about, None)))?;
+            *done += if lost { chunk.len() as u64 } else { u64::try_from(removed).unwrap_or(0) };
+        }
+        Ok(())
+    }
+}
