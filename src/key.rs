@@ -32,6 +32,7 @@ impl Key<'_> {
 }
 
 /// Says which rule a full key breaks, or nothing.
+#[inline]
 pub(crate) fn fault(key: &str) -> Option<&'static str> {
     if key.is_empty() {
         return Some("it is empty");
@@ -101,6 +102,7 @@ impl Namespace {
     }
 
     /// Joins and checks a key of this namespace.
+    #[inline]
     pub(crate) fn key<'a>(&self, key: &'a str) -> Result<Key<'a>> {
         let full = self.join(key);
         let reason = if key.is_empty() { Some("it is empty") } else { fault(&full) };

@@ -4,6 +4,7 @@
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_kinds`, `interop`: what lies on a Redis server;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
+//! - `examples`: the examples, run as a user would run them;
 //! - `tidy`: what the source itself has to hold.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -14,6 +15,7 @@ mod support;
 mod config;
 mod conformance;
 mod errors;
+mod examples;
 #[cfg(feature = "redis")]
 mod interop;
 mod model;

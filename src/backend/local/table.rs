@@ -18,7 +18,7 @@ use super::plan::live;
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
 
-const SHARDS: usize = 64;
+const SHARDS: usize = 32;
 
 /// Every so many writes to a shard, at most [`RECLAIM_STEP`] of its expired entries are taken out.
 const RECLAIM_EVERY: u8 = 16;

@@ -1,0 +1,84 @@
+//! The examples, run as a user would run them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[cfg(feature = "redis")]
+use crate::support::redis_server::RedisServer;
+
+/// The built example: `cargo test` builds them all, beside the directory that this test runs from.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let built =
+        test.parent().and_then(Path::parent).expect("the target directory").join("examples").join(name);
+    assert!(built.exists(), "{} is missing: `cargo build --examples` makes it", built.display());
+    built
+}
+
+/// What an example prints; it must succeed.
+fn run(name: &str, arguments: &[&str], url_in_environment: Option<&str>) -> String {
+    let mut command = Command::new(example(name));
+    command.args(arguments).env_remove("MILLPOND_URL");
+    if let Some(url) = url_in_environment {
+        command.env("MILLPOND_URL", url);
+    }
+    let output = command.output().expect("running the example");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} {arguments:?} failed: {out}{err}");
+    out.into_owned()
+}
+
+/// What an example prints on each backend, in which it must not differ.
+fn run_on_each_backend(name: &str) -> String {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let printed = run(name, &["memory:"], None);
+    let file = format!("file:{}?sync=never", dir.path().join("state").display());
+    assert_eq!(run(name, &[&file], None), printed);
+    assert_eq!(run(name, &[&file], None), printed, "the second run");
+    #[cfg(feature = "redis")]
+    {
+        let server = RedisServer::start();
+        assert_eq!(run(name, &[&format!("{}?fallback=none", server.url(0))], None), printed);
+    }
+    printed
+}
+
+#[test]
+fn quickstart_goes_on_where_the_last_run_stopped() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("state");
+    let path = path.to_str().expect("a path of text");
+    let first = run("quickstart", &[path], None);
+    assert!(first.contains("a new store"), "{first}");
+    let second = run("quickstart", &[path], None);
+    assert!(second.contains("1000 orders were counted before"), "{second}");
+    assert!(second.contains("it goes on from order 2000"), "{second}");
+}
+
+#[test]
+fn four_threads_count_a_hundred_events_on_every_backend() {
+    assert_eq!(run_on_each_backend("threads"), "100\n");
+}
+
+#[test]
+fn the_rule_engine_prints_the_same_on_every_backend() {
+    let printed = run_on_each_backend("rule_engine");
+    assert!(printed.contains("total:orders = 3888"), "{printed}");
+}
+
+#[test]
+fn a_backend_is_chosen_by_url_by_file_and_by_environment() {
+    let printed = run_on_each_backend("swap_backends");
+    assert!(printed.contains("the order is new: true, and the second time: false"), "{printed}");
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("state");
+    let config = dir.path().join("config.json");
+    let json = serde_json::json!({ "backend": { "file": { "path": path } }, "file": { "sync": "1s" } });
+    std::fs::write(&config, json.to_string()).expect("writing the configuration");
+    let config = config.to_str().expect("a path of text");
+    assert_eq!(run("swap_backends", &[config], None), printed);
+    assert!(path.join("LOCK").exists(), "the file was not used");
+
+    assert_eq!(run("swap_backends", &[], Some("memory:")), printed);
+}
