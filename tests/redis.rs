@@ -1,5 +1,11 @@
 //! The Redis variant against servers that these tests start, stop, freeze and cut off themselves.
 #![cfg(feature = "redis")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as the tests do"
+)]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -129,10 +135,8 @@ impl Proxy {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
-                // A connection is held by the mode that it met; a new one passes.
-                let held = Arc::new(AtomicU8::new(0));
-                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), &shared, &held);
-                pump(server, client, &shared, &held);
+                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), &shared);
+                pump(server, client, &shared);
             }
         });
         Self { address, mode }
@@ -147,8 +151,8 @@ impl Proxy {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, mode: &Arc<AtomicU8>, held: &Arc<AtomicU8>) {
-    let (mode, _held) = (Arc::clone(mode), Arc::clone(held));
+fn pump(mut from: TcpStream, mut to: TcpStream, mode: &Arc<AtomicU8>) {
+    let mode = Arc::clone(mode);
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -504,7 +508,7 @@ fn refused_connections_are_told_within_the_limit() {
 
 #[test]
 fn a_full_server_is_no_outage() {
-    let server = Server::start(&["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);
+    let server = Server::start(&["--maxmemory", "100kb", "--maxmemory-policy", "noeviction"]);
     let store = server.store(options());
     let error = store.put("a", 1).unwrap_err();
     assert!(matches!(error, Error::Server { .. }), "{error:?}");
