@@ -1,11 +1,17 @@
 //! The Redis variant against servers that these tests start, stop, freeze and cut off themselves.
 #![cfg(feature = "redis")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking, as the tests do"
+)]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -115,6 +121,9 @@ const REFUSE: u8 = 2;
 struct Proxy {
     address: SocketAddr,
     mode: Arc<AtomicU8>,
+    /// How many connections there were, and how many of the first of them are held back.
+    opened: Arc<AtomicUsize>,
+    held: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -122,24 +131,33 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mode = Arc::new(AtomicU8::new(PASS));
-        let shared = Arc::clone(&mode);
+        let (opened, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (shared, count, first) = (Arc::clone(&mode), Arc::clone(&opened), Arc::clone(&held));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if shared.load(Ordering::SeqCst) == REFUSE {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
-                // A connection is held by the mode that it met; a new one passes.
-                let held = Arc::new(AtomicU8::new(0));
-                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), &shared, &held);
-                pump(server, client, &shared, &held);
+                let index = count.fetch_add(1, Ordering::SeqCst);
+                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), &shared, &first, index);
+                pump(server, client, &shared, &first, index);
             }
         });
-        Self { address, mode }
+        Self { address, mode, opened, held }
     }
 
     fn set(&self, mode: u8) {
         self.mode.store(mode, Ordering::SeqCst);
+    }
+
+    /// Holds back what is sent on the connections that are there; new ones pass.
+    fn hold_old(&self) {
+        self.held.store(self.opened.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    fn release_old(&self) {
+        self.held.store(0, Ordering::SeqCst);
     }
 
     fn url(&self) -> String {
@@ -147,12 +165,12 @@ impl Proxy {
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, mode: &Arc<AtomicU8>, held: &Arc<AtomicU8>) {
-    let (mode, _held) = (Arc::clone(mode), Arc::clone(held));
+fn pump(mut from: TcpStream, mut to: TcpStream, mode: &Arc<AtomicU8>, held: &Arc<AtomicUsize>, index: usize) {
+    let (mode, held) = (Arc::clone(mode), Arc::clone(held));
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            while mode.load(Ordering::SeqCst) == HOLD {
+            while mode.load(Ordering::SeqCst) == HOLD || index < held.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(2));
             }
             if to.write_all(&buffer[..read]).is_err() {
@@ -490,6 +508,41 @@ fn a_put_held_in_the_network_never_overwrites_a_newer_one() {
     }
 }
 
+/// The bytes of a put lie in the network while newer puts go by on another connection.
+#[test]
+fn bytes_that_arrive_after_newer_writes_do_nothing() {
+    let server = server_with_users();
+    let mut client = server.client();
+    for user in USERS {
+        let proxy = Proxy::to(server.port);
+        let store = open(&format!("redis://{user}{}", proxy.address), options()).unwrap();
+        store.put("v", 1).unwrap();
+        proxy.hold_old();
+        let error = store.put("v", 2).unwrap_err();
+        assert!(matches!(error, Error::Unavailable { maybe_applied: true, .. }), "{error:?}");
+        assert_eq!(store.get::<i64>("v").unwrap(), Some(1), "reads go on");
+        if user.is_empty() {
+            store.put("v", 3).unwrap();
+            assert_eq!(ask::<i64>(&mut client, &["GET", "t:v"]), 3);
+        } else {
+            let error = store.put("v", 3).unwrap_err();
+            assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
+        }
+        proxy.release_old();
+        if user.is_empty() {
+            for _ in 0..50 {
+                assert_eq!(ask::<i64>(&mut client, &["GET", "t:v"]), 3, "an older put came back");
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        until("a newer put is acknowledged", || store.put("v", 4).is_ok());
+        for _ in 0..50 {
+            assert_eq!(ask::<i64>(&mut client, &["GET", "t:v"]), 4, "an older put came back");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 #[test]
 fn refused_connections_are_told_within_the_limit() {
     let server = Server::start(&[]);
@@ -504,7 +557,7 @@ fn refused_connections_are_told_within_the_limit() {
 
 #[test]
 fn a_full_server_is_no_outage() {
-    let server = Server::start(&["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);
+    let server = Server::start(&["--maxmemory", "100kb", "--maxmemory-policy", "noeviction"]);
     let store = server.store(options());
     let error = store.put("a", 1).unwrap_err();
     assert!(matches!(error, Error::Server { .. }), "{error:?}");

@@ -102,7 +102,6 @@ fn file_path(rest: &str) -> Result<PathBuf> {
 
 /// What a `redis://` URL says, apart from its options.
 #[derive(Clone, PartialEq, Eq)]
-#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only the Redis variant connects"))]
 pub(crate) struct RedisAddress {
     pub(crate) tls: bool,
     pub(crate) host: String,

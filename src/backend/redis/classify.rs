@@ -89,7 +89,8 @@ impl Failure {
             (ErrorKind::Io, Some(kind)) => of_io(kind, tls),
             // The library wraps what is no I/O as "I/O": a certificate store, a name for TLS.
             (ErrorKind::Io, None) if tls => Trouble::Tls,
-            (ErrorKind::Io | ErrorKind::InvalidClientConfig, _) => Trouble::Away,
+            (ErrorKind::Io, _) => Trouble::Away,
+            (ErrorKind::InvalidClientConfig, _) => Trouble::Other,
             _ => Trouble::Garbage,
         };
         Self::new(trouble, stage, error)

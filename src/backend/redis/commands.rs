@@ -380,7 +380,7 @@ mod tests {
         let failure = executed(&[Value::Okay, oom], abort).unwrap_err();
         assert!(failure.cause.to_string().starts_with("OOM"), "{failure:?}");
         let loading = parse(b"-LOADING Redis is loading\r\n");
-        let failure = executed(&[loading.clone()], loading).unwrap_err();
+        let failure = executed(std::slice::from_ref(&loading), loading.clone()).unwrap_err();
         assert_eq!((failure.trouble, failure.stage), (Trouble::Busy, Stage::Rejected));
         assert!(executed(&[], Value::Nil).is_err());
     }

@@ -71,7 +71,8 @@ impl Connection {
             used: Instant::now(),
             buffer: Vec::new(),
             usual,
-            armed: Duration::ZERO,
+            // The library leaves the socket without time-outs: it waits for ever.
+            armed: Duration::MAX,
             owed: Owed::Nothing,
             left: 0,
             stale: false,
@@ -103,10 +104,7 @@ impl Connection {
 
     /// Gives the socket its usual time-outs back.
     pub(super) fn arm_fully(&mut self) -> Result<(), Failure> {
-        match self.armed == self.usual {
-            true => Ok(()),
-            false => self.set_timeouts(self.usual),
-        }
+        if self.armed == self.usual { Ok(()) } else { self.set_timeouts(self.usual) }
     }
 
     fn set_timeouts(&mut self, timeout: Duration) -> Result<(), Failure> {

@@ -73,11 +73,8 @@ impl Redis {
             |outcome: &Outcome<_>| matches!(outcome, Err(failure) if failure.trouble == Trouble::WrongType);
         let strange: Vec<&str> =
             keys.iter().zip(&outcomes).filter(|(_, outcome)| wrong(outcome)).map(|(key, _)| &**key).collect();
-        let mut kinds = match strange.is_empty() {
-            true => Vec::new(),
-            false => self.kinds(&strange, &limit),
-        }
-        .into_iter();
+        let mut kinds =
+            if strange.is_empty() { Vec::new() } else { self.kinds(&strange, &limit) }.into_iter();
         found.extend(keys.iter().zip(outcomes).map(|(key, outcome)| {
             let kind = if wrong(&outcome) { kinds.next().flatten() } else { None };
             outcome.map_err(|failure| failure.into_error(about(key), kind))
