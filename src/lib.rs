@@ -25,4 +25,4 @@ pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{Fallback, FileOptions, RedisOptions, StateBackend, StateConfig, SyncPolicy};
 pub use crate::error::{Cause, Error, Kind, Result};
 pub use crate::store::listing::{Entries, Keys};
-pub use crate::store::{MemoryStore, StateStore};
+pub use crate::store::{FileStore, MemoryStore, StateStore};

@@ -1,6 +1,7 @@
 //! Owns what every backend can do: reads, and [`Op`]s carried out one by one, one after another, or all at
 //! once. Knows nothing of Rust types, namespaces or JSON: keys are full keys, values are bytes.
 
+pub(crate) mod file;
 pub(crate) mod local;
 pub(crate) mod memory;
 

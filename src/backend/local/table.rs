@@ -42,6 +42,8 @@ struct Shard {
     /// The keys that have a deadline, the earliest first.
     mortal: BTreeSet<(Deadline, Arc<str>)>,
     writes: u8,
+    /// The weights of all its entries.
+    bytes: u64,
 }
 
 struct Slot {
@@ -143,12 +145,44 @@ impl Table {
         self.shards.iter().map(|shard| count(&shard.0.read()) as u64).sum()
     }
 
+    /// The weights of all entries, of expired ones too until they are reclaimed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.0.read().bytes).sum()
+    }
+
+    /// A table of these entries, whose keys are sorted and differ.
+    pub(crate) fn load(entries: Vec<(Arc<str>, Entry)>) -> Self {
+        let table = Self::new();
+        *table.keys.write() = entries.iter().map(|(key, _)| key.clone()).collect();
+        for (key, entry) in entries {
+            let hash = table.hasher.hash_one(&*key);
+            let mut shard = table.shards[index(hash)].0.write();
+            shard.bytes += entry.weight(&key);
+            shard.reschedule(key.clone(), None, entry.deadline);
+            shard.slots.insert_unique(hash, Slot { key, entry }, |slot| table.hasher.hash_one(&*slot.key));
+        }
+        table
+    }
+
+    /// Takes all expired entries out.
+    pub(crate) fn reclaim_all(&self, now: &Now<'_>) {
+        for shard in &self.shards {
+            let mut shard = shard.0.write();
+            while let Some((_, key)) = shard.mortal.first().filter(|(deadline, _)| deadline.has_passed(now)) {
+                let key = key.clone();
+                let hash = self.hasher.hash_one(&*key);
+                self.apply_to(&mut shard, hash, &key, Change::Remove);
+            }
+        }
+    }
+
     /// Changes the table under the lock of its shard and hands out what was replaced.
     fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> Option<Entry> {
         match change {
             Change::Nothing => None,
             Change::Set(entry) => {
                 let deadline = entry.deadline;
+                shard.bytes += entry.weight(key);
                 let place = shard.slots.entry(
                     hash,
                     |slot| *slot.key == *key,
@@ -158,6 +192,7 @@ impl Table {
                     Place::Occupied(mut place) => {
                         let slot = place.get_mut();
                         let before = std::mem::replace(&mut slot.entry, entry);
+                        shard.bytes -= before.weight(&slot.key);
                         if before.deadline == deadline {
                             return Some(before);
                         }
@@ -183,6 +218,7 @@ impl Table {
             Change::Remove => {
                 let place = shard.slots.find_entry(hash, |slot| *slot.key == *key).ok()?;
                 let (slot, _) = place.remove();
+                shard.bytes -= slot.entry.weight(&slot.key);
                 self.keys.write().remove(&slot.key);
                 shard.reschedule(slot.key, slot.entry.deadline, None);
                 Some(slot.entry)
