@@ -125,7 +125,8 @@ impl Compactor {
             Ok(None) | Err(Error::Poisoned { .. }) => {}
             Err(error) => {
                 if state.not_before == 0 {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    let cause =
+                        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     log::warn!("compacting {} failed: {error}: {cause}", core.layout.dir.display());
                 }
                 let total = self.older.load(Ordering::Acquire);

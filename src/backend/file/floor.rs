@@ -20,7 +20,9 @@ impl FloorClock {
     pub(super) fn new(below: Arc<dyn Clock>, newest: u64) -> Self {
         let clock = Self { below, floor: AtomicU64::new(newest) };
         if clock.ahead(clock.below.now()) > TOO_FAR {
-            log::warn!("the newest line of the journal is more than a day ahead of the clock: it is not heeded");
+            log::warn!(
+                "the newest line of the journal is more than a day ahead of the clock: it is not heeded"
+            );
         }
         clock
     }

@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn only_names_that_we_would_write_are_ours() {
         assert_eq!(number("journal-17.jsonl", "journal-"), Some(17));
-        for name in ["journal-0.jsonl", "journal-017.jsonl", "journal-+1.jsonl", "journal-.jsonl", "journal-1"]
+        for name in
+            ["journal-0.jsonl", "journal-017.jsonl", "journal-+1.jsonl", "journal-.jsonl", "journal-1"]
         {
             assert_eq!(number(name, "journal-"), None, "{name}");
         }

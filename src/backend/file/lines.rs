@@ -9,6 +9,9 @@ use super::layout::failed;
 use super::record::{self, Fault, Line};
 use crate::error::{Error, Result};
 
+/// At how many places in a damaged line another one is looked for: any bytes may be in it.
+const MOST_JOINED: usize = 64;
+
 /// The lines of one file.
 pub(super) struct Lines {
     path: PathBuf,
@@ -44,6 +47,15 @@ impl Lines {
         self.at = Place { line: self.at.line + 1, offset: self.offset };
         self.offset += read as u64;
         Ok((read > 0).then(|| record::decode(&self.line)))
+    }
+
+    /// A whole line at the end of the damaged one that was read last: a line break that is damaged joins
+    /// two.
+    pub(super) fn joined(&self) -> Option<Line> {
+        memchr::memmem::find_iter(&self.line, record::START)
+            .filter(|at| *at > 0)
+            .take(MOST_JOINED)
+            .find_map(|at| record::decode(&self.line[at..]).ok())
     }
 
     /// The bytes of the line that was read last.

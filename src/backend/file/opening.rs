@@ -78,9 +78,9 @@ fn spawn_syncer(core: &Arc<Core>, interval: Duration) -> Result<JoinHandle<()>> 
 }
 
 fn clear(obsolete: &[PathBuf]) -> Result<()> {
-    obsolete.iter().try_for_each(|path| {
-        fs::remove_file(path).map_err(|error| failed("deleting", path, error))
-    })
+    obsolete
+        .iter()
+        .try_for_each(|path| fs::remove_file(path).map_err(|error| failed("deleting", path, error)))
 }
 
 /// Begins the first journal of a store.

@@ -263,7 +263,10 @@ fn check(line: &[u8]) -> Result<&[u8], Fault> {
     let digits = text.strip_prefix(START).and_then(|rest| rest.get(..8));
     let digits = digits.ok_or(Fault::Damaged("this is not the beginning of a line"))?;
     let crc = digits.iter().try_fold(0, |crc: u32, digit| {
-        HEX.iter().position(|hex| hex == digit).and_then(|value| u32::try_from(value).ok()).map(|v| crc << 4 | v)
+        HEX.iter()
+            .position(|hex| hex == digit)
+            .and_then(|value| u32::try_from(value).ok())
+            .map(|v| crc << 4 | v)
     });
     match crc == Some(crc32fast::hash(&text[CRC_END..])) {
         true => Ok(text),

@@ -98,7 +98,8 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
 fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)> {
     let mut damage = None;
     for number in listing.snapshots.iter().rev().copied() {
-        let newest = listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
+        let newest =
+            listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
         let complete = (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
         match (snapshot::load(&layout.snapshot(number), number), damage.is_some() && !complete) {
             (Ok(loaded), false) => return Ok((Reading::behind(loaded), number)),
@@ -194,16 +195,16 @@ impl Reading {
                 return Err(lines.corrupt("the journal goes on behind its last line"));
             }
             let line = match (line, &mut damage) {
-                (Ok(line), Some(damage)) => {
-                    damage.whole_lines_follow = true;
-                    self.durable = self.durable.max(mark(&line).map_or(0, |mark| mark.durable));
+                (line, Some(damage)) => {
+                    self.hear(damage, line.ok().or_else(|| lines.joined()).as_ref());
                     continue;
                 }
-                (Err(_), Some(_)) => continue,
                 (Ok(line), None) => line,
                 (Err(fault @ Fault::Damaged(_)), None) if lines.at.line > 1 => {
                     let error = lines.refuse(fault);
-                    damage = Some(Damage { at: lines.at, error, whole_lines_follow: false });
+                    let mut begun = Damage { at: lines.at, error, whole_lines_follow: false };
+                    self.hear(&mut begun, lines.joined().as_ref());
+                    damage = Some(begun);
                     continue;
                 }
                 (Err(fault), None) => return Err(lines.refuse(fault)),
@@ -234,6 +235,14 @@ impl Reading {
             self.sequence = self.sequence.saturating_sub(1);
         }
         Ok(Tail { number, path, keep, len, unvouched, closed: closed.is_some() })
+    }
+
+    /// Takes note of a whole line behind the first damage.
+    fn hear(&mut self, damage: &mut Damage, line: Option<&Line>) {
+        if let Some(mark) = line.and_then(mark) {
+            damage.whole_lines_follow = true;
+            self.durable = self.durable.max(mark.durable);
+        }
     }
 
     /// Checks that a whole line is the one that comes next, and takes note of what it says.
