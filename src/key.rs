@@ -14,7 +14,7 @@ pub(crate) const MAX_KEY_BYTES: usize = 512;
 pub(crate) const RESERVED: &str = "__millpond";
 
 /// A key that holds every rule, its namespace included.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key<'a>(Cow<'a, str>);
 
 impl Deref for Key<'_> {

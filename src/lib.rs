@@ -62,7 +62,7 @@ pub use crate::error::{Cause, Error, Kind, Result};
 #[cfg(feature = "redis")]
 pub use crate::store::RedisStore;
 pub use crate::store::listing::{Entries, Keys};
-pub use crate::store::{MemoryStore, StateStore};
+pub use crate::store::{FileStore, MemoryStore, StateStore};
 
 /// The snippets of the README, compiled and run.
 #[cfg(doctest)]

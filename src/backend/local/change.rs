@@ -2,7 +2,7 @@
 //! nothing of what was asked.
 
 use crate::clock::Deadline;
-use crate::value::Value;
+use crate::value::{Form, Value};
 
 /// What lies under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,18 @@ pub(crate) struct Entry {
     pub(crate) value: Value,
     /// From when on it is gone; `None` is never.
     pub(crate) deadline: Option<Deadline>,
+}
+
+impl Entry {
+    /// About how many bytes the entry and its key take where they are written down as text.
+    pub(crate) fn weight(&self, key: &str) -> u64 {
+        const AROUND: usize = 16;
+        let bytes = match self.value.form {
+            Form::Json => self.value.bytes.len(),
+            Form::Raw => self.value.bytes.len().div_ceil(3) * 4,
+        };
+        (AROUND + key.len() + bytes) as u64
+    }
 }
 
 /// A fact about one key.
@@ -23,4 +35,16 @@ pub(crate) enum Change {
     SetDeadline(Option<Deadline>),
     /// Nothing lies under the key.
     Remove,
+}
+
+impl Change {
+    /// What lies under the key once this is applied to what lay there.
+    pub(crate) fn over(&self, found: Option<Entry>) -> Option<Entry> {
+        match self {
+            Self::Nothing => found,
+            Self::Set(entry) => Some(entry.clone()),
+            Self::SetDeadline(deadline) => found.map(|entry| Entry { deadline: *deadline, ..entry }),
+            Self::Remove => None,
+        }
+    }
 }

@@ -42,6 +42,8 @@ struct Shard {
     /// The keys that have a deadline, the earliest first.
     mortal: BTreeSet<(Deadline, SmolStr)>,
     writes: u8,
+    /// The weights of all its entries.
+    bytes: u64,
 }
 
 struct Slot {
@@ -74,22 +76,25 @@ impl Table {
         decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
     ) -> Result<R> {
         let hash = self.hasher.hash_one(key);
-        let mut shard = self.shards[index(hash)].0.write();
+        let mut guard = self.shards[index(hash)].0.write();
+        let shard = &mut *guard;
         let (replaced, reply) = match shard.slots.find_mut(hash, |slot| *slot.key == *key) {
             None => {
                 let (change, reply) = decide(None)?;
-                (self.apply_to(&mut shard, hash, key, change), reply)
+                (self.apply_to(shard, hash, key, change), reply)
             }
             Some(slot) => match decide(Some(&slot.entry))? {
                 // The way of most writes: nothing but the slot that was just found is touched.
                 (Change::Set(entry), reply) if entry.deadline == slot.entry.deadline => {
+                    shard.bytes += entry.weight(key);
+                    shard.bytes -= slot.entry.weight(key);
                     (Some(std::mem::replace(&mut slot.entry, entry)), reply)
                 }
-                (change, reply) => (self.apply_to(&mut shard, hash, key, change), reply),
+                (change, reply) => (self.apply_to(shard, hash, key, change), reply),
             },
         };
-        self.reclaim(&mut shard, now);
-        drop(shard);
+        self.reclaim(shard, now);
+        drop(guard);
         drop(replaced); // outside the lock: it may be large
         Ok(reply)
     }
@@ -155,12 +160,44 @@ impl Table {
         self.shards.iter().map(|shard| count(&shard.0.read()) as u64).sum()
     }
 
+    /// The weights of all entries, of expired ones too until they are reclaimed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.0.read().bytes).sum()
+    }
+
+    /// A table of these entries, whose keys are sorted and differ.
+    pub(crate) fn load(entries: Vec<(SmolStr, Entry)>) -> Self {
+        let table = Self::new();
+        *table.keys.write() = entries.iter().map(|(key, _)| key.clone()).collect();
+        for (key, entry) in entries {
+            let hash = table.hasher.hash_one(&*key);
+            let mut shard = table.shards[index(hash)].0.write();
+            shard.bytes += entry.weight(&key);
+            shard.reschedule(key.clone(), None, entry.deadline);
+            shard.slots.insert_unique(hash, Slot { key, entry }, |slot| table.hasher.hash_one(&*slot.key));
+        }
+        table
+    }
+
+    /// Takes all expired entries out.
+    pub(crate) fn reclaim_all(&self, now: &Now<'_>) {
+        for shard in &self.shards {
+            let mut shard = shard.0.write();
+            while let Some((_, key)) = shard.mortal.first().filter(|(deadline, _)| deadline.has_passed(now)) {
+                let key = key.clone();
+                let hash = self.hasher.hash_one(&*key);
+                self.apply_to(&mut shard, hash, &key, Change::Remove);
+            }
+        }
+    }
+
     /// Changes the table under the lock of its shard and hands out what was replaced.
     fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> Option<Entry> {
         match change {
             Change::Nothing => None,
             Change::Set(entry) => {
                 let deadline = entry.deadline;
+                shard.bytes += entry.weight(key);
                 let place = shard.slots.entry(
                     hash,
                     |slot| *slot.key == *key,
@@ -170,6 +207,7 @@ impl Table {
                     Place::Occupied(mut place) => {
                         let slot = place.get_mut();
                         let before = std::mem::replace(&mut slot.entry, entry);
+                        shard.bytes -= before.weight(&slot.key);
                         if before.deadline == deadline {
                             return Some(before);
                         }
@@ -195,6 +233,7 @@ impl Table {
             Change::Remove => {
                 let place = shard.slots.find_entry(hash, |slot| *slot.key == *key).ok()?;
                 let (slot, _) = place.remove();
+                shard.bytes -= slot.entry.weight(&slot.key);
                 self.keys.write().remove(&slot.key);
                 shard.reschedule(slot.key, slot.entry.deadline, None);
                 Some(slot.entry)

@@ -1,0 +1,234 @@
+//! Owns when and how the journal is replaced by a snapshot, and how writers are kept from outrunning that.
+//! Knows nothing of how a mutation is decided.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Core;
+use super::journal::{self, Journal};
+use super::layout::failed;
+use super::record::Mark;
+use super::snapshot::Writer;
+use crate::clock::{Clock as _, Now};
+use crate::config::FileOptions;
+use crate::error::{Error, Result};
+
+/// The directory stays within this many times the live data, and this much more.
+const BOUND: f64 = 3.0;
+const SLACK: f64 = 1_048_576.0;
+
+/// How many keys are looked at together.
+const PAGE: usize = 256;
+
+/// What is known of the directory's size, and whether somebody makes it smaller.
+pub(super) struct Compactor {
+    ratio: f64,
+    min_bytes: u64,
+    state: Mutex<State>,
+    ended: Condvar,
+    /// Whether writers wait for the compaction that runs.
+    paced: AtomicBool,
+    stopping: AtomicBool,
+    /// The bytes of all files but the journal that is written.
+    older: AtomicU64,
+}
+
+struct State {
+    running: bool,
+    thread: Option<JoinHandle<()>>,
+    /// The size of a snapshot against the weight of its entries.
+    scale: f64,
+    /// After a failure: not before the directory is this large.
+    not_before: u64,
+}
+
+impl Compactor {
+    pub(super) fn new(options: &FileOptions, older: u64, scale: Option<f64>) -> Self {
+        let scale = scale.map_or(1.0, |scale| scale.clamp(0.2, 5.0));
+        Self {
+            ratio: options.compact_ratio,
+            min_bytes: options.compact_min_bytes,
+            state: Mutex::new(State { running: false, thread: None, scale, not_before: 0 }),
+            ended: Condvar::new(),
+            paced: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            older: AtomicU64::new(older),
+        }
+    }
+
+    /// Waits while the directory would grow beyond its bound before the compaction that runs is done.
+    pub(super) fn pace(&self) {
+        if !self.paced.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        while state.running && self.paced.load(Ordering::Acquire) {
+            self.ended.wait(&mut state);
+        }
+    }
+
+    /// Looks now and then whether the journal has grown enough.
+    pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal) {
+        if journal.len < journal.next_look {
+            return;
+        }
+        let step = (self.min_bytes / 16).clamp(512, 32 * 1024);
+        journal.next_look = journal.len + step;
+        let total = self.older.load(Ordering::Acquire) + journal.len;
+        let mut state = self.state.lock();
+        let (size, live) = (float(total), float(core.table.bytes()) * state.scale);
+        if state.running {
+            self.paced.store(size + live + 2.0 * float(step) > BOUND * live + SLACK, Ordering::Release);
+            return;
+        }
+        let due = size - live > (self.ratio * live).max(float(self.min_bytes));
+        if !due || total < state.not_before || self.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let shared = Arc::clone(core);
+        let named = std::thread::Builder::new().name("millpond-compaction".into());
+        match named.spawn(move || shared.compactor.run(&shared)) {
+            Ok(thread) => {
+                state.running = true;
+                state.thread = Some(thread);
+            }
+            Err(error) => {
+                state.not_before = total + total / 2 + self.min_bytes;
+                log::warn!("no thread to compact {}: {error}", core.layout.dir.display());
+            }
+        }
+    }
+
+    /// Lets no compaction begin and waits for the end of the one that runs.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let thread = self.state.lock().thread.take();
+        // A thread that panicked has nothing to tell.
+        let _ = thread.map(JoinHandle::join);
+    }
+
+    fn run(&self, core: &Core) {
+        let outcome = compact(core);
+        let mut state = self.state.lock();
+        state.running = false;
+        match outcome {
+            Ok(Some((len, weight))) => {
+                state.not_before = 0;
+                if weight > 0 {
+                    state.scale = (float(len) / float(weight)).clamp(0.2, 5.0);
+                }
+            }
+            Ok(None) | Err(Error::Poisoned { .. }) => {}
+            Err(error) => {
+                if state.not_before == 0 {
+                    let cause =
+                        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    log::warn!("compacting {} failed: {error}: {cause}", core.layout.dir.display());
+                }
+                let total = self.older.load(Ordering::Acquire);
+                state.not_before = total + total / 2 + self.min_bytes;
+            }
+        }
+        self.paced.store(false, Ordering::Release);
+        self.ended.notify_all();
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a threshold need not be exact")]
+fn float(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+/// Replaces all files by a new journal and the snapshot of what was before it. Tells the snapshot's size
+/// and the weight of what is in it, or nothing where the store was closed meanwhile.
+fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
+    let (number, begin) = rotate(core)?;
+    let path = core.layout.unfinished(number);
+    let written = write(core, number, begin, &path);
+    let (len, weight) = match written {
+        Ok(Some(written)) => written,
+        Ok(None) | Err(_) => {
+            // What stays is cleared away at the next opening.
+            let _ = fs::remove_file(&path);
+            return written;
+        }
+    };
+    let whole = core.layout.snapshot(number);
+    fs::rename(&path, &whole).map_err(|error| {
+        let _ = fs::remove_file(&path);
+        failed("renaming", &path, error)
+    })?;
+    // INVARIANT: nothing is deleted before what replaces it has its name for good.
+    core.layout.sync()?;
+    let listing = core.layout.list()?;
+    let journals = listing.journals.iter().filter(|n| **n < number).map(|n| core.layout.journal(*n));
+    let snapshots = listing.snapshots.iter().filter(|n| **n < number).map(|n| core.layout.snapshot(*n));
+    for path in snapshots.chain(journals) {
+        fs::remove_file(&path).map_err(|error| failed("deleting", &path, error))?;
+    }
+    core.compactor.older.store(len, Ordering::Release);
+    Ok(Some((len, weight)))
+}
+
+/// Begins a new journal and tells its number, and what was true at its beginning.
+fn rotate(core: &Core) -> Result<(u64, Mark)> {
+    // Most is synced while writers go on, so that they wait for little below.
+    core.durability.wait(core.durability.written())?;
+    let number = core.journal.lock().number + 1;
+    let (next, path) = journal::create(&core.layout, number)?;
+    let mut journal = core.journal.lock();
+    core.durability.check()?;
+    let time = Now::of(&core.clock).millis();
+    let before = journal.len;
+    if let Err(error) = journal.rotate(next, path.clone(), time, core.sync, &core.durability) {
+        // INVARIANT: a header that nobody goes on behind must not stay, or it would look like the journal
+        // to go on with.
+        if let Err(cause) = fs::remove_file(&path) {
+            return Err(core.durability.poison("the rotation", &cause));
+        }
+        return Err(error);
+    }
+    core.clock.wrote(time);
+    core.compactor.older.fetch_add(before, Ordering::AcqRel);
+    Ok((number, Mark { sequence: journal.sequence, durable: journal.sequence, time }))
+}
+
+/// Writes the snapshot from the table, which moves on: the new journal says again what changes meanwhile.
+fn write(core: &Core, number: u64, begin: Mark, path: &std::path::Path) -> Result<Option<(u64, u64)>> {
+    let mut writer = Writer::create(path, number, begin, core.sync)?;
+    // What had expired when the journal began stays so for every line in it: the clock does not go back.
+    let beginning = crate::clock::ManualClock::new(
+        std::time::UNIX_EPOCH
+            .checked_add(std::time::Duration::from_millis(begin.time))
+            .unwrap_or_else(|| core.clock.now()),
+    );
+    let (mut after, mut weight) = (None, 0);
+    loop {
+        let now = Now::of(&beginning);
+        let (keys, more) = core.table.keys("", after.as_deref(), PAGE, &now);
+        for key in keys {
+            let entry = core.table.read(&key, |found| found.cloned());
+            if let Some(entry) = entry {
+                weight += entry.weight(&key);
+                writer.add(key, entry)?;
+            }
+        }
+        if core.compactor.stopping.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        match more {
+            Some(key) => after = Some(key),
+            None => break,
+        }
+    }
+    // INVARIANT: what the walk saw is on the disk as lines before it counts as snapshot, or a power cut
+    // could leave half of a commit.
+    let durable = core.durability.written();
+    core.durability.wait(durable)?;
+    let len = writer.finish(Mark { durable, ..begin })?;
+    Ok(Some((len, weight)))
+}

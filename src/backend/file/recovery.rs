@@ -1,0 +1,302 @@
+//! Owns what the files mean when a store is opened: which of them count, what a torn tail is and what is
+//! damage. It only reads; what is to be changed on disk it hands out.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::layout::{Layout, Listing, failed};
+use super::lines::{Lines, Place, START, corrupt};
+use super::record::{self, Fault, FileKind, Line, Mark};
+use super::snapshot;
+use crate::backend::local::table::Table;
+use crate::clock::{ManualClock, Now};
+use crate::error::{Error, Result};
+
+/// A header is shorter than this.
+const MAX_HEADER: u64 = 512;
+
+/// The state that the files hold.
+pub(super) struct Recovered {
+    pub(super) table: Table,
+    /// The place and the time of the last line.
+    pub(super) sequence: u64,
+    pub(super) time: u64,
+    /// Where to go on; `None` where the store is new.
+    pub(super) tail: Option<Tail>,
+    /// The snapshot and the journals before the last.
+    pub(super) older_bytes: u64,
+    /// The snapshot's size against what its entries were thought to take.
+    pub(super) scale: Option<f64>,
+    /// Files that count no more.
+    pub(super) obsolete: Vec<PathBuf>,
+}
+
+/// The end of the last journal.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// How much of it stays, and how long it is.
+    pub(super) keep: u64,
+    pub(super) len: u64,
+    /// From where on no later line says that it reached the disk.
+    pub(super) unvouched: u64,
+    /// Whether what goes is nothing but the line that a clean close left.
+    pub(super) closed: bool,
+}
+
+/// Reads the state, or says what is wrong. Nothing on disk is changed.
+pub(super) fn read(layout: &Layout) -> Result<Recovered> {
+    let listing = layout.list()?;
+    let (mut reading, first) = newest_snapshot(layout, &listing)?;
+    let last = listing.journals.last().copied().unwrap_or(0).max(first);
+    let mut obsolete = listing.leftovers.clone();
+    obsolete.extend(listing.snapshots.iter().filter(|n| **n < first).map(|n| layout.snapshot(*n)));
+    obsolete.extend(listing.journals.iter().filter(|n| **n < first).map(|n| layout.journal(*n)));
+    if listing.journals.is_empty() && !reading.has_snapshot {
+        return Ok(reading.recovered(None, obsolete));
+    }
+
+    let bare = bare(&layout.journal(last))?;
+    if matches!(bare, Some(None)) && first == last && !reading.has_snapshot {
+        obsolete.push(layout.journal(last));
+        return Ok(reading.recovered(None, obsolete));
+    }
+    // A last journal without lines was begun by a rotation that may have come to nothing.
+    let end = if bare.is_some() && last > first { last - 1 } else { last };
+    if let Some(Some(mark)) = bare {
+        reading.durable = reading.durable.max(mark.durable);
+    }
+    let mut tail = None;
+    for number in first..=end {
+        let found = reading.journal(layout, number, number == end)?;
+        if number < end {
+            reading.older_bytes += found.len;
+        }
+        tail = Some(found);
+    }
+    if end < last {
+        let path = layout.journal(last);
+        match (bare.flatten(), tail.take()) {
+            (Some(mark), Some(found)) if mark.sequence == reading.sequence && found.keep == found.len => {
+                reading.older_bytes += found.len;
+                tail = Some(reading.journal(layout, last, true)?);
+            }
+            (_, found) => {
+                obsolete.push(path);
+                tail = found;
+            }
+        }
+    }
+    Ok(reading.recovered(tail, obsolete))
+}
+
+/// Loads the newest whole snapshot whose journals are there, and tells with which journal to go on.
+fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)> {
+    let mut damage = None;
+    for number in listing.snapshots.iter().rev().copied() {
+        let newest =
+            listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
+        let complete = (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
+        match (snapshot::load(&layout.snapshot(number), number), damage.is_some() && !complete) {
+            (Ok(loaded), false) => return Ok((Reading::behind(loaded), number)),
+            (Err(error @ Error::Corrupt { .. }), _) => damage = damage.or(Some(error)),
+            (Err(error), _) => return Err(error),
+            (Ok(_), true) => {}
+        }
+    }
+    match damage {
+        Some(damage) if !listing.journals.starts_with(&[1]) => Err(damage),
+        Some(damage) if (1..).zip(&listing.journals).any(|(number, found)| number != *found) => Err(damage),
+        Some(damage) if listing.journals.last() < listing.snapshots.last() => Err(damage),
+        _ => Ok((Reading::new(), 1)),
+    }
+}
+
+/// Looks whether a journal holds nothing but a header: whole (`Some(Some)`), or torn while it was begun
+/// (`Some(None)`).
+fn bare(path: &Path) -> Result<Option<Option<Mark>>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAX_HEADER + 1).read_to_end(&mut bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(corrupt(path, START, "the file is missing"));
+        }
+        Err(error) => Err(error),
+    }
+    .map_err(|error| failed("opening", path, error))?;
+    if bytes.len() as u64 > MAX_HEADER {
+        return Ok(None);
+    }
+    if let Ok(Line::Header { kind: FileKind::Journal, mark, .. }) = record::decode(&bytes) {
+        return Ok(Some(Some(mark)));
+    }
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let text = &bytes[..written];
+    let begun = record::START.starts_with(&text[..written.min(record::START.len())]);
+    Ok((begun && memchr::memchr2(b'\n', 0, text).is_none()).then_some(None))
+}
+
+/// What has been read so far.
+struct Reading {
+    table: Table,
+    has_snapshot: bool,
+    sequence: u64,
+    /// The largest sequence that a whole line vouches for.
+    durable: u64,
+    time: u64,
+    older_bytes: u64,
+    scale: Option<f64>,
+}
+
+/// The first damage in a journal.
+struct Damage {
+    at: Place,
+    error: Error,
+    whole_lines_follow: bool,
+}
+
+impl Reading {
+    fn new() -> Self {
+        let table = Table::new();
+        Self { table, has_snapshot: false, sequence: 0, durable: 0, time: 0, older_bytes: 0, scale: None }
+    }
+
+    fn behind(loaded: snapshot::Loaded) -> Self {
+        let Mark { sequence, durable, time } = loaded.mark;
+        let table = Table::load(loaded.entries);
+        #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes need not be exact")]
+        let scale = (table.bytes() > 0).then(|| loaded.len as f64 / table.bytes() as f64);
+        Self { table, has_snapshot: true, sequence, durable, time, older_bytes: loaded.len, scale }
+    }
+
+    fn recovered(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
+        let Self { table, sequence, time, older_bytes, scale, .. } = self;
+        Recovered { table, sequence, time, tail, older_bytes, scale, obsolete }
+    }
+
+    /// Reads one journal and applies it. Only the last one may have a torn tail: all of the others was on
+    /// the disk before the next one was begun.
+    fn journal(&mut self, layout: &Layout, number: u64, is_last: bool) -> Result<Tail> {
+        let path = layout.journal(number);
+        let mut lines = Lines::open(&path)?;
+        // Nothing expires while facts are replayed: a later one may say that it lives on.
+        let beginning = ManualClock::new(UNIX_EPOCH);
+        let now = Now::of(&beginning);
+        let mut vouched = true;
+        let mut closed = None;
+        let mut damage: Option<Damage> = None;
+        let mut open_lines: VecDeque<(u64, u64)> = VecDeque::new();
+        while let Some(line) = lines.next()? {
+            if closed.is_some() {
+                return Err(lines.corrupt("the journal goes on behind its last line"));
+            }
+            let line = match (line, &mut damage) {
+                (line, Some(damage)) => {
+                    self.hear(damage, line.ok().or_else(|| lines.joined()).as_ref());
+                    continue;
+                }
+                (Ok(line), None) => line,
+                (Err(fault @ Fault::Damaged(_)), None) if lines.at.line > 1 => {
+                    let error = lines.refuse(fault);
+                    let mut begun = Damage { at: lines.at, error, whole_lines_follow: false };
+                    self.hear(&mut begun, lines.joined().as_ref());
+                    damage = Some(begun);
+                    continue;
+                }
+                (Err(fault), None) => return Err(lines.refuse(fault)),
+            };
+            self.check_place(&line, number, &lines)?;
+            match line {
+                Line::Header { vouched: says, .. } | Line::Opened { vouched: says, .. } => vouched = says,
+                Line::Closed { .. } => closed = Some(lines.at.offset),
+                Line::Commit { changes, .. } => {
+                    for (key, change) in changes {
+                        self.table.apply(&key, change, &now);
+                    }
+                }
+                Line::Part { .. } | Line::End { .. } => {}
+            }
+            if closed.is_none() && lines.at.line > 1 {
+                open_lines.push_back((self.sequence, lines.at.offset));
+            }
+            while open_lines.front().is_some_and(|(sequence, _)| *sequence <= self.durable) {
+                open_lines.pop_front();
+            }
+        }
+        let len = lines.offset;
+        let keep = self.judge(&lines, damage, is_last, vouched)?.or(closed).unwrap_or(len);
+        let unvouched = open_lines.iter().find(|(sequence, _)| *sequence > self.durable);
+        let unvouched = unvouched.map_or(keep, |(_, offset)| *offset);
+        if closed.is_some() {
+            self.sequence = self.sequence.saturating_sub(1);
+        }
+        Ok(Tail { number, path, keep, len, unvouched, closed: closed.is_some() })
+    }
+
+    /// Takes note of a whole line behind the first damage.
+    fn hear(&mut self, damage: &mut Damage, line: Option<&Line>) {
+        if let Some(mark) = line.and_then(mark) {
+            damage.whole_lines_follow = true;
+            self.durable = self.durable.max(mark.durable);
+        }
+    }
+
+    /// Checks that a whole line is the one that comes next, and takes note of what it says.
+    fn check_place(&mut self, line: &Line, number: u64, lines: &Lines) -> Result<()> {
+        let is_first = lines.at.line == 1;
+        let expected = match line {
+            Line::Header { kind: FileKind::Journal, number: named, .. } if is_first && *named == number => {
+                self.sequence
+            }
+            Line::Opened { .. } | Line::Commit { .. } | Line::Closed { .. } if !is_first => {
+                self.sequence.saturating_add(1)
+            }
+            _ => return Err(lines.corrupt("this line does not belong here")),
+        };
+        let Some(mark) = mark(line) else {
+            return Err(lines.corrupt("this line does not belong here"));
+        };
+        if mark.sequence != expected {
+            let reason = format!("line {expected} of the sequence is missing: this is {}", mark.sequence);
+            return Err(lines.corrupt(reason));
+        }
+        self.sequence = mark.sequence;
+        self.durable = self.durable.max(mark.durable);
+        self.time = mark.time;
+        Ok(())
+    }
+
+    /// Decides whether damage, or a missing end, is what a crash leaves; then it tells where to cut.
+    fn judge(
+        &self,
+        lines: &Lines,
+        damage: Option<Damage>,
+        is_last: bool,
+        vouched: bool,
+    ) -> Result<Option<u64>> {
+        match damage {
+            Some(damage) if !is_last || self.sequence < self.durable => Err(damage.error),
+            Some(damage) if damage.whole_lines_follow && !vouched => Err(damage.error),
+            Some(damage) => Ok(Some(damage.at.offset)),
+            None if is_last && self.sequence < self.durable => {
+                Err(lines.corrupt(format!("lines up to {} of the sequence are missing", self.durable)))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+fn mark(line: &Line) -> Option<Mark> {
+    match line {
+        Line::Header { mark, .. }
+        | Line::Opened { mark, .. }
+        | Line::Commit { mark, .. }
+        | Line::Closed { mark }
+        | Line::End { mark, .. } => Some(*mark),
+        Line::Part { .. } => None,
+    }
+}

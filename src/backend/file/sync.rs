@@ -1,0 +1,110 @@
+//! Owns what is known to be on the disk: the durable mark, the sync that waiting threads share, and the
+//! latch that a failure leaves behind. Knows nothing of lines.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::disk::Disk;
+use crate::error::{Error, Result};
+
+/// How far the journal is written, and how far it is on the disk.
+pub(super) struct Durability {
+    dir: PathBuf,
+    written: AtomicU64,
+    synced: AtomicU64,
+    poisoned: AtomicBool,
+    disk: Mutex<Arc<dyn Disk>>,
+    /// Whether a thread syncs. INVARIANT: one at a time, since the system reports a failed sync of an open
+    /// file once, and a second thread would be told that all is well.
+    syncing: Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Durability {
+    /// Begins with everything up to `sequence` on the disk.
+    pub(super) fn new(dir: PathBuf, disk: Arc<dyn Disk>, sequence: u64) -> Self {
+        Self {
+            dir,
+            written: AtomicU64::new(sequence),
+            synced: AtomicU64::new(sequence),
+            poisoned: AtomicBool::new(false),
+            disk: Mutex::new(disk),
+            syncing: Mutex::new(false),
+            ended: Condvar::new(),
+        }
+    }
+
+    /// The highest sequence that is known to be on the disk.
+    pub(super) fn mark(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Tells that the line `sequence` was handed to the operating system.
+    pub(super) fn wrote(&self, sequence: u64) {
+        self.written.store(sequence, Ordering::Release);
+    }
+
+    /// Goes on with another file. INVARIANT: everything written to the one before is on the disk.
+    pub(super) fn rotated(&self, disk: Arc<dyn Disk>) {
+        *self.disk.lock() = disk;
+    }
+
+    /// Refuses where a failure has made the journal unknowable.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.poisoned.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Error::Poisoned { path: self.dir.clone() }),
+        }
+    }
+
+    /// Latches. Whoever waits gets the bare error, so the cause is logged, once.
+    pub(super) fn poison(&self, action: &str, cause: &io::Error) -> Error {
+        if !self.poisoned.swap(true, Ordering::AcqRel) {
+            log::error!("{action} of the journal in {} failed: {cause}", self.dir.display());
+        }
+        Error::Poisoned { path: self.dir.clone() }
+    }
+
+    /// Returns once everything up to `sequence` is on the disk. The first to come syncs for all that wait.
+    pub(super) fn wait(&self, sequence: u64) -> Result<()> {
+        if self.mark() >= sequence {
+            return Ok(());
+        }
+        let mut syncing = self.syncing.lock();
+        while self.mark() < sequence {
+            self.check()?;
+            if *syncing {
+                self.ended.wait(&mut syncing);
+                continue;
+            }
+            *syncing = true;
+            let outcome = MutexGuard::unlocked(&mut syncing, || self.sync());
+            *syncing = false;
+            self.ended.notify_all();
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        // INVARIANT: first how far, then which file. A rotation between the two has synced all that was
+        // written to the file before.
+        let target = self.written();
+        let disk = Arc::clone(&*self.disk.lock());
+        match disk.sync() {
+            Ok(()) => {
+                self.synced.fetch_max(target, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(error) => Err(self.poison("a sync", &error)),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Owns what can only be shown with a disk that fails.
