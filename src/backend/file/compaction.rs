@@ -2,9 +2,11 @@
 //! Knows nothing of how a mutation is decided.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -13,7 +15,7 @@ use super::journal::{self, Journal};
 use super::layout::failed;
 use super::record::Mark;
 use super::snapshot::Writer;
-use crate::clock::{Clock as _, Now};
+use crate::clock::{Clock as _, ManualClock, Now};
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
 
@@ -149,13 +151,10 @@ fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
     let (number, begin) = rotate(core)?;
     let path = core.layout.unfinished(number);
     let written = write(core, number, begin, &path);
-    let (len, weight) = match written {
-        Ok(Some(written)) => written,
-        Ok(None) | Err(_) => {
-            // What stays is cleared away at the next opening.
-            let _ = fs::remove_file(&path);
-            return written;
-        }
+    let Ok(Some((len, weight))) = written else {
+        // What stays is cleared away at the next opening.
+        let _ = fs::remove_file(&path);
+        return written;
     };
     let whole = core.layout.snapshot(number);
     fs::rename(&path, &whole).map_err(|error| {
@@ -198,20 +197,18 @@ fn rotate(core: &Core) -> Result<(u64, Mark)> {
 }
 
 /// Writes the snapshot from the table, which moves on: the new journal says again what changes meanwhile.
-fn write(core: &Core, number: u64, begin: Mark, path: &std::path::Path) -> Result<Option<(u64, u64)>> {
+fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u64, u64)>> {
     let mut writer = Writer::create(path, number, begin, core.sync)?;
     // What had expired when the journal began stays so for every line in it: the clock does not go back.
-    let beginning = crate::clock::ManualClock::new(
-        std::time::UNIX_EPOCH
-            .checked_add(std::time::Duration::from_millis(begin.time))
-            .unwrap_or_else(|| core.clock.now()),
+    let beginning = ManualClock::new(
+        UNIX_EPOCH.checked_add(Duration::from_millis(begin.time)).unwrap_or_else(|| core.clock.now()),
     );
     let (mut after, mut weight) = (None, 0);
     loop {
         let now = Now::of(&beginning);
         let (keys, more) = core.table.keys("", after.as_deref(), PAGE, &now);
         for key in keys {
-            let entry = core.table.read(&key, |found| found.cloned());
+            let entry = core.table.read(&key, |found| Some(found?.clone()));
             if let Some(entry) = entry {
                 weight += entry.weight(&key);
                 writer.add(key, entry)?;

@@ -169,7 +169,7 @@ fn plan_each<'k>(
     for Op { key, action } in ops {
         let found = match overlay.get(&key) {
             Some(found) => found.clone(),
-            None => table.read(&key, |found| found.cloned()),
+            None => table.read(&key, |found| Some(found?.clone())),
         };
         match plan(&key, action, found.as_ref(), now) {
             Err(error) => outcomes.push(Err(error)),

@@ -268,9 +268,10 @@ fn check(line: &[u8]) -> Result<&[u8], Fault> {
             .and_then(|value| u32::try_from(value).ok())
             .map(|v| crc << 4 | v)
     });
-    match crc == Some(crc32fast::hash(&text[CRC_END..])) {
-        true => Ok(text),
-        false => Err(Fault::Damaged("the checksum does not match")),
+    if crc == Some(crc32fast::hash(&text[CRC_END..])) {
+        Ok(text)
+    } else {
+        Err(Fault::Damaged("the checksum does not match"))
     }
 }
 

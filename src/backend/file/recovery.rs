@@ -60,14 +60,14 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
         return Ok(reading.recovered(None, obsolete));
     }
 
-    let bare = bare(&layout.journal(last))?;
-    if matches!(bare, Some(None)) && first == last && !reading.has_snapshot {
+    let beginning = beginning(&layout.journal(last))?;
+    if matches!(beginning, Beginning::Torn) && first == last && !reading.has_snapshot {
         obsolete.push(layout.journal(last));
         return Ok(reading.recovered(None, obsolete));
     }
     // A last journal without lines was begun by a rotation that may have come to nothing.
-    let end = if bare.is_some() && last > first { last - 1 } else { last };
-    if let Some(Some(mark)) = bare {
+    let end = if !matches!(beginning, Beginning::Lines) && last > first { last - 1 } else { last };
+    if let Beginning::Header(mark) = beginning {
         reading.durable = reading.durable.max(mark.durable);
     }
     let mut tail = None;
@@ -80,8 +80,10 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
     }
     if end < last {
         let path = layout.journal(last);
-        match (bare.flatten(), tail.take()) {
-            (Some(mark), Some(found)) if mark.sequence == reading.sequence && found.keep == found.len => {
+        match (beginning, tail.take()) {
+            (Beginning::Header(mark), Some(found))
+                if mark.sequence == reading.sequence && found.keep == found.len =>
+            {
                 reading.older_bytes += found.len;
                 tail = Some(reading.journal(layout, last, true)?);
             }
@@ -116,9 +118,18 @@ fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)>
     }
 }
 
-/// Looks whether a journal holds nothing but a header: whole (`Some(Some)`), or torn while it was begun
-/// (`Some(None)`).
-fn bare(path: &Path) -> Result<Option<Option<Mark>>> {
+/// What a journal holds besides lines.
+enum Beginning {
+    /// It has lines, or is damaged.
+    Lines,
+    /// A header and nothing else.
+    Header(Mark),
+    /// A part of a header, as a crash leaves it.
+    Torn,
+}
+
+/// Looks whether a journal holds nothing but a header, or a part of one.
+fn beginning(path: &Path) -> Result<Beginning> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(MAX_HEADER + 1).read_to_end(&mut bytes),
@@ -129,15 +140,16 @@ fn bare(path: &Path) -> Result<Option<Option<Mark>>> {
     }
     .map_err(|error| failed("opening", path, error))?;
     if bytes.len() as u64 > MAX_HEADER {
-        return Ok(None);
+        return Ok(Beginning::Lines);
     }
     if let Ok(Line::Header { kind: FileKind::Journal, mark, .. }) = record::decode(&bytes) {
-        return Ok(Some(Some(mark)));
+        return Ok(Beginning::Header(mark));
     }
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let text = &bytes[..written];
     let begun = record::START.starts_with(&text[..written.min(record::START.len())]);
-    Ok((begun && memchr::memchr2(b'\n', 0, text).is_none()).then_some(None))
+    let torn = begun && memchr::memchr2(b'\n', 0, text).is_none();
+    Ok(if torn { Beginning::Torn } else { Beginning::Lines })
 }
 
 /// What has been read so far.

@@ -59,10 +59,10 @@ impl Durability {
 
     /// Refuses where a failure has made the journal unknowable.
     pub(super) fn check(&self) -> Result<()> {
-        match self.poisoned.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(Error::Poisoned { path: self.dir.clone() }),
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned { path: self.dir.clone() });
         }
+        Ok(())
     }
 
     /// Latches. Whoever waits gets the bare error, so the cause is logged, once.

@@ -1,1 +1,152 @@
-//! Owns what can only be shown with a disk that fails.
+//! Owns what can only be shown with a disk that fails: what the store does then.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::File;
+use super::disk::Disk;
+use crate::backend::Backend;
+use crate::clock::SystemClock;
+use crate::config::{FileOptions, SyncPolicy};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Action, Op, Reply};
+use crate::value::Value;
+
+/// A file that fails where it is told to.
+struct Faulty {
+    file: std::fs::File,
+    no_room: AtomicBool,
+    no_cut: AtomicBool,
+    no_sync: AtomicBool,
+    syncs: AtomicU64,
+}
+
+fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
+    if when.load(Ordering::SeqCst) { Err(kind.into()) } else { Ok(()) }
+}
+
+impl Disk for Faulty {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        if self.no_room.load(Ordering::SeqCst) {
+            self.file.append(&bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.append(bytes)
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        fail(&self.no_cut, io::ErrorKind::Other)?;
+        self.file.cut(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        fail(&self.no_sync, io::ErrorKind::Other)?;
+        self.file.sync()
+    }
+}
+
+fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
+    let options = FileOptions::default().sync(sync);
+    File::open(dir, &options, Arc::new(SystemClock)).unwrap()
+}
+
+fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
+    let store = open(dir, sync);
+    let file = super::journal::open(&store.core.journal.lock().path).unwrap();
+    let disk = Arc::new(Faulty {
+        file,
+        no_room: AtomicBool::default(),
+        no_cut: AtomicBool::default(),
+        no_sync: AtomicBool::default(),
+        syncs: AtomicU64::default(),
+    });
+    store.core.journal.lock().disk = disk.clone();
+    store.core.durability.rotated(disk.clone());
+    (store, disk)
+}
+
+fn key(name: &str) -> Key<'static> {
+    Key::listed(name.to_owned())
+}
+
+fn put(store: &File, name: &str) -> Result<Reply> {
+    store.apply(Op { key: key(name), action: Action::Put { value: Value::integer(1), ttl: None } })
+}
+
+#[test]
+fn a_write_without_room_changes_nothing_and_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
+    put(&store, "a").unwrap();
+    disk.no_room.store(true, Ordering::SeqCst);
+    assert!(matches!(put(&store, "b"), Err(Error::StorageFull { .. })));
+    assert!(store.get(&key("b")).unwrap().is_none());
+    disk.no_room.store(false, Ordering::SeqCst);
+    put(&store, "c").unwrap();
+    drop(store);
+    assert_eq!(open(dir.path(), SyncPolicy::Always).keys("", None, 9).unwrap(), ["a", "c"]);
+}
+
+#[test]
+fn a_torn_line_that_cannot_be_cut_back_poisons_and_reads_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Never);
+    put(&store, "a").unwrap();
+    disk.no_room.store(true, Ordering::SeqCst);
+    disk.no_cut.store(true, Ordering::SeqCst);
+    assert!(matches!(put(&store, "b"), Err(Error::Poisoned { .. })));
+    disk.no_room.store(false, Ordering::SeqCst);
+    assert!(matches!(put(&store, "c"), Err(Error::Poisoned { .. })));
+    assert!(store.get(&key("a")).unwrap().is_some());
+    assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
+    assert_eq!(open(dir.path(), SyncPolicy::Always).keys("", None, 9).unwrap(), ["a"]);
+}
+
+#[test]
+fn one_failed_sync_poisons_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
+    put(&store, "a").unwrap();
+    disk.no_sync.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for name in ["b", "c", "d"] {
+            let store = &store;
+            scope.spawn(move || assert!(matches!(put(store, name), Err(Error::Poisoned { .. }))));
+        }
+    });
+    disk.no_sync.store(false, Ordering::SeqCst);
+    assert!(matches!(put(&store, "e"), Err(Error::Poisoned { .. })));
+    assert!(matches!(store.flush(), Err(Error::Poisoned { .. })));
+    assert!(store.get(&key("a")).unwrap().is_some());
+}
+
+#[test]
+fn what_changes_nothing_waits_for_what_it_saw() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
+    put(&store, "a").unwrap();
+    let written = store.core.journal.lock().len;
+    let before = disk.syncs.load(Ordering::SeqCst);
+    // As if a line of another thread were written and not yet synced.
+    store.core.journal.lock().opened(0, SyncPolicy::Always, &store.core.durability).unwrap();
+    assert_eq!(store.apply(Op { key: key("b"), action: Action::Delete }).unwrap(), Reply::Flag(false));
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), before + 1);
+    assert!(store.core.journal.lock().len > written);
+}
+
+#[test]
+fn later_ops_of_a_chunk_see_earlier_ones_and_a_failing_one_stands_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Never);
+    let incr = |name| Op { key: key(name), action: Action::Incr { by: 2, birth_ttl: None } };
+    let text = Op { key: key("t"), action: Action::Put { value: Value::json(b"\"x\""), ttl: None } };
+    let outcomes = store.apply_each(vec![incr("n"), text, incr("t"), incr("n")]);
+    assert!(matches!(
+        outcomes[..],
+        [Ok(Reply::Number(2)), Ok(Reply::Done), Err(Error::NotAnInteger { .. }), Ok(Reply::Number(4))]
+    ));
+    assert_eq!(store.core.journal.lock().sequence, 1, "a chunk is one line");
+}
