@@ -206,13 +206,10 @@ fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u
     let (mut after, mut weight) = (None, 0);
     loop {
         let now = Now::of(&beginning);
-        let (keys, more) = core.table.keys("", after.as_deref(), PAGE, &now);
-        for key in keys {
-            let entry = core.table.read(&key, |found| Some(found?.clone()));
-            if let Some(entry) = entry {
-                weight += entry.weight(&key);
-                writer.add(key, entry)?;
-            }
+        let (entries, more) = core.table.entries(after.as_deref(), PAGE, &now);
+        for (key, entry) in entries {
+            weight += entry.weight(&key);
+            writer.add(key, entry)?;
         }
         if core.compactor.stopping.load(Ordering::Acquire) {
             return Ok(None);

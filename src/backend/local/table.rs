@@ -124,8 +124,8 @@ impl Table {
         drop(guards);
     }
 
-    /// At most `limit` keys that begin with `prefix` and come behind `after`, in order, and the last key
-    /// looked at if there may be more.
+    /// The live ones of at most `limit` keys that begin with `prefix` and come behind `after`, in order, and
+    /// the last key looked at if there may be more.
     pub(crate) fn keys(
         &self,
         prefix: &str,
@@ -133,21 +133,38 @@ impl Table {
         limit: usize,
         now: &Now<'_>,
     ) -> (Vec<SmolStr>, Option<SmolStr>) {
+        let (mut keys, more) = self.any_keys(prefix, after, limit);
+        keys.retain(|key| self.read(key, |found| live(found, now).is_some()));
+        (keys, more)
+    }
+
+    /// The live entries of at most `limit` keys that come behind `after`, in order, and the last key looked
+    /// at if there may be more.
+    pub(crate) fn entries(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        now: &Now<'_>,
+    ) -> (Vec<(SmolStr, Entry)>, Option<SmolStr>) {
+        let (keys, more) = self.any_keys("", after, limit);
+        let entry = |key: SmolStr| {
+            let entry = self.read(&key, |found| live(found, now).cloned())?;
+            Some((key, entry))
+        };
+        (keys.into_iter().filter_map(entry).collect(), more)
+    }
+
+    /// As [`Table::keys`], with those that have expired.
+    fn any_keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<SmolStr>, Option<SmolStr>) {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let keys: Vec<SmolStr> = {
-            let all = self.keys.read();
-            all.range::<str, _>((from, Bound::Unbounded))
-                .take_while(|key| key.starts_with(prefix))
-                .take(limit)
-                .cloned()
-                .collect()
-        };
+        let all = self.keys.read();
+        let found = all.range::<str, _>((from, Bound::Unbounded));
+        let keys: Vec<SmolStr> =
+            found.take_while(|key| key.starts_with(prefix)).take(limit).cloned().collect();
         let more = if keys.len() == limit { keys.last().cloned() } else { None };
-        let keys =
-            keys.into_iter().filter(|key| self.read(key, |found| live(found, now).is_some())).collect();
         (keys, more)
     }
 
