@@ -106,6 +106,7 @@ impl Millis {
             .ok_or(Error::InvalidTtl { ttl })
     }
 
+    #[cfg(any(feature = "redis", test))]
     pub(crate) fn get(self) -> u64 {
         self.0.get()
     }

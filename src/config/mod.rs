@@ -190,11 +190,10 @@ impl StateConfig {
         self.file.validate()?;
         self.redis.validate()?;
         match &self.backend {
-            StateBackend::Memory => Ok(()),
             StateBackend::File { path } if path.as_os_str().is_empty() => {
                 Err(Error::invalid_config("path", "it is empty"))
             }
-            StateBackend::File { .. } => Ok(()),
+            StateBackend::Memory | StateBackend::File { .. } => Ok(()),
             StateBackend::Redis { url, key_prefix } => {
                 url::RedisAddress::parse(url)?;
                 validate_key_prefix(key_prefix)

@@ -61,6 +61,7 @@ impl StateStore {
     ///
     /// # Errors
     /// The iterator yields the error and ends.
+    #[must_use]
     pub fn scan(&self, prefix: &str) -> Keys {
         Keys { pages: Pages::new(self, prefix), page: Vec::new().into_iter() }
     }
@@ -70,6 +71,7 @@ impl StateStore {
     ///
     /// # Errors
     /// The iterator yields the error, [`Decode`](Error::Decode) included, and ends.
+    #[must_use]
     pub fn entries<T: DeserializeOwned>(&self, prefix: &str) -> Entries<T> {
         Entries { pages: Pages::new(self, prefix), page: Vec::new().into_iter(), value: PhantomData }
     }

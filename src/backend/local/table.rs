@@ -264,7 +264,7 @@ impl Table {
             return;
         }
         shard.writes = shard.writes.wrapping_add(1);
-        if shard.writes % RECLAIM_EVERY != 0 {
+        if !shard.writes.is_multiple_of(RECLAIM_EVERY) {
             return;
         }
         for _ in 0..RECLAIM_STEP {
