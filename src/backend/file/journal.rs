@@ -29,11 +29,13 @@ pub(super) struct Journal {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
     line: Vec<u8>,
+    /// The time that the last line with one has.
+    time: u64,
 }
 
 impl Journal {
     pub(super) fn new(path: PathBuf, disk: Arc<dyn Disk>, number: u64, len: u64, sequence: u64) -> Self {
-        Self { number, len, sequence, next_look: 0, closed: false, disk, path, line: Vec::new() }
+        Self { number, len, sequence, next_look: 0, closed: false, disk, path, line: Vec::new(), time: 0 }
     }
 
     /// Appends a commit as one line.
@@ -68,7 +70,8 @@ impl Journal {
     ) -> Result<()> {
         let sequence = self.sequence.saturating_add(1);
         self.line.clear();
-        encode(&mut self.line, Mark { sequence, durable: durability.mark(), time });
+        let said = if time == self.time { 0 } else { time };
+        encode(&mut self.line, Mark { sequence, durable: durability.mark(), time: said });
         if let Err(error) = self.disk.append(&self.line) {
             // A part of the line may have been written: the next would merge with it.
             return Err(match self.disk.cut(self.len) {
@@ -78,6 +81,7 @@ impl Journal {
         }
         self.len += self.line.len() as u64;
         self.sequence = sequence;
+        self.time = time;
         if self.line.capacity() > KEPT_BUFFER {
             self.line = Vec::new();
         }
@@ -103,6 +107,7 @@ impl Journal {
         let disk: Arc<dyn Disk> = Arc::new(next);
         durability.rotated(Arc::clone(&disk));
         (self.number, self.len, self.disk, self.path, self.next_look) = (number, len, disk, path, 0);
+        self.time = time;
         Ok(())
     }
 }

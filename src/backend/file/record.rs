@@ -38,7 +38,7 @@ pub(super) struct Mark {
     pub(super) sequence: u64,
     /// The highest sequence that was known to be on the disk when the line was written.
     pub(super) durable: u64,
-    /// When it was written.
+    /// When it was written; 0 where that is the time of the line before, which is not written down again.
     pub(super) time: u64,
 }
 
@@ -96,7 +96,11 @@ impl<'a> Encoder<'a> {
     }
 
     fn mark(self, mark: Mark) -> Self {
-        self.number(",\"s\":", mark.sequence).number(",\"d\":", mark.durable).number(",\"t\":", mark.time)
+        let encoder = self.number(",\"s\":", mark.sequence).number(",\"d\":", mark.durable);
+        match mark.time {
+            0 => encoder,
+            time => encoder.number(",\"t\":", time),
+        }
     }
 
     fn changes<'c, K: AsRef<str> + 'c>(self, changes: impl IntoIterator<Item = (K, &'c Change)>) -> Self {
@@ -323,8 +327,9 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 impl Wire<'_> {
     fn line(self) -> Result<Line, Fault> {
-        let mark = match (self.s, self.d, self.t) {
-            (Some(sequence), Some(durable), Some(time)) => Some(Mark { sequence, durable, time }),
+        let time = self.t.unwrap_or(0);
+        let mark = match (self.s, self.d) {
+            (Some(sequence), Some(durable)) => Some(Mark { sequence, durable, time }),
             _ => None,
         };
         let vouched = self.sync.as_ref().map(|sync| sync != "never");

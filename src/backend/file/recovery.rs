@@ -278,7 +278,9 @@ impl Reading {
         }
         self.sequence = mark.sequence;
         self.durable = self.durable.max(mark.durable);
-        self.time = mark.time;
+        if mark.time > 0 {
+            self.time = mark.time;
+        }
         Ok(())
     }
 
