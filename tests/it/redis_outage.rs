@@ -1,9 +1,11 @@
 //! Servers that die, freeze, or cannot be reached: typed errors within their limits, and the way back.
 
 use std::thread;
+use std::time::Duration;
 
 use millpond::{Error, Fallback, Status};
 
+use crate::support::chain;
 use crate::support::outages::{CONNECT_LIMIT, LIMIT, open, options, until, within};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
@@ -108,4 +110,78 @@ fn refused_connections_are_told_within_the_limit() {
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1), "an open connection goes on");
     let error = within(CONNECT_LIMIT, || open(&proxy.url(), options()).unwrap_err());
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+}
+
+#[test]
+fn a_store_that_could_fall_back_at_opening_does_not_so_later() {
+    let mut server = RedisServer::start();
+    let store = open(&server.url(0), options().fallback(Fallback::Memory)).unwrap();
+    assert_eq!(store.status(), Status::Connected);
+    store.put("a", 1).unwrap();
+    for _ in 0..2 {
+        server.kill();
+        for n in 0..3 {
+            within(LIMIT, || assert_error!(store.get::<i64>("a"), Error::Unavailable { .. }));
+            within(LIMIT, || assert_error!(store.put("a", n), Error::Unavailable { .. }));
+            within(LIMIT, || {
+                assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: false, .. })
+            });
+            within(LIMIT, || assert_error!(store.keys(""), Error::Unavailable { .. }));
+            let batch = [("a", n), ("b", n)];
+            within(LIMIT, || assert_error!(store.batch_put(batch), Error::Unavailable { .. }));
+        }
+        server.restart();
+        assert_eq!(store.get::<i64>("a").unwrap(), None, "memory never served");
+        store.put("a", 2).unwrap();
+        assert_eq!(store.incr("n", 1).unwrap(), 1);
+        assert_eq!(store.get::<i64>("a").unwrap(), Some(2));
+    }
+}
+
+/// A server that no longer reads takes some megabytes all the same: they lie in the sockets.
+#[test]
+fn a_huge_value_that_is_broken_off_is_never_seen_in_part() {
+    let server = RedisServer::start();
+    let raw = Raw::connect(&server.url(0));
+    let store = open(&server.url(0), options()).unwrap();
+    let huge = vec![b'x'; 32 << 20];
+    for old in [None, Some(&b"old"[..])] {
+        if let Some(old) = old {
+            raw.set("t:huge", old);
+        }
+        server.pause();
+        let outcome = within(LIMIT, || store.put_bytes("huge", &huge));
+        assert_error!(outcome, Error::Unavailable { maybe_applied: false, .. });
+        within(LIMIT, || assert_error!(store.put("later", 1), Error::Unavailable { .. }));
+        server.resume();
+        until("the store works again", || store.put("later", 2).is_ok());
+        store.put("last", 3).unwrap();
+        assert_eq!(raw.get("t:huge").as_deref(), old);
+        assert_eq!(raw.get("t:later").as_deref(), Some(&b"2"[..]));
+        assert_eq!(raw.get("t:last").as_deref(), Some(&b"3"[..]));
+    }
+    store.put_bytes("huge", &huge).unwrap();
+    assert!(store.get_bytes("huge").unwrap().unwrap() == huge[..]);
+}
+
+#[test]
+fn who_finds_every_connection_in_use_is_told_within_the_limit() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), options().pool_size(1)).unwrap();
+    store.put_bytes("slow", &[b'x'; 20]).unwrap();
+    let asked = proxy.requests();
+    // No read of the socket is late, so this one call outlasts the limit of the other.
+    proxy.set(Mode::Drip(Duration::from_millis(50)));
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| store.get_bytes("slow"));
+        until("the slow call is under way", || proxy.requests() > asked);
+        let error = within(LIMIT, || {
+            assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: false, .. })
+        });
+        assert!(chain(&error)[1].contains("in use"), "{:?}", chain(&error));
+        assert_eq!(slow.join().unwrap().unwrap().unwrap(), [b'x'; 20][..]);
+    });
+    proxy.set(Mode::Pass);
+    assert_eq!(store.incr("n", 1).unwrap(), 1);
 }
