@@ -164,6 +164,34 @@ fn a_huge_value_that_is_broken_off_is_never_seen_in_part() {
     assert!(store.get_bytes("huge").unwrap().unwrap() == huge[..]);
 }
 
+/// A process that opens and drops stores would otherwise gather threads.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_threads_of_a_store_end_with_it() {
+    const ALONE: &str = "MILLPOND_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        // Threads are counted in a process in which no other test runs.
+        let this = ["--exact", "redis_outage::the_threads_of_a_store_end_with_it"];
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = alone.args(this).env(ALONE, "yes").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let threads = || {
+        let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = names.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("millpond")).count()
+    };
+    let server = RedisServer::start();
+    let stores: Vec<_> = (0..3).map(|_| open(&server.url(0), options()).unwrap()).collect();
+    for store in &stores {
+        store.incr("n", 1).unwrap();
+    }
+    assert_eq!(threads(), 3, "one for each store");
+    drop(stores);
+    until("the threads have ended", || threads() == 0);
+}
+
 #[test]
 fn who_finds_every_connection_in_use_is_told_within_the_limit() {
     let server = RedisServer::start();
