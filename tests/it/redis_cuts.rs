@@ -210,6 +210,41 @@ fn a_batch_of_increments_that_is_cut_anywhere_doubles_none() {
     }
 }
 
+/// More than the sockets take at once: the connection ends while the request is still being sent.
+#[test]
+fn a_large_batch_that_is_cut_while_it_is_sent_leaves_no_value_in_part() {
+    const LENGTH: usize = 1_300_000;
+    let lab = Lab::new();
+    let value = "x".repeat(LENGTH);
+    for retries in [0, 2] {
+        let store = lab.store(options().max_retries(retries));
+        for at in (1..3 * LENGTH).step_by(650_000) {
+            lab.prepare(&[None; 3]);
+            until("the store works again", || store.put("warm", 1).is_ok());
+            lab.proxy.cut(Way::Request, at);
+            let outcome = store.batch_put([("a", &value), ("b", &value), ("c", &value)]);
+            assert!(lab.proxy.was_cut());
+            let lengths = KEYS.map(|key| lab.raw.run::<_, usize>("STRLEN", &[key]));
+            assert!(lengths.iter().all(|length| [0, LENGTH + 2].contains(length)), "{lengths:?}");
+            let done = lengths.iter().filter(|length| **length > 0).count();
+            let Err(error) = outcome else {
+                assert_eq!((done, retries), (3, 2));
+                continue;
+            };
+            assert_eq!((done, retries), (at / (LENGTH + 100), 0), "what came whole is done");
+            // The answer to the first value may be back before the last one is cut.
+            match error {
+                Error::Unavailable { maybe_applied: true, .. } => {}
+                Error::Partial { done: told, source, .. } => {
+                    assert!((1..=done as u64).contains(&told), "{told} told, {done} done");
+                    assert!(matches!(*source, Error::Unavailable { maybe_applied: true, .. }), "{source:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn answers_that_come_byte_by_byte_are_read_whole() {
     let lab = Lab::new();
