@@ -62,18 +62,18 @@ impl<'de> Deserialize<'de> for SyncPolicy {
 pub struct FileOptions {
     /// When writes are synced to the disk. Defaults to `"always"`.
     pub sync: SyncPolicy,
-    /// The journal is compacted once it is larger than this part of the live data. Defaults to `0.5`;
-    /// from `0.1` to `1`.
+    /// The journal is compacted once it is larger than this part of the live data, and `compact_min_bytes`
+    /// more. Defaults to `0.5`; from `0.1` to `1`.
     pub compact_ratio: f64,
-    /// The journal is not compacted while it is smaller than this, in bytes. Defaults to 256 KiB
-    /// (`262144`); from 4096 to 1 GiB. Above the default the directory may be larger than 3 times the live
-    /// data plus 1 MiB.
+    /// By how many bytes more the journal may grow. Defaults to 512 KiB (`524288`); from 4096 to 1 GiB.
+    /// Above the defaults of these two, writers may have to wait for a compaction, since the directory
+    /// stays within 3 times the live data plus 1 MiB.
     pub compact_min_bytes: u64,
 }
 
 impl Default for FileOptions {
     fn default() -> Self {
-        Self { sync: SyncPolicy::Always, compact_ratio: 0.5, compact_min_bytes: 256 * 1024 }
+        Self { sync: SyncPolicy::Always, compact_ratio: 0.5, compact_min_bytes: 512 * 1024 }
     }
 }
 
@@ -92,7 +92,7 @@ impl FileOptions {
         self
     }
 
-    /// Sets below which size the journal is not compacted. Defaults to 256 KiB.
+    /// Sets by how many bytes more the journal may grow. Defaults to 512 KiB.
     #[must_use]
     pub fn compact_min_bytes(mut self, bytes: u64) -> Self {
         self.compact_min_bytes = bytes;

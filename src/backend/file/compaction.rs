@@ -87,7 +87,7 @@ impl Compactor {
             self.paced.store(size + live + 2.0 * float(step) > BOUND * live + SLACK, Ordering::Release);
             return;
         }
-        let due = size - live > (self.ratio * live).max(float(self.min_bytes));
+        let due = size - live > self.ratio * live + float(self.min_bytes);
         if !due || total < state.not_before || self.stopping.load(Ordering::Acquire) {
             return;
         }

@@ -32,7 +32,7 @@ use self::lock::DirectoryLock;
 use self::sync::Durability;
 use super::Backend;
 use super::local::change::{Change, Entry};
-use super::local::plan::{plan, plan_write};
+use super::local::plan::{is_blind, plan, plan_write};
 use super::local::table::Table;
 use crate::bytes::Bytes;
 use crate::clock::{Now, Ttl};
@@ -201,7 +201,10 @@ impl Backend for File {
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
         let Op { key, action } = op;
         self.core.commit(|table, now| {
-            let (change, reply) = table.read(&key, |found| plan(&key, action, found, now))?;
+            let (change, reply) = match is_blind(&action) {
+                true => plan(&key, action, None, now)?,
+                false => table.read(&key, |found| plan(&key, action, found, now))?,
+            };
             Ok((Changes::One([(key, change)]), reply))
         })
     }

@@ -62,6 +62,11 @@ pub(crate) fn plan(
     })
 }
 
+/// Tells whether `plan` decides the same whatever lies under the key.
+pub(crate) fn is_blind(action: &Action) -> bool {
+    matches!(action, Action::Put { .. })
+}
+
 /// What a put or a delete of a batch makes of a key, whatever lies there when its turn comes.
 pub(crate) fn plan_write(key: &str, action: Action, now: &Now<'_>) -> Result<Change> {
     match action {
