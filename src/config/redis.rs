@@ -37,7 +37,9 @@ pub struct RedisOptions {
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
     /// The longest that an operation takes, with its waits and retries; for operations over many keys, one
-    /// chunk of it. Defaults to `"3s"`; from 1 ms to one hour.
+    /// chunk of it. Within one answer each wait for its next bytes is held to it, not their sum: a server
+    /// that sends an answer in slivers can hold a call for as long as this at each of them. Defaults to
+    /// `"3s"`; from 1 ms to one hour.
     #[serde(with = "duration")]
     pub timeout: Duration,
     /// How often an operation that is harmless to repeat is tried again on a new connection. Defaults to 2;

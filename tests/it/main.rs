@@ -2,7 +2,9 @@
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `model`: random histories against one simple model;
-//! - `redis_wire`, `redis_kinds`, `interop`: what lies on a Redis server;
+//! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
+//! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
+//!   fail;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
 //! - `tidy`: what the source itself has to hold.
@@ -20,7 +22,19 @@ mod examples;
 mod interop;
 mod model;
 #[cfg(feature = "redis")]
+mod redis_burial;
+#[cfg(feature = "redis")]
+mod redis_commands;
+#[cfg(feature = "redis")]
+mod redis_cuts;
+#[cfg(feature = "redis")]
 mod redis_kinds;
+#[cfg(feature = "redis")]
+mod redis_outage;
+#[cfg(feature = "redis")]
+mod redis_refusals;
+#[cfg(feature = "redis")]
+mod redis_tls;
 #[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;

@@ -125,12 +125,13 @@ impl Connection {
         // answer leads to a burial and not back into the pool.
         self.owed = if unit.mutation { Owed::Mutations } else { Owed::Reads };
         self.left = unit.answers;
-        let sent = self.wire.send_packed_command(&self.buffer);
-        let large = self.buffer.len() > BYTES_UNWATCHED;
-        if self.buffer.capacity() > KEPT_BUFFER {
-            self.buffer = Vec::new();
+        let buffer = std::mem::take(&mut self.buffer);
+        let sent = self.write(&buffer, limit);
+        let large = buffer.len() > BYTES_UNWATCHED;
+        if buffer.capacity() <= KEPT_BUFFER {
+            self.buffer = buffer;
         }
-        if let Err(error) = sent {
+        if let Err(failure) = sent {
             // What the kernel did not take whole, the server cannot run. TLS has buffers in between.
             let incomplete = unit.atomic && !self.tls;
             self.owed = match (unit.mutation, incomplete) {
@@ -138,9 +139,26 @@ impl Connection {
                 _ => Owed::Reads,
             };
             let stage = if incomplete { Stage::NotSent } else { Stage::Lost };
-            return Err(Failure::of_connection(error, stage, self.tls));
+            return Err(Failure { stage, ..failure });
         }
         if large { self.arm(limit) } else { Ok(()) }
+    }
+
+    /// Writes it all. What is large goes piece by piece, so that a server that reads slowly holds nobody
+    /// beyond the limit.
+    fn write(&mut self, bytes: &[u8], limit: &Limit) -> Result<(), Failure> {
+        for piece in bytes.chunks(BYTES_UNWATCHED) {
+            if bytes.len() > piece.len() {
+                // Into a socket that is almost full two writes are made: one that waits in vain for room
+                // for the rest of the piece, and one that waits in vain for any. Each gets half; where the
+                // first of them finds no room at all, another attempt has the other half.
+                let most = limit.left().unwrap_or_default() / 2;
+                self.arm(&limit.within(most))?;
+            }
+            let sent = self.wire.send_packed_command(piece);
+            sent.map_err(|error| Failure::of_connection(error, Stage::Lost, self.tls))?;
+        }
+        Ok(())
     }
 
     /// Receives the next answer.

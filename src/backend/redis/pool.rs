@@ -2,8 +2,8 @@
 //! operations.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use r2d2::{ManageConnection, PooledConnection};
@@ -124,13 +124,10 @@ impl Pool {
     }
 }
 
-/// The one thread that makes slots, for all stores.
+/// The one thread that makes the slots of a pool. It ends with the pool; and since no pool leans on the
+/// thread of another, one made in a forked child works, which takes no threads of its parent along.
 fn worker() -> Arc<ScheduledThreadPool> {
-    static WORKER: OnceLock<Arc<ScheduledThreadPool>> = OnceLock::new();
-    let start = || {
-        Arc::new(ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("millpond-pool").build())
-    };
-    Arc::clone(WORKER.get_or_init(start))
+    Arc::new(ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("millpond-pool").build())
 }
 
 /// A connection in use. Dropped, also by a panic, it goes back, away, or to the graveyard.

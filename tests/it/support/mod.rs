@@ -2,6 +2,10 @@
 
 pub(crate) mod backends;
 #[cfg(feature = "redis")]
+pub(crate) mod outages;
+#[cfg(feature = "redis")]
+pub(crate) mod proxy;
+#[cfg(feature = "redis")]
 pub(crate) mod raw;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;

@@ -3,7 +3,10 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use redis::{FromRedisValue, ToRedisArgs};
+use redis::{FromRedisValue, RedisResult, ToRedisArgs};
+
+/// No command of a test takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection that panics where a command fails.
 pub(crate) struct Raw(Mutex<redis::Connection>);
@@ -11,17 +14,28 @@ pub(crate) struct Raw(Mutex<redis::Connection>);
 impl Raw {
     pub(crate) fn connect(url: &str) -> Self {
         let client = redis::Client::open(url).expect("the URL of a server");
-        Self(Mutex::new(client.get_connection().expect("a connection")))
+        let connection = client.get_connection().expect("a connection");
+        connection.set_read_timeout(Some(PATIENCE)).expect("a time-out for the socket");
+        Self(Mutex::new(connection))
     }
 
     /// Runs one command.
     pub(crate) fn run<A: ToRedisArgs, T: FromRedisValue>(&self, name: &str, arguments: &[A]) -> T {
+        self.ask(name, arguments).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Runs one command that the server may refuse.
+    pub(crate) fn ask<A: ToRedisArgs, T: FromRedisValue>(
+        &self,
+        name: &str,
+        arguments: &[A],
+    ) -> RedisResult<T> {
         let mut command = redis::cmd(name);
         for argument in arguments {
             command.arg(argument);
         }
         let mut connection = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        command.query(&mut connection).unwrap_or_else(|error| panic!("{name}: {error}"))
+        command.query(&mut connection)
     }
 
     pub(crate) fn set(&self, key: &str, value: impl AsRef<[u8]>) {

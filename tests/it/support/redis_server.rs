@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -70,6 +71,11 @@ impl RedisServer {
         self.port
     }
 
+    /// Where it would keep what it saves.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Kills the server as a crash does. What it did not save is gone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
@@ -84,6 +90,12 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill();
         assert!(self.launch(), "redis-server did not start again on port {}", self.port);
+    }
+
+    /// As [`restart`](Self::restart), with other arguments than before.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.restart();
     }
 
     /// Freezes the server: its connections stay open, and nothing is answered.
@@ -165,7 +177,7 @@ fn answers(port: u16) -> bool {
         stream.write_all(b"PING\r\n")?;
         let mut answer = [0; 7];
         stream.read_exact(&mut answer)?;
-        Ok(matches!(&answer, b"+PONG\r\n" | b"-NOAUTH"))
+        Ok(matches!(&answer, b"+PONG\r\n" | b"-NOAUTH" | b"-LOADIN"))
     };
     ping().unwrap_or(false)
 }

@@ -1,0 +1,38 @@
+//! Stores that do not wait long for their server, and what holds them to it.
+
+use std::time::{Duration, Instant};
+
+use millpond::{Fallback, RedisOptions, Result, StateBackend, StateConfig, StateStore};
+
+use super::wait_until;
+
+/// The limits of [`options`].
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_millis(300);
+pub(crate) const LIMIT: Duration = Duration::from_millis(500);
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Short limits, and nothing that serves in the server's place.
+pub(crate) fn options() -> RedisOptions {
+    RedisOptions::default().connect_timeout(CONNECT_LIMIT).timeout(LIMIT).fallback(Fallback::None)
+}
+
+/// Opens a store with the prefix `t`.
+pub(crate) fn open(url: &str, options: RedisOptions) -> Result<StateStore> {
+    let backend = StateBackend::Redis { url: url.to_owned(), key_prefix: "t".to_owned() };
+    StateStore::with_config(StateConfig::default().backend(backend).redis(options))
+}
+
+/// Runs `call` and holds it to its limit.
+pub(crate) fn within<T>(limit: Duration, call: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let outcome = call();
+    assert!(begun.elapsed() < limit + Duration::from_millis(250), "took {:?}", begun.elapsed());
+    outcome
+}
+
+/// Waits for what has to come.
+pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
+    wait_until(what, PATIENCE, holds);
+}

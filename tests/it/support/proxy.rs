@@ -1,0 +1,209 @@
+//! A TCP proxy before a server: it passes what it is sent, holds it back, drips it, refuses, or cuts a
+//! connection after a given byte.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Request,
+    Answer,
+}
+
+/// What happens to bytes and to new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Pass,
+    /// Nothing gets through until the mode is another; then everything does.
+    Hold,
+    /// New connections are closed at once; old ones go on.
+    Refuse,
+    /// Answers come one byte at a time, with this pause before each.
+    Drip(Duration),
+}
+
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mode: Mutex<Mode>,
+    /// Where the next cut is, and after how many more bytes.
+    cut: Mutex<Option<(Way, usize)>>,
+    /// How many connections there were, and how many of the first of them are held back.
+    opened: AtomicUsize,
+    held: AtomicUsize,
+    /// How many times bytes came in, whether they were passed on or not.
+    requests: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Proxy {
+    pub(crate) fn to(port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let shared = Arc::new(Shared {
+            mode: Mutex::new(Mode::Pass),
+            cut: Mutex::new(None),
+            opened: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+        });
+        let mine = Arc::clone(&shared);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if mine.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                if mine.mode() == Mode::Refuse {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
+                Pipe::lay(&client, &server, &mine);
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.shared.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    /// Holds back what is sent on the connections that are there; new ones pass.
+    pub(crate) fn hold_old(&self) {
+        self.shared.held.store(self.shared.opened.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    pub(crate) fn release_old(&self) {
+        self.shared.held.store(0, Ordering::SeqCst);
+    }
+
+    /// Cuts, once, the connection on which the next `bytes` bytes of one way have passed; with none, before
+    /// the first. The client sees the cut only after the server has done with what came through.
+    pub(crate) fn cut(&self, way: Way, bytes: usize) {
+        *self.shared.cut() = Some((way, bytes));
+    }
+
+    /// Takes a cut back, and tells whether it was made.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.shared.cut().take().is_none()
+    }
+
+    /// How many times something was sent to the server.
+    pub(crate) fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn mode(&self) -> Mode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, index: usize) -> bool {
+        let held = self.mode() == Mode::Hold || index < self.held.load(Ordering::SeqCst);
+        held && !self.ended.load(Ordering::SeqCst)
+    }
+
+    fn cut(&self) -> std::sync::MutexGuard<'_, Option<(Way, usize)>> {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many of these bytes pass before the connection is cut, if it is.
+    fn last(&self, way: Way, bytes: usize) -> Option<usize> {
+        let mut cut = self.cut();
+        match *cut {
+            Some((cut_way, left)) if cut_way == way => {
+                *cut = if bytes < left { Some((way, left - bytes)) } else { None };
+                (bytes >= left).then_some(left)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One way of one connection.
+struct Pipe {
+    from: TcpStream,
+    to: TcpStream,
+    way: Way,
+    index: usize,
+    /// Nothing of an answer passes any more.
+    severed: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+impl Pipe {
+    fn lay(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
+        let index = shared.opened.fetch_add(1, Ordering::SeqCst);
+        let severed = Arc::new(AtomicBool::new(false));
+        for (way, from, to) in [(Way::Request, client, server), (Way::Answer, server, client)] {
+            let pair = to.set_nodelay(true).and_then(|()| Ok((from.try_clone()?, to.try_clone()?)));
+            let (from, to) = pair.expect("another handle of a socket");
+            let (severed, shared) = (Arc::clone(&severed), Arc::clone(shared));
+            let pipe = Self { from, to, way, index, severed, shared };
+            thread::spawn(move || pipe.pump());
+        }
+    }
+
+    fn pump(mut self) {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = self.from.read(&mut buffer) {
+            if self.way == Way::Request {
+                self.shared.requests.fetch_add(1, Ordering::SeqCst);
+            }
+            while self.shared.holds(self.index) {
+                thread::sleep(Duration::from_millis(2));
+            }
+            let severed = self.way == Way::Answer && self.severed.load(Ordering::SeqCst);
+            if severed {
+                continue;
+            }
+            let last = self.shared.last(self.way, read);
+            if last.is_some() {
+                self.severed.store(true, Ordering::SeqCst);
+            }
+            if self.pass(&buffer[..last.unwrap_or(read)]).is_err() || last.is_some() {
+                break;
+            }
+        }
+        // What was held is delivered even if the sender has gone: a network does no less.
+        let _ = self.to.shutdown(Shutdown::Write);
+        if self.severed.load(Ordering::SeqCst) && self.way == Way::Answer {
+            let _ = self.to.shutdown(Shutdown::Both);
+            let _ = self.from.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self.shared.mode() {
+            Mode::Drip(pause) if self.way == Way::Answer => bytes.chunks(1).try_for_each(|byte| {
+                thread::sleep(pause);
+                self.to.write_all(byte)
+            }),
+            _ => self.to.write_all(bytes),
+        }
+    }
+}
