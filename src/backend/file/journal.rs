@@ -25,6 +25,7 @@ pub(super) struct Journal {
     pub(super) sequence: u64,
     /// At which length the directory's size is looked at again.
     pub(super) next_look: u64,
+    /// Whether the store is closed, or closing.
     pub(super) closed: bool,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
@@ -57,9 +58,7 @@ impl Journal {
 
     /// Appends the last line.
     pub(super) fn closed(&mut self, time: u64, durability: &Durability) -> Result<()> {
-        self.append(time, durability, record::closed)?;
-        self.closed = true;
-        Ok(())
+        self.append(time, durability, record::closed)
     }
 
     fn append(

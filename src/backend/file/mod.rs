@@ -146,6 +146,8 @@ impl File {
 
     fn write_end(&self) -> Result<()> {
         let mut journal = self.core.journal.lock();
+        // INVARIANT: whatever fails below, nothing is written once the directory is let go of.
+        journal.closed = true;
         self.core.durability.check()?;
         self.core.durability.wait(journal.sequence)?;
         journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;
