@@ -39,16 +39,18 @@ impl Journal {
         Self { number, len, sequence, next_look: 0, closed: false, disk, path, line: Vec::new(), time: 0 }
     }
 
-    /// Appends a commit as one line.
+    /// Appends a commit as one line, and tells how long that is.
     pub(super) fn commit(
         &mut self,
         changes: &[(Key<'_>, Change)],
         time: u64,
         durability: &Durability,
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let before = self.len;
         self.append(time, durability, |line, mark| {
             record::commit(line, mark, changes.iter().map(|(key, change)| (&**key, change)));
-        })
+        })?;
+        Ok(self.len - before)
     }
 
     /// Appends the line that says from where on, and how, the store goes on.
