@@ -120,8 +120,9 @@ impl Compactor {
         let _ = thread.map(JoinHandle::join);
     }
 
-    fn run(&self, core: &Core) {
+    fn run(&self, core: &Arc<Core>) {
         let outcome = compact(core);
+        let compacted = matches!(outcome, Ok(Some(_)));
         let mut state = self.state.lock();
         state.running = false;
         match outcome {
@@ -144,6 +145,13 @@ impl Compactor {
         }
         self.paced.store(false, Ordering::Release);
         self.ended.notify_all();
+        drop(state);
+        if compacted {
+            // What was deleted meanwhile may be in the snapshot, and there may be no further write to notice.
+            let mut journal = core.journal.lock();
+            journal.next_look = 0;
+            self.look(core, &mut journal, 0);
+        }
     }
 }
 

@@ -100,10 +100,12 @@ impl Core {
         if list.iter().any(|(_, change)| *change != Change::Nothing) {
             let written = journal.commit(list, now.millis(), &self.durability)?;
             self.clock.wrote(now.millis());
-            match changes {
+            let freed = match changes {
                 Changes::One([(key, change)]) => self.table.apply(&key, change, &now),
                 Changes::Many(many) => self.table.apply_all(many, &now),
-            }
+            };
+            // A short line may make much of the files superfluous.
+            journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
             self.compactor.look(self, &mut journal, written);
         }
         let sequence = journal.sequence;
