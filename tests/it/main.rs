@@ -5,6 +5,8 @@
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
+//! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
+//!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
 //! - `tidy`: what the source itself has to hold.
@@ -18,6 +20,11 @@ mod config;
 mod conformance;
 mod errors;
 mod examples;
+mod file_clock;
+mod file_compaction;
+mod file_crash;
+mod file_damage;
+mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;
 mod model;

@@ -62,19 +62,24 @@ impl Compactor {
         }
     }
 
+    /// Whether the directory would grow beyond its bound before the compaction that runs is done.
+    pub(super) fn is_pacing(&self) -> bool {
+        self.paced.load(Ordering::Acquire)
+    }
+
     /// Waits while the directory would grow beyond its bound before the compaction that runs is done.
     pub(super) fn pace(&self) {
-        if !self.paced.load(Ordering::Acquire) {
+        if !self.is_pacing() {
             return;
         }
         let mut state = self.state.lock();
-        while state.running && self.paced.load(Ordering::Acquire) {
+        while state.running && self.is_pacing() {
             self.ended.wait(&mut state);
         }
     }
 
-    /// Looks now and then whether the journal has grown enough.
-    pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal) {
+    /// Looks now and then whether the journal, which has grown by `written` bytes, has grown enough.
+    pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) {
         if journal.len < journal.next_look {
             return;
         }
@@ -84,7 +89,9 @@ impl Compactor {
         let mut state = self.state.lock();
         let (size, live) = (float(total), float(core.table.bytes()) * state.scale);
         if state.running {
-            self.paced.store(size + live + 2.0 * float(step) > BOUND * live + SLACK, Ordering::Release);
+            // The next line is likely to be as long as the last.
+            let next = 2.0 * float(step.max(written));
+            self.paced.store(size + live + next > BOUND * live + SLACK, Ordering::Release);
             return;
         }
         let due = size - live > self.ratio * live + float(self.min_bytes);
@@ -113,8 +120,9 @@ impl Compactor {
         let _ = thread.map(JoinHandle::join);
     }
 
-    fn run(&self, core: &Core) {
+    fn run(&self, core: &Arc<Core>) {
         let outcome = compact(core);
+        let compacted = matches!(outcome, Ok(Some(_)));
         let mut state = self.state.lock();
         state.running = false;
         match outcome {
@@ -137,6 +145,13 @@ impl Compactor {
         }
         self.paced.store(false, Ordering::Release);
         self.ended.notify_all();
+        drop(state);
+        if compacted {
+            // What was deleted meanwhile may be in the snapshot, and there may be no further write to notice.
+            let mut journal = core.journal.lock();
+            journal.next_look = 0;
+            self.look(core, &mut journal, 0);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Journal {
     pub(super) sequence: u64,
     /// At which length the directory's size is looked at again.
     pub(super) next_look: u64,
+    /// Whether the store is closed, or closing.
     pub(super) closed: bool,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
@@ -38,16 +39,18 @@ impl Journal {
         Self { number, len, sequence, next_look: 0, closed: false, disk, path, line: Vec::new(), time: 0 }
     }
 
-    /// Appends a commit as one line.
+    /// Appends a commit as one line, and tells how long that is.
     pub(super) fn commit(
         &mut self,
         changes: &[(Key<'_>, Change)],
         time: u64,
         durability: &Durability,
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let before = self.len;
         self.append(time, durability, |line, mark| {
             record::commit(line, mark, changes.iter().map(|(key, change)| (&**key, change)));
-        })
+        })?;
+        Ok(self.len - before)
     }
 
     /// Appends the line that says from where on, and how, the store goes on.
@@ -57,9 +60,7 @@ impl Journal {
 
     /// Appends the last line.
     pub(super) fn closed(&mut self, time: u64, durability: &Durability) -> Result<()> {
-        self.append(time, durability, record::closed)?;
-        self.closed = true;
-        Ok(())
+        self.append(time, durability, record::closed)
     }
 
     fn append(

@@ -56,7 +56,8 @@ impl Layout {
         let mut listing = Listing::default();
         let opening = |error| failed("listing", &self.dir, error);
         for item in fs::read_dir(&self.dir).map_err(opening)? {
-            let name = item.map_err(opening)?.file_name();
+            let item = item.map_err(opening)?;
+            let name = item.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some(number) = number(name, "journal-") {
                 listing.journals.push(number);
@@ -64,7 +65,11 @@ impl Layout {
                 listing.snapshots.push(number);
             } else if name.strip_suffix(TEMPORARY).is_some_and(|name| number(name, "snapshot-").is_some()) {
                 listing.leftovers.push(self.dir.join(name));
+                continue;
+            } else {
+                continue;
             }
+            refuse_other_than_file(&item)?;
         }
         listing.journals.sort_unstable();
         listing.snapshots.sort_unstable();
@@ -97,6 +102,19 @@ fn sync_directory(dir: &Path) -> Result<()> {
         fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("syncing", dir, error))?;
     }
     Ok(())
+}
+
+/// Refuses what is no file: whoever opens a named pipe waits until somebody writes to it. A link counts as
+/// what it points to, and where that is nothing, opening it will tell.
+fn refuse_other_than_file(item: &fs::DirEntry) -> Result<()> {
+    let path = item.path();
+    match fs::metadata(&path) {
+        Ok(found) if !found.is_file() => {
+            let reason = io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file");
+            Err(failed("opening", &path, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The number in the name of one of our files; a number has one spelling.

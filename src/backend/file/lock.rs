@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// another file than whoever holds it.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -25,9 +25,24 @@ impl DirectoryLock {
             .open(&path)
             .map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: layout.dir.clone() }),
             Err(TryLockError::Error(error)) => Err(failed("locking", &path, error)),
         }
+    }
+
+    /// What a process that is started gets of it.
+    #[cfg(test)]
+    pub(super) fn copy(&self) -> File {
+        self.file.try_clone().unwrap()
+    }
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file would let go of it too, but not before every process that was started meanwhile has
+    /// closed its copy: between fork and exec there is one.
+    fn drop(&mut self) {
+        // If it fails, closing the file is what remains.
+        let _ = self.file.unlock();
     }
 }

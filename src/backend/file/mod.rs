@@ -79,8 +79,14 @@ impl Core {
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<R> {
-        self.compactor.pace();
-        let mut journal = self.journal.lock();
+        let mut journal = loop {
+            self.compactor.pace();
+            let journal = self.journal.lock();
+            // Others may have written meanwhile.
+            if !self.compactor.is_pacing() {
+                break journal;
+            }
+        };
         self.durability.check()?;
         if journal.closed {
             return Err(Error::closed());
@@ -92,13 +98,15 @@ impl Core {
             Changes::Many(many) => many,
         };
         if list.iter().any(|(_, change)| *change != Change::Nothing) {
-            journal.commit(list, now.millis(), &self.durability)?;
+            let written = journal.commit(list, now.millis(), &self.durability)?;
             self.clock.wrote(now.millis());
-            match changes {
+            let freed = match changes {
                 Changes::One([(key, change)]) => self.table.apply(&key, change, &now),
                 Changes::Many(many) => self.table.apply_all(many, &now),
-            }
-            self.compactor.look(self, &mut journal);
+            };
+            // A short line may make much of the files superfluous.
+            journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
+            self.compactor.look(self, &mut journal, written);
         }
         let sequence = journal.sequence;
         drop(journal);
@@ -146,6 +154,8 @@ impl File {
 
     fn write_end(&self) -> Result<()> {
         let mut journal = self.core.journal.lock();
+        // INVARIANT: whatever fails below, nothing is written once the directory is let go of.
+        journal.closed = true;
         self.core.durability.check()?;
         self.core.durability.wait(journal.sequence)?;
         journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;

@@ -59,7 +59,7 @@ impl File {
             core.clock.wrote(time);
             core.durability.wait(journal.sequence)?;
             clear(&obsolete)?;
-            core.compactor.look(&core, &mut journal);
+            core.compactor.look(&core, &mut journal, 0);
         }
         let syncer = match options.sync {
             SyncPolicy::Every(interval) => Some(spawn_syncer(&core, interval)?),

@@ -240,6 +240,9 @@ impl Reading {
             }
         }
         let len = lines.offset;
+        if len == 0 {
+            return Err(corrupt(&path, START, "the file is empty"));
+        }
         let keep = self.judge(&lines, damage, is_last, vouched)?.or(closed).unwrap_or(len);
         let unvouched = open_lines.iter().find(|(sequence, _)| *sequence > self.durable);
         let unvouched = unvouched.map_or(keep, |(_, offset)| *offset);

@@ -3,6 +3,9 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::File;
 use super::disk::Disk;
@@ -21,6 +24,8 @@ struct Faulty {
     no_cut: AtomicBool,
     no_sync: AtomicBool,
     syncs: AtomicU64,
+    /// While it is held, a sync waits.
+    gate: Mutex<()>,
 }
 
 fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
@@ -43,6 +48,7 @@ impl Disk for Faulty {
 
     fn sync(&self) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.lock());
         fail(&self.no_sync, io::ErrorKind::Other)?;
         self.file.sync()
     }
@@ -62,6 +68,7 @@ fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
         no_cut: AtomicBool::default(),
         no_sync: AtomicBool::default(),
         syncs: AtomicU64::default(),
+        gate: Mutex::default(),
     });
     store.core.journal.lock().disk = disk.clone();
     store.core.durability.rotated(disk.clone());
@@ -149,4 +156,73 @@ fn later_ops_of_a_chunk_see_earlier_ones_and_a_failing_one_stands_alone() {
         [Ok(Reply::Number(2)), Ok(Reply::Done), Err(Error::NotAnInteger { .. }), Ok(Reply::Number(4))]
     ));
     assert_eq!(store.core.journal.lock().sequence, 1, "a chunk is one line");
+}
+
+#[test]
+fn threads_that_wait_at_the_same_time_share_one_sync() {
+    const THREADS: u64 = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
+    let gate = disk.gate.lock();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let store = &store;
+            scope.spawn(move || put(store, &format!("k{thread}")).unwrap());
+        }
+        // The first to come is in its sync meanwhile.
+        while store.core.durability.written() < THREADS {
+            std::thread::yield_now();
+        }
+        assert_eq!(store.core.durability.mark(), 0, "acknowledged before it was synced");
+        drop(gate);
+    });
+    assert_eq!(store.core.durability.mark(), THREADS);
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&syncs), "{syncs} syncs for {THREADS} commits");
+}
+
+#[test]
+fn flushing_syncs_what_the_policy_has_not_and_nothing_twice() {
+    for (sync, before) in
+        [(SyncPolicy::Always, 2), (SyncPolicy::Every(Duration::from_secs(3600)), 0), (SyncPolicy::Never, 0)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, disk) = faulty(dir.path(), sync);
+        put(&store, "a").unwrap();
+        put(&store, "b").unwrap();
+        assert_eq!(disk.syncs.load(Ordering::SeqCst), before, "{sync}");
+        for _ in 0..2 {
+            store.flush().unwrap();
+            assert_eq!(disk.syncs.load(Ordering::SeqCst), before.max(1), "{sync}");
+            assert_eq!(store.core.durability.mark(), 2, "{sync}");
+        }
+    }
+}
+
+#[test]
+fn a_store_whose_closing_failed_lets_go_of_the_directory_and_writes_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
+    put(&store, "a").unwrap();
+    disk.no_room.store(true, Ordering::SeqCst);
+    assert!(matches!(store.close(), Err(Error::StorageFull { .. })));
+    disk.no_room.store(false, Ordering::SeqCst);
+    let next = open(dir.path(), SyncPolicy::Always);
+    put(&next, "b").unwrap();
+    assert!(matches!(put(&store, "c"), Err(Error::Unavailable { maybe_applied: false, .. })));
+    drop(next);
+    assert_eq!(open(dir.path(), SyncPolicy::Always).keys("", None, 9).unwrap(), ["a", "b"]);
+}
+
+/// As for a process that is started while the store closes: it has a copy of all open files until it
+/// becomes another program.
+#[cfg(unix)]
+#[test]
+fn closing_lets_go_of_the_directory_though_another_process_has_a_copy_of_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always);
+    let copy = store.lock.lock().as_ref().unwrap().copy();
+    store.close().unwrap();
+    open(dir.path(), SyncPolicy::Always);
+    drop(copy);
 }

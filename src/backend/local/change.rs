@@ -13,9 +13,9 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// About how many bytes the entry and its key take where they are written down as text.
+    /// How many bytes the entry and its key take at least where they are written down as text.
     pub(crate) fn weight(&self, key: &str) -> u64 {
-        const AROUND: usize = 16;
+        const AROUND: usize = r#"{"k":"","v":},"#.len();
         let bytes = match self.value.form {
             Form::Json => self.value.bytes.len(),
             Form::Raw => self.value.bytes.len().div_ceil(3) * 4,

@@ -75,6 +75,17 @@ impl Table {
         now: &Now<'_>,
         decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
     ) -> Result<R> {
+        // What was replaced is dropped here, outside the lock: it may be large.
+        self.step(key, now, decide).map(|(_, reply)| reply)
+    }
+
+    /// Does what [`Table::commit`] does, and hands out what was replaced.
+    fn step<R>(
+        &self,
+        key: &str,
+        now: &Now<'_>,
+        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
+    ) -> Result<(Option<Entry>, R)> {
         let hash = self.hasher.hash_one(key);
         let mut guard = self.shards[index(hash)].0.write();
         let shard = &mut *guard;
@@ -94,19 +105,19 @@ impl Table {
             },
         };
         self.reclaim(shard, now);
-        drop(guard);
-        drop(replaced); // outside the lock: it may be large
-        Ok(reply)
+        Ok((replaced, reply))
     }
 
-    /// Applies one change.
-    pub(crate) fn apply(&self, key: &str, change: Change, now: &Now<'_>) {
+    /// Applies one change, and tells the weight of what it replaced.
+    pub(crate) fn apply(&self, key: &str, change: Change, now: &Now<'_>) -> u64 {
         // `decide` cannot fail here.
-        let _ = self.commit(key, now, |_| Ok((change, ())));
+        let replaced = self.step(key, now, |_| Ok((change, ()))).ok().and_then(|(replaced, ())| replaced);
+        replaced.map_or(0, |entry| entry.weight(key))
     }
 
-    /// Applies all changes, in their order, in one step that no reader sees a part of.
-    pub(crate) fn apply_all<K: Deref<Target = str>>(&self, changes: Vec<(K, Change)>, now: &Now<'_>) {
+    /// Applies all changes, in their order, in one step that no reader sees a part of, and tells the
+    /// weight of what they replaced.
+    pub(crate) fn apply_all<K: Deref<Target = str>>(&self, changes: Vec<(K, Change)>, now: &Now<'_>) -> u64 {
         let hashes: Vec<u64> = changes.iter().map(|(key, _)| self.hasher.hash_one(&**key)).collect();
         let indices: BTreeSet<usize> = hashes.iter().map(|hash| index(*hash)).collect();
         let mut guards: Vec<Option<RwLockWriteGuard<'_, Shard>>> = Vec::new();
@@ -114,14 +125,17 @@ impl Table {
         for index in indices {
             guards[index] = Some(self.shards[index].0.write());
         }
-        let mut replaced = Vec::new();
+        let (mut replaced, mut freed) = (Vec::new(), 0);
         for ((key, change), hash) in changes.into_iter().zip(hashes) {
             if let Some(shard) = &mut guards[index(hash)] {
-                replaced.extend(self.apply_to(shard, hash, &key, change));
+                let before = self.apply_to(shard, hash, &key, change);
+                freed += before.as_ref().map_or(0, |entry| entry.weight(&key));
+                replaced.extend(before);
                 self.reclaim(shard, now);
             }
         }
         drop(guards);
+        freed
     }
 
     /// The live ones of at most `limit` keys that begin with `prefix` and come behind `after`, in order, and

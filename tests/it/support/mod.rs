@@ -1,6 +1,8 @@
 //! What the tests have in common: the backends they run over, real servers, and a few words.
 
 pub(crate) mod backends;
+pub(crate) mod child;
+pub(crate) mod files;
 #[cfg(feature = "redis")]
 pub(crate) mod outages;
 #[cfg(feature = "redis")]
@@ -11,11 +13,8 @@ pub(crate) mod raw;
 pub(crate) mod redis_server;
 
 use std::error::Error as _;
-#[cfg(feature = "redis")]
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Asserts that a result is an error of one variant, and hands the error out.
 macro_rules! assert_error {
@@ -35,7 +34,6 @@ macro_rules! assert_error {
 }
 
 /// Waits for a condition and fails where it does not come within a limit.
-#[cfg(feature = "redis")]
 pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {

@@ -1,0 +1,210 @@
+//! What the File variant promises when its process ends without notice: what was acknowledged is there, and
+//! nothing of a commit without the rest of it.
+
+use std::path::Path;
+
+use millpond::{Error, StateStore, SyncPolicy, WriteBatch};
+
+use crate::support::child::{self, Process};
+use crate::support::files::open;
+
+/// Counts on from where the store stands, one batch for each number, and tells each.
+fn count(store: &StateStore, most: i64, mut tell: impl FnMut(String)) {
+    let from: i64 = store.get("last").unwrap().unwrap_or(0);
+    for n in from + 1..=from.saturating_add(most) {
+        let mut batch = WriteBatch::new();
+        batch.put("last", n).unwrap().put(&format!("k{}", n % 50), n).unwrap();
+        match n % 3 {
+            0 => batch.delete("flicker").unwrap(),
+            _ => batch.put("flicker", "x".repeat(200)).unwrap(),
+        };
+        if let Err(error) = store.write(&batch) {
+            tell(format!("failed {error:?}"));
+            assert!(matches!(error, Error::StorageFull { .. }));
+            assert_eq!(store.get::<i64>("last").unwrap().unwrap_or(0), n - 1);
+            return;
+        }
+        tell(format!("ack {n}"));
+    }
+}
+
+/// Writes two entries with the same value in one batch, from four threads, until it is killed.
+fn pairs(store: &StateStore) {
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for n in 0_u64.. {
+                    // Some lines take several pages, so that a kill may well come while one is written.
+                    let value = (n, "x".repeat(if n % 4 == 0 { 300_000 } else { 20 }));
+                    let mut batch = WriteBatch::new();
+                    batch.put(&format!("left{thread}"), &value).unwrap();
+                    batch.put(&format!("right{thread}"), &value).unwrap();
+                    store.write(&batch).unwrap();
+                    child::tell(&format!("wrote {n} {thread}"));
+                }
+            });
+        }
+    });
+}
+
+fn work(job: &str, dir: &Path) {
+    match job {
+        "count" => count(&open(dir, SyncPolicy::Always).unwrap(), i64::MAX, |said| child::tell(&said)),
+        "pairs" => pairs(&open(dir, SyncPolicy::Never).unwrap()),
+        "hold" => {
+            let store = open(dir, SyncPolicy::Always).unwrap();
+            child::tell("open");
+            // Until the parent ends, if it does not kill this process before.
+            std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+            store.close().unwrap();
+        }
+        "open" => match open(dir, SyncPolicy::Always) {
+            Ok(_) => child::tell("opened"),
+            Err(error) => child::tell(&format!("{error:?}")),
+        },
+        #[cfg(unix)]
+        "outgrow" => crate::file_compaction::outgrow(dir),
+        other => panic!("no job is called {other}"),
+    }
+}
+
+fn acknowledged(said: &str) -> Option<i64> {
+    said.strip_prefix("ack ")?.parse().ok()
+}
+
+#[test]
+fn a_writer_that_is_opened_again_counts_on_where_it_stopped() {
+    if let Some((job, dir)) = child::job() {
+        return work(&job, &dir);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        count(&open(dir.path(), SyncPolicy::Always).unwrap(), 20, |said| told.extend(acknowledged(&said)));
+    }
+    assert_eq!(told, (1..=60).collect::<Vec<_>>());
+    assert_eq!(open(dir.path(), SyncPolicy::Always).unwrap().get::<i64>("last").unwrap(), Some(60));
+}
+
+#[test]
+fn kill_9_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acked = 0;
+    for round in 0..20 {
+        let mut process = Process::start("count", dir.path());
+        let mut left = 1 + round * 17 % 120;
+        while left > 0 {
+            let said = process.hear().expect("the child ended");
+            acked = acknowledged(&said).expect("a number");
+            left -= 1;
+        }
+        for said in process.kill() {
+            acked = acknowledged(&said).unwrap_or(acked);
+        }
+        let store = open(dir.path(), SyncPolicy::Always).unwrap();
+        let last: i64 = store.get("last").unwrap().unwrap();
+        assert!((acked..=acked + 1).contains(&last), "acknowledged {acked}, found {last}");
+        assert_eq!(store.get::<i64>(&format!("k{}", last % 50)).unwrap(), Some(last));
+        assert_eq!(store.contains("flicker").unwrap(), last % 3 != 0);
+    }
+}
+
+#[test]
+fn kill_9_leaves_both_entries_of_a_batch_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..8 {
+        let mut process = Process::start("pairs", dir.path());
+        let mut wrote = [None::<u64>; 4];
+        let mut note = |said: &str| {
+            let (n, thread) = said.strip_prefix("wrote ").and_then(|rest| rest.split_once(' ')).unwrap();
+            wrote[thread.parse::<usize>().unwrap()] = n.parse().ok();
+        };
+        for _ in 0..4 + round * 5 {
+            note(&process.hear().expect("the child ended"));
+        }
+        let rest = process.kill();
+        // The last line may be cut off in the middle.
+        rest.iter().rev().skip(1).rev().for_each(|said| note(said));
+        let store = open(dir.path(), SyncPolicy::Never).unwrap();
+        for (thread, wrote) in wrote.into_iter().enumerate() {
+            let left: Option<(u64, String)> = store.get(&format!("left{thread}")).unwrap();
+            let right: Option<(u64, String)> = store.get(&format!("right{thread}")).unwrap();
+            assert!(left == right, "round {round}: half of a batch");
+            if let Some(wrote) = wrote {
+                assert!(left.is_some_and(|(n, _)| n >= wrote), "round {round}: {wrote} was acknowledged");
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_may_not_grow_is_storage_full_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Process::start_limited("count", dir.path(), 8).hear_out();
+    assert!(told.last().is_some_and(|said| said.starts_with("failed StorageFull")), "{told:?}");
+    let acked = told.iter().filter_map(|said| acknowledged(said)).max();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    assert_eq!(store.get::<i64>("last").unwrap(), acked);
+    store.put("more", 1).unwrap();
+}
+
+#[test]
+fn a_directory_is_locked_while_another_process_lives_and_free_when_it_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start("hold", dir.path());
+    assert_eq!(process.hear().as_deref(), Some("open"));
+    let error =
+        assert_error!(open(dir.path(), SyncPolicy::Always), Error::Locked { path, .. } if path == dir.path());
+    assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+    process.kill();
+    open(dir.path(), SyncPolicy::Always).unwrap().put("a", 1).unwrap();
+}
+
+#[test]
+fn another_process_is_refused_while_this_one_has_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    let told = Process::start("open", dir.path()).hear_out();
+    assert!(matches!(&told[..], [said] if said.starts_with("Locked")), "{told:?}");
+    store.close().unwrap();
+    assert_eq!(Process::start("open", dir.path()).hear_out(), ["opened"]);
+}
+
+/// As root, who may write everywhere, the process runs as somebody else.
+#[cfg(unix)]
+#[test]
+fn a_directory_without_the_right_to_write_is_an_error_that_names_it() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    use std::{fs, process::Command};
+
+    const NOBODY: u32 = 65534;
+    let dir = tempfile::tempdir().unwrap();
+    let read_only = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+    let state = dir.path().join("state");
+    fs::create_dir(&state).unwrap();
+    read_only(&state);
+    let is_root = fs::write(state.join("probe"), "x").is_ok();
+    let mut exe = std::env::current_exe().unwrap();
+    if is_root {
+        fs::remove_file(state.join("probe")).unwrap();
+        // Where this binary lies, nobody else may be allowed to look.
+        let copy = dir.path().join("exe");
+        fs::copy(&exe, &copy).unwrap();
+        exe = copy;
+    }
+    read_only(dir.path());
+    for path in [state.clone(), state.join("deeper")] {
+        let mut command = Command::new(&exe);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        }
+        let told = Process::run(command, "open", &path).hear_out();
+        let [said] = &told[..] else { panic!("{told:?}") };
+        assert!(said.starts_with("Io") && said.contains("PermissionDenied"), "{said}");
+        assert!(said.contains(&path.display().to_string()), "{said}");
+    }
+    assert!(fs::read_dir(&state).unwrap().next().is_none(), "something was made");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+}

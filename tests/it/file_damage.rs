@@ -1,0 +1,371 @@
+//! What the File variant promises of damage: a torn tail is cut, anything else is refused and left as it is,
+//! and never is there a wrong value or a panic.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use millpond::{Bytes, Error, StateStore, SyncPolicy};
+
+use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
+
+#[test]
+fn a_torn_tail_is_cut_at_every_byte_and_the_next_append_starts_clean() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    store.put("a", "ключ").unwrap();
+    let whole = fs::read(dir.path().join("journal-1.jsonl")).unwrap().len();
+    store.put("b", "ключ").unwrap();
+    let copy = crashed_copy(dir.path());
+    let bytes = fs::read(copy.path().join("journal-1.jsonl")).unwrap();
+    for cut in whole..=bytes.len() {
+        for nul in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut torn = bytes[..cut].to_vec();
+            if nul {
+                torn.resize(bytes.len() + 512, 0);
+            }
+            fs::write(dir.path().join("journal-1.jsonl"), torn).unwrap();
+            let store = open(dir.path(), SyncPolicy::Always).unwrap();
+            assert_eq!(store.get::<String>("a").unwrap().as_deref(), Some("ключ"));
+            assert_eq!(store.contains("b").unwrap(), cut == bytes.len(), "cut at {cut}");
+            store.put("c", 1).unwrap();
+            drop(store);
+            let store = open(dir.path(), SyncPolicy::Always).unwrap();
+            assert_eq!(store.get::<i64>("c").unwrap(), Some(1));
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_cuts_the_tail_and_never_gives_a_wrong_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    for n in 0..5 {
+        store.put(&format!("k{n}"), n).unwrap();
+    }
+    let copy = crashed_copy(dir.path());
+    let bytes = fs::read(copy.path().join("journal-1.jsonl")).unwrap();
+    let last_line = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    for at in 0..bytes.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal-1.jsonl");
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        fs::write(&path, &flipped).unwrap();
+        match open(dir.path(), SyncPolicy::Always) {
+            Err(Error::Corrupt { path: named, offset, .. }) => {
+                assert!(at < last_line, "byte {at} is in the tail");
+                assert_eq!(named, path);
+                assert!(offset <= at as u64);
+                assert_eq!(fs::read(&path).unwrap(), flipped, "a refused journal was changed");
+            }
+            Ok(store) => {
+                assert!(at >= last_line, "damage at {at} went unseen");
+                assert_eq!(store.len().unwrap(), 4);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    store.close().unwrap();
+    let bytes = fs::read(dir.path().join("journal-1.jsonl")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("journal-1.jsonl"), [&bytes[..], b"x"].concat()).unwrap();
+    assert!(matches!(open(dir.path(), SyncPolicy::Always), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn where_nothing_vouches_damage_before_whole_lines_is_refused_and_a_torn_end_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Never).unwrap();
+    for n in 0..3 {
+        store.put(&format!("k{n}"), n).unwrap();
+    }
+    let copy = crashed_copy(dir.path());
+    let path = copy.path().join("journal-1.jsonl");
+    let bytes = fs::read(&path).unwrap();
+    let mut flipped = bytes.clone();
+    let middle = bytes.len() / 2;
+    flipped[middle] ^= 1;
+    fs::write(&path, flipped).unwrap();
+    assert!(matches!(open(copy.path(), SyncPolicy::Never), Err(Error::Corrupt { .. })));
+    fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+    assert_eq!(open(copy.path(), SyncPolicy::Never).unwrap().len().unwrap(), 2);
+}
+
+#[test]
+fn any_bytes_for_a_journal_are_an_error_and_never_a_panic() {
+    let mut seed = 1_u64;
+    for round in 1..200_usize {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..round * 7)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                u8::try_from(seed >> 56).unwrap()
+            })
+            .collect();
+        fs::write(dir.path().join("journal-1.jsonl"), bytes).unwrap();
+        assert!(matches!(open(dir.path(), SyncPolicy::Always), Err(Error::Corrupt { .. })));
+    }
+}
+
+#[test]
+fn a_missing_file_of_the_chain_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    store.put("a", 1).unwrap();
+    store.close().unwrap();
+    fs::rename(dir.path().join("journal-1.jsonl"), dir.path().join("journal-2.jsonl")).unwrap();
+    let missing = dir.path().join("journal-1.jsonl");
+    assert!(
+        matches!(open(dir.path(), SyncPolicy::Always), Err(Error::Corrupt { path, .. }) if path == missing)
+    );
+}
+
+/// The directory of a store that was compacted, as it is once all is done: a snapshot, and the journal behind
+/// it. Before that, the files that the compaction replaced.
+fn compacted() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    for n in 0..4 {
+        store.put(&format!("k{n}"), n).unwrap();
+    }
+    let before = files(dir.path());
+    for n in 0.. {
+        store.put("k9", (n, "x".repeat(100))).unwrap();
+        if snapshot(dir.path(), 2).exists() {
+            break;
+        }
+    }
+    store.put("behind", 1).unwrap();
+    store.close().unwrap();
+    let after = files(dir.path());
+    assert!(!after.contains_key("journal-1.jsonl"), "the compaction has ended");
+    (before, after)
+}
+
+#[track_caller]
+fn assert_refused_and_untouched(files_there: &BTreeMap<String, Vec<u8>>, named: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    restore(dir.path(), files_there);
+    fs::write(dir.path().join("LOCK"), "").unwrap();
+    let before = files(dir.path());
+    for _ in 0..2 {
+        let named = dir.path().join(named);
+        assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { path, .. } if *path == named);
+        assert_eq!(files(dir.path()), before);
+    }
+}
+
+#[test]
+fn a_refused_opening_leaves_every_file_as_it_was() {
+    let (_, whole) = compacted();
+    for (name, at) in [("journal-2.jsonl", 2), ("journal-2.jsonl", 3), ("snapshot-2.jsonl", 2)] {
+        let mut damaged = whole.clone();
+        let bytes = damaged.get_mut(name).unwrap();
+        let middle = bytes.len() / at;
+        bytes[middle] ^= 1;
+        damaged.insert("snapshot-3.jsonl.tmp".into(), b"left".to_vec());
+        damaged.insert("snapshot-1.jsonl".into(), b"older".to_vec());
+        damaged.insert("notes.txt".into(), b"not ours".to_vec());
+        assert_refused_and_untouched(&damaged, name);
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_from_the_chain_is_refused_by_its_name() {
+    let (_, whole) = compacted();
+    let mut missing = whole.clone();
+    missing.remove("journal-2.jsonl").unwrap();
+    assert_refused_and_untouched(&missing, "journal-2.jsonl");
+
+    // Without the snapshot the journal begins in the middle.
+    let mut missing = whole.clone();
+    missing.remove("snapshot-2.jsonl").unwrap();
+    assert_refused_and_untouched(&missing, "journal-1.jsonl");
+
+    // A journal further on says that there was one between.
+    let mut missing = whole;
+    let later = missing["journal-2.jsonl"].clone();
+    missing.insert("journal-4.jsonl".into(), later);
+    assert_refused_and_untouched(&missing, "journal-3.jsonl");
+}
+
+#[test]
+fn a_journal_behind_a_snapshot_that_lost_all_its_bytes_is_refused() {
+    let (_, mut whole) = compacted();
+    whole.insert("journal-2.jsonl".into(), Vec::new());
+    assert_refused_and_untouched(&whole, "journal-2.jsonl");
+}
+
+#[test]
+fn the_file_of_another_store_is_refused() {
+    let (_, whole) = compacted();
+    let stranger = tempfile::tempdir().unwrap();
+    open(stranger.path(), SyncPolicy::Always).unwrap().put("strange", 1).unwrap();
+    let strange = fs::read(journal(stranger.path(), 1)).unwrap();
+    for name in ["journal-2.jsonl", "journal-3.jsonl", "snapshot-2.jsonl"] {
+        let mut mixed = whole.clone();
+        mixed.insert(name.into(), strange.clone());
+        assert_refused_and_untouched(&mixed, name);
+    }
+    for name in ["journal-2.jsonl", "snapshot-2.jsonl"] {
+        let mut mixed = whole.clone();
+        mixed.insert(name.into(), b"date,amount\n2024-01-01,12\n".to_vec());
+        assert_refused_and_untouched(&mixed, name);
+    }
+}
+
+/// As a crash leaves it between the renaming of a snapshot and the deletion of what it replaces.
+#[test]
+fn where_the_newest_snapshot_is_damaged_what_it_replaces_is_used_while_it_is_there() {
+    let (before, mut files_there) = compacted();
+    let dir = tempfile::tempdir().unwrap();
+    restore(dir.path(), &files_there);
+    let expected = all(&open(dir.path(), SyncPolicy::Always).unwrap());
+
+    // The journal before, as it was when the rotation came: all that the snapshot holds, as lines.
+    let replaced = tempfile::tempdir().unwrap();
+    restore(replaced.path(), &before);
+    let text = String::from_utf8(files_there["journal-2.jsonl"].clone()).unwrap();
+    let number = |text: &str, name: &str| -> u64 {
+        let rest = &text[text.find(name).unwrap() + name.len()..];
+        rest[..rest.find(',').unwrap()].parse().unwrap()
+    };
+    let until = number(&text, "\"s\":");
+    let mut old = String::from_utf8(before["journal-1.jsonl"].clone()).unwrap();
+    let begun = number(old.lines().last().unwrap(), "\"s\":");
+    for sequence in begun + 1..=until {
+        let n = sequence - begun - 1;
+        old += &line(&format!(
+            ",\"s\":{sequence},\"d\":{},\"t\":1760000000000,\"w\":[{{\"k\":\"k9\",\"v\":[{n},\"x\"]}}]",
+            sequence - 1
+        ));
+    }
+    files_there.insert("journal-1.jsonl".into(), old.into_bytes());
+    let bytes = files_there.get_mut("snapshot-2.jsonl").unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    restore(dir.path(), &files_there);
+    for round in 0..3 {
+        let store = open(dir.path(), SyncPolicy::Always).unwrap();
+        let found = all(&store);
+        assert_eq!(
+            found.keys().filter(|key| *key != "new").collect::<Vec<_>>(),
+            expected.keys().collect::<Vec<_>>()
+        );
+        assert_eq!(found["behind"], expected["behind"]);
+        store.put("new", round).unwrap();
+    }
+    assert!(snapshot(dir.path(), 2).exists(), "what is damaged is kept until something whole replaces it");
+
+    // Once what it replaces is gone, it is refused.
+    fs::remove_file(journal(dir.path(), 1)).unwrap();
+    assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
+}
+
+/// Changes bytes, or whole lines which are then signed again, so that the checksum hides nothing from what
+/// reads them.
+fn garble(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let at = random.usize(..lines.len());
+    let other = lines[random.usize(..lines.len())].clone();
+    match random.u8(..8) {
+        0 => return (0..random.usize(1..2000)).map(|_| random.u8(..)).collect(),
+        1 => lines.insert(at, other),
+        2 => drop(lines.remove(at)),
+        3 => lines.truncate(at),
+        4 => lines[at].truncate(random.usize(..other.len())),
+        5 => {
+            let byte = random.usize(..lines[at].len());
+            lines[at][byte] = random.u8(..);
+        }
+        _ => lines[at] = resigned(&lines[at], random),
+    }
+    lines.concat()
+}
+
+fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    const WORDS: [&str; 16] = [
+        "0",
+        "-1",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1e999",
+        "null",
+        "\"\"",
+        "[]",
+        "{}",
+        "[[",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "\"s\"",
+        "true",
+        "253402300800000",
+        ",\"closed\":true",
+    ];
+    let text = String::from_utf8_lossy(text);
+    let fields = text.trim_end_matches("}\n").get(15..).unwrap_or_default();
+    // Between the signs of JSON stand names and values: put another in the place of one.
+    let ends: Vec<usize> = fields.match_indices([',', ':', '}', ']', '[', '{']).map(|(at, _)| at).collect();
+    let Some(from) = random.choice(&ends).copied() else { return line("").into_bytes() };
+    let to = ends.iter().copied().find(|end| *end > from).unwrap_or(fields.len());
+    let word = WORDS[random.usize(..WORDS.len())];
+    line(&format!("{}{word}{}", &fields[..=from], &fields[to..])).into_bytes()
+}
+
+/// What can be read. A line that somebody signed may hold keys that no operation takes.
+fn held(store: &StateStore) -> BTreeMap<String, Bytes> {
+    let keys = store.keys("").unwrap().into_iter();
+    keys.filter_map(|key| Some((key.clone(), store.get_bytes(&key).ok()??))).collect()
+}
+
+#[track_caller]
+fn opens_or_refuses(dir: &Path, given: &BTreeMap<String, Vec<u8>>, seed: u64) -> bool {
+    restore(dir, given);
+    match open(dir, SyncPolicy::Never) {
+        Ok(store) => {
+            for key in held(&store).into_keys() {
+                store.ttl(&key).unwrap();
+                store.put(&key, 1).unwrap();
+            }
+            store.incr("counter", 1).unwrap();
+            let before = held(&store);
+            drop(store);
+            let store = open(dir, SyncPolicy::Never).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(held(&store), before, "seed {seed}");
+            true
+        }
+        Err(Error::Corrupt { .. } | Error::Unsupported { .. }) => {
+            let mut found = files(dir);
+            found.retain(|name, _| given.contains_key(name));
+            assert!(found == *given, "seed {seed}: a refused file was changed");
+            false
+        }
+        Err(error) => panic!("seed {seed}: {error:?}"),
+    }
+}
+
+#[test]
+fn garbled_journals_and_snapshots_are_refused_or_read_and_never_a_panic() {
+    let (_, mut whole) = compacted();
+    whole.remove("LOCK");
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = 0;
+    for seed in 0..2000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let name = if seed % 2 == 0 { "journal-2.jsonl" } else { "snapshot-2.jsonl" };
+        let mut given = whole.clone();
+        for _ in 0..=seed % 3 {
+            let bytes = given.get_mut(name).unwrap();
+            if !bytes.is_empty() {
+                *bytes = garble(bytes, &mut random);
+            }
+        }
+        opened += u32::from(opens_or_refuses(dir.path(), &given, seed));
+    }
+    assert!(
+        (20..1000).contains(&opened),
+        "{opened} of 2000 were opened: the garbling is too weak or too strong"
+    );
+}

@@ -1,0 +1,72 @@
+//! The directory of a File store, seen from outside: its files, their bytes, and a copy as a crash leaves
+//! it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use millpond::{Error, FileOptions, StateBackend, StateConfig, StateStore, SyncPolicy};
+use tempfile::TempDir;
+
+pub(crate) fn config(dir: &Path, sync: SyncPolicy) -> StateConfig {
+    StateConfig::default()
+        .backend(StateBackend::File { path: dir.to_path_buf() })
+        .file(FileOptions::default().sync(sync).compact_min_bytes(4096))
+}
+
+pub(crate) fn open(dir: &Path, sync: SyncPolicy) -> Result<StateStore, Error> {
+    StateStore::with_config(config(dir, sync))
+}
+
+pub(crate) fn all(store: &StateStore) -> BTreeMap<String, Vec<u8>> {
+    let keys = store.keys("").unwrap();
+    keys.into_iter().map(|key| (key.clone(), store.get_bytes(&key).unwrap().unwrap().to_vec())).collect()
+}
+
+pub(crate) fn journal(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("journal-{number}.jsonl"))
+}
+
+pub(crate) fn snapshot(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("snapshot-{number}.jsonl"))
+}
+
+/// Every file of the directory with its bytes.
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let items = fs::read_dir(dir).unwrap().map(|item| item.unwrap());
+    items.map(|item| (item.file_name().into_string().unwrap(), fs::read(item.path()).unwrap())).collect()
+}
+
+pub(crate) fn restore(dir: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    for item in fs::read_dir(dir).unwrap() {
+        fs::remove_file(item.unwrap().path()).unwrap();
+    }
+    for (name, bytes) in files {
+        fs::write(dir.join(name), bytes).unwrap();
+    }
+}
+
+/// How many bytes the files take. One that is renamed meanwhile counts once.
+pub(crate) fn size(dir: &Path) -> u64 {
+    let items = fs::read_dir(dir).unwrap().filter_map(|item| item.ok()?.metadata().ok());
+    #[cfg(unix)]
+    let sizes: BTreeMap<u64, u64> =
+        items.map(|file| (std::os::unix::fs::MetadataExt::ino(&file), file.len())).collect();
+    #[cfg(not(unix))]
+    let sizes: BTreeMap<usize, u64> = items.map(|file| file.len()).enumerate().collect();
+    sizes.values().sum()
+}
+
+/// A copy of a store's directory as a crash would leave it: without the last line that a close writes. The
+/// store must be too small to be compacted meanwhile.
+pub(crate) fn crashed_copy(dir: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    restore(copy.path(), &files(dir));
+    copy
+}
+
+/// A line of the format, with the checksum that makes it whole.
+pub(crate) fn line(fields: &str) -> String {
+    let rest = format!("\"{fields}}}");
+    format!("{{\"c\":\"{:08x}{rest}\n", crc32fast::hash(rest.as_bytes()))
+}
