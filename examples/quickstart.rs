@@ -45,7 +45,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (key, cents) in totals.iter().take(3) {
         println!("  {key} {}.{:02}", cents / 100, cents % 100);
     }
-    println!("run it again: it goes on from order {}", begun_at + orders.len());
+    match orders.len() {
+        PORTION => println!("run it again: it goes on from order {}", begun_at + PORTION),
+        _ => println!("all orders are counted: delete {} to begin anew", path.display()),
+    }
     store.close()?;
     Ok(())
 }

@@ -144,7 +144,7 @@ pub enum Error {
     },
 
     /// The operating system refused something that the File variant needs.
-    #[error("{action} {}", .path.display())]
+    #[error("{action} {} failed", .path.display())]
     #[non_exhaustive]
     Io {
         /// What was being done.
@@ -266,7 +266,8 @@ fn found_text(found: Option<Kind>) -> &'static str {
 impl Error {
     /// Tells whether the same call can succeed later with nothing but time gone by.
     ///
-    /// True for [`Unavailable`](Self::Unavailable), [`StorageFull`](Self::StorageFull),
+    /// True for [`Unavailable`](Self::Unavailable) (but not of a closed store),
+    /// [`StorageFull`](Self::StorageFull),
     /// [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and for a [`Partial`](Self::Partial) that
     /// stopped for one of these. It does not say that repeating is harmless: look at `maybe_applied` before
     /// an increment is repeated.
@@ -278,10 +279,8 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { .. }
-            | Self::StorageFull { .. }
-            | Self::Conflict { .. }
-            | Self::Locked { .. } => true,
+            Self::Unavailable { source, .. } => !source.is::<Closed>(),
+            Self::StorageFull { .. } | Self::Conflict { .. } | Self::Locked { .. } => true,
             Self::Partial { source, .. } => source.is_transient(),
             Self::InvalidKey { .. }
             | Self::InvalidTtl { .. }
@@ -302,7 +301,13 @@ impl Error {
     }
 
     pub(crate) fn invalid_config(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::InvalidConfig { field: field.into(), reason: reason.into() }
+        // A URL in the wrong place of a configuration is quoted by whoever cannot read it, and may hold a
+        // password.
+        let shown = |text: String, instead: &str| if text.contains('@') { instead.to_owned() } else { text };
+        Self::InvalidConfig {
+            field: shown(field.into(), "an option"),
+            reason: shown(reason.into(), "it cannot be read, and is not shown since it may hold a password"),
+        }
     }
 
     /// Wraps what stopped an operation over many entries; with nothing done it is the plain cause.
@@ -315,6 +320,11 @@ impl Error {
 
     /// The store was closed by its owner.
     pub(crate) fn closed() -> Self {
-        Self::Unavailable { maybe_applied: false, source: "the store is closed".into() }
+        Self::Unavailable { maybe_applied: false, source: Closed.into() }
     }
 }
+
+/// Why a closed store is not available.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is closed")]
+struct Closed;

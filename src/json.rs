@@ -18,6 +18,9 @@ use crate::value::Value;
 /// A scratch buffer larger than this is not kept.
 const KEPT_BUFFER: usize = 64 * 1024;
 
+/// How many characters of a decoder's message are kept.
+const LONGEST_CAUSE: usize = 200;
+
 /// The depth that `serde_json` no longer reads: a value is not nested so deep, nor are two compared.
 const MAX_DEPTH: u32 = 128;
 
@@ -97,10 +100,14 @@ impl Formatter for Watched<'_> {
 
 /// Decodes stored bytes. `key` is for the error only.
 pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: Bytes) -> Result<T> {
-    serde_json::from_slice(&bytes).map_err(|source| Error::Decode {
-        key: key.to_owned(),
-        raw: bytes,
-        source: source.into(),
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let source = error.to_string();
+        // The decoder quotes what it met, however long that is.
+        let source = match source.char_indices().nth(LONGEST_CAUSE) {
+            Some((end, _)) => format!("{} …", &source[..end]).into(),
+            None => error.into(),
+        };
+        Error::Decode { key: key.to_owned(), raw: bytes, source }
     })
 }
 
@@ -233,6 +240,13 @@ mod tests {
         assert!(encode("k", &Shape::Fields { deep }).is_err());
         assert!(encode("k", &(Shape::Unit, Shape::Tuple(1.0, None), ())).is_ok());
         assert!(encode("k", &BTreeMap::from([((1, 2), 3)])).is_err());
+    }
+
+    #[test]
+    fn what_does_not_decode_is_not_quoted_at_length() {
+        let long = encode("k", &"é".repeat(5000)).unwrap();
+        let Err(Error::Decode { source, .. }) = decode::<u8>("k", long.bytes) else { panic!("it decoded") };
+        assert!(source.to_string().len() < 500, "{source}");
     }
 
     #[test]

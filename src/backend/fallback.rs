@@ -33,7 +33,8 @@ impl Fallback {
                 let cause = std::error::Error::source(&failure.error).map(ToString::to_string);
                 let cause = cause.unwrap_or_default();
                 log::warn!(
-                    "the Redis server cannot be reached ({cause}); memory serves, and nothing is kept"
+                    "the Redis server cannot be reached ({cause}); memory serves in its place, and what is written \
+                     is lost when the program ends (fallback=none makes this an error)"
                 );
                 Ok(Self::Away { since: clock.now(), memory: Memory::new(clock) })
             }

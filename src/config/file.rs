@@ -46,7 +46,7 @@ impl Serialize for SyncPolicy {
 
 impl<'de> Deserialize<'de> for SyncPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
+        match duration::text(deserializer)?.as_str() {
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
             interval => duration::parse(interval).map(Self::Every).map_err(|error| {

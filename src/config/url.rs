@@ -1,5 +1,6 @@
 //! Owns the URL spelling of a configuration. Knows nothing of opening anything.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,29 +13,41 @@ use crate::error::{Error, Result};
 pub(super) fn parse(url: &str) -> Result<StateConfig> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let Some((scheme, rest)) = address.split_once(':') else {
-        return Err(invalid("it has no scheme: expected memory:, file:, redis:// or rediss://"));
+        return Err(invalid(
+            "it has no scheme: expected memory:, file: (file:./state), redis:// or rediss://",
+        ));
     };
     let (backend, section) = match scheme {
-        "memory" if rest.is_empty() => (StateBackend::Memory, None),
+        "memory" if matches!(rest, "" | "//") => (StateBackend::Memory, None),
         "memory" => return Err(invalid("nothing but options can follow memory:")),
         "file" => (StateBackend::File { path: file_path(rest)? }, Some("file")),
         "redis" | "rediss" => {
+            // A `?` in a password that is not encoded would make options of the rest of it.
+            if query.contains('@') {
+                return Err(invalid("an @ stands behind the ?: percent-encode the user and the password"));
+            }
             RedisAddress::parse(address)?;
             let key_prefix = DEFAULT_KEY_PREFIX.to_owned();
             (StateBackend::Redis { url: address.to_owned(), key_prefix }, Some("redis"))
         }
         other => {
-            let reason = format!("unknown scheme {other:?}: expected memory:, file:, redis:// or rediss://");
-            return Err(invalid(reason));
+            let known = "expected memory:, file:, redis:// or rediss://";
+            // What stands before the colon may as well be a password.
+            let shown = if address.contains('@') { String::new() } else { format!(" {other:?}") };
+            return Err(invalid(format!("unknown scheme{shown}: {known}")));
         }
     };
     let mut config = StateConfig { backend, ..StateConfig::default() };
+    let mut seen = BTreeSet::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name).ok_or_else(|| invalid("an option's name is not valid percent-encoding"))?;
         let value = decode(value)
             .ok_or_else(|| Error::invalid_config(&name, "its value is not valid percent-encoding"))?;
         set(&mut config, section, &name, value)?;
+        if !seen.insert(name.clone()) {
+            return Err(Error::invalid_config(name, "it is given twice"));
+        }
     }
     Ok(config)
 }
@@ -94,6 +107,12 @@ fn file_path(rest: &str) -> Result<PathBuf> {
         None => rest,
     };
     let path = decode(path).ok_or_else(|| invalid("its path is not valid percent-encoding"))?;
+    if path.starts_with("~/") || path.starts_with('$') {
+        return Err(Error::invalid_config("path", "~ and $ are not expanded here: write the path out"));
+    }
+    if path.contains("://") {
+        return Err(Error::invalid_config("path", "it is a URL"));
+    }
     if path.is_empty() || path.contains('\0') {
         return Err(Error::invalid_config("path", "it is empty or holds a NUL"));
     }

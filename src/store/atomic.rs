@@ -57,6 +57,8 @@ impl StateStore {
     /// assert!(store.compare_and_set("leader", None::<&str>, "anna")?);
     /// assert!(!store.compare_and_set("leader", Some("ben"), "carl")?);
     /// assert!(store.compare_and_set("leader", Some("anna"), "ben")?);
+    /// store.put("stock", 5)?;
+    /// assert!(store.compare_and_set("stock", Some(&5), &4)?);
     /// # Ok(())
     /// # }
     /// ```

@@ -249,8 +249,8 @@ impl StateStore {
         inner
     }
 
-    /// Tells whether the backend serves, or memory in its place. It asks nobody: it is what the last
-    /// exchange showed.
+    /// Tells whether the backend serves, or memory in its place. It asks nobody: in this version that is
+    /// decided when the store is opened.
     #[must_use]
     pub fn status(&self) -> Status {
         on_backend!(self, backend => backend.status())

@@ -402,3 +402,47 @@ fn no_url_makes_the_parser_panic() {
         }
     }
 }
+
+/// What stands in the wrong place of a configuration is quoted by whoever cannot read it.
+#[test]
+fn a_password_in_the_wrong_place_is_not_shown_either() {
+    for url in [
+        "redis://u:12?s3cret@127.0.0.1:1",
+        "redis://u:12/3?s3cret@h",
+        "redis://u:1?timeout=s3cret@h",
+        "redis://u:1?s3cret=x@h",
+        "redis://h?pool_size=s3cret@h",
+        "s3cret@host:6379",
+        "file:redis://u:s3cret@h",
+    ] {
+        let error = StateConfig::from_url(url).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{url}: {error}");
+    }
+    for json in [
+        r#"{"backend": "redis://u:s3cret@h"}"#,
+        r#"{"backend": {"redis://u:s3cret@h": {}}}"#,
+        r#"{"backend": {"redis": "redis://u:s3cret@h"}}"#,
+        r#"{"redis://u:s3cret@h": 1}"#,
+    ] {
+        let error = serde_json::from_str::<StateConfig>(json).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{json}: {error}");
+    }
+}
+
+#[test]
+fn what_would_surprise_is_refused() {
+    for (url, field, word) in [
+        ("file:~/state", "path", "expanded"),
+        ("file:$HOME/state", "path", "expanded"),
+        ("file:redis://h", "path", "URL"),
+        ("memory:?default_ttl=1s&default_ttl=2s", "default_ttl", "twice"),
+        ("file:./state?sync=1", "file.sync", "unit"),
+    ] {
+        match StateConfig::from_url(url) {
+            Err(Error::InvalidConfig { field: named, reason, .. }) => {
+                assert!(named == field && reason.contains(word), "{url}: {named}: {reason}");
+            }
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+}

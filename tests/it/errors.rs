@@ -28,7 +28,7 @@ fn samples() -> Vec<(Error, bool)> {
         (small.batch_incr([("a", 1), ("text", 1)]).unwrap_err(), false),
         (StateStore::open("memory:?no=1").unwrap_err(), false),
         (StateStore::open("http://x").unwrap_err(), false),
-        (closed.get::<i64>("k").unwrap_err(), true),
+        (closed.get::<i64>("k").unwrap_err(), false),
     ]
 }
 

@@ -27,7 +27,14 @@ impl Layout {
     /// Makes the directory where it is missing, and what it lies in.
     pub(super) fn create(dir: &Path) -> Result<Self> {
         let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !above(dir).exists()).collect();
-        fs::create_dir_all(dir).map_err(|error| failed("creating", dir, error))?;
+        fs::create_dir_all(dir).map_err(|error| match dir.is_file() {
+            true => failed(
+                "opening",
+                dir,
+                io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory"),
+            ),
+            false => failed("creating", dir, error),
+        })?;
         for made in missing {
             sync_directory(above(above(made).parent().unwrap_or(made)))?;
         }

@@ -84,6 +84,7 @@ impl Failure {
     }
 
     /// Sorts what the library reports of a connection: never an answer of the server.
+    #[expect(clippy::needless_pass_by_value, reason = "an error is given away where it is sorted")]
     pub(super) fn of_connection(error: RedisError, stage: Stage, tls: bool) -> Self {
         let trouble = match (error.kind(), io_kind(&error)) {
             (ErrorKind::Io, Some(kind)) => of_io(kind, tls),
@@ -93,7 +94,13 @@ impl Failure {
             (ErrorKind::InvalidClientConfig, _) => Trouble::Other,
             _ => Trouble::Garbage,
         };
-        Self::new(trouble, stage, error)
+        let cause = match trouble {
+            Trouble::Timeout => "no answer within the time limit".to_owned(),
+            Trouble::Garbage => "what answers does not speak the protocol of Redis".to_owned(),
+            // The library's error repeats its source word by word.
+            _ => error.to_string(),
+        };
+        Self::new(trouble, stage, cause)
     }
 
     /// Sorts an answer in which the server refuses.

@@ -34,7 +34,11 @@ impl Dialer {
     /// of the operation was sent.
     pub(super) fn dial(&self, generation: u64, limit: &Limit) -> Result<Connection, Failure> {
         let limit = limit.within(self.connect_timeout);
-        self.try_dial(generation, &limit).map_err(|failure| Failure { stage: Stage::NotSent, ..failure })
+        self.try_dial(generation, &limit).map_err(|failure| {
+            let RedisAddress { host, port, .. } = &self.address;
+            let cause = format!("connecting to {host}:{port}: {}", failure.cause).into();
+            Failure { stage: Stage::NotSent, cause, ..failure }
+        })
     }
 
     fn try_dial(&self, generation: u64, limit: &Limit) -> Result<Connection, Failure> {
