@@ -63,7 +63,7 @@ pub struct FileOptions {
     /// When writes are synced to the disk. Defaults to `"always"`.
     pub sync: SyncPolicy,
     /// The journal is compacted once it is larger than this part of the live data, and `compact_min_bytes`
-    /// more. Defaults to `0.5`; from `0.1` to `1`.
+    /// more. Defaults to `0.4`; from `0.1` to `1`.
     pub compact_ratio: f64,
     /// By how many bytes more the journal may grow. Defaults to 512 KiB (`524288`); from 4096 to 1 GiB.
     /// Above the defaults of these two, writers may have to wait for a compaction, since the directory
@@ -73,7 +73,7 @@ pub struct FileOptions {
 
 impl Default for FileOptions {
     fn default() -> Self {
-        Self { sync: SyncPolicy::Always, compact_ratio: 0.5, compact_min_bytes: 512 * 1024 }
+        Self { sync: SyncPolicy::Always, compact_ratio: 0.4, compact_min_bytes: 512 * 1024 }
     }
 }
 
@@ -85,7 +85,7 @@ impl FileOptions {
         self
     }
 
-    /// Sets at which part of the live data the journal is compacted. Defaults to 0.5.
+    /// Sets at which part of the live data the journal is compacted. Defaults to 0.4.
     #[must_use]
     pub fn compact_ratio(mut self, ratio: f64) -> Self {
         self.compact_ratio = ratio;
