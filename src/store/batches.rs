@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{StateStore, on_backend};
-use crate::backend::{Backend, CHUNK};
+use crate::backend::Backend;
 use crate::batch::{Write, WriteBatch, WriteChange};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
@@ -16,10 +16,10 @@ use crate::op::{Action, Op, Reply};
 
 /// # Batches
 ///
-/// The `batch_*` operations take any number of entries and handle them in chunks of 1000: on Redis
-/// pipelined (`redis.pipeline_batch_size` commands at a time), on File one line of the journal a chunk.
-/// They are **not** atomic and stop after the first chunk in which something failed; [`write`](Self::write)
-/// is all or nothing.
+/// The `batch_*` operations take any number of entries and handle them in chunks of 1000, or of
+/// `redis.pipeline_batch_size` where that is larger. On Redis they are pipelined, that many commands at a
+/// time; on File a chunk is one line of the journal. They are **not** atomic and stop after the first chunk
+/// in which something failed; [`write`](Self::write) is all or nothing.
 impl StateStore {
     /// Reads the values of many keys, in their order.
     ///
@@ -32,7 +32,7 @@ impl StateStore {
         let mut values = Vec::new();
         let mut keys = keys.into_iter();
         loop {
-            let chunk: Vec<_> = keys.by_ref().take(CHUNK).collect();
+            let chunk: Vec<_> = keys.by_ref().take(self.context().shared.chunk).collect();
             if chunk.is_empty() {
                 return Ok(values);
             }
@@ -130,7 +130,7 @@ impl StateStore {
         let mut parts = parts.into_iter();
         let mut done = 0;
         loop {
-            let (keys, parts): (Vec<K>, Vec<P>) = parts.by_ref().take(CHUNK).unzip();
+            let (keys, parts): (Vec<K>, Vec<P>) = parts.by_ref().take(self.context().shared.chunk).unzip();
             if keys.is_empty() {
                 return Ok(());
             }
@@ -157,6 +157,7 @@ impl StateStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::CHUNK;
 
     #[test]
     fn a_chunk_with_an_invalid_key_is_not_begun() {

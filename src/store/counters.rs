@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::StateStore;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
+use crate::key::Key;
 use crate::op::{Action, Reply};
 
 /// # Counters
@@ -22,7 +23,7 @@ impl StateStore {
     /// [`NotAnInteger`](Error::NotAnInteger), [`Overflow`](Error::Overflow),
     /// [`WrongType`](Error::WrongType).
     pub fn incr(&self, key: &str, by: i64) -> Result<i64> {
-        self.count_up(key, by, self.context().shared.default_ttl)
+        self.count_up(self.key(key)?, by, self.context().shared.default_ttl)
     }
 
     /// Takes from a counter and returns the new number; otherwise as [`incr`](Self::incr).
@@ -30,9 +31,9 @@ impl StateStore {
     /// # Errors
     /// As [`incr`](Self::incr).
     pub fn decr(&self, key: &str, by: i64) -> Result<i64> {
-        let full = self.key(key)?;
-        let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: full.to_string() })?;
-        self.incr(key, by)
+        let key = self.key(key)?;
+        let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: key.to_string() })?;
+        self.count_up(key, by, self.context().shared.default_ttl)
     }
 
     /// Adds to a counter that is gone after `ttl`, counted from its creation: the time to live is set only
@@ -52,7 +53,7 @@ impl StateStore {
     /// # Errors
     /// As [`incr`](Self::incr), and [`InvalidTtl`](Error::InvalidTtl).
     pub fn incr_with_ttl(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
-        self.key(key)?;
+        let key = self.key(key)?;
         self.count_up(key, by, Some(Millis::new(ttl)?))
     }
 
@@ -75,8 +76,7 @@ impl StateStore {
         Ok(numbers)
     }
 
-    fn count_up(&self, key: &str, by: i64, birth_ttl: Option<Millis>) -> Result<i64> {
-        let key = self.key(key)?;
+    fn count_up(&self, key: Key<'_>, by: i64, birth_ttl: Option<Millis>) -> Result<i64> {
         self.apply(key, Action::Incr { by, birth_ttl }).and_then(Reply::number)
     }
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::backend::fallback::Fallback;
 use crate::backend::file::File;
 use crate::backend::memory::Memory;
-use crate::backend::{Backend, Status};
+use crate::backend::{Backend, CHUNK, Status};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
@@ -119,6 +119,8 @@ struct Context {
 struct Shared {
     default_ttl: Option<Millis>,
     max_value_bytes: usize,
+    /// How many entries of a batch are handled at a time.
+    chunk: usize,
     /// The longest that an operation keeps trying.
     limit: Duration,
     closed: AtomicBool,
@@ -320,6 +322,11 @@ impl Context {
         let shared = Shared {
             default_ttl,
             max_value_bytes: config.max_value_bytes,
+            chunk: match config.backend {
+                // A longer pipeline needs a longer chunk to be made of.
+                StateBackend::Redis { .. } => CHUNK.max(config.redis.pipeline_batch_size),
+                StateBackend::Memory | StateBackend::File { .. } => CHUNK,
+            },
             limit: config.redis.timeout,
             closed: AtomicBool::new(false),
         };

@@ -254,3 +254,23 @@ fn a_wrong_password_is_denied_and_told_nowhere() {
         assert!(!error.is_transient());
     }
 }
+
+/// An option that is accepted has an effect: a chunk that cannot be made whole is not begun.
+#[test]
+fn a_pipeline_longer_than_a_thousand_is_made_of_a_chunk_as_long() {
+    let server = Server::new();
+    for (size, done) in [(1000, Some(2000)), (5000, None)] {
+        let url = format!("{}?key_prefix=p{size}&fallback=none&pipeline_batch_size={size}", server.url);
+        let store = StateStore::open(&url).unwrap();
+        let keys = (0..2500).map(|n| n.to_string()).chain([String::new()]);
+        match (store.batch_put(keys.map(|key| (key, 1))).unwrap_err(), done) {
+            (Error::Partial { done, .. }, Some(expected)) => assert_eq!(done, expected),
+            (Error::InvalidKey { .. }, None) => {}
+            (error, _) => panic!("{size}: {error}"),
+        }
+        assert_eq!(store.len().unwrap(), done.unwrap_or(0), "{size}");
+        store.batch_put((0..2500).map(|n| (n.to_string(), n))).unwrap();
+        let all: Vec<Option<u32>> = store.batch_get((0..2500).map(|n| n.to_string())).unwrap();
+        assert_eq!(all, (0..2500).map(Some).collect::<Vec<_>>());
+    }
+}

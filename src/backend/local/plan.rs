@@ -15,9 +15,6 @@ pub(crate) fn plan(
     found: Option<&Entry>,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
-    if let Action::Put { value, ttl } = action {
-        return Ok((set(value, ttl, now), Reply::Done));
-    }
     let found = live(found, now);
     Ok(match action {
         Action::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
