@@ -15,7 +15,8 @@ pub(crate) fn plan(
     found: Option<&Entry>,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
-    let found = live(found, now);
+    // What lies there is not looked at, nor is the clock read, for what does not depend on it.
+    let found = if is_blind(&action) { None } else { live(found, now) };
     Ok(match action {
         Action::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
         Action::PutIfAbsent { value, ttl } => match found {
