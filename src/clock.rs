@@ -157,6 +157,12 @@ impl<'a> Now<'a> {
         Self { clock, read: Cell::new(None) }
     }
 
+    /// A time that is known.
+    #[cfg(feature = "redis")]
+    pub(crate) fn at(millis: u64) -> Now<'static> {
+        Now { clock: &SystemClock, read: Cell::new(Some(millis)) }
+    }
+
     /// Milliseconds since 1970; a clock before that reads as 1970.
     pub(crate) fn millis(&self) -> u64 {
         if let Some(read) = self.read.get() {

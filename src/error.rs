@@ -35,6 +35,28 @@ impl fmt::Display for Kind {
     }
 }
 
+/// How a lock was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LockLoss {
+    /// Its time ran out, and nobody has taken it since.
+    Expired,
+    /// Its time ran out, and somebody else has it.
+    TakenByAnother,
+    /// Nobody has it although its time has not run out: the store lost it, or somebody removed it by hand.
+    NotHeld,
+}
+
+impl fmt::Display for LockLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "it expired",
+            Self::TakenByAnother => "it was taken by another",
+            Self::NotHeld => "it is not held",
+        })
+    }
+}
+
 /// Everything that can go wrong, sorted by what a caller would do about it.
 ///
 /// An operation on a single key that returns an error has left the state as it was, or says in its type
@@ -235,6 +257,21 @@ pub enum Error {
         key: String,
     },
 
+    /// A lock is no longer held by this guard. Nothing was changed.
+    #[error("the lock {name:?} was lost: {how}")]
+    #[non_exhaustive]
+    LockLost {
+        /// The name of the lock with its namespace.
+        name: String,
+        /// What became of it.
+        how: LockLoss,
+    },
+
+    /// The closure of a transaction gave up with an error of its own, made by [`Error::abort`]. Nothing was
+    /// changed.
+    #[error("the transaction was aborted")]
+    Aborted(#[source] Cause),
+
     /// An operation over many keys stopped after it had been applied to some of them.
     #[error("stopped after {done} entries were done")]
     #[non_exhaustive]
@@ -294,10 +331,30 @@ impl Error {
             | Self::Io { .. }
             | Self::Corrupt { .. }
             | Self::Poisoned { .. }
+            | Self::LockLost { .. }
+            | Self::Aborted(_)
             | Self::Denied { .. }
             | Self::Server { .. }
             | Self::Unsupported { .. } => false,
         }
+    }
+
+    /// Wraps an error of the program's own, for the closure of a
+    /// [`transaction`](crate::StateStore::transaction) to give up with. It is the
+    /// [`source`](std::error::Error::source) of the [`Aborted`](Self::Aborted) that the transaction returns.
+    ///
+    /// ```
+    /// use millpond::{Error, StateStore};
+    ///
+    /// let store = StateStore::memory();
+    /// let refused = store.transaction(|tx| match tx.get::<i64>("balance")? {
+    ///     Some(balance) if balance >= 10 => tx.put("balance", balance - 10),
+    ///     _ => Err(Error::abort("not enough money")),
+    /// });
+    /// assert!(matches!(refused, Err(Error::Aborted(cause)) if cause.to_string() == "not enough money"));
+    /// ```
+    pub fn abort(cause: impl Into<Cause>) -> Self {
+        Self::Aborted(cause.into())
     }
 
     pub(crate) fn invalid_config(field: impl Into<String>, reason: impl Into<String>) -> Self {

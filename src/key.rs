@@ -13,6 +13,51 @@ pub(crate) const MAX_KEY_BYTES: usize = 512;
 /// A `:`-separated part of a key that is this crate's own.
 pub(crate) const RESERVED: &str = "__millpond";
 
+const FENCE: &str = "__millpond:fence";
+
+/// What this crate keeps beside a key of the caller's. It is never listed nor counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Companion {
+    /// The leases of a queue. They go with `clear`.
+    Leases,
+    /// The values that the leases are on, where they do not lie in the leases themselves.
+    #[cfg(feature = "redis")]
+    Leased,
+    /// A lock of that name.
+    Lock,
+    /// Who waits for the lock, and since when.
+    #[cfg(feature = "redis")]
+    Waiting,
+    /// When those who wait were last seen.
+    #[cfg(feature = "redis")]
+    Seen,
+}
+
+impl Companion {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Leases => ":__millpond:leases",
+            #[cfg(feature = "redis")]
+            Self::Leased => ":__millpond:leased",
+            Self::Lock => ":__millpond:lock",
+            #[cfg(feature = "redis")]
+            Self::Waiting => ":__millpond:waiting",
+            #[cfg(feature = "redis")]
+            Self::Seen => ":__millpond:seen",
+        }
+    }
+}
+
+/// Tells whether a key of this crate's own goes when all others are cleared away.
+pub(crate) fn is_cleared(reserved: &[u8]) -> bool {
+    let ends = |companion: Companion| reserved.ends_with(companion.suffix().as_bytes());
+    #[cfg(feature = "redis")]
+    if ends(Companion::Leased) {
+        return true;
+    }
+    ends(Companion::Leases)
+}
+
 /// A key that holds every rule, its namespace included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key<'a>(Cow<'a, str>);
@@ -28,6 +73,20 @@ impl Key<'_> {
     /// Takes a key that a store listed, which was checked when it was listed.
     pub(crate) fn listed(full: String) -> Key<'static> {
         Key(Cow::Owned(full))
+    }
+
+    /// A key of this crate's own that goes with this one.
+    pub(crate) fn companion(&self, companion: Companion) -> Key<'static> {
+        Key(Cow::Owned([self, companion.suffix()].concat()))
+    }
+
+    /// The key of the last token that a store gave out.
+    pub(crate) fn fence() -> Key<'static> {
+        Key(Cow::Borrowed(FENCE))
+    }
+
+    pub(crate) fn into_owned(self) -> Key<'static> {
+        Key(Cow::Owned(self.0.into_owned()))
     }
 }
 
@@ -54,7 +113,7 @@ pub(crate) fn fault(key: &str) -> Option<&'static str> {
 
 /// Tells whether a part of the key is this crate's own; such keys are never listed, counted or cleared.
 pub(crate) fn is_reserved(key: &str) -> bool {
-    key.split(':').any(|part| part == RESERVED)
+    !is_plain(key.as_bytes()) && key.split(':').any(|part| part == RESERVED)
 }
 
 /// Tells whether a key certainly holds nothing but printable ASCII without an underscore, as nearly all

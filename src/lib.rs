@@ -50,6 +50,7 @@ mod json;
 mod key;
 mod op;
 mod page;
+mod query;
 mod store;
 mod value;
 

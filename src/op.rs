@@ -1,9 +1,11 @@
 //! Owns what a caller can ask of a single entry ([`Op`]) and what it gets back ([`Reply`]). Knows nothing
 //! of how either is carried out.
 
+use smol_str::SmolStr;
+
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::key::Key;
 use crate::value::Value;
 
@@ -44,6 +46,87 @@ pub(crate) enum Action {
     Persist,
     /// Reads a value and gives it a deadline: `Found`.
     Touch { ttl: Millis },
+    /// Sets fields of a map, at least one; of two with one name the later holds: `Number`, how many are new.
+    MapPut { fields: Vec<(SmolStr, Value)>, birth_ttl: Option<Millis> },
+    /// Removes a field of a map: `Flag`.
+    MapDelete { field: SmolStr },
+    /// Adds to a counter in a field of a map: `Number`.
+    MapIncr { field: SmolStr, by: i64, birth_ttl: Option<Millis> },
+    /// Adds values, at least one, at one end of a queue, one after another: `Number`, the new length.
+    Push { end: End, values: Vec<Value>, birth_ttl: Option<Millis> },
+    /// Takes a value off one end of a queue: `Found`.
+    Pop { end: End },
+    /// Drops the first values of a queue until at most `most` are left: `Number`, how many were dropped.
+    Trim { most: u64 },
+    /// Gives back what leases of the queue have run out, then takes the first value for as long as a new
+    /// lease lasts: `Leased`.
+    Lease { lease: Millis, birth_ttl: Option<Millis> },
+    /// Ends a lease, and lets the value be the first of the queue again if it is to go `back`: `Flag`,
+    /// whether there still was such a lease.
+    EndLease { id: SmolStr, back: bool, birth_ttl: Option<Millis> },
+    /// Takes the lock of that name where nobody has it, nor waits for it: `Granted`.
+    Lock { ttl: Millis },
+    /// Lets a lock run out only after `ttl`, counted from now: `Hold`.
+    Extend { grant: Grant, ttl: Millis },
+    /// Lets go of a lock: `Hold`.
+    Unlock { grant: Grant },
+}
+
+/// One end of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Front,
+    Back,
+}
+
+/// A lock that somebody was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Larger than that of every lock given before.
+    pub(crate) token: u64,
+    /// When it runs out, in milliseconds by the clock of the backend.
+    pub(crate) until: u64,
+}
+
+/// What became of a lock that somebody was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It was still theirs, and what was asked for is done. Until when, where it goes on.
+    Held { until: u64 },
+    /// Nobody has it, and its time is over.
+    Expired,
+    /// Somebody else has it.
+    TakenByAnother,
+    /// Nobody has it, though its time is not over.
+    NotHeld,
+}
+
+impl Action {
+    /// The kind of thing that it works on.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::MapPut { .. } | Self::MapDelete { .. } | Self::MapIncr { .. } => Kind::Map,
+            Self::Push { .. }
+            | Self::Pop { .. }
+            | Self::Trim { .. }
+            | Self::Lease { .. }
+            | Self::EndLease { .. } => Kind::Queue,
+            Self::Put { .. }
+            | Self::PutIfAbsent { .. }
+            | Self::PutIfPresent { .. }
+            | Self::PutAndGet { .. }
+            | Self::Swap { .. }
+            | Self::Delete
+            | Self::Take
+            | Self::Incr { .. }
+            | Self::Expire { .. }
+            | Self::Persist
+            | Self::Touch { .. }
+            | Self::Lock { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => Kind::Value,
+        }
+    }
 }
 
 #[cfg(feature = "redis")]
@@ -57,12 +140,23 @@ impl Action {
             | Self::Delete
             | Self::Expire { .. }
             | Self::Persist
-            | Self::Touch { .. } => true,
+            | Self::Touch { .. }
+            | Self::MapPut { .. }
+            | Self::MapDelete { .. }
+            | Self::Trim { .. }
+            | Self::EndLease { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => true,
             Self::PutIfAbsent { .. }
             | Self::PutAndGet { .. }
             | Self::Swap { .. }
             | Self::Take
-            | Self::Incr { .. } => false,
+            | Self::Incr { .. }
+            | Self::MapIncr { .. }
+            | Self::Push { .. }
+            | Self::Pop { .. }
+            | Self::Lease { .. }
+            | Self::Lock { .. } => false,
         }
     }
 
@@ -70,13 +164,27 @@ impl Action {
     /// first time. "Nothing was there" to a second delete may be the first one's doing.
     pub(crate) fn reply_survives_repeating(&self, reply: &Reply) -> bool {
         match self {
-            Self::Delete | Self::Persist => !matches!(reply, Reply::Flag(false)),
-            Self::Put { .. } | Self::PutIfPresent { .. } | Self::Expire { .. } | Self::Touch { .. } => true,
+            Self::Delete | Self::Persist | Self::MapDelete { .. } | Self::EndLease { .. } => {
+                !matches!(reply, Reply::Flag(false))
+            }
+            Self::Unlock { .. } => matches!(reply, Reply::Hold(Hold::Held { .. } | Hold::TakenByAnother)),
+            Self::Put { .. }
+            | Self::PutIfPresent { .. }
+            | Self::Expire { .. }
+            | Self::Touch { .. }
+            | Self::Extend { .. } => true,
+            // How many fields were new, or values dropped, only the first time knows.
+            Self::MapPut { .. } | Self::Trim { .. } => false,
             Self::PutIfAbsent { .. }
             | Self::PutAndGet { .. }
             | Self::Swap { .. }
             | Self::Take
-            | Self::Incr { .. } => false,
+            | Self::Incr { .. }
+            | Self::MapIncr { .. }
+            | Self::Push { .. }
+            | Self::Pop { .. }
+            | Self::Lease { .. }
+            | Self::Lock { .. } => false,
         }
     }
 }
@@ -92,6 +200,12 @@ pub(crate) enum Reply {
     Number(i64),
     /// The value that was there.
     Found(Option<Bytes>),
+    /// The value that was taken, and what its lease is called.
+    Leased(Option<(SmolStr, Bytes)>),
+    /// The lock, if it was to be had.
+    Granted(Option<Grant>),
+    /// What became of the lock.
+    Hold(Hold),
 }
 
 impl Reply {
@@ -119,6 +233,35 @@ impl Reply {
     pub(crate) fn found(self) -> Result<Option<Bytes>> {
         match self {
             Self::Found(found) => Ok(found),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    /// A number that counts something.
+    pub(crate) fn count(self) -> Result<u64> {
+        match self {
+            Self::Number(number) if number >= 0 => Ok(number.unsigned_abs()),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn leased(self) -> Result<Option<(SmolStr, Bytes)>> {
+        match self {
+            Self::Leased(leased) => Ok(leased),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn granted(self) -> Result<Option<Grant>> {
+        match self {
+            Self::Granted(granted) => Ok(granted),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn hold(self) -> Result<Hold> {
+        match self {
+            Self::Hold(hold) => Ok(hold),
             other => Err(other.unexpected()),
         }
     }

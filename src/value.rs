@@ -28,6 +28,14 @@ impl Value {
         Self { bytes: Bytes::from(bytes), form: Form::Raw }
     }
 
+    /// How many bytes it takes where it is written down as text.
+    pub(crate) fn weight(&self) -> u64 {
+        match self.form {
+            Form::Json => self.bytes.len() as u64,
+            Form::Raw => (self.bytes.len().div_ceil(3) * 4) as u64,
+        }
+    }
+
     /// The text of a counter.
     pub(crate) fn integer(number: i64) -> Self {
         Self::json(number.to_string().as_bytes())

@@ -9,14 +9,16 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+use self::local::change::Change;
 use crate::bytes::Bytes;
-use crate::clock::Ttl;
+use crate::clock::{Millis, Now, Ttl};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{Action, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
+use crate::query::{Answer, Query};
 
 /// How many entries an operation over many of them handles at a time.
 pub(crate) const CHUNK: usize = 1000;
@@ -38,6 +40,16 @@ pub enum Status {
     },
 }
 
+/// What the changes of a transaction are based on: it answers as of the moment it is asked, and remembers
+/// what it was asked for.
+pub(crate) trait Base {
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
+}
+
+/// One run of a transaction: reads, and decides what is to be changed, in order. Deadlines are by the time
+/// it is given.
+pub(crate) type Work<'w> = dyn FnMut(&mut dyn Base, &Now<'_>) -> Vec<(Key<'static>, Change)> + 'w;
+
 /// The small core that each variant provides. Everything else is built on it, once.
 pub(crate) trait Backend {
     /// Reads a value.
@@ -45,6 +57,9 @@ pub(crate) trait Backend {
 
     /// Reads values, each with its own outcome. Where reading stopped, the list ends with the error.
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>>;
+
+    /// Reads a part of what lies under a key.
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer>;
 
     /// How long whatever lies under the key still has; `None` where nothing does.
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>>;
@@ -58,6 +73,27 @@ pub(crate) trait Backend {
 
     /// Carries out puts and deletes all or not at all.
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()>;
+
+    /// Takes the first value of a queue, and waits until `end` for there to be one.
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>>;
+
+    /// Makes attempts until one yields something, or `end` comes: another one whenever something may have
+    /// been pushed to the queue, and some tens of milliseconds after the last at the latest.
+    fn attempt_until<R>(
+        &self,
+        queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>>;
+
+    /// Takes a lock, and waits until `end` for it to be free. Those who wait get it in the order in which
+    /// they came.
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>>;
+
+    /// Lets `work` read, and then makes its changes, all of them or none, if all that it read still holds;
+    /// `false` where it does not. What `work` reads after a failure of the backend fails, and then nothing
+    /// is changed.
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool>;
 
     /// One step of a walk over all keys that begin with `prefix`; a key present throughout the walk comes
     /// at least once.

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 14] = [
     &["bytes"],
     &["error"],
     &["key", "value", "clock", "finite", "page"],
-    &["json", "op"],
+    &["json", "op", "query"],
     &["config"],
     &["batch", "stats"],
     &["backend/local"],

@@ -1,50 +1,165 @@
-//! Owns what is true of one entry after a mutation: absolute, total, and the same if applied twice. Knows
-//! nothing of what was asked.
+//! Owns what lies under a key, and what is true of it after a mutation: absolute, total, and the same if
+//! applied twice. Knows nothing of what was asked.
 
+use std::collections::{BTreeMap, VecDeque};
+
+use smol_str::SmolStr;
+
+use super::queue::{self, Queue};
+use crate::bytes::Bytes;
 use crate::clock::Deadline;
-use crate::value::{Form, Value};
+use crate::error::Kind;
+use crate::op::End;
+use crate::value::Value;
 
 /// What lies under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) value: Value,
+    pub(crate) content: Content,
     /// From when on it is gone; `None` is never.
     pub(crate) deadline: Option<Deadline>,
 }
 
-impl Entry {
-    /// How many bytes the entry and its key take at least where they are written down as text.
-    pub(crate) fn weight(&self, key: &str) -> u64 {
-        const AROUND: usize = r#"{"k":"","v":},"#.len();
-        let bytes = match self.value.form {
-            Form::Json => self.value.bytes.len(),
-            Form::Raw => self.value.bytes.len().div_ceil(3) * 4,
-        };
-        (AROUND + key.len() + bytes) as u64
+/// One of the kinds of things. A map or a queue is never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    Value(Value),
+    Map(Box<Map>),
+    Queue(Box<Queue>),
+}
+
+/// The fields of a map.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Map {
+    fields: BTreeMap<SmolStr, Value>,
+    bytes: u64,
+}
+
+impl Map {
+    pub(crate) fn new(fields: impl IntoIterator<Item = (SmolStr, Value)>) -> Self {
+        let mut map = Self::default();
+        for (field, value) in fields {
+            map.set(field, value);
+        }
+        map
+    }
+
+    pub(crate) fn fields(&self) -> &BTreeMap<SmolStr, Value> {
+        &self.fields
+    }
+
+    fn set(&mut self, field: SmolStr, value: Value) -> Option<Value> {
+        self.bytes += weight(&field, &value);
+        let length = field.len();
+        let before = self.fields.insert(field, value);
+        self.bytes -= before.as_ref().map_or(0, |before| part_weight(length, before));
+        before
+    }
+
+    fn remove(&mut self, field: &str) -> Option<Value> {
+        let before = self.fields.remove(field)?;
+        self.bytes -= weight(field, &before);
+        Some(before)
     }
 }
 
+fn weight(field: &str, value: &Value) -> u64 {
+    part_weight(field.len(), value)
+}
+
+fn part_weight(field: usize, value: &Value) -> u64 {
+    const AROUND: usize = r#""f":"","#.len();
+    queue::weight(value) + (AROUND + field) as u64
+}
+
+impl Entry {
+    pub(crate) fn value(value: Value, deadline: Option<Deadline>) -> Self {
+        Self { content: Content::Value(value), deadline }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.content {
+            Content::Value(_) => Kind::Value,
+            Content::Map(_) => Kind::Map,
+            Content::Queue(_) => Kind::Queue,
+        }
+    }
+
+    /// How many bytes the entry and its key take at least where they are written down as text.
+    pub(crate) fn weight(&self, key: &str) -> u64 {
+        const AROUND: usize = r#"{"k":"","v":},"#.len();
+        let bytes = match &self.content {
+            Content::Value(value) => value.weight(),
+            Content::Map(map) => map.bytes,
+            Content::Queue(queue) => queue.bytes(),
+        };
+        (AROUND + key.len()) as u64 + bytes
+    }
+
+    /// Changes it in place, and hands out what is no longer part of it. A change of another kind of thing
+    /// than this is of an earlier state, which this one has overtaken: it changes nothing.
+    pub(crate) fn amend(&mut self, change: Change) -> Dropped {
+        match (&mut self.content, change) {
+            (_, Change::SetDeadline(deadline)) => {
+                self.deadline = deadline;
+                Dropped::Nothing
+            }
+            (Content::Map(map), Change::SetFields(fields)) => {
+                for (field, value) in fields {
+                    map.set(field, value);
+                }
+                Dropped::Nothing
+            }
+            (Content::Map(map), Change::RemoveField(field)) => {
+                map.remove(&field).map_or(Dropped::Nothing, Dropped::Value)
+            }
+            (Content::Queue(queue), Change::SetItems { at, values, .. }) => {
+                queue.set(at, values);
+                Dropped::Nothing
+            }
+            (Content::Queue(queue), Change::DropBefore(begin)) => Dropped::Values(queue.drop_before(begin)),
+            (Content::Queue(queue), Change::DropFrom(end)) => Dropped::Values(queue.drop_from(end)),
+            _ => Dropped::Nothing,
+        }
+    }
+}
+
+/// What a change took out of the state. It may be large, so it is dropped where no lock is held.
+#[derive(Debug)]
+pub(crate) enum Dropped {
+    Nothing,
+    Entry(Entry),
+    Value(Value),
+    Values(VecDeque<Value>),
+}
+
 /// A fact about one key.
+///
+/// The first three are true whatever lay there. The others are about a map or a queue that is there; where
+/// none is, they say nothing: a later fact that was seen already has removed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is as it was.
     Nothing,
     /// This lies under the key.
     Set(Entry),
-    /// What lies under the key is gone from then on, or never.
-    SetDeadline(Option<Deadline>),
     /// Nothing lies under the key.
     Remove,
+    /// What lies under the key is gone from then on, or never.
+    SetDeadline(Option<Deadline>),
+    /// The map has these fields.
+    SetFields(Vec<(SmolStr, Value)>),
+    /// The map does not have this field.
+    RemoveField(SmolStr),
+    /// The queue has these values at the places from `at` on. They came in at that end.
+    SetItems { at: i64, values: Vec<Value>, end: End },
+    /// The queue begins at this place, or behind it.
+    DropBefore(i64),
+    /// The queue ends before this place.
+    DropFrom(i64),
 }
 
-impl Change {
-    /// What lies under the key once this is applied to what lay there.
-    pub(crate) fn over(&self, found: Option<Entry>) -> Option<Entry> {
-        match self {
-            Self::Nothing => found,
-            Self::Set(entry) => Some(entry.clone()),
-            Self::SetDeadline(deadline) => found.map(|entry| Entry { deadline: *deadline, ..entry }),
-            Self::Remove => None,
-        }
-    }
+/// The bytes of values.
+pub(crate) fn bytes<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<Bytes> {
+    values.into_iter().map(|value| value.bytes.clone()).collect()
 }

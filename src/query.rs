@@ -1,0 +1,129 @@
+//! Owns what can be asked of a single entry without changing it ([`Query`]) and the answers ([`Answer`]).
+//! Knows nothing of where the entry lies.
+
+use smol_str::SmolStr;
+
+use crate::bytes::Bytes;
+use crate::clock::Deadline;
+use crate::error::{Error, Kind, Result};
+
+/// A question about what lies under one key. Behind each stands which [`Answer`] it gets. All but
+/// `Presence` are `WrongType` where another kind lies there; what is absent is an empty map, an empty queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Query {
+    /// Which kind of thing, and until when: `Presence`.
+    Presence,
+    /// The value: `Found`.
+    Value,
+    /// A field of a map: `Found`.
+    Field(SmolStr),
+    /// Several fields of a map, in this order: `Each`.
+    Fields(Vec<SmolStr>),
+    /// All fields of a map, sorted: `Map`.
+    Map,
+    /// The names of the fields of a map, sorted: `Names`.
+    Names,
+    /// How many fields a map has: `Count`.
+    MapLength,
+    /// Where a queue begins and ends: `Bounds`.
+    Bounds,
+    /// The values of a queue from the place `from` to before `to`, counted from the front; what lies
+    /// beyond its end is left out: `Items`.
+    Items { from: u64, to: u64 },
+}
+
+impl Query {
+    /// The kind of thing that it asks about.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Presence => None,
+            Self::Value => Some(Kind::Value),
+            Self::Field(_) | Self::Fields(_) | Self::Map | Self::Names | Self::MapLength => Some(Kind::Map),
+            Self::Bounds | Self::Items { .. } => Some(Kind::Queue),
+        }
+    }
+}
+
+/// What is there at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Presence {
+    /// `None` where it is something that this crate has no name for.
+    pub(crate) kind: Option<Kind>,
+    pub(crate) deadline: Option<Deadline>,
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Presence(Option<Presence>),
+    Found(Option<Bytes>),
+    Each(Vec<Option<Bytes>>),
+    Map(Vec<(SmolStr, Bytes)>),
+    Names(Vec<SmolStr>),
+    Count(u64),
+    /// The place of the first value and the one behind the last: both are equal where there is none.
+    Bounds(i64, i64),
+    Items(Vec<Bytes>),
+}
+
+impl Answer {
+    pub(crate) fn presence(self) -> Result<Option<Presence>> {
+        match self {
+            Self::Presence(presence) => Ok(presence),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn found(self) -> Result<Option<Bytes>> {
+        match self {
+            Self::Found(found) => Ok(found),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn each(self) -> Result<Vec<Option<Bytes>>> {
+        match self {
+            Self::Each(each) => Ok(each),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn map(self) -> Result<Vec<(SmolStr, Bytes)>> {
+        match self {
+            Self::Map(map) => Ok(map),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn names(self) -> Result<Vec<SmolStr>> {
+        match self {
+            Self::Names(names) => Ok(names),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn count(self) -> Result<u64> {
+        match self {
+            Self::Count(count) => Ok(count),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn bounds(self) -> Result<(i64, i64)> {
+        match self {
+            Self::Bounds(begin, end) => Ok((begin, end)),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    pub(crate) fn items(self) -> Result<Vec<Bytes>> {
+        match self {
+            Self::Items(items) => Ok(items),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    fn unexpected(self) -> Error {
+        Error::Server { command: "a query".into(), source: format!("unexpected answer {self:?}").into() }
+    }
+}
