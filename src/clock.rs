@@ -95,6 +95,8 @@ pub enum Ttl {
 pub(crate) struct Millis(NonZeroU64);
 
 impl Millis {
+    pub(crate) const LEAST: Self = Self(NonZeroU64::MIN);
+
     /// Rounds up to whole milliseconds.
     pub(crate) fn new(ttl: Duration) -> Result<Self> {
         let millis = ttl.as_nanos().div_ceil(1_000_000);
@@ -106,7 +108,6 @@ impl Millis {
             .ok_or(Error::InvalidTtl { ttl })
     }
 
-    #[cfg(any(feature = "redis", test))]
     pub(crate) fn get(self) -> u64 {
         self.0.get()
     }

@@ -80,6 +80,11 @@ impl Key<'_> {
         Key(Cow::Owned([self, companion.suffix()].concat()))
     }
 
+    /// Tells whether a key is what this crate keeps beside another.
+    pub(crate) fn is_companion(key: &str, companion: Companion) -> bool {
+        key.ends_with(companion.suffix())
+    }
+
     /// The key of the last token that a store gave out.
     pub(crate) fn fence() -> Key<'static> {
         Key(Cow::Borrowed(FENCE))
@@ -137,6 +142,12 @@ fn is_plain_word(word: u64) -> bool {
     let below = |bytes: u64, least: u64| bytes.wrapping_sub(EACH * least);
     let noted = word | below(word, 0x20) | below(word ^ (EACH * 0x7f), 1) | below(word ^ (EACH * 0x5f), 1);
     noted & (EACH * 0x80) == 0
+}
+
+impl AsRef<str> for Key<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A part of the key space: every key in it begins with the same text, which ends in `:`.

@@ -46,7 +46,7 @@ pub(crate) enum Action {
     Persist,
     /// Reads a value and gives it a deadline: `Found`.
     Touch { ttl: Millis },
-    /// Sets fields of a map, at least one; of two with one name the later holds: `Number`, how many are new.
+    /// Sets fields of a map, at least one and each once: `Number`, how many are new.
     MapPut { fields: Vec<(SmolStr, Value)>, birth_ttl: Option<Millis> },
     /// Removes a field of a map: `Flag`.
     MapDelete { field: SmolStr },

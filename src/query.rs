@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use crate::bytes::Bytes;
 use crate::clock::Deadline;
 use crate::error::{Error, Kind, Result};
+use crate::key::Key;
 
 /// A question about what lies under one key. Behind each stands which [`Answer`] it gets. All but
 /// `Presence` are `WrongType` where another kind lies there; what is absent is an empty map, an empty queue.
@@ -126,4 +127,10 @@ impl Answer {
     fn unexpected(self) -> Error {
         Error::Server { command: "a query".into(), source: format!("unexpected answer {self:?}").into() }
     }
+}
+
+/// What the changes of a transaction are based on: it answers as of the moment it is asked, and remembers
+/// what it was asked for.
+pub(crate) trait Base {
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
 }

@@ -1,39 +1,68 @@
 //! Owns the Memory variant: the local table, and nothing else.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::Backend;
+use super::local::found::Here;
+use super::local::overlay::Read;
 use super::local::plan::{plan, plan_write};
 use super::local::table::Table;
+use super::local::waiters::{self, STEP, Waiters};
+use super::local::{Reading, joint};
+use super::{Backend, Work};
 use crate::bytes::Bytes;
-use crate::clock::{Clock, Now, Ttl};
+use crate::clock::{Clock, Millis, Now, Ttl};
 use crate::error::Result;
-use crate::key::Key;
-use crate::op::{Op, Reply};
+use crate::key::{Companion, Key};
+use crate::op::{Action, End, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
+use crate::query::{Answer, Query};
 
 pub(crate) struct Memory {
     table: Table,
     clock: Arc<dyn Clock>,
+    waiters: Waiters,
 }
 
 impl Memory {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { table: Table::new(), clock }
+        Self { table: Table::new(), clock, waiters: Waiters::default() }
     }
 
     fn now(&self) -> Now<'_> {
         Now::of(&*self.clock)
     }
+
+    /// Carries out an operation that changes several entries.
+    fn apply_joint(&self, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
+        let now = self.now();
+        let mut locked = self.table.lock(keys.iter().map(|key| &**key));
+        let (changes, reply) = joint::plan(op, &locked, &now)?;
+        let called = waiters::called(&changes);
+        locked.apply(changes, &now);
+        drop(locked);
+        self.wake(called);
+        Ok(reply)
+    }
+
+    fn wake(&self, called: Vec<(smol_str::SmolStr, usize)>) {
+        for (key, things) in called {
+            self.waiters.wake(&key, things);
+        }
+    }
 }
 
 impl Backend for Memory {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        Ok(self.table.get(key, &self.now()))
+        self.table.get(key, &self.now())
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.table.ask(key, query, &self.now())
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
@@ -41,9 +70,23 @@ impl Backend for Memory {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        if let Some(keys) = joint::keys(&op) {
+            if matches!(op.action, Action::Lock { .. }) && self.waiters.has_line(&keys[0]) {
+                return Ok(Reply::Granted(None));
+            }
+            return self.apply_joint(&op, &keys);
+        }
         let now = self.now();
         let Op { key, action } = op;
-        self.table.commit(&key, &now, |found| plan(&key, action, found, &now))
+        let pushed = if let Action::Push { values, .. } = &action { values.len() } else { 0 };
+        let reply = self.table.commit(&key, &now, |found| {
+            let mut here = Here::new(&key, found, &now);
+            plan(&key, action, &mut here, &now)
+        })?;
+        if pushed > 0 {
+            self.waiters.wake(&key, pushed);
+        }
+        Ok(reply)
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -54,10 +97,48 @@ impl Backend for Memory {
         let now = self.now();
         let changes = writes
             .into_iter()
-            .map(|Op { key, action }| plan_write(&key, action, &now).map(|change| (key, change)))
+            .map(|Op { key, action }| plan_write(action, &now).map(|change| (key, change)))
             .collect::<Result<Vec<_>>>()?;
         self.table.apply_all(changes, &now);
         Ok(())
+    }
+
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        let pop = || self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found();
+        self.waiters.attempt_until(key, end, None, pop)
+    }
+
+    fn attempt_until<R>(
+        &self,
+        queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        self.waiters.attempt_until(queue, end, Some(STEP), attempt)
+    }
+
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+        let op = Op { key: name.clone(), action: Action::Lock { ttl } };
+        let Some(keys) = joint::keys(&op) else { return Ok(None) };
+        let lock = name.companion(Companion::Lock);
+        self.waiters.attempt_in_line(&lock, end, || self.apply_joint(&op, &keys)?.granted())
+    }
+
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        let mut read = Read::default();
+        let begun = self.now();
+        let changes = work(&mut Reading { table: &self.table, now: &begun, read: Some(&mut read) }, &begun);
+        let now = self.now();
+        let changed = changes.iter().map(|(key, _)| &**key);
+        let mut locked = self.table.lock(changed.chain(read.keys().map(|key| &**key)));
+        if !read.holds(|key, query| locked.ask(key, query, &now)) {
+            return Ok(false);
+        }
+        let called = waiters::called(&changes);
+        locked.apply(changes, &now);
+        drop(locked);
+        self.wake(called);
+        Ok(true)
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
@@ -72,11 +153,16 @@ impl Backend for Memory {
         Ok(self.table.count(prefix, &self.now()))
     }
 
+    fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
+        self.table.cleared_keys(prefix)
+    }
+
     fn flush(&self) -> Result<()> {
         Ok(())
     }
 
     fn close(&self) -> Result<()> {
+        self.waiters.close();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use self::local::change::Change;
 use crate::bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
-use crate::query::{Answer, Query};
+use crate::query::{Answer, Base, Query};
 
 /// How many entries an operation over many of them handles at a time.
 pub(crate) const CHUNK: usize = 1000;
@@ -38,12 +38,6 @@ pub enum Status {
         /// to memory stays there.
         pending: u64,
     },
-}
-
-/// What the changes of a transaction are based on: it answers as of the moment it is asked, and remembers
-/// what it was asked for.
-pub(crate) trait Base {
-    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
 }
 
 /// One run of a transaction: reads, and decides what is to be changed, in order. Deadlines are by the time
@@ -105,6 +99,11 @@ pub(crate) trait Backend {
     /// How many keys begin with `prefix`.
     fn count(&self, prefix: &str) -> Result<u64>;
 
+    /// The keys of this crate's own that [`Backend::remove`] takes along.
+    fn cleared(&self, _prefix: &str) -> Vec<Key<'static>> {
+        Vec::new()
+    }
+
     /// Removes every key that begins with `prefix` and tells how many there were.
     fn remove(&self, prefix: &str) -> Result<u64> {
         let mut done = 0;
@@ -117,6 +116,10 @@ pub(crate) trait Backend {
                 done += u64::from(removed);
             }
             from = page.next;
+        }
+        for key in self.cleared(prefix) {
+            let removed = self.apply(Op { key, action: Action::Delete });
+            removed.map_err(|error| Error::partial(done, error))?;
         }
         Ok(done)
     }

@@ -17,7 +17,6 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,17 +29,22 @@ use self::journal::Journal;
 use self::layout::Layout;
 use self::lock::DirectoryLock;
 use self::sync::Durability;
-use super::Backend;
 use super::local::change::{Change, Entry};
+use super::local::found::Here;
+use super::local::overlay::{Overlay, Read};
 use super::local::plan::{is_blind, plan, plan_write};
 use super::local::table::Table;
+use super::local::waiters::{self, STEP, Waiters};
+use super::local::{Reading, joint};
+use super::{Backend, Work};
 use crate::bytes::Bytes;
-use crate::clock::{Now, Ttl};
+use crate::clock::{Millis, Now, Ttl};
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
-use crate::key::Key;
-use crate::op::{Op, Reply};
+use crate::key::{Companion, Key};
+use crate::op::{Action, End, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
+use crate::query::{Answer, Query};
 
 pub(crate) struct File {
     core: Arc<Core>,
@@ -58,6 +62,7 @@ struct Core {
     journal: Mutex<Journal>,
     durability: Durability,
     compactor: Compactor,
+    waiters: Waiters,
     /// Set when the thread that syncs at an interval is to end.
     ending: Mutex<bool>,
     end: Condvar,
@@ -100,10 +105,7 @@ impl Core {
         if list.iter().any(|(_, change)| *change != Change::Nothing) {
             let written = journal.commit(list, now.millis(), &self.durability)?;
             self.clock.wrote(now.millis());
-            let freed = match changes {
-                Changes::One([(key, change)]) => self.table.apply(&key, change, &now),
-                Changes::Many(many) => self.table.apply_all(many, &now),
-            };
+            let freed = self.publish(changes, &now);
             // A short line may make much of the files superfluous.
             journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
             self.compactor.look(self, &mut journal, written);
@@ -116,6 +118,38 @@ impl Core {
             SyncPolicy::Every(_) | SyncPolicy::Never => {}
         }
         Ok(reply)
+    }
+
+    /// Lets everybody see changes that are in the journal, wakes who waits for them, and tells the weight of
+    /// what they replaced.
+    fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
+        match changes {
+            Changes::One([(key, change)]) => {
+                let things = waiters::things(&key, &change);
+                let freed = self.table.apply(&key, change, now);
+                if things > 0 {
+                    self.waiters.wake(&key, things);
+                }
+                freed
+            }
+            Changes::Many(many) => {
+                let called = waiters::called(&many);
+                let freed = self.table.apply_all(many, now);
+                for (key, things) in called {
+                    self.waiters.wake(&key, things);
+                }
+                freed
+            }
+        }
+    }
+
+    /// Carries out an operation that changes several entries.
+    fn commit_joint(self: &Arc<Self>, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
+        self.commit(|table, now| {
+            let locked = table.lock(keys.iter().map(|key| &**key));
+            let (changes, reply) = joint::plan(op, &locked, now)?;
+            Ok((Changes::Many(changes), reply))
+        })
     }
 
     /// Syncs at an interval until the store ends.
@@ -167,41 +201,17 @@ impl File {
     }
 }
 
-/// Plans ops one after another, each on what those before it leave, and tells what each gets.
-fn plan_each<'k>(
-    table: &Table,
-    ops: Vec<Op<'k>>,
-    now: &Now<'_>,
-) -> (Vec<(Key<'k>, Change)>, Vec<Result<Reply>>) {
-    let mut overlay: HashMap<Key<'k>, Option<Entry>> = HashMap::with_capacity(ops.len());
-    let mut changes = Vec::with_capacity(ops.len());
-    let mut outcomes = Vec::with_capacity(ops.len());
-    for Op { key, action } in ops {
-        let found = match overlay.get(&key) {
-            Some(found) => found.clone(),
-            None => table.read(&key, |found| Some(found?.clone())),
-        };
-        match plan(&key, action, found.as_ref(), now) {
-            Err(error) => outcomes.push(Err(error)),
-            Ok((change, reply)) => {
-                outcomes.push(Ok(reply));
-                if change != Change::Nothing {
-                    overlay.insert(key.clone(), change.over(found));
-                    changes.push((key, change));
-                }
-            }
-        }
-    }
-    (changes, outcomes)
-}
-
 impl Backend for File {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        Ok(self.core.table.get(key, &self.now()))
+        self.core.table.get(key, &self.now())
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.core.table.ask(key, query, &self.now())
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
@@ -209,11 +219,19 @@ impl Backend for File {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        if let Some(keys) = joint::keys(&op) {
+            if matches!(op.action, Action::Lock { .. }) && self.core.waiters.has_line(&keys[0]) {
+                return Ok(Reply::Granted(None));
+            }
+            return self.core.commit_joint(&op, &keys);
+        }
         let Op { key, action } = op;
+        let blind = is_blind(&action);
         self.core.commit(|table, now| {
-            let (change, reply) = match is_blind(&action) {
-                true => plan(&key, action, None, now)?,
-                false => table.read(&key, |found| plan(&key, action, found, now))?,
+            let plan = |found: Option<&Entry>| plan(&key, action, &mut Here::new(&key, found, now), now);
+            let (change, reply) = match blind {
+                true => plan(None)?,
+                false => table.read(&key, plan)?,
             };
             Ok((Changes::One([(key, change)]), reply))
         })
@@ -221,8 +239,10 @@ impl Backend for File {
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         let outcomes = self.core.commit(|table, now| {
-            let (changes, outcomes) = plan_each(table, ops, now);
-            Ok((Changes::Many(changes), outcomes))
+            let mut base = Reading { table, now, read: None };
+            let mut overlay = Overlay::new(&mut base, now);
+            let outcomes: Vec<_> = ops.into_iter().map(|op| overlay.apply(op)).collect();
+            Ok((Changes::Many(overlay.into_changes()), outcomes))
         });
         outcomes.unwrap_or_else(|error| vec![Err(error)])
     }
@@ -231,9 +251,41 @@ impl Backend for File {
         self.core.commit(|_, now| {
             let changes = writes
                 .into_iter()
-                .map(|Op { key, action }| plan_write(&key, action, now).map(|change| (key, change)))
+                .map(|Op { key, action }| plan_write(action, now).map(|change| (key, change)))
                 .collect::<Result<Vec<_>>>()?;
             Ok((Changes::Many(changes), ()))
+        })
+    }
+
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        let pop = || self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found();
+        self.core.waiters.attempt_until(key, end, None, pop)
+    }
+
+    fn attempt_until<R>(
+        &self,
+        queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        self.core.waiters.attempt_until(queue, end, Some(STEP), attempt)
+    }
+
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+        let op = Op { key: name.clone(), action: Action::Lock { ttl } };
+        let Some(keys) = joint::keys(&op) else { return Ok(None) };
+        let lock = name.companion(Companion::Lock);
+        self.core.waiters.attempt_in_line(&lock, end, || self.core.commit_joint(&op, &keys)?.granted())
+    }
+
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        let mut read = Read::default();
+        let now = self.now();
+        let table = &self.core.table;
+        let changes = work(&mut Reading { table, now: &now, read: Some(&mut read) }, &now);
+        self.core.commit(|table, now| match read.holds(|key, query| table.ask(key, query, now)) {
+            true => Ok((Changes::Many(changes), true)),
+            false => Ok((Changes::Many(Vec::new()), false)),
         })
     }
 
@@ -249,12 +301,17 @@ impl Backend for File {
         Ok(self.core.table.count(prefix, &self.now()))
     }
 
+    fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
+        self.core.table.cleared_keys(prefix)
+    }
+
     fn flush(&self) -> Result<()> {
         self.core.durability.check()?;
         self.core.durability.wait(self.core.durability.written())
     }
 
     fn close(&self) -> Result<()> {
+        self.core.waiters.close();
         self.end()
     }
 }

@@ -19,6 +19,7 @@ use super::lock::DirectoryLock;
 use super::recovery::{self, Recovered, Tail};
 use super::sync::Durability;
 use super::{Core, File};
+use crate::backend::local::waiters::Waiters;
 use crate::clock::{Clock, Now};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::Result;
@@ -49,6 +50,7 @@ impl File {
             journal: Mutex::new(journal),
             durability,
             compactor: Compactor::new(options, older_bytes, scale),
+            waiters: Waiters::default(),
             ending: Mutex::new(false),
             end: Condvar::new(),
             layout,

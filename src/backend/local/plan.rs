@@ -1,63 +1,103 @@
 //! Owns what a mutation does to local data: the one place that says what "put if absent" means. It only
 //! decides; it changes nothing.
 
-use super::change::{Change, Entry};
+use smol_str::SmolStr;
+
+use super::change::{Change, Content, Entry, Map};
+use super::found::Found;
+use super::queue::Queue;
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::{Error, Result};
-use crate::op::{Action, Reply};
+use crate::op::{Action, End, Reply};
 use crate::value::{Value, counter};
 
-/// Decides what `action` makes of the entry under `key`. `found` may have expired, and then counts as
-/// absent.
+/// Decides what `action` makes of what lies under `key`.
 pub(crate) fn plan(
     key: &str,
     action: Action,
-    found: Option<&Entry>,
+    found: &mut impl Found,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
-    // What lies there is not looked at, nor is the clock read, for what does not depend on it.
-    let found = if is_blind(&action) { None } else { live(found, now) };
     Ok(match action {
+        // What lies there is not looked at.
         Action::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
-        Action::PutIfAbsent { value, ttl } => match found {
-            Some(_) => (Change::Nothing, Reply::Flag(false)),
-            None => (set(value, ttl, now), Reply::Flag(true)),
+        Action::PutIfAbsent { value, ttl } => match found.is_there()? {
+            true => (Change::Nothing, Reply::Flag(false)),
+            false => (set(value, ttl, now), Reply::Flag(true)),
         },
-        Action::PutIfPresent { value } => match found {
-            Some(entry) => (keep_deadline(entry, value), Reply::Flag(true)),
+        Action::PutIfPresent { value } => match found.value()? {
+            Some(_) => (replace(value, found)?, Reply::Flag(true)),
             None => (Change::Nothing, Reply::Flag(false)),
         },
-        Action::PutAndGet { value, ttl } => (set(value, ttl, now), read(found)),
+        Action::PutAndGet { value, ttl } => (set(value, ttl, now), Reply::Found(found.value()?)),
         Action::Swap { expected, new, birth_ttl } => {
-            let same = match (found, &expected) {
-                (Some(entry), Some(expected)) => entry.value.bytes == *expected,
-                (None, None) => true,
-                _ => false,
-            };
-            let change = match (same, found, new) {
-                (true, Some(entry), Some(new)) => keep_deadline(entry, new),
+            let before = found.value()?;
+            let change = match (before == expected, before, new) {
+                (false, _, _) => return Ok((Change::Nothing, Reply::Flag(false))),
+                (true, Some(_), Some(new)) => replace(new, found)?,
                 (true, Some(_), None) => Change::Remove,
                 (true, None, Some(new)) => set(new, birth_ttl, now),
-                (true, None, None) | (false, _, _) => Change::Nothing,
+                (true, None, None) => Change::Nothing,
             };
-            (change, Reply::Flag(same))
+            (change, Reply::Flag(true))
         }
-        Action::Delete => (remove(found), Reply::Flag(found.is_some())),
-        Action::Take => (remove(found), read(found)),
-        Action::Incr { by, birth_ttl } => incr(key, by, birth_ttl, found, now)?,
-        Action::Expire { ttl } => match found {
-            Some(_) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Flag(true)),
+        Action::Delete => match found.is_there()? {
+            true => (Change::Remove, Reply::Flag(true)),
+            false => (Change::Nothing, Reply::Flag(false)),
+        },
+        Action::Take => match found.value()? {
+            Some(value) => (Change::Remove, Reply::Found(Some(value))),
+            None => (Change::Nothing, Reply::Found(None)),
+        },
+        Action::Incr { by, birth_ttl } => {
+            let before = found.value()?;
+            let after = add(key, before.as_deref(), by)?;
+            let change = match before {
+                Some(_) => replace(Value::integer(after), found)?,
+                None => set(Value::integer(after), birth_ttl, now),
+            };
+            (change, Reply::Number(after))
+        }
+        Action::Expire { ttl } => match found.is_there()? {
+            true => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Flag(true)),
+            false => (Change::Nothing, Reply::Flag(false)),
+        },
+        Action::Persist => match found.deadline()? {
+            Some(_) => (Change::SetDeadline(None), Reply::Flag(true)),
             None => (Change::Nothing, Reply::Flag(false)),
         },
-        Action::Persist => match found {
-            Some(Entry { deadline: Some(_), .. }) => (Change::SetDeadline(None), Reply::Flag(true)),
-            _ => (Change::Nothing, Reply::Flag(false)),
+        Action::Touch { ttl } => match found.value()? {
+            Some(value) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Found(Some(value))),
+            None => (Change::Nothing, Reply::Found(None)),
         },
-        Action::Touch { ttl } => match found {
-            Some(_) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), read(found)),
-            None => (Change::Nothing, read(None)),
-        },
+        Action::MapPut { fields, birth_ttl } => map_put(fields, birth_ttl, found, now)?,
+        Action::MapDelete { field } => map_delete(field, found)?,
+        Action::MapIncr { field, by, birth_ttl } => {
+            let after = add(key, found.field(&field)?.as_deref(), by)?;
+            let fields = vec![(field, Value::integer(after))];
+            let (change, _) = map_put(fields, birth_ttl, found, now)?;
+            (change, Reply::Number(after))
+        }
+        Action::Push { end, values, birth_ttl } => push(end, values, birth_ttl, found, now)?,
+        Action::Pop { end } => pop(end, found)?,
+        Action::Trim { most } => trim(most, found)?,
+        Action::Lease { .. }
+        | Action::EndLease { .. }
+        | Action::Lock { .. }
+        | Action::Extend { .. }
+        | Action::Unlock { .. } => {
+            return Err(Error::Unsupported { what: "leases and locks as a part of something else".into() });
+        }
     })
+}
+
+/// What a put or a delete of a batch makes of a key, whatever lies there when its turn comes.
+pub(crate) fn plan_write(action: Action, now: &Now<'_>) -> Result<Change> {
+    match action {
+        Action::Put { value, ttl } => Ok(set(value, ttl, now)),
+        Action::Delete => Ok(Change::Remove),
+        other => Err(Error::Unsupported { what: format!("{other:?} in a batch of writes") }),
+    }
 }
 
 /// Tells whether `plan` decides the same whatever lies under the key.
@@ -65,49 +105,116 @@ pub(crate) fn is_blind(action: &Action) -> bool {
     matches!(action, Action::Put { .. })
 }
 
-/// What a put or a delete of a batch makes of a key, whatever lies there when its turn comes.
-pub(crate) fn plan_write(key: &str, action: Action, now: &Now<'_>) -> Result<Change> {
-    match action {
-        Action::Delete => Ok(Change::Remove),
-        action => plan(key, action, None, now).map(|(change, _)| change),
-    }
-}
-
-/// The entry, unless its deadline has passed.
-pub(crate) fn live<'a>(found: Option<&'a Entry>, now: &Now<'_>) -> Option<&'a Entry> {
-    found.filter(|entry| entry.deadline.is_none_or(|deadline| !deadline.has_passed(now)))
-}
-
 fn set(value: Value, ttl: Option<Millis>, now: &Now<'_>) -> Change {
-    Change::Set(Entry { value, deadline: ttl.map(|ttl| Deadline::after(now, ttl)) })
+    Change::Set(Entry::value(value, deadline(ttl, now)))
 }
 
-fn keep_deadline(entry: &Entry, value: Value) -> Change {
-    Change::Set(Entry { value, deadline: entry.deadline })
+fn deadline(ttl: Option<Millis>, now: &Now<'_>) -> Option<Deadline> {
+    ttl.map(|ttl| Deadline::after(now, ttl))
 }
 
-fn remove(found: Option<&Entry>) -> Change {
-    match found {
-        Some(_) => Change::Remove,
-        None => Change::Nothing,
-    }
+/// Another value in the place of one that is there.
+fn replace(value: Value, found: &mut impl Found) -> Result<Change> {
+    Ok(Change::Set(Entry::value(value, found.deadline()?)))
 }
 
-fn read(found: Option<&Entry>) -> Reply {
-    Reply::Found(found.map(|entry| entry.value.bytes.clone()))
+fn add(key: &str, before: Option<&[u8]>, by: i64) -> Result<i64> {
+    let before = match before {
+        None => 0,
+        Some(text) => counter(text).ok_or_else(|| Error::NotAnInteger { key: key.to_owned() })?,
+    };
+    before.checked_add(by).ok_or_else(|| Error::Overflow { key: key.to_owned() })
 }
 
-fn incr(
-    key: &str,
-    by: i64,
+fn map_put(
+    fields: Vec<(SmolStr, Value)>,
     birth_ttl: Option<Millis>,
-    found: Option<&Entry>,
+    found: &mut impl Found,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
-    let Some(entry) = found else {
-        return Ok((set(Value::integer(by), birth_ttl, now), Reply::Number(by)));
+    let is_born = found.map_length()? == 0;
+    let mut new = 0;
+    for (name, _) in &fields {
+        let is_known = !is_born && found.field(name)?.is_some();
+        new += u64::from(!is_known);
+    }
+    let change = match is_born {
+        true => {
+            let content = Content::Map(Box::new(Map::new(fields)));
+            Change::Set(Entry { content, deadline: deadline(birth_ttl, now) })
+        }
+        false => Change::SetFields(fields),
     };
-    let before = counter(&entry.value.bytes).ok_or_else(|| Error::NotAnInteger { key: key.to_owned() })?;
-    let after = before.checked_add(by).ok_or_else(|| Error::Overflow { key: key.to_owned() })?;
-    Ok((keep_deadline(entry, Value::integer(after)), Reply::Number(after)))
+    Ok((change, number(new)))
+}
+
+fn map_delete(field: SmolStr, found: &mut impl Found) -> Result<(Change, Reply)> {
+    if found.field(&field)?.is_none() {
+        return Ok((Change::Nothing, Reply::Flag(false)));
+    }
+    let change = match found.map_length()? {
+        1 => Change::Remove,
+        _ => Change::RemoveField(field),
+    };
+    Ok((change, Reply::Flag(true)))
+}
+
+pub(super) fn push(
+    end: End,
+    mut values: Vec<Value>,
+    birth_ttl: Option<Millis>,
+    found: &mut impl Found,
+    now: &Now<'_>,
+) -> Result<(Change, Reply)> {
+    let (first, behind) = found.bounds()?;
+    let count = values.len() as u64;
+    if end == End::Front {
+        // One after another: the last of them comes to lie in front.
+        values.reverse();
+    }
+    let at = match end {
+        End::Front => first.saturating_sub_unsigned(count),
+        End::Back => behind,
+    };
+    let change = match first == behind {
+        true => {
+            let content = Content::Queue(Box::new(Queue::new(0, values)));
+            Change::Set(Entry { content, deadline: deadline(birth_ttl, now) })
+        }
+        false => Change::SetItems { at, values, end },
+    };
+    Ok((change, number(behind.abs_diff(first) + count)))
+}
+
+pub(super) fn pop(end: End, found: &mut impl Found) -> Result<(Change, Reply)> {
+    let (first, behind) = found.bounds()?;
+    let at = match end {
+        End::Front => first,
+        End::Back => behind - 1,
+    };
+    if first == behind {
+        return Ok((Change::Nothing, Reply::Found(None)));
+    }
+    let value = found.item(at)?.map(|value| value.bytes);
+    let change = match end {
+        _ if first + 1 == behind => Change::Remove,
+        End::Front => Change::DropBefore(first + 1),
+        End::Back => Change::DropFrom(behind - 1),
+    };
+    Ok((change, Reply::Found(value)))
+}
+
+fn trim(most: u64, found: &mut impl Found) -> Result<(Change, Reply)> {
+    let (first, behind) = found.bounds()?;
+    let dropped = behind.abs_diff(first).saturating_sub(most);
+    let change = match dropped {
+        0 => Change::Nothing,
+        _ if most == 0 => Change::Remove,
+        _ => Change::DropBefore(first.saturating_add_unsigned(dropped)),
+    };
+    Ok((change, number(dropped)))
+}
+
+fn number(count: u64) -> Reply {
+    Reply::Number(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -2,25 +2,35 @@
 
 use smol_str::SmolStr;
 
-use super::plan::live;
+use super::found::{Found, Here};
 use super::table::Table;
 use crate::bytes::Bytes;
 use crate::clock::{Now, Ttl};
+use crate::error::Result;
+use crate::key::{Key, is_cleared};
 use crate::page::{Cursor, Page};
+use crate::query::{Answer, Query};
 
 /// How many keys one step of a walk looks at.
 const PAGE: usize = 1000;
 
 impl Table {
-    pub(crate) fn get(&self, key: &str, now: &Now<'_>) -> Option<Bytes> {
-        self.read(key, |found| live(found, now).map(|entry| entry.value.bytes.clone()))
+    pub(crate) fn get(&self, key: &str, now: &Now<'_>) -> Result<Option<Bytes>> {
+        self.read(key, |found| Here::new(key, found, now).value())
     }
 
     pub(crate) fn ttl(&self, key: &str, now: &Now<'_>) -> Option<Ttl> {
-        self.read(key, |found| {
-            live(found, now)
-                .map(|entry| entry.deadline.map_or(Ttl::Never, |deadline| Ttl::In(deadline.remaining(now))))
-        })
+        self.read(key, |found| Here::new(key, found, now).ttl(now))
+    }
+
+    pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
+        self.read(key, |found| Here::new(key, found, now).answer(query))
+    }
+
+    /// The reserved keys that go when all that begins with `prefix` goes.
+    pub(crate) fn cleared_keys(&self, prefix: &str) -> Vec<Key<'static>> {
+        let keys = self.reserved_keys(prefix).into_iter().filter(|key| is_cleared(key.as_bytes()));
+        keys.map(|key| Key::listed(key.into())).collect()
     }
 
     pub(crate) fn page(&self, prefix: &str, from: &Cursor, now: &Now<'_>) -> Page {

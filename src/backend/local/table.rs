@@ -13,10 +13,12 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use smol_str::SmolStr;
 
-use super::change::{Change, Entry};
-use super::plan::live;
+use super::change::{Change, Dropped, Entry};
+use super::found::{Here, live};
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
+use crate::key::is_reserved;
+use crate::query::{Answer, Query};
 
 const SHARDS: usize = 32;
 
@@ -28,6 +30,8 @@ const RECLAIM_STEP: usize = 64;
 pub(crate) struct Table {
     shards: Box<[Padded]>,
     keys: RwLock<BTreeSet<SmolStr>>,
+    /// The keys that are this crate's own and are listed to nobody.
+    reserved: RwLock<BTreeSet<SmolStr>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -57,6 +61,7 @@ impl Table {
         Self {
             shards: (0..SHARDS).map(|_| Padded::default()).collect(),
             keys: RwLock::default(),
+            reserved: RwLock::default(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -79,17 +84,17 @@ impl Table {
         self.step(key, now, decide).map(|(_, reply)| reply)
     }
 
-    /// Does what [`Table::commit`] does, and hands out what was replaced.
+    /// Does what [`Table::commit`] does, and hands out what went, and how much that weighed.
     fn step<R>(
         &self,
         key: &str,
         now: &Now<'_>,
         decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
-    ) -> Result<(Option<Entry>, R)> {
+    ) -> Result<(Gone, R)> {
         let hash = self.hasher.hash_one(key);
         let mut guard = self.shards[index(hash)].0.write();
         let shard = &mut *guard;
-        let (replaced, reply) = match shard.slots.find_mut(hash, |slot| *slot.key == *key) {
+        let (gone, reply) = match shard.slots.find_mut(hash, |slot| *slot.key == *key) {
             None => {
                 let (change, reply) = decide(None)?;
                 (self.apply_to(shard, hash, key, change), reply)
@@ -97,45 +102,41 @@ impl Table {
             Some(slot) => match decide(Some(&slot.entry))? {
                 // The way of most writes: nothing but the slot that was just found is touched.
                 (Change::Set(entry), reply) if entry.deadline == slot.entry.deadline => {
-                    shard.bytes += entry.weight(key);
-                    shard.bytes -= slot.entry.weight(key);
-                    (Some(std::mem::replace(&mut slot.entry, entry)), reply)
+                    let before = std::mem::replace(&mut slot.entry, entry);
+                    let weight = before.weight(key);
+                    shard.bytes += slot.entry.weight(key);
+                    shard.bytes -= weight;
+                    ((Dropped::Entry(before), weight), reply)
                 }
                 (change, reply) => (self.apply_to(shard, hash, key, change), reply),
             },
         };
         self.reclaim(shard, now);
-        Ok((replaced, reply))
+        Ok((gone, reply))
     }
 
     /// Applies one change, and tells the weight of what it replaced.
     pub(crate) fn apply(&self, key: &str, change: Change, now: &Now<'_>) -> u64 {
         // `decide` cannot fail here.
-        let replaced = self.step(key, now, |_| Ok((change, ()))).ok().and_then(|(replaced, ())| replaced);
-        replaced.map_or(0, |entry| entry.weight(key))
+        self.step(key, now, |_| Ok((change, ()))).map_or(0, |((_, weight), ())| weight)
     }
 
     /// Applies all changes, in their order, in one step that no reader sees a part of, and tells the
     /// weight of what they replaced.
     pub(crate) fn apply_all<K: Deref<Target = str>>(&self, changes: Vec<(K, Change)>, now: &Now<'_>) -> u64 {
-        let hashes: Vec<u64> = changes.iter().map(|(key, _)| self.hasher.hash_one(&**key)).collect();
-        let indices: BTreeSet<usize> = hashes.iter().map(|hash| index(*hash)).collect();
-        let mut guards: Vec<Option<RwLockWriteGuard<'_, Shard>>> = Vec::new();
-        guards.resize_with(SHARDS, || None);
+        let mut locked = self.lock(changes.iter().map(|(key, _)| &**key));
+        locked.apply(changes, now)
+    }
+
+    /// Takes the locks of keys.
+    pub(crate) fn lock<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Locked<'_> {
+        let indices: BTreeSet<usize> = keys.into_iter().map(|key| index(self.hasher.hash_one(key))).collect();
+        let mut shards: Vec<Option<RwLockWriteGuard<'_, Shard>>> = Vec::new();
+        shards.resize_with(SHARDS, || None);
         for index in indices {
-            guards[index] = Some(self.shards[index].0.write());
+            shards[index] = Some(self.shards[index].0.write());
         }
-        let (mut replaced, mut freed) = (Vec::new(), 0);
-        for ((key, change), hash) in changes.into_iter().zip(hashes) {
-            if let Some(shard) = &mut guards[index(hash)] {
-                let before = self.apply_to(shard, hash, &key, change);
-                freed += before.as_ref().map_or(0, |entry| entry.weight(&key));
-                replaced.extend(before);
-                self.reclaim(shard, now);
-            }
-        }
-        drop(guards);
-        freed
+        Locked { table: self, shards, gone: Vec::new() }
     }
 
     /// The live ones of at most `limit` keys that begin with `prefix` and come behind `after`, in order, and
@@ -147,48 +148,39 @@ impl Table {
         limit: usize,
         now: &Now<'_>,
     ) -> (Vec<SmolStr>, Option<SmolStr>) {
-        let (mut keys, more) = self.any_keys(prefix, after, limit);
+        let (mut keys, more) = any_keys(&self.keys.read(), prefix, after, limit);
         keys.retain(|key| self.read(key, |found| live(found, now).is_some()));
         (keys, more)
     }
 
-    /// The live entries of at most `limit` keys that come behind `after`, in order, and the last key looked
-    /// at if there may be more.
-    pub(crate) fn entries(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-        now: &Now<'_>,
-    ) -> (Vec<(SmolStr, Entry)>, Option<SmolStr>) {
-        let (keys, more) = self.any_keys("", after, limit);
-        let entry = |key: SmolStr| {
-            let entry = self.read(&key, |found| live(found, now).cloned())?;
-            Some((key, entry))
-        };
-        (keys.into_iter().filter_map(entry).collect(), more)
-    }
-
-    /// As [`Table::keys`], with those that have expired.
-    fn any_keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<SmolStr>, Option<SmolStr>) {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let all = self.keys.read();
-        let found = all.range::<str, _>((from, Bound::Unbounded));
-        let keys: Vec<SmolStr> =
-            found.take_while(|key| key.starts_with(prefix)).take(limit).cloned().collect();
+    /// At most `limit` of the keys that come behind `after`, in order, reserved ones and those of entries that
+    /// have expired among them, and the last of them if there may be more.
+    pub(crate) fn all_keys(&self, after: Option<&str>, limit: usize) -> (Vec<SmolStr>, Option<SmolStr>) {
+        let (mut keys, _) = any_keys(&self.keys.read(), "", after, limit);
+        let (reserved, _) = any_keys(&self.reserved.read(), "", after, limit);
+        if !reserved.is_empty() {
+            keys.extend(reserved);
+            keys.sort_unstable();
+            keys.truncate(limit);
+        }
         let more = if keys.len() == limit { keys.last().cloned() } else { None };
         (keys, more)
     }
 
-    /// How many entries there are.
+    /// The reserved keys that begin with `prefix`.
+    pub(crate) fn reserved_keys(&self, prefix: &str) -> Vec<SmolStr> {
+        any_keys(&self.reserved.read(), prefix, None, usize::MAX).0
+    }
+
+    /// How many entries there are, reserved ones left out.
     pub(crate) fn len(&self, now: &Now<'_>) -> u64 {
-        let count = |shard: &Shard| {
-            let expired = shard.mortal.iter().take_while(|(deadline, _)| deadline.has_passed(now)).count();
-            shard.slots.len() - expired
-        };
-        self.shards.iter().map(|shard| count(&shard.0.read()) as u64).sum()
+        let mut expired = 0;
+        for shard in &self.shards {
+            let shard = shard.0.read();
+            let gone = shard.mortal.iter().take_while(|(deadline, _)| deadline.has_passed(now));
+            expired += gone.filter(|(_, key)| !is_reserved(key)).count();
+        }
+        self.keys.read().len().saturating_sub(expired) as u64
     }
 
     /// The weights of all entries, of expired ones too until they are reclaimed.
@@ -199,7 +191,10 @@ impl Table {
     /// A table of these entries, whose keys are sorted and differ.
     pub(crate) fn load(entries: Vec<(SmolStr, Entry)>) -> Self {
         let table = Self::new();
-        *table.keys.write() = entries.iter().map(|(key, _)| key.clone()).collect();
+        let (reserved, keys): (Vec<SmolStr>, Vec<SmolStr>) =
+            entries.iter().map(|(key, _)| key.clone()).partition(|key| is_reserved(key));
+        *table.keys.write() = keys.into_iter().collect();
+        *table.reserved.write() = reserved.into_iter().collect();
         for (key, entry) in entries {
             let hash = table.hasher.hash_one(&*key);
             let mut shard = table.shards[index(hash)].0.write();
@@ -222,54 +217,76 @@ impl Table {
         }
     }
 
-    /// Changes the table under the lock of its shard and hands out what was replaced.
-    fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> Option<Entry> {
+    /// Changes the table under the lock of its shard, and hands out what went, and how much that weighed.
+    fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> Gone {
         match change {
-            Change::Nothing => None,
-            Change::Set(entry) => {
-                let deadline = entry.deadline;
-                shard.bytes += entry.weight(key);
-                let place = shard.slots.entry(
-                    hash,
-                    |slot| *slot.key == *key,
-                    |slot| self.hasher.hash_one(&*slot.key),
-                );
-                let (key, before) = match place {
-                    Place::Occupied(mut place) => {
-                        let slot = place.get_mut();
-                        let before = std::mem::replace(&mut slot.entry, entry);
-                        shard.bytes -= before.weight(&slot.key);
-                        if before.deadline == deadline {
-                            return Some(before);
-                        }
-                        (slot.key.clone(), Some(before))
-                    }
-                    Place::Vacant(place) => {
-                        let key = SmolStr::new(key);
-                        place.insert(Slot { key: key.clone(), entry });
-                        self.keys.write().insert(key.clone());
-                        (key, None)
-                    }
-                };
-                shard.reschedule(key, before.as_ref().and_then(|entry| entry.deadline), deadline);
-                before
-            }
-            Change::SetDeadline(deadline) => {
-                let slot = shard.slots.find_mut(hash, |slot| *slot.key == *key)?;
-                let before = std::mem::replace(&mut slot.entry.deadline, deadline);
-                let key = slot.key.clone();
-                shard.reschedule(key, before, deadline);
-                None
-            }
+            Change::Nothing => (Dropped::Nothing, 0),
+            Change::Set(entry) => self.set(shard, hash, key, entry),
             Change::Remove => {
-                let place = shard.slots.find_entry(hash, |slot| *slot.key == *key).ok()?;
+                let Ok(place) = shard.slots.find_entry(hash, |slot| *slot.key == *key) else {
+                    return (Dropped::Nothing, 0);
+                };
                 let (slot, _) = place.remove();
-                shard.bytes -= slot.entry.weight(&slot.key);
-                self.keys.write().remove(&slot.key);
+                let weight = slot.entry.weight(&slot.key);
+                shard.bytes -= weight;
+                self.set_of(&slot.key).write().remove(&slot.key);
                 shard.reschedule(slot.key, slot.entry.deadline, None);
-                Some(slot.entry)
+                (Dropped::Entry(slot.entry), weight)
+            }
+            Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => {
+                let Some(slot) = shard.slots.find_mut(hash, |slot| *slot.key == *key) else {
+                    return (Dropped::Nothing, 0);
+                };
+                let (before, deadline) = (slot.entry.weight(key), slot.entry.deadline);
+                let dropped = slot.entry.amend(change);
+                let after = slot.entry.weight(key);
+                shard.bytes = shard.bytes + after - before;
+                if slot.entry.deadline != deadline {
+                    let (key, after) = (slot.key.clone(), slot.entry.deadline);
+                    shard.reschedule(key, deadline, after);
+                }
+                (dropped, before.saturating_sub(after))
             }
         }
+    }
+
+    fn set(&self, shard: &mut Shard, hash: u64, key: &str, entry: Entry) -> Gone {
+        let deadline = entry.deadline;
+        shard.bytes += entry.weight(key);
+        let place =
+            shard.slots.entry(hash, |slot| *slot.key == *key, |slot| self.hasher.hash_one(&*slot.key));
+        let (key, before) = match place {
+            Place::Occupied(mut place) => {
+                let slot = place.get_mut();
+                (slot.key.clone(), Some(std::mem::replace(&mut slot.entry, entry)))
+            }
+            Place::Vacant(place) => {
+                let key = SmolStr::new(key);
+                place.insert(Slot { key: key.clone(), entry });
+                self.set_of(&key).write().insert(key.clone());
+                (key, None)
+            }
+        };
+        let Some(before) = before else {
+            shard.reschedule(key, None, deadline);
+            return (Dropped::Nothing, 0);
+        };
+        let weight = before.weight(&key);
+        shard.bytes -= weight;
+        if before.deadline != deadline {
+            shard.reschedule(key, before.deadline, deadline);
+        }
+        (Dropped::Entry(before), weight)
+    }
+
+    /// The ordered set that a key belongs to.
+    fn set_of(&self, key: &str) -> &RwLock<BTreeSet<SmolStr>> {
+        if is_reserved(key) { &self.reserved } else { &self.keys }
     }
 
     /// Now and then takes a few expired entries out of a shard that has some.
@@ -290,6 +307,68 @@ impl Table {
             self.apply_to(shard, hash, &key, Change::Remove);
         }
     }
+}
+
+/// Keys whose shards are locked, and what changes so far took out: it is dropped behind the locks.
+pub(crate) struct Locked<'t> {
+    table: &'t Table,
+    shards: Vec<Option<RwLockWriteGuard<'t, Shard>>>,
+    gone: Vec<Dropped>,
+}
+
+impl Locked<'_> {
+    /// The entry under a key that is locked; it may have expired.
+    pub(crate) fn find(&self, key: &str) -> Option<&Entry> {
+        let hash = self.table.hasher.hash_one(key);
+        self.shards[index(hash)].as_ref()?.find(hash, key)
+    }
+
+    /// Answers a question about a key that is locked.
+    pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
+        Here::new(key, self.find(key), now).answer(query)
+    }
+
+    /// Applies changes to keys that are locked, in order, and tells the weight of what they replaced.
+    pub(crate) fn apply<K: Deref<Target = str>>(&mut self, changes: Vec<(K, Change)>, now: &Now<'_>) -> u64 {
+        let mut freed = 0;
+        for (key, change) in changes {
+            let hash = self.table.hasher.hash_one(&*key);
+            if let Some(shard) = &mut self.shards[index(hash)] {
+                let (dropped, weight) = self.table.apply_to(shard, hash, &key, change);
+                freed += weight;
+                self.gone.push(dropped);
+                self.table.reclaim(shard, now);
+            }
+        }
+        freed
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.shards.clear();
+    }
+}
+
+/// What a change took out, and how much it weighed.
+type Gone = (Dropped, u64);
+
+/// At most `limit` of the keys that begin with `prefix` and come behind `after`, in order, and the last of
+/// them if there may be more.
+fn any_keys(
+    all: &BTreeSet<SmolStr>,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> (Vec<SmolStr>, Option<SmolStr>) {
+    let from = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let found = all.range::<str, _>((from, Bound::Unbounded));
+    let keys: Vec<SmolStr> = found.take_while(|key| key.starts_with(prefix)).take(limit).cloned().collect();
+    let more = if keys.len() == limit { keys.last().cloned() } else { None };
+    (keys, more)
 }
 
 impl Shard {
