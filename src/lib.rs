@@ -44,14 +44,17 @@ mod batch;
 mod bytes;
 mod clock;
 mod config;
+mod context;
 mod error;
 mod finite;
+mod flights;
 mod json;
 mod key;
 mod op;
 mod page;
 mod query;
 mod store;
+mod transaction;
 mod value;
 
 pub use crate::backend::Status;
@@ -59,11 +62,19 @@ pub use crate::batch::WriteBatch;
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{Fallback, FileOptions, RedisOptions, StateBackend, StateConfig, SyncPolicy};
-pub use crate::error::{Cause, Error, Kind, Result};
+pub use crate::error::{Cause, Error, Kind, LockLoss, Result};
 #[cfg(feature = "redis")]
 pub use crate::store::RedisStore;
+pub use crate::store::leases::Taken;
 pub use crate::store::listing::{Entries, Keys};
+pub use crate::store::locks::LockGuard;
 pub use crate::store::{FileStore, MemoryStore, StateStore};
+pub use crate::transaction::Transaction;
+
+/// Handles on a single key: no logic of their own, only the key said once.
+pub mod handle {
+    pub use crate::store::handle::{Counter, Map, Queue, Value};
+}
 
 /// The snippets of the README, compiled and run.
 #[cfg(doctest)]

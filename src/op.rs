@@ -102,6 +102,15 @@ pub(crate) enum Hold {
 }
 
 impl Action {
+    /// Tells whether there is nothing that it would add.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::MapPut { fields, .. } => fields.is_empty(),
+            Self::Push { values, .. } => values.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The kind of thing that it works on.
     pub(crate) fn kind(&self) -> Kind {
         match self {

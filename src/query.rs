@@ -1,6 +1,8 @@
 //! Owns what can be asked of a single entry without changing it ([`Query`]) and the answers ([`Answer`]).
 //! Knows nothing of where the entry lies.
 
+use std::ops::{Bound, RangeBounds};
+
 use smol_str::SmolStr;
 
 use crate::bytes::Bytes;
@@ -34,6 +36,21 @@ pub(crate) enum Query {
 }
 
 impl Query {
+    /// The question for a range of values.
+    pub(crate) fn items(range: &impl RangeBounds<u64>) -> Self {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        Self::Items { from, to }
+    }
+
     /// The kind of thing that it asks about.
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {

@@ -1,23 +1,19 @@
 //! Atomic steps on one value: each reads and writes with nothing in between.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::patience::Patience;
 use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::bytes::Bytes;
-use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::Action;
 use crate::value::Value;
-
-/// The longest pause between two attempts of [`StateStore::modify`].
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// # Atomic steps
 impl StateStore {
@@ -39,10 +35,7 @@ impl StateStore {
     /// As [`put`](Self::put), and [`InvalidTtl`](Error::InvalidTtl). On Redis it is never repeated after a
     /// lost answer: [`Unavailable`](Error::Unavailable) says whether it may have been applied.
     pub fn set_if_not_exists(&self, key: &str, value: impl Serialize, ttl: Option<Duration>) -> Result<bool> {
-        let key = self.key(key)?;
-        let ttl = ttl.map(Millis::new).transpose()?.or(self.context().shared.default_ttl);
-        let value = self.encode(&key, &value)?;
-        self.apply(key, Action::PutIfAbsent { value, ttl })?.flag()
+        self.run(self.context().set_if_not_exists(key, &value, ttl)?)?.flag()
     }
 
     /// Replaces the value of a key if it still is what is expected, and tells whether it did; keeps the
@@ -73,9 +66,9 @@ impl StateStore {
         expected: Option<&T>,
         new: &U,
     ) -> Result<bool> {
-        let key = self.key(key)?;
+        let key = self.context().key(key)?;
         let expected = expected.map(|expected| json::encode(&key, expected)).transpose()?;
-        let new = self.encode(&key, new)?;
+        let new = self.context().encode(&key, new)?;
         let Some(expected) = expected else {
             return self.swap(&key, None, Some(new));
         };
@@ -99,7 +92,7 @@ impl StateStore {
     /// [`WrongType`](Error::WrongType); [`Decode`](Error::Decode), after the removal: `raw` holds what was
     /// removed. On Redis it is never repeated after a lost answer.
     pub fn get_and_delete<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let key = self.key(key)?;
+        let key = self.context().key(key)?;
         let found = self.apply(key.clone(), Action::Take)?.found()?;
         json::decode_found(&key, found)
     }
@@ -110,11 +103,9 @@ impl StateStore {
     /// As [`put`](Self::put); [`WrongType`](Error::WrongType); [`Decode`](Error::Decode), after the
     /// replacement: `raw` holds what was replaced. On Redis it is never repeated after a lost answer.
     pub fn get_and_put<T: DeserializeOwned>(&self, key: &str, value: impl Serialize) -> Result<Option<T>> {
-        let key = self.key(key)?;
-        let value = self.encode(&key, &value)?;
-        let ttl = self.context().shared.default_ttl;
-        let found = self.apply(key.clone(), Action::PutAndGet { value, ttl })?.found()?;
-        json::decode_found(&key, found)
+        let op = self.context().get_and_put(key, &value)?;
+        let key = op.key.clone();
+        json::decode_found(&key, self.run(op)?.found()?)
     }
 
     /// Reads the value of a key, lets `f` make the new one of it, and writes that; returns the new value.
@@ -141,14 +132,41 @@ impl StateStore {
         key: &str,
         mut f: impl FnMut(Option<T>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let key = self.key(key)?;
+        let key = self.context().key(key)?;
         self.until_settled(&key, |found| {
             let made = f(json::decode_found(&key, found.clone())?);
-            let new = made.as_ref().map(|made| self.encode(&key, made)).transpose()?;
+            let new = made.as_ref().map(|made| self.context().encode(&key, made)).transpose()?;
             Ok(match (found, new) {
                 (None, None) => Step::Leave(None),
                 (expected, new) => Step::Swap { expected, new, outcome: made },
             })
+        })
+    }
+
+    /// Reads the value of a key, or sets the one that `f` makes where nothing is; one thread at a time.
+    pub(super) fn get_or_insert_with<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        f: impl FnOnce() -> T,
+    ) -> Result<T> {
+        if let Some(found) = self.get(key)? {
+            return Ok(found);
+        }
+        let full = self.context().key(key)?;
+        self.context().shared.flights.alone(&full, || {
+            if let Some(found) = self.get(key)? {
+                return Ok(found);
+            }
+            let made = f();
+            loop {
+                if self.set_if_not_exists(key, &made, None)? {
+                    return Ok(made);
+                }
+                // Another was quicker; what it set may be gone again already.
+                if let Some(found) = self.get(key)? {
+                    return Ok(found);
+                }
+            }
         })
     }
 
@@ -158,8 +176,7 @@ impl StateStore {
         key: &Key<'_>,
         mut decide: impl FnMut(Option<Bytes>) -> Result<Step<R>>,
     ) -> Result<R> {
-        let begun = Instant::now();
-        let mut pause = Duration::from_micros(10);
+        let mut patience = Patience::new(self.context().shared.limit);
         loop {
             let found = on_backend!(self, backend => backend.get(key))?;
             match decide(found)? {
@@ -170,16 +187,14 @@ impl StateStore {
                     }
                 }
             }
-            if begun.elapsed() > self.context().shared.limit {
+            if !patience.wait() {
                 return Err(Error::Conflict { key: key.to_string() });
             }
-            thread::sleep(pause.mul_f64(fastrand::f64()));
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     fn swap(&self, key: &Key<'_>, expected: Option<Bytes>, new: Option<Value>) -> Result<bool> {
-        let birth_ttl = self.context().shared.default_ttl;
+        let birth_ttl = self.context().default_ttl();
         self.apply(key.clone(), Action::Swap { expected, new, birth_ttl })?.flag()
     }
 }

@@ -36,7 +36,8 @@ impl StateStore {
             if chunk.is_empty() {
                 return Ok(values);
             }
-            let chunk = chunk.iter().map(|key| self.key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+            let chunk =
+                chunk.iter().map(|key| self.context().key(key.as_ref())).collect::<Result<Vec<_>>>()?;
             for (key, found) in chunk.iter().zip(on_backend!(self, backend => backend.get_many(&chunk))) {
                 values.push(json::decode_found(key, found?)?);
             }
@@ -51,7 +52,7 @@ impl StateStore {
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
-        self.put_chunks(entries, self.context().shared.default_ttl)
+        self.put_chunks(entries, self.context().default_ttl())
     }
 
     /// Sets many values that are gone after `ttl`.
@@ -98,7 +99,7 @@ impl StateStore {
                 WriteChange::Delete => Action::Delete,
                 WriteChange::Put { value, ttl } => {
                     context.check_size(&key, value.bytes.len())?;
-                    Action::Put { value: value.clone(), ttl: ttl.or(context.shared.default_ttl) }
+                    Action::Put { value: value.clone(), ttl: ttl.or(context.default_ttl()) }
                 }
             };
             Ok(Op { key, action })
@@ -115,7 +116,7 @@ impl StateStore {
         entries: impl IntoIterator<Item = (K, V)>,
         ttl: Option<Millis>,
     ) -> Result<()> {
-        let make = |key: &Key<'_>, value| Ok(Action::Put { value: self.encode(key, &value)?, ttl });
+        let make = |key: &Key<'_>, value| Ok(Action::Put { value: self.context().encode(key, &value)?, ttl });
         self.apply_chunks(entries, make, Reply::done)
     }
 
@@ -135,7 +136,7 @@ impl StateStore {
                 return Ok(());
             }
             let ops = keys.iter().zip(parts).map(|(key, part)| {
-                let key = self.key(key.as_ref())?;
+                let key = self.context().key(key.as_ref())?;
                 let action = make(&key, part)?;
                 Ok(Op { key, action })
             });

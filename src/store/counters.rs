@@ -3,27 +3,25 @@
 use std::time::Duration;
 
 use super::StateStore;
-use crate::clock::Millis;
-use crate::error::{Error, Result};
-use crate::key::Key;
-use crate::op::{Action, Reply};
+use crate::error::Result;
+use crate::op::Action;
 
 /// # Counters
 ///
 /// A counter is a value whose text is an integer: `get::<i64>` reads one, `put("k", 5)` sets one. Counting
-/// returns, with the entry as it was, [`NotAnInteger`](Error::NotAnInteger) where the value is none,
-/// [`Overflow`](Error::Overflow) beyond `i64`, [`WrongType`](Error::WrongType) for other kinds. On Redis an
-/// increment is never repeated after a lost answer: [`Unavailable`](Error::Unavailable) then says that it
+/// returns, with the entry as it was, [`NotAnInteger`](crate::Error::NotAnInteger) where the value is none,
+/// [`Overflow`](crate::Error::Overflow) beyond `i64`, [`WrongType`](crate::Error::WrongType) for other kinds. On Redis an
+/// increment is never repeated after a lost answer: [`Unavailable`](crate::Error::Unavailable) then says that it
 /// may have been applied.
 impl StateStore {
     /// Adds to a counter and returns the new number. A counter that is not there begins at 0, with
     /// `default_ttl`; one that is keeps its time to live.
     ///
     /// # Errors
-    /// [`NotAnInteger`](Error::NotAnInteger), [`Overflow`](Error::Overflow),
-    /// [`WrongType`](Error::WrongType).
+    /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow),
+    /// [`WrongType`](crate::Error::WrongType).
     pub fn incr(&self, key: &str, by: i64) -> Result<i64> {
-        self.count_up(self.key(key)?, by, self.context().shared.default_ttl)
+        self.run(self.context().incr(key, by, None)?)?.number()
     }
 
     /// Takes from a counter and returns the new number; otherwise as [`incr`](Self::incr).
@@ -31,9 +29,7 @@ impl StateStore {
     /// # Errors
     /// As [`incr`](Self::incr).
     pub fn decr(&self, key: &str, by: i64) -> Result<i64> {
-        let key = self.key(key)?;
-        let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: key.to_string() })?;
-        self.count_up(key, by, self.context().shared.default_ttl)
+        self.run(self.context().decr(key, by)?)?.number()
     }
 
     /// Adds to a counter that is gone after `ttl`, counted from its creation: the time to live is set only
@@ -51,19 +47,18 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// As [`incr`](Self::incr), and [`InvalidTtl`](Error::InvalidTtl).
+    /// As [`incr`](Self::incr), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn incr_with_ttl(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
-        let key = self.key(key)?;
-        self.count_up(key, by, Some(Millis::new(ttl)?))
+        self.run(self.context().incr(key, by, Some(ttl))?)?.number()
     }
 
     /// Adds to many counters, pipelined on Redis, and returns the new numbers in order. It is not atomic.
     ///
     /// # Errors
-    /// As [`incr`](Self::incr); [`Partial`](Error::Partial) where some were done. One counter that fails
+    /// As [`incr`](Self::incr); [`Partial`](crate::Error::Partial) where some were done. One counter that fails
     /// does not keep the others of its chunk of 1000 from being counted.
     pub fn batch_incr<K: AsRef<str>>(&self, by: impl IntoIterator<Item = (K, i64)>) -> Result<Vec<i64>> {
-        let birth_ttl = self.context().shared.default_ttl;
+        let birth_ttl = self.context().default_ttl();
         let mut numbers = Vec::new();
         self.apply_chunks(
             by,
@@ -74,9 +69,5 @@ impl StateStore {
             },
         )?;
         Ok(numbers)
-    }
-
-    fn count_up(&self, key: Key<'_>, by: i64, birth_ttl: Option<Millis>) -> Result<i64> {
-        self.apply(key, Action::Incr { by, birth_ttl }).and_then(Reply::number)
     }
 }

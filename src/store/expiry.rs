@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{StateStore, on_backend};
 use crate::backend::Backend;
-use crate::clock::{Millis, Ttl};
+use crate::clock::Ttl;
 use crate::error::Result;
 use crate::json;
 use crate::op::Action;
@@ -22,7 +22,7 @@ impl StateStore {
     /// # Errors
     /// None of its own.
     pub fn ttl(&self, key: &str) -> Result<Option<Ttl>> {
-        let key = self.key(key)?;
+        let key = self.context().key(key)?;
         on_backend!(self, backend => backend.ttl(&key))
     }
 
@@ -31,9 +31,7 @@ impl StateStore {
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
-        let key = self.key(key)?;
-        let ttl = Millis::new(ttl)?;
-        self.apply(key, Action::Expire { ttl })?.flag()
+        self.run(self.context().expire(key, ttl)?)?.flag()
     }
 
     /// Takes the time to live off an entry, and tells whether it had one.
@@ -41,8 +39,7 @@ impl StateStore {
     /// # Errors
     /// None of its own.
     pub fn persist(&self, key: &str) -> Result<bool> {
-        let key = self.key(key)?;
-        self.apply(key, Action::Persist)?.flag()
+        self.run(self.context().op(key, Action::Persist)?)?.flag()
     }
 
     /// Reads a value and lets it be gone after `ttl`, counted from now: for sessions that stay while they
@@ -52,9 +49,8 @@ impl StateStore {
     /// [`InvalidTtl`](crate::Error::InvalidTtl), [`WrongType`](crate::Error::WrongType);
     /// [`Decode`](crate::Error::Decode), after the time to live was set.
     pub fn get_and_touch<T: DeserializeOwned>(&self, key: &str, ttl: Duration) -> Result<Option<T>> {
-        let key = self.key(key)?;
-        let ttl = Millis::new(ttl)?;
-        let found = self.apply(key.clone(), Action::Touch { ttl })?.found()?;
-        json::decode_found(&key, found)
+        let op = self.context().touch(key, ttl)?;
+        let key = op.key.clone();
+        json::decode_found(&key, self.run(op)?.found()?)
     }
 }

@@ -5,15 +5,19 @@ mod atomic;
 mod batches;
 mod counters;
 mod expiry;
+pub(crate) mod handle;
+pub(crate) mod leases;
 pub(crate) mod listing;
+pub(crate) mod locks;
+mod maps;
+mod patience;
+mod queues;
+mod transactions;
 mod values;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use serde::Serialize;
 
 #[cfg(feature = "redis")]
 use crate::backend::fallback::Fallback;
@@ -22,10 +26,12 @@ use crate::backend::memory::Memory;
 use crate::backend::{Backend, CHUNK, Status};
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::{StateBackend, StateConfig};
+use crate::context::{Context, Shared};
 use crate::error::{Error, Result};
-use crate::json;
-use crate::key::{Key, Namespace};
-use crate::value::Value;
+use crate::flights::Flights;
+use crate::key::Key;
+use crate::op::{Action, Op, Reply};
+use crate::query::{Answer, Query};
 
 /// The variable that [`StateStore::from_env`] reads.
 const ENV_URL: &str = "MILLPOND_URL";
@@ -108,24 +114,6 @@ impl<B> Clone for Handle<B> {
     }
 }
 
-/// What the operations need besides the backend.
-#[derive(Clone)]
-struct Context {
-    shared: Arc<Shared>,
-    namespace: Namespace,
-}
-
-/// What all handles on one store have in common.
-struct Shared {
-    default_ttl: Option<Millis>,
-    max_value_bytes: usize,
-    /// How many entries of a batch are handled at a time.
-    chunk: usize,
-    /// The longest that an operation keeps trying.
-    limit: Duration,
-    closed: AtomicBool,
-}
-
 /// Runs an expression against the backend of whichever variant it is.
 macro_rules! on_backend {
     ($store:expr, $backend:ident => $run:expr) => {
@@ -152,7 +140,7 @@ impl StateStore {
     /// Opens a store in memory with the default options.
     #[must_use]
     pub fn memory() -> Self {
-        let context = Context::new(&StateConfig::default(), None);
+        let context = Context::new(shared(&StateConfig::default(), None));
         Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(Arc::new(SystemClock))), context }))
     }
 
@@ -206,7 +194,7 @@ impl StateStore {
     pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         config.validate()?;
         let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
-        let context = Context::new(&config, default_ttl);
+        let context = Context::new(shared(&config, default_ttl));
         match &config.backend {
             StateBackend::Memory => {
                 Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
@@ -293,6 +281,20 @@ impl StateStore {
         }
     }
 
+    /// Carries out one mutation.
+    fn run(&self, op: Op<'_>) -> Result<Reply> {
+        on_backend!(self, backend => backend.apply(op))
+    }
+
+    fn apply(&self, key: Key<'_>, action: Action) -> Result<Reply> {
+        self.run(Op { key, action })
+    }
+
+    /// Answers a question about one key.
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        on_backend!(self, backend => backend.ask(key, query))
+    }
+
     fn context_mut(&mut self) -> &mut Context {
         match self {
             Self::Memory(store) => &mut store.0.context,
@@ -301,51 +303,21 @@ impl StateStore {
             Self::Redis(store) => &mut store.0.context,
         }
     }
-
-    /// Checks a key of this handle's namespace.
-    fn key<'a>(&self, key: &'a str) -> Result<Key<'a>> {
-        let context = self.context();
-        context.check_open()?;
-        context.namespace.key(key)
-    }
-
-    /// Encodes a value and checks its size.
-    fn encode<T: Serialize + ?Sized>(&self, key: &Key<'_>, value: &T) -> Result<Value> {
-        let value = json::encode(key, value)?;
-        self.context().check_size(key, value.bytes.len())?;
-        Ok(value)
-    }
 }
 
-impl Context {
-    fn new(config: &StateConfig, default_ttl: Option<Millis>) -> Self {
-        let shared = Shared {
-            default_ttl,
-            max_value_bytes: config.max_value_bytes,
-            chunk: match config.backend {
-                // A longer pipeline needs a longer chunk to be made of.
-                StateBackend::Redis { .. } => CHUNK.max(config.redis.pipeline_batch_size),
-                StateBackend::Memory | StateBackend::File { .. } => CHUNK,
-            },
-            limit: config.redis.timeout,
-            closed: AtomicBool::new(false),
-        };
-        Self { shared: Arc::new(shared), namespace: Namespace::default() }
-    }
-
-    fn check_open(&self) -> Result<()> {
-        match self.shared.closed.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(Error::closed()),
-        }
-    }
-
-    fn check_size(&self, key: &str, bytes: usize) -> Result<()> {
-        let limit = self.shared.max_value_bytes;
-        match bytes <= limit {
-            true => Ok(()),
-            false => Err(Error::TooLarge { key: key.to_owned(), bytes, limit }),
-        }
+/// What all handles on a store with this configuration have in common.
+fn shared(config: &StateConfig, default_ttl: Option<Millis>) -> Shared {
+    Shared {
+        default_ttl,
+        max_value_bytes: config.max_value_bytes,
+        chunk: match config.backend {
+            // A longer pipeline needs a longer chunk to be made of.
+            StateBackend::Redis { .. } => CHUNK.max(config.redis.pipeline_batch_size),
+            StateBackend::Memory | StateBackend::File { .. } => CHUNK,
+        },
+        limit: config.redis.timeout,
+        closed: AtomicBool::new(false),
+        flights: Flights::default(),
     }
 }
 

@@ -8,12 +8,9 @@ use serde::de::DeserializeOwned;
 use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::bytes::Bytes;
-use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
-use crate::key::Key;
-use crate::op::{Action, Op, Reply};
-use crate::value::Value;
+use crate::op::Action;
 
 /// # Values
 ///
@@ -29,9 +26,7 @@ impl StateStore {
     /// # Errors
     /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge).
     pub fn put(&self, key: &str, value: impl Serialize) -> Result<()> {
-        let key = self.key(key)?;
-        let value = self.encode(&key, &value)?;
-        self.set(key, value, self.context().shared.default_ttl)
+        self.run(self.context().put(key, &value, None)?)?.done()
     }
 
     /// Sets the value of a key; the entry is gone after `ttl`, which is rounded up to whole milliseconds.
@@ -39,10 +34,7 @@ impl StateStore {
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn put_with_ttl(&self, key: &str, value: impl Serialize, ttl: Duration) -> Result<()> {
-        let key = self.key(key)?;
-        let ttl = Millis::new(ttl)?;
-        let value = self.encode(&key, &value)?;
-        self.set(key, value, Some(ttl))
+        self.run(self.context().put(key, &value, Some(ttl))?)?.done()
     }
 
     /// Reads the value of a key; `None` where there is none.
@@ -51,7 +43,7 @@ impl StateStore {
     /// [`Decode`](crate::Error::Decode) where the value is not a `T`,
     /// [`WrongType`](crate::Error::WrongType).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let key = self.key(key)?;
+        let key = self.context().key(key)?;
         let found = on_backend!(self, backend => backend.get(&key))?;
         json::decode_found(&key, found)
     }
@@ -61,9 +53,7 @@ impl StateStore {
     /// # Errors
     /// As [`put`](Self::put), and [`WrongType`](crate::Error::WrongType).
     pub fn update(&self, key: &str, value: impl Serialize) -> Result<bool> {
-        let key = self.key(key)?;
-        let value = self.encode(&key, &value)?;
-        self.apply(key, Action::PutIfPresent { value })?.flag()
+        self.run(self.context().update(key, &value)?)?.flag()
     }
 
     /// Removes whatever lies under a key and tells whether anything did.
@@ -71,8 +61,7 @@ impl StateStore {
     /// # Errors
     /// None of its own.
     pub fn delete(&self, key: &str) -> Result<bool> {
-        let key = self.key(key)?;
-        self.apply(key, Action::Delete)?.flag()
+        self.run(self.context().op(key, Action::Delete)?)?.flag()
     }
 
     /// Tells whether anything lies under a key, a value or another kind.
@@ -97,9 +86,7 @@ impl StateStore {
     /// # Errors
     /// [`TooLarge`](crate::Error::TooLarge).
     pub fn put_bytes(&self, key: &str, value: &[u8]) -> Result<()> {
-        let key = self.key(key)?;
-        self.context().check_size(&key, value.len())?;
-        self.set(key, Value::raw(value), self.context().shared.default_ttl)
+        self.run(self.context().put_bytes(key, value, None)?)?.done()
     }
 
     /// Sets bytes that are gone after `ttl`.
@@ -107,10 +94,7 @@ impl StateStore {
     /// # Errors
     /// As [`put_bytes`](Self::put_bytes), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn put_bytes_with_ttl(&self, key: &str, value: &[u8], ttl: Duration) -> Result<()> {
-        let key = self.key(key)?;
-        let ttl = Millis::new(ttl)?;
-        self.context().check_size(&key, value.len())?;
-        self.set(key, Value::raw(value), Some(ttl))
+        self.run(self.context().put_bytes(key, value, Some(ttl))?)?.done()
     }
 
     /// Reads the bytes of a value: those of [`put_bytes`](Self::put_bytes), or the JSON text of any other.
@@ -118,15 +102,7 @@ impl StateStore {
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType).
     pub fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
-        let key = self.key(key)?;
+        let key = self.context().key(key)?;
         on_backend!(self, backend => backend.get(&key))
-    }
-
-    fn set(&self, key: Key<'_>, value: Value, ttl: Option<Millis>) -> Result<()> {
-        self.apply(key, Action::Put { value, ttl })?.done()
-    }
-
-    pub(super) fn apply(&self, key: Key<'_>, action: Action) -> Result<Reply> {
-        on_backend!(self, backend => backend.apply(Op { key, action }))
     }
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 14] = [
     &["bytes"],
     &["error"],
-    &["key", "value", "clock", "finite", "page"],
+    &["key", "value", "clock", "finite", "flights", "page"],
     &["json", "op", "query"],
     &["config"],
-    &["batch", "stats"],
+    &["batch", "context", "stats"],
     &["backend/local"],
     &["backend"],
     &["backend/memory", "backend/file", "backend/redis"],
