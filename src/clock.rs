@@ -136,6 +136,12 @@ impl Deadline {
         self.0.get() <= now.millis()
     }
 
+    /// The time to live that ends here; `None` where that is over.
+    #[cfg(feature = "redis")]
+    pub(crate) fn ttl(self, now: &Now<'_>) -> Option<Millis> {
+        NonZeroU64::new(self.0.get().checked_sub(now.millis())?).map(Millis)
+    }
+
     pub(crate) fn remaining(self, now: &Now<'_>) -> Duration {
         Duration::from_millis(self.0.get().saturating_sub(now.millis()).max(1))
     }

@@ -139,8 +139,82 @@ impl Action {
     }
 }
 
+/// What becomes of an operation while the server is away.
+#[cfg(feature = "redis")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offline {
+    /// It is done here and waits to be done there; its answer is right.
+    Queued,
+    /// As `Queued`, but its answer is what is known here.
+    Estimated,
+    /// Its answer depends on what others may have changed there: it is refused, unless nobody else writes.
+    Exclusive,
+    /// It needs the server.
+    Refused,
+}
+
 #[cfg(feature = "redis")]
 impl Action {
+    /// The one table of what is served, queued, estimated and refused while the server is away.
+    pub(crate) fn offline(&self) -> Offline {
+        match self {
+            Self::Put { .. } => Offline::Queued,
+            Self::PutIfPresent { .. }
+            | Self::Delete
+            | Self::Incr { .. }
+            | Self::Expire { .. }
+            | Self::Persist
+            | Self::Touch { .. }
+            | Self::MapPut { .. }
+            | Self::MapDelete { .. }
+            | Self::MapIncr { .. }
+            | Self::Push { .. }
+            | Self::Trim { .. } => Offline::Estimated,
+            Self::PutIfAbsent { .. }
+            | Self::PutAndGet { .. }
+            | Self::Swap { .. }
+            | Self::Take
+            | Self::Pop { .. } => Offline::Exclusive,
+            Self::Lease { .. }
+            | Self::EndLease { .. }
+            | Self::Lock { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => Offline::Refused,
+        }
+    }
+
+    /// How many bytes it carries.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Put { value, .. }
+            | Self::PutIfAbsent { value, .. }
+            | Self::PutIfPresent { value }
+            | Self::PutAndGet { value, .. } => value.bytes.len(),
+            Self::Swap { expected, new, .. } => {
+                expected.as_ref().map_or(0, |bytes| bytes.len())
+                    + new.as_ref().map_or(0, |value| value.bytes.len())
+            }
+            Self::MapPut { fields, .. } => {
+                fields.iter().map(|(name, value)| name.len() + value.bytes.len()).sum()
+            }
+            Self::MapDelete { field } | Self::MapIncr { field, .. } => field.len(),
+            Self::Push { values, .. } => values.iter().map(|value| value.bytes.len()).sum(),
+            Self::EndLease { id, .. } => id.len(),
+            Self::Delete
+            | Self::Take
+            | Self::Incr { .. }
+            | Self::Expire { .. }
+            | Self::Persist
+            | Self::Touch { .. }
+            | Self::Pop { .. }
+            | Self::Trim { .. }
+            | Self::Lease { .. }
+            | Self::Lock { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => 0,
+        }
+    }
+
     /// Tells whether carrying it out twice leaves the same state as once. The reply of the second time may
     /// still differ: see [`Action::reply_survives_repeating`].
     pub(crate) fn is_idempotent(&self) -> bool {

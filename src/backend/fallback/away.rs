@@ -1,0 +1,250 @@
+//! Owns what is served while the server is away: the state as it is known here, and the operations that wait
+//! to be done there. Knows nothing of connections and of when an outage begins or ends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, MutexGuard};
+use smol_str::SmolStr;
+
+use super::queue::{Bounds, Deferred, Queue, Room, Seen, Stamp};
+use super::shadow::{Known, Shadow};
+use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::found::Here;
+use crate::backend::local::plan::{plan, plan_write};
+use crate::backend::local::table::Table;
+use crate::bytes::Bytes;
+use crate::clock::{Clock, Now, Ttl};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Action, Offline, Op, Reply};
+use crate::query::{Answer, Query};
+use crate::value::Value;
+
+/// How an outage is lived through.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// A key of which nothing is known reads as absent; otherwise it cannot be read.
+    pub(super) unknown_is_absent: bool,
+    /// Nobody else writes under this prefix.
+    pub(super) exclusive: bool,
+    pub(super) bounds: Bounds,
+}
+
+/// One outage.
+pub(super) struct Away {
+    pub(super) since: SystemTime,
+    rules: Rules,
+    clock: Arc<dyn Clock>,
+    shadow: Arc<Shadow>,
+    table: Table,
+    state: Mutex<State>,
+}
+
+/// What changes together with the table.
+pub(super) struct State {
+    pub(super) queue: Queue,
+    /// The keys that were written or assumed absent here, and what was seen of them before.
+    touched: HashMap<SmolStr, Seen>,
+}
+
+impl Away {
+    pub(super) fn begin(rules: Rules, clock: Arc<dyn Clock>, shadow: Arc<Shadow>) -> Self {
+        let since = clock.now();
+        let away = Self {
+            since,
+            rules,
+            shadow,
+            table: Table::new(),
+            state: Mutex::new(State { queue: Queue::new(rules.bounds), touched: HashMap::new() }),
+            clock,
+        };
+        let now = away.now();
+        for (key, known) in away.shadow.all() {
+            if let Known::Value { bytes, deadline } = known {
+                // Whose text it is does not matter: nothing is written down.
+                let entry = Entry::value(Value::raw(&bytes), deadline);
+                away.table.apply(&key, Change::Set(entry), &now);
+            }
+        }
+        drop(now);
+        away
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(super) fn now(&self) -> Now<'_> {
+        Now::of(&*self.clock)
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::now(self.clock.now())
+    }
+
+    pub(super) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        match self.table.get(key, &self.now())? {
+            Some(found) => Ok(Some(found)),
+            None => self.absent(key).map(|()| None),
+        }
+    }
+
+    pub(super) fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        match self.table.ttl(key, &self.now()) {
+            Some(ttl) => Ok(Some(ttl)),
+            None => self.absent(key).map(|()| None),
+        }
+    }
+
+    pub(super) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let now = self.now();
+        if self.table.ttl(key, &now).is_none() {
+            self.absent(key)?;
+        }
+        self.table.ask(key, query, &now)
+    }
+
+    /// Nothing lies here under the key: tells whether that is known, or may be assumed.
+    fn absent(&self, key: &Key<'_>) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.touched.contains_key(&**key) || self.shadow.get(key, &self.now()).is_some() {
+            return Ok(());
+        }
+        if !self.rules.unknown_is_absent {
+            return Err(unknown());
+        }
+        state.touched.insert(SmolStr::new(&**key), Seen::Assumed);
+        Ok(())
+    }
+
+    /// Does an operation here and lets it wait to be done there, or refuses it.
+    pub(super) fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        let Op { key, action } = op;
+        let as_fact = match action.offline() {
+            Offline::Queued | Offline::Estimated => false,
+            Offline::Exclusive if self.rules.exclusive => {
+                if self.table.ttl(&key, &self.now()).is_none() {
+                    self.absent(&key)?;
+                }
+                true
+            }
+            Offline::Exclusive | Offline::Refused => return Err(refused()),
+        };
+        let mut state = self.admit()?;
+        let now = self.now();
+        let mut fact = None;
+        let reply = self.table.commit(&key, &now, |found| {
+            let (change, reply) = plan(&key, action.clone(), &mut Here::new(&key, found, &now), &now)?;
+            if as_fact {
+                fact = self::fact(&change, &action, &now);
+            }
+            Ok((change, reply))
+        })?;
+        let action = if as_fact { fact } else { Some(action) };
+        if let Some(action) = action {
+            let seen = state.see(&key, &self.shadow, &now);
+            let op = Deferred { key: key.into_owned(), action, seen };
+            state.queue.push(op, self.stamp());
+        }
+        Ok(reply)
+    }
+
+    /// Makes puts and deletes all at once.
+    pub(super) fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+        let mut state = self.admit()?;
+        let now = self.now();
+        let changes = writes
+            .iter()
+            .map(|op| plan_write(op.action.clone(), &now).map(|change| (op.key.clone(), change)))
+            .collect::<Result<Vec<_>>>()?;
+        self.table.apply_all(changes, &now);
+        let deferred = writes.into_iter().map(|Op { key, action }| {
+            let seen = state.see(&key, &self.shadow, &now);
+            Deferred { key: key.into_owned(), action, seen }
+        });
+        let deferred = deferred.collect();
+        state.queue.push_all(deferred, self.stamp());
+        Ok(())
+    }
+
+    /// Waits where the queue is filling up; refuses where it is full.
+    fn admit(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        match state.queue.room() {
+            Room::Plenty => Ok(state),
+            Room::Scarce(pause) => {
+                drop(state);
+                thread::sleep(pause);
+                let state = self.state.lock();
+                match state.queue.room() {
+                    Room::None => Err(full()),
+                    Room::Plenty | Room::Scarce(_) => Ok(state),
+                }
+            }
+            Room::None => Err(full()),
+        }
+    }
+}
+
+impl State {
+    /// What was seen of a key before the operation that is queued now.
+    fn see(&mut self, key: &str, shadow: &Shadow, now: &Now<'_>) -> Seen {
+        if self.queue.has(key) {
+            return Seen::Own;
+        }
+        if let Some(seen) = self.touched.get(key) {
+            return seen.clone();
+        }
+        let seen = match shadow.get(key, now) {
+            Some(Known::Value { bytes, .. }) => Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes()),
+            Some(Known::Absent) => Seen::Absent,
+            None => Seen::Unknown,
+        };
+        self.touched.insert(SmolStr::new(key), seen.clone());
+        seen
+    }
+}
+
+/// The action that makes true on the server what a change made true here.
+fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
+    match change {
+        Change::Nothing => None,
+        Change::Set(Entry { content: Content::Value(value), deadline }) => {
+            let ttl = deadline.and_then(|deadline| deadline.ttl(now));
+            Some(Action::Put { value: value.clone(), ttl })
+        }
+        Change::Remove if action.kind() == crate::error::Kind::Value => Some(Action::Delete),
+        // What is done to a part of a map or a queue is as true there as it is here.
+        Change::Set(_)
+        | Change::Remove
+        | Change::SetDeadline(_)
+        | Change::SetFields(_)
+        | Change::RemoveField(_)
+        | Change::SetItems { .. }
+        | Change::DropBefore(_)
+        | Change::DropFrom(_) => Some(action.clone()),
+    }
+}
+
+fn unavailable(cause: &'static str) -> Error {
+    Error::Unavailable { maybe_applied: false, source: cause.into() }
+}
+
+fn unknown() -> Error {
+    unavailable("the server is away, and this process has not seen the key")
+}
+
+pub(super) fn refused() -> Error {
+    unavailable("the server is away, and the answer depends on what others may have changed there")
+}
+
+fn full() -> Error {
+    unavailable("the server is away, and no more operations can wait for it")
+}

@@ -1,0 +1,247 @@
+//! Owns the shadow: the last value that this process saw of each key while it was connected, as far as there
+//! is room. Knows nothing of outages.
+//!
+//! INVARIANT: what it holds is never older than what this process saw last. Where operations on one key
+//! overlap, nobody here knows their order on the server, and the key is forgotten.
+
+use std::hash::BuildHasher;
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::Mutex;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use smol_str::SmolStr;
+
+use crate::bytes::Bytes;
+use crate::clock::{Deadline, Now};
+
+/// Longer values are not kept.
+const LONGEST: usize = 4096;
+
+/// What one entry takes besides its key and its value, roughly.
+const AROUND: u64 = 96;
+
+const STRIPES: usize = 256;
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Known {
+    Absent,
+    Value { bytes: Bytes, deadline: Option<Deadline> },
+}
+
+impl Known {
+    pub(super) fn value(bytes: Option<Bytes>) -> Self {
+        match bytes {
+            Some(bytes) => Self::Value { bytes, deadline: None },
+            None => Self::Absent,
+        }
+    }
+}
+
+pub(super) struct Shadow {
+    cache: Cache<SmolStr, Known, ByBytes>,
+    /// The operations under way, by keys that share a place here.
+    stripes: Box<[Mutex<Stripe>]>,
+    hasher: DefaultHashBuilder,
+}
+
+#[derive(Default)]
+struct Stripe {
+    /// How many writes are under way, and how many have ever begun.
+    writing: u32,
+    begun: u64,
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<SmolStr, Known> for ByBytes {
+    fn weight(&self, key: &SmolStr, known: &Known) -> u64 {
+        let bytes = match known {
+            Known::Absent => 0,
+            Known::Value { bytes, .. } => bytes.len(),
+        };
+        AROUND + (key.len() + bytes) as u64
+    }
+}
+
+impl Shadow {
+    pub(super) fn new(bytes: u64) -> Self {
+        // Entries of about a hundred bytes are expected; others only make its tables grow.
+        let entries = usize::try_from(bytes / (AROUND + 100)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        Self {
+            cache: Cache::with_weighter(entries, bytes, ByBytes),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    /// What is known of a key, unless its time is over.
+    pub(super) fn get(&self, key: &str, now: &Now<'_>) -> Option<Known> {
+        match self.cache.get(key)? {
+            Known::Value { deadline: Some(deadline), .. } if deadline.has_passed(now) => Some(Known::Absent),
+            known => Some(known),
+        }
+    }
+
+    /// All that is known.
+    pub(super) fn all(&self) -> impl Iterator<Item = (SmolStr, Known)> {
+        self.cache.iter()
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.cache.clear();
+    }
+
+    /// Begins a read of a key.
+    pub(super) fn reading<'s>(&'s self, key: &'s str) -> Reading<'s> {
+        let stripe = self.stripe(key);
+        let Stripe { writing, begun } = *stripe.lock();
+        Reading { shadow: self, key, stripe, begun, alone: writing == 0 }
+    }
+
+    /// Begins a write to a key. Dropped without a word of its outcome, it makes the key unknown.
+    pub(super) fn writing<'s>(&'s self, key: &'s str) -> Writing<'s> {
+        let stripe = self.stripe(key);
+        let mut now = stripe.lock();
+        let alone = now.writing == 0;
+        now.writing += 1;
+        now.begun += 1;
+        let begun = now.begun;
+        drop(now);
+        Writing { shadow: self, key, stripe, begun, alone, outcome: None }
+    }
+
+    fn stripe(&self, key: &str) -> &Mutex<Stripe> {
+        let hash = self.hasher.hash_one(key);
+        &self.stripes[(hash >> 32) as usize % STRIPES]
+    }
+
+    fn keep(&self, key: &str, known: Known) {
+        match &known {
+            Known::Value { bytes, .. } if bytes.len() > LONGEST => drop(self.cache.remove(key)),
+            _ => self.cache.insert(SmolStr::new(key), known),
+        }
+    }
+}
+
+/// A read under way.
+pub(super) struct Reading<'s> {
+    shadow: &'s Shadow,
+    key: &'s str,
+    stripe: &'s Mutex<Stripe>,
+    begun: u64,
+    alone: bool,
+}
+
+impl Reading<'_> {
+    /// Keeps what was read, if no write was under way meanwhile.
+    pub(super) fn saw(self, known: Known) {
+        let now = self.stripe.lock();
+        if self.alone && now.begun == self.begun {
+            self.shadow.keep(self.key, known);
+        }
+    }
+}
+
+/// A write under way.
+pub(super) struct Writing<'s> {
+    shadow: &'s Shadow,
+    key: &'s str,
+    stripe: &'s Mutex<Stripe>,
+    begun: u64,
+    alone: bool,
+    outcome: Option<Known>,
+}
+
+impl Writing<'_> {
+    /// Keeps what it left, if no other write was under way meanwhile.
+    pub(super) fn left(mut self, known: Known) {
+        self.outcome = Some(known);
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let mut now = self.stripe.lock();
+        now.writing -= 1;
+        match self.outcome.take() {
+            Some(known) if self.alone && now.begun == self.begun => self.shadow.keep(self.key, known),
+            _ => drop(self.shadow.cache.remove(self.key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Millis};
+    use std::time::Duration;
+
+    fn value(text: &str) -> Known {
+        Known::value(Some(Bytes::from(text)))
+    }
+
+    fn now() -> Now<'static> {
+        Now::at(1)
+    }
+
+    #[test]
+    fn it_knows_what_was_seen_last() {
+        let shadow = Shadow::new(1 << 20);
+        assert_eq!(shadow.get("k", &now()), None);
+        shadow.reading("k").saw(value("1"));
+        assert_eq!(shadow.get("k", &now()), Some(value("1")));
+        shadow.writing("k").left(Known::Absent);
+        assert_eq!(shadow.get("k", &now()), Some(Known::Absent));
+        drop(shadow.writing("k"));
+        assert_eq!(shadow.get("k", &now()), None, "nobody said how it ended");
+    }
+
+    #[test]
+    fn what_overlaps_is_forgotten() {
+        let shadow = Shadow::new(1 << 20);
+        let (first, second) = (shadow.writing("k"), shadow.writing("k"));
+        second.left(value("2"));
+        assert_eq!(shadow.get("k", &now()), None);
+        first.left(value("1"));
+        assert_eq!(shadow.get("k", &now()), None);
+
+        let read = shadow.reading("k");
+        shadow.writing("k").left(value("3"));
+        read.saw(value("2"));
+        assert_eq!(shadow.get("k", &now()), Some(value("3")), "the read may be older");
+
+        let write = shadow.writing("k");
+        let read = shadow.reading("k");
+        write.left(value("4"));
+        read.saw(value("3"));
+        assert_eq!(shadow.get("k", &now()), Some(value("4")));
+    }
+
+    #[test]
+    fn it_is_bounded_and_keeps_no_long_values() {
+        let shadow = Shadow::new(100_000);
+        for number in 0..10_000 {
+            shadow.writing(&format!("k:{number}")).left(value("0123456789"));
+        }
+        assert!(shadow.cache.weight() <= 100_000);
+        assert!(shadow.cache.len() > 100);
+        shadow.writing("long").left(value("short"));
+        shadow.writing("long").left(value(&"x".repeat(LONGEST + 1)));
+        assert_eq!(shadow.get("long", &now()), None);
+    }
+
+    #[test]
+    fn what_has_expired_is_absent() {
+        let shadow = Shadow::new(1 << 20);
+        let clock = ManualClock::default();
+        let deadline = Deadline::after(&Now::of(&clock), Millis::new(Duration::from_secs(1)).unwrap());
+        shadow.writing("k").left(Known::Value { bytes: Bytes::from("1"), deadline: Some(deadline) });
+        assert!(matches!(shadow.get("k", &Now::of(&clock)), Some(Known::Value { .. })));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(shadow.get("k", &Now::of(&clock)), Some(Known::Absent));
+    }
+}
