@@ -112,6 +112,7 @@ impl Action {
     }
 
     /// The kind of thing that it works on.
+    #[cfg(feature = "redis")]
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::MapPut { .. } | Self::MapDelete { .. } | Self::MapIncr { .. } => Kind::Map,

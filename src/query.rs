@@ -52,6 +52,7 @@ impl Query {
     }
 
     /// The kind of thing that it asks about.
+    #[cfg(feature = "redis")]
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
             Self::Presence => None,

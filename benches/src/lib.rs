@@ -1,4 +1,4 @@
-//! What the three benchmarks share: the data, the interleaved rounds, the table that is printed, the
+//! What the benchmarks share: the data, the interleaved rounds, the table that is printed, the
 //! databases that File is measured beside, and a Redis server of its own.
 
 pub mod data;

@@ -67,6 +67,13 @@ fn the_rule_engine_prints_the_same_on_every_backend() {
 }
 
 #[test]
+fn the_worker_pool_does_each_job_once_on_every_backend() {
+    let sum: u64 = (0..1000).map(|id| id * id).sum();
+    let printed = run_on_each_backend("worker_pool");
+    assert_eq!(printed, format!("1000 jobs, the sum of their squares is {sum}\n"));
+}
+
+#[test]
 fn a_backend_is_chosen_by_url_by_file_and_by_environment() {
     let printed = run_on_each_backend("swap_backends");
     assert!(printed.contains("the order is new: true, and the second time: false"), "{printed}");

@@ -1,6 +1,7 @@
 //! Every integration test, in one binary.
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
+//! - `crowd`: many threads and two processes at once;
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
@@ -18,6 +19,7 @@ mod support;
 
 mod config;
 mod conformance;
+mod crowd;
 mod errors;
 mod examples;
 mod file_clock;

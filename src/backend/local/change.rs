@@ -126,6 +126,7 @@ impl Entry {
 
 /// What a change took out of the state. It may be large, so it is dropped where no lock is held.
 #[derive(Debug)]
+#[expect(dead_code, reason = "what is in it is there to be dropped")]
 pub(crate) enum Dropped {
     Nothing,
     Entry(Entry),

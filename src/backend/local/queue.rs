@@ -8,6 +8,12 @@ use crate::value::Value;
 /// How many bytes one value of a map or a queue takes at least where it is written down as text.
 pub(super) const AROUND_PART: usize = r#"{"v":},"#.len();
 
+/// Up to so many values are dropped where they are.
+const FEW: usize = 16;
+
+/// Room for so many values is kept, used or not.
+const LEAST_ROOM: usize = 1024;
+
 /// Values at the places from `begin` on, without a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Queue {
@@ -81,34 +87,52 @@ impl Queue {
         self.join();
     }
 
-    /// Drops the values before the place `begin`, and hands them out.
+    /// Drops the values before the place `begin`, and hands them out where they are many.
     pub(super) fn drop_before(&mut self, begin: i64) -> VecDeque<Value> {
-        let count = usize::try_from(begin.saturating_sub(self.begin)).unwrap_or(0);
-        let rest = self.values.split_off(count.min(self.values.len()));
-        let dropped = std::mem::replace(&mut self.values, rest);
+        let count = usize::try_from(begin.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.max(begin);
         if let Some(strays) = &mut self.strays {
             **strays = strays.split_off(&begin);
         }
-        self.forget(&dropped);
-        dropped
+        let mut many = VecDeque::new();
+        if count > FEW {
+            many = self.values.drain(..count).collect();
+            self.bytes -= many.iter().map(weight).sum::<u64>();
+        } else {
+            let few = self.values.drain(..count);
+            self.bytes -= few.map(|value| weight(&value)).sum::<u64>();
+        }
+        self.join();
+        self.give_room_back();
+        many
     }
 
-    /// Drops the values from the place `end` on, and hands them out.
+    /// Drops the values from the place `end` on, and hands them out where they are many.
     pub(super) fn drop_from(&mut self, end: i64) -> VecDeque<Value> {
-        let count = usize::try_from(end.saturating_sub(self.begin)).unwrap_or(0);
-        let dropped = self.values.split_off(count.min(self.values.len()));
+        let left = usize::try_from(end.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.min(end);
         if let Some(strays) = &mut self.strays {
             strays.split_off(&end);
         }
-        self.forget(&dropped);
-        dropped
+        let mut many = VecDeque::new();
+        if self.values.len() - left > FEW {
+            many = self.values.split_off(left);
+            self.bytes -= many.iter().map(weight).sum::<u64>();
+        } else {
+            let few = self.values.drain(left..);
+            self.bytes -= few.map(|value| weight(&value)).sum::<u64>();
+        }
+        self.join();
+        self.give_room_back();
+        many
     }
 
-    fn forget(&mut self, dropped: &VecDeque<Value>) {
-        self.bytes -= dropped.iter().map(weight).sum::<u64>();
-        self.join();
+    /// After a burst the room for it is not kept.
+    fn give_room_back(&mut self) {
+        let (room, used) = (self.values.capacity(), self.values.len());
+        if room > LEAST_ROOM && used < room / 4 {
+            self.values.shrink_to(used * 2);
+        }
     }
 
     /// Takes in the strays that join the others by now.
@@ -161,11 +185,20 @@ mod tests {
         assert_eq!((queue.begin(), queue.end()), (-2, 4));
         assert_eq!(texts(&queue), [-2, -1, 0, 1, 2, 3]);
         assert_eq!(queue.get(3).map(|found| &*found.bytes), Some(&b"3"[..]));
-        assert_eq!(queue.drop_before(-1).len(), 1);
-        assert_eq!(queue.drop_from(3).len(), 1);
+        assert!(queue.drop_before(-1).is_empty(), "one value is dropped at once");
+        assert!(queue.drop_from(3).is_empty());
         assert_eq!(texts(&queue), [-1, 0, 1, 2]);
         assert!(queue.get(3).is_none() && queue.get(-2).is_none());
         assert_eq!(queue.bytes(), texts(&queue).into_iter().map(|n| weight(&value(n))).sum::<u64>());
+    }
+
+    #[test]
+    fn many_values_are_handed_out() {
+        let mut queue = Queue::new(0, (0..100).map(value));
+        assert_eq!(queue.drop_before(40).len(), 40);
+        assert_eq!(queue.drop_from(60).len(), 40);
+        assert_eq!((queue.begin(), queue.end()), (40, 60));
+        assert_eq!(queue.bytes(), (40..60).map(|number| weight(&value(number))).sum::<u64>());
     }
 
     /// A snapshot that was read late and in pieces, with the whole journal behind it, gives the last state.

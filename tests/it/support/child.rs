@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 const VARIABLE: &str = "MILLPOND_TEST_CHILD";
 
-/// The test that does the job; run without one, it does it in its own process.
+/// The test that does a job on files; run without one, it does it in its own process.
 const TEST: &str = "file_crash::a_writer_that_is_opened_again_counts_on_where_it_stopped";
 
 /// The job that this process was started for, and the directory of its store.
@@ -34,6 +34,12 @@ impl Process {
         Self::run(Command::new(std::env::current_exe().unwrap()), job, dir)
     }
 
+    /// Starts it for a job of another test.
+    #[cfg(feature = "redis")]
+    pub(crate) fn start_test(test: &str, job: &str, url: &str) -> Self {
+        Self::run_test(Command::new(std::env::current_exe().unwrap()), test, job, Path::new(url))
+    }
+
     /// Starts it with no right to let a file grow beyond so many blocks of 512 bytes.
     #[cfg(unix)]
     pub(crate) fn start_limited(job: &str, dir: &Path, blocks: u32) -> Self {
@@ -43,8 +49,12 @@ impl Process {
         Self::run(command, job, dir)
     }
 
-    pub(crate) fn run(mut command: Command, job: &str, dir: &Path) -> Self {
-        command.args(["--exact", TEST, "--nocapture"]).env(VARIABLE, format!("{job}@{}", dir.display()));
+    pub(crate) fn run(command: Command, job: &str, dir: &Path) -> Self {
+        Self::run_test(command, TEST, job, dir)
+    }
+
+    fn run_test(mut command: Command, test: &str, job: &str, dir: &Path) -> Self {
+        command.args(["--exact", test, "--nocapture"]).env(VARIABLE, format!("{job}@{}", dir.display()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
