@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_queue_is_trimmed_from_where_it_begins_by_then() {
-        let items = |at, values: [i64; 2], end| Change::SetItems { at, values: values.map(value).to_vec(), end };
+        let items =
+            |at, values: [i64; 2], end| Change::SetItems { at, values: values.map(value).to_vec(), end };
         for (changes, commands) in [
             (vec![queue(0, [1, 2])], "DEL p:k RPUSH p:k 1 2"),
             (vec![items(5, [1, 2], End::Back)], "RPUSH p:k 1 2"),

@@ -261,7 +261,10 @@ mod tests {
                 "ERR Error running script (call to f_c2): @user_script:7: @user_script: 7: -OOM command not allowed",
                 "OOM command not allowed",
             ),
-            ("ERR Error running script (call to f_c2): @user_script:7: WRONGTYPE Operation", "WRONGTYPE Operation"),
+            (
+                "ERR Error running script (call to f_c2): @user_script:7: WRONGTYPE Operation",
+                "WRONGTYPE Operation",
+            ),
             ("@user_script: 7: -READONLY You can't write", "READONLY You can't write"),
             (
                 "WRONGTYPE Operation script: c2, on @user_script:7.",

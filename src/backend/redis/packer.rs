@@ -141,6 +141,9 @@ mod tests {
         let mut packer = Packer::new(&mut out, b"p:");
         packer.script(&SCRIPT, Call::ByName, &[&key, &key], 1).word(b"x");
         assert_eq!(packer.commands(), 1);
-        assert_eq!(out, b"*6\r\n$7\r\nEVALSHA\r\n$4\r\ne0e1\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n");
+        assert_eq!(
+            out,
+            b"*6\r\n$7\r\nEVALSHA\r\n$4\r\ne0e1\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n"
+        );
     }
 }

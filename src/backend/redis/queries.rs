@@ -90,9 +90,7 @@ pub(super) fn answer(
             let length = number(first)?;
             Answer::Bounds(0, length)
         }
-        Query::Items { .. } => {
-            Answer::Items(array(first)?.into_iter().map(item).collect::<Result<_, _>>()?)
-        }
+        Query::Items { .. } => Answer::Items(array(first)?.into_iter().map(item).collect::<Result<_, _>>()?),
     })
 }
 

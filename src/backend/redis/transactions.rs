@@ -61,7 +61,8 @@ impl Redis {
     fn commit_blindly(&self, changes: &[(Key<'static>, Change)]) -> Result<bool, Failure> {
         let limit = self.limit();
         let job = Job { repeatable: false, ..ONCE };
-        let work = |connection: &mut Connection, _| self.execute(connection, &limit, changes, &HashMap::new());
+        let work =
+            |connection: &mut Connection, _| self.execute(connection, &limit, changes, &HashMap::new());
         self.run(job, &limit, work).map(|(held, _)| held)
     }
 
@@ -193,8 +194,7 @@ impl Run<'_> {
         }
         let ((lease, asked), _) = redis.retry(READ, &limit, |late, _| {
             let mut lease = redis.lease(&redis.pool, READ, &limit, late)?;
-            let asked =
-                lease.work(|connection| redis.ask_watched(connection, &limit, key, query, is_new))?;
+            let asked = lease.work(|connection| redis.ask_watched(connection, &limit, key, query, is_new))?;
             Ok((lease, asked))
         })?;
         self.held = Some((lease, redis.pool.step_inside()));
