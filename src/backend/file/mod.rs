@@ -3,6 +3,7 @@
 
 mod compaction;
 mod disk;
+mod facts;
 mod floor;
 mod journal;
 mod layout;

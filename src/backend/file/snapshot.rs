@@ -25,7 +25,8 @@ pub(super) struct Writer<'a> {
     line: Vec<u8>,
     sum: crc32fast::Hasher,
     count: u64,
-    pub(super) len: u64,
+    weight: u64,
+    len: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -33,26 +34,39 @@ impl<'a> Writer<'a> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| failed("creating", path, error))?;
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
-        let mut writer = Self { path, file, pending, pending_bytes: 0, line, sum, count: 0, len: 0 };
+        let mut writer =
+            Self { path, file, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
         record::header(&mut writer.line, FileKind::Snapshot, number, mark, sync);
         writer.write()?;
         Ok(writer)
     }
 
-    pub(super) fn add(&mut self, key: SmolStr, entry: Entry) -> Result<()> {
-        self.pending_bytes += entry.weight(&key);
-        self.pending.push((key, Change::Set(entry)));
+    /// Writes one piece of a walk.
+    pub(super) fn add(&mut self, key: SmolStr, change: Change) -> Result<()> {
+        match change {
+            Change::Set(_) => self.count += 1,
+            Change::Remove => self.count -= 1,
+            Change::Nothing
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => {}
+        }
+        self.pending_bytes += change.weight(&key);
+        self.pending.push((key, change));
         if self.pending_bytes >= LINE { self.write_part() } else { Ok(()) }
     }
 
-    /// Writes the end and brings all of it to the disk.
-    pub(super) fn finish(mut self, mark: Mark) -> Result<u64> {
+    /// Writes the end, brings all of it to the disk, and tells its size and the weight of what is in it.
+    pub(super) fn finish(mut self, mark: Mark) -> Result<(u64, u64)> {
         self.write_part()?;
         let sum = self.sum.clone().finalize();
         record::end(&mut self.line, self.count, sum, mark);
         self.write()?;
         self.file.sync_all().map_err(|error| failed("syncing", self.path, error))?;
-        Ok(self.len)
+        Ok((self.len, self.weight))
     }
 
     fn write_part(&mut self) -> Result<()> {
@@ -60,8 +74,8 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         record::part(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
-        self.count += self.pending.len() as u64;
         self.pending.clear();
+        self.weight += self.pending_bytes;
         self.pending_bytes = 0;
         self.write()
     }
@@ -79,6 +93,8 @@ impl<'a> Writer<'a> {
 pub(super) struct Loaded {
     /// Sorted by key.
     pub(super) entries: Vec<(SmolStr, Entry)>,
+    /// The keys of those that only the journal behind it makes whole.
+    pub(super) pieced: Vec<SmolStr>,
     /// Where the journal behind it begins, and up to where that journal was on the disk when the snapshot
     /// took its place.
     pub(super) mark: Mark,
@@ -103,11 +119,8 @@ pub(super) fn load(path: &Path, number: u64) -> Result<Loaded> {
             }
             Line::Part { changes } if begun => {
                 for (key, change) in changes {
-                    match change {
-                        Change::Set(entry) if entries.last().is_none_or(|(last, _)| **last < *key) => {
-                            entries.push((SmolStr::new(key), entry));
-                        }
-                        _ => return Err(lines.corrupt("the entries are not in order")),
+                    if !take_in(&mut entries, &key, change) {
+                        return Err(lines.corrupt("the entries are not in order"));
                     }
                 }
             }
@@ -118,10 +131,29 @@ pub(super) fn load(path: &Path, number: u64) -> Result<Loaded> {
                 if lines.next()?.is_some() {
                     return Err(lines.corrupt("the snapshot goes on behind its end"));
                 }
-                return Ok(Loaded { entries, mark, len: lines.offset });
+                let pieced = entries.iter().filter(|(_, entry)| !entry.is_whole());
+                let pieced = pieced.map(|(key, _)| key.clone()).collect();
+                return Ok(Loaded { entries, pieced, mark, len: lines.offset });
             }
             _ => return Err(lines.corrupt("this line does not belong here")),
         }
         sum.update(lines.bytes());
     }
+}
+
+/// Adds one piece of a walk to those before, unless it does not belong there.
+fn take_in(entries: &mut Vec<(SmolStr, Entry)>, key: &str, change: Change) -> bool {
+    let last = entries.last_mut();
+    match (change, last) {
+        (Change::Set(entry), last) if last.as_ref().is_none_or(|(last, _)| **last < *key) => {
+            entries.push((SmolStr::new(key), entry));
+        }
+        (change @ (Change::SetFields(_) | Change::SetItems { .. }), Some((last, entry))) if *last == key => {
+            // No part goes: there is none to be dropped.
+            entry.amend(change);
+        }
+        (Change::Remove, Some((last, _))) if *last == key => drop(entries.pop()),
+        _ => return false,
+    }
+    true
 }
