@@ -381,6 +381,34 @@ impl Error {
     }
 }
 
+/// Why a server is not available that cannot be reached, as opposed to one that is merely slow or busy with
+/// others.
+#[cfg(feature = "redis")]
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub(crate) struct Unreachable {
+    pub(crate) cause: Cause,
+    /// It may only be slow: there was no answer in time.
+    pub(crate) timed_out: bool,
+}
+
+#[cfg(feature = "redis")]
+impl Error {
+    /// Whether it says that the server cannot be reached, and how.
+    pub(crate) fn unreachable(&self) -> Option<&Unreachable> {
+        match self {
+            Self::Unavailable { source, .. } => source.downcast_ref(),
+            Self::Partial { source, .. } => source.unreachable(),
+            _ => None,
+        }
+    }
+
+    /// Whether it says that the server may have done what was asked for.
+    pub(crate) fn maybe_applied(&self) -> bool {
+        matches!(self, Self::Unavailable { maybe_applied: true, .. })
+    }
+}
+
 /// Why a closed store is not available.
 #[derive(Debug, thiserror::Error)]
 #[error("the store is closed")]

@@ -84,6 +84,12 @@ impl Key<'_> {
         Key(Cow::Owned([self, companion.suffix()].concat()))
     }
 
+    /// The key of the marker that says how much of a queue is done.
+    #[cfg(feature = "redis")]
+    pub(crate) fn marker(identity: u128) -> Key<'static> {
+        Key(Cow::Owned(format!("{RESERVED}:marker:{identity:032x}")))
+    }
+
     /// Tells whether a key is what this crate keeps beside another.
     pub(crate) fn is_companion(key: &str, companion: Companion) -> bool {
         key.ends_with(companion.suffix())

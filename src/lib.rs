@@ -48,12 +48,16 @@ mod bytes;
 mod clock;
 mod config;
 mod context;
+#[cfg(feature = "redis")]
+mod deferred;
 mod error;
 mod finite;
 mod flights;
 mod json;
 mod key;
 mod op;
+#[cfg(feature = "redis")]
+mod outage;
 mod page;
 mod query;
 mod store;
@@ -64,7 +68,9 @@ pub use crate::backend::Status;
 pub use crate::batch::WriteBatch;
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
-pub use crate::config::{Fallback, FileOptions, RedisOptions, StateBackend, StateConfig, SyncPolicy};
+pub use crate::config::{
+    Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, SyncPolicy, Unknown,
+};
 pub use crate::error::{Cause, Error, Kind, LockLoss, Result};
 #[cfg(feature = "redis")]
 pub use crate::store::RedisStore;

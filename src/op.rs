@@ -183,6 +183,36 @@ impl Action {
         }
     }
 
+    /// How errors name the command that it becomes on a server.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Put { .. }
+            | Self::PutIfAbsent { .. }
+            | Self::PutIfPresent { .. }
+            | Self::PutAndGet { .. } => "SET",
+            Self::Swap { .. }
+            | Self::Lease { .. }
+            | Self::EndLease { .. }
+            | Self::Lock { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => "EVAL",
+            Self::Delete => "DEL",
+            Self::Take => "GETDEL",
+            Self::Incr { .. } => "INCRBY",
+            Self::Expire { .. } => "PEXPIRE",
+            Self::Persist => "PERSIST",
+            Self::Touch { .. } => "GETEX",
+            Self::MapPut { .. } => "HSET",
+            Self::MapDelete { .. } => "HDEL",
+            Self::MapIncr { .. } => "HINCRBY",
+            Self::Push { end: End::Back, .. } => "RPUSH",
+            Self::Push { end: End::Front, .. } => "LPUSH",
+            Self::Pop { end: End::Back } => "RPOP",
+            Self::Pop { end: End::Front } => "LPOP",
+            Self::Trim { .. } => "LTRIM",
+        }
+    }
+
     /// How many bytes it carries.
     pub(crate) fn bytes(&self) -> usize {
         match self {

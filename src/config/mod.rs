@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::file::{FileOptions, SyncPolicy};
-pub use self::redis::{Fallback, RedisOptions};
+pub use self::redis::{Fallback, OnConflict, RedisOptions, Unknown};
 #[cfg(feature = "redis")]
 pub(crate) use self::url::RedisAddress;
 use crate::clock::Millis;

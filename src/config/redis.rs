@@ -17,13 +17,35 @@ use crate::error::{Error, Result};
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Fallback {
-    /// A store that is opened while the server cannot be reached warns once, serves from memory until the
-    /// program ends, and says so in [`StateStore::status`](crate::StateStore::status). What is written to
-    /// it stays in memory. When the server goes away later, operations fail as with `None`.
+    /// Memory serves, and what is written waits in memory to be done on the server when it is back, each
+    /// operation once. What still waits when the program ends is lost, with a line in the log.
     #[default]
     Memory,
-    /// Opening, and every operation, fails while the server cannot be reached.
+    /// Opening, and every operation, fails while the server cannot be reached: at once, where that is known.
     None,
+}
+
+/// What a read finds of a key of which nothing is known, while the server is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Unknown {
+    /// Nothing: it reads as absent.
+    Absent,
+    /// [`Error::Unavailable`](crate::Error::Unavailable).
+    Error,
+}
+
+/// What becomes of a write that waited for the server where somebody else has written the key meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// It is made all the same, except where it rests on a read that was told of nothing there.
+    #[default]
+    LocalWins,
+    /// It is dropped.
+    RemoteWins,
 }
 
 /// Options of the Redis variant.
@@ -63,6 +85,25 @@ pub struct RedisOptions {
     pub scan_count: usize,
     /// What serves while the server cannot be reached. Defaults to `"memory"`.
     pub fallback: Fallback,
+    /// What a read finds, while the server is away, of a key that this process has neither read nor written.
+    /// Defaults to none: `"absent"` until the server was reached once, `"error"` from then on.
+    pub unknown: Option<Unknown>,
+    /// Vouches that nobody else writes under the store's prefix. Then operations are served too, while the
+    /// server is away, whose answer depends on what is there; locks and [`take`](crate::StateStore::take) are
+    /// not. Defaults to `false`.
+    pub exclusive: bool,
+    /// What becomes of a write that waited where somebody else has written meanwhile. Defaults to
+    /// `"local_wins"`.
+    pub on_conflict: OnConflict,
+    /// How many operations may wait for the server; more are refused. From half of it on, writers are
+    /// slowed. Defaults to 1 000 000; from 1 to 1 000 000 000.
+    pub max_pending: u64,
+    /// How many bytes the operations that wait may take, roughly. Defaults to 268 435 456 (256 MiB); from
+    /// 1024.
+    pub max_pending_bytes: u64,
+    /// How many bytes of values that were seen are kept, so that they can be read while the server is away.
+    /// Defaults to 16 777 216 (16 MiB); 0 keeps none.
+    pub shadow_bytes: u64,
     /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to
     /// none.
     pub tls_ca_file: Option<PathBuf>,
@@ -81,6 +122,12 @@ impl Default for RedisOptions {
             pipeline_batch_size: 1000,
             scan_count: 1000,
             fallback: Fallback::Memory,
+            unknown: None,
+            exclusive: false,
+            on_conflict: OnConflict::LocalWins,
+            max_pending: 1_000_000,
+            max_pending_bytes: 256 << 20,
+            shadow_bytes: 16 << 20,
             tls_ca_file: None,
         }
     }
@@ -157,6 +204,48 @@ impl RedisOptions {
         self
     }
 
+    /// Sets what a read finds, while the server is away, of a key of which nothing is known.
+    #[must_use]
+    pub fn unknown(mut self, unknown: impl Into<Option<Unknown>>) -> Self {
+        self.unknown = unknown.into();
+        self
+    }
+
+    /// Vouches that nobody else writes under the store's prefix. Defaults to `false`.
+    #[must_use]
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// Sets whose write stays where two have written. Defaults to [`OnConflict::LocalWins`].
+    #[must_use]
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
+    /// Sets how many operations may wait. Defaults to 1 000 000.
+    #[must_use]
+    pub fn max_pending(mut self, operations: u64) -> Self {
+        self.max_pending = operations;
+        self
+    }
+
+    /// Sets how many bytes may wait. Defaults to 256 MiB.
+    #[must_use]
+    pub fn max_pending_bytes(mut self, bytes: u64) -> Self {
+        self.max_pending_bytes = bytes;
+        self
+    }
+
+    /// Sets how many bytes of values that were seen are kept. Defaults to 16 MiB.
+    #[must_use]
+    pub fn shadow_bytes(mut self, bytes: u64) -> Self {
+        self.shadow_bytes = bytes;
+        self
+    }
+
     /// Sets the file with the certificates to trust. Defaults to none: the system's.
     #[must_use]
     pub fn tls_ca_file(mut self, file: impl Into<Option<PathBuf>>) -> Self {
@@ -174,7 +263,9 @@ impl RedisOptions {
         in_range("redis.retry_delay", self.retry_delay, span.clone())?;
         in_range("redis.max_retry_delay", self.max_retry_delay, span)?;
         in_range("redis.pipeline_batch_size", self.pipeline_batch_size, 1..=100_000)?;
-        in_range("redis.scan_count", self.scan_count, 1..=100_000)
+        in_range("redis.scan_count", self.scan_count, 1..=100_000)?;
+        in_range("redis.max_pending", self.max_pending, 1..=1_000_000_000)?;
+        in_range("redis.max_pending_bytes", self.max_pending_bytes, 1024..=u64::MAX)
     }
 }
 

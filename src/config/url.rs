@@ -57,11 +57,11 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
         *key_prefix = value;
         return Ok(());
     }
-    // A query knows only text; what is spelled like a number is one, and every option that takes text
-    // takes no text that is spelled so.
-    let value = match serde_json::from_str::<serde_json::Number>(&value) {
-        Ok(number) => Value::Number(number),
-        Err(_) => Value::String(value),
+    // A query knows only text; what is spelled like a number or a truth value is one, and every option that
+    // takes text takes no text that is spelled so.
+    let value = match serde_json::from_str(&value) {
+        Ok(plain @ (Value::Number(_) | Value::Bool(_))) => plain,
+        _ => Value::String(value),
     };
     let field = match (name, section) {
         ("default_ttl" | "max_value_bytes", _) | (_, None) => name.to_owned(),

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 14] = [
     &["error"],
     &["key", "value", "clock", "finite", "flights", "page"],
     &["json", "op", "query"],
-    &["config"],
+    &["config", "deferred", "outage"],
     &["batch", "context", "stats"],
     &["backend/local"],
     &["backend"],

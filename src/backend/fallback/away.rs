@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 
-use super::queue::{Bounds, Deferred, Queue, Room, Seen, Stamp};
+use super::queue::{Bounds, Queue, Room, Stamp};
 use super::shadow::{Known, Shadow};
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::found::Here;
@@ -17,11 +18,15 @@ use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::table::Table;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
+use crate::deferred::{Deferred, Seen};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Offline, Op, Reply};
 use crate::query::{Answer, Query};
 use crate::value::Value;
+
+/// How long a writer waits that would be faster than what is done on the server.
+const PACE: Duration = Duration::from_millis(2);
 
 /// How an outage is lived through.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +46,8 @@ pub(super) struct Away {
     shadow: Arc<Shadow>,
     table: Table,
     state: Mutex<State>,
+    /// While what waits is done on the server: above so many, writers are slowed.
+    pace: AtomicU64,
 }
 
 /// What changes together with the table.
@@ -51,14 +58,16 @@ pub(super) struct State {
 }
 
 impl Away {
-    pub(super) fn begin(rules: Rules, clock: Arc<dyn Clock>, shadow: Arc<Shadow>) -> Self {
+    /// Begins with what was seen before, and with numbers behind `done`.
+    pub(super) fn begin(rules: Rules, done: u64, clock: Arc<dyn Clock>, shadow: Arc<Shadow>) -> Self {
         let since = clock.now();
         let away = Self {
             since,
             rules,
             shadow,
             table: Table::new(),
-            state: Mutex::new(State { queue: Queue::new(rules.bounds), touched: HashMap::new() }),
+            state: Mutex::new(State { queue: Queue::new(rules.bounds, done), touched: HashMap::new() }),
+            pace: AtomicU64::new(u64::MAX),
             clock,
         };
         let now = away.now();
@@ -174,11 +183,21 @@ impl Away {
         Ok(())
     }
 
+    /// Slows writers above so many operations that wait.
+    pub(super) fn pace(&self, most: u64) {
+        self.pace.store(most, Ordering::Relaxed);
+    }
+
     /// Waits where the queue is filling up; refuses where it is full.
     fn admit(&self) -> Result<MutexGuard<'_, State>> {
         let state = self.state.lock();
         match state.queue.room() {
-            Room::Plenty => Ok(state),
+            Room::Plenty if state.queue.len() <= self.pace.load(Ordering::Relaxed) => Ok(state),
+            Room::Plenty => {
+                drop(state);
+                thread::sleep(PACE);
+                Ok(self.state.lock())
+            }
             Room::Scarce(pause) => {
                 drop(state);
                 thread::sleep(pause);

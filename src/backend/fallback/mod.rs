@@ -1,24 +1,104 @@
-//! Owns what serves while the Redis server is away. In this version that is decided once, at opening: the
-//! server, or memory in its place. Knows nothing of how either works.
+//! Owns which of two serves: the server while it answers, what is known here while it does not. Knows nothing
+//! of how either works.
+
+mod away;
+mod breaker;
+mod queue;
+mod returning;
+mod shadow;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::memory::Memory;
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use self::away::{Away, Rules};
+use self::queue::Bounds;
+use self::shadow::{Known, Shadow};
 use super::redis::Redis;
 use super::{Backend, Status, Work};
 use crate::bytes::Bytes;
-use crate::clock::{Clock, Millis, Ttl};
-use crate::config::{self, RedisOptions};
-use crate::error::Result;
+use crate::clock::{Clock, Deadline, Millis, Now, Ttl};
+use crate::config::{self, OnConflict, RedisOptions, Unknown};
+use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Grant, Op, Reply};
+use crate::op::{Action, Grant, Op, Reply};
+use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 use crate::page::{Cursor, Page};
 use crate::query::{Answer, Query};
+use crate::value::Value;
 
-pub(crate) enum Fallback {
-    Redis(Box<Redis>),
-    Away { memory: Memory, since: SystemTime },
+/// Of so many conflicts it is kept what they were; the others are only counted.
+const MOST_TOLD: usize = 10_000;
+
+/// A handle on the two; dropping the last one ends them.
+pub(crate) struct Fallback {
+    inner: Arc<Inner>,
+    owner: Arc<Owner>,
+    /// For this handle being away is always an error.
+    strict: bool,
+}
+
+/// Ends what it owns when the last handle is dropped.
+struct Owner(Arc<Inner>);
+
+type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
+
+struct Inner {
+    redis: Redis,
+    clock: Arc<dyn Clock>,
+    shadow: Arc<Shadow>,
+    fallback: config::Fallback,
+    unknown: Option<Unknown>,
+    exclusive: bool,
+    on_conflict: OnConflict,
+    bounds: Bounds,
+    limit: Duration,
+    /// Who the marker on the server belongs to: no two stores have the same.
+    identity: u128,
+    /// The number of the last operation that is done there.
+    done: AtomicU64,
+    was_connected: AtomicBool,
+    was_marked: AtomicBool,
+    /// Whether there is an outage: what every operation looks at first.
+    is_away: AtomicBool,
+    /// INVARIANT: whoever does an operation here holds it for reading, so that none is under way when the
+    /// outage ends.
+    outage: RwLock<Option<Arc<Away>>>,
+    returning: Mutex<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    wake: Mutex<Wake>,
+    woken: Condvar,
+    counts: Counts,
+    told: Mutex<Told>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+/// What the thread that waits for the server is told.
+#[derive(Default)]
+struct Wake {
+    now: bool,
+    ending: bool,
+}
+
+#[derive(Default)]
+struct Counts {
+    outages: AtomicU64,
+    queued: AtomicU64,
+    replayed: AtomicU64,
+    conflicts: AtomicU64,
+    rejected: AtomicU64,
+    uncertain: AtomicU64,
+}
+
+/// What waits to be asked for.
+#[derive(Default)]
+struct Told {
+    rejected: Vec<Rejected>,
+    conflicts: Vec<WriteConflict>,
+    uncertain: Vec<PendingOperation>,
 }
 
 impl Fallback {
@@ -28,63 +108,268 @@ impl Fallback {
         options: &RedisOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        match Redis::open(url, key_prefix, options) {
-            Ok(redis) => Ok(Self::Redis(Box::new(redis))),
-            Err(failure) if failure.unreachable && options.fallback == config::Fallback::Memory => {
-                let cause = std::error::Error::source(&failure.error).map(ToString::to_string);
-                let cause = cause.unwrap_or_default();
-                log::warn!(
-                    "the Redis server cannot be reached ({cause}); memory serves in its place, and what is written \
-                     is lost when the program ends (fallback=none makes this an error)"
-                );
-                Ok(Self::Away { since: clock.now(), memory: Memory::new(clock) })
+        let redis = Redis::new(url, key_prefix, options)?;
+        // Nothing is read from it where nothing is served while the server is away.
+        let shadow = if options.fallback == config::Fallback::None { 0 } else { options.shadow_bytes };
+        let inner = Arc::new(Inner {
+            redis,
+            clock,
+            shadow: Arc::new(Shadow::new(shadow)),
+            fallback: options.fallback,
+            unknown: options.unknown,
+            exclusive: options.exclusive,
+            on_conflict: options.on_conflict,
+            bounds: Bounds { operations: options.max_pending, bytes: options.max_pending_bytes },
+            limit: options.timeout,
+            identity: identity(),
+            done: AtomicU64::new(0),
+            was_connected: AtomicBool::new(false),
+            was_marked: AtomicBool::new(false),
+            is_away: AtomicBool::new(false),
+            outage: RwLock::default(),
+            returning: Mutex::default(),
+            thread: Mutex::default(),
+            wake: Mutex::default(),
+            woken: Condvar::new(),
+            counts: Counts::default(),
+            told: Mutex::default(),
+            listeners: Mutex::default(),
+        });
+        let fallback = Self { owner: Arc::new(Owner(Arc::clone(&inner))), inner, strict: false };
+        match fallback.inner.redis.greet() {
+            Ok(()) => fallback.inner.was_connected.store(true, Ordering::Release),
+            Err(error) if options.fallback == config::Fallback::None => return Err(error),
+            Err(error) => match error.unreachable() {
+                Some(unreachable) => fallback.inner.leave(&unreachable.cause.to_string()),
+                None => return Err(error),
+            },
+        }
+        Ok(fallback)
+    }
+
+    /// The same store, for which being away is always an error.
+    pub(crate) fn strict(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), owner: Arc::clone(&self.owner), strict: true }
+    }
+
+    /// Does something on the server, or here while that is away.
+    ///
+    /// `repeatable`: where the answer of the server was lost, it may be done again.
+    fn serve<R>(
+        &self,
+        repeatable: bool,
+        mut there: impl FnMut(&Redis) -> Result<R>,
+        mut here: impl FnMut(&Away) -> Result<R>,
+    ) -> Result<R> {
+        let inner = &self.inner;
+        loop {
+            if !inner.is_away.load(Ordering::Acquire) {
+                let outcome = there(&inner.redis);
+                match &outcome {
+                    Err(error) if inner.is_outage(error) => {
+                        // What may have been done there must not be done here as well.
+                        if error.maybe_applied() && !repeatable {
+                            return outcome;
+                        }
+                    }
+                    _ => return outcome,
+                }
             }
-            Err(failure) => Err(failure.error),
+            if self.strict || inner.fallback == config::Fallback::None {
+                return Err(is_away());
+            }
+            let outage = inner.outage.read();
+            if let Some(away) = &*outage {
+                return here(away);
+            }
         }
     }
 }
 
-/// Runs an expression against whichever serves.
-macro_rules! on_either {
-    ($self:expr, $backend:ident => $run:expr) => {
-        match $self {
-            Fallback::Redis($backend) => $run,
-            Fallback::Away { memory: $backend, .. } => $run,
+impl Inner {
+    fn outage(&self) -> Option<Arc<Away>> {
+        self.outage.read().clone()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.wake.lock().ending
+    }
+
+    /// Tells whether an error means that the server is away, and draws the conclusion.
+    fn is_outage(self: &Arc<Self>, error: &Error) -> bool {
+        let Some(unreachable) = error.unreachable() else {
+            return false;
+        };
+        if self.is_away.load(Ordering::Acquire) {
+            return true;
         }
+        // One slow command is no outage.
+        if unreachable.timed_out && self.redis.is_alive() {
+            return false;
+        }
+        self.leave(&unreachable.cause.to_string());
+        true
+    }
+
+    /// Begins an outage, unless there is one.
+    fn leave(self: &Arc<Self>, cause: &str) {
+        let mut outage = self.outage.write();
+        if outage.is_some() || self.is_ending() {
+            return;
+        }
+        self.redis.cut_off();
+        let unknown_is_absent = match self.unknown {
+            Some(Unknown::Absent) => true,
+            Some(Unknown::Error) => false,
+            None => !self.was_connected.load(Ordering::Acquire),
+        };
+        let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
+        let done = self.done.load(Ordering::Relaxed);
+        let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
+        *outage = Some(Arc::new(away));
+        self.is_away.store(true, Ordering::Release);
+        drop(outage);
+        self.counts.outages.fetch_add(1, Ordering::Relaxed);
+        log::warn!("the Redis server cannot be reached: {cause}");
+        self.tell(&Event::Away { cause: cause.to_owned() });
+        let inner = Arc::clone(self);
+        let named = std::thread::Builder::new().name("millpond-return".to_owned());
+        match named.spawn(move || inner.return_when_possible()) {
+            Ok(thread) => *self.thread.lock() = Some(thread),
+            Err(error) => log::error!("no thread to wait for the Redis server: {error}"),
+        }
+    }
+
+    fn tell(&self, event: &Event) {
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners {
+            listener(event);
+        }
+    }
+
+    fn note_queued(&self) {
+        self.counts.queued.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A number that no other store has, also not one of a process that was forked off.
+fn identity() -> u128 {
+    let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(&fastrand::u128(..).to_le_bytes());
+    hash.update(&u128::from(std::process::id()).to_le_bytes());
+    hash.update(&nanos.to_le_bytes());
+    let bytes = hash.digest().bytes();
+    bytes.first_chunk().map_or(nanos, |bytes| u128::from_le_bytes(*bytes))
+}
+
+fn is_away() -> Error {
+    Error::Unavailable { maybe_applied: false, source: "the server is away".into() }
+}
+
+/// What is known of a key after an action on the server.
+fn known(action: &Action, reply: &Reply, now: &Now<'_>) -> Option<Known> {
+    let value = |value: &Value, ttl: Option<Millis>| Known::Value {
+        bytes: value.bytes.clone(),
+        deadline: ttl.map(|ttl| Deadline::after(now, ttl)),
     };
+    match (action, reply) {
+        (Action::Put { value: put, ttl }, _)
+        | (Action::PutAndGet { value: put, ttl }, _)
+        | (Action::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
+        (Action::PutIfPresent { value: put }, Reply::Flag(true)) => Some(value(put, None)),
+        (Action::Swap { new: Some(new), .. }, Reply::Flag(true)) => Some(value(new, None)),
+        (Action::Incr { .. }, Reply::Number(number)) => Some(value(&Value::integer(*number), None)),
+        (Action::PutIfPresent { .. }, Reply::Flag(false))
+        | (Action::Swap { new: None, .. }, Reply::Flag(true))
+        | (Action::Delete | Action::Take, _) => Some(Known::Absent),
+        _ => None,
+    }
 }
 
 impl Backend for Fallback {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        on_either!(self, backend => backend.get(key))
+        let there = |redis: &Redis| {
+            let reading = self.inner.shadow.reading(key);
+            let found = redis.get(key)?;
+            reading.saw(Known::value(found.clone()));
+            Ok(found)
+        };
+        self.serve(true, there, |away| away.get(key))
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        on_either!(self, backend => backend.get_many(keys))
+        let there = |redis: &Redis| ended(redis.get_many(keys));
+        let outcome = self.serve(true, there, |away| Ok(keys.iter().map(|key| away.get(key)).collect()));
+        outcome.unwrap_or_else(|error| vec![Err(error)])
     }
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        on_either!(self, backend => backend.ask(key, query))
+        self.serve(true, |redis| redis.ask(key, query), |away| away.ask(key, query))
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        on_either!(self, backend => backend.ttl(key))
+        self.serve(true, |redis| redis.ttl(key), |away| away.ttl(key))
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        on_either!(self, backend => backend.apply(op))
+        let there = |redis: &Redis| {
+            let writing = self.inner.shadow.writing(&op.key);
+            let reply = redis.apply(op.clone())?;
+            if let Some(known) = known(&op.action, &reply, &Now::of(&*self.inner.clock)) {
+                writing.left(known);
+            }
+            Ok(reply)
+        };
+        let here = |away: &Away| {
+            let reply = away.apply(op.clone())?;
+            self.inner.note_queued();
+            Ok(reply)
+        };
+        self.serve(op.action.is_idempotent(), there, here)
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
-        on_either!(self, backend => backend.apply_each(ops))
+        let repeatable = ops.iter().all(|op| op.action.is_idempotent());
+        let there = |redis: &Redis| {
+            let writing: Vec<_> = ops.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
+            let outcomes = ended(redis.apply_each(ops.clone()))?;
+            let now = Now::of(&*self.inner.clock);
+            for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
+                if let Some(known) = outcome.as_ref().ok().and_then(|reply| known(&op.action, reply, &now)) {
+                    writing.left(known);
+                }
+            }
+            Ok(outcomes)
+        };
+        let here = |away: &Away| {
+            Ok(ops
+                .iter()
+                .map(|op| away.apply(op.clone()).inspect(|_| self.inner.note_queued()))
+                .collect())
+        };
+        self.serve(repeatable, there, here).unwrap_or_else(|error| vec![Err(error)])
     }
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
-        on_either!(self, backend => backend.commit(writes))
+        let there = |redis: &Redis| {
+            let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
+            redis.commit(writes.clone())?;
+            let now = Now::of(&*self.inner.clock);
+            for (op, writing) in writes.iter().zip(writing) {
+                if let Some(known) = known(&op.action, &Reply::Done, &now) {
+                    writing.left(known);
+                }
+            }
+            Ok(())
+        };
+        let here = |away: &Away| away.commit(writes.clone()).inspect(|()| self.inner.note_queued());
+        self.serve(true, there, here)
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
-        on_either!(self, backend => backend.pop_wait(key, end))
+        self.inner.shadow.writing(key);
+        self.serve(false, |redis| redis.pop_wait(key, end), |_| Err(away::refused()))
     }
 
     fn attempt_until<R>(
@@ -93,49 +378,181 @@ impl Backend for Fallback {
         end: Instant,
         attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
-        on_either!(self, backend => backend.attempt_until(queue, end, attempt))
+        // The attempts themselves are served by one or the other.
+        self.inner.redis.attempt_until(queue, end, attempt)
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        on_either!(self, backend => backend.lock_wait(name, ttl, end))
+        self.serve(false, |redis| redis.lock_wait(name, ttl, end), |_| Err(away::refused()))
     }
 
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
-        on_either!(self, backend => backend.transact(work))
+        let mut there = |redis: &Redis| {
+            let mut writing = Vec::new();
+            redis.transact(&mut |base, now| {
+                let changes = work(base, now);
+                writing = changes.iter().map(|(key, _)| key.clone()).collect();
+                for key in &writing {
+                    drop(self.inner.shadow.writing(key));
+                }
+                changes
+            })
+        };
+        // A transaction rests on what others may have changed.
+        self.serve(false, &mut there, |_| Err(away::refused()))
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        on_either!(self, backend => backend.page(prefix, from))
+        self.serve(true, |redis| redis.page(prefix, from), |away| Ok(away.table().page(prefix, from, &away.now())))
     }
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        on_either!(self, backend => backend.keys(prefix, after, limit))
+        self.serve(
+            true,
+            |redis| redis.keys(prefix, after, limit),
+            |away| Ok(away.table().first_keys(prefix, after, limit, &away.now())),
+        )
     }
 
     fn count(&self, prefix: &str) -> Result<u64> {
-        on_either!(self, backend => backend.count(prefix))
-    }
-
-    fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
-        on_either!(self, backend => backend.cleared(prefix))
+        self.serve(true, |redis| redis.count(prefix), |away| Ok(away.table().count(prefix, &away.now())))
     }
 
     fn remove(&self, prefix: &str) -> Result<u64> {
-        on_either!(self, backend => backend.remove(prefix))
+        let there = |redis: &Redis| {
+            self.inner.shadow.clear();
+            redis.remove(prefix).inspect(|_| self.inner.shadow.clear())
+        };
+        self.serve(false, there, |_| Err(away::refused()))
     }
 
     fn flush(&self) -> Result<()> {
-        on_either!(self, backend => backend.flush())
+        Ok(())
     }
 
     fn close(&self) -> Result<()> {
-        on_either!(self, backend => backend.close())
+        self.inner.close(self.inner.limit)
     }
 
     fn status(&self) -> Status {
-        match self {
-            Self::Redis(redis) => redis.status(),
-            Self::Away { since, .. } => Status::Away { since: *since, pending: 0 },
+        match self.inner.outage() {
+            None => Status::Connected,
+            Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
+        }
+    }
+}
+
+/// A list of outcomes that ends with an error because the server went away is that error.
+fn ended<R>(mut outcomes: Vec<Result<R>>) -> Result<Vec<Result<R>>> {
+    match outcomes.last() {
+        Some(Err(error)) if error.unreachable().is_some() => match outcomes.pop() {
+            Some(Err(error)) if outcomes.is_empty() => Err(error),
+            Some(last) => {
+                outcomes.push(last);
+                Ok(outcomes)
+            }
+            None => Ok(outcomes),
+        },
+        _ => Ok(outcomes),
+    }
+}
+
+/// What a program asks about outages.
+impl Fallback {
+    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        self.inner.listeners.lock().push(Arc::new(listener));
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counts = &self.inner.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            outages: read(&counts.outages),
+            queued: read(&counts.queued),
+            replayed: read(&counts.replayed),
+            pending: self.inner.outage().map_or(0, |away| away.state().queue.len()),
+            conflicts: read(&counts.conflicts),
+            rejected: read(&counts.rejected),
+            uncertain: read(&counts.uncertain),
+            buried: self.inner.redis.buried(),
+        }
+    }
+
+    pub(crate) fn pending(&self) -> Vec<PendingOperation> {
+        let mut pending = self.inner.told.lock().uncertain.clone();
+        if let Some(away) = self.inner.outage() {
+            let state = away.state();
+            for waiting in state.queue.iter() {
+                pending.extend(waiting.ops.iter().map(|op| PendingOperation {
+                    key: op.key.to_string(),
+                    operation: op.action.name(),
+                    since: waiting.queued.wall,
+                    reason: PendingReason::Away,
+                }));
+            }
+        }
+        pending
+    }
+
+    pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
+        std::mem::take(&mut self.inner.told.lock().rejected)
+    }
+
+    pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
+        std::mem::take(&mut self.inner.told.lock().conflicts)
+    }
+
+    /// Tries now whether the server is back.
+    pub(crate) fn reconnect(&self) -> Result<()> {
+        self.inner.try_return().map_err(|closed| Error::Unavailable {
+            maybe_applied: false,
+            source: closed.cause.into(),
+        })
+    }
+
+    pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
+        self.inner.close(timeout)
+    }
+}
+
+impl Inner {
+    /// Ends: what waits is done on the server within `timeout`, or is lost.
+    fn close(&self, timeout: Duration) -> Result<()> {
+        {
+            let mut wake = self.wake.lock();
+            if wake.ending {
+                return Ok(());
+            }
+            wake.ending = true;
+        }
+        self.woken.notify_all();
+        // A thread that panicked has nothing to tell.
+        let _ = self.thread.lock().take().map(JoinHandle::join);
+        let waiting = || self.outage().map_or(0, |away| away.state().queue.len());
+        let end = Instant::now() + timeout;
+        while waiting() > 0 {
+            match self.try_return() {
+                Ok(()) => break,
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => break,
+            }
+        }
+        self.redis.close()?;
+        match waiting() {
+            0 => Ok(()),
+            left => {
+                let source = format!("{left} operations that waited for the server were not done there").into();
+                Err(Error::Unavailable { maybe_applied: false, source })
+            }
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.close(Duration::ZERO) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            log::error!("a store was dropped while its server was away: {cause}");
         }
     }
 }

@@ -7,34 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use smol_str::SmolStr;
 
 use crate::clock::Millis;
-use crate::key::Key;
+use crate::deferred::Deferred;
 use crate::op::Action;
 
 /// What an operation takes besides what it carries, roughly.
 const AROUND: u64 = 160;
-
-/// What this process had last seen of a key when it changed it without the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// This value, by its SHA-1.
-    Value([u8; 20]),
-    /// That nothing was there.
-    Absent,
-    /// Nothing at all; and a read was told that nothing is there.
-    Assumed,
-    /// Nothing at all.
-    Unknown,
-    /// What an earlier operation in the queue makes of it.
-    Own,
-}
-
-/// An operation that waits.
-#[derive(Debug, Clone)]
-pub(crate) struct Deferred {
-    pub(crate) key: Key<'static>,
-    pub(crate) action: Action,
-    pub(crate) seen: Seen,
-}
 
 /// What is done at once: one operation, or all of a batch.
 #[derive(Debug, Clone)]
@@ -89,8 +66,27 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { waiting: VecDeque::new(), first: 1, sent: 0, bytes: 0, last: HashMap::new(), bounds }
+    /// A queue that goes on behind the number `done`.
+    pub(crate) fn new(bounds: Bounds, done: u64) -> Self {
+        let (waiting, last) = (VecDeque::new(), HashMap::new());
+        Self { waiting, first: done + 1, sent: done, bytes: 0, last, bounds }
+    }
+
+    /// The number of the last one that was sent, and may have been done.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Takes out of those that may have been done the ones that must not be done twice.
+    pub(crate) fn take_doubtful(&mut self) -> Vec<Deferred> {
+        let count = usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX);
+        let mut doubtful = Vec::new();
+        for pending in self.waiting.iter_mut().take(count) {
+            let (kept, taken) = pending.ops.drain(..).partition(|op| op.action.is_idempotent());
+            pending.ops = kept;
+            doubtful.extend::<Vec<Deferred>>(taken);
+        }
+        doubtful
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -219,6 +215,8 @@ fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deferred::Seen;
+    use crate::key::Key;
     use crate::value::Value;
 
     const BOUNDS: Bounds = Bounds { operations: 10, bytes: 1 << 20 };
@@ -252,7 +250,7 @@ mod tests {
 
     #[test]
     fn neighbours_on_one_key_become_one() {
-        let mut queue = Queue::new(BOUNDS);
+        let mut queue = Queue::new(BOUNDS, 0);
         for (key, action) in
             [("a", put(1)), ("b", incr(1)), ("a", put(2)), ("b", incr(2)), ("a", Action::Delete), ("a", put(3))]
         {
@@ -268,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_and_what_is_in_a_batch_stays_as_it_is() {
-        let mut queue = Queue::new(BOUNDS);
+        let mut queue = Queue::new(BOUNDS, 0);
         queue.push(op("a", put(1)), stamp());
         let (chunk, last) = queue.chunk(100, 1 << 20);
         assert_eq!((chunk.len(), last), (1, 1));
@@ -286,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_bounded_and_never_empty() {
-        let mut queue = Queue::new(BOUNDS);
+        let mut queue = Queue::new(BOUNDS, 0);
         for number in 0..5 {
             queue.push(op(&format!("k{number}"), put(number)), stamp());
         }
@@ -297,7 +295,7 @@ mod tests {
 
     #[test]
     fn it_slows_and_then_refuses() {
-        let mut queue = Queue::new(BOUNDS);
+        let mut queue = Queue::new(BOUNDS, 0);
         let mut rooms = Vec::new();
         for number in 0..10 {
             rooms.push(queue.room());

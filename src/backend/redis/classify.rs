@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
-use crate::error::{Cause, Error, Kind};
+use crate::error::{Cause, Error, Kind, Unreachable};
 
 /// How far a command got before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,9 +156,12 @@ impl Failure {
         let source = self.cause;
         let maybe_applied = about.mutation && self.stage == Stage::Lost;
         match self.trouble {
-            Trouble::Away | Trouble::Timeout | Trouble::Busy | Trouble::Exhausted => {
+            Trouble::Away | Trouble::Timeout | Trouble::Busy => {
+                let timed_out = self.trouble == Trouble::Timeout;
+                let source = Unreachable { cause: source, timed_out }.into();
                 Error::Unavailable { maybe_applied, source }
             }
+            Trouble::Exhausted => Error::Unavailable { maybe_applied, source },
             _ if maybe_applied => Error::Unavailable { maybe_applied, source },
             Trouble::Closed => Error::closed(),
             Trouble::Denied => Error::Denied { source },

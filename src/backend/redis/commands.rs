@@ -5,7 +5,7 @@ use super::packer::Packer;
 use super::scripts::{BIRTH, Call, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
-use crate::op::{Action, End, Op};
+use crate::op::{Action, Op};
 
 /// The most words of a command; a server takes a million. Even, so that a field stays with its value.
 pub(super) const MOST_WORDS: usize = 500_000;
@@ -79,21 +79,21 @@ impl Packer<'_> {
         match action {
             Action::MapPut { fields, birth_ttl } => {
                 let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
-                self.create(key, name(action), &words.collect::<Vec<_>>(), *birth_ttl, call);
+                self.create(key, action.name(), &words.collect::<Vec<_>>(), *birth_ttl, call);
             }
             Action::MapDelete { field } => {
                 self.command(3, "HDEL").key(key).word(field.as_bytes());
             }
             Action::MapIncr { field, by, birth_ttl } => {
                 let by = by.to_string();
-                self.create(key, name(action), &[field.as_bytes(), by.as_bytes()], *birth_ttl, call);
+                self.create(key, action.name(), &[field.as_bytes(), by.as_bytes()], *birth_ttl, call);
             }
             Action::Push { values, birth_ttl, .. } => {
                 let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
-                self.create(key, name(action), &words, *birth_ttl, call);
+                self.create(key, action.name(), &words, *birth_ttl, call);
             }
             Action::Pop { .. } => {
-                self.command(2, name(action)).key(key);
+                self.command(2, action.name()).key(key);
             }
             Action::Trim { most } => {
                 self.command(1, "MULTI");
@@ -214,39 +214,9 @@ pub(super) fn queued(action: &Action) -> Option<usize> {
     }
 }
 
-/// How errors name the command.
-pub(super) fn name(action: &Action) -> &'static str {
-    match action {
-        Action::Put { .. }
-        | Action::PutIfAbsent { .. }
-        | Action::PutIfPresent { .. }
-        | Action::PutAndGet { .. } => "SET",
-        Action::Swap { .. }
-        | Action::Lease { .. }
-        | Action::EndLease { .. }
-        | Action::Lock { .. }
-        | Action::Extend { .. }
-        | Action::Unlock { .. } => "EVAL",
-        Action::Delete => "DEL",
-        Action::Take => "GETDEL",
-        Action::Incr { .. } => "INCRBY",
-        Action::Expire { .. } => "PEXPIRE",
-        Action::Persist => "PERSIST",
-        Action::Touch { .. } => "GETEX",
-        Action::MapPut { .. } => "HSET",
-        Action::MapDelete { .. } => "HDEL",
-        Action::MapIncr { .. } => "HINCRBY",
-        Action::Push { end: End::Back, .. } => "RPUSH",
-        Action::Push { end: End::Front, .. } => "LPUSH",
-        Action::Pop { end: End::Back } => "RPOP",
-        Action::Pop { end: End::Front } => "LPOP",
-        Action::Trim { .. } => "LTRIM",
-    }
-}
-
 /// What an error about a mutation names.
 pub(super) fn about<'a>(op: &'a Op<'_>) -> About<'a> {
-    About { command: name(&op.action), key: &op.key, mutation: true, expected: op.action.kind() }
+    About { command: op.action.name(), key: &op.key, mutation: true, expected: op.action.kind() }
 }
 
 /// How many bytes a mutation carries, roughly.

@@ -7,6 +7,7 @@ use redis::Value;
 
 use super::classify::{Failure, Stage, is_stale};
 use super::limit::{Limit, rearm};
+use super::registry::Registered;
 use super::packer::Packer;
 
 /// A buffer that grew beyond this is not kept.
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     tls: bool,
     /// What the server calls this connection; `None` where it may not be asked.
     pub(super) identity: Option<Identity>,
+    /// Where that is noted for as long as the connection is open.
+    pub(super) registered: Option<Registered>,
     /// The generation of the pool to which it belongs.
     pub(super) generation: u64,
     pub(super) used: Instant,
@@ -57,7 +60,7 @@ pub(super) struct Connection {
 }
 
 /// How `CLIENT KILL` names a connection. The address guards against numbers used again after a restart.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) id: String,
     pub(super) address: String,
@@ -70,6 +73,7 @@ impl Connection {
             wire,
             tls,
             identity: None,
+            registered: None,
             generation,
             used: Instant::now(),
             buffer: Vec::new(),

@@ -15,6 +15,8 @@ mod many;
 mod packer;
 mod pool;
 mod queries;
+mod registry;
+pub(crate) mod replay;
 mod scan;
 mod scripts;
 #[cfg(feature = "tls")]
@@ -23,7 +25,7 @@ mod transactions;
 mod waiting;
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::attempts::{Job, lost_answer};
 use self::classify::{About, Failure, Trouble};
@@ -54,49 +56,67 @@ pub(crate) struct Redis {
     options: RedisOptions,
 }
 
-/// Why a store could not be opened.
-pub(crate) struct OpenFailure {
-    pub(crate) error: Error,
-    /// Whether memory may serve instead: the server is away, and did not refuse.
-    pub(crate) unreachable: bool,
-}
-
 impl Redis {
-    /// Connects once, within `connect_timeout`.
-    pub(crate) fn open(url: &str, key_prefix: &str, options: &RedisOptions) -> Result<Self, OpenFailure> {
-        let fatal = |error| OpenFailure { error, unreachable: false };
-        let address = RedisAddress::parse(url).map_err(fatal)?;
+    /// Makes what is needed to connect, and connects to nothing yet.
+    pub(crate) fn new(url: &str, key_prefix: &str, options: &RedisOptions) -> Result<Self> {
+        let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
         if address.tls {
-            return Err(fatal(Error::Unsupported { what: NO_TLS.to_owned() }));
+            return Err(Error::Unsupported { what: NO_TLS.to_owned() });
         }
         let dialer = Dialer {
             #[cfg(feature = "tls")]
-            trust: tls::Trust::load(address.tls, options.tls_ca_file.as_deref()).map_err(fatal)?,
+            trust: tls::Trust::load(address.tls, options.tls_ca_file.as_deref())?,
             address,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
         };
         let prefix = wire_prefix(key_prefix);
         let pool = Pool::new(dialer, options.pool_size);
-        let redis = Self { pool, waiting: OnceLock::new(), prefix, options: options.clone() };
-        redis.greet().map_err(|failure| OpenFailure {
-            unreachable: failure.is_unreachable(),
-            error: failure.into_error(About::reading("HELLO", ""), None),
-        })?;
-        Ok(redis)
+        Ok(Self { pool, waiting: OnceLock::new(), prefix, options: options.clone() })
     }
 
-    /// Makes the first connection and asks whether the server serves: one that loads its data does not.
-    fn greet(&self) -> Result<(), Failure> {
+    /// Makes the first connection, within `connect_timeout`, and asks whether the server serves: one that
+    /// loads its data does not.
+    pub(crate) fn greet(&self) -> Result<()> {
         let limit = Limit::new(self.options.connect_timeout);
-        let mut lease = self.pool.checkout(&limit, true)?;
-        let connection = lease.connection()?;
-        self.pack(connection).command(1, "PING");
-        match answers::refused(connection.ask(&limit)?) {
-            Err(failure) if failure.trouble != Trouble::Denied => Err(failure),
-            _ => Ok(()),
-        }
+        let greet = || {
+            let mut lease = self.pool.checkout(&limit, true)?;
+            let connection = lease.connection()?;
+            self.pack(connection).command(1, "PING");
+            match answers::refused(connection.ask(&limit)?) {
+                Err(failure) if failure.trouble != Trouble::Denied => Err(failure),
+                _ => Ok(()),
+            }
+        };
+        greet().map_err(|failure: Failure| failure.into_error(About::reading("HELLO", ""), None))
+    }
+
+    /// Tells whether the server answers on a fresh connection: one that was slow once is not away.
+    pub(crate) fn is_alive(&self) -> bool {
+        let limit = Limit::new(self.verdict());
+        let ask = || {
+            let mut connection = self.pool.dial(&limit)?;
+            connection.arm(&limit)?;
+            self.pack(&mut connection).command(1, "PING");
+            connection.ask(&limit)
+        };
+        ask().is_ok()
+    }
+
+    /// Touches no socket any more until it is said to come back.
+    pub(crate) fn cut_off(&self) {
+        self.pool.cut_off();
+    }
+
+    /// Serves again, on new connections.
+    pub(crate) fn come_back(&self) {
+        self.pool.come_back();
+    }
+
+    /// How many connections were buried.
+    pub(crate) fn buried(&self) -> u64 {
+        self.pool.graveyard().buried()
     }
 
     /// Begins to fill the buffer of a connection.
@@ -105,8 +125,14 @@ impl Redis {
         Packer::new(&mut connection.buffer, &self.prefix)
     }
 
+    /// The limit of one operation: what is left of it is for [`Redis::is_alive`].
     fn limit(&self) -> Limit {
-        Limit::new(self.options.timeout)
+        Limit::new(self.options.timeout - self.verdict())
+    }
+
+    /// How long it may take to find out whether a silent server is away.
+    fn verdict(&self) -> Duration {
+        self.options.connect_timeout.min(self.options.timeout / 4)
     }
 }
 

@@ -12,11 +12,12 @@ use r2d2::{ManageConnection, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::classify::{Failure, Stage, Trouble};
-use super::connection::{Connection, Owed};
+use super::connection::{Connection, Identity, Owed};
 use super::dial::Dialer;
 use super::graveyard::Graveyard;
 use super::limit::Limit;
 use super::packer::Packer;
+use super::registry::Registry;
 
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE: Duration = Duration::from_secs(1);
@@ -58,7 +59,10 @@ struct Server {
     /// Connections of an older generation are not used any more.
     generation: AtomicU64,
     closed: AtomicBool,
+    /// The server is away: no connection is given out, and no socket touched.
+    away: AtomicBool,
     graveyard: Graveyard,
+    live: Arc<Registry>,
 }
 
 thread_local! {
@@ -69,8 +73,14 @@ thread_local! {
 impl Pool {
     pub(super) fn new(dialer: Dialer, size: u32) -> Self {
         let graveyard = Graveyard::new(dialer.timeout);
-        let (generation, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-        let server = Arc::new(Server { dialer, generation, closed, graveyard });
+        let server = Arc::new(Server {
+            dialer,
+            generation: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            graveyard,
+            live: Arc::default(),
+        });
         Self { slots: slots(size), patient: true, server }
     }
 
@@ -109,6 +119,7 @@ impl Pool {
         if self.is_closed() {
             return Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed"));
         }
+        self.check_not_away()?;
         let (slot, waited) = match self.slots.try_get() {
             Some(slot) => (Place::Pooled(slot), late),
             None if !self.patient => return Err(self.exhausted()),
@@ -150,7 +161,60 @@ impl Pool {
     }
 
     pub(super) fn dial(&self, limit: &Limit) -> Result<Connection, Failure> {
-        self.server.dialer.dial(self.server.generation.load(Ordering::Relaxed), limit)
+        self.check_not_away()?;
+        self.dial_always(limit)
+    }
+
+    /// Makes a connection, also while the server is away.
+    pub(super) fn dial_always(&self, limit: &Limit) -> Result<Connection, Failure> {
+        let generation = self.server.generation.load(Ordering::Acquire);
+        let mut connection = self.server.dialer.dial(generation, limit)?;
+        connection.registered = connection
+            .identity
+            .as_ref()
+            .map(|identity| self.server.live.enter(identity.clone(), generation));
+        Ok(connection)
+    }
+
+    /// Gives out no more connections, and lets those that there are be dropped when they come back.
+    pub(super) fn cut_off(&self) {
+        self.server.away.store(true, Ordering::Release);
+        self.server.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Gives out connections again.
+    pub(super) fn come_back(&self) {
+        self.server.away.store(false, Ordering::Release);
+    }
+
+    fn check_not_away(&self) -> Result<(), Failure> {
+        match self.server.away.load(Ordering::Acquire) {
+            true => Err(Failure::new(Trouble::Away, Stage::NotSent, "the server is away")),
+            false => Ok(()),
+        }
+    }
+
+    /// Connections of an older generation that are not known to be closed.
+    pub(super) fn older_connections(&self) -> Vec<Identity> {
+        self.server.live.older(self.server.generation.load(Ordering::Acquire))
+    }
+
+    /// Notes that the server has closed a connection, or never had it.
+    pub(super) fn forget(&self, identity: &Identity) {
+        self.server.live.forget(identity);
+    }
+
+    /// Lets go of a connection that is in no pool: to the graveyard, where that is its place.
+    pub(super) fn put_away(&self, connection: Connection) {
+        match connection.owed() {
+            Owed::Mutations | Owed::TornMutations => self.graveyard().add(connection),
+            Owed::Nothing | Owed::Reads => {}
+        }
+    }
+
+    /// As [`Pool::bury`], also while the server is away.
+    pub(super) fn bury_always(&self, limit: &Limit) -> Result<(), Failure> {
+        self.graveyard().bury(limit, |limit| self.dial_always(limit))
     }
 
     fn exhausted(&self) -> Failure {

@@ -37,4 +37,6 @@ scripts! {
     LOCK = "lock.lua", "5446c9c2dc7376e06d8fa78363720b730c1acbe3";
     /// Extends or frees a lock for whoever has it.
     HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
+    /// Does operations that waited, each once.
+    REPLAY = "replay.lua", "774b5f6271d0b1e5685b090bd33e08ae19c44216";
 }

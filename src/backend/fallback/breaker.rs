@@ -1,0 +1,64 @@
+//! Owns when it is tried again whether the server is back. It only decides; the time is given to it.
+
+use std::time::Duration;
+
+/// The pause before the first try, which doubles.
+const FIRST: Duration = Duration::from_millis(5);
+
+/// Where connections are refused, a try costs nothing; where they time out, it costs a wait.
+const LONGEST_REFUSED: Duration = Duration::from_millis(100);
+const LONGEST_SILENT: Duration = Duration::from_secs(5);
+
+/// How a try failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// The answer was quick: refused, reset, not ready.
+    Refused,
+    /// There was none in time.
+    TimedOut,
+}
+
+/// The pauses between tries.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    pause: Duration,
+}
+
+impl Breaker {
+    pub(super) fn new() -> Self {
+        Self { pause: FIRST }
+    }
+
+    /// The pause after a try that failed so; `chance` is between 0 and 1 and takes up to half of it away, so
+    /// that many programs do not come at once.
+    pub(super) fn next(&mut self, silence: Silence, chance: f64) -> Duration {
+        let longest = match silence {
+            Silence::Refused => LONGEST_REFUSED,
+            Silence::TimedOut => LONGEST_SILENT,
+        };
+        let pause = self.pause.min(longest);
+        self.pause = (pause * 2).min(longest);
+        pause.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound() {
+        let pauses = |silence| {
+            let mut breaker = Breaker::new();
+            (0..12).map(|_| breaker.next(silence, 0.0).as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(Silence::Refused)[..7], [5, 10, 20, 40, 80, 100, 100]);
+        assert_eq!(pauses(Silence::TimedOut)[8..], [1280, 2560, 5000, 5000]);
+        let mut breaker = Breaker::new();
+        assert_eq!(breaker.next(Silence::Refused, 1.0), FIRST / 2);
+        for _ in 0..12 {
+            breaker.next(Silence::TimedOut, 0.5);
+        }
+        assert!(breaker.next(Silence::Refused, 0.0) <= LONGEST_REFUSED, "refused again: quick again");
+    }
+}

@@ -1,0 +1,202 @@
+//! Owns the way back to the server: when it is tried, and how what waited is done there, in order and once.
+//! Knows nothing of what is served meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Inner;
+use super::away::Away;
+use super::breaker::{Breaker, Silence};
+use super::queue::Pending;
+use crate::backend::redis::replay::{Bridge, Closed, Step, Told};
+use crate::config::OnConflict;
+use crate::deferred::{Deferred, Outcome};
+use crate::key::Key;
+use crate::op::Action;
+use crate::outage::Event;
+
+/// How much is done in one step.
+const CHUNK_OPERATIONS: usize = 1000;
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// When so few wait, writers wait until they are done too.
+const LAST: u64 = 256;
+
+impl Inner {
+    /// Tries until the server is back or the store ends.
+    pub(super) fn return_when_possible(self: &Arc<Self>) {
+        let mut breaker = Breaker::new();
+        while !self.is_ending() {
+            let closed = match self.try_return() {
+                Ok(()) => return,
+                Err(closed) => closed,
+            };
+            log::debug!("the server is still away: {}", closed.cause);
+            let silence = if closed.timed_out { Silence::TimedOut } else { Silence::Refused };
+            self.rest(breaker.next(silence, fastrand::f64()));
+        }
+    }
+
+    /// Tries once. Where it fails, the outage goes on.
+    pub(super) fn try_return(&self) -> Result<(), Closed> {
+        let _one_at_a_time = self.returning.lock();
+        let Some(away) = self.outage() else {
+            return Ok(());
+        };
+        let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, replayed: 0 };
+        way.agree()?;
+        loop {
+            let waiting = way.away.state().queue.len();
+            way.away.pace((waiting / 2).max(LAST));
+            if waiting <= LAST {
+                break;
+            }
+            way.replay_chunk()?;
+        }
+        // INVARIANT: from here on no operation runs here, until either all is done there or the outage goes on.
+        let mut outage = self.outage.write();
+        while !way.away.state().queue.is_empty() {
+            way.replay_chunk()?;
+        }
+        let (replayed, since) = (way.replayed, away.since);
+        self.done.store(away.state().queue.done(), Ordering::Relaxed);
+        drop(way);
+        // What others wrote meanwhile was not seen here.
+        self.shadow.clear();
+        self.redis.come_back();
+        self.was_connected.store(true, Ordering::Release);
+        self.is_away.store(false, Ordering::Release);
+        *outage = None;
+        drop(outage);
+        let away_for = self.clock.now().duration_since(since).unwrap_or_default();
+        log::info!("the Redis server is back after {away_for:?}; {replayed} operations that waited are done there");
+        self.tell(&Event::Connected { replayed, away_for });
+        Ok(())
+    }
+
+    fn rest(&self, pause: Duration) {
+        let mut wake = self.wake.lock();
+        if !wake.ending && !wake.now {
+            self.woken.wait_for(&mut wake, pause);
+        }
+        wake.now = false;
+    }
+}
+
+/// One try.
+struct Way<'w> {
+    inner: &'w Inner,
+    away: &'w Away,
+    bridge: Bridge<'w>,
+    replayed: u64,
+}
+
+impl Way<'_> {
+    /// Finds out how far the server is: what was done there, and whether it has forgotten that.
+    fn agree(&mut self) -> Result<(), Closed> {
+        let marker = self.marker();
+        let (done, sent) = {
+            let state = self.away.state();
+            (state.queue.done(), state.queue.sent())
+        };
+        let (made, held) = self.bridge.mark(&marker, done)?;
+        if made && self.inner.was_marked.swap(true, Ordering::Relaxed) {
+            let doubtful = self.away.state().queue.take_doubtful();
+            self.inner.doubt(doubtful, self.away);
+            self.inner.tell(&Event::HistoryLost { cause: "the marker of what was done there is gone".into() });
+        } else if held < done {
+            self.bridge.mark_anew(&marker, done)?;
+            self.inner.tell(&Event::HistoryLost { cause: format!("{done} was done there, it knows of {held}") });
+        } else if held > sent {
+            let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
+            return Err(Closed { timed_out: true, cause });
+        }
+        Ok(())
+    }
+
+    fn marker(&self) -> Key<'static> {
+        Key::marker(self.inner.identity)
+    }
+
+    /// Does the first operations that wait.
+    fn replay_chunk(&mut self) -> Result<(), Closed> {
+        let (chunk, done, last) = {
+            let mut state = self.away.state();
+            let done = state.queue.done();
+            let (chunk, last) = state.queue.chunk(CHUNK_OPERATIONS, CHUNK_BYTES);
+            (chunk, done, last)
+        };
+        let steps: Vec<Step<'_>> = chunk.iter().flat_map(steps).collect();
+        let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
+        let told = self.bridge.replay(&self.marker(), done, last, remote_wins, &steps)?;
+        let (upto, outcomes) = match told {
+            Told::Done(outcomes) => (last, outcomes),
+            // The answer to an earlier chunk was lost: it is told now.
+            Told::Marked(Some(at), outcomes) if at > done && at <= last => (at, outcomes),
+            Told::Marked(..) => return self.agree(),
+        };
+        let finished = self.away.state().queue.finish(upto);
+        let ops: Vec<&Deferred> = finished.iter().flat_map(|pending| &pending.ops).collect();
+        self.replayed += ops.len() as u64;
+        self.inner.counts.replayed.fetch_add(ops.len() as u64, Ordering::Relaxed);
+        for (index, outcome) in outcomes {
+            if let Some(op) = ops.get(index) {
+                self.inner.note(op, outcome);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a part of the queue becomes on the server, by now.
+fn steps(pending: &Pending) -> impl Iterator<Item = Step<'_>> {
+    let age = pending.queued.at.elapsed();
+    pending.ops.iter().map(move |op| Step { key: &op.key, action: op.aged(age), seen: &op.seen })
+}
+
+impl Inner {
+    /// Keeps what became of an operation for whoever asks.
+    fn note(&self, op: &Deferred, outcome: Outcome) {
+        use crate::bytes::Bytes;
+        use crate::outage::{Rejected, WriteConflict};
+
+        let key = op.key.to_string();
+        let mine = match &op.action {
+            Action::Put { value, .. } | Action::PutIfPresent { value } => Some(value.bytes.clone()),
+            _ => None,
+        };
+        let mut told = self.told.lock();
+        match outcome {
+            Outcome::Rejected(cause) => {
+                self.counts.rejected.fetch_add(1, Ordering::Relaxed);
+                log::warn!("the server refused an operation on {key:?} that had waited: {cause}");
+                let error = crate::error::Error::Server { command: op.action.name().into(), source: cause.into() };
+                told.rejected.push(Rejected { key, operation: op.action.name(), value: mine, error });
+            }
+            Outcome::Overwritten(theirs) | Outcome::Dropped(theirs)
+                if told.conflicts.len() < super::MOST_TOLD =>
+            {
+                self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
+                let theirs = theirs.map(Bytes::from);
+                told.conflicts.push(WriteConflict { key, mine, theirs, applied: true });
+            }
+            Outcome::Overwritten(_) | Outcome::Dropped(_) => {
+                self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn doubt(&self, doubtful: Vec<Deferred>, away: &Away) {
+        use crate::outage::{PendingOperation, PendingReason};
+
+        self.counts.uncertain.fetch_add(doubtful.len() as u64, Ordering::Relaxed);
+        let uncertain = doubtful.into_iter().map(|op| PendingOperation {
+            key: op.key.to_string(),
+            operation: op.action.name(),
+            since: away.since,
+            reason: PendingReason::Uncertain,
+        });
+        self.told.lock().uncertain.extend(uncertain);
+    }
+}

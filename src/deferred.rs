@@ -1,0 +1,59 @@
+//! Owns an operation that was done here and waits to be done on the server. Knows nothing of where it waits.
+
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::key::Key;
+use crate::op::Action;
+
+/// What this process had last seen of a key when it changed it without the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// This value, by its SHA-1.
+    Value([u8; 20]),
+    /// That nothing was there.
+    Absent,
+    /// Nothing at all; and a read was told that nothing is there.
+    Assumed,
+    /// Nothing at all.
+    Unknown,
+    /// What an earlier operation in the queue makes of it.
+    Own,
+}
+
+/// An operation that waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Deferred {
+    pub(crate) key: Key<'static>,
+    pub(crate) action: Action,
+    pub(crate) seen: Seen,
+}
+
+impl Deferred {
+    /// What is to be done on the server after it has waited this long: times to live have gone on running.
+    pub(crate) fn aged(&self, age: Duration) -> Action {
+        let left = |ttl: Millis| Duration::from_millis(ttl.get()).checked_sub(age).and_then(|ttl| Millis::new(ttl).ok());
+        match &self.action {
+            Action::Put { value, ttl: Some(ttl) } => match left(*ttl) {
+                Some(ttl) => Action::Put { value: value.clone(), ttl: Some(ttl) },
+                None => Action::Delete,
+            },
+            Action::Expire { ttl } | Action::Touch { ttl } => match left(*ttl) {
+                Some(ttl) => Action::Expire { ttl },
+                None => Action::Delete,
+            },
+            action => action.clone(),
+        }
+    }
+}
+
+/// What the server found when it did an operation that had waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Somebody else had written the key meanwhile, and that is overwritten: the value, or its beginning.
+    Overwritten(Option<Vec<u8>>),
+    /// Somebody else had written the key meanwhile, and that stays.
+    Dropped(Option<Vec<u8>>),
+    /// It was refused, and why.
+    Rejected(String),
+}
