@@ -48,14 +48,18 @@ impl Companion {
     }
 }
 
-/// Tells whether a key of this crate's own goes when all others are cleared away.
-pub(crate) fn is_cleared(reserved: &[u8]) -> bool {
-    let ends = |companion: Companion| reserved.ends_with(companion.suffix().as_bytes());
+/// Tells whether a key of this crate's own goes when all keys that begin with `prefix` are cleared away: it
+/// does if the key that it lies beside goes.
+pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
+    let goes = |companion: Companion| {
+        let beside = reserved.strip_suffix(companion.suffix().as_bytes());
+        beside.is_some_and(|key| key.starts_with(prefix))
+    };
     #[cfg(feature = "redis")]
-    if ends(Companion::Leased) {
+    if goes(Companion::Leased) {
         return true;
     }
-    ends(Companion::Leases)
+    goes(Companion::Leases)
 }
 
 /// A key that holds every rule, its namespace included.
@@ -245,6 +249,20 @@ mod tests {
             }
         }
         assert!(!is_plain("kkkkkkkké".as_bytes()));
+    }
+
+    #[test]
+    fn leases_go_with_their_queue_and_nothing_else_goes() {
+        for (reserved, prefix, goes) in [
+            ("jobs:__millpond:leases", "", true),
+            ("jobs:__millpond:leases", "jobs", true),
+            ("jobs:__millpond:leases", "jobs:", false),
+            ("jobs:a:__millpond:leases", "jobs:", true),
+            ("jobs:__millpond:lock", "", false),
+            ("__millpond:fence", "", false),
+        ] {
+            assert_eq!(is_cleared(reserved.as_bytes(), prefix.as_bytes()), goes, "{reserved} {prefix}");
+        }
     }
 
     #[test]

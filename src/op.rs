@@ -177,7 +177,8 @@ impl Action {
             Self::Delete | Self::Persist | Self::MapDelete { .. } | Self::EndLease { .. } => {
                 !matches!(reply, Reply::Flag(false))
             }
-            Self::Unlock { .. } => matches!(reply, Reply::Hold(Hold::Held { .. } | Hold::TakenByAnother)),
+            // Whoever has it now may have got it because the first time let go of it.
+            Self::Unlock { .. } => matches!(reply, Reply::Hold(Hold::Held { .. })),
             Self::Put { .. }
             | Self::PutIfPresent { .. }
             | Self::Expire { .. }

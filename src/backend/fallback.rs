@@ -2,18 +2,19 @@
 //! server, or memory in its place. Knows nothing of how either works.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::memory::Memory;
 use super::redis::Redis;
-use super::{Backend, Status};
+use super::{Backend, Status, Work};
 use crate::bytes::Bytes;
-use crate::clock::{Clock, Ttl};
+use crate::clock::{Clock, Millis, Ttl};
 use crate::config::{self, RedisOptions};
 use crate::error::Result;
 use crate::key::Key;
-use crate::op::{Op, Reply};
+use crate::op::{Grant, Op, Reply};
 use crate::page::{Cursor, Page};
+use crate::query::{Answer, Query};
 
 pub(crate) enum Fallback {
     Redis(Box<Redis>),
@@ -62,6 +63,10 @@ impl Backend for Fallback {
         on_either!(self, backend => backend.get_many(keys))
     }
 
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        on_either!(self, backend => backend.ask(key, query))
+    }
+
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
         on_either!(self, backend => backend.ttl(key))
     }
@@ -78,6 +83,27 @@ impl Backend for Fallback {
         on_either!(self, backend => backend.commit(writes))
     }
 
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        on_either!(self, backend => backend.pop_wait(key, end))
+    }
+
+    fn attempt_until<R>(
+        &self,
+        queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        on_either!(self, backend => backend.attempt_until(queue, end, attempt))
+    }
+
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+        on_either!(self, backend => backend.lock_wait(name, ttl, end))
+    }
+
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        on_either!(self, backend => backend.transact(work))
+    }
+
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
         on_either!(self, backend => backend.page(prefix, from))
     }
@@ -88,6 +114,10 @@ impl Backend for Fallback {
 
     fn count(&self, prefix: &str) -> Result<u64> {
         on_either!(self, backend => backend.count(prefix))
+    }
+
+    fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
+        on_either!(self, backend => backend.cleared(prefix))
     }
 
     fn remove(&self, prefix: &str) -> Result<u64> {

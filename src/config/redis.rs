@@ -32,6 +32,10 @@ pub enum Fallback {
 pub struct RedisOptions {
     /// The most connections that are open at a time. Defaults to 16; from 1 to 1024.
     pub pool_size: u32,
+    /// The most connections that are open, besides those, for waiting: each
+    /// [`pop_front_wait`](crate::StateStore::pop_front_wait) occupies one; beyond that it looks again and
+    /// again. Defaults to 16; from 1 to 1024.
+    pub wait_connections: u32,
     /// The longest that making a connection takes, its handshake included. Defaults to `"1s"`; from 1 ms
     /// to one hour.
     #[serde(with = "duration")]
@@ -68,6 +72,7 @@ impl Default for RedisOptions {
     fn default() -> Self {
         Self {
             pool_size: 16,
+            wait_connections: 16,
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(3),
             max_retries: 2,
@@ -86,6 +91,13 @@ impl RedisOptions {
     #[must_use]
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.pool_size = connections;
+        self
+    }
+
+    /// Sets the most connections for waiting. Defaults to 16.
+    #[must_use]
+    pub fn wait_connections(mut self, connections: u32) -> Self {
+        self.wait_connections = connections;
         self
     }
 
@@ -155,6 +167,7 @@ impl RedisOptions {
     pub(super) fn validate(&self) -> Result<()> {
         let span = Duration::from_millis(1)..=Duration::from_secs(3600);
         in_range("redis.pool_size", self.pool_size, 1..=1024)?;
+        in_range("redis.wait_connections", self.wait_connections, 1..=1024)?;
         in_range("redis.connect_timeout", self.connect_timeout, span.clone())?;
         in_range("redis.timeout", self.timeout, span.clone())?;
         in_range("redis.max_retries", self.max_retries, 0..=100)?;

@@ -93,6 +93,11 @@ fn redis_spellings() -> Vec<Spelling> {
             redis().backend(prefixed),
         ),
         ("redis://h:7000/2?pool_size=3", json(json!({"pool_size": 3})), set(|o| o.pool_size(3))),
+        (
+            "redis://h:7000/2?wait_connections=3",
+            json(json!({"wait_connections": 3})),
+            set(|o| o.wait_connections(3)),
+        ),
         ("redis://h:7000/2?max_retries=0", json(json!({"max_retries": 0})), set(|o| o.max_retries(0))),
         (
             "redis://h:7000/2?pipeline_batch_size=50",
@@ -262,6 +267,8 @@ fn an_option_out_of_its_range_is_named_at_opening() {
         (file(|o| o.compact_min_bytes(0)), "file.compact_min_bytes"),
         (set(|o| o.pool_size(0)), "redis.pool_size"),
         (set(|o| o.pool_size(1025)), "redis.pool_size"),
+        (set(|o| o.wait_connections(0)), "redis.wait_connections"),
+        (set(|o| o.wait_connections(1025)), "redis.wait_connections"),
         (set(|o| o.connect_timeout(Duration::ZERO)), "redis.connect_timeout"),
         (set(|o| o.timeout(Duration::ZERO)), "redis.timeout"),
         (StateConfig::default().redis(RedisOptions::default().timeout(hours)), "redis.timeout"),
@@ -285,7 +292,7 @@ fn an_option_out_of_its_range_is_named_at_opening() {
         StateConfig::default().default_ttl(MS),
         StateConfig::default().max_value_bytes(512 << 20),
         file(|o| o.compact_ratio(0.1).compact_min_bytes(4096).sync(SyncPolicy::Every(MS))),
-        set(|o| o.pool_size(1024).max_retries(100).timeout(MS).scan_count(100_000)),
+        set(|o| o.pool_size(1024).wait_connections(1024).max_retries(100).timeout(MS).scan_count(100_000)),
     ] {
         StateStore::with_config(config).unwrap();
     }

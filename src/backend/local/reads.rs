@@ -29,7 +29,10 @@ impl Table {
 
     /// The reserved keys that go when all that begins with `prefix` goes.
     pub(crate) fn cleared_keys(&self, prefix: &str) -> Vec<Key<'static>> {
-        let keys = self.reserved_keys(prefix).into_iter().filter(|key| is_cleared(key.as_bytes()));
+        let keys = self
+            .reserved_keys(prefix)
+            .into_iter()
+            .filter(|key| is_cleared(key.as_bytes(), prefix.as_bytes()));
         keys.map(|key| Key::listed(key.into())).collect()
     }
 

@@ -44,6 +44,8 @@ pub(super) enum Trouble {
     Tls,
     /// The server cannot do what this crate needs.
     Unsupported,
+    /// The store was closed.
+    Closed,
     /// Any other answer of the server.
     Other,
 }
@@ -62,6 +64,20 @@ pub(super) struct About<'a> {
     pub(super) command: &'static str,
     pub(super) key: &'a str,
     pub(super) mutation: bool,
+    /// What the command works on.
+    pub(super) expected: Kind,
+}
+
+impl<'a> About<'a> {
+    /// A command that reads a value, or whatever is there.
+    pub(super) fn reading(command: &'static str, key: &'a str) -> Self {
+        Self { command, key, mutation: false, expected: Kind::Value }
+    }
+
+    /// A command that changes more than one key, or none.
+    pub(super) fn writing(command: &'static str) -> Self {
+        Self { command, key: "", mutation: true, expected: Kind::Value }
+    }
 }
 
 impl Failure {
@@ -105,9 +121,10 @@ impl Failure {
 
     /// Sorts an answer in which the server refuses.
     pub(super) fn of_answer(error: &ServerError) -> Self {
-        let details = error.details().unwrap_or_default();
-        let text = format!("{} {details}", error.code());
-        Self::new(of_code(error.code(), details), Stage::Rejected, text.trim_end())
+        let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+        let text = unwrapped(text.trim_end());
+        let (code, details) = text.split_once(' ').unwrap_or((text, ""));
+        Self::new(of_code(code, details), Stage::Rejected, text)
     }
 
     /// Whether memory may serve in the server's place.
@@ -129,6 +146,7 @@ impl Failure {
             | Trouble::NoScript
             | Trouble::Tls
             | Trouble::Unsupported
+            | Trouble::Closed
             | Trouble::Other => false,
         }
     }
@@ -142,8 +160,9 @@ impl Failure {
                 Error::Unavailable { maybe_applied, source }
             }
             _ if maybe_applied => Error::Unavailable { maybe_applied, source },
+            Trouble::Closed => Error::closed(),
             Trouble::Denied => Error::Denied { source },
-            Trouble::WrongType => Error::WrongType { key, expected: Kind::Value, found },
+            Trouble::WrongType => Error::WrongType { key, expected: about.expected, found },
             Trouble::NotAnInteger => Error::NotAnInteger { key },
             Trouble::Overflow => Error::Overflow { key },
             Trouble::Unsupported => Error::Unsupported { what: source.to_string() },
@@ -170,15 +189,27 @@ fn of_io(kind: io::ErrorKind, tls: bool) -> Trouble {
     }
 }
 
+/// What went wrong inside a script. Redis 6.2 puts the script and the line before it: `ERR Error running
+/// script (call to f_…): @user_script:7: @user_script: 7: -OOM …`.
+fn unwrapped(text: &str) -> &str {
+    const PLACE: &str = "@user_script:";
+    if !text.starts_with("ERR Error running script") && !text.starts_with(PLACE) {
+        return text;
+    }
+    let behind = text.rsplit_once(PLACE).map(|(_, behind)| behind.trim_start());
+    let reason = behind.and_then(|behind| behind.split_once(": "));
+    reason.map_or(text, |(_line, reason)| reason.trim_start_matches('-'))
+}
+
 fn of_code(code: &str, details: &str) -> Trouble {
     match code {
         "WRONGTYPE" => Trouble::WrongType,
         "WRONGPASS" | "NOAUTH" | "NOPERM" => Trouble::Denied,
-        "LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS" => {
-            Trouble::Busy
-        }
+        "LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS"
+        | "UNBLOCKED" => Trouble::Busy,
         "NOSCRIPT" => Trouble::NoScript,
         "ERR" if details.starts_with("value is not an integer") => Trouble::NotAnInteger,
+        "ERR" if details.starts_with("hash value is not an integer") => Trouble::NotAnInteger,
         "ERR" if details.starts_with("increment or decrement would overflow") => Trouble::Overflow,
         "ERR" if details.starts_with("max number of clients") => Trouble::Busy,
         _ => Trouble::Other,
@@ -207,17 +238,42 @@ mod tests {
             ("READONLY", "", Trouble::Busy),
             ("CLUSTERDOWN", "", Trouble::Busy),
             ("TRYAGAIN", "", Trouble::Busy),
+            ("UNBLOCKED", "force unblock from blocking operation", Trouble::Busy),
             ("NOREPLICAS", "", Trouble::Busy),
             ("OOM", "command not allowed", Trouble::Other),
             ("MISCONF", "", Trouble::Other),
             ("EXECABORT", "", Trouble::Other),
             ("NOSCRIPT", "", Trouble::NoScript),
             ("ERR", "value is not an integer or out of range", Trouble::NotAnInteger),
+            ("ERR", "hash value is not an integer", Trouble::NotAnInteger),
             ("ERR", "increment or decrement would overflow", Trouble::Overflow),
             ("ERR", "max number of clients reached", Trouble::Busy),
             ("ERR", "syntax error", Trouble::Other),
         ] {
             assert_eq!(of_code(code, details), trouble, "{code} {details}");
+        }
+    }
+
+    #[test]
+    fn what_a_script_met_is_told_without_the_script() {
+        for (text, told) in [
+            (
+                "ERR Error running script (call to f_c2): @user_script:7: @user_script: 7: -OOM command not allowed",
+                "OOM command not allowed",
+            ),
+            (
+                "ERR Error running script (call to f_c2): @user_script:7: WRONGTYPE Operation",
+                "WRONGTYPE Operation",
+            ),
+            ("@user_script: 7: -READONLY You can't write", "READONLY You can't write"),
+            (
+                "WRONGTYPE Operation script: c2, on @user_script:7.",
+                "WRONGTYPE Operation script: c2, on @user_script:7.",
+            ),
+            ("ERR syntax error", "ERR syntax error"),
+            ("OOM", "OOM"),
+        ] {
+            assert_eq!(unwrapped(text), told);
         }
     }
 
@@ -244,13 +300,13 @@ mod tests {
             (Trouble::Away, Stage::NotSent, true, false),
             (Trouble::Busy, Stage::Rejected, true, false),
         ] {
-            let about = About { command: "SET", key: "k", mutation };
+            let about = About { mutation, ..About::writing("SET") };
             match Failure::new(trouble, stage, "x").into_error(about, None) {
                 Error::Unavailable { maybe_applied, .. } => assert_eq!(maybe_applied, applied),
                 other => panic!("{other:?}"),
             }
         }
-        let about = About { command: "SET", key: "k", mutation: true };
+        let about = About::writing("SET");
         let garbage = Failure::new(Trouble::Garbage, Stage::Lost, "x").into_error(about, None);
         assert!(matches!(garbage, Error::Unavailable { maybe_applied: true, .. }), "{garbage:?}");
     }

@@ -1,82 +1,21 @@
-//! Owns what is said on the wire: which commands an operation becomes, and what their answers mean. Does no
-//! I/O.
+//! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
-use redis::Value;
+use super::classify::About;
+use super::packer::Packer;
+use super::scripts::{BIRTH, Call, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script};
+use crate::clock::Millis;
+use crate::key::{Companion, Key};
+use crate::op::{Action, End, Op};
 
-use super::classify::{Failure, Stage, Trouble};
-use crate::bytes::Bytes;
-use crate::clock::{Millis, Ttl};
-use crate::error::Kind;
-use crate::op::{Action, Reply};
+/// The most words of a command; a server takes a million. Even, so that a field stays with its value.
+pub(super) const MOST_WORDS: usize = 500_000;
 
-/// Swaps a value if its bytes are still the expected ones.
-pub(super) const SWAP: &str = include_str!("scripts/swap.lua");
-/// The name under which a server knows [`SWAP`]: its SHA-1.
-pub(super) const SWAP_SHA: &str = "c2141316fd01ad6a3129b7ff2323caa9dcbe1a7b";
+/// For so long one who waits for a lock and was not seen keeps the place, in microseconds.
+const GRACE_MICROS: u64 = 300_000;
 
-/// Whether a script is called by its name or brought along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Script {
-    /// By name: for a command that is sent alone, since the server may not know it.
-    ByName,
-    /// Brought along: always works.
-    Whole,
-}
-
-/// Writes commands in the protocol of the server; keys get the store's prefix.
-pub(super) struct Packer<'a> {
-    out: &'a mut Vec<u8>,
-    prefix: &'a [u8],
-}
-
-impl<'a> Packer<'a> {
-    pub(super) fn new(out: &'a mut Vec<u8>, prefix: &'a [u8]) -> Self {
-        Self { out, prefix }
-    }
-
-    /// Begins a command of this many words, the name included.
-    pub(super) fn command(&mut self, words: usize, name: &str) -> &mut Self {
-        self.header(b'*', words as u64);
-        self.word(name.as_bytes())
-    }
-
-    pub(super) fn word(&mut self, word: &[u8]) -> &mut Self {
-        self.header(b'$', word.len() as u64);
-        self.out.extend_from_slice(word);
-        self.out.extend_from_slice(b"\r\n");
-        self
-    }
-
-    pub(super) fn key(&mut self, key: &str) -> &mut Self {
-        self.header(b'$', (self.prefix.len() + key.len()) as u64);
-        self.out.extend_from_slice(self.prefix);
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\r\n");
-        self
-    }
-
-    pub(super) fn number(&mut self, number: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let digits = decimal(number, &mut digits);
-        self.word(digits)
-    }
-
-    fn ttl(&mut self, ttl: Option<Millis>) -> &mut Self {
-        match ttl {
-            None => self,
-            Some(ttl) => self.word(b"PX").number(ttl.get()),
-        }
-    }
-
-    fn header(&mut self, mark: u8, number: u64) {
-        let mut digits = [0; 20];
-        self.out.push(mark);
-        self.out.extend_from_slice(decimal(number, &mut digits));
-        self.out.extend_from_slice(b"\r\n");
-    }
-
+impl Packer<'_> {
     /// Writes a mutation of one entry.
-    pub(super) fn action(&mut self, key: &str, action: &Action, script: Script) {
+    pub(super) fn action(&mut self, key: &Key<'_>, action: &Action, call: Call) {
         let px = |ttl: &Option<Millis>| if ttl.is_some() { 2 } else { 0 };
         match action {
             Action::Put { value, ttl } => {
@@ -93,16 +32,8 @@ impl<'a> Packer<'a> {
                 self.command(4 + px(ttl), "SET").key(key).word(&value.bytes).word(b"GET").ttl(*ttl);
             }
             Action::Swap { expected, new, birth_ttl } => {
-                match script {
-                    Script::ByName => self.command(9, "EVALSHA").word(SWAP_SHA.as_bytes()),
-                    Script::Whole => self.command(9, "EVAL").word(SWAP.as_bytes()),
-                };
-                self.number(1).key(key);
-                self.given(expected.as_deref()).given(new.as_ref().map(|new| &*new.bytes));
-                match birth_ttl {
-                    None => self.word(b""),
-                    Some(ttl) => self.number(ttl.get()),
-                };
+                self.script(&SWAP, call, &[key], 5).given(expected.as_deref());
+                self.given(new.as_ref().map(|new| &*new.bytes)).birth(*birth_ttl);
             }
             Action::Delete => {
                 self.command(2, "DEL").key(key);
@@ -110,12 +41,14 @@ impl<'a> Packer<'a> {
             Action::Take => {
                 self.command(2, "GETDEL").key(key);
             }
-            Action::Incr { by, birth_ttl: None } => self.incr(key, *by),
+            Action::Incr { by, birth_ttl: None } => {
+                self.command(3, "INCRBY").key(key).integer(*by);
+            }
             // The birth and the step in one transaction: a counter never lies there without its TTL.
             Action::Incr { by, birth_ttl: Some(ttl) } => {
                 self.command(1, "MULTI");
                 self.command(6, "SET").key(key).word(b"0").ttl(Some(*ttl)).word(b"NX");
-                self.incr(key, *by);
+                self.command(3, "INCRBY").key(key).integer(*by);
                 self.command(1, "EXEC");
             }
             Action::Expire { ttl } => {
@@ -127,11 +60,121 @@ impl<'a> Packer<'a> {
             Action::Touch { ttl } => {
                 self.command(4, "GETEX").key(key).ttl(Some(*ttl));
             }
+            Action::MapPut { .. }
+            | Action::MapDelete { .. }
+            | Action::MapIncr { .. }
+            | Action::Push { .. }
+            | Action::Pop { .. }
+            | Action::Trim { .. } => self.action_on_parts(key, action, call),
+            Action::Lease { .. }
+            | Action::EndLease { .. }
+            | Action::Lock { .. }
+            | Action::Extend { .. }
+            | Action::Unlock { .. } => self.action_beside(key, action, call),
         }
     }
 
-    fn incr(&mut self, key: &str, by: i64) {
-        self.command(3, "INCRBY").key(key).word(by.to_string().as_bytes());
+    /// Writes a mutation of a map or a queue.
+    fn action_on_parts(&mut self, key: &Key<'_>, action: &Action, call: Call) {
+        match action {
+            Action::MapPut { fields, birth_ttl } => {
+                let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
+                self.create(key, name(action), &words.collect::<Vec<_>>(), *birth_ttl, call);
+            }
+            Action::MapDelete { field } => {
+                self.command(3, "HDEL").key(key).word(field.as_bytes());
+            }
+            Action::MapIncr { field, by, birth_ttl } => {
+                let by = by.to_string();
+                self.create(key, name(action), &[field.as_bytes(), by.as_bytes()], *birth_ttl, call);
+            }
+            Action::Push { values, birth_ttl, .. } => {
+                let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
+                self.create(key, name(action), &words, *birth_ttl, call);
+            }
+            Action::Pop { .. } => {
+                self.command(2, name(action)).key(key);
+            }
+            Action::Trim { most } => {
+                self.command(1, "MULTI");
+                self.command(2, "LLEN").key(key);
+                self.trim(key, *most);
+                self.command(1, "EXEC");
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes a mutation that also changes what this crate keeps beside a key.
+    fn action_beside(&mut self, key: &Key<'_>, action: &Action, call: Call) {
+        let (leases, leased) = (key.companion(Companion::Leases), key.companion(Companion::Leased));
+        match action {
+            Action::Lease { lease, birth_ttl } => {
+                let keys = [key, &leases, &leased, &Key::fence()];
+                self.script(&LEASE, call, &keys, 2).number(lease.get()).birth(*birth_ttl);
+            }
+            Action::EndLease { id, back, birth_ttl } => {
+                let arguments = self.script(&END_LEASE, call, &[key, &leases, &leased], 3);
+                arguments.word(id.as_bytes()).number(u64::from(*back)).birth(*birth_ttl);
+            }
+            Action::Lock { ttl } => self.lock(key, *ttl, "", call),
+            Action::Extend { grant, ttl } => {
+                let arguments = self.script(&HOLD, call, &[&key.companion(Companion::Lock)], 3);
+                arguments.number(grant.token).number(grant.until).number(ttl.get());
+            }
+            Action::Unlock { grant } => {
+                let arguments = self.script(&HOLD, call, &[&key.companion(Companion::Lock)], 3);
+                arguments.number(grant.token).number(grant.until).word(b"");
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
+    /// does not wait.
+    pub(super) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: Call) {
+        let [lock, waiting, seen] =
+            [Companion::Lock, Companion::Waiting, Companion::Seen].map(|companion| name.companion(companion));
+        let keys = [&lock, &waiting, &seen, &Key::fence()];
+        self.script(&LOCK, call, &keys, 3).number(ttl.get()).word(waiter.as_bytes()).number(GRACE_MICROS);
+    }
+
+    /// Writes that one who waited for a lock does so no more.
+    pub(super) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
+        self.command(3, "ZREM").key(&name.companion(Companion::Waiting)).word(waiter.as_bytes());
+        self.command(3, "HDEL").key(&name.companion(Companion::Seen)).word(waiter.as_bytes());
+    }
+
+    /// Writes a command that may create what lies under the key, in one transaction where it is too long.
+    fn create(&mut self, key: &Key<'_>, name: &str, words: &[&[u8]], birth_ttl: Option<Millis>, call: Call) {
+        let long = words.len() > MOST_WORDS;
+        let mut birth_ttl = birth_ttl;
+        let call = if long { Call::Whole } else { call };
+        if long {
+            self.command(1, "MULTI");
+        }
+        for words in words.chunks(MOST_WORDS) {
+            match birth_ttl.take() {
+                None => self.command(2 + words.len(), name).key(key),
+                Some(ttl) => {
+                    let arguments = self.script(&BIRTH, call, &[key], 2 + words.len());
+                    arguments.number(ttl.get()).word(name.as_bytes())
+                }
+            };
+            for word in words {
+                self.word(word);
+            }
+        }
+        if long {
+            self.command(1, "EXEC");
+        }
+    }
+
+    fn trim(&mut self, key: &Key<'_>, most: u64) {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        // INVARIANT: for none to be left it is still LTRIM, which refuses what is no queue.
+        let (first, last) = if most == 0 { (1, 0) } else { (-most, -1) };
+        self.command(4, "LTRIM").key(key).integer(first).integer(last);
     }
 
     fn given(&mut self, bytes: Option<&[u8]>) -> &mut Self {
@@ -142,15 +185,32 @@ impl<'a> Packer<'a> {
     }
 }
 
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
+/// How many commands a mutation is, where it is a transaction.
+pub(super) fn queued(action: &Action) -> Option<usize> {
+    let long = |words: usize| (words > MOST_WORDS).then(|| words.div_ceil(MOST_WORDS));
+    match action {
+        Action::Incr { birth_ttl: Some(_), .. } | Action::Trim { .. } => Some(2),
+        Action::MapPut { fields, .. } => long(2 * fields.len()),
+        Action::Push { values, .. } => long(values.len()),
+        Action::Put { .. }
+        | Action::PutIfAbsent { .. }
+        | Action::PutIfPresent { .. }
+        | Action::PutAndGet { .. }
+        | Action::Swap { .. }
+        | Action::Delete
+        | Action::Take
+        | Action::Incr { birth_ttl: None, .. }
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::MapDelete { .. }
+        | Action::MapIncr { .. }
+        | Action::Pop { .. }
+        | Action::Lease { .. }
+        | Action::EndLease { .. }
+        | Action::Lock { .. }
+        | Action::Extend { .. }
+        | Action::Unlock { .. } => None,
     }
 }
 
@@ -161,138 +221,68 @@ pub(super) fn name(action: &Action) -> &'static str {
         | Action::PutIfAbsent { .. }
         | Action::PutIfPresent { .. }
         | Action::PutAndGet { .. } => "SET",
-        Action::Swap { .. } => "EVAL",
+        Action::Swap { .. }
+        | Action::Lease { .. }
+        | Action::EndLease { .. }
+        | Action::Lock { .. }
+        | Action::Extend { .. }
+        | Action::Unlock { .. } => "EVAL",
         Action::Delete => "DEL",
         Action::Take => "GETDEL",
         Action::Incr { .. } => "INCRBY",
         Action::Expire { .. } => "PEXPIRE",
         Action::Persist => "PERSIST",
         Action::Touch { .. } => "GETEX",
+        Action::MapPut { .. } => "HSET",
+        Action::MapDelete { .. } => "HDEL",
+        Action::MapIncr { .. } => "HINCRBY",
+        Action::Push { end: End::Back, .. } => "RPUSH",
+        Action::Push { end: End::Front, .. } => "LPUSH",
+        Action::Pop { end: End::Back } => "RPOP",
+        Action::Pop { end: End::Front } => "LPOP",
+        Action::Trim { .. } => "LTRIM",
     }
+}
+
+/// What an error about a mutation names.
+pub(super) fn about<'a>(op: &'a Op<'_>) -> About<'a> {
+    About { command: name(&op.action), key: &op.key, mutation: true, expected: op.action.kind() }
 }
 
 /// How many bytes a mutation carries, roughly.
 pub(super) fn weight(action: &Action) -> usize {
+    let born = |birth_ttl: &Option<Millis>| birth_ttl.map_or(0, |_| BIRTH.text.len());
+    let script = |script: Script| script.text.len();
     match action {
         Action::Put { value, .. }
         | Action::PutIfAbsent { value, .. }
         | Action::PutIfPresent { value }
         | Action::PutAndGet { value, .. } => value.bytes.len(),
         Action::Swap { expected, new, .. } => {
-            SWAP.len() + expected.as_ref().map_or(0, |e| e.len()) + new.as_ref().map_or(0, |n| n.bytes.len())
+            let expected = expected.as_ref().map_or(0, |expected| expected.len());
+            script(SWAP) + expected + new.as_ref().map_or(0, |new| new.bytes.len())
         }
+        Action::MapPut { fields, birth_ttl } => {
+            let parts = fields.iter().map(|(field, value)| field.len() + value.bytes.len());
+            born(birth_ttl) + parts.sum::<usize>()
+        }
+        Action::Push { values, birth_ttl, .. } => {
+            born(birth_ttl) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
+        }
+        Action::MapIncr { field, birth_ttl, .. } => born(birth_ttl) + field.len(),
+        Action::MapDelete { field } => field.len(),
+        Action::Lease { .. } => script(LEASE),
+        Action::EndLease { .. } => script(END_LEASE),
+        Action::Lock { .. } => script(LOCK),
+        Action::Extend { .. } | Action::Unlock { .. } => script(HOLD),
         Action::Delete
         | Action::Take
         | Action::Incr { .. }
         | Action::Expire { .. }
         | Action::Persist
-        | Action::Touch { .. } => 0,
-    }
-}
-
-/// How many answers a mutation gets.
-pub(super) fn answers(action: &Action) -> usize {
-    match action {
-        Action::Incr { birth_ttl: Some(_), .. } => 4,
-        _ => 1,
-    }
-}
-
-/// Reads the answers to a mutation; it takes all of them, whatever they say.
-pub(super) fn reply(
-    action: &Action,
-    mut next: impl FnMut() -> Result<Value, Failure>,
-) -> Result<Reply, Failure> {
-    if let Action::Incr { birth_ttl: Some(_), .. } = action {
-        let queued = [next()?, next()?, next()?];
-        let answers = executed(&queued, next()?)?;
-        return match answers.into_iter().nth(1) {
-            Some(answer) => number(answer).map(Reply::Number),
-            None => Err(Failure::unexpected(&Value::Nil)),
-        };
-    }
-    let answer = next()?;
-    Ok(match action {
-        Action::Put { .. } => match refused(answer)? {
-            Value::Okay => Reply::Done,
-            other => return Err(Failure::unexpected(&other)),
-        },
-        Action::PutIfAbsent { .. } => match refused(answer)? {
-            Value::Okay => Reply::Flag(true),
-            Value::Nil => Reply::Flag(false),
-            other => return Err(Failure::unexpected(&other)),
-        },
-        Action::PutIfPresent { .. } => Reply::Flag(bytes(answer)?.is_some()),
-        Action::PutAndGet { .. } | Action::Take | Action::Touch { .. } => Reply::Found(bytes(answer)?),
-        Action::Swap { .. } | Action::Delete | Action::Expire { .. } | Action::Persist => {
-            Reply::Flag(number(answer)? != 0)
-        }
-        Action::Incr { .. } => Reply::Number(number(answer)?),
-    })
-}
-
-/// Reads the answers to MULTI, what was queued, and EXEC.
-pub(super) fn executed(queued: &[Value], exec: Value) -> Result<Vec<Value>, Failure> {
-    match exec {
-        Value::Array(answers) => Ok(answers),
-        // An aborted transaction does not say why; the command that was not queued did.
-        Value::ServerError(abort) => {
-            let why = queued.iter().find_map(|answer| match answer {
-                Value::ServerError(why) => Some(why),
-                _ => None,
-            });
-            Err(Failure::of_answer(why.unwrap_or(&abort)))
-        }
-        Value::Nil => Err(Failure::new(Trouble::Other, Stage::Rejected, "the transaction was aborted")),
-        other => Err(Failure::unexpected(&other)),
-    }
-}
-
-/// Turns a refusal into a failure.
-pub(super) fn refused(answer: Value) -> Result<Value, Failure> {
-    match answer {
-        Value::ServerError(error) => Err(Failure::of_answer(&error)),
-        answer => Ok(answer),
-    }
-}
-
-pub(super) fn bytes(answer: Value) -> Result<Option<Bytes>, Failure> {
-    match refused(answer)? {
-        Value::Nil => Ok(None),
-        Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
-        other => Err(Failure::unexpected(&other)),
-    }
-}
-
-pub(super) fn number(answer: Value) -> Result<i64, Failure> {
-    match refused(answer)? {
-        Value::Int(number) => Ok(number),
-        other => Err(Failure::unexpected(&other)),
-    }
-}
-
-/// Reads the answer to PTTL.
-pub(super) fn ttl(answer: Value) -> Result<Option<Ttl>, Failure> {
-    match number(answer)? {
-        -2 => Ok(None),
-        -1 => Ok(Some(Ttl::Never)),
-        // The server rounds down: what is there still has some time.
-        millis => {
-            Ok(Some(Ttl::In(std::time::Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(1)))))
-        }
-    }
-}
-
-/// Reads the answer to TYPE; kinds that this crate has no name for are `None`.
-pub(super) fn kind(answer: &Value) -> Option<Kind> {
-    match answer {
-        Value::SimpleString(name) => match name.as_str() {
-            "string" => Some(Kind::Value),
-            "hash" => Some(Kind::Map),
-            "list" => Some(Kind::Queue),
-            _ => None,
-        },
-        _ => None,
+        | Action::Touch { .. }
+        | Action::Pop { .. }
+        | Action::Trim { .. } => 0,
     }
 }
 
@@ -300,21 +290,25 @@ pub(super) fn kind(answer: &Value) -> Option<Kind> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::packer::words;
+    use super::super::scripts::{self, Call};
     use super::*;
+    use crate::bytes::Bytes;
+    use crate::op::Grant;
     use crate::value::Value as Stored;
 
-    fn text(action: &Action, script: Script) -> String {
-        let mut out = Vec::new();
-        Packer::new(&mut out, b"p:").action("k", action, script);
-        let text = String::from_utf8(out).unwrap();
-        let words: Vec<_> = text.split("\r\n").filter(|word| !word.starts_with(['$', '*'])).collect();
-        words.join(" ").trim_end().to_owned()
+    fn text(action: &Action, call: Call) -> String {
+        words(|packer| packer.action(&Key::listed("k".to_owned()), action, call))
+    }
+
+    fn ttl() -> Millis {
+        Millis::new(Duration::from_millis(1500)).unwrap()
     }
 
     #[test]
-    fn each_action_is_its_command() {
+    fn each_action_on_a_value_is_its_command() {
         let value = || Stored::json(b"1");
-        let ttl = Millis::new(Duration::from_millis(1500)).unwrap();
+        let ttl = ttl();
         for (action, command) in [
             (Action::Put { value: value(), ttl: None }, "SET p:k 1"),
             (Action::Put { value: value(), ttl: Some(ttl) }, "SET p:k 1 PX 1500"),
@@ -330,65 +324,89 @@ mod tests {
             (Action::Persist, "PERSIST p:k"),
             (Action::Touch { ttl }, "GETEX p:k PX 1500"),
         ] {
-            assert_eq!(text(&action, Script::Whole), command);
+            assert_eq!(text(&action, Call::Whole), command);
         }
         let swap = Action::Swap { expected: Some(Bytes::from("a")), new: None, birth_ttl: Some(ttl) };
-        assert_eq!(text(&swap, Script::ByName), format!("EVALSHA {SWAP_SHA} 1 p:k 1 a 0  1500"));
+        let sha = scripts::SWAP.sha;
+        assert_eq!(text(&swap, Call::ByName), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
     }
 
     #[test]
-    fn words_are_counted_in_bytes() {
-        let mut out = Vec::new();
-        Packer::new(&mut out, b"").command(3, "SET").key("é").word(b"");
-        assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$0\r\n\r\n");
-        out.clear();
-        Packer::new(&mut out, b"").number(u64::MAX).number(0);
-        assert_eq!(out, b"$20\r\n18446744073709551615\r\n$1\r\n0\r\n");
-    }
-
-    #[test]
-    fn answers_become_replies_and_nothing_else_passes() {
-        let value = || Stored::json(b"1");
-        let bulk = || Value::BulkString(b"x".to_vec());
-        let found = || Reply::Found(Some(Bytes::from("x")));
-        let ttl = Millis::new(Duration::from_secs(1)).unwrap();
-        for (action, answer, expected) in [
-            (Action::Put { value: value(), ttl: None }, Value::Okay, Reply::Done),
-            (Action::PutIfAbsent { value: value(), ttl: None }, Value::Okay, Reply::Flag(true)),
-            (Action::PutIfAbsent { value: value(), ttl: None }, Value::Nil, Reply::Flag(false)),
-            (Action::PutIfPresent { value: value() }, bulk(), Reply::Flag(true)),
-            (Action::PutIfPresent { value: value() }, Value::Nil, Reply::Flag(false)),
-            (Action::PutAndGet { value: value(), ttl: None }, bulk(), found()),
-            (Action::Take, Value::Nil, Reply::Found(None)),
-            (Action::Touch { ttl }, bulk(), found()),
-            (Action::Delete, Value::Int(1), Reply::Flag(true)),
-            (Action::Persist, Value::Int(0), Reply::Flag(false)),
-            (Action::Incr { by: 1, birth_ttl: None }, Value::Int(7), Reply::Number(7)),
+    fn each_action_on_a_map_or_a_queue_is_its_command() {
+        let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
+        let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
+        let push = |end| Action::Push { end, values: values(), birth_ttl: None };
+        let birth = scripts::BIRTH.sha;
+        for (action, command) in [
+            (Action::MapPut { fields: fields(), birth_ttl: None }, "HSET p:k f 1  2".to_owned()),
+            (
+                Action::MapPut { fields: fields(), birth_ttl: Some(ttl()) },
+                format!("EVALSHA {birth} 1 p:k 1500 HSET f 1  2"),
+            ),
+            (Action::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
+            (Action::MapIncr { field: "f".into(), by: -2, birth_ttl: None }, "HINCRBY p:k f -2".to_owned()),
+            (
+                Action::MapIncr { field: "f".into(), by: 2, birth_ttl: Some(ttl()) },
+                format!("EVALSHA {birth} 1 p:k 1500 HINCRBY f 2"),
+            ),
+            (push(End::Back), "RPUSH p:k 1 2".to_owned()),
+            (push(End::Front), "LPUSH p:k 1 2".to_owned()),
+            (
+                Action::Push { end: End::Back, values: values(), birth_ttl: Some(ttl()) },
+                format!("EVALSHA {birth} 1 p:k 1500 RPUSH 1 2"),
+            ),
+            (Action::Pop { end: End::Back }, "RPOP p:k".to_owned()),
+            (Action::Pop { end: End::Front }, "LPOP p:k".to_owned()),
+            (Action::Trim { most: 3 }, "MULTI LLEN p:k LTRIM p:k -3 -1 EXEC".to_owned()),
+            (Action::Trim { most: 0 }, "MULTI LLEN p:k LTRIM p:k 1 0 EXEC".to_owned()),
+            (
+                Action::Trim { most: u64::MAX },
+                "MULTI LLEN p:k LTRIM p:k -9223372036854775807 -1 EXEC".to_owned(),
+            ),
         ] {
-            let mut answers = vec![answer];
-            assert_eq!(reply(&action, || Ok(answers.remove(0))).unwrap(), expected, "{action:?}");
-            let failure = reply(&action, || Ok(Value::Array(Vec::new()))).unwrap_err();
-            assert_eq!(failure.trouble, Trouble::Garbage, "{action:?}");
+            assert_eq!(text(&action, Call::ByName), command);
         }
     }
 
     #[test]
-    fn an_aborted_transaction_tells_its_cause() {
-        let parse = |text: &[u8]| redis::parse_redis_value(text).unwrap();
-        let oom = parse(b"-OOM command not allowed\r\n");
-        let abort = parse(b"-EXECABORT Transaction discarded\r\n");
-        let failure = executed(&[Value::Okay, oom], abort).unwrap_err();
-        assert!(failure.cause.to_string().starts_with("OOM"), "{failure:?}");
-        let loading = parse(b"-LOADING Redis is loading\r\n");
-        let failure = executed(std::slice::from_ref(&loading), loading.clone()).unwrap_err();
-        assert_eq!((failure.trouble, failure.stage), (Trouble::Busy, Stage::Rejected));
-        assert!(executed(&[], Value::Nil).is_err());
+    fn each_action_on_a_lease_or_a_lock_is_its_script() {
+        let grant = Grant { token: 7, until: 99 };
+        let [lease, end, lock, hold] = [LEASE, END_LEASE, LOCK, HOLD].map(|script| script.sha);
+        for (action, command) in [
+            (
+                Action::Lease { lease: ttl(), birth_ttl: None },
+                format!("{lease} 4 p:k p:k:__millpond:leases p:k:__millpond:leased p:__millpond:fence 1500"),
+            ),
+            (
+                Action::EndLease { id: "7".into(), back: true, birth_ttl: Some(ttl()) },
+                format!("{end} 3 p:k p:k:__millpond:leases p:k:__millpond:leased 7 1 1500"),
+            ),
+            (
+                Action::Lock { ttl: ttl() },
+                format!(
+                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:waiting p:k:__millpond:seen \
+                     p:__millpond:fence 1500  300000"
+                ),
+            ),
+            (Action::Extend { grant, ttl: ttl() }, format!("{hold} 1 p:k:__millpond:lock 7 99 1500")),
+            (Action::Unlock { grant }, format!("{hold} 1 p:k:__millpond:lock 7 99")),
+        ] {
+            assert_eq!(text(&action, Call::ByName), format!("EVALSHA {command}"));
+        }
     }
 
     #[test]
-    fn what_is_left_is_never_zero() {
-        assert_eq!(ttl(Value::Int(-2)).unwrap(), None);
-        assert_eq!(ttl(Value::Int(-1)).unwrap(), Some(Ttl::Never));
-        assert_eq!(ttl(Value::Int(0)).unwrap(), Some(Ttl::In(Duration::from_millis(1))));
+    fn what_is_too_long_for_a_command_is_a_transaction_and_born_with_its_ttl() {
+        let values = vec![Stored::json(b"1"); MOST_WORDS + 1];
+        let mut action = Action::Push { end: End::Back, values, birth_ttl: Some(ttl()) };
+        assert_eq!(queued(&action), Some(2));
+        let long = text(&action, Call::ByName);
+        assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
+        assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));
+        if let Action::Push { values, .. } = &mut action {
+            values.pop();
+        }
+        assert_eq!(queued(&action), None);
+        assert!(text(&action, Call::ByName).starts_with("EVALSHA"));
     }
 }

@@ -7,6 +7,7 @@ use redis::Value;
 
 use super::classify::{Failure, Stage, is_stale};
 use super::limit::{Limit, rearm};
+use super::packer::Packer;
 
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     owed: Owed,
     left: usize,
     stale: bool,
+    /// Keys are watched: until the next EXEC, nobody else may have the connection.
+    watching: bool,
 }
 
 /// How `CLIENT KILL` names a connection. The address guards against numbers used again after a restart.
@@ -76,6 +79,7 @@ impl Connection {
             owed: Owed::Nothing,
             left: 0,
             stale: false,
+            watching: false,
         }
     }
 
@@ -83,9 +87,14 @@ impl Connection {
         self.owed
     }
 
-    /// Whether another command may be sent on it.
+    /// Whether whoever comes next may use it.
     pub(super) fn is_usable(&self) -> bool {
-        self.owed == Owed::Nothing && !self.stale
+        self.owed == Owed::Nothing && !self.stale && !self.watching
+    }
+
+    /// Notes that keys are watched, before WATCH is sent; and that none are, after EXEC was answered.
+    pub(super) fn set_watching(&mut self, watching: bool) {
+        self.watching = watching;
     }
 
     /// Lets the connection be dropped after use.
@@ -105,6 +114,11 @@ impl Connection {
     /// Gives the socket its usual time-outs back.
     pub(super) fn arm_fully(&mut self) -> Result<(), Failure> {
         if self.armed == self.usual { Ok(()) } else { self.set_timeouts(self.usual) }
+    }
+
+    /// Lets the socket wait for as long as a command that blocks may take, beyond its usual time-outs.
+    pub(super) fn arm_for(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.set_timeouts(wait)
     }
 
     fn set_timeouts(&mut self, timeout: Duration) -> Result<(), Failure> {
@@ -195,7 +209,7 @@ impl Connection {
     pub(super) fn echo(&mut self, token: &str, limit: &Limit) -> Result<(), Failure> {
         self.arm(limit)?;
         self.buffer.clear();
-        super::commands::Packer::new(&mut self.buffer, b"").command(2, "ECHO").word(token.as_bytes());
+        Packer::new(&mut self.buffer, b"").command(2, "ECHO").word(token.as_bytes());
         if let Err(error) = self.wire.send_packed_command(&self.buffer) {
             self.owed = Owed::TornMutations;
             return Err(Failure::of_connection(error, Stage::Lost, self.tls));

@@ -10,10 +10,11 @@ use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value};
 
+use super::answers::refused;
 use super::classify::{Failure, Stage, Trouble};
-use super::commands::{Packer, refused};
 use super::connection::{Connection, Identity, Unit};
 use super::limit::Limit;
+use super::packer::Packer;
 use crate::config::RedisAddress;
 
 const OLDEST: (u32, u32) = (6, 2);

@@ -8,9 +8,9 @@ use parking_lot::{Condvar, Mutex};
 use redis::Value;
 
 use super::classify::{Failure, Stage, Trouble};
-use super::commands::Packer;
 use super::connection::{Connection, Owed};
 use super::limit::Limit;
+use super::packer::Packer;
 
 /// A connection that is to be buried.
 struct Dead {

@@ -7,6 +7,7 @@ use hashbrown::HashSet;
 use super::classify::About;
 use super::{Redis, scan};
 use crate::error::{Error, Result};
+use crate::key::is_cleared;
 use crate::page::{Cursor, Page};
 
 impl Redis {
@@ -55,9 +56,13 @@ impl Redis {
             return Err(Error::Unsupported { what: what.to_owned() });
         }
         let mut done = 0;
-        let walked = self.walk(prefix, |mut keys| {
-            keys.retain(|key| !scan::is_kept(key));
-            self.delete_listed(&keys, &mut done)
+        let begin = [&self.prefix, prefix.as_bytes()].concat();
+        let walked = self.walk(prefix, |keys| {
+            let (mut own, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| scan::is_kept(key));
+            self.delete_listed(&keys, &mut done)?;
+            // What this crate keeps beside a key is not counted.
+            own.retain(|key| is_cleared(key, &begin));
+            self.delete_listed(&own, &mut 0)
         });
         match walked {
             Ok(()) => Ok(done),
@@ -94,7 +99,7 @@ impl Redis {
                 .word(b"COUNT")
                 .number(count);
         };
-        let about = About { command: "SCAN", key: "", mutation: false };
+        let about = About::reading("SCAN", "");
         self.read(&self.limit(), pack, scan::page).map_err(|failure| failure.into_error(about, None))
     }
 }

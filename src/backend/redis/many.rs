@@ -1,11 +1,12 @@
 //! Owns operations on many keys: pipelines in chunks, and transactions. What a single command means stands
 //! in `commands`.
 
+use super::attempts::{Job, READ, lost_answer};
 use super::classify::{About, Failure, Stage, Trouble};
-use super::commands::{self, Script};
 use super::connection::{Connection, Unit};
 use super::limit::Limit;
-use super::{Job, READ, Redis, lost_answer};
+use super::scripts::Call;
+use super::{Redis, answers, commands};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -52,7 +53,7 @@ impl Redis {
 
     fn get_chunk(&self, keys: &[Key<'_>], found: &mut Vec<Result<Option<Bytes>>>) -> Result<()> {
         let limit = self.limit();
-        let about = |key| About { command: "GET", key, mutation: false };
+        let about = |key| About::reading("GET", key);
         let mut outcomes = Vec::with_capacity(keys.len());
         let outcome = self.run(READ, &limit, |connection, _| {
             outcomes.clear();
@@ -62,7 +63,7 @@ impl Redis {
             }
             connection.send(Unit { answers: keys.len(), mutation: false, atomic: false }, &limit)?;
             for _ in keys {
-                outcomes.push(settle(connection.receive(&limit).and_then(commands::bytes))?);
+                outcomes.push(settle(connection.receive(&limit).and_then(answers::bytes))?);
             }
             unless_all_busy(&mut outcomes)
         });
@@ -123,12 +124,12 @@ impl Redis {
                 Ok(reply) => Ok(reply),
                 Err(failure) => {
                     let stage = if repeated { Stage::Lost } else { failure.stage };
-                    Err(self.explain(Failure { stage, ..failure }, about(op), &limit))
+                    Err(self.explain(Failure { stage, ..failure }, commands::about(op), &limit))
                 }
             });
         }
         match (ended, ops.get(answered)) {
-            (Err(failure), Some(op)) => Err(failure.into_error(about(op), None)),
+            (Err(failure), Some(op)) => Err(failure.into_error(commands::about(op), None)),
             _ => Ok(()),
         }
     }
@@ -143,12 +144,12 @@ impl Redis {
         let mut packer = self.pack(connection);
         for op in ops {
             // Called by name, a script that the server lost would fail while the rest runs on.
-            packer.action(&op.key, &op.action, Script::Whole);
+            packer.action(&op.key, &op.action, Call::Whole);
         }
-        let answers = ops.iter().map(|op| commands::answers(&op.action)).sum();
+        let answers = packer.commands();
         connection.send(Unit { answers, mutation: true, atomic: ops.len() == 1 }, limit)?;
         for op in ops {
-            outcomes.push(settle(commands::reply(&op.action, || connection.receive(limit)))?);
+            outcomes.push(settle(answers::reply(&op.action, &mut || connection.receive(limit)))?);
         }
         Ok(())
     }
@@ -160,36 +161,17 @@ impl Redis {
             let mut packer = self.pack(connection);
             packer.command(1, "MULTI");
             for op in writes {
-                packer.action(&op.key, &op.action, Script::Whole);
+                packer.action(&op.key, &op.action, Call::Whole);
             }
             packer.command(1, "EXEC");
-            let unit = Unit { answers: writes.len() + 2, mutation: true, atomic: true };
+            let unit = Unit { answers: packer.commands(), mutation: true, atomic: true };
             connection.send(unit, &limit)?;
-            let mut queued = Vec::new();
-            for _ in 0..=writes.len() {
-                // Only refusals are of interest, and the first of them says why.
-                let answer = connection.receive(&limit)?;
-                if matches!(answer, redis::Value::ServerError(_)) {
-                    queued.push(answer);
-                }
-            }
-            let answers = commands::executed(&queued, connection.receive(&limit)?)?;
-            if answers.len() != writes.len() {
-                return Err(Failure::new(
-                    Trouble::Garbage,
-                    Stage::Lost,
-                    "the transaction gave too few answers",
-                ));
-            }
-            answers.into_iter().try_for_each(|answer| commands::refused(answer).map(drop))
+            let answers = answers::transaction(unit.answers - 2, &mut || connection.receive(&limit))?;
+            answers.into_iter().try_for_each(|answer| answers::refused(answer).map(drop))
         };
-        let about = About { command: "EXEC", key: "", mutation: true };
+        let about = About::writing("EXEC");
         self.run(job, &limit, work).map(|_| ()).map_err(|failure| failure.into_error(about, None))
     }
-}
-
-fn about<'a>(op: &'a Op<'_>) -> About<'a> {
-    About { command: commands::name(&op.action), key: &op.key, mutation: true }
 }
 
 impl Redis {
@@ -206,9 +188,9 @@ impl Redis {
                     packer.word(key);
                 }
                 connection.send(Unit { answers: 1, mutation: true, atomic: true }, &limit)?;
-                commands::number(connection.receive(&limit)?)
+                answers::number(connection.receive(&limit)?)
             };
-            let about = About { command: "DEL", key: "", mutation: true };
+            let about = About::writing("DEL");
             let (removed, lost) = self
                 .run(job, &limit, work)
                 .map_err(|failure| Error::partial(*done, failure.into_error(about, None)))?;

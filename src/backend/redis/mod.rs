@@ -1,6 +1,9 @@
 //! Owns the Redis variant: attempts, retries, and the operations of a backend as exchanges with a server.
 //! Knows nothing of what serves when the server is away.
 
+mod answers;
+mod attempts;
+mod changes;
 mod classify;
 mod commands;
 mod connection;
@@ -9,33 +12,43 @@ mod graveyard;
 mod limit;
 mod listing;
 mod many;
+mod packer;
 mod pool;
+mod queries;
 mod scan;
+mod scripts;
 #[cfg(feature = "tls")]
 mod tls;
+mod transactions;
+mod waiting;
 
-use std::thread;
+use std::sync::OnceLock;
+use std::time::Instant;
 
-use self::classify::{About, Failure, Stage, Trouble};
-use self::commands::{Packer, Script};
-use self::connection::{Connection, Unit};
+use self::attempts::{Job, lost_answer};
+use self::classify::{About, Failure, Trouble};
+use self::connection::Connection;
 use self::dial::Dialer;
 use self::limit::Limit;
+use self::packer::Packer;
 use self::pool::Pool;
-use super::Backend;
+use super::{Backend, Work};
 use crate::bytes::Bytes;
-use crate::clock::Ttl;
+use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Op, Reply};
+use crate::op::{Grant, Op, Reply};
 use crate::page::{Cursor, Page};
+use crate::query::{Answer, Query};
 
 #[cfg(not(feature = "tls"))]
 const NO_TLS: &str = "rediss:// URLs: this build has no `tls` feature";
 
 pub(crate) struct Redis {
     pool: Pool,
+    /// Connections that wait for something to be pushed: made when the first wait begins.
+    waiting: OnceLock<Pool>,
     /// What every key on the server begins with: empty, or ends in `:`.
     prefix: Vec<u8>,
     options: RedisOptions,
@@ -47,16 +60,6 @@ pub(crate) struct OpenFailure {
     /// Whether memory may serve instead: the server is away, and did not refuse.
     pub(crate) unreachable: bool,
 }
-
-/// What an operation needs to know of its attempts.
-#[derive(Debug, Clone, Copy)]
-struct Job {
-    mutation: bool,
-    /// Carrying it out twice leaves the same state as once.
-    repeatable: bool,
-}
-
-const READ: Job = Job { mutation: false, repeatable: true };
 
 impl Redis {
     /// Connects once, within `connect_timeout`.
@@ -75,10 +78,11 @@ impl Redis {
             timeout: options.timeout,
         };
         let prefix = wire_prefix(key_prefix);
-        let redis = Self { pool: Pool::new(dialer, options.pool_size), prefix, options: options.clone() };
+        let pool = Pool::new(dialer, options.pool_size);
+        let redis = Self { pool, waiting: OnceLock::new(), prefix, options: options.clone() };
         redis.greet().map_err(|failure| OpenFailure {
             unreachable: failure.is_unreachable(),
-            error: failure.into_error(About { command: "HELLO", key: "", mutation: false }, None),
+            error: failure.into_error(About::reading("HELLO", ""), None),
         })?;
         Ok(redis)
     }
@@ -89,7 +93,7 @@ impl Redis {
         let mut lease = self.pool.checkout(&limit, true)?;
         let connection = lease.connection()?;
         self.pack(connection).command(1, "PING");
-        match commands::refused(connection.ask(&limit)?) {
+        match answers::refused(connection.ask(&limit)?) {
             Err(failure) if failure.trouble != Trouble::Denied => Err(failure),
             _ => Ok(()),
         }
@@ -104,117 +108,6 @@ impl Redis {
     fn limit(&self) -> Limit {
         Limit::new(self.options.timeout)
     }
-
-    /// Attempts `work` until it is done, or trying again is harmful, useless or too late. `work` and the
-    /// caller are told whether the answer to an earlier attempt was lost.
-    fn run<T>(
-        &self,
-        job: Job,
-        limit: &Limit,
-        mut work: impl FnMut(&mut Connection, bool) -> Result<T, Failure>,
-    ) -> Result<(T, bool), Failure> {
-        let mut lost = false;
-        let mut delay = self.options.retry_delay;
-        let mut attempt = 0;
-        loop {
-            let outcome = self.attempt(job, limit, attempt > 0, |connection| work(connection, lost));
-            let failure = match outcome {
-                Ok(done) => return Ok((done, lost)),
-                Err(failure) => failure,
-            };
-            lost |= job.mutation && failure.stage == Stage::Lost;
-            let pause = delay.mul_f64(0.5 + fastrand::f64() / 2.0);
-            let can_wait = limit.left().is_some_and(|left| left > pause);
-            let may = failure.may_be_retried(job.repeatable) && attempt < self.options.max_retries;
-            if !may || !can_wait {
-                // What an earlier attempt may have done, this one's refusal does not undo.
-                let stage = if lost { Stage::Lost } else { failure.stage };
-                return Err(Failure { stage, ..failure });
-            }
-            thread::sleep(pause);
-            delay = (delay * 2).min(self.options.max_retry_delay);
-            attempt += 1;
-        }
-    }
-
-    fn attempt<T>(
-        &self,
-        job: Job,
-        limit: &Limit,
-        late: bool,
-        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let mut late = late;
-        let mut lease = loop {
-            let lease = self.pool.checkout(limit, late)?;
-            // INVARIANT: no mutation leaves while one without an answer may still run on another
-            // connection; it would run afterwards and bring its old value back.
-            if !job.mutation || self.pool.graveyard().is_empty() {
-                break lease;
-            }
-            drop(lease);
-            self.pool.bury(limit)?;
-            late = true;
-        };
-        let generation = lease.generation();
-        let connection = lease.connection()?;
-        let outcome = work(connection);
-        match &outcome {
-            Err(Failure { trouble: Trouble::Away, .. }) => self.pool.purge(generation),
-            Err(Failure { trouble: Trouble::Garbage, .. }) => connection.discard(),
-            _ => {}
-        }
-        outcome
-    }
-
-    /// One command that reads.
-    fn read<T>(
-        &self,
-        limit: &Limit,
-        pack: impl Fn(&mut Packer<'_>),
-        convert: impl Fn(redis::Value) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let work = |connection: &mut Connection, _| {
-            pack(&mut self.pack(connection));
-            convert(connection.ask(limit)?)
-        };
-        self.run(READ, limit, work).map(|(found, _)| found)
-    }
-
-    fn exchange(&self, op: &Op<'_>, connection: &mut Connection, limit: &Limit) -> Result<Reply, Failure> {
-        let unit = Unit { answers: commands::answers(&op.action), mutation: true, atomic: true };
-        let mut say = |script| {
-            self.pack(connection).action(&op.key, &op.action, script);
-            connection.send(unit, limit)?;
-            commands::reply(&op.action, || connection.receive(limit))
-        };
-        match say(Script::ByName) {
-            Err(Failure { trouble: Trouble::NoScript, .. }) => say(Script::Whole),
-            outcome => outcome,
-        }
-    }
-
-    /// Makes the error of a failure; for a wrong kind it asks which one lies there.
-    fn explain(&self, failure: Failure, about: About<'_>, limit: &Limit) -> Error {
-        let found = match (failure.trouble, failure.stage) {
-            (Trouble::WrongType, Stage::Rejected) => self.kinds(&[about.key], limit).pop().flatten(),
-            _ => None,
-        };
-        failure.into_error(about, found)
-    }
-
-    /// Which kinds of things lie under keys; `None` where it is not known.
-    fn kinds(&self, keys: &[&str], limit: &Limit) -> Vec<Option<Kind>> {
-        let outcome = self.attempt(READ, limit, true, |connection| {
-            let mut packer = self.pack(connection);
-            for key in keys {
-                packer.command(2, "TYPE").key(key);
-            }
-            connection.send(Unit { answers: keys.len(), mutation: false, atomic: false }, limit)?;
-            keys.iter().map(|_| connection.receive(limit).map(|answer| commands::kind(&answer))).collect()
-        });
-        outcome.unwrap_or_else(|_| vec![None; keys.len()])
-    }
 }
 
 /// What keys begin with on the server.
@@ -225,28 +118,26 @@ fn wire_prefix(key_prefix: &str) -> Vec<u8> {
     }
 }
 
-/// The error for an answer that was lost, though a later attempt was answered.
-fn lost_answer() -> Error {
-    let source = "the answer to an earlier attempt was lost, and the later one does not tell what it did";
-    Error::Unavailable { maybe_applied: true, source: source.into() }
-}
-
 impl Backend for Redis {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         let limit = self.limit();
-        let about = About { command: "GET", key, mutation: false };
-        self.read(&limit, |packer| _ = packer.command(2, "GET").key(key), commands::bytes)
-            .map_err(|failure| self.explain(failure, about, &limit))
+        self.read(&limit, |packer| _ = packer.command(2, "GET").key(key), answers::bytes)
+            .map_err(|failure| self.explain(failure, About::reading("GET", key), &limit))
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         self.get_chunks(keys)
     }
 
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let limit = self.limit();
+        self.answer(key, query, &limit)
+            .map_err(|failure| self.explain(failure, queries::about(key, query), &limit))
+    }
+
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        let about = About { command: "PTTL", key, mutation: false };
-        self.read(&self.limit(), |packer| _ = packer.command(2, "PTTL").key(key), commands::ttl)
-            .map_err(|failure| failure.into_error(about, None))
+        self.read(&self.limit(), |packer| _ = packer.command(2, "PTTL").key(key), answers::ttl)
+            .map_err(|failure| failure.into_error(About::reading("PTTL", key), None))
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
@@ -255,10 +146,7 @@ impl Backend for Redis {
         match self.run(job, &limit, |connection, _| self.exchange(&op, connection, &limit)) {
             Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
             Ok((reply, _)) => Ok(reply),
-            Err(failure) => {
-                let about = About { command: commands::name(&op.action), key: &op.key, mutation: true };
-                Err(self.explain(failure, about, &limit))
-            }
+            Err(failure) => Err(self.explain(failure, commands::about(&op), &limit)),
         }
     }
 
@@ -268,6 +156,27 @@ impl Backend for Redis {
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
         self.commit_all(&writes)
+    }
+
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        self.wait_to_pop(key, end)
+    }
+
+    fn attempt_until<R>(
+        &self,
+        _queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        self.poll(end, attempt)
+    }
+
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+        self.wait_to_lock(name, ttl, end)
+    }
+
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        self.run_transaction(work)
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
@@ -292,6 +201,9 @@ impl Backend for Redis {
 
     fn close(&self) -> Result<()> {
         self.pool.close();
+        if let Some(waiting) = self.waiting.get() {
+            waiting.close();
+        }
         match self.pool.graveyard().buried() {
             0 => {}
             buried => log::debug!("closed; {buried} unanswered connections were buried"),

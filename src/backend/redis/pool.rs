@@ -1,20 +1,22 @@
 //! Owns the connections: how many there are, who has one, and which is still good. Knows nothing of
 //! operations.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use r2d2::{ManageConnection, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::classify::{Failure, Stage, Trouble};
-use super::commands::Packer;
 use super::connection::{Connection, Owed};
 use super::dial::Dialer;
 use super::graveyard::Graveyard;
 use super::limit::Limit;
+use super::packer::Packer;
 
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE: Duration = Duration::from_secs(1);
@@ -45,6 +47,13 @@ impl ManageConnection for Slots {
 
 pub(super) struct Pool {
     slots: r2d2::Pool<Slots>,
+    /// Who finds no free connection waits for one.
+    patient: bool,
+    server: Arc<Server>,
+}
+
+/// What pools of connections to the same server have in common.
+struct Server {
     dialer: Dialer,
     /// Connections of an older generation are not used any more.
     generation: AtomicU64,
@@ -52,46 +61,72 @@ pub(super) struct Pool {
     graveyard: Graveyard,
 }
 
+thread_local! {
+    /// The servers to which this thread holds a connection while it runs what the caller gave it.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Pool {
     pub(super) fn new(dialer: Dialer, size: u32) -> Self {
-        let slots = r2d2::Pool::builder()
-            .max_size(size)
-            .min_idle(Some(0))
-            .test_on_check_out(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .thread_pool(worker())
-            .build_unchecked(Slots);
         let graveyard = Graveyard::new(dialer.timeout);
-        Self { slots, dialer, generation: AtomicU64::new(0), closed: AtomicBool::new(false), graveyard }
+        let (generation, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let server = Arc::new(Server { dialer, generation, closed, graveyard });
+        Self { slots: slots(size), patient: true, server }
+    }
+
+    /// Another pool of connections to the same server: they are buried, purged and closed with these. Who
+    /// finds none free does not wait for one.
+    pub(super) fn beside(&self, size: u32) -> Self {
+        Self { slots: slots(size), patient: false, server: Arc::clone(&self.server) }
     }
 
     pub(super) fn graveyard(&self) -> &Graveyard {
-        &self.graveyard
+        &self.server.graveyard
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.server.closed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that this thread holds a connection and runs what the caller gave it, which may want another.
+    pub(super) fn step_inside(&self) -> Inside {
+        INSIDE.with_borrow_mut(|inside| inside.push(self.name()));
+        Inside { name: self.name() }
+    }
+
+    fn name(&self) -> usize {
+        Arc::as_ptr(&self.server).addr()
+    }
+
+    fn is_inside(&self) -> bool {
+        INSIDE.with_borrow(|inside| inside.contains(&self.name()))
     }
 
     /// Takes a connection that can be used, making one where there is none.
     ///
     /// `late`: time of the limit has gone by already.
     pub(super) fn checkout(&self, limit: &Limit, late: bool) -> Result<Lease<'_>, Failure> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(Failure::new(Trouble::Exhausted, Stage::NotSent, "the store is closed"));
+        if self.is_closed() {
+            return Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed"));
         }
         let (slot, waited) = match self.slots.try_get() {
-            Some(slot) => (slot, late),
-            None => (
-                self.slots.get_timeout(limit.left().unwrap_or_default()).map_err(|_| self.exhausted())?,
-                true,
-            ),
+            Some(slot) => (Place::Pooled(slot), late),
+            None if !self.patient => return Err(self.exhausted()),
+            // Who holds one already may hold the last, and would wait for itself.
+            None if self.is_inside() => (Place::Own(None), late),
+            None => {
+                let left = limit.left().unwrap_or_default();
+                (Place::Pooled(self.slots.get_timeout(left).map_err(|_| self.exhausted())?), true)
+            }
         };
-        let mut lease = Lease { slot, pool: self, limit: *limit };
+        let mut lease = Lease { slot, pool: self, used: limit.begun };
         lease.prepare(limit, waited)?;
         Ok(lease)
     }
 
     /// Drops every idle connection at its next use: the server that they led to is gone.
-    pub(super) fn purge(&self, generation: u64) {
-        let _ = self.generation.compare_exchange(
+    fn purge(&self, generation: u64) {
+        let _ = self.server.generation.compare_exchange(
             generation,
             generation + 1,
             Ordering::Relaxed,
@@ -101,12 +136,12 @@ impl Pool {
 
     /// Buries what is in the graveyard.
     pub(super) fn bury(&self, limit: &Limit) -> Result<(), Failure> {
-        self.graveyard.bury(limit, |limit| self.dial(limit))
+        self.graveyard().bury(limit, |limit| self.dial(limit))
     }
 
     /// Drops the connections that nobody uses; the others go when they come back.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.server.closed.store(true, Ordering::Relaxed);
         let mut idle = Vec::new();
         while let Some(mut slot) = self.slots.try_get() {
             *slot = None;
@@ -115,7 +150,7 @@ impl Pool {
     }
 
     pub(super) fn dial(&self, limit: &Limit) -> Result<Connection, Failure> {
-        self.dialer.dial(self.generation.load(Ordering::Relaxed), limit)
+        self.server.dialer.dial(self.server.generation.load(Ordering::Relaxed), limit)
     }
 
     fn exhausted(&self) -> Failure {
@@ -124,22 +159,75 @@ impl Pool {
     }
 }
 
+/// While it lives, this thread does not wait for a connection that it may hold itself.
+pub(super) struct Inside {
+    name: usize,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with_borrow_mut(|inside| {
+            if let Some(at) = inside.iter().rposition(|name| *name == self.name) {
+                inside.remove(at);
+            }
+        });
+    }
+}
+
+fn slots(size: u32) -> r2d2::Pool<Slots> {
+    r2d2::Pool::builder()
+        .max_size(size)
+        .min_idle(Some(0))
+        .test_on_check_out(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .thread_pool(worker())
+        .build_unchecked(Slots)
+}
+
 /// The one thread that makes the slots of a pool. It ends with the pool; and since no pool leans on the
 /// thread of another, one made in a forked child works, which takes no threads of its parent along.
 fn worker() -> Arc<ScheduledThreadPool> {
     Arc::new(ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("millpond-pool").build())
 }
 
+/// Where a connection stands while it is used.
+enum Place {
+    Pooled(PooledConnection<Slots>),
+    /// Nowhere in a pool: it is closed after its use.
+    Own(Slot),
+}
+
+impl Deref for Place {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        match self {
+            Self::Pooled(slot) => slot,
+            Self::Own(slot) => slot,
+        }
+    }
+}
+
+impl DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut Slot {
+        match self {
+            Self::Pooled(slot) => slot,
+            Self::Own(slot) => slot,
+        }
+    }
+}
+
 /// A connection in use. Dropped, also by a panic, it goes back, away, or to the graveyard.
 pub(super) struct Lease<'a> {
-    slot: PooledConnection<Slots>,
+    slot: Place,
     pool: &'a Pool,
-    limit: Limit,
+    used: Instant,
 }
 
 impl Lease<'_> {
     fn prepare(&mut self, limit: &Limit, mut waited: bool) -> Result<(), Failure> {
-        let current = self.pool.generation.load(Ordering::Relaxed);
+        let current = self.pool.server.generation.load(Ordering::Relaxed);
         if let Some(connection) = self.slot.as_mut() {
             let idle = limit.begun.saturating_duration_since(connection.used) > IDLE;
             waited |= idle;
@@ -166,8 +254,21 @@ impl Lease<'_> {
         }
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.slot.as_ref().map_or(0, |connection| connection.generation)
+    /// Notes that the server was heard of just now, long after the connection was taken.
+    pub(super) fn renew(&mut self) {
+        self.used = Instant::now();
+    }
+
+    /// Draws the conclusions of a failure on this connection.
+    pub(super) fn note(&mut self, failure: &Failure) {
+        match (failure.trouble, self.slot.as_mut()) {
+            (Trouble::Away, connection) => {
+                let generation = connection.map_or(0, |connection| connection.generation);
+                self.pool.purge(generation);
+            }
+            (Trouble::Garbage, Some(connection)) => connection.discard(),
+            _ => {}
+        }
     }
 }
 
@@ -187,9 +288,9 @@ impl Drop for Lease<'_> {
             return;
         };
         match connection.owed() {
-            Owed::Mutations | Owed::TornMutations => self.pool.graveyard.add(connection),
-            Owed::Nothing if connection.is_usable() && !self.pool.closed.load(Ordering::Relaxed) => {
-                connection.used = self.limit.begun;
+            Owed::Mutations | Owed::TornMutations => self.pool.graveyard().add(connection),
+            Owed::Nothing if connection.is_usable() && !self.pool.is_closed() => {
+                connection.used = self.used;
                 *self.slot = Some(connection);
             }
             Owed::Nothing | Owed::Reads => {}

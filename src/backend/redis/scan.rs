@@ -3,8 +3,8 @@
 
 use redis::Value;
 
+use super::answers::refused;
 use super::classify::Failure;
-use super::commands::refused;
 use crate::key::{RESERVED, fault};
 
 /// The pattern that matches every key that begins with `prefix`, and no other.

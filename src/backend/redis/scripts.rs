@@ -1,0 +1,40 @@
+//! Owns the scripts that run on the server, each with the name by which the server knows it. What goes into
+//! them and comes out of them stands in `commands` and `answers`.
+
+/// A script and its SHA-1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Script {
+    pub(super) text: &'static str,
+    pub(super) sha: &'static str,
+}
+
+/// Whether a script is called by its name or brought along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// By name: for a command that is sent alone, since the server may not know it.
+    ByName,
+    /// Brought along: always works.
+    Whole,
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $file:literal, $sha:literal;)*) => {
+        $($(#[$doc])* pub(super) const $name: Script =
+            Script { text: include_str!(concat!("scripts/", $file)), sha: $sha };)*
+    };
+}
+
+scripts! {
+    /// Swaps a value if its bytes are still the expected ones.
+    SWAP = "swap.lua", "c2141316fd01ad6a3129b7ff2323caa9dcbe1a7b";
+    /// Runs a command that may create what lies under the key, and then gives that its TTL.
+    BIRTH = "birth.lua", "10bb91d060107ae8b41a5a7b008b2f4fa93c7465";
+    /// Gives back what leases have run out, and takes the first value of a queue.
+    LEASE = "lease.lua", "76269b197bef7d9f30c06bc2b31aa2d1952b954b";
+    /// Ends a lease.
+    END_LEASE = "end_lease.lua", "5151f4c2655300ae277f445c629279b2948f1405";
+    /// Takes a lock, or a place among those who wait for it.
+    LOCK = "lock.lua", "5446c9c2dc7376e06d8fa78363720b730c1acbe3";
+    /// Extends or frees a lock for whoever has it.
+    HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
+}
