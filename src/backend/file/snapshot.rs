@@ -259,7 +259,7 @@ mod tests {
 
     fn state(table: &Table) -> Vec<(SmolStr, Option<Entry>)> {
         let keys = table.all_keys(None, usize::MAX).0.into_iter();
-        keys.map(|key| (key.clone(), table.read(&key, |found| found.cloned()))).collect()
+        keys.map(|key| (key.clone(), table.read(&key, Option::<&Entry>::cloned))).collect()
     }
 
     #[test]
