@@ -61,6 +61,7 @@ mod listing;
 mod locks;
 mod maps;
 mod namespaces;
+mod own_writes;
 mod queues;
 mod transactions;
 mod types;
