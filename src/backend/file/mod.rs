@@ -16,6 +16,8 @@ mod snapshot;
 mod sync;
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
