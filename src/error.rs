@@ -388,8 +388,8 @@ impl Error {
 #[error("{cause}")]
 pub(crate) struct Unreachable {
     pub(crate) cause: Cause,
-    /// It may only be slow: there was no answer in time.
-    pub(crate) timed_out: bool,
+    /// Whether it is only this connection that is known to be silent or gone.
+    pub(crate) doubtful: bool,
 }
 
 #[cfg(feature = "redis")]

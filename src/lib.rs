@@ -56,7 +56,6 @@ mod flights;
 mod json;
 mod key;
 mod op;
-#[cfg(feature = "redis")]
 mod outage;
 mod page;
 mod query;
@@ -72,6 +71,7 @@ pub use crate::config::{
     Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, SyncPolicy, Unknown,
 };
 pub use crate::error::{Cause, Error, Kind, LockLoss, Result};
+pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 #[cfg(feature = "redis")]
 pub use crate::store::RedisStore;
 pub use crate::store::leases::Taken;

@@ -29,13 +29,12 @@ pub(crate) const CHUNK: usize = 1000;
 pub enum Status {
     /// The backend serves. Memory and File are always connected.
     Connected,
-    /// The Redis server was away when the store was opened, and memory serves in its place.
+    /// The Redis server cannot be reached, and memory serves in its place, or nothing.
     #[non_exhaustive]
     Away {
         /// Since when.
         since: SystemTime,
-        /// How many operations wait to be sent to the server. In this version none does: what is written
-        /// to memory stays there.
+        /// How many operations wait to be done on the server.
         pending: u64,
     },
 }

@@ -10,6 +10,7 @@ pub(crate) mod leases;
 pub(crate) mod listing;
 pub(crate) mod locks;
 mod maps;
+mod outages;
 mod patience;
 mod queues;
 mod transactions;
@@ -239,8 +240,10 @@ impl StateStore {
         inner
     }
 
-    /// Tells whether the backend serves, or memory in its place. It asks nobody: in this version that is
-    /// decided when the store is opened.
+    /// Tells whether the backend serves, or memory in its place. It asks nobody.
+    ///
+    /// [`Connected`](Status::Connected) means: the last exchange with the server worked, and no operation
+    /// waits for it.
     #[must_use]
     pub fn status(&self) -> Status {
         on_backend!(self, backend => backend.status())
@@ -266,10 +269,12 @@ impl StateStore {
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn close(&self) -> Result<()> {
-        if self.context().shared.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        on_backend!(self, backend => backend.close())
+        if self.begin_close() { on_backend!(self, backend => backend.close()) } else { Ok(()) }
+    }
+
+    /// Lets no further operation begin; `false` where that was done before.
+    fn begin_close(&self) -> bool {
+        !self.context().shared.closed.swap(true, Ordering::AcqRel)
     }
 
     fn context(&self) -> &Context {

@@ -31,6 +31,8 @@ mod file_opening;
 mod interop;
 mod model;
 #[cfg(feature = "redis")]
+mod outage;
+#[cfg(feature = "redis")]
 mod redis_burial;
 #[cfg(feature = "redis")]
 mod redis_commands;

@@ -203,8 +203,8 @@ impl Inner {
         if self.is_away.load(Ordering::Acquire) {
             return true;
         }
-        // One slow command is no outage.
-        if unreachable.timed_out && self.redis.is_alive() {
+        // One slow command is no outage, nor one connection that was closed.
+        if unreachable.doubtful && self.redis.is_alive() {
             return false;
         }
         self.leave(&unreachable.cause.to_string());

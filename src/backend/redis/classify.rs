@@ -127,11 +127,6 @@ impl Failure {
         Self::new(of_code(code, details), Stage::Rejected, text)
     }
 
-    /// Whether memory may serve in the server's place.
-    pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self.trouble, Trouble::Away | Trouble::Timeout | Trouble::Busy)
-    }
-
     /// Whether another attempt is harmless and can help. `repeatable`: doing it twice is like doing it once.
     pub(super) fn may_be_retried(&self, repeatable: bool) -> bool {
         match self.trouble {
@@ -157,8 +152,13 @@ impl Failure {
         let maybe_applied = about.mutation && self.stage == Stage::Lost;
         match self.trouble {
             Trouble::Away | Trouble::Timeout | Trouble::Busy => {
-                let timed_out = self.trouble == Trouble::Timeout;
-                let source = Unreachable { cause: source, timed_out }.into();
+                let doubtful = match self.trouble {
+                    // It said itself that it cannot serve.
+                    Trouble::Busy => false,
+                    Trouble::Away => self.stage == Stage::Lost,
+                    _ => true,
+                };
+                let source = Unreachable { cause: source, doubtful }.into();
                 Error::Unavailable { maybe_applied, source }
             }
             Trouble::Exhausted => Error::Unavailable { maybe_applied, source },
