@@ -162,20 +162,23 @@ impl Fallback {
         mut here: impl FnMut(&Away) -> Result<R>,
     ) -> Result<R> {
         let inner = &self.inner;
+        let falls_back = !self.strict && inner.fallback == config::Fallback::Memory;
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
                 let outcome = there(&inner.redis);
                 match &outcome {
+                    // What may have been done there, or was in part, must not be done here as well; and who
+                    // wants nobody else to serve is told what became of it there.
                     Err(error) if inner.is_outage(error) => {
-                        // What may have been done there must not be done here as well.
-                        if error.maybe_applied() && !repeatable {
+                        let is_partial = matches!(error, Error::Partial { .. });
+                        if is_partial || (error.maybe_applied() && !repeatable) || !falls_back {
                             return outcome;
                         }
                     }
                     _ => return outcome,
                 }
             }
-            if self.strict || inner.fallback == config::Fallback::None {
+            if !falls_back {
                 return Err(is_away());
             }
             let outage = inner.outage.read();
