@@ -64,7 +64,10 @@ impl Redis {
             lost |= job.mutation && failure.stage == Stage::Lost;
             let pause = delay.mul_f64(0.5 + fastrand::f64() / 2.0);
             let can_wait = limit.left().is_some_and(|left| left > pause);
-            let may = failure.may_be_retried(job.repeatable) && attempts < self.options.max_retries;
+            let may = failure.may_be_retried(job.repeatable)
+                && attempts < self.options.max_retries
+                // Somebody else has found out meanwhile that no attempt can help.
+                && !self.pool.is_cut_off();
             if !may || !can_wait {
                 // What an earlier attempt may have done, this one's refusal does not undo.
                 let stage = if lost { Stage::Lost } else { failure.stage };

@@ -182,13 +182,18 @@ impl Pool {
         self.server.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether no connection is given out.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.server.away.load(Ordering::Acquire)
+    }
+
     /// Gives out connections again.
     pub(super) fn come_back(&self) {
         self.server.away.store(false, Ordering::Release);
     }
 
     fn check_not_away(&self) -> Result<(), Failure> {
-        match self.server.away.load(Ordering::Acquire) {
+        match self.is_cut_off() {
             true => Err(Failure::new(Trouble::Away, Stage::NotSent, "the server is away")),
             false => Ok(()),
         }
