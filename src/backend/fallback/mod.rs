@@ -7,6 +7,7 @@ mod queue;
 mod returning;
 mod shadow;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -74,6 +75,9 @@ struct Inner {
     counts: Counts,
     told: Mutex<Told>,
     listeners: Mutex<Vec<Listener>>,
+    /// What is still to be told, and whose turn it is to tell it.
+    events: Mutex<VecDeque<Event>>,
+    telling: Mutex<()>,
 }
 
 /// What the thread that waits for the server is told.
@@ -134,6 +138,8 @@ impl Fallback {
             counts: Counts::default(),
             told: Mutex::default(),
             listeners: Mutex::default(),
+            events: Mutex::default(),
+            telling: Mutex::default(),
         });
         let fallback = Self { owner: Arc::new(Owner(Arc::clone(&inner))), inner, strict: false };
         match fallback.inner.redis.greet() {
@@ -231,23 +237,35 @@ impl Inner {
         let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
         *outage = Some(Arc::new(away));
         self.is_away.store(true, Ordering::Release);
+        self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
         drop(outage);
         self.counts.outages.fetch_add(1, Ordering::Relaxed);
         log::warn!("the Redis server cannot be reached: {cause}");
-        self.tell(&Event::Away { cause: cause.to_owned() });
         let inner = Arc::clone(self);
         let named = std::thread::Builder::new().name("millpond-return".to_owned());
         match named.spawn(move || inner.return_when_possible()) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             Err(error) => log::error!("no thread to wait for the Redis server: {error}"),
         }
+        self.tell();
     }
 
-    fn tell(&self, event: &Event) {
-        let listeners = self.listeners.lock().clone();
-        for listener in listeners {
-            listener(event);
+    /// Tells the listeners what has happened, in the order in which it did. They may use the store, so no
+    /// lock is held that it needs; one that is told something right now is told the rest afterwards.
+    fn tell(&self) {
+        while !self.events.lock().is_empty() {
+            let Some(_turn) = self.telling.try_lock() else { return };
+            while let Some(event) = self.next_event() {
+                let listeners = self.listeners.lock().clone();
+                for listener in listeners {
+                    listener(&event);
+                }
+            }
         }
+    }
+
+    fn next_event(&self) -> Option<Event> {
+        self.events.lock().pop_front()
     }
 
     fn note_queued(&self) {

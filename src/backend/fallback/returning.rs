@@ -40,7 +40,15 @@ impl Inner {
 
     /// Tries once. Where it fails, the outage goes on.
     pub(super) fn try_return(&self) -> Result<(), Closed> {
-        let _one_at_a_time = self.returning.lock();
+        let outcome = {
+            let _one_at_a_time = self.returning.lock();
+            self.go_back()
+        };
+        self.tell();
+        outcome
+    }
+
+    fn go_back(&self) -> Result<(), Closed> {
         let Some(away) = self.outage() else {
             return Ok(());
         };
@@ -68,10 +76,10 @@ impl Inner {
         self.was_connected.store(true, Ordering::Release);
         self.is_away.store(false, Ordering::Release);
         *outage = None;
-        drop(outage);
         let away_for = self.clock.now().duration_since(since).unwrap_or_default();
+        self.events.lock().push_back(Event::Connected { replayed, away_for });
+        drop(outage);
         log::info!("the Redis server is back after {away_for:?}; {replayed} operations that waited are done there");
-        self.tell(&Event::Connected { replayed, away_for });
         Ok(())
     }
 
@@ -104,15 +112,20 @@ impl Way<'_> {
         if made && self.inner.was_marked.swap(true, Ordering::Relaxed) {
             let doubtful = self.away.state().queue.take_doubtful();
             self.inner.doubt(doubtful, self.away);
-            self.inner.tell(&Event::HistoryLost { cause: "the marker of what was done there is gone".into() });
+            self.history_lost("the marker of what was done there is gone".to_owned());
         } else if held < done {
             self.bridge.mark_anew(&marker, done)?;
-            self.inner.tell(&Event::HistoryLost { cause: format!("{done} was done there, it knows of {held}") });
+            self.history_lost(format!("{done} was done there, it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
             return Err(Closed { timed_out: true, cause });
         }
         Ok(())
+    }
+
+    fn history_lost(&self, cause: String) {
+        log::warn!("the Redis server has lost data: {cause}");
+        self.inner.events.lock().push_back(Event::HistoryLost { cause });
     }
 
     fn marker(&self) -> Key<'static> {
