@@ -235,7 +235,8 @@ impl Inner {
         let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
         let done = self.done.load(Ordering::Relaxed);
         let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
-        *outage = Some(Arc::new(away));
+        let away = Arc::new(away);
+        *outage = Some(Arc::clone(&away));
         self.is_away.store(true, Ordering::Release);
         self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
         drop(outage);
@@ -243,7 +244,7 @@ impl Inner {
         log::warn!("the Redis server cannot be reached: {cause}");
         let inner = Arc::clone(self);
         let named = std::thread::Builder::new().name("millpond-return".to_owned());
-        match named.spawn(move || inner.return_when_possible()) {
+        match named.spawn(move || inner.return_when_possible(&away)) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             Err(error) => log::error!("no thread to wait for the Redis server: {error}"),
         }

@@ -24,10 +24,11 @@ const CHUNK_BYTES: u64 = 4 << 20;
 const LAST: u64 = 256;
 
 impl Inner {
-    /// Tries until the server is back or the store ends.
-    pub(super) fn return_when_possible(self: &Arc<Self>) {
+    /// Tries until the server is back or the store ends. A later outage has its own thread, also where this
+    /// one slept while somebody else ended the outage that it is for.
+    pub(super) fn return_when_possible(&self, away: &Arc<Away>) {
         let mut breaker = Breaker::new();
-        while !self.is_ending() {
+        while !self.is_ending() && self.outage().is_some_and(|now| Arc::ptr_eq(&now, away)) {
             let closed = match self.try_return() {
                 Ok(()) => return,
                 Err(closed) => closed,
