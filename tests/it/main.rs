@@ -6,6 +6,8 @@
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
+//! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
+//!   `outage_order`: what serves while the server is away, and the way back;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
@@ -32,6 +34,18 @@ mod interop;
 mod model;
 #[cfg(feature = "redis")]
 mod outage;
+#[cfg(feature = "redis")]
+mod outage_causes;
+#[cfg(feature = "redis")]
+mod outage_conflicts;
+#[cfg(feature = "redis")]
+mod outage_order;
+#[cfg(feature = "redis")]
+mod outage_replay;
+#[cfg(feature = "redis")]
+mod outage_serving;
+#[cfg(feature = "redis")]
+mod outage_table;
 #[cfg(feature = "redis")]
 mod redis_burial;
 #[cfg(feature = "redis")]

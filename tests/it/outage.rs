@@ -1,37 +1,15 @@
 //! What the store does while its server is away, and when that comes back.
 
-use std::time::Duration;
+use millpond::{Error, Status};
 
-use millpond::{Error, RedisOptions, StateBackend, StateConfig, StateStore, Status};
-
-use crate::support::outages::until;
+use crate::support::outages::{connected, memory, open, pending};
 use crate::support::raw::Raw;
 use crate::support::redis_server::RedisServer;
-
-/// A store that does not wait long, and falls back to memory.
-fn open(url: &str, change: impl FnOnce(RedisOptions) -> RedisOptions) -> StateStore {
-    let options = RedisOptions::default()
-        .connect_timeout(Duration::from_millis(300))
-        .timeout(Duration::from_millis(800));
-    let backend = StateBackend::Redis { url: url.to_owned(), key_prefix: "t".to_owned() };
-    StateStore::with_config(StateConfig::default().backend(backend).redis(change(options))).unwrap()
-}
-
-fn connected(store: &StateStore) {
-    until("the store is connected", || store.status() == Status::Connected);
-}
-
-fn pending(store: &StateStore) -> Option<u64> {
-    match store.status() {
-        Status::Away { pending, .. } => Some(pending),
-        _ => None,
-    }
-}
 
 #[test]
 fn what_is_written_while_the_server_is_away_is_done_there_once() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let store = open(&server.url(0), |options| options);
+    let store = open(&server.url(0), memory()).unwrap();
     store.put("seen", "before").unwrap();
     store.incr("counter", 1).unwrap();
     server.kill();

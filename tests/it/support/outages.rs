@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millpond::{Fallback, RedisOptions, Result, StateBackend, StateConfig, StateStore};
+use millpond::{Fallback, RedisOptions, Result, StateBackend, StateConfig, StateStore, Status};
 
 use super::wait_until;
 
@@ -16,6 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Short limits, and nothing that serves in the server's place.
 pub(crate) fn options() -> RedisOptions {
     RedisOptions::default().connect_timeout(CONNECT_LIMIT).timeout(LIMIT).fallback(Fallback::None)
+}
+
+/// Short limits, and memory that serves in the server's place.
+pub(crate) fn memory() -> RedisOptions {
+    options().fallback(Fallback::Memory)
 }
 
 /// Opens a store with the prefix `t`.
@@ -35,4 +40,17 @@ pub(crate) fn within<T>(limit: Duration, call: impl FnOnce() -> T) -> T {
 /// Waits for what has to come.
 pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
     wait_until(what, PATIENCE, holds);
+}
+
+/// Waits until the server serves again.
+pub(crate) fn connected(store: &StateStore) {
+    until("the store is connected", || store.status() == Status::Connected);
+}
+
+/// How many operations wait; `None` while the server serves.
+pub(crate) fn pending(store: &StateStore) -> Option<u64> {
+    match store.status() {
+        Status::Away { pending, .. } => Some(pending),
+        _ => None,
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Mode {
     Hold,
     /// New connections are closed at once; old ones go on.
     Refuse,
+    /// New connections are closed at once, and so are those that there are.
+    Down,
     /// Answers come one byte at a time, with this pause before each.
     Drip(Duration),
 }
@@ -41,6 +43,11 @@ struct Shared {
     held: AtomicUsize,
     /// How many times bytes came in, whether they were passed on or not.
     requests: AtomicUsize,
+    /// How many connections were tried, refused ones too; how many are open now, and were at most.
+    tried: AtomicUsize,
+    open: AtomicUsize,
+    most: AtomicUsize,
+    ends: Mutex<Vec<TcpStream>>,
     ended: AtomicBool,
 }
 
@@ -54,6 +61,10 @@ impl Proxy {
             opened: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            tried: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            ends: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let mine = Arc::clone(&shared);
@@ -62,11 +73,15 @@ impl Proxy {
                 if mine.ended.load(Ordering::SeqCst) {
                     return;
                 }
-                if mine.mode() == Mode::Refuse {
+                mine.tried.fetch_add(1, Ordering::SeqCst);
+                if matches!(mine.mode(), Mode::Refuse | Mode::Down) {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
                 Pipe::lay(&client, &server, &mine);
+                if mine.mode() == Mode::Down {
+                    mine.sever();
+                }
             }
         });
         Self { address, shared }
@@ -82,6 +97,9 @@ impl Proxy {
 
     pub(crate) fn set(&self, mode: Mode) {
         *self.shared.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+        if mode == Mode::Down {
+            self.shared.sever();
+        }
     }
 
     /// Holds back what is sent on the connections that are there; new ones pass.
@@ -108,6 +126,21 @@ impl Proxy {
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
+
+    /// How many connections were tried, refused ones too.
+    pub(crate) fn tried(&self) -> usize {
+        self.shared.tried.load(Ordering::SeqCst)
+    }
+
+    /// How many connections were open at a time since this was asked last, at most.
+    pub(crate) fn most_open(&self) -> usize {
+        self.shared.most.swap(self.shared.open.load(Ordering::SeqCst), Ordering::SeqCst)
+    }
+
+    /// How many connections are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Proxy {
@@ -120,6 +153,13 @@ impl Drop for Proxy {
 impl Shared {
     fn mode(&self) -> Mode {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts every connection that there is.
+    fn sever(&self) {
+        for end in self.ends.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
     }
 
     fn holds(&self, index: usize) -> bool {
@@ -158,6 +198,10 @@ struct Pipe {
 impl Pipe {
     fn lay(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
         let index = shared.opened.fetch_add(1, Ordering::SeqCst);
+        let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most.fetch_max(open, Ordering::SeqCst);
+        let ends = [client, server].map(|end| end.try_clone().expect("another handle of a socket"));
+        shared.ends.lock().unwrap_or_else(PoisonError::into_inner).extend(ends);
         let severed = Arc::new(AtomicBool::new(false));
         for (way, from, to) in [(Way::Request, client, server), (Way::Answer, server, client)] {
             let pair = to.set_nodelay(true).and_then(|()| Ok((from.try_clone()?, to.try_clone()?)));
@@ -188,6 +232,9 @@ impl Pipe {
             if self.pass(&buffer[..last.unwrap_or(read)]).is_err() || last.is_some() {
                 break;
             }
+        }
+        if self.way == Way::Request {
+            self.shared.open.fetch_sub(1, Ordering::SeqCst);
         }
         // What was held is delivered even if the sender has gone: a network does no less.
         let _ = self.to.shutdown(Shutdown::Write);
