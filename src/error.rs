@@ -392,8 +392,22 @@ pub(crate) struct Unreachable {
     pub(crate) doubtful: bool,
 }
 
+/// Why an operation got no connection: others had all of them. Whether the server is away, they find out.
+#[cfg(feature = "redis")]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Exhausted(pub(crate) Cause);
+
 #[cfg(feature = "redis")]
 impl Error {
+    /// Whether it says that others had all the connections.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Unavailable { source, .. } => source.is::<Exhausted>(),
+            _ => false,
+        }
+    }
+
     /// Whether it says that the server cannot be reached, and how.
     pub(crate) fn unreachable(&self) -> Option<&Unreachable> {
         match self {

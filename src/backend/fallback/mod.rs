@@ -75,9 +75,17 @@ struct Inner {
     counts: Counts,
     told: Mutex<Told>,
     listeners: Mutex<Vec<Listener>>,
+    verdict: Mutex<Option<Verdict>>,
     /// What is still to be told, and whose turn it is to tell it.
     events: Mutex<VecDeque<Event>>,
     telling: Mutex<()>,
+}
+
+/// What was found out of a server that was silent once.
+#[derive(Clone, Copy)]
+struct Verdict {
+    asked: Instant,
+    alive: bool,
 }
 
 /// What the thread that waits for the server is told.
@@ -138,6 +146,7 @@ impl Fallback {
             counts: Counts::default(),
             told: Mutex::default(),
             listeners: Mutex::default(),
+            verdict: Mutex::default(),
             events: Mutex::default(),
             telling: Mutex::default(),
         });
@@ -207,17 +216,48 @@ impl Inner {
     /// Tells whether an error means that the server is away, and draws the conclusion.
     fn is_outage(self: &Arc<Self>, error: &Error) -> bool {
         let Some(unreachable) = error.unreachable() else {
-            return false;
+            return error.is_exhausted() && self.await_verdict();
         };
         if self.is_away.load(Ordering::Acquire) {
             return true;
         }
         // One slow command is no outage, nor one connection that was closed.
-        if unreachable.doubtful && self.redis.is_alive() {
+        if unreachable.doubtful && self.is_alive() {
             return false;
         }
         self.leave(&unreachable.cause.to_string());
         true
+    }
+
+    /// Finds out whether the server answers: one thread for all that have come before it asks.
+    fn is_alive(&self) -> bool {
+        let came = Instant::now();
+        let mut verdict = self.verdict.lock();
+        if self.is_away.load(Ordering::Acquire) {
+            return false;
+        }
+        match *verdict {
+            Some(Verdict { asked, alive }) if asked >= came => alive,
+            _ => {
+                let asked = Instant::now();
+                let alive = self.redis.is_alive();
+                *verdict = Some(Verdict { asked, alive });
+                alive
+            }
+        }
+    }
+
+    /// Waits until those who have the connections have found out whether the server is away, for no longer
+    /// than that takes them.
+    fn await_verdict(&self) -> bool {
+        let is_away = || self.is_away.load(Ordering::Acquire);
+        let end = Instant::now() + self.redis.verdict();
+        let mut wake = self.wake.lock();
+        while !is_away() && !wake.ending && !self.woken.wait_until(&mut wake, end).timed_out() {}
+        drop(wake);
+        // They may just be at it.
+        drop(self.verdict.try_lock_until(end + self.redis.verdict()));
+        is_away()
     }
 
     /// Begins an outage, unless there is one.
@@ -240,6 +280,9 @@ impl Inner {
         self.is_away.store(true, Ordering::Release);
         self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
         drop(outage);
+        // Whoever waits for the verdict has either seen it or waits by now.
+        drop(self.wake.lock());
+        self.woken.notify_all();
         self.counts.outages.fetch_add(1, Ordering::Relaxed);
         log::warn!("the Redis server cannot be reached: {cause}");
         let inner = Arc::clone(self);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
-use crate::error::{Cause, Error, Kind, Unreachable};
+use crate::error::{Cause, Error, Exhausted, Kind, Unreachable};
 
 /// How far a command got before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,17 +151,17 @@ impl Failure {
         let source = self.cause;
         let maybe_applied = about.mutation && self.stage == Stage::Lost;
         match self.trouble {
-            Trouble::Away | Trouble::Timeout | Trouble::Busy | Trouble::Exhausted => {
+            Trouble::Away | Trouble::Timeout | Trouble::Busy => {
                 let doubtful = match self.trouble {
                     // It said itself that it cannot serve.
                     Trouble::Busy => false,
                     Trouble::Away => self.stage == Stage::Lost,
-                    // Those who have all the connections may be waiting for a server that is away.
                     _ => true,
                 };
                 let source = Unreachable { cause: source, doubtful }.into();
                 Error::Unavailable { maybe_applied, source }
             }
+            Trouble::Exhausted => Error::Unavailable { maybe_applied, source: Exhausted(source).into() },
             _ if maybe_applied => Error::Unavailable { maybe_applied, source },
             Trouble::Closed => Error::closed(),
             Trouble::Denied => Error::Denied { source },

@@ -131,7 +131,7 @@ impl Redis {
     }
 
     /// How long it may take to find out whether a silent server is away.
-    fn verdict(&self) -> Duration {
+    pub(crate) fn verdict(&self) -> Duration {
         self.options.connect_timeout.min(self.options.timeout / 4)
     }
 }
