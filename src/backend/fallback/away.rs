@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -25,9 +24,6 @@ use crate::op::{Action, Offline, Op, Reply};
 use crate::query::{Answer, Query};
 use crate::value::Value;
 
-/// How long a writer waits that would be faster than what is done on the server.
-const PACE: Duration = Duration::from_millis(2);
-
 /// How an outage is lived through.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
@@ -46,8 +42,19 @@ pub(super) struct Away {
     shadow: Arc<Shadow>,
     table: Table,
     state: Mutex<State>,
-    /// While what waits is done on the server: above so many, writers are slowed.
-    pace: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+/// How writers are slowed while what waits is done on the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Above so many that wait.
+    pub(super) most: u64,
+    pub(super) pause: Duration,
+}
+
+impl Pace {
+    pub(super) const FREE: Self = Self { most: u64::MAX, pause: Duration::ZERO };
 }
 
 /// What changes together with the table.
@@ -67,7 +74,7 @@ impl Away {
             shadow,
             table: Table::new(),
             state: Mutex::new(State { queue: Queue::new(rules.bounds, done), touched: HashMap::new() }),
-            pace: AtomicU64::new(u64::MAX),
+            pace: Mutex::new(Pace::FREE),
             clock,
         };
         let now = away.now();
@@ -183,31 +190,29 @@ impl Away {
         Ok(())
     }
 
-    /// Slows writers above so many operations that wait.
-    pub(super) fn pace(&self, most: u64) {
-        self.pace.store(most, Ordering::Relaxed);
+    /// Slows writers, or no longer.
+    pub(super) fn pace(&self, pace: Pace) {
+        *self.pace.lock() = pace;
     }
 
-    /// Waits where the queue is filling up; refuses where it is full.
+    /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full.
     fn admit(&self) -> Result<MutexGuard<'_, State>> {
-        let state = self.state.lock();
-        match state.queue.room() {
-            Room::Plenty if state.queue.len() <= self.pace.load(Ordering::Relaxed) => Ok(state),
-            Room::Plenty => {
-                drop(state);
-                thread::sleep(PACE);
-                Ok(self.state.lock())
+        let mut has_waited = false;
+        loop {
+            let state = self.state.lock();
+            let pause = match state.queue.room() {
+                Room::None => return Err(full()),
+                Room::Scarce(pause) => pause,
+                Room::Plenty => Duration::ZERO,
+            };
+            let pace = *self.pace.lock();
+            let pause = if state.queue.len() > pace.most { pause.max(pace.pause) } else { pause };
+            if has_waited || pause.is_zero() {
+                return Ok(state);
             }
-            Room::Scarce(pause) => {
-                drop(state);
-                thread::sleep(pause);
-                let state = self.state.lock();
-                match state.queue.room() {
-                    Room::None => Err(full()),
-                    Room::Plenty | Room::Scarce(_) => Ok(state),
-                }
-            }
-            Room::None => Err(full()),
+            drop(state);
+            thread::sleep(pause);
+            has_waited = true;
         }
     }
 }

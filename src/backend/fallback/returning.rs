@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Inner;
-use super::away::Away;
+use super::away::{Away, Pace};
 use super::breaker::{Breaker, Silence};
 use super::queue::Pending;
 use crate::backend::redis::replay::{Bridge, Closed, Step, Told};
@@ -22,6 +22,10 @@ const CHUNK_BYTES: u64 = 4 << 20;
 
 /// When so few wait, writers wait until they are done too.
 const LAST: u64 = 256;
+
+/// How long a writer waits that would be faster than what is done on the server.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// Tries until the server is back or the store ends. A later outage has its own thread, also where this
@@ -55,12 +59,18 @@ impl Inner {
         };
         let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, replayed: 0 };
         way.agree()?;
+        let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
             let waiting = way.away.state().queue.len();
-            way.away.pace((waiting / 2).max(LAST));
             if waiting <= LAST {
                 break;
             }
+            // However many writers there are, in the end they are slower than what is done there.
+            if waiting >= before {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            before = waiting;
+            way.away.pace(Pace { most: (waiting / 2).max(LAST), pause });
             way.replay_chunk()?;
         }
         // INVARIANT: from here on no operation runs here, until either all is done there or the outage goes on.
@@ -90,6 +100,12 @@ impl Inner {
             self.woken.wait_for(&mut wake, pause);
         }
         wake.now = false;
+    }
+}
+
+impl Drop for Way<'_> {
+    fn drop(&mut self) {
+        self.away.pace(Pace::FREE);
     }
 }
 
