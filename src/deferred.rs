@@ -17,8 +17,15 @@ pub(crate) enum Seen {
     Assumed,
     /// Nothing at all.
     Unknown,
-    /// What an earlier operation in the queue makes of it.
+    /// What an earlier operation of this process makes of it.
     Own,
+}
+
+impl Seen {
+    /// The same, unless what lies there may be this very operation's doing.
+    pub(crate) fn or_own(self, lost: bool) -> Self {
+        if lost { Self::Own } else { self }
+    }
 }
 
 /// An operation that waits.

@@ -60,8 +60,16 @@ impl Pace {
 /// What changes together with the table.
 pub(super) struct State {
     pub(super) queue: Queue,
-    /// The keys that were written or assumed absent here, and what was seen of them before.
-    touched: HashMap<SmolStr, Seen>,
+    /// The keys that were written or assumed absent here.
+    touched: HashMap<SmolStr, Touched>,
+}
+
+/// What is known of a key that was written or assumed absent here.
+struct Touched {
+    /// What the next write to it finds there, as far as this process knows.
+    seen: Seen,
+    /// Whether all of it is known: it was before, or all of it was written here.
+    known: bool,
 }
 
 impl Away {
@@ -130,29 +138,40 @@ impl Away {
     /// Nothing lies here under the key: tells whether that is known, or may be assumed.
     fn absent(&self, key: &Key<'_>) -> Result<()> {
         let mut state = self.state.lock();
-        if state.touched.contains_key(&**key) || self.shadow.get(key, &self.now()).is_some() {
+        let touched = state.touched.get(&**key);
+        let is_known = match touched {
+            Some(touched) => touched.known,
+            None => self.shadow.get(key, &self.now()).is_some(),
+        };
+        if is_known {
             return Ok(());
         }
         if !self.rules.unknown_is_absent {
             return Err(unknown());
         }
-        state.touched.insert(SmolStr::new(&**key), Seen::Assumed);
+        if touched.is_none() {
+            state.touched.insert(SmolStr::new(&**key), Touched { seen: Seen::Assumed, known: true });
+        }
         Ok(())
     }
 
     /// Does an operation here and lets it wait to be done there, or refuses it.
-    pub(super) fn apply(&self, op: Op<'_>) -> Result<Reply> {
+    ///
+    /// `lost`: it may have been done there already.
+    pub(super) fn apply(&self, op: Op<'_>, lost: bool) -> Result<Reply> {
         let Op { key, action } = op;
         let as_fact = match action.offline() {
             Offline::Queued | Offline::Estimated => false,
             Offline::Exclusive if self.rules.exclusive => {
-                if self.table.ttl(&key, &self.now()).is_none() {
-                    self.absent(&key)?;
-                }
+                // What lies here may be but the part of it that was written here.
+                self.absent(&key)?;
                 true
             }
             Offline::Exclusive | Offline::Refused => return Err(refused()),
         };
+        if matches!(action, Action::Touch { .. }) && self.table.ttl(&key, &self.now()).is_none() {
+            self.absent(&key)?;
+        }
         let mut state = self.admit()?;
         let now = self.now();
         let mut fact = None;
@@ -165,7 +184,7 @@ impl Away {
         })?;
         let action = if as_fact { fact } else { Some(action) };
         if let Some(action) = action {
-            let seen = state.see(&key, &self.shadow, &now);
+            let seen = state.see(&key, &action, &self.shadow, &now).or_own(lost);
             let op = Deferred { key: key.into_owned(), action, seen };
             state.queue.push(op, self.stamp());
         }
@@ -173,7 +192,7 @@ impl Away {
     }
 
     /// Makes puts and deletes all at once.
-    pub(super) fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+    pub(super) fn commit(&self, writes: Vec<Op<'_>>, lost: bool) -> Result<()> {
         let mut state = self.admit()?;
         let now = self.now();
         let changes = writes
@@ -182,12 +201,26 @@ impl Away {
             .collect::<Result<Vec<_>>>()?;
         self.table.apply_all(changes, &now);
         let deferred = writes.into_iter().map(|Op { key, action }| {
-            let seen = state.see(&key, &self.shadow, &now);
+            let seen = state.see(&key, &action, &self.shadow, &now).or_own(lost);
             Deferred { key: key.into_owned(), action, seen }
         });
         let deferred = deferred.collect();
         state.queue.push_all(deferred, self.stamp());
         Ok(())
+    }
+
+    /// Takes in how an operation ended that was on its way to the server when the outage began.
+    pub(super) fn learn(&self, key: &Key<'_>) {
+        let state = self.state.lock();
+        if state.touched.contains_key(&**key) {
+            return;
+        }
+        let now = self.now();
+        let change = match self.shadow.get(key, &now) {
+            Some(Known::Value { bytes, deadline }) => Change::Set(Entry::value(Value::raw(&bytes), deadline)),
+            Some(Known::Absent) | None => Change::Remove,
+        };
+        self.table.apply(key, change, &now);
     }
 
     /// Slows writers, or no longer.
@@ -218,21 +251,30 @@ impl Away {
 }
 
 impl State {
-    /// What was seen of a key before the operation that is queued now.
-    fn see(&mut self, key: &str, shadow: &Shadow, now: &Now<'_>) -> Seen {
-        if self.queue.has(key) {
-            return Seen::Own;
+    /// What was seen of a key before the operation that is queued now. The next one finds there what this one
+    /// leaves, however soon this one is done.
+    fn see(&mut self, key: &str, action: &Action, shadow: &Shadow, now: &Now<'_>) -> Seen {
+        let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| match shadow.get(key, now) {
+            Some(Known::Value { bytes, .. }) => {
+                Touched { seen: Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes()), known: true }
+            }
+            Some(Known::Absent) => Touched { seen: Seen::Absent, known: true },
+            None => Touched { seen: Seen::Unknown, known: false },
+        });
+        touched.known |= matches!(action, Action::Put { .. } | Action::Delete);
+        std::mem::replace(&mut touched.seen, Seen::Own)
+    }
+
+    /// Notes that a write was dropped because of what somebody else had written: the next one to the key
+    /// does not find there what that one would have left.
+    pub(super) fn note_dropped(&mut self, key: &str) {
+        if let Some(next) = self.queue.next_on(key) {
+            if next.seen == Seen::Own {
+                next.seen = Seen::Assumed;
+            }
+        } else if let Some(touched) = self.touched.get_mut(key) {
+            touched.seen = Seen::Assumed;
         }
-        if let Some(seen) = self.touched.get(key) {
-            return seen.clone();
-        }
-        let seen = match shadow.get(key, now) {
-            Some(Known::Value { bytes, .. }) => Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes()),
-            Some(Known::Absent) => Seen::Absent,
-            None => Seen::Unknown,
-        };
-        self.touched.insert(SmolStr::new(key), seen.clone());
-        seen
     }
 }
 

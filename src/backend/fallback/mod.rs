@@ -169,14 +169,16 @@ impl Fallback {
 
     /// Does something on the server, or here while that is away.
     ///
-    /// `repeatable`: where the answer of the server was lost, it may be done again.
+    /// `repeatable`: where the answer of the server was lost, it may be done again; `here` is told whether
+    /// one was.
     fn serve<R>(
         &self,
         repeatable: bool,
         mut there: impl FnMut(&Redis) -> Result<R>,
-        mut here: impl FnMut(&Away) -> Result<R>,
+        mut here: impl FnMut(&Away, bool) -> Result<R>,
     ) -> Result<R> {
         let inner = &self.inner;
+        let mut lost = false;
         let falls_back = !self.strict && inner.fallback == config::Fallback::Memory;
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
@@ -189,6 +191,7 @@ impl Fallback {
                         if is_partial || (error.maybe_applied() && !repeatable) || !falls_back {
                             return outcome;
                         }
+                        lost |= error.maybe_applied();
                     }
                     _ => return outcome,
                 }
@@ -198,7 +201,7 @@ impl Fallback {
             }
             let outage = inner.outage.read();
             if let Some(away) = &*outage {
-                return here(away);
+                return here(away, lost);
             }
         }
     }
@@ -312,8 +315,19 @@ impl Inner {
         self.events.lock().pop_front()
     }
 
-    fn note_queued(&self) {
-        self.counts.queued.fetch_add(1, Ordering::Relaxed);
+    fn note_queued(&self, operations: u64) {
+        self.counts.queued.fetch_add(operations, Ordering::Relaxed);
+    }
+
+    /// Where an outage began while operations on these keys were on their way to the server, what serves now
+    /// has to know of them.
+    fn learn<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) {
+        if !self.is_away.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(away) = &*self.outage.read() {
+            keys.into_iter().for_each(|key| away.learn(key));
+        }
     }
 }
 
@@ -360,21 +374,21 @@ impl Backend for Fallback {
             reading.saw(Known::value(found.clone()));
             Ok(found)
         };
-        self.serve(true, there, |away| away.get(key))
+        self.serve(true, there, |away, _| away.get(key))
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         let there = |redis: &Redis| ended(redis.get_many(keys));
-        let outcome = self.serve(true, there, |away| Ok(keys.iter().map(|key| away.get(key)).collect()));
+        let outcome = self.serve(true, there, |away, _| Ok(keys.iter().map(|key| away.get(key)).collect()));
         outcome.unwrap_or_else(|error| vec![Err(error)])
     }
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.serve(true, |redis| redis.ask(key, query), |away| away.ask(key, query))
+        self.serve(true, |redis| redis.ask(key, query), |away, _| away.ask(key, query))
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        self.serve(true, |redis| redis.ttl(key), |away| away.ttl(key))
+        self.serve(true, |redis| redis.ttl(key), |away, _| away.ttl(key))
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
@@ -386,12 +400,14 @@ impl Backend for Fallback {
             }
             Ok(reply)
         };
-        let here = |away: &Away| {
-            let reply = away.apply(op.clone())?;
-            self.inner.note_queued();
+        let here = |away: &Away, lost| {
+            let reply = away.apply(op.clone(), lost)?;
+            self.inner.note_queued(1);
             Ok(reply)
         };
-        self.serve(op.action.is_idempotent(), there, here)
+        let outcome = self.serve(op.action.is_idempotent(), there, here);
+        self.inner.learn([&op.key]);
+        outcome
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -407,13 +423,15 @@ impl Backend for Fallback {
             }
             Ok(outcomes)
         };
-        let here = |away: &Away| {
+        let here = |away: &Away, lost| {
             Ok(ops
                 .iter()
-                .map(|op| away.apply(op.clone()).inspect(|_| self.inner.note_queued()))
+                .map(|op| away.apply(op.clone(), lost).inspect(|_| self.inner.note_queued(1)))
                 .collect())
         };
-        self.serve(repeatable, there, here).unwrap_or_else(|error| vec![Err(error)])
+        let outcome = self.serve(repeatable, there, here);
+        self.inner.learn(ops.iter().map(|op| &op.key));
+        outcome.unwrap_or_else(|error| vec![Err(error)])
     }
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
@@ -428,13 +446,17 @@ impl Backend for Fallback {
             }
             Ok(())
         };
-        let here = |away: &Away| away.commit(writes.clone()).inspect(|()| self.inner.note_queued());
-        self.serve(true, there, here)
+        let here = |away: &Away, lost| {
+            away.commit(writes.clone(), lost).inspect(|()| self.inner.note_queued(writes.len() as u64))
+        };
+        let outcome = self.serve(true, there, here);
+        self.inner.learn(writes.iter().map(|op| &op.key));
+        outcome
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
         self.inner.shadow.writing(key);
-        self.serve(false, |redis| redis.pop_wait(key, end), |_| Err(away::refused()))
+        self.serve(false, |redis| redis.pop_wait(key, end), |_, _| Err(away::refused()))
     }
 
     fn attempt_until<R>(
@@ -448,39 +470,40 @@ impl Backend for Fallback {
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        self.serve(false, |redis| redis.lock_wait(name, ttl, end), |_| Err(away::refused()))
+        self.serve(false, |redis| redis.lock_wait(name, ttl, end), |_, _| Err(away::refused()))
     }
 
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        let mut written = Vec::new();
         let mut there = |redis: &Redis| {
-            let mut writing = Vec::new();
-            redis.transact(&mut |base, now| {
+            let outcome = redis.transact(&mut |base, now| {
                 let changes = work(base, now);
-                writing = changes.iter().map(|(key, _)| key.clone()).collect();
-                for key in &writing {
-                    drop(self.inner.shadow.writing(key));
-                }
+                written = changes.iter().map(|(key, _)| key.clone()).collect();
                 changes
-            })
+            });
+            written.iter().for_each(|key| drop(self.inner.shadow.writing(key)));
+            outcome
         };
         // A transaction rests on what others may have changed.
-        self.serve(false, &mut there, |_| Err(away::refused()))
+        let outcome = self.serve(false, &mut there, |_, _| Err(away::refused()));
+        self.inner.learn(&written);
+        outcome
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        self.serve(true, |redis| redis.page(prefix, from), |away| Ok(away.table().page(prefix, from, &away.now())))
+        self.serve(true, |redis| redis.page(prefix, from), |away, _| Ok(away.table().page(prefix, from, &away.now())))
     }
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
         self.serve(
             true,
             |redis| redis.keys(prefix, after, limit),
-            |away| Ok(away.table().first_keys(prefix, after, limit, &away.now())),
+            |away, _| Ok(away.table().first_keys(prefix, after, limit, &away.now())),
         )
     }
 
     fn count(&self, prefix: &str) -> Result<u64> {
-        self.serve(true, |redis| redis.count(prefix), |away| Ok(away.table().count(prefix, &away.now())))
+        self.serve(true, |redis| redis.count(prefix), |away, _| Ok(away.table().count(prefix, &away.now())))
     }
 
     fn remove(&self, prefix: &str) -> Result<u64> {
@@ -488,7 +511,7 @@ impl Backend for Fallback {
             self.inner.shadow.clear();
             redis.remove(prefix).inspect(|_| self.inner.shadow.clear())
         };
-        self.serve(false, there, |_| Err(away::refused()))
+        self.serve(false, there, |_, _| Err(away::refused()))
     }
 
     fn flush(&self) -> Result<()> {

@@ -107,6 +107,14 @@ impl Queue {
         self.last.contains_key(key)
     }
 
+    /// The next operation on the key.
+    pub(crate) fn next_on(&mut self, key: &str) -> Option<&mut Deferred> {
+        if !self.has(key) {
+            return None;
+        }
+        self.waiting.iter_mut().flat_map(|pending| &mut pending.ops).find(|op| *op.key == *key)
+    }
+
     pub(crate) fn room(&self) -> Room {
         let Bounds { operations, bytes } = self.bounds;
         let (count, size) = (self.len(), self.bytes);
