@@ -6,6 +6,7 @@
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
+//! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
@@ -32,6 +33,8 @@ mod interop;
 mod model;
 #[cfg(feature = "redis")]
 mod outage;
+#[cfg(feature = "redis")]
+mod outage_soak;
 #[cfg(feature = "redis")]
 mod redis_burial;
 #[cfg(feature = "redis")]
