@@ -225,9 +225,11 @@ impl Inner {
         };
         let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
         let done = self.done.load(Ordering::Relaxed);
+        // INVARIANT: before what is known is taken over, so that whoever comes to know more afterwards sees
+        // that there is an outage, and adds it.
+        self.is_away.store(true, Ordering::Release);
         let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
         *outage = Some(Arc::new(away));
-        self.is_away.store(true, Ordering::Release);
         drop(outage);
         self.counts.outages.fetch_add(1, Ordering::Relaxed);
         log::warn!("the Redis server cannot be reached: {cause}");
@@ -237,6 +239,15 @@ impl Inner {
         match named.spawn(move || inner.return_when_possible()) {
             Ok(thread) => *self.thread.lock() = Some(thread),
             Err(error) => log::error!("no thread to wait for the Redis server: {error}"),
+        }
+    }
+
+    /// Adds to an outage what operations saw that were under way on the server when it began.
+    fn catch_up<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) {
+        if self.is_away.load(Ordering::Acquire)
+            && let Some(away) = &*self.outage.read()
+        {
+            keys.into_iter().for_each(|key| away.learn(key));
         }
     }
 
@@ -293,6 +304,7 @@ impl Backend for Fallback {
             let reading = self.inner.shadow.reading(key);
             let found = redis.get(key)?;
             reading.saw(Known::value(found.clone()));
+            self.inner.catch_up([key]);
             Ok(found)
         };
         self.serve(true, there, |away| away.get(key))
@@ -315,11 +327,14 @@ impl Backend for Fallback {
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
         let there = |redis: &Redis| {
             let writing = self.inner.shadow.writing(&op.key);
-            let reply = redis.apply(op.clone())?;
-            if let Some(known) = known(&op.action, &reply, &Now::of(&*self.inner.clock)) {
-                writing.left(known);
+            let outcome = redis.apply(op.clone());
+            let now = Now::of(&*self.inner.clock);
+            match outcome.as_ref().ok().and_then(|reply| known(&op.action, reply, &now)) {
+                Some(known) => writing.left(known),
+                None => drop(writing),
             }
-            Ok(reply)
+            self.inner.catch_up([&op.key]);
+            outcome
         };
         let here = |away: &Away| {
             let reply = away.apply(op.clone())?;
@@ -340,6 +355,7 @@ impl Backend for Fallback {
                     writing.left(known);
                 }
             }
+            self.inner.catch_up(ops.iter().map(|op| &op.key));
             Ok(outcomes)
         };
         let here = |away: &Away| {
@@ -361,6 +377,7 @@ impl Backend for Fallback {
                     writing.left(known);
                 }
             }
+            self.inner.catch_up(writes.iter().map(|op| &op.key));
             Ok(())
         };
         let here = |away: &Away| away.commit(writes.clone()).inspect(|()| self.inner.note_queued());
