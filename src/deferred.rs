@@ -39,7 +39,9 @@ pub(crate) struct Deferred {
 impl Deferred {
     /// What is to be done on the server after it has waited this long: times to live have gone on running.
     pub(crate) fn aged(&self, age: Duration) -> Action {
-        let left = |ttl: Millis| Duration::from_millis(ttl.get()).checked_sub(age).and_then(|ttl| Millis::new(ttl).ok());
+        let left = |ttl: Millis| {
+            Duration::from_millis(ttl.get()).checked_sub(age).and_then(|ttl| Millis::new(ttl).ok())
+        };
         match &self.action {
             Action::Put { value, ttl: Some(ttl) } => match left(*ttl) {
                 Some(ttl) => Action::Put { value: value.clone(), ttl: Some(ttl) },

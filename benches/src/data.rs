@@ -12,21 +12,26 @@ pub fn keys(prefix: &str, count: usize) -> Vec<String> {
 
 /// Makes values of bytes: the index of the key, a counter, and a filling.
 pub struct BytesWriter {
-    value: [u8; VALUE_BYTES],
+    value: Vec<u8>,
     count: u64,
 }
 
 impl Default for BytesWriter {
     fn default() -> Self {
-        let mut value = [0; VALUE_BYTES];
-        for (byte, place) in value.iter_mut().zip(0..) {
-            *byte = 255 - place;
-        }
-        Self { value, count: 0 }
+        Self::of(VALUE_BYTES)
     }
 }
 
 impl BytesWriter {
+    /// Makes values of this length, which is at least 17.
+    pub fn of(length: usize) -> Self {
+        Self { value: (0..length).map(filling).collect(), count: 0 }
+    }
+
+    pub fn length(&self) -> usize {
+        self.value.len()
+    }
+
     pub fn next(&mut self, index: usize) -> &[u8] {
         self.count += 1;
         self.value[..8].copy_from_slice(&(index as u64).to_le_bytes());
@@ -37,10 +42,19 @@ impl BytesWriter {
 
 /// Panics unless these are bytes that were written for this key.
 pub fn check_bytes(value: &[u8], index: usize) {
-    let belongs = value.len() == VALUE_BYTES
+    check_bytes_of(VALUE_BYTES, value, index);
+}
+
+/// As [`check_bytes`], for values of this length.
+pub fn check_bytes_of(length: usize, value: &[u8], index: usize) {
+    let belongs = value.len() == length
         && value[..8] == (index as u64).to_le_bytes()
-        && value[VALUE_BYTES - 1] == 255 - (VALUE_BYTES - 1) as u8;
+        && value[length - 1] == filling(length - 1);
     assert!(belongs, "wrong read: key {index} holds {value:?}");
+}
+
+fn filling(place: usize) -> u8 {
+    255 - (place % 256) as u8
 }
 
 /// A value for the JSON cells, as it is read.

@@ -33,6 +33,16 @@ impl<'a> Contender<'a> {
         Self { name, group, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
+    /// Who does its own timing: `slice` returns operations in a second.
+    pub fn timed(name: &'static str, group: &'static str, slice: impl Fn() -> f64 + 'a) -> Self {
+        Self { name, group, settle: Box::new(|| ()), slice: Box::new(move |_| slice()) }
+    }
+
+    /// As [`Contender::timed`], for the one that the others are compared with.
+    pub fn ours_timed(slice: impl Fn() -> f64 + 'a) -> Self {
+        Self::timed("millpond", OURS, slice)
+    }
+
     /// The contender that the others are compared with.
     pub fn ours<S: Send>(prepare: impl Fn() -> S + 'a, step: impl Fn(&mut S, usize) + Sync + 'a) -> Self {
         Self::new("millpond", OURS, prepare, step)
@@ -93,6 +103,12 @@ pub fn latency(name: &str, bar_micros: f64, mut call: impl FnMut(usize)) {
         })
         .collect();
     report::latency_row(name, &medians, bar_micros);
+}
+
+/// Prints how long something takes that is done once in each round.
+pub fn time(name: &str, bar: Duration, mut once: impl FnMut() -> Duration) {
+    let micros: Vec<f64> = (0..rounds()).map(|_| once().as_secs_f64() * 1e6).collect();
+    report::latency_row(name, &micros, bar.as_secs_f64() * 1e6);
 }
 
 pub fn rounds() -> usize {

@@ -1,7 +1,7 @@
 //! A Redis server of its own, on a free port, gone when it is dropped.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub struct RedisServer {
     process: Child,
     port: u16,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl RedisServer {
@@ -38,7 +38,7 @@ impl RedisServer {
                 _ => format!("redis-server does not start: {error}"),
             })?;
             // From here on dropping it ends the process.
-            let mut server = Self { process, port, _directory: directory };
+            let mut server = Self { process, port, directory };
             match server.wait() {
                 Ok(()) => return Ok(server),
                 Err(error) => last = error,
@@ -50,6 +50,24 @@ impl RedisServer {
     /// What a store opens: `key_prefix` is up to the caller.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a crash does: connections are refused from here on.
+    pub fn stop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again on the same port, and tells when it took the first connection.
+    pub fn start_again(&mut self) -> Instant {
+        self.process = spawn(self.directory.path(), self.port).expect("redis-server, which started before");
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(start.elapsed() < START_LIMIT, "redis-server does not start again");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Instant::now()
     }
 
     /// A plain connection, set up as the library sets up its own.
@@ -88,9 +106,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Handle, StateStore};
 #[cfg(feature = "redis")]
 use super::RedisStore;
+use super::{Handle, StateStore};
 use crate::error::Result;
 use crate::outage::{Event, PendingOperation, Rejected, Stats, WriteConflict};
 

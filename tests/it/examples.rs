@@ -73,6 +73,14 @@ fn the_worker_pool_does_each_job_once_on_every_backend() {
     assert_eq!(printed, format!("1000 jobs, the sum of their squares is {sum}\n"));
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn an_outage_in_the_middle_changes_no_total() {
+    let printed = run("outage", &[], None);
+    assert!(printed.contains("\nAway {") && printed.contains(" away "), "{printed}");
+    assert!(printed.contains("3888 orders, 60 customers: Redis and the file agree"), "{printed}");
+}
+
 #[test]
 fn a_backend_is_chosen_by_url_by_file_and_by_environment() {
     let printed = run_on_each_backend("swap_backends");

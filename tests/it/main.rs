@@ -8,6 +8,7 @@
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
 //!   `outage_order`: what serves while the server is away, and the way back;
+//! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
@@ -44,6 +45,8 @@ mod outage_order;
 mod outage_replay;
 #[cfg(feature = "redis")]
 mod outage_serving;
+#[cfg(feature = "redis")]
+mod outage_soak;
 #[cfg(feature = "redis")]
 mod outage_table;
 #[cfg(feature = "redis")]

@@ -113,6 +113,25 @@ impl Away {
         Stamp::now(self.clock.now())
     }
 
+    /// Takes over what is known of a key by now, unless it was written here: an operation that was under way on
+    /// the server when the outage began may have ended since.
+    pub(super) fn learn(&self, key: &Key<'_>) {
+        let mut state = self.state.lock();
+        match state.touched.get(&**key).map(|touched| &touched.seen) {
+            _ if state.queue.has(key) => return,
+            // It was only read, and assumed absent; now more is known.
+            Some(Seen::Assumed) => drop(state.touched.remove(&**key)),
+            Some(Seen::Value(_) | Seen::Absent | Seen::Unknown | Seen::Own) => return,
+            None => {}
+        }
+        let now = self.now();
+        let change = match self.shadow.get(key, &now) {
+            Some(Known::Value { bytes, deadline }) => Change::Set(Entry::value(Value::raw(&bytes), deadline)),
+            Some(Known::Absent) | None => Change::Remove,
+        };
+        self.table.apply(key, change, &now);
+    }
+
     pub(super) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         match self.table.get(key, &self.now())? {
             Some(found) => Ok(Some(found)),
@@ -207,20 +226,6 @@ impl Away {
         let deferred = deferred.collect();
         state.queue.push_all(deferred, self.stamp());
         Ok(())
-    }
-
-    /// Takes in how an operation ended that was on its way to the server when the outage began.
-    pub(super) fn learn(&self, key: &Key<'_>) {
-        let state = self.state.lock();
-        if state.touched.contains_key(&**key) {
-            return;
-        }
-        let now = self.now();
-        let change = match self.shadow.get(key, &now) {
-            Some(Known::Value { bytes, deadline }) => Change::Set(Entry::value(Value::raw(&bytes), deadline)),
-            Some(Known::Absent) | None => Change::Remove,
-        };
-        self.table.apply(key, change, &now);
     }
 
     /// Slows writers, or no longer.

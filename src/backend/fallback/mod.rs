@@ -277,10 +277,12 @@ impl Inner {
         };
         let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
         let done = self.done.load(Ordering::Relaxed);
+        // INVARIANT: before what is known is taken over, so that whoever comes to know more afterwards sees
+        // that there is an outage, and adds it.
+        self.is_away.store(true, Ordering::Release);
         let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
         let away = Arc::new(away);
         *outage = Some(Arc::clone(&away));
-        self.is_away.store(true, Ordering::Release);
         self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
         drop(outage);
         // Whoever waits for the verdict has either seen it or waits by now.
@@ -372,6 +374,7 @@ impl Backend for Fallback {
             let reading = self.inner.shadow.reading(key);
             let found = redis.get(key)?;
             reading.saw(Known::value(found.clone()));
+            self.inner.learn([key]);
             Ok(found)
         };
         self.serve(true, there, |away, _| away.get(key))
@@ -491,7 +494,11 @@ impl Backend for Fallback {
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        self.serve(true, |redis| redis.page(prefix, from), |away, _| Ok(away.table().page(prefix, from, &away.now())))
+        self.serve(
+            true,
+            |redis| redis.page(prefix, from),
+            |away, _| Ok(away.table().page(prefix, from, &away.now())),
+        )
     }
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
@@ -592,10 +599,9 @@ impl Fallback {
 
     /// Tries now whether the server is back.
     pub(crate) fn reconnect(&self) -> Result<()> {
-        self.inner.try_return().map_err(|closed| Error::Unavailable {
-            maybe_applied: false,
-            source: closed.cause.into(),
-        })
+        self.inner
+            .try_return()
+            .map_err(|closed| Error::Unavailable { maybe_applied: false, source: closed.cause.into() })
     }
 
     pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
@@ -629,7 +635,8 @@ impl Inner {
         match waiting() {
             0 => Ok(()),
             left => {
-                let source = format!("{left} operations that waited for the server were not done there").into();
+                let source =
+                    format!("{left} operations that waited for the server were not done there").into();
                 Err(Error::Unavailable { maybe_applied: false, source })
             }
         }

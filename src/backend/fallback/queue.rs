@@ -259,9 +259,14 @@ mod tests {
     #[test]
     fn neighbours_on_one_key_become_one() {
         let mut queue = Queue::new(BOUNDS, 0);
-        for (key, action) in
-            [("a", put(1)), ("b", incr(1)), ("a", put(2)), ("b", incr(2)), ("a", Action::Delete), ("a", put(3))]
-        {
+        for (key, action) in [
+            ("a", put(1)),
+            ("b", incr(1)),
+            ("a", put(2)),
+            ("b", incr(2)),
+            ("a", Action::Delete),
+            ("a", put(3)),
+        ] {
             queue.push(op(key, action), stamp());
         }
         assert_eq!(texts(&queue), ["a=3", "b+3"]);

@@ -90,7 +90,9 @@ impl Inner {
         let away_for = self.clock.now().duration_since(since).unwrap_or_default();
         self.events.lock().push_back(Event::Connected { replayed, away_for });
         drop(outage);
-        log::info!("the Redis server is back after {away_for:?}; {replayed} operations that waited are done there");
+        log::info!(
+            "the Redis server is back after {away_for:?}; {replayed} operations that waited are done there"
+        );
         Ok(())
     }
 
@@ -201,7 +203,8 @@ impl Inner {
             Outcome::Rejected(cause) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
                 log::warn!("the server refused an operation on {key:?} that had waited: {cause}");
-                let error = crate::error::Error::Server { command: op.action.name().into(), source: cause.into() };
+                let error =
+                    crate::error::Error::Server { command: op.action.name().into(), source: cause.into() };
                 told.rejected.push(Rejected { key, operation: op.action.name(), value: mine, error });
             }
             Outcome::Overwritten(theirs) | Outcome::Dropped(theirs)

@@ -90,8 +90,11 @@ impl Shadow {
         self.cache.iter()
     }
 
-    /// Forgets everything.
+    /// Forgets everything, also what operations see that are under way now.
     pub(super) fn clear(&self) {
+        for stripe in &self.stripes {
+            stripe.lock().begun += 1;
+        }
         self.cache.clear();
     }
 
@@ -213,6 +216,11 @@ mod tests {
         shadow.writing("k").left(value("3"));
         read.saw(value("2"));
         assert_eq!(shadow.get("k", &now()), Some(value("3")), "the read may be older");
+
+        let write = shadow.writing("k");
+        shadow.clear();
+        write.left(value("3"));
+        assert_eq!(shadow.get("k", &now()), None, "what happened in between is not known");
 
         let write = shadow.writing("k");
         let read = shadow.reading("k");

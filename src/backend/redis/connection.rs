@@ -7,8 +7,8 @@ use redis::Value;
 
 use super::classify::{Failure, Stage, is_stale};
 use super::limit::{Limit, rearm};
-use super::registry::Registered;
 use super::packer::Packer;
+use super::registry::Registered;
 
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;

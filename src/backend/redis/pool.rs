@@ -169,10 +169,8 @@ impl Pool {
     pub(super) fn dial_always(&self, limit: &Limit) -> Result<Connection, Failure> {
         let generation = self.server.generation.load(Ordering::Acquire);
         let mut connection = self.server.dialer.dial(generation, limit)?;
-        connection.registered = connection
-            .identity
-            .as_ref()
-            .map(|identity| self.server.live.enter(identity.clone(), generation));
+        connection.registered =
+            connection.identity.as_ref().map(|identity| self.server.live.enter(identity.clone(), generation));
         Ok(connection)
     }
 

@@ -3,13 +3,13 @@
 
 use redis::Value;
 
+use super::Redis;
 use super::answers::{self, refused};
 use super::classify::{Failure, Stage, Trouble};
 use super::connection::{Connection, Unit};
 use super::limit::Limit;
 use super::packer::Packer;
 use super::scripts::{Call, REPLAY};
-use super::Redis;
 use crate::clock::Millis;
 use crate::deferred::{Outcome, Seen};
 use crate::key::Key;
@@ -78,7 +78,10 @@ impl Bridge<'_> {
         let answers = answers.into_iter().map(refused).collect::<Result<Vec<_>, _>>()?;
         match (answers.first(), number(answers.last())) {
             (Some(Value::Int(made)), Some(held)) => Ok((*made == 1, held)),
-            _ => Err(Failure::new(Trouble::Garbage, Stage::Lost, "a marker was not answered as it should").into()),
+            _ => {
+                Err(Failure::new(Trouble::Garbage, Stage::Lost, "a marker was not answered as it should")
+                    .into())
+            }
         }
     }
 
@@ -106,7 +109,8 @@ impl Bridge<'_> {
             words.step(step);
         }
         let pack = |packer: &mut Packer<'_>| {
-            let keys: Vec<&Key<'_>> = std::iter::once(marker).chain(steps.iter().map(|step| step.key)).collect();
+            let keys: Vec<&Key<'_>> =
+                std::iter::once(marker).chain(steps.iter().map(|step| step.key)).collect();
             packer.script(&REPLAY, Call::Whole, &keys, 4 + words.ends.len());
             packer.number(done).number(last).number(MARKER_LIFE);
             packer.word(if remote_wins { b"1" } else { b"0" });
@@ -117,8 +121,9 @@ impl Bridge<'_> {
         let Value::Array(parts) = answer else {
             return Err(Failure::unexpected(&answer).into());
         };
-        let [at, told] = <[Value; 2]>::try_from(parts)
-            .map_err(|_| Failure::new(Trouble::Garbage, Stage::Lost, "a replay was not answered as it should"))?;
+        let [at, told] = <[Value; 2]>::try_from(parts).map_err(|_| {
+            Failure::new(Trouble::Garbage, Stage::Lost, "a replay was not answered as it should")
+        })?;
         let outcomes = outcomes(told)?;
         Ok(match number(Some(&at)) {
             Some(at) if at == last => Told::Done(outcomes),

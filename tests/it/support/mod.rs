@@ -4,6 +4,8 @@ pub(crate) mod backends;
 pub(crate) mod child;
 pub(crate) mod files;
 #[cfg(feature = "redis")]
+pub(crate) mod ledger;
+#[cfg(feature = "redis")]
 pub(crate) mod outages;
 #[cfg(feature = "redis")]
 pub(crate) mod proxy;
