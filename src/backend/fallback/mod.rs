@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::away::{Away, Rules};
 use self::queue::Bounds;
-use self::shadow::{Known, Shadow};
+use self::shadow::{Known, Shadow, Writing};
 use super::redis::Redis;
 use super::{Backend, Status, Work};
 use crate::bytes::Bytes;
@@ -317,6 +317,15 @@ impl Inner {
         self.events.lock().pop_front()
     }
 
+    /// Keeps what an operation on the server has left there.
+    fn keep(&self, writing: Writing<'_>, op: &Op<'_>, reply: &Reply) {
+        let now = Now::of(&*self.clock);
+        let before = self.shadow.get(&op.key, &now);
+        if let Some(known) = known(&op.action, reply, before.as_ref(), &now) {
+            writing.left(known);
+        }
+    }
+
     fn note_queued(&self, operations: u64) {
         self.counts.queued.fetch_add(operations, Ordering::Relaxed);
     }
@@ -348,19 +357,36 @@ fn is_away() -> Error {
     Error::Unavailable { maybe_applied: false, source: "the server is away".into() }
 }
 
-/// What is known of a key after an action on the server.
-fn known(action: &Action, reply: &Reply, now: &Now<'_>) -> Option<Known> {
+/// What is known of a key after an action on the server, of which `before` was known.
+fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) -> Option<Known> {
     let value = |value: &Value, ttl: Option<Millis>| Known::Value {
         bytes: value.bytes.clone(),
         deadline: ttl.map(|ttl| Deadline::after(now, ttl)),
+    };
+    // Until when it stays is as it was.
+    let kept = |value: &Value| match before {
+        Some(Known::Value { deadline, .. }) => {
+            Some(Known::Value { bytes: value.bytes.clone(), deadline: *deadline })
+        }
+        Some(Known::Absent) | None => None,
     };
     match (action, reply) {
         (Action::Put { value: put, ttl }, _)
         | (Action::PutAndGet { value: put, ttl }, _)
         | (Action::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
-        (Action::PutIfPresent { value: put }, Reply::Flag(true)) => Some(value(put, None)),
-        (Action::Swap { new: Some(new), .. }, Reply::Flag(true)) => Some(value(new, None)),
-        (Action::Incr { .. }, Reply::Number(number)) => Some(value(&Value::integer(*number), None)),
+        (Action::PutIfPresent { value: put }, Reply::Flag(true)) => kept(put),
+        (Action::Swap { expected: None, new: Some(new), birth_ttl }, Reply::Flag(true)) => {
+            Some(value(new, *birth_ttl))
+        }
+        (Action::Swap { expected: Some(_), new: Some(new), .. }, Reply::Flag(true)) => kept(new),
+        (Action::Incr { by, birth_ttl }, Reply::Number(number)) => match before {
+            Some(Known::Value { .. }) => kept(&Value::integer(*number)),
+            Some(Known::Absent) if number == by => Some(value(&Value::integer(*number), *birth_ttl)),
+            Some(Known::Absent) | None => {
+                // Whether it was there before, and until when it stays, is not known.
+                birth_ttl.is_none().then(|| value(&Value::integer(*number), None))
+            }
+        },
         (Action::PutIfPresent { .. }, Reply::Flag(false))
         | (Action::Swap { new: None, .. }, Reply::Flag(true))
         | (Action::Delete | Action::Take, _) => Some(Known::Absent),
@@ -398,9 +424,7 @@ impl Backend for Fallback {
         let there = |redis: &Redis| {
             let writing = self.inner.shadow.writing(&op.key);
             let reply = redis.apply(op.clone())?;
-            if let Some(known) = known(&op.action, &reply, &Now::of(&*self.inner.clock)) {
-                writing.left(known);
-            }
+            self.inner.keep(writing, &op, &reply);
             Ok(reply)
         };
         let here = |away: &Away, lost| {
@@ -418,10 +442,9 @@ impl Backend for Fallback {
         let there = |redis: &Redis| {
             let writing: Vec<_> = ops.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
             let outcomes = ended(redis.apply_each(ops.clone()))?;
-            let now = Now::of(&*self.inner.clock);
             for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
-                if let Some(known) = outcome.as_ref().ok().and_then(|reply| known(&op.action, reply, &now)) {
-                    writing.left(known);
+                if let Ok(reply) = outcome {
+                    self.inner.keep(writing, op, reply);
                 }
             }
             Ok(outcomes)
@@ -441,11 +464,8 @@ impl Backend for Fallback {
         let there = |redis: &Redis| {
             let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
             redis.commit(writes.clone())?;
-            let now = Now::of(&*self.inner.clock);
             for (op, writing) in writes.iter().zip(writing) {
-                if let Some(known) = known(&op.action, &Reply::Done, &now) {
-                    writing.left(known);
-                }
+                self.inner.keep(writing, op, &Reply::Done);
             }
             Ok(())
         };

@@ -8,13 +8,16 @@ use std::time::Duration;
 use super::Inner;
 use super::away::{Away, Pace};
 use super::breaker::{Breaker, Silence};
-use super::queue::Pending;
+use super::queue::{Pending, Stamp};
+use super::shadow::Known;
 use crate::backend::redis::replay::{Bridge, Closed, Step, Told};
+use crate::bytes::Bytes;
+use crate::clock::Deadline;
 use crate::config::OnConflict;
 use crate::deferred::{Deferred, Outcome};
 use crate::key::Key;
 use crate::op::Action;
-use crate::outage::Event;
+use crate::outage::{Event, PendingOperation, PendingReason, Rejected, WriteConflict};
 
 /// How much is done in one step.
 const CHUNK_OPERATIONS: usize = 1000;
@@ -57,7 +60,7 @@ impl Inner {
         let Some(away) = self.outage() else {
             return Ok(());
         };
-        let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, replayed: 0 };
+        let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, replayed: 0, most: CHUNK_OPERATIONS };
         way.agree()?;
         let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
@@ -81,8 +84,6 @@ impl Inner {
         let (replayed, since) = (way.replayed, away.since);
         self.done.store(away.state().queue.done(), Ordering::Relaxed);
         drop(way);
-        // What others wrote meanwhile was not seen here.
-        self.shadow.clear();
         self.redis.come_back();
         self.was_connected.store(true, Ordering::Release);
         self.is_away.store(false, Ordering::Release);
@@ -117,6 +118,8 @@ struct Way<'w> {
     away: &'w Away,
     bridge: Bridge<'w>,
     replayed: u64,
+    /// How many operations are done in one step.
+    most: usize,
 }
 
 impl Way<'_> {
@@ -137,7 +140,7 @@ impl Way<'_> {
             self.history_lost(format!("{done} was done there, it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
-            return Err(Closed { timed_out: true, cause });
+            return Err(Closed { timed_out: true, denied: false, cause });
         }
         Ok(())
     }
@@ -156,43 +159,80 @@ impl Way<'_> {
         let (chunk, done, last) = {
             let mut state = self.away.state();
             let done = state.queue.done();
-            let (chunk, last) = state.queue.chunk(CHUNK_OPERATIONS, CHUNK_BYTES);
+            let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
             (chunk, done, last)
         };
         let steps: Vec<Step<'_>> = chunk.iter().flat_map(steps).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
-        let told = self.bridge.replay(&self.marker(), done, last, remote_wins, &steps)?;
+        let marker = self.marker();
+        let told = match self.bridge.replay(&marker, done, last, remote_wins, &steps) {
+            // The server looks at all the keys first: one that this user may not touch stops the whole chunk.
+            Err(closed) if closed.denied && chunk.len() > 1 => {
+                self.most = (chunk.len() / 2).max(1);
+                return Ok(());
+            }
+            Err(closed) if closed.denied => {
+                // Where not even nothing may be done, it is not this operation that stands in the way.
+                self.bridge.replay(&marker, done, last, remote_wins, &[])?;
+                let rejected = |index| (index, Outcome::Rejected(closed.cause.clone()));
+                Told::Done((0..steps.len()).map(rejected).collect())
+            }
+            told => told?,
+        };
+        self.most = (self.most * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match told {
             Told::Done(outcomes) => (last, outcomes),
             // The answer to an earlier chunk was lost: it is told now.
             Told::Marked(Some(at), outcomes) if at > done && at <= last => (at, outcomes),
             Told::Marked(..) => return self.agree(),
         };
+        self.finish(upto, outcomes);
+        Ok(())
+    }
+
+    /// Takes out what is done, and keeps what became of it: for whoever asks, and for the next outage.
+    fn finish(&mut self, upto: u64, outcomes: Vec<(usize, Outcome)>) {
         let finished = self.away.state().queue.finish(upto);
-        let ops: Vec<&Deferred> = finished.iter().flat_map(|pending| &pending.ops).collect();
+        let ops: Vec<(&Deferred, Stamp)> = finished
+            .iter()
+            .flat_map(|pending| pending.ops.iter().map(|op| (op, pending.queued)))
+            .collect();
         self.replayed += ops.len() as u64;
         self.inner.counts.replayed.fetch_add(ops.len() as u64, Ordering::Relaxed);
-        for (index, outcome) in outcomes {
-            if let Some(op) = ops.get(index) {
-                self.inner.note(op, outcome);
+        let now = self.away.now();
+        for (op, queued) in &ops {
+            let writing = self.inner.shadow.writing(&op.key);
+            match op.aged(queued.at.elapsed()) {
+                Action::Put { value, ttl } => {
+                    let deadline = ttl.map(|ttl| Deadline::after(&now, ttl));
+                    writing.left(Known::Value { bytes: value.bytes, deadline });
+                }
+                Action::Delete => writing.left(Known::Absent),
+                _ => {}
             }
         }
-        Ok(())
+        for (index, outcome) in outcomes {
+            let Some((op, _)) = ops.get(index) else { continue };
+            if !matches!(outcome, Outcome::Overwritten(_)) {
+                drop(self.inner.shadow.writing(&op.key));
+            }
+            if matches!(outcome, Outcome::Dropped(_)) {
+                self.away.state().note_dropped(&op.key);
+            }
+            self.inner.note(op, outcome);
+        }
     }
 }
 
 /// What a part of the queue becomes on the server, by now.
 fn steps(pending: &Pending) -> impl Iterator<Item = Step<'_>> {
     let age = pending.queued.at.elapsed();
-    pending.ops.iter().map(move |op| Step { key: &op.key, action: op.aged(age), seen: &op.seen })
+    pending.ops.iter().map(move |op| Step { key: &op.key, action: op.aged(age), seen: &op.seen, age })
 }
 
 impl Inner {
     /// Keeps what became of an operation for whoever asks.
     fn note(&self, op: &Deferred, outcome: Outcome) {
-        use crate::bytes::Bytes;
-        use crate::outage::{Rejected, WriteConflict};
-
         let key = op.key.to_string();
         let mine = match &op.action {
             Action::Put { value, .. } | Action::PutIfPresent { value } => Some(value.bytes.clone()),
@@ -207,23 +247,30 @@ impl Inner {
                     crate::error::Error::Server { command: op.action.name().into(), source: cause.into() };
                 told.rejected.push(Rejected { key, operation: op.action.name(), value: mine, error });
             }
-            Outcome::Overwritten(theirs) | Outcome::Dropped(theirs)
-                if told.conflicts.len() < super::MOST_TOLD =>
-            {
-                self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
-                let theirs = theirs.map(Bytes::from);
-                told.conflicts.push(WriteConflict { key, mine, theirs, applied: true });
-            }
-            Outcome::Overwritten(_) | Outcome::Dropped(_) => {
-                self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
-            }
+            Outcome::Overwritten(theirs) => self.conflict(&mut told, key, mine, theirs, true),
+            Outcome::Dropped(theirs) => self.conflict(&mut told, key, mine, theirs, false),
+        }
+    }
+
+    fn conflict(
+        &self,
+        told: &mut super::Told,
+        key: String,
+        mine: Option<Bytes>,
+        theirs: Option<Vec<u8>>,
+        applied: bool,
+    ) {
+        self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
+        if told.conflicts.len() < super::MOST_TOLD {
+            let theirs = theirs.map(Bytes::from);
+            told.conflicts.push(WriteConflict { key, mine, theirs, applied });
         }
     }
 
     fn doubt(&self, doubtful: Vec<Deferred>, away: &Away) {
-        use crate::outage::{PendingOperation, PendingReason};
-
         self.counts.uncertain.fetch_add(doubtful.len() as u64, Ordering::Relaxed);
+        // What is known of these keys is known no more.
+        doubtful.iter().for_each(|op| drop(self.shadow.writing(&op.key)));
         let uncertain = doubtful.into_iter().map(|op| PendingOperation {
             key: op.key.to_string(),
             operation: op.action.name(),

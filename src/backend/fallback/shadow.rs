@@ -122,6 +122,13 @@ impl Shadow {
         &self.stripes[(hash >> 32) as usize % STRIPES]
     }
 
+    fn knows(&self, key: &str, known: &Known) -> bool {
+        match (self.cache.get(key), known) {
+            (Some(Known::Value { bytes, .. }), Known::Value { bytes: read, .. }) => bytes == *read,
+            _ => false,
+        }
+    }
+
     fn keep(&self, key: &str, known: Known) {
         match &known {
             Known::Value { bytes, .. } if bytes.len() > LONGEST => drop(self.cache.remove(key)),
@@ -140,10 +147,11 @@ pub(super) struct Reading<'s> {
 }
 
 impl Reading<'_> {
-    /// Keeps what was read, if no write was under way meanwhile.
+    /// Keeps what was read, if no write was under way meanwhile. A read does not tell until when the value
+    /// stays: where it is the one that was known, that is known too.
     pub(super) fn saw(self, known: Known) {
         let now = self.stripe.lock();
-        if self.alone && now.begun == self.begun {
+        if self.alone && now.begun == self.begun && !self.shadow.knows(self.key, &known) {
             self.shadow.keep(self.key, known);
         }
     }
@@ -251,5 +259,16 @@ mod tests {
         assert!(matches!(shadow.get("k", &Now::of(&clock)), Some(Known::Value { .. })));
         clock.advance(Duration::from_secs(1));
         assert_eq!(shadow.get("k", &Now::of(&clock)), Some(Known::Absent));
+    }
+
+    #[test]
+    fn a_read_does_not_take_the_deadline_off() {
+        let shadow = Shadow::new(1 << 20);
+        let kept = Known::Value { bytes: Bytes::from("1"), deadline: Deadline::from_millis(5) };
+        shadow.writing("k").left(kept.clone());
+        shadow.reading("k").saw(value("1"));
+        assert_eq!(shadow.get("k", &now()), Some(kept));
+        shadow.reading("k").saw(value("2"));
+        assert_eq!(shadow.get("k", &now()), Some(value("2")));
     }
 }

@@ -38,7 +38,7 @@ use super::{Backend, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::Key;
 use crate::op::{Grant, Op, Reply};
 use crate::page::{Cursor, Page};
@@ -62,7 +62,7 @@ impl Redis {
         let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
         if address.tls {
-            return Err(Error::Unsupported { what: NO_TLS.to_owned() });
+            return Err(crate::error::Error::Unsupported { what: NO_TLS.to_owned() });
         }
         let dialer = Dialer {
             #[cfg(feature = "tls")]

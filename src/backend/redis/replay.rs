@@ -1,6 +1,8 @@
 //! Owns the way back: a connection of its own on which the operations that waited are done, each once. Knows
 //! nothing of where they wait.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use super::Redis;
@@ -33,6 +35,8 @@ pub(crate) struct Step<'s> {
     pub(crate) key: &'s Key<'static>,
     pub(crate) action: Action,
     pub(crate) seen: &'s Seen,
+    /// For how long it has waited: what it creates has lived since.
+    pub(crate) age: Duration,
 }
 
 /// A fresh connection to a server that is back.
@@ -45,12 +49,15 @@ pub(crate) struct Bridge<'r> {
 #[derive(Debug)]
 pub(crate) struct Closed {
     pub(crate) timed_out: bool,
+    /// What was said is not permitted.
+    pub(crate) denied: bool,
     pub(crate) cause: String,
 }
 
 impl From<Failure> for Closed {
     fn from(failure: Failure) -> Self {
-        Self { timed_out: failure.trouble == Trouble::Timeout, cause: failure.cause.to_string() }
+        let (timed_out, denied) = (failure.trouble == Trouble::Timeout, failure.trouble == Trouble::Denied);
+        Self { timed_out, denied, cause: failure.cause.to_string() }
     }
 }
 
@@ -240,7 +247,7 @@ impl Words {
     fn step(&mut self, step: &Step<'_>) {
         match step.seen {
             _ if !matches!(step.action, Action::Put { .. } | Action::Delete) => self.word(b""),
-            Seen::Own => self.word(b""),
+            Seen::Own => self.word(b"own"),
             Seen::Absent | Seen::Unknown => self.word(b"absent"),
             // A delete of what was assumed absent deletes nothing that was seen.
             Seen::Assumed => self.word(b"assumed"),
@@ -248,7 +255,9 @@ impl Words {
                 self.word(&sha.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect::<Vec<_>>())
             }
         };
-        let birth = |ttl: &Option<Millis>| ttl.map(|ttl| ttl.get().to_string()).unwrap_or_default();
+        let age = u64::try_from(step.age.as_millis()).unwrap_or(u64::MAX);
+        let left = |ttl: Millis| ttl.get().saturating_sub(age).to_string();
+        let birth = |ttl: &Option<Millis>| ttl.map(left).unwrap_or_default();
         let ttl = match &step.action {
             Action::Incr { birth_ttl, .. }
             | Action::MapPut { birth_ttl, .. }

@@ -1,6 +1,6 @@
 -- KEYS[1] is the marker, the others are the keys of the operations. ARGV: the number that the marker has to
 -- hold, the number that it gets, its time to live, '1' if what others wrote wins; then of each operation: what
--- was seen of the key, its TTL if this creates it, how many commands; of each command: its name, how many
+-- was seen of the key, its TTL if this creates it ('0': that is over), how many commands; of each command: its name, how many
 -- arguments, the arguments behind the key.
 local told = redis.call('HMGET', KEYS[1], 'at', 'told')
 if told[1] ~= ARGV[1] then
@@ -22,11 +22,16 @@ local function theirs(key)
   return nil
 end
 
--- Whether somebody else has written the key since it was seen here.
-local function is_foreign(key, seen)
-  if seen == '' then return false end
-  if seen == 'absent' or seen == 'assumed' then return redis.call('EXISTS', key) == 1 end
+-- The keys on which a write of this chunk was dropped: what is there is not what this process left.
+local dropped = {}
+
+-- Whether somebody else has written the key since it was seen here. What is there already as `mine` is to
+-- leave it, false for nothing, is in nobody's way.
+local function is_foreign(key, seen, mine)
+  if seen == '' or (seen == 'own' and not dropped[key]) then return false end
   local value = redis.pcall('GET', key)
+  if value == mine then return false end
+  if seen == 'absent' or seen == 'assumed' or seen == 'own' then return value ~= false end
   return type(value) ~= 'string' or redis.sha1hex(value) ~= seen
 end
 
@@ -52,11 +57,16 @@ for index = 2, #KEYS do
   local seen, birth, commands = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
   local skipped = false
-  if is_foreign(key, seen) then
-    skipped = ARGV[4] == '1' or seen == 'assumed'
+  if is_foreign(key, seen, ARGV[at] == 'SET' and ARGV[at + 2]) then
+    skipped = ARGV[4] == '1' or seen == 'assumed' or seen == 'own'
+    dropped[key] = skipped
     outcomes[#outcomes + 1] = { index - 2, skipped and 'dropped' or 'overwritten', theirs(key) or false }
+  elseif seen ~= '' then
+    dropped[key] = nil
   end
   local is_born = not skipped and birth ~= '' and redis.call('EXISTS', key) == 0
+  -- What it would have created has died since.
+  if is_born and birth == '0' then skipped = true end
   for _ = 1, commands do
     local name, count = ARGV[at], tonumber(ARGV[at + 1])
     at = at + 2
