@@ -109,6 +109,85 @@ fn overwriting_keeps_the_directory_within_three_times_the_live_data_and_a_mebiby
     }
 }
 
+/// How many bytes a mutation adds to the files of a store that is not compacted.
+fn written(dir: &Path, mutation: impl FnOnce()) -> u64 {
+    let before = size(dir);
+    mutation();
+    size(dir) - before
+}
+
+#[test]
+fn what_one_change_of_a_map_or_a_queue_writes_does_not_depend_on_their_size() {
+    const LINE: u64 = 130;
+    let dir = tempfile::tempdir().unwrap();
+    let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(1 << 30);
+    let store = StateStore::with_config(config(dir.path(), SyncPolicy::Never).file(options)).unwrap();
+    for parts in [10_u64, 20_000] {
+        store.push_back_many("queue", 0..parts).unwrap();
+        store.map_put_many("map", (0..parts).map(|field| (field.to_string(), field))).unwrap();
+        let one = |what: &str, lines: u64, mutation: &dyn Fn()| {
+            let bytes = written(dir.path(), mutation);
+            assert!((1..=lines * LINE).contains(&bytes), "{what} of {parts}: {bytes} bytes");
+        };
+        one("a push", 1, &|| _ = store.push_back("queue", 1).unwrap());
+        one("a push in front", 1, &|| _ = store.push_front("queue", 1).unwrap());
+        one("a pop", 1, &|| _ = store.pop_front::<u64>("queue").unwrap().unwrap());
+        one("a pop at the back", 1, &|| _ = store.pop_back::<u64>("queue").unwrap().unwrap());
+        one("a trim", 1, &|| _ = store.queue_trim("queue", 3).unwrap());
+        one("a new field", 1, &|| _ = store.map_put("map", "new", 1).unwrap());
+        one("another value", 1, &|| _ = store.map_put("map", "7", 1).unwrap());
+        one("a counted field", 1, &|| _ = store.map_incr("map", "7", 1).unwrap());
+        one("a field that goes", 1, &|| assert!(store.map_delete("map", "7").unwrap()));
+        one("an expiry", 1, &|| assert!(store.expire("map", Duration::from_secs(60)).unwrap()));
+        one("an item that is taken", 3, &|| {
+            store.take::<u64>("queue", Duration::from_secs(60)).unwrap().unwrap();
+        });
+        let three = |tx: &mut millpond::Transaction<'_>| {
+            let fields = tx.map_len("map")?;
+            tx.push_back("queue", fields)?;
+            tx.pop_front::<u64>("queue")?;
+            tx.map_put("map", "new", 2)
+        };
+        one("a transaction", 2, &|| assert!(!store.transaction(three).unwrap()));
+    }
+}
+
+#[test]
+fn pushing_popping_and_taking_keep_the_directory_within_its_bound() {
+    const LENGTH: u64 = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), SyncPolicy::Never);
+    let store = StateStore::with_config(config.file(FileOptions::default().sync(SyncPolicy::Never))).unwrap();
+    let text = "x".repeat(200);
+    store.push_back_many("queue", (0..LENGTH).map(|_| &text)).unwrap();
+    store.map_put_many("map", (0..LENGTH).map(|field| (field.to_string(), &text))).unwrap();
+    let turn = |n: u64| match n % 3 {
+        0 => {
+            store.push_back("queue", &text).unwrap();
+            assert!(store.pop_front::<String>("queue").unwrap().is_some());
+        }
+        1 => {
+            let taken = store.take::<String>("queue", Duration::from_secs(60)).unwrap().unwrap();
+            assert!(taken.back().unwrap());
+        }
+        _ => assert!(!store.map_put("map", &(n % LENGTH).to_string(), &text).unwrap()),
+    };
+    let largest = largest_while(dir.path(), turn);
+    // In a fresh snapshot: `{"v":<value>},` for each value, and `"f":"<name>",` more for each field.
+    let names: u64 = (0..LENGTH).map(|field| field.to_string().len() as u64).sum();
+    let live = LENGTH * (202 + 7) + LENGTH * (202 + 7 + 7) + names;
+    assert!(largest <= 3 * live + SLACK, "{largest} for {live}");
+    assert_eq!((store.queue_len("queue").unwrap(), store.map_len("map").unwrap()), (LENGTH, LENGTH));
+
+    // What goes at once leaves soon.
+    assert_eq!(store.queue_trim("queue", 10).unwrap(), LENGTH - 10);
+    store.delete("map").unwrap();
+    wait_until("the directory is within its bound", Duration::from_secs(10), || size(dir.path()) <= SLACK);
+    store.close().unwrap();
+    assert!(!crate::support::files::journal(dir.path(), 1).exists(), "nothing was compacted");
+    assert_eq!(open(dir.path(), SyncPolicy::Never).unwrap().queue_len("queue").unwrap(), 10);
+}
+
 /// Few lines may take away much.
 #[test]
 fn what_is_deleted_leaves_the_directory_soon_even_if_nothing_else_is_written() {

@@ -1,12 +1,15 @@
 //! What the File variant promises when its process ends without notice: what was acknowledged is there, and
 //! nothing of a commit without the rest of it.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use millpond::{Error, StateStore, SyncPolicy, WriteBatch};
+use millpond::{Error, ManualClock, StateConfig, StateStore, SyncPolicy, Taken, WriteBatch};
 
 use crate::support::child::{self, Process};
-use crate::support::files::open;
+use crate::support::files::{config, crashed_copy, journal, open};
 
 /// Counts on from where the store stands, one batch for each number, and tells each.
 fn count(store: &StateStore, most: i64, mut tell: impl FnMut(String)) {
@@ -47,7 +50,146 @@ fn pairs(store: &StateStore) {
     });
 }
 
+/// A store whose time is told by the steps of a history. Each step is one operation, so that it is done or not.
+struct History {
+    store: StateStore,
+    clock: Arc<ManualClock>,
+    /// What was taken last; a process that is killed forgets it.
+    taken: RefCell<Option<Taken<serde_json::Value>>>,
+}
+
+impl History {
+    fn open(config: StateConfig, step: u64) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        set_time(&clock, step);
+        let store = StateStore::with_clock(config, clock.clone()).unwrap();
+        Self { store, clock, taken: RefCell::default() }
+    }
+
+    /// Does what the number of the step says.
+    fn step(&self, n: u64) {
+        let Self { store, clock, taken } = self;
+        set_time(clock, n);
+        let mut random = fastrand::Rng::with_seed(n);
+        let (field, second) = (random.u32(..600).to_string(), Duration::from_secs(1));
+        match n % 18 {
+            _ if n == 1 => fill(store),
+            0 | 1 => step_together(store, n, &field),
+            2 => drop(store.push_back("queue", n).unwrap()),
+            3 => drop(store.push_front("queue", ("front", n)).unwrap()),
+            4 => drop(store.push_back_many("queue", n..n + 20).unwrap()),
+            5 => drop(store.pop_front::<serde_json::Value>("queue").unwrap()),
+            6 => drop(store.pop_back::<serde_json::Value>("queue").unwrap()),
+            7 => drop(store.queue_trim("queue", random.u64(400..1200)).unwrap()),
+            8 => drop(store.map_put("map", &field, (n, "x".repeat(50))).unwrap()),
+            9 => drop(store.map_delete("map", &field).unwrap()),
+            10 => drop(store.map_incr("counts", &(n % 3).to_string(), 1).unwrap()),
+            11 => drop(store.map_put_many("map", (0..20).map(|at| (format!("{field} {at}"), n))).unwrap()),
+            12 => match random.u32(..5) {
+                0 => store.put("any", n).unwrap(),
+                1 => drop(store.delete("any").unwrap()),
+                2 => drop(store.expire("any", 40 * second).unwrap()),
+                _ if n % 36 == 12 => drop(store.map_put("any", &field, n)),
+                _ => drop(store.push_front("any", n)),
+            },
+            13 => {
+                // Nobody lets go of it: it runs out.
+                let guard = store.lock("lock", 20 * second).unwrap();
+                std::mem::forget(guard);
+            }
+            14 => *taken.borrow_mut() = store.take("queue", random.u32(1..100) * second).unwrap(),
+            15 | 16 => {
+                let ended = if random.bool() { taken.take() } else { None };
+                let end = if n % 18 == 15 { Taken::done } else { Taken::back };
+                if let Some(taken) = ended {
+                    end(&taken).unwrap();
+                }
+            }
+            _ => {
+                store
+                    .transaction(|tx| {
+                        let many = tx.queue_len("queue")?;
+                        tx.map_put("map", "length", many)?;
+                        tx.pop_back::<serde_json::Value>("queue")?;
+                        tx.queue_trim("steps", 500)
+                    })
+                    .unwrap();
+            }
+        }
+    }
+
+    /// All that is there to be seen.
+    fn state(&self) -> Vec<String> {
+        let store = &self.store;
+        let all = store.keys("").unwrap().into_iter().map(|key| {
+            let value = store.get::<serde_json::Value>(&key).ok();
+            let map = store.map_entries::<serde_json::Value>(&key).ok();
+            let queue = store.queue_range::<serde_json::Value>(&key, ..).ok();
+            format!("{key} {:?} {value:?} {map:?} {queue:?}", store.ttl(&key).unwrap())
+        });
+        all.collect()
+    }
+
+    /// What comes out of the queue, with what leases had held back.
+    fn drain(&self, n: u64) -> Vec<serde_json::Value> {
+        set_time(&self.clock, n + 1000);
+        let second = Duration::from_secs(1);
+        let take = || self.store.take::<serde_json::Value>("queue", second).unwrap();
+        std::iter::from_fn(|| {
+            take().map(|item| {
+                assert!(item.done().unwrap());
+                item.into_inner()
+            })
+        })
+        .collect()
+    }
+}
+
+fn set_time(clock: &ManualClock, step: u64) {
+    clock.set(UNIX_EPOCH + Duration::from_secs(1_704_067_200 + step));
+}
+
+/// More than fits in one piece of a snapshot.
+fn fill(store: &StateStore) {
+    store
+        .transaction(|tx| {
+            tx.push_back_many("queue", 0..1000)?;
+            tx.map_put_many("map", (0..600).map(|field| (field.to_string(), field)))
+        })
+        .unwrap();
+}
+
+/// Two maps and a queue that are always in step.
+fn step_together(store: &StateStore, n: u64, field: &str) {
+    store
+        .transaction(|tx| {
+            tx.map_put("left", field, n)?;
+            tx.push_back("steps", n)?;
+            tx.map_put("right", field, n)?;
+            if n % 5 == 0 {
+                let gone: Option<u64> = tx.pop_front("steps")?;
+                tx.map_put("right", "gone", gone)?;
+                tx.map_put("left", "gone", gone)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Goes on with a history until it is killed.
+fn go_on(dir: &Path, sync: SyncPolicy, done: u64) {
+    let history = History::open(config(dir, sync), done);
+    for n in done + 1.. {
+        history.step(n);
+        child::tell(&format!("ack {n}"));
+    }
+}
+
 fn work(job: &str, dir: &Path) {
+    if let Some((sync, done)) = job.strip_prefix("history ").and_then(|rest| rest.split_once(' ')) {
+        let sync = if sync == "always" { SyncPolicy::Always } else { SyncPolicy::Never };
+        return go_on(dir, sync, done.parse().unwrap());
+    }
     match job {
         "count" => count(&open(dir, SyncPolicy::Always).unwrap(), i64::MAX, |said| child::tell(&said)),
         "pairs" => pairs(&open(dir, SyncPolicy::Never).unwrap()),
@@ -135,6 +277,44 @@ fn kill_9_leaves_both_entries_of_a_batch_or_none() {
             }
         }
     }
+}
+
+#[test]
+fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
+    let dir = tempfile::tempdir().unwrap();
+    let reference = History::open(StateConfig::default(), 0);
+    let mut done = 0;
+    for round in 0..24 {
+        let sync = if round % 3 == 0 { "always" } else { "never" };
+        let mut process = Process::start(&format!("history {sync} {done}"), dir.path());
+        let mut acked = done;
+        for _ in 0..1 + round * 37 % 150 {
+            acked = process.hear().as_deref().and_then(acknowledged).expect("a number").unsigned_abs();
+        }
+        // The last line may be cut off in the middle.
+        let rest = process.kill();
+        acked += rest.iter().filter(|said| acknowledged(said) > Some(0)).count().saturating_sub(1) as u64;
+
+        reference.taken.take();
+        (done + 1..=acked).for_each(|n| reference.step(n));
+        done = acked;
+        // The next process finds the files as this one left them.
+        let copy = crashed_copy(dir.path());
+        let found = History::open(config(copy.path(), SyncPolicy::Never), done);
+        for _ in 0..2 {
+            if found.state() == reference.state() {
+                break;
+            }
+            done += 1;
+            reference.step(done);
+            set_time(&found.clock, done);
+        }
+        assert_eq!(found.state(), reference.state(), "round {round}, {acked} steps were acknowledged");
+    }
+    let found = History::open(config(dir.path(), SyncPolicy::Never), done);
+    assert!(!journal(dir.path(), 1).exists(), "nothing was compacted");
+    assert_eq!(found.drain(done), reference.drain(done));
+    assert_eq!(found.state(), reference.state());
 }
 
 #[cfg(unix)]

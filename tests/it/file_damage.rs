@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use millpond::{Bytes, Error, StateStore, SyncPolicy};
+use millpond::{Error, StateStore, SyncPolicy, Ttl};
+use serde_json::Value;
 
 use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
 
@@ -142,6 +144,36 @@ fn compacted() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let after = files(dir.path());
     assert!(!after.contains_key("journal-1.jsonl"), "the compaction has ended");
     (before, after)
+}
+
+/// As [`compacted`], of maps, queues and leases.
+fn compacted_kinds() -> BTreeMap<String, Vec<u8>> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    let second = Duration::from_secs(1_000_000);
+    let lives = |n: u32| {
+        store.push_back_many("queue", 0..4).unwrap();
+        store.pop_front::<u8>("queue").unwrap();
+        store.push_front("queue", "front").unwrap();
+        store.pop_back::<Value>("queue").unwrap();
+        store.take::<Value>("queue", second).unwrap().unwrap();
+        store.map_put_many("map", [("a", n), ("", n)]).unwrap();
+        store.map_put("map", "b", n).unwrap();
+        store.map_delete("map", "a").unwrap();
+        store.expire("map", second).unwrap();
+        store.queue_trim("queue", 5).unwrap();
+    };
+    for n in 0.. {
+        lives(n);
+        if snapshot(dir.path(), 2).exists() {
+            break;
+        }
+    }
+    lives(7);
+    store.close().unwrap();
+    let after = files(dir.path());
+    assert!(!after.contains_key("journal-1.jsonl"), "the compaction has ended");
+    after
 }
 
 #[track_caller]
@@ -286,7 +318,7 @@ fn garble(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
-    const WORDS: [&str; 16] = [
+    const WORDS: [&str; 26] = [
         "0",
         "-1",
         "18446744073709551615",
@@ -302,6 +334,16 @@ fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
         "\"s\"",
         "true",
         "253402300800000",
+        "-9223372036854775808",
+        "9223372036854775807",
+        "4611686018427387000",
+        "3",
+        "\"at\"",
+        "\"lo\"",
+        "\"hi\"",
+        "\"q\"",
+        "\"f\"",
+        "\"fr\"",
         ",\"closed\":true",
     ];
     let text = String::from_utf8_lossy(text);
@@ -315,9 +357,34 @@ fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
 }
 
 /// What can be read. A line that somebody signed may hold keys that no operation takes.
-fn held(store: &StateStore) -> BTreeMap<String, Bytes> {
-    let keys = store.keys("").unwrap().into_iter();
-    keys.filter_map(|key| Some((key.clone(), store.get_bytes(&key).ok()??))).collect()
+fn held(store: &StateStore) -> BTreeMap<String, String> {
+    let read = |key: &str| -> Option<String> {
+        let stays = store.ttl(key).ok()? == Some(Ttl::Never);
+        let value = store.get_bytes(key).ok();
+        // Neither are all values JSON.
+        let map = store.map_keys(key).ok();
+        let fields = map.iter().flatten().map(|field| format!("{:?}", store.map_get::<Value>(key, field)));
+        let queue = format!("{:?}", store.queue_range::<Value>(key, ..));
+        Some(format!("{stays} {value:?} {map:?} {:?} {queue}", fields.collect::<Vec<_>>()))
+    };
+    store.keys("").unwrap().into_iter().filter_map(|key| read(&key).map(|found| (key, found))).collect()
+}
+
+/// Changes what lies there a little, as it can be.
+fn change(store: &StateStore, key: &str) {
+    match (store.map_len(key), store.queue_len(key)) {
+        (Ok(fields), _) => {
+            assert!(store.map_put(key, "new", 1).unwrap() || fields > 0);
+            assert!(store.map_delete(key, "new").unwrap());
+        }
+        (_, Ok(length)) => {
+            assert_eq!(store.push_back(key, 1).unwrap(), length + 1);
+            assert_eq!(store.push_front(key, 2).unwrap(), length + 2);
+            assert_eq!(store.pop_front::<u8>(key).unwrap(), Some(2));
+            store.queue_trim(key, 2).unwrap();
+        }
+        _ => store.put(key, 1).unwrap(),
+    }
 }
 
 #[track_caller]
@@ -326,8 +393,7 @@ fn opens_or_refuses(dir: &Path, given: &BTreeMap<String, Vec<u8>>, seed: u64) ->
     match open(dir, SyncPolicy::Never) {
         Ok(store) => {
             for key in held(&store).into_keys() {
-                store.ttl(&key).unwrap();
-                store.put(&key, 1).unwrap();
+                change(&store, &key);
             }
             store.incr("counter", 1).unwrap();
             let before = held(&store);
@@ -348,8 +414,13 @@ fn opens_or_refuses(dir: &Path, given: &BTreeMap<String, Vec<u8>>, seed: u64) ->
 
 #[test]
 fn garbled_journals_and_snapshots_are_refused_or_read_and_never_a_panic() {
-    let (_, mut whole) = compacted();
-    whole.remove("LOCK");
+    for mut whole in [compacted().1, compacted_kinds()] {
+        whole.remove("LOCK");
+        garbled_ones_are_refused_or_read(&whole);
+    }
+}
+
+fn garbled_ones_are_refused_or_read(whole: &BTreeMap<String, Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let mut opened = 0;
     for seed in 0..2000 {

@@ -15,6 +15,7 @@ use super::journal::{self, Journal};
 use super::layout::failed;
 use super::record::Mark;
 use super::snapshot::Writer;
+use crate::backend::local::walk::Walk;
 use crate::clock::{Clock as _, ManualClock, Now};
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
@@ -22,9 +23,6 @@ use crate::error::{Error, Result};
 /// The directory stays within this many times the live data, and this much more.
 const BOUND: f64 = 3.0;
 const SLACK: f64 = 1_048_576.0;
-
-/// How many keys are looked at together.
-const PAGE: usize = 256;
 
 /// What is known of the directory's size, and whether somebody makes it smaller.
 pub(super) struct Compactor {
@@ -218,26 +216,17 @@ fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u
     let beginning = ManualClock::new(
         UNIX_EPOCH.checked_add(Duration::from_millis(begin.time)).unwrap_or_else(|| core.clock.now()),
     );
-    let (mut after, mut weight) = (None, 0);
-    loop {
-        let now = Now::of(&beginning);
-        let (entries, more) = core.table.entries(after.as_deref(), PAGE, &now);
-        for (key, entry) in entries {
-            weight += entry.weight(&key);
-            writer.add(key, entry)?;
-        }
+    let now = Now::of(&beginning);
+    let mut walk = Walk::new();
+    while let Some((key, change)) = walk.next(&core.table, &now) {
+        writer.add(key, change)?;
         if core.compactor.stopping.load(Ordering::Acquire) {
             return Ok(None);
-        }
-        match more {
-            Some(key) => after = Some(key),
-            None => break,
         }
     }
     // INVARIANT: what the walk saw is on the disk as lines before it counts as snapshot, or a power cut
     // could leave half of a commit.
     let durable = core.durability.written();
     core.durability.wait(durable)?;
-    let len = writer.finish(Mark { durable, ..begin })?;
-    Ok(Some((len, weight)))
+    writer.finish(Mark { durable, ..begin }).map(Some)
 }

@@ -3,6 +3,7 @@
 
 mod compaction;
 mod disk;
+mod facts;
 mod floor;
 mod journal;
 mod layout;
@@ -14,6 +15,8 @@ mod recovery;
 mod snapshot;
 mod sync;
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod tests;
 

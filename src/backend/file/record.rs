@@ -1,20 +1,14 @@
-//! Owns the bytes of a line: how facts are written down and read back. Does no I/O and knows nothing of
-//! files.
+//! Owns the bytes of a line: what stands around facts, and how it is read back. Does no I/O and knows nothing
+//! of files.
 //!
 //! Every line is one JSON object that begins with the CRC-32 of all that follows the CRC's own digits.
 //! INVARIANT: the format is frozen as [`VERSION`]; what would be read differently needs a new one.
 
-use std::borrow::Cow;
+use serde::Deserialize;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
-use crate::backend::local::change::{Change, Entry};
-use crate::clock::Deadline;
+use super::facts::{self, Fact};
+use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
-use crate::value::{Form, Value};
 
 /// The version of the format that this crate writes, and the only one it reads.
 pub(super) const VERSION: u64 = 1;
@@ -91,7 +85,7 @@ impl<'a> Encoder<'a> {
 
     fn number(self, name: &str, number: u64) -> Self {
         self.line.extend_from_slice(name.as_bytes());
-        push_number(self.line, number);
+        facts::push_number(self.line, number);
         self
     }
 
@@ -111,7 +105,7 @@ impl<'a> Encoder<'a> {
             if before > first {
                 self.line.push(b',');
             }
-            if !push_change(self.line, key.as_ref(), change) {
+            if !facts::push(self.line, key.as_ref(), change) {
                 self.line.truncate(before);
             }
         }
@@ -170,81 +164,6 @@ pub(super) fn end(line: &mut Vec<u8>, count: u64, sum: u32, mark: Mark) {
     Encoder::new(line).mark(mark).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
 }
 
-fn push_number(line: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = HEX[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    line.extend_from_slice(&digits[at..]);
-}
-
-/// Writes one fact, or nothing where nothing changed.
-fn push_change(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
-    line.extend_from_slice(b"{\"k\":");
-    push_text(line, key);
-    match change {
-        Change::Nothing => return false,
-        Change::Remove => line.extend_from_slice(b",\"r\":1"),
-        Change::SetDeadline(deadline) => {
-            line.extend_from_slice(b",\"e\":");
-            push_number(line, deadline.map_or(0, Deadline::millis));
-        }
-        Change::Set(Entry { value, deadline }) => {
-            push_value(line, value);
-            if let Some(deadline) = deadline {
-                line.extend_from_slice(b",\"x\":");
-                push_number(line, deadline.millis());
-            }
-        }
-    }
-    line.push(b'}');
-    true
-}
-
-fn push_text(line: &mut Vec<u8>, text: &str) {
-    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
-    if plain {
-        line.push(b'"');
-        line.extend_from_slice(text.as_bytes());
-        line.push(b'"');
-    } else {
-        // Writing a string to memory cannot fail.
-        let _ = serde_json::to_writer(line, text);
-    }
-}
-
-fn push_value(line: &mut Vec<u8>, value: &Value) {
-    let bytes = &*value.bytes;
-    let name = match value.form {
-        Form::Json if embeddable(bytes) => {
-            line.extend_from_slice(b",\"v\":");
-            line.extend_from_slice(bytes);
-            return;
-        }
-        Form::Json => b",\"j\":\"",
-        Form::Raw => b",\"b\":\"",
-    };
-    line.extend_from_slice(name);
-    let start = line.len();
-    line.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    if let Ok(written) = BASE64.encode_slice(bytes, &mut line[start..]) {
-        line.truncate(start + written);
-    }
-    line.push(b'"');
-}
-
-/// Tells whether our JSON comes back byte for byte out of the line it is put into.
-fn embeddable(json: &[u8]) -> bool {
-    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
-    edge(json.first()) && edge(json.last()) && memchr::memchr(b'\n', json).is_none()
-}
-
 /// Reads a line with its line break, the CRC first.
 pub(super) fn decode(line: &[u8]) -> Result<Line, Fault> {
     let text = check(line)?;
@@ -294,7 +213,7 @@ struct Wire<'a> {
     d: Option<u64>,
     t: Option<u64>,
     #[serde(borrow)]
-    w: Option<Vec<WireChange<'a>>>,
+    w: Option<Vec<Fact<'a>>>,
     millpond: Option<String>,
     version: Option<u64>,
     n: Option<u64>,
@@ -302,27 +221,6 @@ struct Wire<'a> {
     closed: Option<bool>,
     end: Option<u64>,
     sum: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireChange<'a> {
-    #[serde(borrow)]
-    k: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    v: Option<&'a RawValue>,
-    #[serde(borrow)]
-    b: Option<&'a str>,
-    #[serde(borrow)]
-    j: Option<&'a str>,
-    x: Option<u64>,
-    e: Option<u64>,
-    r: Option<u64>,
-}
-
-/// Reads a value that is there, `null` too, which `Option` alone would take for absent.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Wire<'_> {
@@ -333,7 +231,8 @@ impl Wire<'_> {
             _ => None,
         };
         let vouched = self.sync.as_ref().map(|sync| sync != "never");
-        let changes = self.w.map(|w| w.into_iter().map(WireChange::change).collect()).transpose()?;
+        let changes = self.w.map(|w| w.into_iter().map(Fact::change).collect()).transpose();
+        let changes = changes.map_err(Fault::Meaningless)?;
         match (self.version, self.n, mark, vouched, changes, self.closed, self.end.zip(self.sum)) {
             (Some(version), ..) if version != VERSION => Err(Fault::Version(version)),
             (Some(_), Some(number), Some(mark), Some(vouched), None, None, None) => {
@@ -356,52 +255,13 @@ impl Wire<'_> {
     }
 }
 
-impl WireChange<'_> {
-    fn change(self) -> Result<(String, Change), Fault> {
-        let meaningless = || Fault::Meaningless("its fields fit no kind of change".into());
-        let raw = |text: &str| BASE64.decode(text).map_err(|error| Fault::Meaningless(error.to_string()));
-        let value = match (self.v, self.b, self.j) {
-            (Some(json), None, None) => Some(Value::json(json.get().as_bytes())),
-            (None, Some(text), None) => Some(Value::raw(&raw(text)?)),
-            (None, None, Some(text)) => Some(Value::json(&raw(text)?)),
-            (None, None, None) => None,
-            _ => return Err(meaningless()),
-        };
-        let change = match (value, self.x, self.e, self.r) {
-            (Some(value), x, None, None) => {
-                Change::Set(Entry { value, deadline: x.and_then(Deadline::from_millis) })
-            }
-            (None, None, Some(e), None) => Change::SetDeadline(Deadline::from_millis(e)),
-            (None, None, None, Some(1)) => Change::Remove,
-            _ => return Err(meaningless()),
-        };
-        Ok((self.k.into_owned(), change))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::facts::tests::{facts, set};
     use super::*;
+    use crate::value::Value;
 
     const MARK: Mark = Mark { sequence: 17, durable: 12, time: 1_760_000_000_000 };
-
-    fn set(value: Value, deadline: Option<u64>) -> Change {
-        Change::Set(Entry { value, deadline: deadline.and_then(Deadline::from_millis) })
-    }
-
-    fn facts() -> Vec<(String, Change)> {
-        vec![
-            ("a".into(), set(Value::json(b"{\"x\":[1,null]}"), None)),
-            ("q\"uo\\te".into(), set(Value::json(b"null"), Some(1))),
-            ("empty".into(), set(Value::raw(b""), None)),
-            ("raw".into(), set(Value::raw(b"\x00\xff\n"), Some(u64::MAX))),
-            ("json".into(), set(Value::json(b"[\n1 ]"), None)),
-            ("edge".into(), set(Value::json(b" 1"), None)),
-            ("ключ".into(), Change::Remove),
-            ("e".into(), Change::SetDeadline(Deadline::from_millis(5))),
-            ("never".into(), Change::SetDeadline(None)),
-        ]
-    }
 
     fn line(changes: &[(String, Change)]) -> Vec<u8> {
         let mut line = Vec::new();
@@ -465,15 +325,6 @@ mod tests {
                 flipped[at] ^= 1 << bit;
                 assert!(matches!(decode(&flipped), Err(Fault::Damaged(_))), "bit {bit} of byte {at}");
             }
-        }
-    }
-
-    #[test]
-    fn numbers_are_written_as_digits() {
-        for number in [0, 9, 10, 1_760_000_000_000, u64::MAX] {
-            let mut text = Vec::new();
-            push_number(&mut text, number);
-            assert_eq!(text, number.to_string().as_bytes());
         }
     }
 }

@@ -1,19 +1,24 @@
 //! Owns what the files mean when a store is opened: which of them count, what a torn tail is and what is
 //! damage. It only reads; what is to be changed on disk it hands out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use smol_str::SmolStr;
+
 use super::layout::{Layout, Listing, failed};
 use super::lines::{Lines, Place, START, corrupt};
 use super::record::{self, Fault, FileKind, Line, Mark};
 use super::snapshot;
+use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::table::Table;
 use crate::clock::{ManualClock, Now};
 use crate::error::{Error, Result};
+
+const MISSING: &str = "a part of a map or of a queue is missing";
 
 /// A header is shorter than this.
 const MAX_HEADER: u64 = 512;
@@ -93,6 +98,7 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
             }
         }
     }
+    reading.check_whole()?;
     Ok(reading.recovered(tail, obsolete))
 }
 
@@ -104,7 +110,9 @@ fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)>
             listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
         let complete = (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
         match (snapshot::load(&layout.snapshot(number), number), damage.is_some() && !complete) {
-            (Ok(loaded), false) => return Ok((Reading::behind(loaded), number)),
+            (Ok(loaded), false) => {
+                return Ok((Reading::behind(loaded, &layout.snapshot(number)), number));
+            }
             (Err(error @ Error::Corrupt { .. }), _) => damage = damage.or(Some(error)),
             (Err(error), _) => return Err(error),
             (Ok(_), true) => {}
@@ -162,6 +170,8 @@ struct Reading {
     time: u64,
     older_bytes: u64,
     scale: Option<f64>,
+    /// The entries that were not whole after some line, and the error for those that stay so.
+    pieced: BTreeMap<SmolStr, Error>,
 }
 
 /// The first damage in a journal.
@@ -173,16 +183,25 @@ struct Damage {
 
 impl Reading {
     fn new() -> Self {
-        let table = Table::new();
-        Self { table, has_snapshot: false, sequence: 0, durable: 0, time: 0, older_bytes: 0, scale: None }
+        Self {
+            table: Table::new(),
+            has_snapshot: false,
+            sequence: 0,
+            durable: 0,
+            time: 0,
+            older_bytes: 0,
+            scale: None,
+            pieced: BTreeMap::new(),
+        }
     }
 
-    fn behind(loaded: snapshot::Loaded) -> Self {
+    fn behind(loaded: snapshot::Loaded, path: &Path) -> Self {
         let Mark { sequence, durable, time } = loaded.mark;
         let table = Table::load(loaded.entries);
         #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes need not be exact")]
         let scale = (table.bytes() > 0).then(|| loaded.len as f64 / table.bytes() as f64);
-        Self { table, has_snapshot: true, sequence, durable, time, older_bytes: loaded.len, scale }
+        let pieced = loaded.pieced.into_iter().map(|key| (key, corrupt(path, START, MISSING))).collect();
+        Self { table, has_snapshot: true, sequence, durable, time, older_bytes: loaded.len, scale, pieced }
     }
 
     fn recovered(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
@@ -227,7 +246,7 @@ impl Reading {
                 Line::Closed { .. } => closed = Some(lines.at.offset),
                 Line::Commit { changes, .. } => {
                     for (key, change) in changes {
-                        self.table.apply(&key, change, &now);
+                        self.replay(&key, change, &now, &lines);
                     }
                 }
                 Line::Part { .. } | Line::End { .. } => {}
@@ -250,6 +269,39 @@ impl Reading {
             self.sequence = self.sequence.saturating_sub(1);
         }
         Ok(Tail { number, path, keep, len, unvouched, closed: closed.is_some() })
+    }
+
+    /// Applies one fact. Over a snapshot of a later state it may leave a queue with a gap or a map without
+    /// fields, which a later fact makes whole.
+    fn replay(&mut self, key: &str, change: Change, now: &Now<'_>, lines: &Lines) {
+        let may_break = match change {
+            Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => true,
+            Change::Nothing
+            | Change::Set(_)
+            | Change::Remove
+            | Change::SetDeadline(_)
+            | Change::SetFields(_) => false,
+        };
+        self.table.apply(key, change, now);
+        if may_break && !self.is_whole(key) && !self.pieced.contains_key(key) {
+            self.pieced.insert(SmolStr::new(key), lines.corrupt(MISSING));
+        }
+    }
+
+    fn is_whole(&self, key: &str) -> bool {
+        self.table.read(key, |found| found.is_none_or(Entry::is_whole))
+    }
+
+    /// Checks that all is whole once all lines are read.
+    fn check_whole(&mut self) -> Result<()> {
+        let pieced = std::mem::take(&mut self.pieced);
+        match pieced.into_iter().find(|(key, _)| !self.is_whole(key)) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Takes note of a whole line behind the first damage.

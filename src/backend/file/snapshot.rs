@@ -25,7 +25,8 @@ pub(super) struct Writer<'a> {
     line: Vec<u8>,
     sum: crc32fast::Hasher,
     count: u64,
-    pub(super) len: u64,
+    weight: u64,
+    len: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -33,26 +34,39 @@ impl<'a> Writer<'a> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| failed("creating", path, error))?;
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
-        let mut writer = Self { path, file, pending, pending_bytes: 0, line, sum, count: 0, len: 0 };
+        let mut writer =
+            Self { path, file, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
         record::header(&mut writer.line, FileKind::Snapshot, number, mark, sync);
         writer.write()?;
         Ok(writer)
     }
 
-    pub(super) fn add(&mut self, key: SmolStr, entry: Entry) -> Result<()> {
-        self.pending_bytes += entry.weight(&key);
-        self.pending.push((key, Change::Set(entry)));
+    /// Writes one piece of a walk.
+    pub(super) fn add(&mut self, key: SmolStr, change: Change) -> Result<()> {
+        match change {
+            Change::Set(_) => self.count += 1,
+            Change::Remove => self.count -= 1,
+            Change::Nothing
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => {}
+        }
+        self.pending_bytes += change.weight(&key);
+        self.pending.push((key, change));
         if self.pending_bytes >= LINE { self.write_part() } else { Ok(()) }
     }
 
-    /// Writes the end and brings all of it to the disk.
-    pub(super) fn finish(mut self, mark: Mark) -> Result<u64> {
+    /// Writes the end, brings all of it to the disk, and tells its size and the weight of what is in it.
+    pub(super) fn finish(mut self, mark: Mark) -> Result<(u64, u64)> {
         self.write_part()?;
         let sum = self.sum.clone().finalize();
         record::end(&mut self.line, self.count, sum, mark);
         self.write()?;
         self.file.sync_all().map_err(|error| failed("syncing", self.path, error))?;
-        Ok(self.len)
+        Ok((self.len, self.weight))
     }
 
     fn write_part(&mut self) -> Result<()> {
@@ -60,8 +74,8 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         record::part(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
-        self.count += self.pending.len() as u64;
         self.pending.clear();
+        self.weight += self.pending_bytes;
         self.pending_bytes = 0;
         self.write()
     }
@@ -79,6 +93,8 @@ impl<'a> Writer<'a> {
 pub(super) struct Loaded {
     /// Sorted by key.
     pub(super) entries: Vec<(SmolStr, Entry)>,
+    /// The keys of those that only the journal behind it makes whole.
+    pub(super) pieced: Vec<SmolStr>,
     /// Where the journal behind it begins, and up to where that journal was on the disk when the snapshot
     /// took its place.
     pub(super) mark: Mark,
@@ -103,11 +119,8 @@ pub(super) fn load(path: &Path, number: u64) -> Result<Loaded> {
             }
             Line::Part { changes } if begun => {
                 for (key, change) in changes {
-                    match change {
-                        Change::Set(entry) if entries.last().is_none_or(|(last, _)| **last < *key) => {
-                            entries.push((SmolStr::new(key), entry));
-                        }
-                        _ => return Err(lines.corrupt("the entries are not in order")),
+                    if !take_in(&mut entries, &key, change) {
+                        return Err(lines.corrupt("the entries are not in order"));
                     }
                 }
             }
@@ -118,10 +131,177 @@ pub(super) fn load(path: &Path, number: u64) -> Result<Loaded> {
                 if lines.next()?.is_some() {
                     return Err(lines.corrupt("the snapshot goes on behind its end"));
                 }
-                return Ok(Loaded { entries, mark, len: lines.offset });
+                let pieced = entries.iter().filter(|(_, entry)| !entry.is_whole());
+                let pieced = pieced.map(|(key, _)| key.clone()).collect();
+                return Ok(Loaded { entries, pieced, mark, len: lines.offset });
             }
             _ => return Err(lines.corrupt("this line does not belong here")),
         }
         sum.update(lines.bytes());
+    }
+}
+
+/// Adds one piece of a walk to those before, unless it does not belong there.
+fn take_in(entries: &mut Vec<(SmolStr, Entry)>, key: &str, change: Change) -> bool {
+    let last = entries.last_mut();
+    match (change, last) {
+        (Change::Set(entry), last) if last.as_ref().is_none_or(|(last, _)| **last < *key) => {
+            entries.push((SmolStr::new(key), entry));
+        }
+        (change @ (Change::SetFields(_) | Change::SetItems { .. }), Some((last, entry))) if *last == key => {
+            // No part goes: there is none to be dropped.
+            entry.amend(change);
+        }
+        (Change::Remove, Some((last, _))) if *last == key => drop(entries.pop()),
+        _ => return false,
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::backend::local::found::Here;
+    use crate::backend::local::plan::plan;
+    use crate::backend::local::table::Table;
+    use crate::backend::local::walk::Walk;
+    use crate::clock::{Clock as _, ManualClock, Millis, Now};
+    use crate::op::{Action, End};
+    use crate::value::Value;
+
+    const LARGE: i64 = 1000;
+    const KEYS: [&str; 6] = ["map", "queue", "other", "mortal", "a:__millpond:leases", "z:__millpond:leases"];
+
+    /// A table, and the facts since its walk began.
+    struct Moving {
+        table: Table,
+        clock: ManualClock,
+        facts: Vec<(&'static str, Change)>,
+        random: fastrand::Rng,
+        number: i64,
+    }
+
+    impl Moving {
+        fn new(seed: u64) -> Self {
+            let (table, random) = (Table::new(), fastrand::Rng::with_seed(seed));
+            let mut moving =
+                Self { table, clock: ManualClock::default(), facts: Vec::new(), random, number: 0 };
+            for key in KEYS {
+                let seconds = moving.random.u64(1..6);
+                let birth_ttl = (key == "mortal").then(|| Millis::new(Duration::from_secs(seconds)).unwrap());
+                let is_map = key == "map" || key != "queue" && moving.random.bool();
+                let action = match is_map {
+                    true => Action::MapPut { fields: moving.fields(LARGE), birth_ttl },
+                    false => Action::Push { end: End::Back, values: moving.values(LARGE), birth_ttl },
+                };
+                moving.act(key, action);
+            }
+            moving.facts.clear();
+            moving
+        }
+
+        fn act(&mut self, key: &'static str, action: Action) {
+            let now = Now::of(&self.clock);
+            let facts = &mut self.facts;
+            // What another kind of thing refuses changes nothing.
+            let _ = self.table.commit(key, &now, |found| {
+                let (change, _) = plan(key, action, &mut Here::new(key, found, &now), &now)?;
+                facts.push((key, change.clone()));
+                Ok((change, ()))
+            });
+        }
+
+        fn values(&mut self, count: i64) -> Vec<Value> {
+            self.number += count;
+            (self.number - count..self.number).map(Value::integer).collect()
+        }
+
+        fn field(&mut self) -> SmolStr {
+            smol_str::format_smolstr!("{:04}", self.random.i64(..LARGE + 50))
+        }
+
+        fn fields(&mut self, count: i64) -> Vec<(SmolStr, Value)> {
+            let name = |number: i64| smol_str::format_smolstr!("{:04}", number % (LARGE + 50));
+            self.values(count).into_iter().zip(self.number..).map(|(value, at)| (name(at), value)).collect()
+        }
+
+        /// Does something, more often than not to the key that the walk has come to.
+        fn step(&mut self, walked: &str) {
+            let any = KEYS[self.random.usize(..KEYS.len())];
+            let key = KEYS.into_iter().find(|key| *key == walked && self.random.bool()).unwrap_or(any);
+            // What has expired stays gone, so that no later fact makes up for it.
+            if key == "mortal" && self.table.ttl(key, &Now::of(&self.clock)).is_none() {
+                return;
+            }
+            let end = if self.random.bool() { End::Front } else { End::Back };
+            let count = self.random.i64(1..30);
+            let action = match self.random.u32(..400) {
+                0 => Action::Delete,
+                1 => Action::Put { value: Value::integer(count), ttl: None },
+                2 => Action::Trim { most: self.random.u64(200..900) },
+                3 => Action::Persist,
+                4 => Action::Expire { ttl: Millis::new(Duration::from_secs(2)).unwrap() },
+                5..130 => Action::Push { end, values: self.values(count), birth_ttl: None },
+                130..260 => Action::Pop { end },
+                260..330 => Action::MapDelete { field: self.field() },
+                _ => Action::MapPut { fields: self.fields(count), birth_ttl: None },
+            };
+            let times = if matches!(action, Action::Pop { .. }) { count } else { 1 };
+            (0..times).for_each(|_| self.act(key, action.clone()));
+            if self.random.u32(..100) == 0 {
+                self.clock.advance(Duration::from_millis(300));
+                self.table.reclaim_all(&Now::of(&self.clock));
+            }
+        }
+    }
+
+    fn each<R>(table: &Table, look: impl Fn(Option<&Entry>) -> R) -> Vec<(SmolStr, R)> {
+        let keys = table.all_keys(None, usize::MAX).0.into_iter();
+        keys.map(|key| (key.clone(), table.read(&key, &look))).collect()
+    }
+
+    fn state(table: &Table) -> Vec<(SmolStr, String)> {
+        each(table, |found| format!("{found:?}"))
+    }
+
+    #[test]
+    fn a_snapshot_of_what_moves_and_the_facts_since_then_give_the_last_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot");
+        let (mut pieced, mut expired) = (0, 0);
+        for seed in 0..100 {
+            let mut moving = Moving::new(seed);
+            let beginning = ManualClock::new(moving.clock.now());
+            let mut writer = Writer::create(&path, 7, Mark::default(), SyncPolicy::Never).unwrap();
+            let mut walk = Walk::new();
+            let steps = moving.random.u32(1..300);
+            while let Some((key, change)) = walk.next(&moving.table, &Now::of(&beginning)) {
+                expired += u32::from(key == "mortal" && change == Change::Remove);
+                let walked = key.clone();
+                writer.add(key, change).unwrap();
+                for _ in 0..moving.random.u32(..steps) {
+                    moving.step(&walked);
+                }
+            }
+            writer.finish(Mark::default()).unwrap();
+
+            let loaded = load(&path, 7).unwrap();
+            pieced += loaded.pieced.len();
+            let table = Table::load(loaded.entries);
+            let epoch = ManualClock::new(UNIX_EPOCH);
+            for (key, change) in moving.facts {
+                table.apply(key, change, &Now::of(&epoch));
+            }
+            let mut whole = each(&table, |found| found.is_none_or(Entry::is_whole)).into_iter();
+            assert!(whole.all(|(_, is_whole)| is_whole), "seed {seed}");
+            moving.table.reclaim_all(&Now::of(&moving.clock));
+            table.reclaim_all(&Now::of(&moving.clock));
+            assert_eq!(state(&table), state(&moving.table), "seed {seed}");
+            assert_eq!(table.bytes(), moving.table.bytes(), "seed {seed}");
+        }
+        assert!(pieced > 0, "no walk saw a gap");
+        assert!(expired > 0, "nothing was taken back");
     }
 }

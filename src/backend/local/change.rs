@@ -12,6 +12,9 @@ use crate::error::Kind;
 use crate::op::End;
 use crate::value::Value;
 
+/// The least that stands around an entry where it is written down as text.
+const AROUND: usize = r#"{"k":"","v":},"#.len();
+
 /// What lies under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -63,7 +66,7 @@ impl Map {
     }
 }
 
-fn weight(field: &str, value: &Value) -> u64 {
+pub(super) fn weight(field: &str, value: &Value) -> u64 {
     part_weight(field.len(), value)
 }
 
@@ -87,13 +90,22 @@ impl Entry {
 
     /// How many bytes the entry and its key take at least where they are written down as text.
     pub(crate) fn weight(&self, key: &str) -> u64 {
-        const AROUND: usize = r#"{"k":"","v":},"#.len();
         let bytes = match &self.content {
             Content::Value(value) => value.weight(),
             Content::Map(map) => map.bytes,
             Content::Queue(queue) => queue.bytes(),
         };
         (AROUND + key.len()) as u64 + bytes
+    }
+
+    /// Tells whether it is as mutations leave it: a map with fields, or a queue with values and without
+    /// gaps. While facts are read over a later state it may be otherwise.
+    pub(crate) fn is_whole(&self) -> bool {
+        match &self.content {
+            Content::Value(_) => true,
+            Content::Map(map) => !map.fields.is_empty(),
+            Content::Queue(queue) => queue.begin() < queue.end() && !queue.has_strays(),
+        }
     }
 
     /// Changes it in place, and hands out what is no longer part of it. A change of another kind of thing
@@ -158,6 +170,24 @@ pub(crate) enum Change {
     DropBefore(i64),
     /// The queue ends before this place.
     DropFrom(i64),
+}
+
+impl Change {
+    /// How many bytes what it sets takes at least where it is written down as text.
+    pub(crate) fn weight(&self, key: &str) -> u64 {
+        let bytes = match self {
+            Self::Set(entry) => return entry.weight(key),
+            Self::SetFields(fields) => fields.iter().map(|(name, value)| weight(name, value)).sum(),
+            Self::SetItems { values, .. } => values.iter().map(queue::weight).sum(),
+            Self::Nothing
+            | Self::Remove
+            | Self::SetDeadline(_)
+            | Self::RemoveField(_)
+            | Self::DropBefore(_)
+            | Self::DropFrom(_) => 0,
+        };
+        (AROUND + key.len()) as u64 + bytes
+    }
 }
 
 /// The bytes of values.

@@ -10,6 +10,7 @@ pub(crate) mod queue;
 mod reads;
 pub(crate) mod table;
 pub(crate) mod waiters;
+pub(crate) mod walk;
 
 use self::overlay::Read;
 use self::table::Table;

@@ -58,6 +58,12 @@ fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 
+/// A wait that is too short for the server is waited out here, and comes to nothing.
+fn rest_until<R>(end: Instant) -> Option<R> {
+    thread::sleep(left(end));
+    None
+}
+
 /// How a time to wait is spelled for BLPOP: seconds.
 fn seconds(wait: Duration) -> String {
     format!("{}.{:03}", wait.as_secs(), wait.subsec_millis())
@@ -70,7 +76,8 @@ impl Redis {
         loop {
             self.check_open()?;
             if left(end) < LEAST {
-                return if looked { Ok(None) } else { self.pop(key) };
+                let found = if looked { None } else { self.pop(key)? };
+                return Ok(found.or_else(|| rest_until(end)));
             }
             match self.wait_a_slice(key, end) {
                 Ok(None) => looked = true,
@@ -144,7 +151,8 @@ impl Redis {
 
     pub(super) fn wait_to_lock(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
         if left(end) < LEAST {
-            return self.apply(Op { key: name.clone(), action: Action::Lock { ttl } })?.granted();
+            let granted = self.apply(Op { key: name.clone(), action: Action::Lock { ttl } })?.granted()?;
+            return Ok(granted.or_else(|| rest_until(end)));
         }
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));
         let mut pauses = Pauses::new(LONGEST_PAUSE_IN_LINE, end);

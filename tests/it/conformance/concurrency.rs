@@ -9,7 +9,7 @@ use millpond::{Error, WriteBatch};
 use super::MINUTE;
 use crate::support::backends::Context;
 
-const THREADS: i64 = 8;
+pub(super) const THREADS: i64 = 8;
 const THREAD_COUNT: usize = 8;
 const EACH: i64 = 50;
 
@@ -24,7 +24,7 @@ promises![
     a_walk_among_writers_misses_nothing_that_stays,
 ];
 
-fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
+pub(super) fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
     let barrier = Barrier::new(THREAD_COUNT);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)

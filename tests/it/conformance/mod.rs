@@ -48,19 +48,35 @@ mod batches;
 mod bytes;
 mod compare;
 mod concurrency;
+mod conflicts;
 mod counters;
 mod encoding;
 mod expiry;
+mod handles;
 mod keys;
+mod kinds;
+mod leases;
 mod lifecycle;
 mod listing;
+mod locks;
+mod maps;
 mod namespaces;
+mod own_writes;
+mod queues;
+mod transactions;
 mod types;
 mod values;
+mod waiting;
 mod write_batch;
 
 /// Not the hour that `default_ttl` is: what a test names differs from what the store gives by itself.
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long leases and locks last in the tests that see them run out: on a server that is waited for.
+const SHORT: Duration = Duration::from_millis(60);
+
+/// Longer than any wait that comes to its end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn context(backend: Backend, default_ttl: Option<Duration>) -> Context {
     Context::new(Case { backend, default_ttl })

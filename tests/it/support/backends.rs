@@ -14,7 +14,6 @@ use super::raw::Raw;
 use super::redis_server::{RedisServer, free_port};
 
 /// How much real time a test may take on a server whose clock nobody can stop.
-#[cfg(feature = "redis")]
 const SLACK: Duration = Duration::from_secs(30);
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -129,7 +128,7 @@ impl Context {
     }
 
     /// Whether ending the store would lose what it holds.
-    fn in_memory(&self) -> bool {
+    pub(crate) fn in_memory(&self) -> bool {
         match self.case.backend {
             Backend::Memory => true,
             #[cfg(feature = "redis")]
@@ -149,20 +148,40 @@ impl Context {
         }
     }
 
+    /// Lets time go by also for leases and locks, which on a server go by the server's own clock: there it
+    /// is waited for, so it should be short.
+    pub(crate) fn run_out(&self, time: Duration) {
+        if self.time_stands() {
+            self.advance(time);
+        } else {
+            std::thread::sleep(time + Duration::from_millis(2));
+        }
+    }
+
+    /// Whether time passes only where a test moves it.
+    pub(crate) fn time_stands(&self) -> bool {
+        match self.case.backend {
+            Backend::Memory | Backend::File | Backend::FileReopened => true,
+            #[cfg(feature = "redis")]
+            Backend::Away => true,
+            #[cfg(feature = "redis")]
+            Backend::Redis => false,
+        }
+    }
+
     pub(crate) fn case(&self) -> Case {
         self.case
+    }
+
+    /// The same case with the other options, and nothing in it.
+    pub(crate) fn another(&self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
+        Self::configured(self.case, change)
     }
 
     /// Whether the time to live that the store tells is the expected one, allowing for the time that
     /// really passes on a server.
     pub(crate) fn ttl_is(&self, told: Option<Ttl>, expected: Option<Ttl>) -> bool {
-        let slack = match self.case.backend {
-            Backend::Memory | Backend::File | Backend::FileReopened => Duration::ZERO,
-            #[cfg(feature = "redis")]
-            Backend::Away => Duration::ZERO,
-            #[cfg(feature = "redis")]
-            Backend::Redis => SLACK,
-        };
+        let slack = if self.time_stands() { Duration::ZERO } else { SLACK };
         match (told, expected) {
             (Some(Ttl::In(told)), Some(Ttl::In(expected))) => {
                 told <= expected && told + slack >= expected && !told.is_zero()

@@ -1,0 +1,362 @@
+//! Taking: values of a queue that are handed out for a time.
+
+use std::time::Duration;
+
+use millpond::{Error, StateStore, Taken, WriteBatch};
+
+use super::concurrency::at_once;
+use super::{MINUTE, SHORT};
+use crate::support::backends::Context;
+
+promises![
+    what_is_taken_is_read_and_nobody_else_gets_it,
+    what_is_done_is_gone_for_good,
+    what_is_given_back_is_the_first_again,
+    what_is_neither_comes_back_after_its_lease,
+    dropping_what_was_taken_gives_nothing_back_before_its_time,
+    several_come_back_in_the_order_in_which_they_were_taken,
+    leases_of_different_lengths_run_out_each_at_its_time,
+    what_came_back_is_not_done_by_whoever_had_it,
+    a_lease_that_nobody_collected_can_still_be_done_or_given_back,
+    done_and_back_hold_once,
+    only_a_take_sees_what_came_back,
+    leases_are_neither_listed_nor_counted,
+    taking_the_last_value_leaves_no_queue,
+    writes_to_the_key_of_a_queue_leave_its_leases_alone,
+    a_value_comes_back_to_the_queue_of_its_key_and_to_nothing_else,
+    clear_drops_leases,
+    delete_prefix_drops_the_leases_of_the_queues_it_names,
+    what_does_not_decode_stays_taken_and_comes_back,
+    a_lease_of_no_time_is_refused,
+    a_taken_value_can_be_kept,
+    a_taken_value_lies_in_a_namespace,
+    each_value_is_taken_by_one_of_many_threads,
+    a_lease_outlives_the_store,
+];
+
+fn take(store: &StateStore, lease: Duration) -> Taken<i64> {
+    store.take("q", lease).expect("a store").expect("a value")
+}
+
+fn left(store: &StateStore) -> Vec<i64> {
+    store.queue_range("q", ..).unwrap()
+}
+
+fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) -> StateStore {
+    let store = cx.store();
+    store.push_back_many("q", values).unwrap();
+    store
+}
+
+fn what_is_taken_is_read_and_nobody_else_gets_it(cx: &Context) {
+    let store = filled(cx, 0..2);
+    let first = take(&store, MINUTE);
+    assert_eq!(*first, 0);
+    assert_eq!(store.queue_len("q").unwrap(), 1);
+    let second = take(&store.clone(), MINUTE);
+    assert_eq!(*second, 1);
+    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    assert_eq!(store.pop_front::<i64>("q").unwrap(), None);
+    assert!(store.take::<i64>("absent", MINUTE).unwrap().is_none());
+}
+
+fn what_is_done_is_gone_for_good(cx: &Context) {
+    let store = filled(cx, 0..2);
+    assert!(take(&store, SHORT).done().unwrap());
+    cx.run_out(SHORT);
+    assert_eq!(*take(&store, MINUTE), 1);
+    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+}
+
+fn what_is_given_back_is_the_first_again(cx: &Context) {
+    let store = filled(cx, 0..3);
+    let (first, second) = (take(&store, MINUTE), take(&store, MINUTE));
+    assert!(first.back().unwrap());
+    assert_eq!(left(&store), [0, 2]);
+    assert!(second.back().unwrap());
+    assert_eq!(left(&store), [1, 0, 2], "whatever was given back before");
+    assert_eq!(*take(&store, MINUTE), 1);
+}
+
+fn what_is_neither_comes_back_after_its_lease(cx: &Context) {
+    let store = filled(cx, 0..2);
+    let forgotten = take(&store, SHORT);
+    cx.run_out(SHORT);
+    let again = take(&store, MINUTE);
+    assert_eq!((*forgotten, *again), (0, 0));
+    assert_eq!(left(&store), [1]);
+    assert!(again.done().unwrap());
+}
+
+fn dropping_what_was_taken_gives_nothing_back_before_its_time(cx: &Context) {
+    let store = filled(cx, 0..1);
+    drop(take(&store, MINUTE));
+    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    store.push_back("q", 1).unwrap();
+    drop(take(&store, SHORT));
+    cx.run_out(SHORT);
+    assert_eq!(*take(&store, MINUTE), 1);
+}
+
+fn several_come_back_in_the_order_in_which_they_were_taken(cx: &Context) {
+    let store = filled(cx, 0..6);
+    let taken: Vec<Taken<i64>> = (0..4).map(|_| take(&store, 4 * SHORT)).collect();
+    assert!(taken.iter().map(|taken| **taken).eq(0..4));
+    assert!(taken[1].done().unwrap());
+    cx.run_out(4 * SHORT);
+    assert_eq!(*take(&store, MINUTE), 0);
+    assert_eq!(left(&store), [2, 3, 4, 5]);
+    store.push_front("q", 9).unwrap();
+    let order: Vec<i64> = (0..5).map(|_| *take(&store, MINUTE)).collect();
+    assert_eq!(order, [9, 2, 3, 4, 5]);
+}
+
+fn leases_of_different_lengths_run_out_each_at_its_time(cx: &Context) {
+    let store = filled(cx, 0..4);
+    let (long, longer, short) = (take(&store, 4 * SHORT), take(&store, MINUTE), take(&store, 2 * SHORT));
+    cx.run_out(4 * SHORT);
+    assert_eq!(*take(&store, MINUTE), 0, "taken first, though it ran out later");
+    assert_eq!(left(&store), [2, 3]);
+    assert!(!long.done().unwrap() && !short.done().unwrap());
+    assert!(longer.done().unwrap());
+}
+
+fn what_came_back_is_not_done_by_whoever_had_it(cx: &Context) {
+    let store = filled(cx, 0..1);
+    let late = take(&store, SHORT);
+    cx.run_out(SHORT);
+    let now = take(&store, MINUTE);
+    assert!(!late.done().unwrap());
+    assert!(!late.back().unwrap());
+    assert!(left(&store).is_empty(), "the one that has it has it alone");
+    assert!(now.back().unwrap());
+    assert!(!late.done().unwrap(), "nor while it waits");
+    assert_eq!(left(&store), [0]);
+}
+
+fn a_lease_that_nobody_collected_can_still_be_done_or_given_back(cx: &Context) {
+    let store = filled(cx, 0..3);
+    let (done, back) = (take(&store, SHORT), take(&store, 2 * SHORT));
+    cx.run_out(2 * SHORT);
+    assert!(done.done().unwrap());
+    assert!(back.back().unwrap());
+    assert_eq!(left(&store), [1, 2]);
+    assert_eq!(*take(&store, MINUTE), 1);
+}
+
+fn done_and_back_hold_once(cx: &Context) {
+    let store = filled(cx, 0..2);
+    let first = take(&store, MINUTE);
+    assert!(first.done().unwrap());
+    assert!(!first.done().unwrap());
+    assert!(!first.back().unwrap());
+    assert_eq!(left(&store), [1]);
+    let second = take(&store, MINUTE);
+    assert!(second.back().unwrap());
+    assert!(!second.back().unwrap());
+    assert!(!second.done().unwrap());
+    assert_eq!(left(&store), [1]);
+}
+
+fn only_a_take_sees_what_came_back(cx: &Context) {
+    let store = filled(cx, 0..2);
+    drop(take(&store, SHORT));
+    cx.run_out(SHORT);
+    assert_eq!(store.queue_len("q").unwrap(), 1);
+    assert_eq!(left(&store), [1]);
+    assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(1));
+    assert_eq!(store.pop_back::<i64>("q").unwrap(), None);
+    assert!(!store.contains("q").unwrap());
+    assert_eq!(*take(&store, MINUTE), 0);
+}
+
+fn leases_are_neither_listed_nor_counted(cx: &Context) {
+    let store = filled(cx, 0..3);
+    let _taken = [take(&store, MINUTE), take(&store, MINUTE)];
+    assert_eq!(store.keys("").unwrap(), ["q"]);
+    assert_eq!(store.scan("").map(Result::unwrap).collect::<Vec<_>>(), ["q"]);
+    assert_eq!(store.len().unwrap(), 1);
+    assert_eq!(store.count("q").unwrap(), 1);
+    store.pop_front::<i64>("q").unwrap();
+    assert!(store.is_empty().unwrap());
+    assert_eq!(store.keys("").unwrap(), [""; 0]);
+    assert_eq!(store.clear().unwrap(), 0);
+}
+
+fn taking_the_last_value_leaves_no_queue(cx: &Context) {
+    let store = filled(cx, 0..1);
+    store.expire("q", MINUTE).unwrap();
+    let taken = take(&store, MINUTE);
+    assert!(!store.contains("q").unwrap());
+    assert_eq!(store.ttl("q").unwrap(), None);
+    assert!(taken.back().unwrap());
+    drop((taken, store));
+    cx.assert_default_ttl("q");
+    let store = cx.store();
+    store.expire("q", MINUTE).unwrap();
+    store.push_back("q", 1).unwrap();
+    let taken = take(&store, MINUTE);
+    assert!(taken.back().unwrap());
+    drop((taken, store));
+    cx.assert_ttl("q", MINUTE);
+}
+
+fn writes_to_the_key_of_a_queue_leave_its_leases_alone(cx: &Context) {
+    let writes: [(&str, fn(&StateStore)); 6] = [
+        ("delete", |s| assert!(s.delete("q").unwrap())),
+        ("batch_delete", |s| assert_eq!(s.batch_delete(["q"]).unwrap(), 1)),
+        ("pop", |s| assert_eq!(s.pop_front::<i64>("q").unwrap(), Some(1))),
+        ("trim", |s| assert_eq!(s.queue_trim("q", 0).unwrap(), 1)),
+        ("write", |s| {
+            let mut batch = WriteBatch::new();
+            s.write(batch.put("q", 1).unwrap().delete("q").unwrap()).unwrap();
+        }),
+        ("put", |s| {
+            s.put("q", 1).unwrap();
+            s.delete("q").unwrap();
+        }),
+    ];
+    for (name, write) in writes {
+        let store = filled(cx, 0..2);
+        let taken = take(&store, MINUTE);
+        write(&store);
+        assert!(!store.contains("q").unwrap(), "{name}");
+        assert!(taken.back().unwrap(), "{name}");
+        assert_eq!(left(&store), [0], "{name}");
+        store.delete("q").unwrap();
+    }
+    let store = filled(cx, 0..2);
+    store.expire("q", MINUTE).unwrap();
+    let taken = take(&store, 2 * MINUTE);
+    cx.advance(MINUTE);
+    assert!(!store.contains("q").unwrap());
+    assert!(taken.back().unwrap(), "an expiry, too");
+    assert_eq!(left(&store), [0]);
+}
+
+fn a_value_comes_back_to_the_queue_of_its_key_and_to_nothing_else(cx: &Context) {
+    let store = filled(cx, 0..1);
+    let taken = take(&store, SHORT);
+    store.put("q", "a value").unwrap();
+    assert_error!(taken.back(), Error::WrongType { key, .. } if key == "q");
+    cx.run_out(SHORT);
+    assert_error!(store.take::<i64>("q", MINUTE), Error::WrongType { .. });
+    assert_error!(taken.back(), Error::WrongType { .. });
+    assert_eq!(store.get::<String>("q").unwrap().as_deref(), Some("a value"));
+    store.delete("q").unwrap();
+    assert_eq!(*take(&store, MINUTE), 0, "it was not lost");
+    store.put("q", "a value").unwrap();
+    assert!(!taken.done().unwrap());
+}
+
+fn clear_drops_leases(cx: &Context) {
+    let store = filled(cx, 0..3);
+    let (lasting, short) = (take(&store, MINUTE), take(&store, SHORT));
+    assert_eq!(store.clear().unwrap(), 1);
+    assert!(!lasting.done().unwrap());
+    assert!(!lasting.back().unwrap());
+    cx.run_out(SHORT);
+    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    assert!(!short.back().unwrap());
+    assert!(store.is_empty().unwrap());
+    // Also where no queue is left to be cleared.
+    let store = filled(cx, 0..1);
+    let taken = take(&store, MINUTE);
+    assert_eq!(store.clear().unwrap(), 0);
+    assert!(!taken.back().unwrap());
+}
+
+fn delete_prefix_drops_the_leases_of_the_queues_it_names(cx: &Context) {
+    let store = cx.store();
+    let taken = ["jobs", "jobs:1", "n:jobs", "job", "j"].map(|queue| {
+        store.push_back_many(queue, [1, 2]).unwrap();
+        store.take::<i64>(queue, MINUTE).unwrap().expect("a value")
+    });
+    assert_eq!(store.delete_prefix("jobs").unwrap(), 2);
+    assert_eq!(store.namespace("n").clear().unwrap(), 1);
+    let held = taken.map(|taken| taken.done().unwrap());
+    assert_eq!(held, [false, false, false, true, true]);
+}
+
+fn what_does_not_decode_stays_taken_and_comes_back(cx: &Context) {
+    let store = cx.store();
+    store.push_back("n:q", "text").unwrap();
+    let error = assert_error!(store.namespace("n").take::<i64>("q", SHORT), Error::Decode { .. });
+    let Error::Decode { key, raw, .. } = error else { unreachable!() };
+    assert_eq!((key.as_str(), raw.as_ref()), ("n:q", &br#""text""#[..]));
+    assert_eq!(store.queue_len("n:q").unwrap(), 0);
+    cx.run_out(SHORT);
+    let taken = store.take::<String>("n:q", MINUTE).unwrap().expect("it came back");
+    assert_eq!(*taken, "text");
+    assert!(taken.done().unwrap());
+}
+
+fn a_lease_of_no_time_is_refused(cx: &Context) {
+    let store = filled(cx, 0..1);
+    for lease in [Duration::ZERO, Duration::MAX] {
+        assert_error!(store.take::<i64>("q", lease), Error::InvalidTtl { ttl, .. } if *ttl == lease);
+        assert_error!(store.take_wait::<i64>("q", lease, Duration::ZERO), Error::InvalidTtl { .. });
+    }
+    assert_eq!(left(&store), [0]);
+    let year = Duration::from_secs(31_557_600);
+    assert!(take(&store, 1000 * year).done().unwrap());
+}
+
+fn a_taken_value_can_be_kept(cx: &Context) {
+    fn shared<T: Send + Sync + 'static>(_: &T) {}
+    let store = cx.store();
+    store.push_back("q", "text").unwrap();
+    let taken = store.take::<String>("q", MINUTE).unwrap().expect("a value");
+    shared(&taken);
+    assert_eq!(taken.len(), 4);
+    let shown = format!("{taken:?}");
+    assert!(shown.contains("text") && shown.contains('q'), "{shown}");
+    assert_eq!(taken.into_inner(), "text");
+    assert!(store.take::<String>("q", MINUTE).unwrap().is_none(), "that does not end the lease");
+}
+
+fn a_taken_value_lies_in_a_namespace(cx: &Context) {
+    let store = cx.store();
+    let namespace = store.namespace("n");
+    namespace.push_back_many("q", [1, 2]).unwrap();
+    let taken = namespace.take::<i64>("q", MINUTE).unwrap().expect("a value");
+    drop(namespace);
+    assert!(taken.back().unwrap());
+    assert_eq!(store.queue_range::<i64>("n:q", ..).unwrap(), [1, 2]);
+    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    let taken = store.take::<i64>("n:q", MINUTE).unwrap().expect("a value");
+    assert_eq!(store.keys("").unwrap(), ["n:q"]);
+    assert!(taken.done().unwrap());
+}
+
+fn each_value_is_taken_by_one_of_many_threads(cx: &Context) {
+    let store = filled(cx, 0..200);
+    let mut done = at_once(|_| {
+        let mut done = Vec::new();
+        while let Some(taken) = store.take::<i64>("q", MINUTE).unwrap() {
+            if *taken % 7 == 3 && fastrand::bool() {
+                assert!(taken.back().unwrap());
+            } else {
+                assert!(taken.done().unwrap());
+                done.push(taken.into_inner());
+            }
+        }
+        done
+    })
+    .concat();
+    // One that gave a value back may find the queue empty before and leave it to nobody.
+    done.extend(left(&store));
+    done.sort_unstable();
+    assert!(done.into_iter().eq(0..200));
+}
+
+fn a_lease_outlives_the_store(cx: &Context) {
+    let store = filled(cx, 0..2);
+    let taken = take(&store, 4 * SHORT);
+    drop((taken, store));
+    cx.reopen();
+    let store = cx.store();
+    assert_eq!(left(&store), [1]);
+    cx.run_out(4 * SHORT);
+    assert_eq!(*take(&store, MINUTE), 0);
+}

@@ -1,0 +1,219 @@
+//! Waiting for a value of a queue.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millpond::{Error, StateStore};
+
+use super::concurrency::{THREADS, at_once};
+use super::{MINUTE, PATIENCE, SHORT};
+use crate::support::backends::Context;
+
+promises![
+    a_wait_for_what_is_there_takes_the_first_at_once,
+    a_wait_ends_with_nothing_after_its_time_out,
+    a_wait_of_no_time_is_a_plain_pop,
+    a_push_of_any_kind_ends_a_wait,
+    a_transaction_that_pushes_ends_a_wait,
+    two_threads_hand_a_value_to_and_fro,
+    many_who_wait_get_each_value_once,
+    what_was_waited_for_and_does_not_decode_is_removed_and_carried,
+    closing_the_store_ends_every_wait,
+    waiting_to_take_is_ended_by_a_push,
+    waiting_to_take_sees_a_lease_run_out,
+    waiting_to_take_ends_with_nothing_after_its_time_out,
+    what_is_given_back_ends_a_wait,
+];
+
+/// Runs `act` while another thread waits for a value of the queue `q`, and hands out what that got. It may
+/// come to wait before or after: the outcome is to be the same.
+fn meanwhile(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.pop_front_wait::<i64>("q", PATIENCE).unwrap());
+        thread::sleep(Duration::from_millis(10));
+        act(store);
+        waiting.join().expect("no thread panics")
+    })
+}
+
+fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
+    cx.store().push_back_many("q", [1, 2]).unwrap();
+    cx.store().expire("q", MINUTE).unwrap();
+    let begun = Instant::now();
+    assert_eq!(cx.store().pop_front_wait::<i64>("q", PATIENCE).unwrap(), Some(1));
+    cx.assert_ttl("q", MINUTE);
+    assert_eq!(cx.store().pop_front_wait::<i64>("q", Duration::MAX).unwrap(), Some(2));
+    assert!(begun.elapsed() < PATIENCE);
+    assert!(!cx.store().contains("q").unwrap());
+    assert_eq!(cx.store().namespace("n").push_back("q", 3).unwrap(), 1);
+    assert_eq!(cx.store().pop_front_wait::<i64>("n:q", PATIENCE).unwrap(), Some(3));
+}
+
+fn a_wait_ends_with_nothing_after_its_time_out(cx: &Context) {
+    for timeout in [Duration::from_nanos(1), Duration::from_millis(1), Duration::from_millis(30)] {
+        let store = cx.store();
+        let begun = Instant::now();
+        assert_eq!(store.pop_front_wait::<i64>("q", timeout).unwrap(), None);
+        assert!(begun.elapsed() >= timeout, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    cx.store().push_back("q", 1).unwrap();
+    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "nobody waits any more");
+}
+
+fn a_wait_of_no_time_is_a_plain_pop(cx: &Context) {
+    let begun = Instant::now();
+    assert_eq!(cx.store().pop_front_wait::<i64>("q", Duration::ZERO).unwrap(), None);
+    cx.store().push_back("q", 1).unwrap();
+    assert_eq!(cx.store().pop_front_wait::<i64>("q", Duration::ZERO).unwrap(), Some(1));
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+fn a_push_of_any_kind_ends_a_wait(cx: &Context) {
+    let store = cx.store();
+    assert_eq!(meanwhile(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
+    assert_eq!(meanwhile(&store, |s| _ = s.push_front("q", 2).unwrap()), Some(2));
+    assert_eq!(meanwhile(&store, |s| _ = s.push_back_many("q", [3, 4]).unwrap()), Some(3));
+    assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [4]);
+}
+
+fn a_transaction_that_pushes_ends_a_wait(cx: &Context) {
+    let got = meanwhile(&cx.store(), |store| {
+        let pushed = store.transaction(|tx| {
+            tx.push_back("q", 1)?;
+            tx.push_front("q", 2)?;
+            tx.put("k", 1)
+        });
+        pushed.unwrap();
+    });
+    assert_eq!(got, Some(2), "it never sees half of the transaction");
+    assert_eq!(cx.store().queue_range::<i64>("q", ..).unwrap(), [1]);
+}
+
+fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
+    let store = cx.store();
+    let play = |from: &str, to: &str| {
+        for _ in 0..30 {
+            let ball = store.pop_front_wait::<i64>(from, PATIENCE).unwrap().expect("the other one plays");
+            store.push_back(to, ball + 1).unwrap();
+        }
+    };
+    store.push_back("ping", 0).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| play("ping", "pong"));
+        scope.spawn(|| play("pong", "ping"));
+    });
+    assert_eq!(store.pop_front::<i64>("ping").unwrap(), Some(60));
+}
+
+fn many_who_wait_get_each_value_once(cx: &Context) {
+    const END: i64 = -1;
+    let store = cx.store();
+    let mut got = at_once(|thread| {
+        let mut got = Vec::new();
+        if thread == 0 {
+            for number in (0..200).step_by(2) {
+                store.push_back("q", number).unwrap();
+                store.push_back_many("q", [number + 1]).unwrap();
+            }
+            store.push_back_many("q", (1..THREADS).map(|_| END)).unwrap();
+            return got;
+        }
+        loop {
+            match store.pop_front_wait::<i64>("q", PATIENCE).unwrap() {
+                Some(END) => return got,
+                Some(number) => got.push(number),
+                None => panic!("nothing came for {PATIENCE:?}"),
+            }
+        }
+    })
+    .concat();
+    got.sort_unstable();
+    assert!(got.into_iter().eq(0..200));
+    assert!(!store.contains("q").unwrap());
+}
+
+fn what_was_waited_for_and_does_not_decode_is_removed_and_carried(cx: &Context) {
+    cx.store().push_back("q", "text").unwrap();
+    let error = assert_error!(cx.store().pop_front_wait::<i64>("q", PATIENCE), Error::Decode { .. });
+    let Error::Decode { raw, .. } = error else { unreachable!() };
+    assert_eq!(raw, br#""text""#[..]);
+    assert!(!cx.store().contains("q").unwrap());
+}
+
+fn closing_the_store_ends_every_wait(cx: &Context) {
+    let store = cx.store();
+    let ended = at_once(|thread| {
+        match thread {
+            0 => {
+                thread::sleep(Duration::from_millis(30));
+                return store.close();
+            }
+            1..3 => drop(store.take_wait::<i64>("q", MINUTE, PATIENCE)?),
+            3 => drop(store.namespace("n").pop_front_wait::<i64>("q", PATIENCE)?),
+            _ => drop(store.pop_front_wait::<i64>("q", PATIENCE)?),
+        }
+        Ok(())
+    });
+    let mut ended = ended.into_iter();
+    ended.next().expect("the one that closes").unwrap();
+    for waited in ended {
+        let error = assert_error!(waited, Error::Unavailable { .. });
+        assert!(!error.is_transient(), "{error:?}");
+    }
+}
+
+fn waiting_to_take_is_ended_by_a_push(cx: &Context) {
+    let store = cx.store();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
+        thread::sleep(Duration::from_millis(10));
+        store.push_back("q", 1).unwrap();
+        let taken = waiting.join().expect("no thread panics").expect("a value");
+        assert_eq!(*taken, 1);
+        assert!(taken.done().unwrap());
+    });
+    store.push_back("q", 2).unwrap();
+    let taken = store.take_wait::<i64>("q", MINUTE, Duration::MAX).unwrap();
+    assert_eq!(taken.as_deref(), Some(&2), "what is there is taken at once");
+}
+
+fn waiting_to_take_sees_a_lease_run_out(cx: &Context) {
+    let store = cx.store();
+    store.push_back("q", 1).unwrap();
+    let forgotten = store.take::<i64>("q", SHORT).unwrap().expect("a value");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
+        cx.run_out(SHORT);
+        let taken = waiting.join().expect("no thread panics").expect("it comes back");
+        assert_eq!(*taken, 1);
+        assert!(!forgotten.done().unwrap(), "another has it");
+        assert!(taken.done().unwrap());
+    });
+}
+
+fn waiting_to_take_ends_with_nothing_after_its_time_out(cx: &Context) {
+    let store = cx.store();
+    store.push_back("q", 1).unwrap();
+    let taken = store.take::<i64>("q", MINUTE).unwrap();
+    for timeout in [Duration::ZERO, Duration::from_millis(30)] {
+        let begun = Instant::now();
+        assert!(store.take_wait::<i64>("q", MINUTE, timeout).unwrap().is_none());
+        assert!(begun.elapsed() >= timeout && begun.elapsed() < PATIENCE);
+    }
+    assert!(taken.unwrap().done().unwrap());
+}
+
+fn what_is_given_back_ends_a_wait(cx: &Context) {
+    let store = cx.store();
+    store.push_back("q", 1).unwrap();
+    let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
+    assert_eq!(meanwhile(&store, |_| assert!(taken.back().unwrap())), Some(1));
+    store.push_back("q", 2).unwrap();
+    let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
+        assert!(taken.back().unwrap());
+        assert_eq!(waiting.join().expect("no thread panics").as_deref(), Some(&2));
+    });
+}
