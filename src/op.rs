@@ -185,8 +185,9 @@ impl Action {
             | Self::Touch { .. }
             | Self::Extend { .. } => true,
             // How many fields were new, or values dropped, only the first time knows.
-            Self::MapPut { .. } | Self::Trim { .. } => false,
-            Self::PutIfAbsent { .. }
+            Self::MapPut { .. }
+            | Self::Trim { .. }
+            | Self::PutIfAbsent { .. }
             | Self::PutAndGet { .. }
             | Self::Swap { .. }
             | Self::Take
