@@ -10,6 +10,7 @@
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
+//! - `transaction_alike`: a transaction of several steps does what the same steps do one after another;
 //! - `tidy`: what the source itself has to hold.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -47,3 +48,4 @@ mod redis_tls;
 #[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;
+mod transaction_alike;
