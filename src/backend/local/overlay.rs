@@ -49,7 +49,7 @@ impl Default for Made {
 /// What differs from the base in a map or a queue that is there.
 #[derive(Default)]
 struct Amendments {
-    deadline: Option<Option<Deadline>>,
+    deadline: Renewed,
     /// `None` is a field that is gone.
     fields: BTreeMap<SmolStr, Option<Value>>,
     /// How many fields there are by now; it is known before the first of them changes.
@@ -57,6 +57,14 @@ struct Amendments {
     /// The same of a queue: where it begins and ends by now.
     bounds: Option<(i64, i64)>,
     items: BTreeMap<i64, Value>,
+}
+
+/// Whether the deadline is still that of the base.
+#[derive(Default, Clone, Copy)]
+enum Renewed {
+    #[default]
+    No,
+    To(Option<Deadline>),
 }
 
 impl<'b> Overlay<'b> {
@@ -95,7 +103,6 @@ impl<'b> Overlay<'b> {
 impl State {
     fn take_in(&mut self, change: &Change) {
         match (&mut self.made, change) {
-            (_, Change::Nothing) => {}
             (made, Change::Set(entry)) => *made = Made::Whole(Some(entry.clone())),
             (made, Change::Remove) => *made = Made::Whole(None),
             (Made::Whole(None), _) => {}
@@ -110,7 +117,7 @@ impl Amendments {
     fn take_in(&mut self, change: &Change, below: &HashMap<Query, Answer>) {
         match change {
             Change::Nothing | Change::Set(_) | Change::Remove => {}
-            Change::SetDeadline(deadline) => self.deadline = Some(*deadline),
+            Change::SetDeadline(deadline) => self.deadline = Renewed::To(*deadline),
             Change::SetFields(fields) => {
                 for (name, value) in fields {
                     self.set_field(name, Some(value.clone()), below);
@@ -254,9 +261,9 @@ impl Found for View<'_> {
                 .map(|entry| Presence { kind: Some(entry.kind()), deadline: entry.deadline })),
             Made::Amended(amendments) => {
                 let presence = self.below.ask(Query::Presence)?.presence()?;
-                Ok(presence.map(|presence| Presence {
-                    deadline: amendments.deadline.unwrap_or(presence.deadline),
-                    ..presence
+                Ok(presence.map(|presence| match amendments.deadline {
+                    Renewed::No => presence,
+                    Renewed::To(deadline) => Presence { deadline, ..presence },
                 }))
             }
         }
