@@ -2,6 +2,7 @@
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `crowd`: many threads and two processes at once;
+//! - `lease_order`: leases that have run out, in numbers;
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
@@ -30,6 +31,7 @@ mod file_damage;
 mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;
+mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod redis_burial;
