@@ -2,6 +2,7 @@
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `crowd`: many threads and two processes at once;
+//! - `lease_order`: leases that have run out, in numbers;
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `redis_queues`, `redis_locks`, `redis_transactions`,
 //!   `interop`: what lies on a Redis server, and what is said to it;
@@ -31,6 +32,7 @@ mod file_damage;
 mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;
+mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod redis_burial;
