@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use super::classify::{Failure, Stage, Trouble};
 use super::commands::queued;
 use crate::bytes::Bytes;
-use crate::clock::Ttl;
+use crate::clock::{Deadline, Ttl};
 use crate::error::Kind;
 use crate::op::{Action, Grant, Hold, Reply};
 
@@ -202,16 +202,19 @@ pub(super) fn popped(answer: Value) -> Result<Option<Bytes>, Failure> {
 
 /// Reads the answer to PTTL.
 pub(super) fn ttl(answer: Value) -> Result<Option<Ttl>, Failure> {
-    Ok(millis(answer)?.map(|millis| millis.map_or(Ttl::Never, |ms| Ttl::In(Duration::from_millis(ms)))))
+    Ok(match number(answer)? {
+        -2 => None,
+        -1 => Some(Ttl::Never),
+        // The server rounds down: what is there still has some time.
+        millis => Some(Ttl::In(Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(1)))),
+    })
 }
 
-/// Reads the answer to PTTL: whether there is anything, and how many milliseconds it still has.
-pub(super) fn millis(answer: Value) -> Result<Option<Option<u64>>, Failure> {
-    match number(answer)? {
-        -2 => Ok(None),
-        -1 => Ok(Some(None)),
-        // The server rounds down: what is there still has some time.
-        millis => Ok(Some(Some(u64::try_from(millis).unwrap_or(0).max(1)))),
+/// The deadline of what has so long, counted from now.
+pub(super) fn deadline(ttl: Ttl) -> Option<Deadline> {
+    match ttl {
+        Ttl::Never => None,
+        Ttl::In(left) => Deadline::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

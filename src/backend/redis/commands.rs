@@ -107,14 +107,14 @@ impl Packer<'_> {
 
     /// Writes a mutation that also changes what this crate keeps beside a key.
     fn action_beside(&mut self, key: &Key<'_>, action: &Action, call: Call) {
-        let (leases, leased) = (key.companion(Companion::Leases), key.companion(Companion::Leased));
+        let (leases, items) = (key.companion(Companion::Leases), key.companion(Companion::Leased));
         match action {
             Action::Lease { lease, birth_ttl } => {
-                let keys = [key, &leases, &leased, &Key::fence()];
+                let keys = [key, &leases, &items, &Key::fence()];
                 self.script(&LEASE, call, &keys, 2).number(lease.get()).birth(*birth_ttl);
             }
             Action::EndLease { id, back, birth_ttl } => {
-                let arguments = self.script(&END_LEASE, call, &[key, &leases, &leased], 3);
+                let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
                 arguments.word(id.as_bytes()).number(u64::from(*back)).birth(*birth_ttl);
             }
             Action::Lock { ttl } => self.lock(key, *ttl, "", call),
