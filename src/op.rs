@@ -184,9 +184,11 @@ impl Action {
             | Self::Expire { .. }
             | Self::Touch { .. }
             | Self::Extend { .. } => true,
-            // How many fields were new, or values dropped, only the first time knows.
-            Self::MapPut { .. } | Self::Trim { .. } => false,
-            Self::PutIfAbsent { .. }
+            // How many fields were new, or values dropped, only the first time knows. The others are never
+            // repeated.
+            Self::MapPut { .. }
+            | Self::Trim { .. }
+            | Self::PutIfAbsent { .. }
             | Self::PutAndGet { .. }
             | Self::Swap { .. }
             | Self::Take

@@ -3,13 +3,15 @@
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `crowd`: many threads and two processes at once;
 //! - `model`: random histories against one simple model;
-//! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
+//! - `redis_wire`, `redis_commands`, `redis_kinds`, `redis_queues`, `redis_locks`, `redis_transactions`,
+//!   `interop`: what lies on a Redis server, and what is said to it;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
+//! - `transaction_alike`: a transaction of several steps does what the same steps do one after another;
 //! - `tidy`: what the source itself has to hold.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -39,11 +41,18 @@ mod redis_cuts;
 #[cfg(feature = "redis")]
 mod redis_kinds;
 #[cfg(feature = "redis")]
+mod redis_locks;
+#[cfg(feature = "redis")]
 mod redis_outage;
+#[cfg(feature = "redis")]
+mod redis_queues;
 #[cfg(feature = "redis")]
 mod redis_refusals;
 #[cfg(feature = "redis")]
 mod redis_tls;
 #[cfg(feature = "redis")]
+mod redis_transactions;
+#[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;
+mod transaction_alike;
