@@ -184,7 +184,8 @@ impl Action {
             | Self::Expire { .. }
             | Self::Touch { .. }
             | Self::Extend { .. } => true,
-            // How many fields were new, or values dropped, only the first time knows.
+            // How many fields were new, or values dropped, only the first time knows. The others are never
+            // repeated.
             Self::MapPut { .. }
             | Self::Trim { .. }
             | Self::PutIfAbsent { .. }

@@ -2,6 +2,7 @@
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `crowd`: many threads and two processes at once;
+//! - `lease_order`: leases that have run out, in numbers;
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `redis_queues`, `redis_locks`, `redis_transactions`,
 //!   `interop`: what lies on a Redis server, and what is said to it;
@@ -11,6 +12,7 @@
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
+//! - `transaction_alike`: a transaction of several steps does what the same steps do one after another;
 //! - `tidy`: what the source itself has to hold.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -30,6 +32,7 @@ mod file_damage;
 mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;
+mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod redis_burial;
@@ -54,3 +57,4 @@ mod redis_transactions;
 #[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;
+mod transaction_alike;

@@ -127,10 +127,15 @@ fn a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind
     disturbed(&store, gone, |s| _ = s.push_back("k", 1).unwrap(), |s| _ = s.pop_back::<i64>("k").unwrap());
     disturbed(&store, gone, |s| _ = s.map_put("k", "f", 1).unwrap(), |s| assert_eq!(s.clear().unwrap(), 1));
     disturbed(&store, kind, |_| (), |s| _ = s.map_put("k", "f", 1).unwrap());
-    disturbed(&store, kind, |s| s.put("k", 1).unwrap(), |s| {
-        s.delete("k").unwrap();
-        s.push_back("k", 1).unwrap();
-    });
+    disturbed(
+        &store,
+        kind,
+        |s| s.put("k", 1).unwrap(),
+        |s| {
+            s.delete("k").unwrap();
+            s.push_back("k", 1).unwrap();
+        },
+    );
     let born: Read = ("set_if_not_exists", |tx| Ok(if tx.set_if_not_exists("k", 1, None)? { 3 } else { 4 }));
     disturbed(&store, born, |_| (), |s| _ = s.map_incr("k", "f", 1).unwrap());
     let updated: Read = ("update", |tx| Ok(if tx.update("k", 1)? { 3 } else { 4 }));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use millpond::{Error, LockGuard, LockLoss, StateStore};
 
 use super::concurrency::at_once;
+use super::waiting::GRAIN;
 use super::{MINUTE, PATIENCE, SHORT};
 use crate::support::backends::Context;
 use crate::support::wait_until;
@@ -326,7 +327,7 @@ fn waiting_gives_up_after_its_time_out(cx: &Context) {
     for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(60)] {
         let begun = Instant::now();
         assert!(store.lock_wait("l", MINUTE, timeout).unwrap().is_none());
-        assert!(begun.elapsed() >= timeout && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() + GRAIN >= timeout && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     }
     guard.release().unwrap();
     assert!(is_free(&store), "who gave up stands in nobody's way");

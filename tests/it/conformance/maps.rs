@@ -179,7 +179,8 @@ fn an_expired_map_is_absent_and_no_field_brings_it_back(cx: &Context) {
 fn a_field_may_have_any_name_of_at_most_512_bytes(cx: &Context) {
     let every_control: String = (0..32).chain([127, 133]).filter_map(char::from_u32).collect();
     let (long, wide) = ("f".repeat(512), "é".repeat(256));
-    let names = ["", " ", "\0", "\n", &every_control, "ключ", "🦀\u{10ffff}", "*", "__millpond", ":", &long, &wide];
+    let names =
+        ["", " ", "\0", "\n", &every_control, "ключ", "🦀\u{10ffff}", "*", "__millpond", ":", &long, &wide];
     for (number, name) in names.iter().enumerate() {
         assert!(cx.store().map_put("k", name, number).unwrap(), "{name:?}");
         assert_eq!(cx.store().map_incr("counters", name, 5).unwrap(), 5, "{name:?}");
