@@ -305,7 +305,7 @@ fn closing_the_store_ends_waits_soon() {
         until("one waits for a value", || blocked(&raw) == 1);
         until("one waits for the lock", || raw.exists("t:l:__millpond:waiting"));
         store.close().unwrap();
-        within(Duration::from_secs(1), || {
+        within(Duration::from_secs(3), || {
             for outcome in
                 [popping.join().unwrap().map(drop), taking.join().unwrap(), locking.join().unwrap()]
             {
