@@ -1,6 +1,8 @@
 //! What another program keeps under a key, and maps and queues as they lie on the server.
 
-use millpond::{Error, Kind, Result, StateBackend, StateConfig, StateStore, WriteBatch};
+use std::time::Duration;
+
+use millpond::{Error, Kind, RedisOptions, Result, StateBackend, StateConfig, StateStore, WriteBatch};
 
 use crate::redis_wire::Server;
 use crate::support::backends::HOUR;
@@ -309,9 +311,14 @@ fn operations_go_on_where_the_server_forgets_its_scripts() {
 #[test]
 fn very_many_values_go_in_at_once() {
     const MANY: u64 = 500_001;
-    let server = Server::new();
-    for store in [server.store("p"), server.with_default_ttl("p")] {
-        server.raw.flush();
+    let server = RedisServer::start();
+    let raw = Raw::connect(&server.url(0));
+    let backend = StateBackend::Redis { url: server.url(0), key_prefix: "p".into() };
+    let redis = RedisOptions::default().timeout(Duration::from_secs(60));
+    let config = StateConfig::default().backend(backend).redis(redis);
+    for config in [config.clone(), config.default_ttl(HOUR)] {
+        let store = StateStore::with_config(config).unwrap();
+        raw.flush();
         assert_eq!(store.push_back_many("q", 0..MANY).unwrap(), MANY);
         assert_eq!(store.queue_range::<u64>("q", MANY - 2..).unwrap(), [MANY - 2, MANY - 1]);
         let fields = (0..10_001).map(|n| (n.to_string(), n));
