@@ -99,7 +99,7 @@ fn state(store: &StateStore) -> Vec<String> {
     KEYS.iter()
         .map(|key| {
             let value = told(store.get::<i64>(key));
-            let map = told(store.map_entries::<i64>(key).map(BTreeMap::from));
+            let map = told(store.map_entries::<i64>(key));
             let queue = told(store.queue_range::<i64>(key, ..));
             format!("{value} {map} {queue} {}", hours(store.ttl(key)))
         })

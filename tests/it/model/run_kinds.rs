@@ -95,7 +95,7 @@ impl Stepping<'_, '_> {
         let map = self.model.map(full).map(|map| map.into_iter().map(|(field, value)| (field, value.json())));
         let told = on!(&mut self.target, it => it.map_entries::<Box<RawValue>>(key));
         let told = told.map(|map| map.into_iter().map(|(field, raw)| (field, text(&raw))).collect());
-        same(told, map.map(|fields| fields.collect::<BTreeMap<String, String>>()))?;
+        same(told, map.map(std::iter::Iterator::collect::<BTreeMap<String, String>>))?;
         let length = on!(&mut self.target, it => it.map_len(key));
         same(length, self.model.map(full).map(|map| map.len() as u64))?;
         let names = on!(&mut self.target, it => it.map_keys(key));
