@@ -1,7 +1,6 @@
 //! A transaction of several steps answers, and leaves, what the same steps one after another do, on every
 //! backend: the overlay that a transaction reads through is no second opinion of what an operation means.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -55,7 +54,7 @@ macro_rules! take_step {
             4 | 5 => told($on.delete(key)),
             6 => told($on.contains(key)),
             7 => told($on.set_if_not_exists(key, n, Some(ttl))),
-            8 => told($on.compare_and_set(key, Some(&(n as f64)), &(n + 1))),
+            8 => told($on.compare_and_set(key, Some(&n), &(n + 1))),
             9 => told($on.compare_and_set(key, None::<&i64>, &n)),
             10 => told($on.get_and_delete::<i64>(key)),
             11 => told($on.get_and_put::<i64>(key, n)),
