@@ -456,3 +456,30 @@ fn step(tx: &mut Transaction<'_>, random: &mut fastrand::Rng) -> String {
         _ => text(tx.modify(key, |found: Option<i64>| found.filter(|found| *found > 3))),
     })
 }
+
+/// Each of them holds a connection and wants another.
+#[test]
+fn threads_that_use_the_store_inside_their_transactions_do_not_wait_for_each_other() {
+    let place = Place::new(RedisOptions::default().pool_size(2));
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let store = &place.store;
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let key = format!("own:{thread}");
+                    let done = store.transaction(|tx| {
+                        let seen = tx.get::<i64>(&key)?.unwrap_or(0);
+                        store.incr("runs", 1)?;
+                        store.transaction(|inner| inner.incr("sum", 1))?;
+                        tx.put(&key, seen + 1)?;
+                        Ok(seen)
+                    });
+                    assert_eq!(done.unwrap(), n);
+                }
+            });
+        }
+    });
+    let (runs, sum): (Option<i64>, Option<i64>) =
+        (place.store.get("runs").unwrap(), place.store.get("sum").unwrap());
+    assert_eq!((runs, sum), (Some(120), Some(120)));
+}

@@ -12,7 +12,7 @@ use super::pool::{Inside, Lease};
 use super::{Redis, Work, queries};
 use crate::backend::local::change::Change;
 use crate::clock::{Deadline, Now};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::query::{Answer, Base, Presence, Query};
 
@@ -49,8 +49,9 @@ impl Redis {
         let changes = work(&mut run, &Now::at(0));
         let Run { held, known, failed, .. } = run;
         if let Some(failure) = failed {
-            // The connection, which still watches, is closed.
-            return if changes.is_empty() { Ok(true) } else { Err(unchanged(failure)) };
+            // Nothing was sent that changes anything. The connection, which may still watch, is closed.
+            let about = About::reading("WATCH", "");
+            return if changes.is_empty() { Ok(true) } else { Err(failure.into_error(about, None)) };
         }
         let about = About { mutation: !changes.is_empty(), ..About::writing("EXEC") };
         let outcome = match held {
@@ -115,11 +116,6 @@ impl Redis {
             }
         }
     }
-}
-
-/// The error where reading failed: nothing was sent that changes anything.
-fn unchanged(failure: Failure) -> Error {
-    Error::Unavailable { maybe_applied: false, source: failure.cause }
 }
 
 impl Base for Run<'_> {
