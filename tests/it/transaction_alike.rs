@@ -67,7 +67,7 @@ macro_rules! take_step {
             18 => told($on.persist(key)),
             19 => told($on.get_and_touch::<i64>(key, ttl)),
             20 | 21 => told($on.map_put(key, field, n)),
-            22 => told($on.map_put_many(key, FIELDS[..n as usize % 4].iter().map(|field| (field, n)))),
+            22 => told($on.map_put_many(key, FIELDS[..random.usize(..4)].iter().map(|field| (field, n)))),
             23 => told($on.map_get::<i64>(key, field)),
             24 => told($on.map_get_many::<i64>(key, FIELDS)),
             25 | 26 => told($on.map_delete(key, field)),
