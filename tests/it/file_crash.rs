@@ -288,7 +288,7 @@ fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
         let sync = if round % 3 == 0 { "always" } else { "never" };
         let mut process = Process::start(&format!("history {sync} {done}"), dir.path());
         let mut acked = done;
-        for _ in 0..=(round * 37 % 150) {
+        for _ in 0..=round * 37 % 150 {
             acked = process.hear().as_deref().and_then(acknowledged).expect("a number").unsigned_abs();
         }
         // The last line may be cut off in the middle.
