@@ -5,6 +5,7 @@
 //! - `lease_order`: leases that have run out, in numbers;
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
+//! - `redis_waiting`: how a store waits on one, and on which connections;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
@@ -47,6 +48,8 @@ mod redis_outage;
 mod redis_refusals;
 #[cfg(feature = "redis")]
 mod redis_tls;
+#[cfg(feature = "redis")]
+mod redis_waiting;
 #[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;

@@ -21,6 +21,9 @@ use super::packer::Packer;
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Within this time a slot is made, which takes no server; another thread may be given it.
+const MAKING: Duration = Duration::from_millis(20);
+
 /// A place in the pool, with a connection or without.
 type Slot = Option<Connection>;
 
@@ -71,13 +74,14 @@ impl Pool {
         let graveyard = Graveyard::new(dialer.timeout);
         let (generation, closed) = (AtomicU64::new(0), AtomicBool::new(false));
         let server = Arc::new(Server { dialer, generation, closed, graveyard });
-        Self { slots: slots(size), patient: true, server }
+        Self { slots: slots(size, 0), patient: true, server }
     }
 
     /// Another pool of connections to the same server: they are buried, purged and closed with these. Who
     /// finds none free does not wait for one.
     pub(super) fn beside(&self, size: u32) -> Self {
-        Self { slots: slots(size), patient: false, server: Arc::clone(&self.server) }
+        // INVARIANT: all its slots are made at once. Only who waits for one has another one made.
+        Self { slots: slots(size, size), patient: false, server: Arc::clone(&self.server) }
     }
 
     pub(super) fn graveyard(&self) -> &Graveyard {
@@ -113,7 +117,7 @@ impl Pool {
             Some(slot) => (Place::Pooled(slot), late),
             None if !self.patient => return Err(self.exhausted()),
             // Who holds one already may hold the last, and would wait for itself.
-            None if self.is_inside() => (Place::Own(None), late),
+            None if self.is_inside() => (self.new_slot().map_or(Place::Own(None), Place::Pooled), late),
             None => {
                 let left = limit.left().unwrap_or_default();
                 (Place::Pooled(self.slots.get_timeout(left).map_err(|_| self.exhausted())?), true)
@@ -122,6 +126,12 @@ impl Pool {
         let mut lease = Lease { slot, pool: self, used: limit.begun };
         lease.prepare(limit, waited)?;
         Ok(lease)
+    }
+
+    /// Has a slot made, where there is room for one more.
+    fn new_slot(&self) -> Option<PooledConnection<Slots>> {
+        let has_room = self.slots.state().connections < self.slots.max_size();
+        if has_room { self.slots.get_timeout(MAKING).ok() } else { None }
     }
 
     /// Drops every idle connection at its next use: the server that they led to is gone.
@@ -174,10 +184,11 @@ impl Drop for Inside {
     }
 }
 
-fn slots(size: u32) -> r2d2::Pool<Slots> {
+/// A pool of at most `size` slots, of which so many are made at once.
+fn slots(size: u32, at_once: u32) -> r2d2::Pool<Slots> {
     r2d2::Pool::builder()
         .max_size(size)
-        .min_idle(Some(0))
+        .min_idle(Some(at_once))
         .test_on_check_out(false)
         .idle_timeout(None)
         .max_lifetime(None)
