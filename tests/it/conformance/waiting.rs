@@ -23,6 +23,8 @@ promises![
     waiting_to_take_sees_a_lease_run_out,
     waiting_to_take_ends_with_nothing_after_its_time_out,
     what_is_given_back_ends_a_wait,
+    more_threads_may_wait_than_there_are_connections,
+    a_wait_stands_another_kind_that_comes_and_goes,
 ];
 
 /// A wait may be shorter by this: no wait is as fine as that.
@@ -219,4 +221,31 @@ fn what_is_given_back_ends_a_wait(cx: &Context) {
         assert!(taken.back().unwrap());
         assert_eq!(waiting.join().expect("no thread panics").as_deref(), Some(&2));
     });
+}
+
+fn more_threads_may_wait_than_there_are_connections(cx: &Context) {
+    let cx = &cx.another(|config| {
+        let redis = config.redis.clone().wait_connections(2);
+        config.redis(redis)
+    });
+    let store = cx.store();
+    let mut got = at_once(|thread| {
+        if thread == 0 {
+            thread::sleep(Duration::from_millis(20));
+            store.push_back_many("q", 1..THREADS).unwrap();
+            return 0;
+        }
+        store.pop_front_wait::<i64>("q", PATIENCE).unwrap().expect("there are enough for all")
+    });
+    got.sort_unstable();
+    assert!(got.into_iter().eq(0..THREADS));
+}
+
+fn a_wait_stands_another_kind_that_comes_and_goes(cx: &Context) {
+    let store = cx.store();
+    store.put("q", "a value").unwrap();
+    assert_error!(store.pop_front_wait::<i64>("q", PATIENCE), Error::WrongType { key, .. } if key == "q");
+    assert_error!(store.take_wait::<i64>("q", MINUTE, PATIENCE), Error::WrongType { .. });
+    assert!(store.delete("q").unwrap());
+    assert_eq!(meanwhile(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
 }

@@ -92,10 +92,12 @@ impl Stepping<'_, '_> {
         let bytes = on!(&mut self.target, it => it.get_bytes(key));
         same(bytes.map(|found| found.map(Vec::from)), self.model.bytes(full))?;
 
-        let map = self.model.map(full).map(|map| map.into_iter().map(|(field, value)| (field, value.json())));
+        let texts = |map: BTreeMap<String, Content>| {
+            map.into_iter().map(|(field, value)| (field, value.json())).collect::<BTreeMap<_, _>>()
+        };
         let told = on!(&mut self.target, it => it.map_entries::<Box<RawValue>>(key));
         let told = told.map(|map| map.into_iter().map(|(field, raw)| (field, text(&raw))).collect());
-        same(told, map.map(|fields| fields.collect::<BTreeMap<String, String>>()))?;
+        same(told, self.model.map(full).map(texts))?;
         let length = on!(&mut self.target, it => it.map_len(key));
         same(length, self.model.map(full).map(|map| map.len() as u64))?;
         let names = on!(&mut self.target, it => it.map_keys(key));
