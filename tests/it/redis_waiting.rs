@@ -82,7 +82,7 @@ fn a_frozen_server_holds_nobody_beyond_the_end_of_a_wait() {
     store.pop_front_wait::<i32>("q", wait).unwrap_err();
     let popped = begun.elapsed();
     store.lock_wait("l", LONG, wait).unwrap_err();
-    let locked = begun.elapsed() - popped;
+    let locked = begun.elapsed().saturating_sub(popped);
     server.resume();
     let most = Duration::from_secs(1);
     assert!(popped < most && locked < most, "{popped:?}, {locked:?}");
