@@ -87,8 +87,15 @@ impl Pool {
         &self.server.graveyard
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.server.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Failure> {
+        match self.is_closed() {
+            false => Ok(()),
+            true => Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed")),
+        }
     }
 
     /// Notes that this thread holds a connection and runs what the caller gave it, which may want another.
@@ -109,9 +116,7 @@ impl Pool {
     ///
     /// `late`: time of the limit has gone by already.
     pub(super) fn checkout(&self, limit: &Limit, late: bool) -> Result<Lease<'_>, Failure> {
-        if self.is_closed() {
-            return Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed"));
-        }
+        self.check_open()?;
         let (slot, waited) = match self.slots.try_get() {
             Some(slot) => (Place::Pooled(slot), late),
             None => (self.next_place(limit)?, true),

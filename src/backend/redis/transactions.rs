@@ -81,6 +81,8 @@ impl Redis {
         known: &HashMap<Key<'static>, Known>,
     ) -> Result<bool, Failure> {
         let limit = self.limit();
+        // The connection was taken before the store was closed, perhaps by the caller's own work.
+        self.pool.check_open()?;
         // INVARIANT: as for every mutation, none without an answer may run after these changes.
         while !changes.is_empty() && !self.pool.graveyard().is_empty() {
             self.pool.bury(&limit)?;

@@ -12,7 +12,7 @@ use super::{Redis, answers};
 use crate::backend::Backend;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op};
 
@@ -204,7 +204,7 @@ impl Redis {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.pool.is_closed() { Err(Error::closed()) } else { Ok(()) }
+        self.pool.check_open().map_err(|failure| failure.into_error(About::reading("", ""), None))
     }
 }
 
