@@ -5,7 +5,9 @@ use smol_str::SmolStr;
 
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Error, Kind, Result};
+#[cfg(feature = "redis")]
+use crate::error::Kind;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::value::Value;
 

@@ -156,7 +156,7 @@ fn compacted_kinds() -> BTreeMap<String, Vec<u8>> {
         store.pop_front::<u8>("queue").unwrap();
         store.push_front("queue", "front").unwrap();
         store.pop_back::<Value>("queue").unwrap();
-        store.take::<Value>("queue", second).unwrap().unwrap();
+        let _ = store.take::<Value>("queue", second).unwrap().unwrap();
         store.map_put_many("map", [("a", n), ("", n)]).unwrap();
         store.map_put("map", "b", n).unwrap();
         store.map_delete("map", "a").unwrap();

@@ -2,9 +2,11 @@
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `crowd`: many threads and two processes at once;
+//! - `lease_order`: leases that have run out, in numbers;
 //! - `model`: random histories against one simple model;
 //! - `redis_wire`, `redis_commands`, `redis_kinds`, `redis_queues`, `redis_locks`, `redis_transactions`,
 //!   `interop`: what lies on a Redis server, and what is said to it;
+//! - `redis_waiting`: how a store waits on one, and on which connections;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
@@ -31,6 +33,7 @@ mod file_damage;
 mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;
+mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod redis_burial;
@@ -52,6 +55,8 @@ mod redis_refusals;
 mod redis_tls;
 #[cfg(feature = "redis")]
 mod redis_transactions;
+#[cfg(feature = "redis")]
+mod redis_waiting;
 #[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;

@@ -187,7 +187,7 @@ fn a_server_that_is_frozen_or_away_ends_a_wait_in_time() {
     raw.set(LOCK, "1");
     let timeout = Duration::from_millis(200);
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| within(timeout, || store.lock_wait("l", MINUTE, timeout).map(drop)));
+        let waiting = scope.spawn(|| within(LIMIT, || store.lock_wait("l", MINUTE, timeout).map(drop)));
         until("it waits", || raw.exists(WAITING));
         server.pause();
         assert_error!(waiting.join().unwrap(), Error::Unavailable { maybe_applied: true, .. });

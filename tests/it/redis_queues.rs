@@ -91,22 +91,6 @@ fn a_lease_that_runs_out_by_itself_is_given_to_who_waits() {
 }
 
 #[test]
-fn many_leases_come_back_a_thousand_at_a_time() {
-    let server = Server::new();
-    let store = server.store("t");
-    store.push_back_many("q", 0..1500).unwrap();
-    for n in 0..1500 {
-        assert_eq!(*store.take::<i64>("q", MINUTE).unwrap().unwrap(), n);
-    }
-    server.lapse();
-    assert_eq!(*store.take::<i64>("q", MINUTE).unwrap().unwrap(), 0);
-    assert_eq!(server.queue(), (1..1000).collect::<Vec<_>>());
-    assert_eq!(*store.take::<i64>("q", MINUTE).unwrap().unwrap(), 1000);
-    assert_eq!(server.raw.run::<_, i64>("ZCARD", &[LEASES]), 2);
-    assert_eq!(server.raw.run::<_, i64>("HLEN", &[LEASED]), 2);
-}
-
-#[test]
 fn another_kind_under_the_key_keeps_leases_as_they_are() {
     let server = Server::new();
     let store = server.store("t");

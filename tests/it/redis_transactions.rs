@@ -64,6 +64,8 @@ fn one() -> RedisOptions {
     options().pool_size(1)
 }
 
+type Run = fn(&mut Transaction<'_>) -> Result<()>;
+
 #[test]
 fn each_first_read_of_a_key_is_a_round_trip_and_all_writes_are_one() {
     let place = Place::new(one());
@@ -78,7 +80,6 @@ fn each_first_read_of_a_key_is_a_round_trip_and_all_writes_are_one() {
         })
     });
     assert_eq!((trips, sum.unwrap()), (3, 3));
-    type Run = fn(&mut Transaction<'_>) -> Result<()>;
     let runs: [(usize, &str, Run); 8] = [
         (0, "nothing", |_| Ok(())),
         (1, "blind writes", |tx| tx.put("a", 1).and_then(|()| tx.put("c", 2))),
@@ -397,10 +398,10 @@ fn transactions_do_on_a_server_what_they_do_in_memory() {
     let memory = StateStore::memory();
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..300 {
-        let seed = random.u64(..);
+        let start = random.u64(..);
         let run = |store: &StateStore| {
             store.transaction(|tx| {
-                let mut random = fastrand::Rng::with_seed(seed);
+                let mut random = fastrand::Rng::with_seed(start);
                 let mut seen = Vec::new();
                 for _ in 0..random.usize(1..12) {
                     seen.push(step(tx, &mut random));
@@ -421,15 +422,16 @@ fn transactions_do_on_a_server_what_they_do_in_memory() {
     place.assert_clean("many transactions");
 }
 
+fn text<T: std::fmt::Debug>(said: Result<T>) -> Result<String> {
+    said.map(|said| format!("{said:?}"))
+}
+
 /// One random step and what it said, spelled so that it can be compared.
 fn step(tx: &mut Transaction<'_>, random: &mut fastrand::Rng) -> String {
     let key = ["a", "b", "c"][random.usize(..3)];
     let field = ["f", "g", ""][random.usize(..3)];
     let n = random.i64(-3..10);
     let told = |said: Result<String>| said.unwrap_or_else(|error| error.to_string());
-    fn text<T: std::fmt::Debug>(said: Result<T>) -> Result<String> {
-        said.map(|said| format!("{said:?}"))
-    }
     told(match random.u8(..22) {
         0 => text(tx.put(key, n)),
         1 => text(tx.get::<i64>(key)),
@@ -453,4 +455,31 @@ fn step(tx: &mut Transaction<'_>, random: &mut fastrand::Rng) -> String {
         20 => text(tx.set_if_not_exists(key, n, None)),
         _ => text(tx.modify(key, |found: Option<i64>| found.filter(|found| *found > 3))),
     })
+}
+
+/// Each of them holds a connection and wants another.
+#[test]
+fn threads_that_use_the_store_inside_their_transactions_do_not_wait_for_each_other() {
+    let place = Place::new(RedisOptions::default().pool_size(2));
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let store = &place.store;
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let key = format!("own:{thread}");
+                    let done = store.transaction(|tx| {
+                        let seen = tx.get::<i64>(&key)?.unwrap_or(0);
+                        store.incr("runs", 1)?;
+                        store.transaction(|inner| inner.incr("sum", 1))?;
+                        tx.put(&key, seen + 1)?;
+                        Ok(seen)
+                    });
+                    assert_eq!(done.unwrap(), n);
+                }
+            });
+        }
+    });
+    let (runs, sum): (Option<i64>, Option<i64>) =
+        (place.store.get("runs").unwrap(), place.store.get("sum").unwrap());
+    assert_eq!((runs, sum), (Some(120), Some(120)));
 }

@@ -1,7 +1,6 @@
 //! A transaction of several steps answers, and leaves, what the same steps one after another do, on every
 //! backend: the overlay that a transaction reads through is no second opinion of what an operation means.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -55,7 +54,7 @@ macro_rules! take_step {
             4 | 5 => told($on.delete(key)),
             6 => told($on.contains(key)),
             7 => told($on.set_if_not_exists(key, n, Some(ttl))),
-            8 => told($on.compare_and_set(key, Some(&(n as f64)), &(n + 1))),
+            8 => told($on.compare_and_set(key, Some(&n), &(n + 1))),
             9 => told($on.compare_and_set(key, None::<&i64>, &n)),
             10 => told($on.get_and_delete::<i64>(key)),
             11 => told($on.get_and_put::<i64>(key, n)),
@@ -68,7 +67,7 @@ macro_rules! take_step {
             18 => told($on.persist(key)),
             19 => told($on.get_and_touch::<i64>(key, ttl)),
             20 | 21 => told($on.map_put(key, field, n)),
-            22 => told($on.map_put_many(key, FIELDS[..n as usize % 4].iter().map(|field| (field, n)))),
+            22 => told($on.map_put_many(key, FIELDS[..random.usize(..4)].iter().map(|field| (field, n)))),
             23 => told($on.map_get::<i64>(key, field)),
             24 => told($on.map_get_many::<i64>(key, FIELDS)),
             25 | 26 => told($on.map_delete(key, field)),
@@ -99,7 +98,7 @@ fn state(store: &StateStore) -> Vec<String> {
     KEYS.iter()
         .map(|key| {
             let value = told(store.get::<i64>(key));
-            let map = told(store.map_entries::<i64>(key).map(BTreeMap::from));
+            let map = told(store.map_entries::<i64>(key));
             let queue = told(store.queue_range::<i64>(key, ..));
             format!("{value} {map} {queue} {}", hours(store.ttl(key)))
         })

@@ -106,7 +106,7 @@ impl Redis {
         let pool = self.waiting.get_or_init(|| self.pool.beside(self.options.wait_connections));
         let limit = self.limit_until(end);
         let attempt = |late, _| {
-            let mut lease = self.lease(pool, ONCE, &limit, late)?;
+            let mut lease = pool.lease(ONCE, &limit, late)?;
             let found = lease.work(|connection| self.block(connection, key, end, &limit))?;
             lease.renew();
             Ok(found)
