@@ -313,6 +313,7 @@ fn increments_of_many_transactions_add_up(cx: &Context) {
         for _ in 0..10 {
             let done = store.transaction(|tx| {
                 let read: i64 = tx.get("k")?.unwrap_or(0);
+                thread::yield_now();
                 tx.put("k", read + 1)?;
                 tx.map_incr("by thread", &thread.to_string(), 1)?;
                 tx.push_back("log", read).map(drop)
@@ -344,6 +345,7 @@ fn transfers_never_change_the_sum(cx: &Context) {
                     if tx.decr(from, amount)? < 0 {
                         return Err(Error::abort("not enough money"));
                     }
+                    thread::yield_now();
                     tx.incr(to, amount)
                 });
                 assert!(matches!(moved, Ok(_) | Err(Error::Aborted(_))), "{moved:?}");
@@ -362,7 +364,10 @@ fn a_queue_is_emptied_into_another_once(cx: &Context) {
     store.push_back_many("from", 0..60).unwrap();
     at_once(|_| {
         let step = |tx: &mut Transaction<'_>| match tx.pop_front::<i64>("from")? {
-            Some(number) => tx.push_back("to", number).map(|_| true),
+            Some(number) => {
+                thread::yield_now();
+                tx.push_back("to", number).map(|_| true)
+            }
             None => Ok(false),
         };
         while store.transaction(step).unwrap() {}

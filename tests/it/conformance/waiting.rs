@@ -31,14 +31,17 @@ promises![
 pub(super) const GRAIN: Duration = Duration::from_millis(2);
 
 /// Runs `act` while another thread waits for a value of the queue `q`, and hands out what that got. It may
-/// come to wait before or after: the outcome is to be the same.
+/// come to wait before or after: the outcome is to be the same, and long before the wait is over.
 fn meanwhile(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
-    thread::scope(|scope| {
+    let begun = Instant::now();
+    let got = thread::scope(|scope| {
         let waiting = scope.spawn(|| store.pop_front_wait::<i64>("q", PATIENCE).unwrap());
         thread::sleep(Duration::from_millis(10));
         act(store);
         waiting.join().expect("no thread panics")
-    })
+    });
+    assert!(begun.elapsed() < PATIENCE / 2, "nobody was woken: {:?}", begun.elapsed());
+    got
 }
 
 fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
@@ -114,6 +117,7 @@ fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
 fn many_who_wait_get_each_value_once(cx: &Context) {
     const END: i64 = -1;
     let store = cx.store();
+    let begun = Instant::now();
     let mut got = at_once(|thread| {
         let mut got = Vec::new();
         if thread == 0 {
@@ -133,6 +137,7 @@ fn many_who_wait_get_each_value_once(cx: &Context) {
         }
     })
     .concat();
+    assert!(begun.elapsed() < PATIENCE, "all are woken: {:?}", begun.elapsed());
     got.sort_unstable();
     assert!(got.into_iter().eq(0..200));
     assert!(!store.contains("q").unwrap());

@@ -29,7 +29,7 @@ fn usual_runs(backend: Backend) -> u64 {
         #[cfg(feature = "redis")]
         Backend::Away => 40,
         Backend::File => 40,
-        Backend::FileReopened => 8,
+        Backend::FileReopened => 5,
         #[cfg(feature = "redis")]
         Backend::Redis => 20,
     }
