@@ -75,6 +75,10 @@ impl Backend for Fallback {
         on_either!(self, backend => backend.apply(op))
     }
 
+    fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
+        on_either!(self, backend => backend.apply_until(op, end))
+    }
+
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         on_either!(self, backend => backend.apply_each(ops))
     }

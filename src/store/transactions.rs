@@ -54,7 +54,8 @@ impl StateStore {
             let mut key = None;
             let held = on_backend!(self, backend => backend.transact(&mut |base, now| {
                 let mut transaction = Transaction::new(context, base, now);
-                let result = f(&mut transaction);
+                // A store that was closed meanwhile takes no writes, these neither.
+                let result = f(&mut transaction).and_then(|done| context.check_open().map(|()| done));
                 key = transaction.first_key().map(ToOwned::to_owned);
                 let changes = if result.is_ok() { transaction.into_changes() } else { Vec::new() };
                 outcome = Some(result);

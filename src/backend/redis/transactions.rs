@@ -50,8 +50,7 @@ impl Redis {
         let Run { held, known, failed, .. } = run;
         if let Some(failure) = failed {
             // Nothing was sent that changes anything. The connection, which may still watch, is closed.
-            let about = About::reading("WATCH", "");
-            return if changes.is_empty() { Ok(true) } else { Err(failure.into_error(about, None)) };
+            return Err(failure.into_error(About::reading("WATCH", ""), None));
         }
         let about = About { mutation: !changes.is_empty(), ..About::writing("EXEC") };
         let outcome = match held {
