@@ -80,13 +80,11 @@ impl Context {
 
     /// The one rule for the names of a map's fields.
     pub(crate) fn field(key: &Key<'_>, field: &str) -> Result<SmolStr> {
-        match field.len() <= MAX_KEY_BYTES {
-            true => Ok(SmolStr::new(field)),
-            false => {
-                let reason = "the name of a field is longer than 512 bytes";
-                Err(Error::InvalidKey { key: key.to_string(), reason })
-            }
+        if field.len() > MAX_KEY_BYTES {
+            let reason = "the name of a field is longer than 512 bytes";
+            return Err(Error::InvalidKey { key: key.to_string(), reason });
         }
+        Ok(SmolStr::new(field))
     }
 
     pub(crate) fn fields(key: &Key<'_>, fields: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<SmolStr>> {

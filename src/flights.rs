@@ -14,8 +14,8 @@ impl Flights {
     /// Runs `work` while no other thread does for the same key. The same thread may come back here.
     pub(crate) fn alone<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
         let flight = Arc::clone(self.0.lock().entry(key.to_owned()).or_default());
-        let _landing = Landing { flights: self, key };
-        let _turn = flight.lock();
+        let landing = Landing { flights: self, key, flight: Some(flight) };
+        let _turn = landing.flight.as_ref().map(|flight| flight.lock());
         work()
     }
 }
@@ -24,13 +24,17 @@ impl Flights {
 struct Landing<'f> {
     flights: &'f Flights,
     key: &'f str,
+    flight: Option<Arc<ReentrantMutex<()>>>,
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         let mut flights = self.flights.0.lock();
+        // INVARIANT: given away under the lock, or of two that land together each would see the other's
+        // and nobody would forget the key.
+        drop(self.flight.take());
         // One is in the map; every thread that works or waits has another until it has come here.
-        if flights.get(self.key).is_some_and(|flight| Arc::strong_count(flight) <= 2) {
+        if flights.get(self.key).is_some_and(|flight| Arc::strong_count(flight) == 1) {
             flights.remove(self.key);
         }
     }

@@ -5,7 +5,9 @@ use smol_str::SmolStr;
 
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Error, Kind, Result};
+#[cfg(feature = "redis")]
+use crate::error::Kind;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::value::Value;
 
@@ -288,9 +290,11 @@ impl Action {
             | Self::Expire { .. }
             | Self::Touch { .. }
             | Self::Extend { .. } => true,
-            // How many fields were new, or values dropped, only the first time knows.
-            Self::MapPut { .. } | Self::Trim { .. } => false,
-            Self::PutIfAbsent { .. }
+            // How many fields were new, or values dropped, only the first time knows. The others are never
+            // repeated.
+            Self::MapPut { .. }
+            | Self::Trim { .. }
+            | Self::PutIfAbsent { .. }
             | Self::PutAndGet { .. }
             | Self::Swap { .. }
             | Self::Take

@@ -12,7 +12,7 @@ use crate::key::Key;
 
 /// A question about what lies under one key. Behind each stands which [`Answer`] it gets. All but
 /// `Presence` are `WrongType` where another kind lies there; what is absent is an empty map, an empty queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Query {
     /// Which kind of thing, and until when: `Presence`.
     Presence,

@@ -129,8 +129,8 @@ impl Backend for Memory {
         let begun = self.now();
         let changes = work(&mut Reading { table: &self.table, now: &begun, read: Some(&mut read) }, &begun);
         let now = self.now();
-        let changed = changes.iter().map(|(key, _)| &**key);
-        let mut locked = self.table.lock(changed.chain(read.keys().map(|key| &**key)));
+        let written = changes.iter().map(|(key, _)| &**key);
+        let mut locked = self.table.lock(written.chain(read.keys().map(|key| &**key)));
         if !read.holds(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }

@@ -60,6 +60,11 @@ pub(crate) trait Backend {
     /// Carries out one mutation.
     fn apply(&self, op: Op<'_>) -> Result<Reply>;
 
+    /// As [`Backend::apply`], within what is left of a wait until `end`.
+    fn apply_until(&self, op: Op<'_>, _end: Instant) -> Result<Reply> {
+        self.apply(op)
+    }
+
     /// Carries out mutations one after another, whatever becomes of those before; each has its own
     /// outcome. Where the backend stopped, the list ends with the error.
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>>;
@@ -84,8 +89,8 @@ pub(crate) trait Backend {
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>>;
 
     /// Lets `work` read, and then makes its changes, all of them or none, if all that it read still holds;
-    /// `false` where it does not. What `work` reads after a failure of the backend fails, and then nothing
-    /// is changed.
+    /// `false` where it does not. After a failure of the backend all that `work` reads fails, nothing is
+    /// changed, and the failure is returned whatever `work` made of it.
     fn transact(&self, work: &mut Work<'_>) -> Result<bool>;
 
     /// One step of a walk over all keys that begin with `prefix`; a key present throughout the walk comes

@@ -138,7 +138,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
 
     /// Reads the value, and where there is none sets the one that `f` makes, as
     /// [`StateStore::set_if_not_exists`] does. Of several threads of this process that would make it, one
-    /// does and the others wait; where another process is quicker, its value is handed out.
+    /// does and the others wait; where another process is quicker, its value is handed out. So `f` runs while
+    /// others wait for it: two that each need the value of the other would wait for ever.
     pub fn get_or_insert_with(&self, f: impl FnOnce() -> T) -> Result<T> {
         self.store.get_or_insert_with(&self.key, f)
     }

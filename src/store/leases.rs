@@ -14,7 +14,7 @@ use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
 use crate::key::Key;
-use crate::op::{Action, Op};
+use crate::op::{Action, Op, Reply};
 
 /// # Taking
 ///
@@ -52,8 +52,8 @@ impl StateStore {
     /// Redis it is never repeated after a lost answer; what it may have taken comes back.
     pub fn take<T: DeserializeOwned>(&self, queue: &str, lease: Duration) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
-        let lease = Millis::new(lease)?;
-        self.lease(&key, lease)
+        let action = self.lease(lease)?;
+        self.taken(&key, self.run(Op { key: key.clone(), action })?)
     }
 
     /// As [`take`](Self::take), and waits for a value where there is none; `None` after `timeout`. A push
@@ -68,18 +68,21 @@ impl StateStore {
         timeout: Duration,
     ) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
-        let lease = Millis::new(lease)?;
-        let attempt = || {
+        let action = self.lease(lease)?;
+        let end = end(timeout);
+        on_backend!(self, backend => backend.attempt_until(&key, end, || {
             self.context().check_open()?;
-            self.lease(&key, lease)
-        };
-        on_backend!(self, backend => backend.attempt_until(&key, end(timeout), attempt))
+            let op = Op { key: key.clone(), action: action.clone() };
+            self.taken(&key, backend.apply_until(op, end)?)
+        }))
     }
 
-    fn lease<T: DeserializeOwned>(&self, queue: &Key<'_>, lease: Millis) -> Result<Option<Taken<T>>> {
-        let action = Action::Lease { lease, birth_ttl: self.context().default_ttl() };
-        let leased = self.run(Op { key: queue.clone(), action })?.leased()?;
-        let Some((id, bytes)) = leased else {
+    fn lease(&self, lease: Duration) -> Result<Action> {
+        Ok(Action::Lease { lease: Millis::new(lease)?, birth_ttl: self.context().default_ttl() })
+    }
+
+    fn taken<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Taken<T>>> {
+        let Some((id, bytes)) = reply.leased()? else {
             return Ok(None);
         };
         let item = json::decode(queue, bytes)?;

@@ -62,7 +62,8 @@ impl StateStore {
     }
 }
 
-/// A lock that is held: see [`StateStore::lock`]. Dropping it releases the lock, and logs what failed.
+/// A lock that is held: see [`StateStore::lock`]. Dropping it releases the lock, and logs what failed. After
+/// [`StateStore::close`] nothing can be released: on File and Redis the lock is held until it runs out.
 #[must_use = "a lock is released when its guard is dropped"]
 pub struct LockGuard {
     store: StateStore,

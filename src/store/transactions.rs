@@ -15,7 +15,8 @@ impl StateStore {
     /// a part of them. `f` may run several times, so it should do nothing else that counts; it runs under no
     /// lock and may use the store itself, but what it writes that way to a key that it also reads in the
     /// transaction makes it run again, each time. On Redis it occupies one connection of the pool
-    /// (`WATCH`, `MULTI`, `EXEC`): each first read of a key is one round trip, and the writes are one more.
+    /// (`WATCH`, `MULTI`, `EXEC`): each thing that is looked at, such as a value, a field, or the length of a
+    /// queue before a push, is one round trip the first time, and the writes are one more altogether.
     ///
     /// To give up, return an error; the program's own by [`Error::abort`]. Nothing is written then, and the
     /// error is handed out only if what `f` read still holds.
@@ -53,7 +54,8 @@ impl StateStore {
             let mut key = None;
             let held = on_backend!(self, backend => backend.transact(&mut |base, now| {
                 let mut transaction = Transaction::new(context, base, now);
-                let result = f(&mut transaction);
+                // A store that was closed meanwhile takes no writes, these neither.
+                let result = f(&mut transaction).and_then(|done| context.check_open().map(|()| done));
                 key = transaction.first_key().map(ToOwned::to_owned);
                 let changes = if result.is_ok() { transaction.into_changes() } else { Vec::new() };
                 outcome = Some(result);

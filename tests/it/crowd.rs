@@ -15,8 +15,10 @@ use crate::support::redis_server::RedisServer;
 
 const THREADS: usize = 8;
 const ITEMS: usize = 100_000;
-const ACCOUNTS: usize = 10;
+const ACCOUNTS: u32 = 10;
 const MONEY: i64 = 100;
+/// The money in all accounts together.
+const SUM: i64 = 1000;
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Runs in every thread at once and hands out what they return.
@@ -65,14 +67,14 @@ fn count(store: &StateStore) {
     }
 }
 
-fn account(number: u64) -> String {
-    format!("account:{}", number % ACCOUNTS as u64)
+fn account(number: u32) -> String {
+    format!("account:{}", number % ACCOUNTS)
 }
 
 fn transfer(store: &StateStore, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..COUNTED {
-        let (from, to, amount) = (account(random.u64(..)), account(random.u64(..)), random.i64(1..20));
+        let (from, to, amount) = (account(random.u32(..)), account(random.u32(..)), random.i64(1..20));
         store
             .transaction(|tx| {
                 let left = tx.decr(&from, amount)?;
@@ -82,13 +84,13 @@ fn transfer(store: &StateStore, seed: u64) {
                 tx.incr(&to, amount).map(drop)
             })
             .unwrap();
-        assert_eq!(sum(store), ACCOUNTS as i64 * MONEY);
+        assert_eq!(sum(store), SUM);
     }
 }
 
 /// The money in all accounts at one moment.
 fn sum(store: &StateStore) -> i64 {
-    let all = (0..ACCOUNTS as u64).map(account);
+    let all = (0..ACCOUNTS).map(account);
     let read = |tx: &mut millpond::Transaction<'_>| {
         all.clone().map(|account| Ok(tx.get::<i64>(&account)?.unwrap_or(0))).sum()
     };
@@ -136,11 +138,11 @@ fn assert_all(mut items: Vec<String>) {
 }
 
 fn prepare_accounts(store: &StateStore) {
-    store.batch_put((0..ACCOUNTS as u64).map(|number| (account(number), MONEY))).unwrap();
+    store.batch_put((0..ACCOUNTS).map(|number| (account(number), MONEY))).unwrap();
 }
 
 fn assert_counted(store: &StateStore, processes: usize) {
-    let expected = Some((processes * THREADS * COUNTED) as i64);
+    let expected = i64::try_from(processes * THREADS * COUNTED).ok();
     assert_eq!(store.get::<i64>("counter").unwrap(), expected);
     assert_eq!(store.get::<i64>("transacted").unwrap(), expected);
     assert_eq!(store.map_get::<i64>("map", "counter").unwrap(), expected);
@@ -152,7 +154,7 @@ fn a_crowd_of_threads(store: &StateStore) {
     assert_counted(store, 1);
     prepare_accounts(store);
     work("transfer", store);
-    assert_eq!(sum(store), ACCOUNTS as i64 * MONEY);
+    assert_eq!(sum(store), SUM);
     for job in ["pop", "take"] {
         fill(store);
         assert_all(work(job, store));
@@ -198,7 +200,7 @@ fn a_crowd_loses_and_doubles_nothing_on_file() {
     drop(store);
     let store = StateStore::with_config(config).unwrap();
     assert_counted(&store, 1);
-    assert_eq!(sum(&store), ACCOUNTS as i64 * MONEY);
+    assert_eq!(sum(&store), SUM);
     assert_eq!(store.queue_len("queue").unwrap(), 0);
 }
 
@@ -244,7 +246,7 @@ fn transfers_of_two_processes_never_change_the_sum() {
     let (url, store) = shared();
     prepare_accounts(&store);
     assert_eq!(two_processes("transfer", &url), [""; 0]);
-    assert_eq!(sum(&store), ACCOUNTS as i64 * MONEY);
+    assert_eq!(sum(&store), SUM);
 }
 
 #[cfg(feature = "redis")]

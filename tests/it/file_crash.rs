@@ -166,7 +166,7 @@ fn step_together(store: &StateStore, n: u64, field: &str) {
             tx.map_put("left", field, n)?;
             tx.push_back("steps", n)?;
             tx.map_put("right", field, n)?;
-            if n % 5 == 0 {
+            if n.is_multiple_of(5) {
                 let gone: Option<u64> = tx.pop_front("steps")?;
                 tx.map_put("right", "gone", gone)?;
                 tx.map_put("left", "gone", gone)?;
@@ -288,7 +288,7 @@ fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
         let sync = if round % 3 == 0 { "always" } else { "never" };
         let mut process = Process::start(&format!("history {sync} {done}"), dir.path());
         let mut acked = done;
-        for _ in 0..1 + round * 37 % 150 {
+        for _ in 0..=round * 37 % 150 {
             acked = process.hear().as_deref().and_then(acknowledged).expect("a number").unsigned_abs();
         }
         // The last line may be cut off in the middle.

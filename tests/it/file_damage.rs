@@ -156,7 +156,7 @@ fn compacted_kinds() -> BTreeMap<String, Vec<u8>> {
         store.pop_front::<u8>("queue").unwrap();
         store.push_front("queue", "front").unwrap();
         store.pop_back::<Value>("queue").unwrap();
-        store.take::<Value>("queue", second).unwrap().unwrap();
+        let _ = store.take::<Value>("queue", second).unwrap().unwrap();
         store.map_put_many("map", [("a", n), ("", n)]).unwrap();
         store.map_put("map", "b", n).unwrap();
         store.map_delete("map", "a").unwrap();
@@ -294,6 +294,44 @@ fn where_the_newest_snapshot_is_damaged_what_it_replaces_is_used_while_it_is_the
     // Once what it replaces is gone, it is refused.
     fs::remove_file(journal(dir.path(), 1)).unwrap();
     assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
+}
+
+#[test]
+fn a_map_or_a_queue_that_the_lines_leave_in_pieces_is_refused_by_the_line_that_did() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Never).unwrap();
+    store.push_back("queue", 1).unwrap();
+    store.map_put("map", "field", 1).unwrap();
+    let before = files(dir.path());
+    let opened = |facts: &str| {
+        let copy = tempfile::tempdir().unwrap();
+        let mut files = before.clone();
+        let text = line(&format!(",\"s\":3,\"d\":0,\"w\":[{facts}]"));
+        files.get_mut("journal-1.jsonl").unwrap().extend_from_slice(text.as_bytes());
+        restore(copy.path(), &files);
+        open(copy.path(), SyncPolicy::Never).map(|store| held(&store))
+    };
+    for facts in [
+        r#"{"k":"queue","at":2,"i":[{"v":1}]}"#,
+        r#"{"k":"queue","at":-9,"i":[{"v":1}]}"#,
+        r#"{"k":"queue","lo":1}"#,
+        r#"{"k":"queue","hi":0}"#,
+        r#"{"k":"queue","at":4611686018427387905,"i":[{"v":1}]}"#,
+        r#"{"k":"map","fr":"field"}"#,
+        r#"{"k":"map","m":[]}"#,
+    ] {
+        assert_error!(opened(facts), Error::Corrupt { line: 4, .. });
+    }
+    let whole = opened("").unwrap();
+    // Of what is gone by then, or has become something else, an earlier fact says nothing.
+    for facts in [
+        r#"{"k":"gone","at":2,"i":[{"v":1}]},{"k":"gone","f":[{"f":"","v":1}]},{"k":"gone","e":7}"#,
+        r#"{"k":"map","at":2,"i":[{"v":1}]},{"k":"queue","fr":"field"}"#,
+        r#"{"k":"queue","at":2,"i":[{"v":1}]},{"k":"queue","hi":2}"#,
+        r#"{"k":"map","fr":"field"},{"k":"map","f":[{"f":"field","v":1}]}"#,
+    ] {
+        assert_eq!(opened(facts).unwrap(), whole, "{facts}");
+    }
 }
 
 /// Changes bytes, or whole lines which are then signed again, so that the checksum hides nothing from what

@@ -2,8 +2,11 @@
 //!
 //! - `conformance`: one function for each promise of the store, run over every backend;
 //! - `crowd`: many threads and two processes at once;
+//! - `lease_order`: leases that have run out, in numbers;
 //! - `model`: random histories against one simple model;
-//! - `redis_wire`, `redis_commands`, `redis_kinds`, `interop`: what lies on a Redis server;
+//! - `redis_wire`, `redis_commands`, `redis_kinds`, `redis_queues`, `redis_locks`, `redis_transactions`,
+//!   `interop`: what lies on a Redis server, and what is said to it;
+//! - `redis_waiting`: how a store waits on one, and on which connections;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
@@ -13,6 +16,7 @@
 //!   promises of its files, whatever happened to them;
 //! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
+//! - `transaction_alike`: a transaction of several steps does what the same steps do one after another;
 //! - `tidy`: what the source itself has to hold.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -32,6 +36,7 @@ mod file_damage;
 mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;
+mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod outage;
@@ -58,11 +63,20 @@ mod redis_cuts;
 #[cfg(feature = "redis")]
 mod redis_kinds;
 #[cfg(feature = "redis")]
+mod redis_locks;
+#[cfg(feature = "redis")]
 mod redis_outage;
+#[cfg(feature = "redis")]
+mod redis_queues;
 #[cfg(feature = "redis")]
 mod redis_refusals;
 #[cfg(feature = "redis")]
 mod redis_tls;
 #[cfg(feature = "redis")]
+mod redis_transactions;
+#[cfg(feature = "redis")]
+mod redis_waiting;
+#[cfg(feature = "redis")]
 mod redis_wire;
 mod tidy;
+mod transaction_alike;

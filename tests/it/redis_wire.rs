@@ -21,9 +21,18 @@ impl Server {
     }
 
     pub(crate) fn store(&self, key_prefix: &str) -> StateStore {
+        StateStore::with_config(self.config(key_prefix)).expect("a store")
+    }
+
+    /// A store whose entries have an hour where nothing else is said.
+    pub(crate) fn with_default_ttl(&self, key_prefix: &str) -> StateStore {
+        let config = self.config(key_prefix).default_ttl(Duration::from_secs(3600));
+        StateStore::with_config(config).expect("a store")
+    }
+
+    fn config(&self, key_prefix: &str) -> StateConfig {
         let backend = StateBackend::Redis { url: self.url.clone(), key_prefix: key_prefix.into() };
-        let redis = RedisOptions::default().fallback(Fallback::None);
-        StateStore::with_config(StateConfig::default().backend(backend).redis(redis)).expect("a store")
+        StateConfig::default().backend(backend).redis(RedisOptions::default().fallback(Fallback::None))
     }
 }
 

@@ -93,7 +93,6 @@ impl Away {
                 away.table.apply(&key, Change::Set(entry), &now);
             }
         }
-        drop(now);
         away
     }
 

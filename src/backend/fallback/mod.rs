@@ -371,8 +371,7 @@ fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) 
         Some(Known::Absent) | None => None,
     };
     match (action, reply) {
-        (Action::Put { value: put, ttl }, _)
-        | (Action::PutAndGet { value: put, ttl }, _)
+        (Action::Put { value: put, ttl } | Action::PutAndGet { value: put, ttl }, _)
         | (Action::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
         (Action::PutIfPresent { value: put }, Reply::Flag(true)) => kept(put),
         (Action::Swap { expected: None, new: Some(new), birth_ttl }, Reply::Flag(true)) => {
@@ -435,6 +434,15 @@ impl Backend for Fallback {
         let outcome = self.serve(op.action.is_idempotent(), there, here);
         self.inner.learn([&op.key]);
         outcome
+    }
+
+    fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
+        let repeatable = op.action.is_idempotent();
+        self.serve(
+            repeatable,
+            |redis| redis.apply_until(op.clone(), end),
+            |away, lost| away.apply(op.clone(), lost),
+        )
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -504,7 +512,9 @@ impl Backend for Fallback {
                 written = changes.iter().map(|(key, _)| key.clone()).collect();
                 changes
             });
-            written.iter().for_each(|key| drop(self.inner.shadow.writing(key)));
+            for key in &written {
+                drop(self.inner.shadow.writing(key));
+            }
             outcome
         };
         // A transaction rests on what others may have changed.
@@ -646,9 +656,8 @@ impl Inner {
         let end = Instant::now() + timeout;
         while waiting() > 0 {
             match self.try_return() {
-                Ok(()) => break,
                 Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                Err(_) => break,
+                Ok(()) | Err(_) => break,
             }
         }
         self.redis.close()?;

@@ -60,7 +60,13 @@ impl Inner {
         let Some(away) = self.outage() else {
             return Ok(());
         };
-        let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, replayed: 0, most: CHUNK_OPERATIONS };
+        let mut way = Way {
+            inner: self,
+            away: &away,
+            bridge: self.redis.bridge()?,
+            replayed: 0,
+            most: CHUNK_OPERATIONS,
+        };
         way.agree()?;
         let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
@@ -193,10 +199,8 @@ impl Way<'_> {
     /// Takes out what is done, and keeps what became of it: for whoever asks, and for the next outage.
     fn finish(&mut self, upto: u64, outcomes: Vec<(usize, Outcome)>) {
         let finished = self.away.state().queue.finish(upto);
-        let ops: Vec<(&Deferred, Stamp)> = finished
-            .iter()
-            .flat_map(|pending| pending.ops.iter().map(|op| (op, pending.queued)))
-            .collect();
+        let ops: Vec<(&Deferred, Stamp)> =
+            finished.iter().flat_map(|pending| pending.ops.iter().map(|op| (op, pending.queued))).collect();
         self.replayed += ops.len() as u64;
         self.inner.counts.replayed.fetch_add(ops.len() as u64, Ordering::Relaxed);
         let now = self.away.now();
@@ -270,7 +274,9 @@ impl Inner {
     fn doubt(&self, doubtful: Vec<Deferred>, away: &Away) {
         self.counts.uncertain.fetch_add(doubtful.len() as u64, Ordering::Relaxed);
         // What is known of these keys is known no more.
-        doubtful.iter().for_each(|op| drop(self.shadow.writing(&op.key)));
+        for op in &doubtful {
+            drop(self.shadow.writing(&op.key));
+        }
         let uncertain = doubtful.into_iter().map(|op| PendingOperation {
             key: op.key.to_string(),
             operation: op.action.name(),

@@ -17,9 +17,6 @@ use crate::op::{Action, End, Grant, Hold, Op, Reply};
 use crate::query::{Answer, Base, Query};
 use crate::value::Value;
 
-/// How many leases that have run out one operation gives back.
-const GIVEN_BACK: usize = 1000;
-
 /// The keys that an operation of this file needs locked; `None` for all others, which need but their own.
 pub(crate) fn keys(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
     match op.action {
@@ -147,8 +144,8 @@ impl Joint<'_, '_> {
         };
         // A name begins with the time at which the lease runs out.
         let open = format_smolstr!("{:020}", self.now.millis().saturating_add(1));
-        let lapsed =
-            map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(open.as_str()))).take(GIVEN_BACK);
+        // All of them at once: what came back later would lie in front of what was taken before it.
+        let lapsed = map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(open.as_str())));
         let mut lapsed: Vec<_> = lapsed.map(|(id, value)| (id.clone(), value.clone())).collect();
         lapsed.sort_by(|(a, _), (b, _)| taken(a).cmp(taken(b)));
         lapsed

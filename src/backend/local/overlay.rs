@@ -28,7 +28,7 @@ pub(crate) struct Overlay<'b> {
 #[derive(Default)]
 struct State {
     /// What the base answered: it is asked once, so that a second look sees the same.
-    answers: Vec<(Query, Answer)>,
+    answers: HashMap<Query, Answer>,
     made: Made,
 }
 
@@ -49,11 +49,22 @@ impl Default for Made {
 /// What differs from the base in a map or a queue that is there.
 #[derive(Default)]
 struct Amendments {
-    deadline: Option<Option<Deadline>>,
+    deadline: Renewed,
     /// `None` is a field that is gone.
     fields: BTreeMap<SmolStr, Option<Value>>,
+    /// How many fields there are by now; it is known before the first of them changes.
+    length: Option<u64>,
+    /// The same of a queue: where it begins and ends by now.
     bounds: Option<(i64, i64)>,
     items: BTreeMap<i64, Value>,
+}
+
+/// Whether the deadline is still that of the base.
+#[derive(Default, Clone, Copy)]
+enum Renewed {
+    #[default]
+    No,
+    To(Option<Deadline>),
 }
 
 impl<'b> Overlay<'b> {
@@ -67,7 +78,7 @@ impl<'b> Overlay<'b> {
         let now = self.now;
         let (change, reply) = plan(&key, op.action, &mut self.view(&key), now)?;
         if change != Change::Nothing {
-            self.states.entry(key.clone()).or_default().made.take_in(&change);
+            self.states.entry(key.clone()).or_default().take_in(&change);
             self.changes.push((key, change));
         }
         Ok(reply)
@@ -89,28 +100,30 @@ impl<'b> Overlay<'b> {
     }
 }
 
-impl Made {
+impl State {
     fn take_in(&mut self, change: &Change) {
-        match (self, change) {
-            (_, Change::Nothing) => {}
-            (made, Change::Set(entry)) => *made = Self::Whole(Some(entry.clone())),
-            (made, Change::Remove) => *made = Self::Whole(None),
-            (Self::Whole(None), _) => {}
-            (Self::Whole(Some(entry)), change) => drop(entry.amend(change.clone())),
-            (Self::Amended(amendments), change) => amendments.take_in(change),
+        match (&mut self.made, change) {
+            (made, Change::Set(entry)) => *made = Made::Whole(Some(entry.clone())),
+            (made, Change::Remove) => *made = Made::Whole(None),
+            (Made::Whole(None), _) => {}
+            (Made::Whole(Some(entry)), change) => drop(entry.amend(change.clone())),
+            (Made::Amended(amendments), change) => amendments.take_in(change, &self.answers),
         }
     }
 }
 
 impl Amendments {
-    fn take_in(&mut self, change: &Change) {
+    /// `below`: what is known of the base.
+    fn take_in(&mut self, change: &Change, below: &HashMap<Query, Answer>) {
         match change {
             Change::Nothing | Change::Set(_) | Change::Remove => {}
-            Change::SetDeadline(deadline) => self.deadline = Some(*deadline),
+            Change::SetDeadline(deadline) => self.deadline = Renewed::To(*deadline),
             Change::SetFields(fields) => {
-                self.fields.extend(fields.iter().map(|(name, value)| (name.clone(), Some(value.clone()))));
+                for (name, value) in fields {
+                    self.set_field(name, Some(value.clone()), below);
+                }
             }
-            Change::RemoveField(name) => drop(self.fields.insert(name.clone(), None)),
+            Change::RemoveField(name) => self.set_field(name, None, below),
             Change::SetItems { at, values, .. } => {
                 let behind = at.saturating_add_unsigned(values.len() as u64);
                 self.items.extend((*at..).zip(values.iter().cloned()));
@@ -126,22 +139,33 @@ impl Amendments {
             }
         }
     }
+
+    fn set_field(&mut self, name: &SmolStr, value: Option<Value>, below: &HashMap<Query, Answer>) {
+        let is_there = value.is_some();
+        let was_there = match self.fields.insert(name.clone(), value) {
+            Some(before) => before.is_some(),
+            // Whoever plans a change of a field has looked at it.
+            None => matches!(below.get(&Query::Field(name.clone())), Some(Answer::Found(Some(_)))),
+        };
+        let moved = |length: u64| (length + u64::from(is_there)).saturating_sub(u64::from(was_there));
+        self.length = self.length.map(moved);
+    }
 }
 
 /// The base, with a memory of what it said of one key.
 struct Below<'v> {
     key: &'v Key<'static>,
     base: &'v mut (dyn Base + 'v),
-    answers: &'v mut Vec<(Query, Answer)>,
+    answers: &'v mut HashMap<Query, Answer>,
 }
 
 impl Below<'_> {
     fn ask(&mut self, query: Query) -> Result<Answer> {
-        if let Some((_, answer)) = self.answers.iter().find(|(asked, _)| *asked == query) {
+        if let Some(answer) = self.answers.get(&query) {
             return Ok(answer.clone());
         }
         let answer = self.base.ask(self.key, &query)?;
-        self.answers.push((query, answer.clone()));
+        self.answers.insert(query, answer.clone());
         Ok(answer)
     }
 }
@@ -237,9 +261,9 @@ impl Found for View<'_> {
                 .map(|entry| Presence { kind: Some(entry.kind()), deadline: entry.deadline })),
             Made::Amended(amendments) => {
                 let presence = self.below.ask(Query::Presence)?.presence()?;
-                Ok(presence.map(|presence| Presence {
-                    deadline: amendments.deadline.unwrap_or(presence.deadline),
-                    ..presence
+                Ok(presence.map(|presence| match amendments.deadline {
+                    Renewed::No => presence,
+                    Renewed::To(deadline) => Presence { deadline, ..presence },
                 }))
             }
         }
@@ -263,18 +287,19 @@ impl Found for View<'_> {
     }
 
     fn map_length(&mut self) -> Result<u64> {
-        match self.made {
-            Made::Whole(entry) => whole(self.key, entry.as_ref()).map_length(),
-            Made::Amended(amendments) => {
-                let mut length = self.below.ask(Query::MapLength)?.count()?;
-                for (name, value) in &amendments.fields {
-                    let before = self.below.ask(Query::Field(name.clone()))?.found()?;
-                    length += u64::from(value.is_some());
-                    length = length.saturating_sub(u64::from(before.is_some()));
-                }
-                Ok(length)
-            }
+        let known = match self.made {
+            Made::Whole(entry) => return whole(self.key, entry.as_ref()).map_length(),
+            Made::Amended(amendments) => amendments.length,
+        };
+        if let Some(length) = known {
+            return Ok(length);
         }
+        let length = self.below.ask(Query::MapLength)?.count()?;
+        if let Made::Amended(amendments) = self.made {
+            // From here on it moves with the changes.
+            amendments.length = Some(length);
+        }
+        Ok(length)
     }
 
     fn bounds(&mut self) -> Result<(i64, i64)> {

@@ -22,14 +22,14 @@ pub(crate) struct Queue {
     bytes: u64,
     /// Values at places that do not join the others. There are some only while a journal is read over a
     /// snapshot of a later state; the lines behind fill the gap, or cut them off.
-    strays: Option<Box<BTreeMap<i64, Value>>>,
+    strays: BTreeMap<i64, Value>,
 }
 
 impl Queue {
     pub(crate) fn new(begin: i64, values: impl IntoIterator<Item = Value>) -> Self {
         let values: VecDeque<Value> = values.into_iter().collect();
         let bytes = values.iter().map(weight).sum();
-        Self { begin, values, bytes, strays: None }
+        Self { begin, values, bytes, strays: BTreeMap::new() }
     }
 
     pub(crate) fn begin(&self) -> i64 {
@@ -57,7 +57,7 @@ impl Queue {
     }
 
     pub(crate) fn has_strays(&self) -> bool {
-        self.strays.is_some()
+        !self.strays.is_empty()
     }
 
     /// Sets the values at the places from `at` on.
@@ -81,7 +81,7 @@ impl Queue {
                 self.bytes -= weight(known);
                 *known = value;
             } else {
-                self.strays.get_or_insert_default().insert(at, value);
+                self.strays.insert(at, value);
             }
         }
         self.join();
@@ -91,8 +91,8 @@ impl Queue {
     pub(super) fn drop_before(&mut self, begin: i64) -> VecDeque<Value> {
         let count = usize::try_from(begin.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.max(begin);
-        if let Some(strays) = &mut self.strays {
-            **strays = strays.split_off(&begin);
+        if self.has_strays() {
+            self.strays = self.strays.split_off(&begin);
         }
         let mut many = VecDeque::new();
         if count > FEW {
@@ -111,9 +111,7 @@ impl Queue {
     pub(super) fn drop_from(&mut self, end: i64) -> VecDeque<Value> {
         let left = usize::try_from(end.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.min(end);
-        if let Some(strays) = &mut self.strays {
-            strays.split_off(&end);
-        }
+        self.strays.split_off(&end);
         let mut many = VecDeque::new();
         if self.values.len() - left > FEW {
             many = self.values.split_off(left);
@@ -137,25 +135,22 @@ impl Queue {
 
     /// Takes in the strays that join the others by now.
     fn join(&mut self) {
-        let Some(strays) = &mut self.strays else {
+        if self.strays.is_empty() {
             return;
-        };
+        }
         if self.values.is_empty()
-            && let Some(first) = strays.keys().next()
+            && let Some(first) = self.strays.keys().next()
         {
             self.begin = *first;
         }
-        while let Some(value) = strays.remove(&self.begin.saturating_add_unsigned(self.values.len() as u64)) {
+        while let Some(value) = self.strays.remove(&self.end()) {
             self.bytes += weight(&value);
             self.values.push_back(value);
         }
-        while let Some(value) = self.begin.checked_sub(1).and_then(|before| strays.remove(&before)) {
+        while let Some(value) = self.begin.checked_sub(1).and_then(|before| self.strays.remove(&before)) {
             self.begin -= 1;
             self.bytes += weight(&value);
             self.values.push_front(value);
-        }
-        if strays.is_empty() {
-            self.strays = None;
         }
     }
 }

@@ -6,9 +6,9 @@ use redis::Value;
 use smol_str::SmolStr;
 
 use super::classify::{Failure, Stage, Trouble};
-use super::commands::queued;
+use super::commands::{Number, queued};
 use crate::bytes::Bytes;
-use crate::clock::Ttl;
+use crate::clock::{Deadline, Ttl};
 use crate::error::Kind;
 use crate::op::{Action, Grant, Hold, Reply};
 
@@ -17,8 +17,8 @@ type Next<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
 
 /// Reads the answers to a mutation; it takes all of them, whatever they say.
 pub(super) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
-    if let Some(count) = queued(action) {
-        return of_transaction(action, &transaction(count, next)?);
+    if let Some(queued) = queued(action) {
+        return number_of(queued.reply, transaction(queued.commands, next)?).map(Reply::Number);
     }
     let answer = next()?;
     Ok(match action {
@@ -52,24 +52,19 @@ pub(super) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
     })
 }
 
-fn of_transaction(action: &Action, answers: &[Value]) -> Result<Reply, Failure> {
-    let numbers: Vec<i64> = match action {
-        // What SET said to a counter that is there, and LTRIM, is of no interest unless it is a refusal.
-        Action::Incr { .. } | Action::Trim { .. } => {
-            let numbers = answers.iter().filter_map(|answer| match answer {
-                Value::Okay | Value::Nil => None,
-                other => Some(integer(other.clone())),
-            });
-            numbers.collect::<Result<_, _>>()?
-        }
-        _ => answers.iter().map(|answer| integer(answer.clone())).collect::<Result<_, _>>()?,
-    };
+fn number_of(which: Number, answers: Vec<Value>) -> Result<i64, Failure> {
+    let numbers = answers.into_iter().filter_map(|answer| match answer {
+        // What SET says of a counter that is there, or LTRIM of what it did.
+        Value::Okay | Value::Nil => None,
+        other => Some(integer(other)),
+    });
+    let numbers: Vec<i64> = numbers.collect::<Result<_, _>>()?;
     let last = *numbers.last().ok_or_else(|| Failure::unexpected(&Value::Nil))?;
-    Ok(Reply::Number(match action {
-        Action::Trim { most } => last.saturating_sub_unsigned(*most).max(0),
-        Action::MapPut { .. } => numbers.iter().sum(),
-        _ => last,
-    }))
+    Ok(match which {
+        Number::Last => last,
+        Number::Sum => numbers.iter().sum(),
+        Number::Above(most) => last.saturating_sub_unsigned(most).max(0),
+    })
 }
 
 /// Reads the answers to MULTI, `count` commands, and EXEC.
@@ -202,16 +197,19 @@ pub(super) fn popped(answer: Value) -> Result<Option<Bytes>, Failure> {
 
 /// Reads the answer to PTTL.
 pub(super) fn ttl(answer: Value) -> Result<Option<Ttl>, Failure> {
-    Ok(millis(answer)?.map(|millis| millis.map_or(Ttl::Never, |ms| Ttl::In(Duration::from_millis(ms)))))
+    Ok(match number(answer)? {
+        -2 => None,
+        -1 => Some(Ttl::Never),
+        // The server rounds down: what is there still has some time.
+        millis => Some(Ttl::In(Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(1)))),
+    })
 }
 
-/// Reads the answer to PTTL: whether there is anything, and how many milliseconds it still has.
-pub(super) fn millis(answer: Value) -> Result<Option<Option<u64>>, Failure> {
-    match number(answer)? {
-        -2 => Ok(None),
-        -1 => Ok(Some(None)),
-        // The server rounds down: what is there still has some time.
-        millis => Ok(Some(Some(u64::try_from(millis).unwrap_or(0).max(1)))),
+/// The deadline of what has so long, counted from now.
+pub(super) fn deadline(ttl: Ttl) -> Option<Deadline> {
+    match ttl {
+        Ttl::Never => None,
+        Ttl::In(left) => Deadline::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

@@ -40,7 +40,7 @@ impl Redis {
         mut work: impl FnMut(&mut Connection, bool) -> Result<T, Failure>,
     ) -> Result<(T, bool), Failure> {
         self.retry(job, limit, |late, lost| {
-            let mut lease = self.lease(&self.pool, job, limit, late)?;
+            let mut lease = self.pool.lease(job, limit, late)?;
             lease.work(|connection| work(connection, lost))
         })
     }
@@ -76,28 +76,6 @@ impl Redis {
             thread::sleep(pause);
             delay = (delay * 2).min(self.options.max_retry_delay);
             attempts += 1;
-        }
-    }
-
-    /// Takes a connection on which the job may be done.
-    pub(super) fn lease<'p>(
-        &self,
-        pool: &'p Pool,
-        job: Job,
-        limit: &Limit,
-        late: bool,
-    ) -> Result<Lease<'p>, Failure> {
-        let mut late = late;
-        loop {
-            let lease = pool.checkout(limit, late)?;
-            // INVARIANT: no mutation leaves while one without an answer may still run on another
-            // connection; it would run afterwards and bring its old value back.
-            if !job.mutation || pool.graveyard().is_empty() {
-                return Ok(lease);
-            }
-            drop(lease);
-            pool.bury(limit)?;
-            late = true;
         }
     }
 
@@ -176,8 +154,26 @@ impl Redis {
             connection.send(Unit { answers: keys.len(), mutation: false, atomic: false }, limit)?;
             keys.iter().map(|_| connection.receive(limit).map(|answer| answers::kind(&answer))).collect()
         };
-        let outcome = self.lease(&self.pool, READ, limit, true).and_then(|mut lease| lease.work(work));
+        let outcome = self.pool.lease(READ, limit, true).and_then(|mut lease| lease.work(work));
         outcome.unwrap_or_else(|_| vec![None; keys.len()])
+    }
+}
+
+impl Pool {
+    /// Takes a connection on which the job may be done.
+    pub(super) fn lease(&self, job: Job, limit: &Limit, late: bool) -> Result<Lease<'_>, Failure> {
+        let mut late = late;
+        loop {
+            let lease = self.checkout(limit, late)?;
+            // INVARIANT: no mutation leaves while one without an answer may still run on another
+            // connection; it would run afterwards and bring its old value back.
+            if !job.mutation || self.graveyard().is_empty() {
+                return Ok(lease);
+            }
+            drop(lease);
+            self.bury(limit)?;
+            late = true;
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl Packer<'_> {
     fn change(&mut self, key: &Key<'_>, change: &Change, left: &mut Left) {
         match change {
             Change::Nothing => {}
-            Change::Set(entry) => self.set(key, entry, left),
+            Change::Set(entry) => self.entry(key, entry, left),
             Change::Remove => {
                 left.deadline = None;
                 self.command(2, "DEL").key(key);
@@ -76,7 +76,8 @@ impl Packer<'_> {
         }
     }
 
-    fn set(&mut self, key: &Key<'_>, entry: &Entry, left: &mut Left) {
+    /// Lets this lie under the key, whatever lay there.
+    fn entry(&mut self, key: &Key<'_>, entry: &Entry, left: &mut Left) {
         let had = std::mem::take(&mut left.deadline);
         let parts = match &entry.content {
             Content::Value(value) => {

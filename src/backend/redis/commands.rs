@@ -5,7 +5,8 @@ use super::packer::Packer;
 use super::scripts::{BIRTH, Call, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
-use crate::op::{Action, Op};
+use crate::op::{Action, Grant, Op};
+use crate::value::Value;
 
 /// The most words of a command; a server takes a million. Even, so that a field stays with its value.
 pub(super) const MOST_WORDS: usize = 500_000;
@@ -16,74 +17,28 @@ const GRACE_MICROS: u64 = 300_000;
 impl Packer<'_> {
     /// Writes a mutation of one entry.
     pub(super) fn action(&mut self, key: &Key<'_>, action: &Action, call: Call) {
-        let px = |ttl: &Option<Millis>| if ttl.is_some() { 2 } else { 0 };
         match action {
-            Action::Put { value, ttl } => {
-                self.command(3 + px(ttl), "SET").key(key).word(&value.bytes).ttl(*ttl);
-            }
-            Action::PutIfAbsent { value, ttl } => {
-                self.command(4 + px(ttl), "SET").key(key).word(&value.bytes).word(b"NX").ttl(*ttl);
-            }
+            Action::Put { value, ttl } => self.set(key, value, &[], *ttl),
+            Action::PutIfAbsent { value, ttl } => self.set(key, value, &[b"NX"], *ttl),
             // INVARIANT: without GET a map or a queue would be replaced silently.
-            Action::PutIfPresent { value } => {
-                self.command(6, "SET").key(key).word(&value.bytes).word(b"XX").word(b"GET").word(b"KEEPTTL");
-            }
-            Action::PutAndGet { value, ttl } => {
-                self.command(4 + px(ttl), "SET").key(key).word(&value.bytes).word(b"GET").ttl(*ttl);
-            }
+            Action::PutIfPresent { value } => self.set(key, value, &[b"XX", b"GET", b"KEEPTTL"], None),
+            Action::PutAndGet { value, ttl } => self.set(key, value, &[b"GET"], *ttl),
             Action::Swap { expected, new, birth_ttl } => {
                 self.script(&SWAP, call, &[key], 5).given(expected.as_deref());
                 self.given(new.as_ref().map(|new| &*new.bytes)).birth(*birth_ttl);
             }
-            Action::Delete => {
-                self.command(2, "DEL").key(key);
+            Action::Incr { by, birth_ttl: Some(ttl) } => self.incr_with_birth(key, *by, *ttl),
+            Action::Incr { by, birth_ttl: None } => _ = self.on(action.name(), key, 1).integer(*by),
+            Action::Expire { ttl } => _ = self.on(action.name(), key, 1).number(ttl.get()),
+            Action::Touch { ttl } => _ = self.on(action.name(), key, 2).ttl(Some(*ttl)),
+            Action::Delete | Action::Take | Action::Persist | Action::Pop { .. } => {
+                self.on(action.name(), key, 0);
             }
-            Action::Take => {
-                self.command(2, "GETDEL").key(key);
-            }
-            Action::Incr { by, birth_ttl: None } => {
-                self.command(3, "INCRBY").key(key).integer(*by);
-            }
-            // The birth and the step in one transaction: a counter never lies there without its TTL.
-            Action::Incr { by, birth_ttl: Some(ttl) } => {
-                self.command(1, "MULTI");
-                self.command(6, "SET").key(key).word(b"0").ttl(Some(*ttl)).word(b"NX");
-                self.command(3, "INCRBY").key(key).integer(*by);
-                self.command(1, "EXEC");
-            }
-            Action::Expire { ttl } => {
-                self.command(3, "PEXPIRE").key(key).number(ttl.get());
-            }
-            Action::Persist => {
-                self.command(2, "PERSIST").key(key);
-            }
-            Action::Touch { ttl } => {
-                self.command(4, "GETEX").key(key).ttl(Some(*ttl));
-            }
-            Action::MapPut { .. }
-            | Action::MapDelete { .. }
-            | Action::MapIncr { .. }
-            | Action::Push { .. }
-            | Action::Pop { .. }
-            | Action::Trim { .. } => self.action_on_parts(key, action, call),
-            Action::Lease { .. }
-            | Action::EndLease { .. }
-            | Action::Lock { .. }
-            | Action::Extend { .. }
-            | Action::Unlock { .. } => self.action_beside(key, action, call),
-        }
-    }
-
-    /// Writes a mutation of a map or a queue.
-    fn action_on_parts(&mut self, key: &Key<'_>, action: &Action, call: Call) {
-        match action {
             Action::MapPut { fields, birth_ttl } => {
                 let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
                 self.create(key, action.name(), &words.collect::<Vec<_>>(), *birth_ttl, call);
             }
-            Action::MapDelete { field } => {
-                self.command(3, "HDEL").key(key).word(field.as_bytes());
-            }
+            Action::MapDelete { field } => _ = self.on(action.name(), key, 1).word(field.as_bytes()),
             Action::MapIncr { field, by, birth_ttl } => {
                 let by = by.to_string();
                 self.create(key, action.name(), &[field.as_bytes(), by.as_bytes()], *birth_ttl, call);
@@ -92,42 +47,61 @@ impl Packer<'_> {
                 let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
                 self.create(key, action.name(), &words, *birth_ttl, call);
             }
-            Action::Pop { .. } => {
-                self.command(2, action.name()).key(key);
-            }
-            Action::Trim { most } => {
-                self.command(1, "MULTI");
-                self.command(2, "LLEN").key(key);
-                self.trim(key, *most);
-                self.command(1, "EXEC");
-            }
-            _ => {}
-        }
-    }
-
-    /// Writes a mutation that also changes what this crate keeps beside a key.
-    fn action_beside(&mut self, key: &Key<'_>, action: &Action, call: Call) {
-        let (leases, leased) = (key.companion(Companion::Leases), key.companion(Companion::Leased));
-        match action {
+            Action::Trim { most } => self.trim(key, *most),
             Action::Lease { lease, birth_ttl } => {
-                let keys = [key, &leases, &leased, &Key::fence()];
+                let [leases, items] =
+                    [Companion::Leases, Companion::Leased].map(|beside| key.companion(beside));
+                let keys = [key, &leases, &items, &Key::fence()];
                 self.script(&LEASE, call, &keys, 2).number(lease.get()).birth(*birth_ttl);
             }
             Action::EndLease { id, back, birth_ttl } => {
-                let arguments = self.script(&END_LEASE, call, &[key, &leases, &leased], 3);
+                let [leases, items] =
+                    [Companion::Leases, Companion::Leased].map(|beside| key.companion(beside));
+                let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
                 arguments.word(id.as_bytes()).number(u64::from(*back)).birth(*birth_ttl);
             }
             Action::Lock { ttl } => self.lock(key, *ttl, "", call),
-            Action::Extend { grant, ttl } => {
-                let arguments = self.script(&HOLD, call, &[&key.companion(Companion::Lock)], 3);
-                arguments.number(grant.token).number(grant.until).number(ttl.get());
-            }
-            Action::Unlock { grant } => {
-                let arguments = self.script(&HOLD, call, &[&key.companion(Companion::Lock)], 3);
-                arguments.number(grant.token).number(grant.until).word(b"");
-            }
-            _ => {}
+            Action::Extend { grant, ttl } => self.hold(key, *grant, Some(*ttl), call),
+            Action::Unlock { grant } => self.hold(key, *grant, None, call),
         }
+    }
+
+    /// Begins a command on a key, with so many words behind that.
+    fn on(&mut self, name: &str, key: &str, words: usize) -> &mut Self {
+        self.command(2 + words, name).key(key)
+    }
+
+    fn set(&mut self, key: &str, value: &Value, options: &[&[u8]], ttl: Option<Millis>) {
+        let words = 1 + options.len() + if ttl.is_some() { 2 } else { 0 };
+        self.on("SET", key, words).word(&value.bytes);
+        for option in options {
+            self.word(option);
+        }
+        self.ttl(ttl);
+    }
+
+    /// The birth and the step in one transaction: a counter never lies there without its TTL.
+    fn incr_with_birth(&mut self, key: &str, by: i64, ttl: Millis) {
+        self.command(1, "MULTI");
+        self.on("SET", key, 4).word(b"0").word(b"NX").ttl(Some(ttl));
+        self.on("INCRBY", key, 1).integer(by);
+        self.command(1, "EXEC");
+    }
+
+    fn trim(&mut self, key: &str, most: u64) {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        // INVARIANT: for none to be left it is still LTRIM, which refuses what is no queue.
+        let (first, last) = if most == 0 { (1, 0) } else { (-most, -1) };
+        self.command(1, "MULTI");
+        self.on("LLEN", key, 0);
+        self.on("LTRIM", key, 2).integer(first).integer(last);
+        self.command(1, "EXEC");
+    }
+
+    /// Writes what lets a lock go on, or go.
+    fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: Call) {
+        let arguments = self.script(&HOLD, call, &[&name.companion(Companion::Lock)], 3);
+        arguments.number(grant.token).number(grant.until).birth(ttl);
     }
 
     /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
@@ -170,13 +144,6 @@ impl Packer<'_> {
         }
     }
 
-    fn trim(&mut self, key: &Key<'_>, most: u64) {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        // INVARIANT: for none to be left it is still LTRIM, which refuses what is no queue.
-        let (first, last) = if most == 0 { (1, 0) } else { (-most, -1) };
-        self.command(4, "LTRIM").key(key).integer(first).integer(last);
-    }
-
     fn given(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
             None => self.word(b"0").word(b""),
@@ -185,13 +152,35 @@ impl Packer<'_> {
     }
 }
 
-/// How many commands a mutation is, where it is a transaction.
-pub(super) fn queued(action: &Action) -> Option<usize> {
-    let long = |words: usize| (words > MOST_WORDS).then(|| words.div_ceil(MOST_WORDS));
+/// A mutation that is a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Queued {
+    /// Of so many commands.
+    pub(super) commands: usize,
+    pub(super) reply: Number,
+}
+
+/// Which number a transaction replies with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Number {
+    /// The last of those that its commands answered with.
+    Last,
+    /// All of them together.
+    Sum,
+    /// What the last is above this one.
+    Above(u64),
+}
+
+/// Tells whether a mutation is a transaction.
+pub(super) fn queued(action: &Action) -> Option<Queued> {
+    let long = |words: usize, reply| {
+        (words > MOST_WORDS).then(|| Queued { commands: words.div_ceil(MOST_WORDS), reply })
+    };
     match action {
-        Action::Incr { birth_ttl: Some(_), .. } | Action::Trim { .. } => Some(2),
-        Action::MapPut { fields, .. } => long(2 * fields.len()),
-        Action::Push { values, .. } => long(values.len()),
+        Action::Incr { birth_ttl: Some(_), .. } => Some(Queued { commands: 2, reply: Number::Last }),
+        Action::Trim { most } => Some(Queued { commands: 2, reply: Number::Above(*most) }),
+        Action::MapPut { fields, .. } => long(2 * fields.len(), Number::Sum),
+        Action::Push { values, .. } => long(values.len(), Number::Last),
         Action::Put { .. }
         | Action::PutIfAbsent { .. }
         | Action::PutIfPresent { .. }
@@ -264,7 +253,7 @@ mod tests {
     use super::super::scripts::{self, Call};
     use super::*;
     use crate::bytes::Bytes;
-    use crate::op::{End, Grant};
+    use crate::op::End;
     use crate::value::Value as Stored;
 
     fn text(action: &Action, call: Call) -> String {
@@ -289,7 +278,7 @@ mod tests {
             (Action::Delete, "DEL p:k"),
             (Action::Take, "GETDEL p:k"),
             (Action::Incr { by: -3, birth_ttl: None }, "INCRBY p:k -3"),
-            (Action::Incr { by: 3, birth_ttl: Some(ttl) }, "MULTI SET p:k 0 PX 1500 NX INCRBY p:k 3 EXEC"),
+            (Action::Incr { by: 3, birth_ttl: Some(ttl) }, "MULTI SET p:k 0 NX PX 1500 INCRBY p:k 3 EXEC"),
             (Action::Expire { ttl }, "PEXPIRE p:k 1500"),
             (Action::Persist, "PERSIST p:k"),
             (Action::Touch { ttl }, "GETEX p:k PX 1500"),
@@ -369,7 +358,7 @@ mod tests {
     fn what_is_too_long_for_a_command_is_a_transaction_and_born_with_its_ttl() {
         let values = vec![Stored::json(b"1"); MOST_WORDS + 1];
         let mut action = Action::Push { end: End::Back, values, birth_ttl: Some(ttl()) };
-        assert_eq!(queued(&action), Some(2));
+        assert_eq!(queued(&action), Some(Queued { commands: 2, reply: Number::Last }));
         let long = text(&action, Call::ByName);
         assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
         assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));

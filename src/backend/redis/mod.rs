@@ -125,9 +125,18 @@ impl Redis {
         Packer::new(&mut connection.buffer, &self.prefix)
     }
 
+    fn apply_within(&self, op: &Op<'_>, limit: &Limit) -> Result<Reply> {
+        let job = Job { mutation: true, repeatable: op.action.is_idempotent() };
+        match self.run(job, limit, |connection, _| self.exchange(op, connection, limit)) {
+            Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
+            Ok((reply, _)) => Ok(reply),
+            Err(failure) => Err(self.explain(failure, commands::about(op), limit)),
+        }
+    }
+
     /// The limit of one operation: what is left of it is for [`Redis::is_alive`].
     fn limit(&self) -> Limit {
-        Limit::new(self.options.timeout - self.verdict())
+        Limit::new(self.options.timeout.saturating_sub(self.verdict()))
     }
 
     /// How long it may take to find out whether a silent server is away.
@@ -167,13 +176,11 @@ impl Backend for Redis {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        let limit = self.limit();
-        let job = Job { mutation: true, repeatable: op.action.is_idempotent() };
-        match self.run(job, &limit, |connection, _| self.exchange(&op, connection, &limit)) {
-            Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
-            Ok((reply, _)) => Ok(reply),
-            Err(failure) => Err(self.explain(failure, commands::about(&op), &limit)),
-        }
+        self.apply_within(&op, &self.limit())
+    }
+
+    fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
+        self.apply_within(&op, &self.limit_until(end))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {

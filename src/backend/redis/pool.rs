@@ -22,6 +22,9 @@ use super::registry::Registry;
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// So long the making of a slot may take, where nobody is to wait for one that is in use.
+const MAKING: Duration = Duration::from_millis(20);
+
 /// A place in the pool, with a connection or without.
 type Slot = Option<Connection>;
 
@@ -94,8 +97,15 @@ impl Pool {
         &self.server.graveyard
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.server.closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Failure> {
+        match self.is_closed() {
+            false => Ok(()),
+            true => Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed")),
+        }
     }
 
     /// Notes that this thread holds a connection and runs what the caller gave it, which may want another.
@@ -116,23 +126,28 @@ impl Pool {
     ///
     /// `late`: time of the limit has gone by already.
     pub(super) fn checkout(&self, limit: &Limit, late: bool) -> Result<Lease<'_>, Failure> {
-        if self.is_closed() {
-            return Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed"));
-        }
+        self.check_open()?;
         self.check_not_away()?;
         let (slot, waited) = match self.slots.try_get() {
             Some(slot) => (Place::Pooled(slot), late),
-            None if !self.patient => return Err(self.exhausted()),
-            // Who holds one already may hold the last, and would wait for itself.
-            None if self.is_inside() => (Place::Own(None), late),
-            None => {
-                let left = limit.left().unwrap_or_default();
-                (Place::Pooled(self.slots.get_timeout(left).map_err(|_| self.exhausted())?), true)
-            }
+            None => (self.next_place(limit)?, true),
         };
         let mut lease = Lease { slot, pool: self, used: limit.begun };
         lease.prepare(limit, waited)?;
         Ok(lease)
+    }
+
+    /// Waits for a place, where that can be of use.
+    fn next_place(&self, limit: &Limit) -> Result<Place, Failure> {
+        let left = limit.left().unwrap_or_default();
+        if self.is_inside() {
+            // Who holds a connection already may hold the last one, and would wait for itself.
+            let is_full = self.slots.state().connections >= self.slots.max_size();
+            let slot = if is_full { None } else { self.slots.get_timeout(left.min(MAKING)).ok() };
+            return Ok(slot.map_or(Place::Own(None), Place::Pooled));
+        }
+        let wait = if self.patient { left } else { left.min(MAKING) };
+        self.slots.get_timeout(wait).map(Place::Pooled).map_err(|_| self.exhausted())
     }
 
     /// Drops every idle connection at its next use: the server that they led to is gone.
@@ -294,6 +309,8 @@ pub(super) struct Lease<'a> {
 
 impl Lease<'_> {
     fn prepare(&mut self, limit: &Limit, mut waited: bool) -> Result<(), Failure> {
+        // A socket has its usual time-outs only where the limit is the usual one.
+        waited |= limit.end < limit.begun + self.pool.server.dialer.timeout;
         let current = self.pool.server.generation.load(Ordering::Relaxed);
         if let Some(connection) = self.slot.as_mut() {
             let idle = limit.begun.saturating_duration_since(connection.used) > IDLE;

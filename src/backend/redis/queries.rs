@@ -3,11 +3,10 @@
 use redis::Value;
 use smol_str::SmolStr;
 
-use super::answers::{array, bytes, kind, millis, number, refused};
+use super::answers::{array, bytes, deadline, kind, number, refused, ttl};
 use super::classify::{About, Failure};
 use super::packer::Packer;
 use crate::bytes::Bytes;
-use crate::clock::Deadline;
 use crate::key::Key;
 use crate::query::{Answer, Presence, Query};
 
@@ -112,8 +111,8 @@ fn presence(pttl: Value, kind_answer: &Value) -> Result<Option<Presence>, Failur
     refused(kind_answer.clone())?;
     let there = !matches!(kind_answer, Value::SimpleString(name) if name == "none");
     // What came or went between the two was not there at one time or the other.
-    let left = millis(pttl)?.filter(|_| there);
-    Ok(left.map(|left| Presence { kind: kind(kind_answer), deadline: left.and_then(Deadline::from_millis) }))
+    let left = ttl(pttl)?.filter(|_| there);
+    Ok(left.map(|left| Presence { kind: kind(kind_answer), deadline: deadline(left) }))
 }
 
 /// The fields of a map, sorted. A name that is no text is not one of this crate's.
@@ -150,6 +149,7 @@ mod tests {
     use super::super::classify::Trouble;
     use super::super::packer::words;
     use super::*;
+    use crate::clock::Deadline;
     use crate::error::Kind;
 
     fn bulk(text: &[u8]) -> Value {

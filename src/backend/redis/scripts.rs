@@ -30,7 +30,7 @@ scripts! {
     /// Runs a command that may create what lies under the key, and then gives that its TTL.
     BIRTH = "birth.lua", "10bb91d060107ae8b41a5a7b008b2f4fa93c7465";
     /// Gives back what leases have run out, and takes the first value of a queue.
-    LEASE = "lease.lua", "76269b197bef7d9f30c06bc2b31aa2d1952b954b";
+    LEASE = "lease.lua", "379b72bd360f2a11877f4309fc46ebbebdd9efc6";
     /// Ends a lease.
     END_LEASE = "end_lease.lua", "5151f4c2655300ae277f445c629279b2948f1405";
     /// Takes a lock, or a place among those who wait for it.

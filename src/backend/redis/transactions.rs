@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::answers::{self, refused};
-use super::attempts::{Job, ONCE, READ};
+use super::attempts::{ONCE, READ};
 use super::classify::{About, Failure, Stage, Trouble};
 use super::connection::{Connection, Unit};
 use super::limit::Limit;
@@ -12,7 +12,7 @@ use super::pool::{Inside, Lease};
 use super::{Redis, Work, queries};
 use crate::backend::local::change::Change;
 use crate::clock::{Deadline, Now};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::query::{Answer, Base, Presence, Query};
 
@@ -22,8 +22,15 @@ struct Known {
     /// Whether anything is there, and until when.
     there: bool,
     deadline: Option<Deadline>,
-    /// Which kind of thing, once that is known; `Some(None)` is one that this crate has no name for.
-    kind: Option<Option<Kind>>,
+    kind: What,
+}
+
+/// Which kind of thing lies under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    NotAsked,
+    /// `None` is one that this crate has no name for.
+    Is(Option<Kind>),
 }
 
 /// One run of a transaction. Its connection is taken with the first read.
@@ -42,8 +49,8 @@ impl Redis {
         let changes = work(&mut run, &Now::at(0));
         let Run { held, known, failed, .. } = run;
         if let Some(failure) = failed {
-            // The connection, which still watches, is closed.
-            return if changes.is_empty() { Ok(true) } else { Err(unchanged(failure)) };
+            // Nothing was sent that changes anything. The connection, which may still watch, is closed.
+            return Err(failure.into_error(About::reading("WATCH", ""), None));
         }
         let about = About { mutation: !changes.is_empty(), ..About::writing("EXEC") };
         let outcome = match held {
@@ -60,10 +67,9 @@ impl Redis {
     /// Makes changes that depend on nothing.
     fn commit_blindly(&self, changes: &[(Key<'static>, Change)]) -> Result<bool, Failure> {
         let limit = self.limit();
-        let job = Job { repeatable: false, ..ONCE };
         let work =
             |connection: &mut Connection, _| self.execute(connection, &limit, changes, &HashMap::new());
-        self.run(job, &limit, work).map(|(held, _)| held)
+        self.run(ONCE, &limit, work).map(|(held, _)| held)
     }
 
     /// Makes changes if what was read still holds; with no changes, tells whether it does.
@@ -74,6 +80,8 @@ impl Redis {
         known: &HashMap<Key<'static>, Known>,
     ) -> Result<bool, Failure> {
         let limit = self.limit();
+        // The connection was taken before the store was closed, perhaps by the caller's own work.
+        self.pool.check_open()?;
         // INVARIANT: as for every mutation, none without an answer may run after these changes.
         while !changes.is_empty() && !self.pool.graveyard().is_empty() {
             self.pool.bury(&limit)?;
@@ -109,11 +117,6 @@ impl Redis {
             }
         }
     }
-}
-
-/// The error where reading failed: nothing was sent that changes anything.
-fn unchanged(failure: Failure) -> Error {
-    Error::Unavailable { maybe_applied: false, source: failure.cause }
 }
 
 impl Base for Run<'_> {
@@ -170,7 +173,10 @@ impl Run<'_> {
                 };
                 known.learn(&Query::Presence, &answer);
                 self.known.insert(key.clone(), known);
-                Ok(Found::Other(known.kind.flatten()))
+                Ok(Found::Other(match known.kind {
+                    What::Is(kind) => kind,
+                    What::NotAsked => None,
+                }))
             }
         }
     }
@@ -193,7 +199,7 @@ impl Run<'_> {
             });
         }
         let ((lease, asked), _) = redis.retry(READ, &limit, |late, _| {
-            let mut lease = redis.lease(&redis.pool, READ, &limit, late)?;
+            let mut lease = redis.pool.lease(READ, &limit, late)?;
             let asked = lease.work(|connection| redis.ask_watched(connection, &limit, key, query, is_new))?;
             Ok((lease, asked))
         })?;
@@ -235,9 +241,9 @@ impl Redis {
         if is_new {
             refused(connection.receive(limit)?)?;
             if *query != Query::Presence {
-                let left = answers::millis(connection.receive(limit)?)?;
-                let deadline = left.flatten().and_then(Deadline::from_millis);
-                known = Some(Known { there: left.is_some(), deadline, kind: None });
+                let left = answers::ttl(connection.receive(limit)?)?;
+                let deadline = left.and_then(answers::deadline);
+                known = Some(Known { there: left.is_some(), deadline, kind: What::NotAsked });
             }
         }
         match queries::answer(query, &mut || connection.receive(limit)) {
@@ -249,7 +255,7 @@ impl Redis {
 }
 
 impl Known {
-    const NOTHING: Self = Self { there: false, deadline: None, kind: None };
+    const NOTHING: Self = Self { there: false, deadline: None, kind: What::NotAsked };
 
     /// Answers a question without asking the server, where that can be.
     fn answer(&self, query: &Query) -> Option<Found> {
@@ -257,10 +263,10 @@ impl Known {
             return Some(Found::Answer(queries::nothing(query)));
         }
         match (query, self.kind, query.kind()) {
-            (Query::Presence, Some(kind), _) => {
+            (Query::Presence, What::Is(kind), _) => {
                 Some(Found::Answer(Answer::Presence(Some(Presence { kind, deadline: self.deadline }))))
             }
-            (_, Some(kind), Some(expected)) if kind != Some(expected) => Some(Found::Other(kind)),
+            (_, What::Is(kind), Some(expected)) if kind != Some(expected) => Some(Found::Other(kind)),
             _ => None,
         }
     }
@@ -272,10 +278,10 @@ impl Known {
             (None, Answer::Presence(Some(presence))) => {
                 // The deadline that was read first is the one that is compared with.
                 let deadline = if self.there { self.deadline } else { presence.deadline };
-                *self = Self { there: true, deadline, kind: Some(presence.kind) };
+                *self = Self { there: true, deadline, kind: What::Is(presence.kind) };
             }
             // Where something is there and the question was none of another kind, it is of this kind.
-            (Some(kind), _) if self.there => self.kind = Some(Some(kind)),
+            (Some(kind), _) if self.there => self.kind = What::Is(Some(kind)),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use super::{Redis, answers};
 use crate::backend::Backend;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op};
 
@@ -76,7 +76,7 @@ impl Redis {
         loop {
             self.check_open()?;
             if left(end) < LEAST {
-                let found = if looked { None } else { self.pop(key)? };
+                let found = if looked { None } else { self.pop(key, end)? };
                 return Ok(found.or_else(|| rest_until(end)));
             }
             match self.wait_a_slice(key, end) {
@@ -84,7 +84,7 @@ impl Redis {
                 Ok(found) => return Ok(found),
                 // All connections for waiting are in use: then it is looked at from time to time.
                 Err(Failure { trouble: Trouble::Exhausted, .. }) => {
-                    if let Some(found) = self.pop(key)? {
+                    if let Some(found) = self.pop(key, end)? {
                         return Ok(Some(found));
                     }
                     looked = true;
@@ -98,15 +98,15 @@ impl Redis {
         }
     }
 
-    fn pop(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found()
+    fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        self.apply_until(Op { key: key.clone(), action: Action::Pop { end: End::Front } }, end)?.found()
     }
 
     fn wait_a_slice(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, Failure> {
         let pool = self.waiting.get_or_init(|| self.pool.beside(self.options.wait_connections));
         let limit = self.limit_until(end);
         let attempt = |late, _| {
-            let mut lease = self.lease(pool, ONCE, &limit, late)?;
+            let mut lease = pool.lease(ONCE, &limit, late)?;
             let found = lease.work(|connection| self.block(connection, key, end, &limit))?;
             lease.renew();
             Ok(found)
@@ -151,7 +151,8 @@ impl Redis {
 
     pub(super) fn wait_to_lock(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
         if left(end) < LEAST {
-            let granted = self.apply(Op { key: name.clone(), action: Action::Lock { ttl } })?.granted()?;
+            let granted =
+                self.apply_until(Op { key: name.clone(), action: Action::Lock { ttl } }, end)?.granted()?;
             return Ok(granted.or_else(|| rest_until(end)));
         }
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));
@@ -199,12 +200,12 @@ impl Redis {
     }
 
     /// The limit of one exchange of a wait.
-    fn limit_until(&self, end: Instant) -> Limit {
+    pub(super) fn limit_until(&self, end: Instant) -> Limit {
         Limit::new(self.options.timeout.min(left(end).saturating_add(SLACK)))
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.pool.is_closed() { Err(Error::closed()) } else { Ok(()) }
+        self.pool.check_open().map_err(|failure| failure.into_error(About::reading("", ""), None))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Many threads on one store.
 
+use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,6 +23,12 @@ promises![
     a_reader_never_sees_half_of_a_write_batch,
     a_counter_born_in_a_race_has_its_ttl,
     a_walk_among_writers_misses_nothing_that_stays,
+    a_walk_among_writers_of_every_kind_misses_nothing_that_stays,
+    fields_counted_by_many_threads_add_up,
+    each_value_is_pushed_and_popped_once_by_many_threads,
+    a_map_written_at_once_is_read_at_once,
+    many_values_pushed_at_once_stay_together,
+    a_map_or_queue_born_in_a_race_has_its_default_ttl,
 ];
 
 pub(super) fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
@@ -188,4 +195,138 @@ fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
         }
     });
     assert_eq!(listed, [1500; THREAD_COUNT]);
+}
+
+fn a_walk_among_writers_of_every_kind_misses_nothing_that_stays(cx: &Context) {
+    let store = cx.store();
+    store
+        .transaction(|tx| {
+            for number in 0..400 {
+                tx.map_put(&format!("stays:map:{number}"), "f", number)?;
+                tx.push_back(&format!("stays:queue:{number}"), number)?;
+                tx.put(&format!("stays:value:{number}"), number)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    at_once(|thread| match thread {
+        0 | 1 => {
+            assert_eq!(store.keys("stays:").unwrap().len(), 1200);
+            assert_eq!(store.count("stays:queue:").unwrap(), 400);
+        }
+        2 => {
+            let values: BTreeMap<String, i64> = store.entries("stays:").map(Result::unwrap).collect();
+            assert_eq!(values.len(), 400, "entries pass over the others");
+        }
+        3 => {
+            for number in 0..400 {
+                let key = format!("stays:map:{number}");
+                assert!(!store.map_put(&key, "f", number + 1).unwrap());
+                assert!(store.map_put(&key, "g", number).unwrap());
+                assert!(store.map_delete(&key, "f").unwrap());
+            }
+        }
+        _ => {
+            for number in 0..EACH {
+                let key = format!("passes:{thread}:{number}");
+                store.push_back(&key, number).unwrap();
+                assert_eq!(store.pop_front::<i64>(&key).unwrap(), Some(number));
+                store.map_incr(&key, "f", 1).unwrap();
+                store.transaction(|tx| tx.map_delete(&key, "f").and(tx.push_back(&key, 1))).unwrap();
+                assert!(store.delete(&key).unwrap());
+            }
+        }
+    });
+    assert_eq!(store.len().unwrap(), 1200);
+}
+
+fn fields_counted_by_many_threads_add_up(cx: &Context) {
+    let store = cx.store();
+    at_once(|thread| {
+        for _ in 0..EACH {
+            store.map_incr("k", "all", 1).unwrap();
+            store.map_incr("k", &thread.to_string(), 2).unwrap();
+        }
+    });
+    let counted = store.map_entries::<i64>("k").unwrap();
+    assert_eq!(counted["all"], EACH * THREADS);
+    assert!((0..THREADS).all(|thread| counted[&thread.to_string()] == 2 * EACH), "{counted:?}");
+}
+
+fn each_value_is_pushed_and_popped_once_by_many_threads(cx: &Context) {
+    let store = cx.store();
+    let mut got = at_once(|thread| {
+        let mut got = Vec::new();
+        for number in 0..EACH {
+            let number = thread * EACH + number;
+            match number % 3 {
+                0 => store.push_front("q", number).unwrap(),
+                1 => store.push_back("q", number).unwrap(),
+                _ => store.push_back_many("q", [number]).unwrap(),
+            };
+            if thread % 2 == 0 {
+                got.extend(store.pop_front::<i64>("q").unwrap());
+                got.extend(store.pop_back::<i64>("q").unwrap());
+            }
+        }
+        got
+    })
+    .concat();
+    got.extend(store.queue_range::<i64>("q", ..).unwrap());
+    got.sort_unstable();
+    assert!(got.into_iter().eq(0..THREADS * EACH));
+}
+
+fn a_map_written_at_once_is_read_at_once(cx: &Context) {
+    let store = cx.store();
+    let write = |number: i64| {
+        let fields = ["a", "b", "c"].map(|field| (field, number));
+        store.map_put_many("k", fields).unwrap();
+    };
+    write(0);
+    at_once(|thread| match thread {
+        0 | 1 => (1..EACH).for_each(|number| write(number * 2 + thread)),
+        2 | 3 => {
+            for _ in 0..EACH {
+                let read = store.map_get_many::<i64>("k", ["a", "c"]).unwrap();
+                assert!(read[0].is_some() && read[0] == read[1], "{read:?}");
+            }
+        }
+        _ => {
+            for _ in 0..EACH {
+                let read = store.map_entries::<i64>("k").unwrap();
+                assert!(read.len() == 3 && read.values().all(|number| *number == read["a"]), "{read:?}");
+            }
+        }
+    });
+}
+
+fn many_values_pushed_at_once_stay_together(cx: &Context) {
+    let store = cx.store();
+    at_once(|thread| {
+        for _ in 0..10 {
+            store.push_back_many("q", [thread; 5]).unwrap();
+            let length = store.queue_len("q").unwrap();
+            assert_eq!(length % 5, 0, "never a part of them");
+        }
+    });
+    let all = store.queue_range::<i64>("q", ..).unwrap();
+    assert_eq!(all.len(), 400);
+    assert!(all.chunks(5).all(|values| values.iter().all(|value| *value == values[0])), "{all:?}");
+}
+
+fn a_map_or_queue_born_in_a_race_has_its_default_ttl(cx: &Context) {
+    let store = cx.store();
+    let keys = |kind: &'static str| (0..10).map(move |round| format!("{kind}:{round}"));
+    for (map, queue) in keys("map").zip(keys("queue")) {
+        at_once(|thread| {
+            store.map_put(&map, &thread.to_string(), 1).unwrap();
+            store.push_back(&queue, thread).unwrap();
+        });
+        assert_eq!(store.map_len(&map).unwrap() + store.queue_len(&queue).unwrap(), 16);
+    }
+    drop(store);
+    for key in keys("map").chain(keys("queue")) {
+        cx.assert_default_ttl(&key);
+    }
 }

@@ -44,7 +44,7 @@ const ORDINARY: [&str; 20] = [
 type Operation = (&'static str, fn(&StateStore, &str) -> Result<()>);
 
 /// Every operation on one key.
-pub(super) const ON_A_KEY: [Operation; 26] = [
+pub(super) const ON_A_KEY: [Operation; 53] = [
     ("put", |s, k| s.put(k, 1)),
     ("put_with_ttl", |s, k| s.put_with_ttl(k, 1, MINUTE)),
     ("get", |s, k| s.get::<i64>(k).map(drop)),
@@ -71,6 +71,33 @@ pub(super) const ON_A_KEY: [Operation; 26] = [
     ("batch_get", |s, k| s.batch_get::<i64>([k]).map(drop)),
     ("batch_put", |s, k| s.batch_put([(k, 1)])),
     ("batch_delete", |s, k| s.batch_delete([k]).map(drop)),
+    ("map_put", |s, k| s.map_put(k, "f", 1).map(drop)),
+    ("map_put_many", |s, k| s.map_put_many(k, [("f", 1)]).map(drop)),
+    ("map_put_many of none", |s, k| s.map_put_many::<&str, i64>(k, []).map(drop)),
+    ("map_get", |s, k| s.map_get::<i64>(k, "f").map(drop)),
+    ("map_get_many", |s, k| s.map_get_many::<i64>(k, ["f"]).map(drop)),
+    ("map_delete", |s, k| s.map_delete(k, "f").map(drop)),
+    ("map_contains", |s, k| s.map_contains(k, "f").map(drop)),
+    ("map_entries", |s, k| s.map_entries::<i64>(k).map(drop)),
+    ("map_keys", |s, k| s.map_keys(k).map(drop)),
+    ("map_len", |s, k| s.map_len(k).map(drop)),
+    ("map_incr", |s, k| s.map_incr(k, "f", 1).map(drop)),
+    ("push_back", |s, k| s.push_back(k, 1).map(drop)),
+    ("push_front", |s, k| s.push_front(k, 1).map(drop)),
+    ("push_back_many", |s, k| s.push_back_many(k, [1]).map(drop)),
+    ("push_back_many of none", |s, k| s.push_back_many::<i64>(k, []).map(drop)),
+    ("pop_front", |s, k| s.pop_front::<i64>(k).map(drop)),
+    ("pop_back", |s, k| s.pop_back::<i64>(k).map(drop)),
+    ("pop_front_wait", |s, k| s.pop_front_wait::<i64>(k, MINUTE).map(drop)),
+    ("take", |s, k| s.take::<i64>(k, MINUTE).map(drop)),
+    ("take_wait", |s, k| s.take_wait::<i64>(k, MINUTE, MINUTE).map(drop)),
+    ("queue_len", |s, k| s.queue_len(k).map(drop)),
+    ("queue_range", |s, k| s.queue_range::<i64>(k, ..).map(drop)),
+    ("queue_trim", |s, k| s.queue_trim(k, 0).map(drop)),
+    ("lock", |s, k| s.lock(k, MINUTE).map(drop)),
+    ("lock_wait", |s, k| s.lock_wait(k, MINUTE, MINUTE).map(drop)),
+    ("transaction", |s, k| s.transaction(|tx| tx.put(k, 1))),
+    ("get_or_insert_with", |s, k| s.value::<i64>(k).get_or_insert_with(|| 1).map(drop)),
 ];
 
 /// Every operation on a prefix.

@@ -32,6 +32,9 @@ promises![
     a_taken_value_lies_in_a_namespace,
     each_value_is_taken_by_one_of_many_threads,
     a_lease_outlives_the_store,
+    a_prefix_behind_the_name_of_a_queue_leaves_its_leases_alone,
+    the_longest_key_may_be_a_queue_with_leases,
+    a_thousand_leases_come_back_in_their_order,
 ];
 
 fn take(store: &StateStore, lease: Duration) -> Taken<i64> {
@@ -201,8 +204,10 @@ fn taking_the_last_value_leaves_no_queue(cx: &Context) {
     cx.assert_ttl("q", MINUTE);
 }
 
+type Write = (&'static str, fn(&StateStore));
+
 fn writes_to_the_key_of_a_queue_leave_its_leases_alone(cx: &Context) {
-    let writes: [(&str, fn(&StateStore)); 6] = [
+    let writes: [Write; 6] = [
         ("delete", |s| assert!(s.delete("q").unwrap())),
         ("batch_delete", |s| assert_eq!(s.batch_delete(["q"]).unwrap(), 1)),
         ("pop", |s| assert_eq!(s.pop_front::<i64>("q").unwrap(), Some(1))),
@@ -359,4 +364,45 @@ fn a_lease_outlives_the_store(cx: &Context) {
     assert_eq!(left(&store), [1]);
     cx.run_out(4 * SHORT);
     assert_eq!(*take(&store, MINUTE), 0);
+}
+
+fn a_prefix_behind_the_name_of_a_queue_leaves_its_leases_alone(cx: &Context) {
+    let store = filled(cx, 0..2);
+    store.put("q:1", 1).unwrap();
+    let taken = take(&store, MINUTE);
+    assert_eq!(store.delete_prefix("q:").unwrap(), 1);
+    assert_eq!(store.delete_prefix("q:_").unwrap(), 0);
+    assert_eq!(store.namespace("q").clear().unwrap(), 0);
+    assert!(taken.back().unwrap(), "the key of the queue does not begin so");
+    assert_eq!(left(&store), [0, 1]);
+}
+
+fn the_longest_key_may_be_a_queue_with_leases(cx: &Context) {
+    let longest = "q".repeat(512);
+    let store = cx.store();
+    store.push_back_many(&longest, 0..3).unwrap();
+    let taken = [(); 2].map(|()| store.take::<i64>(&longest, 4 * SHORT).unwrap().expect("a value"));
+    assert!(taken[0].back().unwrap());
+    assert_eq!(store.len().unwrap(), 1);
+    drop((taken, store));
+    cx.reopen();
+    let store = cx.store();
+    assert_eq!(store.queue_range::<i64>(&longest, ..).unwrap(), [0, 2]);
+    cx.run_out(4 * SHORT);
+    assert_eq!(store.take::<i64>(&longest, MINUTE).unwrap().as_deref(), Some(&1));
+    assert_eq!(store.clear().unwrap(), 1);
+}
+
+fn a_thousand_leases_come_back_in_their_order(cx: &Context) {
+    const MANY: i64 = 1200;
+    // Long enough to take them all.
+    let lease = 50 * SHORT;
+    let store = filled(cx, 0..=MANY);
+    for number in 0..MANY {
+        assert_eq!(*take(&store, lease), number);
+    }
+    cx.run_out(lease);
+    for number in 0..=MANY {
+        assert_eq!(*take(&store, MINUTE), number);
+    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use millpond::{Error, LockGuard, LockLoss, StateStore};
 
 use super::concurrency::at_once;
+use super::waiting::GRAIN;
 use super::{MINUTE, PATIENCE, SHORT};
 use crate::support::backends::Context;
 use crate::support::wait_until;
@@ -34,6 +35,7 @@ promises![
     waiting_gives_up_after_its_time_out,
     those_who_wait_are_served_in_their_order_and_not_overtaken,
     closing_the_store_ends_the_wait_for_a_lock,
+    the_longest_key_may_be_a_lock,
 ];
 
 fn lock(store: &StateStore, ttl: Duration) -> LockGuard {
@@ -326,7 +328,7 @@ fn waiting_gives_up_after_its_time_out(cx: &Context) {
     for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(60)] {
         let begun = Instant::now();
         assert!(store.lock_wait("l", MINUTE, timeout).unwrap().is_none());
-        assert!(begun.elapsed() >= timeout && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() + GRAIN >= timeout && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     }
     guard.release().unwrap();
     assert!(is_free(&store), "who gave up stands in nobody's way");
@@ -371,4 +373,18 @@ fn closing_the_store_ends_the_wait_for_a_lock(cx: &Context) {
     assert_error!(guard.is_held(), Error::Unavailable { .. });
     assert_error!(guard.extend(MINUTE), Error::Unavailable { .. });
     assert_error!(guard.release(), Error::Unavailable { .. });
+}
+
+fn the_longest_key_may_be_a_lock(cx: &Context) {
+    let longest = "l".repeat(512);
+    let store = cx.store();
+    let guard = store.lock(&longest, 10 * SHORT).unwrap().expect("it is free");
+    let token = guard.token();
+    assert!(store.lock_wait(&longest, MINUTE, SHORT).unwrap().is_none());
+    die(cx, store, guard);
+    let store = cx.store();
+    assert!(store.lock(&longest, MINUTE).unwrap().is_none());
+    cx.run_out(10 * SHORT);
+    assert!(store.lock(&longest, MINUTE).unwrap().expect("it has run out").token() > token);
+    assert_error!(store.lock(&"l".repeat(513), MINUTE), Error::InvalidKey { .. });
 }

@@ -23,17 +23,25 @@ promises![
     waiting_to_take_sees_a_lease_run_out,
     waiting_to_take_ends_with_nothing_after_its_time_out,
     what_is_given_back_ends_a_wait,
+    more_threads_may_wait_than_there_are_connections,
+    a_wait_stands_another_kind_that_comes_and_goes,
 ];
 
+/// A wait may be shorter by this: no wait is as fine as that.
+pub(super) const GRAIN: Duration = Duration::from_millis(2);
+
 /// Runs `act` while another thread waits for a value of the queue `q`, and hands out what that got. It may
-/// come to wait before or after: the outcome is to be the same.
+/// come to wait before or after: the outcome is to be the same, and long before the wait is over.
 fn meanwhile(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
-    thread::scope(|scope| {
+    let begun = Instant::now();
+    let got = thread::scope(|scope| {
         let waiting = scope.spawn(|| store.pop_front_wait::<i64>("q", PATIENCE).unwrap());
         thread::sleep(Duration::from_millis(10));
         act(store);
         waiting.join().expect("no thread panics")
-    })
+    });
+    assert!(begun.elapsed() < PATIENCE / 2, "nobody was woken: {:?}", begun.elapsed());
+    got
 }
 
 fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
@@ -54,7 +62,7 @@ fn a_wait_ends_with_nothing_after_its_time_out(cx: &Context) {
         let store = cx.store();
         let begun = Instant::now();
         assert_eq!(store.pop_front_wait::<i64>("q", timeout).unwrap(), None);
-        assert!(begun.elapsed() >= timeout, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() + GRAIN >= timeout, "{:?}", begun.elapsed());
         assert!(begun.elapsed() < PATIENCE);
     }
     cx.store().push_back("q", 1).unwrap();
@@ -109,6 +117,7 @@ fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
 fn many_who_wait_get_each_value_once(cx: &Context) {
     const END: i64 = -1;
     let store = cx.store();
+    let begun = Instant::now();
     let mut got = at_once(|thread| {
         let mut got = Vec::new();
         if thread == 0 {
@@ -128,6 +137,7 @@ fn many_who_wait_get_each_value_once(cx: &Context) {
         }
     })
     .concat();
+    assert!(begun.elapsed() < PATIENCE, "all are woken: {:?}", begun.elapsed());
     got.sort_unstable();
     assert!(got.into_iter().eq(0..200));
     assert!(!store.contains("q").unwrap());
@@ -216,4 +226,31 @@ fn what_is_given_back_ends_a_wait(cx: &Context) {
         assert!(taken.back().unwrap());
         assert_eq!(waiting.join().expect("no thread panics").as_deref(), Some(&2));
     });
+}
+
+fn more_threads_may_wait_than_there_are_connections(cx: &Context) {
+    let cx = &cx.another(|config| {
+        let redis = config.redis.clone().wait_connections(2);
+        config.redis(redis)
+    });
+    let store = cx.store();
+    let mut got = at_once(|thread| {
+        if thread == 0 {
+            thread::sleep(Duration::from_millis(20));
+            store.push_back_many("q", 1..THREADS).unwrap();
+            return 0;
+        }
+        store.pop_front_wait::<i64>("q", PATIENCE).unwrap().expect("there are enough for all")
+    });
+    got.sort_unstable();
+    assert!(got.into_iter().eq(0..THREADS));
+}
+
+fn a_wait_stands_another_kind_that_comes_and_goes(cx: &Context) {
+    let store = cx.store();
+    store.put("q", "a value").unwrap();
+    assert_error!(store.pop_front_wait::<i64>("q", PATIENCE), Error::WrongType { key, .. } if key == "q");
+    assert_error!(store.take_wait::<i64>("q", MINUTE, PATIENCE), Error::WrongType { .. });
+    assert!(store.delete("q").unwrap());
+    assert_eq!(meanwhile(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
 }

@@ -3,16 +3,23 @@
 //! `MILLPOND_MODEL_RUNS` sets how many histories each case runs, `MILLPOND_SEED` the seed of the first.
 //! A history that fails is shrunk and printed, to be kept in `regressions`.
 
+mod content;
 mod operation;
 mod reference;
+mod reference_kinds;
 mod regressions;
 mod run;
+mod run_kinds;
+mod run_many;
+mod run_values;
+mod step;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use self::operation::Operation;
 use self::run::Failure;
+use self::step::Step;
 use crate::support::backends::{Backend, Case, HOUR};
 
 /// How many histories a case runs where the environment does not say: a second or two for each.
@@ -22,7 +29,7 @@ fn usual_runs(backend: Backend) -> u64 {
         #[cfg(feature = "redis")]
         Backend::Away => 40,
         Backend::File => 40,
-        Backend::FileReopened => 8,
+        Backend::FileReopened => 5,
         #[cfg(feature = "redis")]
         Backend::Redis => 20,
     }
@@ -65,7 +72,8 @@ fn the_model_finds_a_planted_fault_and_shrinks_it() {
     let history = operation::history(&mut random, 500);
     // The planted fault: a store that forgets everything as soon as a counter was deleted.
     let fails = |history: &[Operation]| {
-        let counted = history.iter().position(|operation| matches!(operation, Operation::Incr { .. }));
+        let counted =
+            history.iter().position(|operation| matches!(operation, Operation::On(Step::Incr { .. })));
         let cleared = history.iter().rposition(|operation| matches!(operation, Operation::Clear { .. }));
         matches!((counted, cleared), (Some(counted), Some(cleared)) if counted < cleared)
     };

@@ -1,8 +1,11 @@
-//! The model: a sorted map, a clock, and the rules of the store said as plainly as can be.
+//! The model: a sorted map, a clock, and the rules of the store said as plainly as can be. What it says of
+//! maps and queues stands in `reference_kinds`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::operation::Content;
+use millpond::Kind;
+
+use super::content::Content;
 
 /// When an entry is gone, in ticks.
 type Deadline = Option<u64>;
@@ -17,13 +20,25 @@ pub(crate) struct Entry {
 pub(crate) enum Value {
     Json(Content),
     Bytes(Vec<u8>),
+    Map(BTreeMap<String, Content>),
+    Queue(VecDeque<Content>),
 }
 
 impl Value {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Json(_) | Self::Bytes(_) => Kind::Value,
+            Self::Map(_) => Kind::Map,
+            Self::Queue(_) => Kind::Queue,
+        }
+    }
+
+    /// The bytes of a single value.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Json(content) => content.json().into_bytes(),
             Self::Bytes(bytes) => bytes.clone(),
+            Self::Map(_) | Self::Queue(_) => unreachable!("its kind is looked at before"),
         }
     }
 
@@ -33,30 +48,34 @@ impl Value {
             Self::Json(content) => Some(content.clone()),
             Self::Bytes(bytes) if bytes == b"7" => Some(Content::Integer(7)),
             Self::Bytes(bytes) if bytes == b"-0" => Some(Content::Integer(0)),
-            Self::Bytes(_) => None,
+            Self::Bytes(_) | Self::Map(_) | Self::Queue(_) => None,
         }
     }
 
     /// A number, where `get::<i64>` reads one; JSON has a `-0` and no `01`.
-    pub(crate) fn number(&self) -> Option<i64> {
+    fn number(&self) -> Option<i64> {
         match self {
             Self::Json(Content::Integer(number)) => Some(*number),
             Self::Bytes(bytes) if bytes == b"7" => Some(7),
-            _ => None,
+            Self::Json(_) | Self::Bytes(_) | Self::Map(_) | Self::Queue(_) => None,
         }
     }
 }
 
-/// Why a counter was not counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Uncounted {
+/// Why an operation is refused, or has nothing to hand out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Refusal {
+    WrongType { key: String, expected: Kind, found: Kind },
     NotAnInteger,
     Overflow,
+    Decode(Vec<u8>),
 }
 
-#[derive(Debug, Default)]
+pub(crate) type Answer<T> = Result<T, Refusal>;
+
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Reference {
-    entries: BTreeMap<String, Entry>,
+    pub(super) entries: BTreeMap<String, Entry>,
     now: u64,
     default_ttl: Option<u64>,
 }
@@ -73,8 +92,28 @@ impl Reference {
         self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > now));
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+    /// What is there, of whatever kind.
+    pub(crate) fn find(&self, key: &str) -> Option<&Value> {
         self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// What is there, if it is of this kind or absent.
+    pub(super) fn of(&self, key: &str, expected: Kind) -> Answer<Option<&Value>> {
+        match self.find(key) {
+            Some(value) if value.kind() != expected => {
+                Err(Refusal::WrongType { key: key.to_owned(), expected, found: value.kind() })
+            }
+            found => Ok(found),
+        }
+    }
+
+    pub(crate) fn bytes(&self, key: &str) -> Answer<Option<Vec<u8>>> {
+        Ok(self.of(key, Kind::Value)?.map(Value::bytes))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Answer<Option<i64>> {
+        let Some(value) = self.of(key, Kind::Value)? else { return Ok(None) };
+        value.number().map(Some).ok_or_else(|| Refusal::Decode(value.bytes()))
     }
 
     /// How many ticks an entry that is there still has; nothing where it stays.
@@ -88,15 +127,16 @@ impl Reference {
     }
 
     /// Changes the value in place, or creates it in passing.
-    fn change(&mut self, key: &str, value: Value, birth_ttl: Option<u64>) {
+    pub(super) fn change(&mut self, key: &str, value: Value, birth_ttl: Option<u64>) {
         match self.entries.get_mut(key) {
             Some(entry) => entry.value = value,
             None => self.put(key, value, birth_ttl),
         }
     }
 
-    pub(crate) fn update(&mut self, key: &str, value: Value) -> bool {
-        self.entries.get_mut(key).map(|entry| entry.value = value).is_some()
+    pub(crate) fn update(&mut self, key: &str, value: Content) -> Answer<bool> {
+        self.of(key, Kind::Value)?;
+        Ok(self.entries.get_mut(key).map(|entry| entry.value = Value::Json(value)).is_some())
     }
 
     pub(crate) fn delete(&mut self, key: &str) -> bool {
@@ -111,8 +151,13 @@ impl Reference {
         free
     }
 
-    pub(crate) fn compare_and_set(&mut self, key: &str, expected: Option<&Content>, new: &Content) -> bool {
-        let same = match (self.get(key), expected) {
+    pub(crate) fn compare_and_set(
+        &mut self,
+        key: &str,
+        expected: Option<&Content>,
+        new: &Content,
+    ) -> Answer<bool> {
+        let same = match (self.of(key, Kind::Value)?, expected) {
             (None, None) => true,
             (Some(found), Some(expected)) => found.content().is_some_and(|found| found.same(expected)),
             _ => false,
@@ -120,22 +165,52 @@ impl Reference {
         if same {
             self.change(key, Value::Json(new.clone()), None);
         }
-        same
+        Ok(same)
     }
 
-    pub(crate) fn modify(&mut self, key: &str, new: Option<i64>) {
-        match new {
-            Some(number) => self.change(key, Value::Json(Content::Integer(number)), None),
-            None => drop(self.entries.remove(key)),
+    pub(crate) fn get_and_delete(&mut self, key: &str) -> Answer<Option<i64>> {
+        self.of(key, Kind::Value)?;
+        let found = self.number(key);
+        self.delete(key);
+        found
+    }
+
+    pub(crate) fn get_and_put(&mut self, key: &str, value: &Content) -> Answer<Option<i64>> {
+        self.of(key, Kind::Value)?;
+        let found = self.number(key);
+        self.put(key, Value::Json(value.clone()), None);
+        found
+    }
+
+    pub(crate) fn get_and_touch(&mut self, key: &str, ttl: u64) -> Answer<Option<i64>> {
+        self.of(key, Kind::Value)?;
+        self.expire(key, ttl);
+        self.number(key)
+    }
+
+    pub(crate) fn modify(&mut self, key: &str, by: i64) -> Answer<Option<i64>> {
+        let after = self.number(key)?.unwrap_or_default().wrapping_add(by);
+        self.change(key, Value::Json(Content::Integer(after)), None);
+        Ok(Some(after))
+    }
+
+    /// Removes what reads as any JSON.
+    pub(crate) fn modify_away(&mut self, key: &str) -> Answer<bool> {
+        if let Some(bytes) = self.bytes(key)?
+            && serde_json::from_slice::<serde_json::Value>(&bytes).is_err()
+        {
+            return Err(Refusal::Decode(bytes));
         }
+        self.delete(key);
+        Ok(false)
     }
 
-    pub(crate) fn incr(&mut self, key: &str, by: i64, birth_ttl: Option<u64>) -> Result<i64, Uncounted> {
-        let before = match self.get(key) {
+    pub(crate) fn incr(&mut self, key: &str, by: i64, birth_ttl: Option<u64>) -> Answer<i64> {
+        let before = match self.of(key, Kind::Value)? {
             None => 0,
-            Some(value) => value.number().ok_or(Uncounted::NotAnInteger)?,
+            Some(value) => value.number().ok_or(Refusal::NotAnInteger)?,
         };
-        let after = before.checked_add(by).ok_or(Uncounted::Overflow)?;
+        let after = before.checked_add(by).ok_or(Refusal::Overflow)?;
         self.change(key, Value::Json(Content::Integer(after)), birth_ttl);
         Ok(after)
     }

@@ -1,7 +1,9 @@
 //! Histories that failed once, kept as they were shrunk; each begins with its story.
 
-use super::operation::{Content, Operation};
+use super::content::Content;
+use super::operation::Operation;
 use super::run;
+use super::step::Step;
 use crate::support::backends::{Backend, Case, HOUR};
 
 /// Runs a history on every backend, with and without a `default_ttl`.
@@ -27,11 +29,11 @@ fn holds_everywhere(history: &[Operation]) {
 #[test]
 fn a_counter_counts_from_zero_after_its_time() {
     holds_everywhere(&[
-        Operation::Incr { key: 0, by: 3, ttl: Some(2) },
+        Operation::On(Step::Incr { key: 0, by: 3, ttl: Some(2) }),
         Operation::Advance { ticks: 1 },
-        Operation::Incr { key: 0, by: 3, ttl: Some(2) },
+        Operation::On(Step::Incr { key: 0, by: 3, ttl: Some(2) }),
         Operation::Advance { ticks: 1 },
-        Operation::Incr { key: 0, by: 1, ttl: None },
+        Operation::On(Step::Incr { key: 0, by: 1, ttl: None }),
         Operation::Reopen,
     ]);
 }
@@ -40,9 +42,9 @@ fn a_counter_counts_from_zero_after_its_time() {
 #[test]
 fn a_put_after_a_put_with_a_ttl_stays() {
     holds_everywhere(&[
-        Operation::Put { key: 0, value: Content::Integer(1), ttl: Some(1) },
-        Operation::Put { key: 0, value: Content::Integer(2), ttl: None },
-        Operation::Persist { key: 0 },
+        Operation::On(Step::Put { key: 0, value: Content::Integer(1), ttl: Some(1) }),
+        Operation::On(Step::Put { key: 0, value: Content::Integer(2), ttl: None }),
+        Operation::On(Step::Persist { key: 0 }),
         Operation::Reopen,
         Operation::Advance { ticks: 4 },
         Operation::Reopen,

@@ -1,12 +1,15 @@
 //! Runs one history on a store and on the model, and compares them after every operation.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
-use millpond::{Error, FileOptions, Result, StateStore, SyncPolicy, Ttl, WriteBatch};
+use millpond::{Error, FileOptions, Result, StateStore, SyncPolicy};
+use serde_json::value::RawValue;
 
-use super::operation::{KEYS, NAMESPACES, Operation, PREFIXES, Ticks};
-use super::reference::{Reference, Uncounted, Value};
+use super::content::Content;
+use super::operation::{KEYS, NAMESPACES, Operation, Ticks};
+use super::reference::Reference;
+use super::run_values::{Stepping, Target, answer, same};
+use super::step::Step;
 use crate::support::backends::{Backend, Case, Context};
 
 /// What differed.
@@ -19,10 +22,10 @@ const EXACT_TICK: Duration = Duration::from_millis(1);
 #[cfg(feature = "redis")]
 const REAL_TICK: Duration = Duration::from_secs(60);
 
-struct Run {
-    context: Context,
-    model: Reference,
-    tick: Duration,
+pub(super) struct Run {
+    pub(super) context: Context,
+    pub(super) model: Reference,
+    pub(super) tick: Duration,
 }
 
 pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
@@ -41,72 +44,42 @@ pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
     let mut run = Run { context, model: Reference::new(case.default_ttl.map(|_| 6)), tick };
     for (number, operation) in history.iter().enumerate() {
         let context = |failure| format!("operation {number}, {operation:?}: {failure}");
-        run.step(operation).map_err(context)?;
+        run.operate(operation).map_err(context)?;
         run.compare().map_err(context)?;
     }
     Ok(())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what is compared is made for the comparison")]
-fn same<T: PartialEq + Debug>(store: Result<T>, model: T) -> Result<(), Failure> {
-    match store {
-        Ok(told) if told == model => Ok(()),
-        told => Err(format!("the store says {told:?}, the model {model:?}")),
-    }
-}
-
-/// A number read from a value, or the bytes that are none.
-fn number(found: Result<Option<i64>>) -> Result<Option<Result<i64, Vec<u8>>>> {
-    match found {
-        Ok(found) => Ok(found.map(Ok)),
-        Err(Error::Decode { raw, .. }) => Ok(Some(Err(raw.to_vec()))),
-        Err(error) => Err(error),
-    }
-}
-
-fn expected_number(found: Option<&Value>) -> Option<Result<i64, Vec<u8>>> {
-    found.map(|value| value.number().ok_or_else(|| value.bytes()))
-}
-
-fn counted(counted: Result<i64>) -> Result<Result<i64, Uncounted>> {
-    match counted {
-        Ok(number) => Ok(Ok(number)),
-        Err(Error::NotAnInteger { .. }) => Ok(Err(Uncounted::NotAnInteger)),
-        Err(Error::Overflow { .. }) => Ok(Err(Uncounted::Overflow)),
-        Err(error) => Err(error),
+/// What the keys of a namespace begin with.
+pub(super) fn begins(namespace: usize) -> String {
+    match NAMESPACES[namespace] {
+        "" => String::new(),
+        name => format!("{name}:"),
     }
 }
 
 impl Run {
-    fn store(&self) -> StateStore {
+    pub(super) fn store(&self) -> StateStore {
         self.context.store()
     }
 
-    fn ttl(&self, ticks: Ticks) -> Duration {
+    pub(super) fn ttl(&self, ticks: Ticks) -> Duration {
         self.tick * ticks
     }
 
-    fn step(&mut self, operation: &Operation) -> Result<(), Failure> {
+    fn operate(&mut self, operation: &Operation) -> Result<(), Failure> {
         match operation {
-            Operation::Put { .. }
-            | Operation::PutBytes { .. }
-            | Operation::Update { .. }
-            | Operation::Delete { .. }
-            | Operation::SetIfNotExists { .. }
-            | Operation::CompareAndSet { .. } => self.write(operation),
-            Operation::GetAndDelete { .. }
-            | Operation::GetAndPut { .. }
-            | Operation::Modify { .. }
-            | Operation::ModifyAway { .. }
-            | Operation::Incr { .. }
-            | Operation::BatchIncr { .. } => self.read_and_write(operation),
-            Operation::Expire { .. } | Operation::Persist { .. } | Operation::GetAndTouch { .. } => {
-                self.touch(operation)
+            Operation::On(step) => {
+                let store = self.store();
+                self.stepping(Target::Store(&store), |stepping| stepping.step(step))
             }
+            Operation::Transaction { namespace, steps, abort } => self.transact(*namespace, steps, *abort),
+            Operation::Take { key, back } => self.take(KEYS[*key], *back),
             Operation::BatchPut { .. }
+            | Operation::BatchIncr { .. }
             | Operation::BatchDelete { .. }
-            | Operation::Write { .. }
             | Operation::BatchGet { .. } => self.batch(operation),
+            Operation::Write { namespace, writes } => self.write(*namespace, writes),
             Operation::DeletePrefix { .. } | Operation::Clear { .. } | Operation::List { .. } => {
                 self.list(operation)
             }
@@ -122,236 +95,70 @@ impl Run {
         }
     }
 
-    fn write(&mut self, operation: &Operation) -> Result<(), Failure> {
-        let store = self.store();
-        match operation {
-            Operation::Put { key, value, ttl } => {
-                let done = match ttl {
-                    Some(ttl) => store.put_with_ttl(KEYS[*key], value, self.ttl(*ttl)),
-                    None => store.put(KEYS[*key], value),
-                };
-                self.model.put(KEYS[*key], Value::Json(value.clone()), ttl.map(Into::into));
-                same(done, ())
+    fn stepping<R>(&mut self, target: Target<'_, '_>, run: impl FnOnce(&mut Stepping<'_, '_>) -> R) -> R {
+        let Self { context, model, tick } = self;
+        run(&mut Stepping { target, model, context, tick: *tick, namespace: "" })
+    }
+
+    fn transact(&mut self, namespace: usize, steps: &[Step], abort: bool) -> Result<(), Failure> {
+        let store = self.store().namespace(NAMESPACES[namespace]);
+        let mut after = self.model.clone();
+        let mut differed = None;
+        let done = store.transaction(|tx| {
+            after = self.model.clone();
+            let mut stepping = Stepping {
+                target: Target::Transaction(tx),
+                model: &mut after,
+                context: &self.context,
+                tick: self.tick,
+                namespace: &begins(namespace),
+            };
+            for (number, step) in steps.iter().enumerate() {
+                if let Err(failure) = stepping.step(step) {
+                    differed = Some(format!("step {number}, {step:?}: {failure}"));
+                    return Err(Error::abort("the two differ"));
+                }
             }
-            Operation::PutBytes { key, value, ttl } => {
-                let done = match ttl {
-                    Some(ttl) => store.put_bytes_with_ttl(KEYS[*key], value, self.ttl(*ttl)),
-                    None => store.put_bytes(KEYS[*key], value),
-                };
-                self.model.put(KEYS[*key], Value::Bytes(value.clone()), ttl.map(Into::into));
-                same(done, ())
+            if abort { Err(Error::abort("as planned")) } else { Ok(()) }
+        });
+        match (done, differed) {
+            (_, Some(failure)) => Err(failure),
+            (Ok(()), None) if !abort => {
+                self.model = after;
+                Ok(())
             }
-            Operation::Update { key, value } => {
-                let expected = self.model.update(KEYS[*key], Value::Json(value.clone()));
-                same(store.update(KEYS[*key], value), expected)
-            }
-            Operation::Delete { key } => same(store.delete(KEYS[*key]), self.model.delete(KEYS[*key])),
-            Operation::SetIfNotExists { key, value, ttl } => {
-                let told = store.set_if_not_exists(KEYS[*key], value, ttl.map(|ttl| self.ttl(ttl)));
-                let value = Value::Json(value.clone());
-                same(told, self.model.set_if_not_exists(KEYS[*key], value, ttl.map(Into::into)))
-            }
-            Operation::CompareAndSet { key, expected, new } => {
-                let told = store.compare_and_set(KEYS[*key], expected.as_ref(), new);
-                same(told, self.model.compare_and_set(KEYS[*key], expected.as_ref(), new))
-            }
-            other => unreachable!("{other:?}"),
+            (Err(Error::Aborted(cause)), None) if abort && cause.to_string() == "as planned" => Ok(()),
+            (done, None) => Err(format!("the transaction ended with {done:?}")),
         }
     }
 
-    fn read_and_write(&mut self, operation: &Operation) -> Result<(), Failure> {
+    fn take(&mut self, key: &str, back: bool) -> Result<(), Failure> {
         let store = self.store();
-        match operation {
-            Operation::GetAndDelete { key } => {
-                let expected = expected_number(self.model.get(KEYS[*key]));
-                self.model.delete(KEYS[*key]);
-                same(number(store.get_and_delete(KEYS[*key])), expected)
-            }
-            Operation::GetAndPut { key, value } => {
-                let expected = expected_number(self.model.get(KEYS[*key]));
-                self.model.put(KEYS[*key], Value::Json(value.clone()), None);
-                same(number(store.get_and_put(KEYS[*key], value)), expected)
-            }
-            Operation::Modify { key, by } => {
-                let told = store.modify(KEYS[*key], |found: Option<i64>| {
-                    Some(found.unwrap_or_default().wrapping_add(*by))
-                });
-                let expected = match expected_number(self.model.get(KEYS[*key])) {
-                    Some(Err(raw)) => Some(Err(raw)),
-                    found => {
-                        let before = found.and_then(Result::ok).unwrap_or_default();
-                        self.model.modify(KEYS[*key], Some(before.wrapping_add(*by)));
-                        Some(Ok(before.wrapping_add(*by)))
-                    }
-                };
-                same(number(told), expected)
-            }
-            Operation::ModifyAway { key } => {
-                let told = store.modify(KEYS[*key], |_: Option<serde_json::Value>| None);
-                let told = told.map(|made| made.is_some());
-                // What is no JSON at all does not even decode as anything.
-                if let Some(Value::Bytes(bytes)) = self.model.get(KEYS[*key])
-                    && serde_json::from_slice::<serde_json::Value>(bytes).is_err()
-                {
-                    return match told {
-                        Err(Error::Decode { .. }) => Ok(()),
-                        other => Err(format!("the store says {other:?}, the model Decode")),
-                    };
-                }
-                self.model.modify(KEYS[*key], None);
-                same(told, false)
-            }
-            Operation::Incr { key, by, ttl } => {
-                let told = match ttl {
-                    Some(ttl) => store.incr_with_ttl(KEYS[*key], *by, self.ttl(*ttl)),
-                    None => store.incr(KEYS[*key], *by),
-                };
-                same(counted(told), self.model.incr(KEYS[*key], *by, ttl.map(Into::into)))
-            }
-            Operation::BatchIncr { by } => {
-                let told = store.batch_incr(by.iter().map(|(key, by)| (KEYS[*key], *by)));
-                let each: Vec<_> =
-                    by.iter().map(|(key, by)| self.model.incr(KEYS[*key], *by, None)).collect();
-                let done = each.iter().filter(|counted| counted.is_ok()).count() as u64;
-                match told {
-                    Ok(numbers) => same(Ok(numbers.into_iter().map(Ok).collect()), each),
-                    Err(Error::Partial { done: told, .. }) if done > 0 => same(Ok(told), done),
-                    Err(error) => {
-                        let first = each.into_iter().find(Result::is_err).unwrap_or(Ok(0));
-                        same(counted(Err(error)).map(|told| (told, done)), (first, 0))
-                    }
-                }
-            }
-            other => unreachable!("{other:?}"),
+        let taken = answer(store.take::<Box<RawValue>>(key, Duration::from_secs(3600)));
+        let taken = taken.map_err(|error| error.to_string())?;
+        let expected = self.model.pop(key, true);
+        let text = taken.as_ref().map(|taken| taken.as_ref().map(|taken| taken.get().to_owned()));
+        let expected_text = expected.as_ref().map(|value| value.as_ref().map(Content::json));
+        if text != expected_text {
+            return Err(format!("the store hands out {text:?}, the model {expected_text:?}"));
         }
-    }
-
-    fn touch(&mut self, operation: &Operation) -> Result<(), Failure> {
-        let store = self.store();
-        match operation {
-            Operation::Expire { key, ttl } => {
-                let told = store.expire(KEYS[*key], self.ttl(*ttl));
-                same(told, self.model.expire(KEYS[*key], (*ttl).into()))
-            }
-            Operation::Persist { key } => same(store.persist(KEYS[*key]), self.model.persist(KEYS[*key])),
-            Operation::GetAndTouch { key, ttl } => {
-                let expected = expected_number(self.model.get(KEYS[*key]));
-                self.model.expire(KEYS[*key], (*ttl).into());
-                same(number(store.get_and_touch(KEYS[*key], self.ttl(*ttl))), expected)
-            }
-            other => unreachable!("{other:?}"),
-        }
-    }
-
-    fn batch(&mut self, operation: &Operation) -> Result<(), Failure> {
-        let store = self.store();
-        match operation {
-            Operation::BatchPut { puts, ttl } => {
-                let entries = puts.iter().map(|(key, value)| (KEYS[*key], value));
-                let done = match ttl {
-                    Some(ttl) => store.batch_put_with_ttl(entries, self.ttl(*ttl)),
-                    None => store.batch_put(entries),
-                };
-                for (key, value) in puts {
-                    self.model.put(KEYS[*key], Value::Json(value.clone()), ttl.map(Into::into));
-                }
-                same(done, ())
-            }
-            Operation::BatchDelete { keys } => {
-                let told = store.batch_delete(keys.iter().map(|key| KEYS[*key]));
-                let expected = keys.iter().filter(|key| self.model.delete(KEYS[**key])).count();
-                same(told, expected as u64)
-            }
-            Operation::BatchGet { keys } => {
-                let told = store.batch_get::<i64>(keys.iter().map(|key| KEYS[*key]));
-                let each: Vec<_> =
-                    keys.iter().map(|key| expected_number(self.model.get(KEYS[*key]))).collect();
-                match told {
-                    Ok(values) => same(Ok(values.into_iter().map(|n| n.map(Ok)).collect()), each),
-                    Err(error) => {
-                        let first = each.into_iter().find(|value| matches!(value, Some(Err(_))));
-                        same(number(Err(error)), first.flatten())
-                    }
-                }
-            }
-            Operation::Write { namespace, writes } => {
-                let name = NAMESPACES[*namespace];
-                let mut batch = WriteBatch::new();
-                for (key, put) in writes {
-                    let full =
-                        if name.is_empty() { KEYS[*key].into() } else { [name, ":", KEYS[*key]].concat() };
-                    let added = match put {
-                        Some((value, Some(ttl))) => batch.put_with_ttl(KEYS[*key], value, self.ttl(*ttl)),
-                        Some((value, None)) => batch.put(KEYS[*key], value),
-                        None => batch.delete(KEYS[*key]),
-                    };
-                    added.map_err(|error| error.to_string())?;
-                    match put {
-                        Some((value, ttl)) => {
-                            self.model.put(&full, Value::Json(value.clone()), ttl.map(Into::into));
-                        }
-                        None => drop(self.model.delete(&full)),
-                    }
-                }
-                same(store.namespace(name).write(&batch), ())
-            }
-            other => unreachable!("{other:?}"),
-        }
-    }
-
-    fn list(&mut self, operation: &Operation) -> Result<(), Failure> {
-        let store = self.store();
-        let begins = |namespace: usize| match NAMESPACES[namespace] {
-            "" => String::new(),
-            name => format!("{name}:"),
-        };
-        match operation {
-            Operation::DeletePrefix { prefix } => {
-                same(store.delete_prefix(PREFIXES[*prefix]), self.model.remove(PREFIXES[*prefix]))
-            }
-            Operation::Clear { namespace } => {
-                let told = store.namespace(NAMESPACES[*namespace]).clear();
-                same(told, self.model.remove(&begins(*namespace)))
-            }
-            Operation::List { namespace, prefix, after, limit } => {
-                let namespace_text = begins(*namespace);
-                let store = store.namespace(NAMESPACES[*namespace]);
-                let prefix = PREFIXES[*prefix];
-                let all: Vec<String> = self.model.keys(&format!("{namespace_text}{prefix}"));
-                let all: Vec<String> = all.iter().map(|key| key[namespace_text.len()..].to_owned()).collect();
-                same(store.count(prefix), all.len() as u64)?;
-                let mut scanned = store.scan(prefix).collect::<Result<Vec<_>>>();
-                if let Ok(keys) = &mut scanned {
-                    keys.sort();
-                    keys.dedup();
-                }
-                same(scanned, all.clone())?;
-                let after = after.map(|key| KEYS[key]);
-                let page = all.into_iter().filter(|key| after.is_none_or(|after| key.as_str() > after));
-                same(store.keys_page(prefix, after, *limit), page.take(*limit).collect())
-            }
-            other => unreachable!("{other:?}"),
+        let (Ok(Some(taken)), Ok(Some(value))) = (taken, expected) else { return Ok(()) };
+        if back {
+            same(taken.back(), self.model.push(key, true, &[value]).map(|_| true))
+        } else {
+            same(taken.done(), Ok(true))
         }
     }
 
     /// Compares everything that can be seen.
-    fn compare(&self) -> Result<(), Failure> {
+    fn compare(&mut self) -> Result<(), Failure> {
         let store = self.store();
         let keys = self.model.keys("");
-        same(store.keys(""), keys.clone())?;
-        same(store.len(), keys.len() as u64)?;
-        same(store.is_empty(), keys.is_empty())?;
-        for key in &keys {
-            let bytes = store.get_bytes(key).map(|found| found.map(Vec::from));
-            same(bytes, self.model.get(key).map(Value::bytes))?;
-            let told = store.ttl(key).map_err(|error| error.to_string())?;
-            let left = self.model.ticks_left(key);
-            let left = left.map(|ticks| self.tick * u32::try_from(ticks).unwrap_or(u32::MAX));
-            let expected = Some(left.map_or(Ttl::Never, Ttl::In));
-            if !self.context.ttl_is(told, expected) {
-                return Err(format!("{key:?} has {told:?} left, in the model {expected:?}"));
-            }
-        }
-        Ok(())
+        same(store.keys(""), Ok(keys.clone()))?;
+        same(store.len(), Ok(keys.len() as u64))?;
+        same(store.is_empty(), Ok(keys.is_empty()))?;
+        self.stepping(Target::Store(&store), |stepping| {
+            keys.iter().try_for_each(|key| stepping.look(key, key))
+        })
     }
 }

@@ -5,12 +5,15 @@ if kind ~= 'list' and kind ~= 'none' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, 1000)
-if #lapsed > 0 then
-  -- What was taken first is pushed last, and so lies in front.
-  table.sort(lapsed, function(a, b) return tonumber(a) > tonumber(b) end)
+local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+-- All of them at once, since what came back later would lie in front of what was taken before it. What was
+-- taken first is pushed last, and so lies in front.
+table.sort(lapsed, function(a, b) return tonumber(a) > tonumber(b) end)
+-- Only so many can be unpacked at a time.
+for from = 1, #lapsed, 4000 do
+  local last = math.min(from + 3999, #lapsed)
   local items = {}
-  for _, item in ipairs(redis.call('HMGET', KEYS[3], unpack(lapsed))) do
+  for _, item in ipairs(redis.call('HMGET', KEYS[3], unpack(lapsed, from, last))) do
     if item then items[#items + 1] = item end
   end
   if #items > 0 then
@@ -19,8 +22,8 @@ if #lapsed > 0 then
     if type(pushed) == 'table' then return pushed end
     if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   end
-  redis.call('ZREM', KEYS[2], unpack(lapsed))
-  redis.call('HDEL', KEYS[3], unpack(lapsed))
+  redis.call('ZREM', KEYS[2], unpack(lapsed, from, last))
+  redis.call('HDEL', KEYS[3], unpack(lapsed, from, last))
 end
 local item = redis.call('LINDEX', KEYS[1], 0)
 if not item then return false end

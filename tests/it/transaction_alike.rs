@@ -1,0 +1,168 @@
+//! A transaction of several steps answers, and leaves, what the same steps one after another do, on every
+//! backend: the overlay that a transaction reads through is no second opinion of what an operation means.
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use millpond::{Error, Result, StateStore, Transaction, Ttl};
+
+use crate::support::backends::{Backend, Case, Context};
+
+const KEYS: [&str; 2] = ["a", "b"];
+const FIELDS: [&str; 3] = ["", "f", "g"];
+const TTLS: [Duration; 2] = [Duration::from_secs(3600), Duration::from_secs(7200)];
+
+/// One step, drawn from a seed so that it can be taken again.
+#[derive(Debug, Clone, Copy)]
+struct Step(u64);
+
+/// What a step answers, as text: errors by their variant.
+fn told<T: std::fmt::Debug>(outcome: Result<T>) -> String {
+    match outcome {
+        Ok(value) => format!("{value:?}"),
+        Err(Error::WrongType { expected, found, .. }) => format!("wrong type {expected:?} {found:?}"),
+        Err(Error::NotAnInteger { .. }) => "not an integer".into(),
+        Err(Error::Overflow { .. }) => "overflow".into(),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Which deadline it is, not how much of it has gone by.
+fn hours(ttl: Result<Option<Ttl>>) -> String {
+    told(ttl.map(|ttl| {
+        ttl.map(|ttl| match ttl {
+            Ttl::Never => 0,
+            Ttl::In(left) => left.as_secs().div_ceil(1800),
+        })
+    }))
+}
+
+/// The methods of a store and of a transaction are the same by name.
+macro_rules! take_step {
+    ($on:expr, $step:expr) => {{
+        let random = &mut Rng::with_seed($step.0);
+        let key = KEYS[random.usize(..KEYS.len())];
+        let field = FIELDS[random.usize(..FIELDS.len())];
+        let ttl = TTLS[random.usize(..TTLS.len())];
+        let n = random.i64(0..4);
+        let range = random.u64(0..4)..random.u64(0..6);
+        match random.u32(0..38) {
+            0 => told($on.put(key, n)),
+            1 => told($on.put_with_ttl(key, n, ttl)),
+            2 => told($on.get::<i64>(key)),
+            3 => told($on.update(key, n)),
+            4 | 5 => told($on.delete(key)),
+            6 => told($on.contains(key)),
+            7 => told($on.set_if_not_exists(key, n, Some(ttl))),
+            8 => told($on.compare_and_set(key, Some(&n), &(n + 1))),
+            9 => told($on.compare_and_set(key, None::<&i64>, &n)),
+            10 => told($on.get_and_delete::<i64>(key)),
+            11 => told($on.get_and_put::<i64>(key, n)),
+            12 => told($on.modify::<i64>(key, |found| found.filter(|found| *found != n).map(|n| n + 1))),
+            13 => told($on.modify::<i64>(key, |found| Some(found.unwrap_or(n) * 2))),
+            14 => told($on.incr(key, n)),
+            15 => told($on.incr_with_ttl(key, n, ttl)),
+            16 => hours($on.ttl(key)),
+            17 => told($on.expire(key, ttl)),
+            18 => told($on.persist(key)),
+            19 => told($on.get_and_touch::<i64>(key, ttl)),
+            20 | 21 => told($on.map_put(key, field, n)),
+            22 => told($on.map_put_many(key, FIELDS[..random.usize(..4)].iter().map(|field| (field, n)))),
+            23 => told($on.map_get::<i64>(key, field)),
+            24 => told($on.map_get_many::<i64>(key, FIELDS)),
+            25 | 26 => told($on.map_delete(key, field)),
+            27 => told($on.map_entries::<i64>(key)),
+            28 => told($on.map_len(key)),
+            29 => told($on.map_incr(key, field, n)),
+            30 | 31 => told($on.push_back(key, n)),
+            32 => told($on.push_front(key, n)),
+            33 => told($on.push_back_many(key, 0..n)),
+            34 => told($on.pop_front::<i64>(key)),
+            35 => told($on.pop_back::<i64>(key)),
+            36 => told($on.queue_range::<i64>(key, range)),
+            _ => told($on.queue_trim(key, n.unsigned_abs())),
+        }
+    }};
+}
+
+fn on_store(store: &StateStore, step: Step) -> String {
+    take_step!(store, step)
+}
+
+fn in_transaction(tx: &mut Transaction<'_>, step: Step) -> String {
+    take_step!(tx, step)
+}
+
+/// All that a store holds.
+fn state(store: &StateStore) -> Vec<String> {
+    KEYS.iter()
+        .map(|key| {
+            let value = told(store.get::<i64>(key));
+            let map = told(store.map_entries::<i64>(key));
+            let queue = told(store.queue_range::<i64>(key, ..));
+            format!("{value} {map} {queue} {}", hours(store.ttl(key)))
+        })
+        .collect()
+}
+
+fn runs_alike(backend: Backend, seeds: std::ops::Range<u64>) {
+    for default_ttl in [None, Some(Duration::from_secs(1800))] {
+        let context = Context::new(Case { backend, default_ttl });
+        for seed in seeds.clone() {
+            let plain = Context::new(Case { backend: Backend::Memory, default_ttl });
+            let (plain, store) = (plain.store(), context.store());
+            store.clear().unwrap();
+            let random = &mut Rng::with_seed(seed);
+            for _ in 0..4 {
+                let steps: Vec<Step> = (0..random.usize(1..9)).map(|_| Step(random.u64(..))).collect();
+                let expected: Vec<String> = steps.iter().map(|step| on_store(&plain, *step)).collect();
+                let answers = store
+                    .transaction(|tx| {
+                        Ok(steps.iter().map(|step| in_transaction(tx, *step)).collect::<Vec<_>>())
+                    })
+                    .unwrap();
+                assert_eq!(answers, expected, "seed {seed}, default_ttl {default_ttl:?}");
+                assert_eq!(state(&store), state(&plain), "seed {seed}, default_ttl {default_ttl:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn on_memory() {
+    runs_alike(Backend::Memory, 0..4000);
+}
+
+#[test]
+fn on_file() {
+    runs_alike(Backend::FileReopened, 0..100);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn on_redis() {
+    runs_alike(Backend::Redis, 0..500);
+}
+
+/// Each change of a field once looked at all the fields that were changed before, and searched a list of
+/// answers for each: two thousand fields took half a minute, and as many leases that had run out, which come
+/// back by the same way, held a queue for as long.
+#[test]
+fn a_change_of_a_field_costs_the_same_however_many_went_before() {
+    const MANY: u32 = 5000;
+    let store = StateStore::memory();
+    store.map_put("m", "first", 0).unwrap();
+    store.push_back_many("q", 0..MANY).unwrap();
+    let begun = Instant::now();
+    let length = store.transaction(|tx| {
+        for number in 0..MANY {
+            tx.map_put("m", &number.to_string(), number)?;
+        }
+        assert!(tx.map_delete("m", "first")?);
+        while tx.pop_front::<u32>("q")?.is_some() {}
+        tx.map_len("m")
+    });
+    assert_eq!(length.unwrap(), u64::from(MANY));
+    assert_eq!(store.map_len("m").unwrap(), u64::from(MANY));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
