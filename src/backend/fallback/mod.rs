@@ -420,9 +420,16 @@ impl Backend for Fallback {
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
         let there = |redis: &Redis| {
             let writing = self.inner.shadow.writing(&op.key);
-            let reply = redis.apply(op.clone())?;
-            self.inner.keep(writing, &op, &reply);
-            Ok(reply)
+            match redis.apply(op.clone()) {
+                Ok(reply) => {
+                    self.inner.keep(writing, &op, &reply);
+                    Ok(reply)
+                }
+                Err(error) => {
+                    writing.failed(error.maybe_applied());
+                    Err(error)
+                }
+            }
         };
         let here = |away: &Away, lost| {
             let reply = away.apply(op.clone(), lost)?;
@@ -438,7 +445,14 @@ impl Backend for Fallback {
         let repeatable = ops.iter().all(|op| op.action.is_idempotent());
         let there = |redis: &Redis| {
             let writing: Vec<_> = ops.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
-            let outcomes = ended(redis.apply_each(ops.clone()))?;
+            let outcomes = ended(redis.apply_each(ops.clone()));
+            let outcomes = match outcomes {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    writing.into_iter().for_each(|writing| writing.failed(error.maybe_applied()));
+                    return Err(error);
+                }
+            };
             for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
                 if let Ok(reply) = outcome {
                     self.inner.keep(writing, op, reply);
@@ -460,7 +474,10 @@ impl Backend for Fallback {
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
         let there = |redis: &Redis| {
             let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
-            redis.commit(writes.clone())?;
+            if let Err(error) = redis.commit(writes.clone()) {
+                writing.into_iter().for_each(|writing| writing.failed(error.maybe_applied()));
+                return Err(error);
+            }
             for (op, writing) in writes.iter().zip(writing) {
                 self.inner.keep(writing, op, &Reply::Done);
             }
