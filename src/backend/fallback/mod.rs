@@ -252,14 +252,17 @@ impl Inner {
 
     /// Waits until those who have the connections have found out whether the server is away, for no longer
     /// than that takes them.
-    fn await_verdict(&self) -> bool {
+    fn await_verdict(self: &Arc<Self>) -> bool {
         let is_away = || self.is_away.load(Ordering::Acquire);
         let end = Instant::now() + self.redis.verdict();
         let mut wake = self.wake.lock();
         while !is_away() && !wake.ending && !self.woken.wait_until(&mut wake, end).timed_out() {}
         drop(wake);
-        // They may just be at it.
-        drop(self.verdict.try_lock_until(end + self.redis.verdict()));
+        // They may just be at it, or have found out and not yet drawn the conclusion.
+        let verdict = self.verdict.try_lock_until(end + self.redis.verdict()).and_then(|verdict| *verdict);
+        if verdict.is_some_and(|verdict| !verdict.alive && verdict.asked + self.limit > end) {
+            self.leave("no answer within the time limit");
+        }
         is_away()
     }
 
