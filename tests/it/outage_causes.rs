@@ -113,7 +113,7 @@ fn a_server_that_loads_or_has_no_room_for_clients_is_away_and_comes_back() {
 
 #[test]
 fn what_is_refused_for_good_is_told_and_is_no_outage() {
-    let server = RedisServer::start();
+    let server = RedisServer::start_with(&["--enable-protected-configs", "local"]);
     let raw = Raw::connect(&server.url(0));
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~t:*", "+@all", "-incrby"]);
     let url = |password: &str| format!("redis://limited:{password}@127.0.0.1:{}", server.port());
