@@ -268,7 +268,9 @@ impl Inner {
     fn doubt(&self, doubtful: Vec<Deferred>, away: &Away) {
         self.counts.uncertain.fetch_add(doubtful.len() as u64, Ordering::Relaxed);
         // What is known of these keys is known no more.
-        doubtful.iter().for_each(|op| drop(self.shadow.writing(&op.key)));
+        for op in &doubtful {
+            drop(self.shadow.writing(&op.key));
+        }
         let uncertain = doubtful.into_iter().map(|op| PendingOperation {
             key: op.key.to_string(),
             operation: op.action.name(),

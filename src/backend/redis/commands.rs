@@ -264,7 +264,7 @@ mod tests {
     use super::super::scripts::{self, Call};
     use super::*;
     use crate::bytes::Bytes;
-    use crate::op::Grant;
+    use crate::op::{End, Grant};
     use crate::value::Value as Stored;
 
     fn text(action: &Action, call: Call) -> String {
