@@ -44,7 +44,7 @@ fn the_way_back_may_be_cut_anywhere() {
         let proxy = Proxy::to(server.port());
         let store = open(&proxy.url(), memory()).unwrap();
         let raw = Raw::connect(&server.url(0));
-        let mut times = 0;
+        let (mut times, mut whole) = (0, 0);
         for bytes in (0..).step_by(step) {
             proxy.set(Mode::Down);
             times += 1;
@@ -54,11 +54,13 @@ fn the_way_back_may_be_cut_anywhere() {
             connected(&store);
             let was_cut = proxy.was_cut();
             check_all(&raw, times, times);
-            if !was_cut {
+            // Some ways back are longer than others: one more connection is buried.
+            whole += u32::from(!was_cut);
+            if whole == 50 {
                 break;
             }
         }
-        assert!(times > 20, "{times} cuts");
+        assert!(times > 100, "{times} cuts");
         let stats = store.stats();
         assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0));
         assert_eq!(markers(&raw).len(), 1);
@@ -150,7 +152,11 @@ fn without_the_marker_what_could_double_is_uncertain_and_the_rest_is_repeated() 
     let proxy = Proxy::to(server.port());
     let raw = Raw::connect(&server.url(0));
     let mut uncertain = 0;
-    for bytes in 840.. {
+    // Where the answer to the chunk lies depends on whether a connection is to be buried first.
+    for bytes in 300..1200 {
+        if uncertain == 3 {
+            break;
+        }
         raw.flush();
         proxy.set(Mode::Pass);
         let store = open(&proxy.url(), memory()).unwrap();
@@ -160,12 +166,12 @@ fn without_the_marker_what_could_double_is_uncertain_and_the_rest_is_repeated() 
         proxy.set(Mode::Pass);
         until("it was cut, or is back", || pending(&store).is_none() || proxy.is_cut());
         let is_done = raw.exists("t:n");
-        eprintln!("{bytes} {is_done} {:?} {} {:?}", pending(&store), proxy.is_cut(), raw.all_keys().len());
         if pending(&store).is_none() {
-            break;
+            proxy.was_cut();
+            continue;
         }
         if is_done {
-            until("only its answer was lost", || pending(&store) == Some(5));
+            until("only its answer was lost", || pending(&store) == Some(6));
             raw.run::<_, ()>("DEL", &[markers(&raw).as_slice(), &["t:b".to_owned()]].concat());
         }
         proxy.was_cut();
@@ -181,7 +187,7 @@ fn without_the_marker_what_could_double_is_uncertain_and_the_rest_is_repeated() 
         }
         assert_eq!(store.stats().uncertain, if is_done { 3 } else { 0 });
     }
-    assert!(uncertain > 3, "{uncertain} times");
+    assert_eq!(uncertain, 3);
 }
 
 #[test]
