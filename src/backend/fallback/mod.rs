@@ -243,9 +243,7 @@ impl Inner {
     /// Where an outage began while operations on these keys were on their way to the server, what serves now
     /// has to know of them.
     fn learn<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) {
-        if !self.is_away.load(Ordering::Acquire) {
-            return;
-        }
+        // The lock, and not `is_away`: an outage that is just beginning may have looked at the shadow already.
         if let Some(away) = &*self.outage.read() {
             keys.into_iter().for_each(|key| away.learn(key));
         }
