@@ -140,7 +140,8 @@ fn a_late_write_never_comes_after_a_newer_one() {
             if begun.elapsed() > seconds() {
                 break;
             }
-            until("something is under way", || proxy.open() > 0);
+            let asked = proxy.requests();
+            until("the connections are in use", || proxy.requests() > asked + 50);
             let before = store.stats();
             proxy.hold_old();
             if round % 2 == 0 {

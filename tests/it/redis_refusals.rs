@@ -9,7 +9,7 @@ use millpond::{Error, Fallback, Result, StateStore, Status, WriteBatch};
 
 use crate::support::backends::HOUR;
 use crate::support::chain;
-use crate::support::outages::{connected, CONNECT_LIMIT, LIMIT, open, options, until, within};
+use crate::support::outages::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
 
