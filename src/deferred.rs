@@ -11,6 +11,8 @@ use crate::op::Action;
 pub(crate) enum Seen {
     /// This value, by its SHA-1.
     Value([u8; 20]),
+    /// One of these, `None` for nothing: what was there before a write whose answer was lost, or its doing.
+    Either(Vec<Option<[u8; 20]>>),
     /// That nothing was there.
     Absent,
     /// Nothing at all; and a read was told that nothing is there.
@@ -22,9 +24,22 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    /// The same, unless what lies there may be this very operation's doing.
-    pub(crate) fn or_own(self, lost: bool) -> Self {
-        if lost { Self::Own } else { self }
+    /// The same, or what this action leaves: it may have been done there already.
+    pub(crate) fn or_done(self, action: &Action) -> Self {
+        let done = match action {
+            Action::Put { value, .. } => Some(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
+            Action::Delete => None,
+            _ => return Self::Own,
+        };
+        match self {
+            Self::Value(sha) => Self::Either(vec![Some(sha), done]),
+            Self::Absent | Self::Unknown => Self::Either(vec![None, done]),
+            Self::Either(mut all) => {
+                all.push(done);
+                Self::Either(all)
+            }
+            Self::Assumed | Self::Own => self,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millpond::{Error, Fallback, Status};
 
 use crate::support::chain;
-use crate::support::outages::{CONNECT_LIMIT, LIMIT, open, options, until, within};
+use crate::support::outages::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
@@ -35,6 +35,7 @@ fn a_server_that_dies_later_is_an_error_until_it_is_back() {
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     }
     server.restart();
+    connected(&store);
     store.put("a", 3).unwrap();
     assert_eq!(store.get::<i64>("a").unwrap(), Some(3));
 }
@@ -113,9 +114,9 @@ fn refused_connections_are_told_within_the_limit() {
 }
 
 #[test]
-fn a_store_that_could_fall_back_at_opening_does_not_so_later() {
+fn without_a_fallback_every_kind_of_operation_fails_until_the_server_is_back() {
     let mut server = RedisServer::start();
-    let store = open(&server.url(0), options().fallback(Fallback::Memory)).unwrap();
+    let store = open(&server.url(0), options()).unwrap();
     assert_eq!(store.status(), Status::Connected);
     store.put("a", 1).unwrap();
     for _ in 0..2 {
@@ -131,6 +132,7 @@ fn a_store_that_could_fall_back_at_opening_does_not_so_later() {
             within(LIMIT, || assert_error!(store.batch_put(batch), Error::Unavailable { .. }));
         }
         server.restart();
+        connected(&store);
         assert_eq!(store.get::<i64>("a").unwrap(), None, "memory never served");
         store.put("a", 2).unwrap();
         assert_eq!(store.incr("n", 1).unwrap(), 1);

@@ -9,7 +9,7 @@ use millpond::{Error, Fallback, Result, StateStore, Status, WriteBatch};
 
 use crate::support::backends::HOUR;
 use crate::support::chain;
-use crate::support::outages::{CONNECT_LIMIT, LIMIT, open, options, until, within};
+use crate::support::outages::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
 
@@ -72,6 +72,7 @@ fn a_server_that_cannot_serve_for_now_is_unavailable() {
     batch.put("a", 1).unwrap();
     assert!(matches!(store.write(&batch), Err(Error::Unavailable { maybe_applied: false, .. })));
     raw.run::<_, ()>("REPLICAOF", &["NO", "ONE"]);
+    connected(&store);
     store.put("a", 2).unwrap();
 }
 
@@ -146,19 +147,22 @@ fn a_server_that_is_busy_with_a_script_is_unavailable_and_nothing_was_applied() 
         raw.run::<_, ()>("SCRIPT", &["KILL"]);
         assert!(script.join().unwrap().is_err());
     });
+    connected(&store);
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
     every_write_is_done(&store);
 }
 
 #[test]
-fn a_server_without_enough_replicas_is_unavailable_for_writes_only() {
+fn a_server_without_enough_replicas_is_unavailable_until_it_has_them() {
     let server = RedisServer::start();
     let raw = Raw::connect(&server.url(0));
     let store = open_impatient(&server);
     raw.run::<_, ()>("CONFIG", &["SET", "min-replicas-to-write", "1"]);
     every_write_is_refused(&store, not_applied);
-    assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
+    // A server that takes no writes is away: reads do not reach it either.
+    assert!(not_applied(&store.get::<i64>("a").unwrap_err()));
     raw.run::<_, ()>("CONFIG", &["SET", "min-replicas-to-write", "0"]);
+    connected(&store);
     every_write_is_done(&store);
 }
 
@@ -196,6 +200,7 @@ fn a_server_with_too_many_clients_is_unavailable_until_one_goes() {
     assert!(not_applied(&store.get::<i64>("a").unwrap_err()));
     every_write_is_refused(&store, not_applied);
     raw.run::<_, ()>("CONFIG", &["SET", "maxclients", "100"]);
+    connected(&store);
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
     every_write_is_done(&store);
 }

@@ -202,7 +202,7 @@ impl Away {
         })?;
         let action = if as_fact { fact } else { Some(action) };
         if let Some(action) = action {
-            let seen = state.see(&key, &action, &self.shadow, &now).or_own(lost);
+            let seen = state.see(&key, &action, lost, &self.shadow, &now);
             let op = Deferred { key: key.into_owned(), action, seen };
             state.queue.push(op, self.stamp());
         }
@@ -219,7 +219,7 @@ impl Away {
             .collect::<Result<Vec<_>>>()?;
         self.table.apply_all(changes, &now);
         let deferred = writes.into_iter().map(|Op { key, action }| {
-            let seen = state.see(&key, &action, &self.shadow, &now).or_own(lost);
+            let seen = state.see(&key, &action, lost, &self.shadow, &now);
             Deferred { key: key.into_owned(), action, seen }
         });
         let deferred = deferred.collect();
@@ -257,16 +257,32 @@ impl Away {
 impl State {
     /// What was seen of a key before the operation that is queued now. The next one finds there what this one
     /// leaves, however soon this one is done.
-    fn see(&mut self, key: &str, action: &Action, shadow: &Shadow, now: &Now<'_>) -> Seen {
-        let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| match shadow.get(key, now) {
-            Some(Known::Value { bytes, .. }) => {
-                Touched { seen: Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes()), known: true }
-            }
-            Some(Known::Absent) => Touched { seen: Seen::Absent, known: true },
-            None => Touched { seen: Seen::Unknown, known: false },
+    fn see(&mut self, key: &str, action: &Action, lost: bool, shadow: &Shadow, now: &Now<'_>) -> Seen {
+        let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| {
+            let (before, is_sure) = shadow.before(key, now);
+            let known = is_sure && before.is_some();
+            let seen = match before {
+                Some(Known::Value { bytes, .. }) => {
+                    Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes())
+                }
+                Some(Known::Absent) => Seen::Absent,
+                None => Seen::Unknown,
+            };
+            Touched { seen, known }
         });
         touched.known |= matches!(action, Action::Put { .. } | Action::Delete);
-        std::mem::replace(&mut touched.seen, Seen::Own)
+        let seen = std::mem::replace(&mut touched.seen, Seen::Own);
+        match (lost, &seen) {
+            (false, _) => seen,
+            (true, Seen::Own) => {
+                // Several were on their way: any of them may lie there.
+                if let Some(first) = self.queue.next_on(key) {
+                    first.seen = std::mem::replace(&mut first.seen, Seen::Own).or_done(action);
+                }
+                seen
+            }
+            (true, _) => seen.or_done(action),
+        }
     }
 
     /// Notes that a write was dropped because of what somebody else had written: the next one to the key

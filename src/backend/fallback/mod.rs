@@ -3,6 +3,9 @@
 
 mod away;
 mod breaker;
+mod known;
+mod leaving;
+mod questions;
 mod queue;
 mod returning;
 mod shadow;
@@ -15,21 +18,20 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use self::away::{Away, Rules};
+use self::away::Away;
 use self::queue::Bounds;
-use self::shadow::{Known, Shadow, Writing};
+use self::shadow::{Known, Shadow};
 use super::redis::Redis;
 use super::{Backend, Status, Work};
 use crate::bytes::Bytes;
-use crate::clock::{Clock, Deadline, Millis, Now, Ttl};
+use crate::clock::{Clock, Millis, Ttl};
 use crate::config::{self, OnConflict, RedisOptions, Unknown};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Grant, Op, Reply};
-use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+use crate::op::{Grant, Op, Reply};
+use crate::outage::{Event, PendingOperation, Rejected, WriteConflict};
 use crate::page::{Cursor, Page};
 use crate::query::{Answer, Query};
-use crate::value::Value;
 
 /// Of so many conflicts it is kept what they were; the others are only counted.
 const MOST_TOLD: usize = 10_000;
@@ -216,89 +218,6 @@ impl Inner {
         self.wake.lock().ending
     }
 
-    /// Tells whether an error means that the server is away, and draws the conclusion.
-    fn is_outage(self: &Arc<Self>, error: &Error) -> bool {
-        let Some(unreachable) = error.unreachable() else {
-            return error.is_exhausted() && self.await_verdict();
-        };
-        if self.is_away.load(Ordering::Acquire) {
-            return true;
-        }
-        // One slow command is no outage, nor one connection that was closed.
-        if unreachable.doubtful && self.is_alive() {
-            return false;
-        }
-        self.leave(&unreachable.cause.to_string());
-        true
-    }
-
-    /// Finds out whether the server answers: one thread for all that have come before it asks.
-    fn is_alive(&self) -> bool {
-        let came = Instant::now();
-        let mut verdict = self.verdict.lock();
-        if self.is_away.load(Ordering::Acquire) {
-            return false;
-        }
-        match *verdict {
-            Some(Verdict { asked, alive }) if asked >= came => alive,
-            _ => {
-                let asked = Instant::now();
-                let alive = self.redis.is_alive();
-                *verdict = Some(Verdict { asked, alive });
-                alive
-            }
-        }
-    }
-
-    /// Waits until those who have the connections have found out whether the server is away, for no longer
-    /// than that takes them.
-    fn await_verdict(&self) -> bool {
-        let is_away = || self.is_away.load(Ordering::Acquire);
-        let end = Instant::now() + self.redis.verdict();
-        let mut wake = self.wake.lock();
-        while !is_away() && !wake.ending && !self.woken.wait_until(&mut wake, end).timed_out() {}
-        drop(wake);
-        // They may just be at it.
-        drop(self.verdict.try_lock_until(end + self.redis.verdict()));
-        is_away()
-    }
-
-    /// Begins an outage, unless there is one.
-    fn leave(self: &Arc<Self>, cause: &str) {
-        let mut outage = self.outage.write();
-        if outage.is_some() || self.is_ending() {
-            return;
-        }
-        self.redis.cut_off();
-        let unknown_is_absent = match self.unknown {
-            Some(Unknown::Absent) => true,
-            Some(Unknown::Error) => false,
-            None => !self.was_connected.load(Ordering::Acquire),
-        };
-        let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
-        let done = self.done.load(Ordering::Relaxed);
-        // INVARIANT: before what is known is taken over, so that whoever comes to know more afterwards sees
-        // that there is an outage, and adds it.
-        self.is_away.store(true, Ordering::Release);
-        let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
-        let away = Arc::new(away);
-        *outage = Some(Arc::clone(&away));
-        self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
-        drop(outage);
-        // Whoever waits for the verdict has either seen it or waits by now.
-        drop(self.wake.lock());
-        self.woken.notify_all();
-        self.counts.outages.fetch_add(1, Ordering::Relaxed);
-        log::warn!("the Redis server cannot be reached: {cause}");
-        let inner = Arc::clone(self);
-        let named = std::thread::Builder::new().name("millpond-return".to_owned());
-        match named.spawn(move || inner.return_when_possible(&away)) {
-            Ok(thread) => *self.thread.lock() = Some(thread),
-            Err(error) => log::error!("no thread to wait for the Redis server: {error}"),
-        }
-        self.tell();
-    }
-
     /// Tells the listeners what has happened, in the order in which it did. They may use the store, so no
     /// lock is held that it needs; one that is told something right now is told the rest afterwards.
     fn tell(&self) {
@@ -317,15 +236,6 @@ impl Inner {
         self.events.lock().pop_front()
     }
 
-    /// Keeps what an operation on the server has left there.
-    fn keep(&self, writing: Writing<'_>, op: &Op<'_>, reply: &Reply) {
-        let now = Now::of(&*self.clock);
-        let before = self.shadow.get(&op.key, &now);
-        if let Some(known) = known(&op.action, reply, before.as_ref(), &now) {
-            writing.left(known);
-        }
-    }
-
     fn note_queued(&self, operations: u64) {
         self.counts.queued.fetch_add(operations, Ordering::Relaxed);
     }
@@ -333,9 +243,7 @@ impl Inner {
     /// Where an outage began while operations on these keys were on their way to the server, what serves now
     /// has to know of them.
     fn learn<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) {
-        if !self.is_away.load(Ordering::Acquire) {
-            return;
-        }
+        // The lock, and not `is_away`: an outage that is just beginning may have looked at the shadow already.
         if let Some(away) = &*self.outage.read() {
             keys.into_iter().for_each(|key| away.learn(key));
         }
@@ -357,49 +265,12 @@ fn is_away() -> Error {
     Error::Unavailable { maybe_applied: false, source: "the server is away".into() }
 }
 
-/// What is known of a key after an action on the server, of which `before` was known.
-fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) -> Option<Known> {
-    let value = |value: &Value, ttl: Option<Millis>| Known::Value {
-        bytes: value.bytes.clone(),
-        deadline: ttl.map(|ttl| Deadline::after(now, ttl)),
-    };
-    // Until when it stays is as it was.
-    let kept = |value: &Value| match before {
-        Some(Known::Value { deadline, .. }) => {
-            Some(Known::Value { bytes: value.bytes.clone(), deadline: *deadline })
-        }
-        Some(Known::Absent) | None => None,
-    };
-    match (action, reply) {
-        (Action::Put { value: put, ttl } | Action::PutAndGet { value: put, ttl }, _)
-        | (Action::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
-        (Action::PutIfPresent { value: put }, Reply::Flag(true)) => kept(put),
-        (Action::Swap { expected: None, new: Some(new), birth_ttl }, Reply::Flag(true)) => {
-            Some(value(new, *birth_ttl))
-        }
-        (Action::Swap { expected: Some(_), new: Some(new), .. }, Reply::Flag(true)) => kept(new),
-        (Action::Incr { by, birth_ttl }, Reply::Number(number)) => match before {
-            Some(Known::Value { .. }) => kept(&Value::integer(*number)),
-            Some(Known::Absent) if number == by => Some(value(&Value::integer(*number), *birth_ttl)),
-            Some(Known::Absent) | None => {
-                // Whether it was there before, and until when it stays, is not known.
-                birth_ttl.is_none().then(|| value(&Value::integer(*number), None))
-            }
-        },
-        (Action::PutIfPresent { .. }, Reply::Flag(false))
-        | (Action::Swap { new: None, .. }, Reply::Flag(true))
-        | (Action::Delete | Action::Take, _) => Some(Known::Absent),
-        _ => None,
-    }
-}
-
 impl Backend for Fallback {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         let there = |redis: &Redis| {
             let reading = self.inner.shadow.reading(key);
             let found = redis.get(key)?;
             reading.saw(Known::value(found.clone()));
-            self.inner.learn([key]);
             Ok(found)
         };
         self.serve(true, there, |away, _| away.get(key))
@@ -422,9 +293,16 @@ impl Backend for Fallback {
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
         let there = |redis: &Redis| {
             let writing = self.inner.shadow.writing(&op.key);
-            let reply = redis.apply(op.clone())?;
-            self.inner.keep(writing, &op, &reply);
-            Ok(reply)
+            match redis.apply(op.clone()) {
+                Ok(reply) => {
+                    self.inner.keep(writing, &op, &reply);
+                    Ok(reply)
+                }
+                Err(error) => {
+                    writing.failed(error.maybe_applied());
+                    Err(error)
+                }
+            }
         };
         let here = |away: &Away, lost| {
             let reply = away.apply(op.clone(), lost)?;
@@ -438,18 +316,23 @@ impl Backend for Fallback {
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
         let repeatable = op.action.is_idempotent();
-        self.serve(
-            repeatable,
-            |redis| redis.apply_until(op.clone(), end),
-            |away, lost| away.apply(op.clone(), lost),
-        )
+        self.serve(repeatable, |redis| redis.apply_until(op.clone(), end), |away, lost| away.apply(op.clone(), lost))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         let repeatable = ops.iter().all(|op| op.action.is_idempotent());
         let there = |redis: &Redis| {
             let writing: Vec<_> = ops.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
-            let outcomes = ended(redis.apply_each(ops.clone()))?;
+            let outcomes = ended(redis.apply_each(ops.clone()));
+            let outcomes = match outcomes {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    for writing in writing {
+                        writing.failed(error.maybe_applied());
+                    }
+                    return Err(error);
+                }
+            };
             for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
                 if let Ok(reply) = outcome {
                     self.inner.keep(writing, op, reply);
@@ -471,7 +354,12 @@ impl Backend for Fallback {
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
         let there = |redis: &Redis| {
             let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
-            redis.commit(writes.clone())?;
+            if let Err(error) = redis.commit(writes.clone()) {
+                for writing in writing {
+                    writing.failed(error.maybe_applied());
+                }
+                return Err(error);
+            }
             for (op, writing) in writes.iter().zip(writing) {
                 self.inner.keep(writing, op, &Reply::Done);
             }
@@ -524,11 +412,7 @@ impl Backend for Fallback {
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        self.serve(
-            true,
-            |redis| redis.page(prefix, from),
-            |away, _| Ok(away.table().page(prefix, from, &away.now())),
-        )
+        self.serve(true, |redis| redis.page(prefix, from), |away, _| Ok(away.table().page(prefix, from, &away.now())))
     }
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
@@ -579,96 +463,6 @@ fn ended<R>(mut outcomes: Vec<Result<R>>) -> Result<Vec<Result<R>>> {
             None => Ok(outcomes),
         },
         _ => Ok(outcomes),
-    }
-}
-
-/// What a program asks about outages.
-impl Fallback {
-    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        self.inner.listeners.lock().push(Arc::new(listener));
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let counts = &self.inner.counts;
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Stats {
-            outages: read(&counts.outages),
-            queued: read(&counts.queued),
-            replayed: read(&counts.replayed),
-            pending: self.inner.outage().map_or(0, |away| away.state().queue.len()),
-            conflicts: read(&counts.conflicts),
-            rejected: read(&counts.rejected),
-            uncertain: read(&counts.uncertain),
-            buried: self.inner.redis.buried(),
-        }
-    }
-
-    pub(crate) fn pending(&self) -> Vec<PendingOperation> {
-        let mut pending = self.inner.told.lock().uncertain.clone();
-        if let Some(away) = self.inner.outage() {
-            let state = away.state();
-            for waiting in state.queue.iter() {
-                pending.extend(waiting.ops.iter().map(|op| PendingOperation {
-                    key: op.key.to_string(),
-                    operation: op.action.name(),
-                    since: waiting.queued.wall,
-                    reason: PendingReason::Away,
-                }));
-            }
-        }
-        pending
-    }
-
-    pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
-        std::mem::take(&mut self.inner.told.lock().rejected)
-    }
-
-    pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
-        std::mem::take(&mut self.inner.told.lock().conflicts)
-    }
-
-    /// Tries now whether the server is back.
-    pub(crate) fn reconnect(&self) -> Result<()> {
-        self.inner
-            .try_return()
-            .map_err(|closed| Error::Unavailable { maybe_applied: false, source: closed.cause.into() })
-    }
-
-    pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
-        self.inner.close(timeout)
-    }
-}
-
-impl Inner {
-    /// Ends: what waits is done on the server within `timeout`, or is lost.
-    fn close(&self, timeout: Duration) -> Result<()> {
-        {
-            let mut wake = self.wake.lock();
-            if wake.ending {
-                return Ok(());
-            }
-            wake.ending = true;
-        }
-        self.woken.notify_all();
-        // A thread that panicked has nothing to tell.
-        let _ = self.thread.lock().take().map(JoinHandle::join);
-        let waiting = || self.outage().map_or(0, |away| away.state().queue.len());
-        let end = Instant::now() + timeout;
-        while waiting() > 0 {
-            match self.try_return() {
-                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                Ok(()) | Err(_) => break,
-            }
-        }
-        self.redis.close()?;
-        match waiting() {
-            0 => Ok(()),
-            left => {
-                let source =
-                    format!("{left} operations that waited for the server were not done there").into();
-                Err(Error::Unavailable { maybe_applied: false, source })
-            }
-        }
     }
 }
 

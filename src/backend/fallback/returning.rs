@@ -90,6 +90,7 @@ impl Inner {
         let (replayed, since) = (way.replayed, away.since);
         self.done.store(away.state().queue.done(), Ordering::Relaxed);
         drop(way);
+        self.shadow.settle();
         self.redis.come_back();
         self.was_connected.store(true, Ordering::Release);
         self.is_away.store(false, Ordering::Release);

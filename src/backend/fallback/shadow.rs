@@ -4,6 +4,7 @@
 //! INVARIANT: what it holds is never older than what this process saw last. Where operations on one key
 //! overlap, nobody here knows their order on the server, and the key is forgotten.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
@@ -44,11 +45,17 @@ pub(super) struct Shadow {
     /// The operations under way, by keys that share a place here.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
+    /// What was known of keys before a write whose answer was lost.
+    lost: Mutex<HashMap<SmolStr, Known>>,
 }
 
+type Stripe = HashMap<SmolStr, Flight>;
+
+/// The operations under way on one key.
 #[derive(Default)]
-struct Stripe {
-    /// How many writes are under way, and how many have ever begun.
+struct Flight {
+    inside: u32,
+    /// How many writes are under way, and how many have begun while any operation was.
     writing: u32,
     begun: u64,
 }
@@ -74,6 +81,7 @@ impl Shadow {
             cache: Cache::with_weighter(entries, bytes, ByBytes),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
+            lost: Mutex::default(),
         }
     }
 
@@ -98,23 +106,36 @@ impl Shadow {
         self.cache.clear();
     }
 
+    /// What was known of a key before a write whose answer was lost, and whether it is known still.
+    pub(super) fn before(&self, key: &str, now: &Now<'_>) -> (Option<Known>, bool) {
+        match self.get(key, now) {
+            Some(known) => (Some(known), true),
+            None => (self.lost.lock().get(key).cloned(), false),
+        }
+    }
+
+    /// Forgets what was known before writes whose answers were lost.
+    pub(super) fn settle(&self) {
+        self.lost.lock().clear();
+    }
+
     /// Begins a read of a key.
     pub(super) fn reading<'s>(&'s self, key: &'s str) -> Reading<'s> {
-        let stripe = self.stripe(key);
-        let Stripe { writing, begun } = *stripe.lock();
-        Reading { shadow: self, key, stripe, begun, alone: writing == 0 }
+        let mut stripe = self.stripe(key).lock();
+        let flight = stripe.entry(SmolStr::new(key)).or_default();
+        flight.inside += 1;
+        Reading { shadow: self, key, begun: flight.begun, alone: flight.writing == 0 }
     }
 
     /// Begins a write to a key. Dropped without a word of its outcome, it makes the key unknown.
     pub(super) fn writing<'s>(&'s self, key: &'s str) -> Writing<'s> {
-        let stripe = self.stripe(key);
-        let mut now = stripe.lock();
-        let alone = now.writing == 0;
-        now.writing += 1;
-        now.begun += 1;
-        let begun = now.begun;
-        drop(now);
-        Writing { shadow: self, key, stripe, begun, alone, outcome: None }
+        let mut stripe = self.stripe(key).lock();
+        let flight = stripe.entry(SmolStr::new(key)).or_default();
+        let alone = flight.writing == 0;
+        flight.inside += 1;
+        flight.writing += 1;
+        flight.begun += 1;
+        Writing { shadow: self, key, begun: flight.begun, alone, outcome: Outcome::Unknown }
     }
 
     fn stripe(&self, key: &str) -> &Mutex<Stripe> {
@@ -141,7 +162,6 @@ impl Shadow {
 pub(super) struct Reading<'s> {
     shadow: &'s Shadow,
     key: &'s str,
-    stripe: &'s Mutex<Stripe>,
     begun: u64,
     alone: bool,
 }
@@ -150,37 +170,79 @@ impl Reading<'_> {
     /// Keeps what was read, if no write was under way meanwhile. A read does not tell until when the value
     /// stays: where it is the one that was known, that is known too.
     pub(super) fn saw(self, known: Known) {
-        let now = self.stripe.lock();
-        if self.alone && now.begun == self.begun && !self.shadow.knows(self.key, &known) {
+        let stripe = self.shadow.stripe(self.key).lock();
+        let begun = stripe.get(self.key).map(|flight| flight.begun);
+        if self.alone && begun == Some(self.begun) && !self.shadow.knows(self.key, &known) {
             self.shadow.keep(self.key, known);
         }
     }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        leave(&mut self.shadow.stripe(self.key).lock(), self.key, false);
+    }
+}
+
+/// Ends an operation, and tells how many writes had begun by then.
+fn leave(stripe: &mut Stripe, key: &str, wrote: bool) -> u64 {
+    let Some(flight) = stripe.get_mut(key) else { return 0 };
+    flight.inside -= 1;
+    flight.writing -= u32::from(wrote);
+    let begun = flight.begun;
+    if flight.inside == 0 {
+        stripe.remove(key);
+    }
+    begun
+}
+
+/// How a write ended.
+enum Outcome {
+    /// Nobody said.
+    Unknown,
+    Left(Known),
+    /// It was not made.
+    Failed,
+    /// Its answer was lost.
+    Lost,
 }
 
 /// A write under way.
 pub(super) struct Writing<'s> {
     shadow: &'s Shadow,
     key: &'s str,
-    stripe: &'s Mutex<Stripe>,
     begun: u64,
     alone: bool,
-    outcome: Option<Known>,
+    outcome: Outcome,
 }
 
 impl Writing<'_> {
     /// Keeps what it left, if no other write was under way meanwhile.
     pub(super) fn left(mut self, known: Known) {
-        self.outcome = Some(known);
+        self.outcome = Outcome::Left(known);
+    }
+
+    /// Keeps what was known before, if no other write was under way meanwhile; where the answer was lost,
+    /// only as what was known before.
+    pub(super) fn failed(mut self, lost: bool) {
+        self.outcome = if lost { Outcome::Lost } else { Outcome::Failed };
     }
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let mut now = self.stripe.lock();
-        now.writing -= 1;
-        match self.outcome.take() {
-            Some(known) if self.alone && now.begun == self.begun => self.shadow.keep(self.key, known),
-            _ => drop(self.shadow.cache.remove(self.key)),
+        let mut stripe = self.shadow.stripe(self.key).lock();
+        let begun = leave(&mut stripe, self.key, true);
+        let alone = self.alone && begun == self.begun;
+        match std::mem::replace(&mut self.outcome, Outcome::Unknown) {
+            Outcome::Left(known) if alone => self.shadow.keep(self.key, known),
+            Outcome::Failed if alone => {}
+            Outcome::Lost => {
+                if let Some((key, before)) = self.shadow.cache.remove(self.key) {
+                    self.shadow.lost.lock().insert(key, before);
+                }
+            }
+            Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => drop(self.shadow.cache.remove(self.key)),
         }
     }
 }

@@ -101,7 +101,11 @@ impl Redis {
             self.pack(&mut connection).command(1, "PING");
             connection.ask(&limit)
         };
-        ask().is_ok()
+        match ask().and_then(answers::refused) {
+            Ok(_) => true,
+            // One that says that it loads or is busy does not serve.
+            Err(failure) => failure.trouble == Trouble::Denied,
+        }
     }
 
     /// Touches no socket any more until it is said to come back.

@@ -218,6 +218,16 @@ fn outcome(told: Value) -> Result<(usize, Outcome), Failure> {
     Ok((index, outcome))
 }
 
+fn hex(sha: &[u8; 20]) -> String {
+    use std::fmt::Write as _;
+
+    sha.iter().fold(String::with_capacity(40), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// The arguments of a replay, one behind the other.
 #[derive(Default)]
 struct Words {
@@ -251,8 +261,10 @@ impl Words {
             Seen::Absent | Seen::Unknown => self.word(b"absent"),
             // A delete of what was assumed absent deletes nothing that was seen.
             Seen::Assumed => self.word(b"assumed"),
-            Seen::Value(sha) => {
-                self.word(&sha.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect::<Vec<_>>())
+            Seen::Value(sha) => self.word(hex(sha).as_bytes()),
+            Seen::Either(all) => {
+                let name = |one: &Option<[u8; 20]>| one.as_ref().map_or_else(|| "absent".to_owned(), hex);
+                self.word(all.iter().map(name).collect::<Vec<_>>().join(" ").as_bytes())
             }
         };
         let age = u64::try_from(step.age.as_millis()).unwrap_or(u64::MAX);

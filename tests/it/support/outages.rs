@@ -54,3 +54,11 @@ pub(crate) fn pending(store: &StateStore) -> Option<u64> {
         _ => None,
     }
 }
+
+/// Lets a store notice that its server is away, by reads, none of whose answers can be lost.
+pub(crate) fn notices(store: &StateStore) {
+    until("the store is away", || {
+        let _ = store.get_bytes("noticed");
+        pending(store).is_some()
+    });
+}

@@ -38,6 +38,8 @@ struct Shared {
     mode: Mutex<Mode>,
     /// Where the next cut is, and after how many more bytes.
     cut: Mutex<Option<(Way, usize)>>,
+    /// What the mode is from the cut on.
+    mode_after_cut: Mutex<Option<Mode>>,
     /// How many connections there were, and how many of the first of them are held back.
     opened: AtomicUsize,
     held: AtomicUsize,
@@ -58,6 +60,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Pass),
             cut: Mutex::new(None),
+            mode_after_cut: Mutex::new(None),
             opened: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
@@ -117,8 +120,20 @@ impl Proxy {
         *self.shared.cut() = Some((way, bytes));
     }
 
+    /// As [`cut`](Self::cut), and from the cut on the mode is another one.
+    pub(crate) fn cut_and_set(&self, way: Way, bytes: usize, mode: Mode) {
+        *self.shared.mode_after_cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(mode);
+        self.cut(way, bytes);
+    }
+
+    /// Tells whether the cut was made.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.shared.cut().is_none()
+    }
+
     /// Takes a cut back, and tells whether it was made.
     pub(crate) fn was_cut(&self) -> bool {
+        self.shared.mode_after_cut.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.cut().take().is_none()
     }
 
@@ -176,6 +191,12 @@ impl Shared {
         let mut cut = self.cut();
         match *cut {
             Some((cut_way, left)) if cut_way == way => {
+                let mode = &mut *self.mode_after_cut.lock().unwrap_or_else(PoisonError::into_inner);
+                if bytes >= left
+                    && let Some(mode) = mode.take()
+                {
+                    *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+                }
                 *cut = if bytes < left { Some((way, left - bytes)) } else { None };
                 (bytes >= left).then_some(left)
             }

@@ -31,8 +31,13 @@ local function is_foreign(key, seen, mine)
   if seen == '' or (seen == 'own' and not dropped[key]) then return false end
   local value = redis.pcall('GET', key)
   if value == mine then return false end
-  if seen == 'absent' or seen == 'assumed' or seen == 'own' then return value ~= false end
-  return type(value) ~= 'string' or redis.sha1hex(value) ~= seen
+  if seen == 'assumed' or seen == 'own' then return value ~= false end
+  local found = 'absent'
+  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'another kind' end
+  for one in string.gmatch(seen, '%S+') do
+    if one == found then return false end
+  end
+  return true
 end
 
 local function run(key, name, from, count)

@@ -1,0 +1,103 @@
+//! Owns what a program asks about outages, and how a store ends. Knows nothing of how an outage is lived
+//! through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{Fallback, Inner};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+
+/// What a program asks about outages.
+impl Fallback {
+    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        self.inner.listeners.lock().push(Arc::new(listener));
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counts = &self.inner.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            outages: read(&counts.outages),
+            queued: read(&counts.queued),
+            replayed: read(&counts.replayed),
+            pending: self.inner.outage().map_or(0, |away| away.state().queue.len()),
+            conflicts: read(&counts.conflicts),
+            rejected: read(&counts.rejected),
+            uncertain: read(&counts.uncertain),
+            buried: self.inner.redis.buried(),
+        }
+    }
+
+    pub(crate) fn pending(&self) -> Vec<PendingOperation> {
+        let mut pending = self.inner.told.lock().uncertain.clone();
+        if let Some(away) = self.inner.outage() {
+            let state = away.state();
+            for waiting in state.queue.iter() {
+                pending.extend(waiting.ops.iter().map(|op| PendingOperation {
+                    key: op.key.to_string(),
+                    operation: op.action.name(),
+                    since: waiting.queued.wall,
+                    reason: PendingReason::Away,
+                }));
+            }
+        }
+        pending
+    }
+
+    pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
+        std::mem::take(&mut self.inner.told.lock().rejected)
+    }
+
+    pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
+        std::mem::take(&mut self.inner.told.lock().conflicts)
+    }
+
+    /// Tries now whether the server is back.
+    pub(crate) fn reconnect(&self) -> Result<()> {
+        self.inner.try_return().map_err(|closed| Error::Unavailable {
+            maybe_applied: false,
+            source: closed.cause.into(),
+        })
+    }
+
+    pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
+        self.inner.close(timeout)
+    }
+}
+
+impl Inner {
+    /// Ends: what waits is done on the server within `timeout`, or is lost.
+    pub(super) fn close(&self, timeout: Duration) -> Result<()> {
+        {
+            let mut wake = self.wake.lock();
+            if wake.ending {
+                return Ok(());
+            }
+            wake.ending = true;
+        }
+        self.woken.notify_all();
+        // A thread that panicked has nothing to tell.
+        let _ = self.thread.lock().take().map(JoinHandle::join);
+        let waiting = || self.outage().map_or(0, |away| away.state().queue.len());
+        let end = Instant::now() + timeout;
+        while waiting() > 0 {
+            match self.try_return() {
+                Ok(()) => break,
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => break,
+            }
+        }
+        self.redis.close()?;
+        match waiting() {
+            0 => Ok(()),
+            left => {
+                let source = format!("{left} operations that waited for the server were not done there").into();
+                Err(Error::Unavailable { maybe_applied: false, source })
+            }
+        }
+    }
+}
