@@ -44,9 +44,9 @@ fn main() -> Outcome<()> {
                 server = Server(launch(dir.path(), port)?);
             }
             if done % 250 == 0 {
-                let (stats, away) = (store.stats(), store.status() != Status::Connected);
-                let (state, pending) = (if away { "away" } else { "connected" }, stats.pending);
-                println!("{done:4} orders  {state:9}  pending {pending:4}  replayed {:4}", stats.replayed);
+                let (counts, connected) = (store.stats(), store.status() == Status::Connected);
+                let (state, pending) = (if connected { "connected" } else { "away" }, counts.pending);
+                println!("{done:4} orders  {state:9}  pending {pending:4}  replayed {:4}", counts.replayed);
             }
         }
         let mut doubtful = HashSet::new();

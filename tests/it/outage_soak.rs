@@ -17,7 +17,7 @@ use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::redis_server::RedisServer;
 
 const OUTAGES: usize = 20;
-const WRITERS: u64 = 4;
+const WRITERS: u8 = 4;
 
 /// Writers that took no breath would queue more in an outage than they write in all the time between.
 const BREATH: Duration = Duration::from_micros(200);
@@ -146,11 +146,11 @@ fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
         let ending = Ending(&ended);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let store = pond.stores()[writer as usize % 2].clone();
+                let store = pond.stores()[usize::from(writer % 2)].clone();
                 let mut random = random.fork();
                 let (ended, done) = (&ended, &done);
                 scope.spawn(move || {
-                    let mut ledger = Ledger::new(writer.cast_signed());
+                    let mut ledger = Ledger::new(writer.into());
                     while !ended.load(Ordering::Relaxed) {
                         ledger.step(&store, &mut random);
                         done.fetch_add(1, Ordering::Relaxed);
