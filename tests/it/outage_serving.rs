@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, Event, Fallback, StateStore, Status};
 
-use crate::support::outages::{CONNECT_LIMIT, LIMIT, connected, memory, open, options, pending, until, within};
+use crate::support::outages::{
+    CONNECT_LIMIT, LIMIT, connected, memory, open, options, pending, until, within,
+};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
@@ -97,7 +99,10 @@ fn no_operation_touches_a_socket_and_one_probe_at_a_time_does() {
     // The proxy may see the end of one after the beginning of the next.
     assert!(proxy.most_open() <= 2, "one probe at a time");
     // Each of them waits for CONNECT_LIMIT.
-    assert!(tried <= 2 + (begun.elapsed().as_millis() / CONNECT_LIMIT.as_millis()) as usize, "{tried} probes");
+    assert!(
+        tried <= 2 + (begun.elapsed().as_millis() / CONNECT_LIMIT.as_millis()) as usize,
+        "{tried} probes"
+    );
     server.resume();
     connected(&store);
 }
@@ -125,7 +130,11 @@ fn threads_that_were_inside_when_it_died_do_not_pay_twice() {
         server.resume();
         connected(&store);
         assert_eq!(store.get::<i32>("l3").unwrap(), Some(3));
-        assert_eq!((store.stats().outages, store.stats().conflicts), (1, 0), "its own writes are no conflict");
+        assert_eq!(
+            (store.stats().outages, store.stats().conflicts),
+            (1, 0),
+            "its own writes are no conflict"
+        );
     }
 }
 
@@ -164,7 +173,8 @@ fn without_a_fallback_and_for_strict_handles_an_outage_is_an_error_at_once() {
 #[test]
 fn without_a_fallback_a_lost_answer_is_told_as_such() {
     let server = RedisServer::start();
-    for store in [open(&server.url(0), options()).unwrap(), open(&server.url(0), memory()).unwrap().strict()] {
+    for store in [open(&server.url(0), options()).unwrap(), open(&server.url(0), memory()).unwrap().strict()]
+    {
         store.put("a", 1).unwrap();
         server.pause();
         assert_error!(store.put("a", 2), Error::Unavailable { maybe_applied: true, .. });
