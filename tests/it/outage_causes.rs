@@ -61,7 +61,11 @@ fn a_server_that_cannot_serve_for_now_is_away_and_comes_back() {
         },
     );
     // NOREPLICAS
-    comes_back(&server, |raw| set(raw, "min-replicas-to-write", "1"), |raw| set(raw, "min-replicas-to-write", "0"));
+    comes_back(
+        &server,
+        |raw| set(raw, "min-replicas-to-write", "1"),
+        |raw| set(raw, "min-replicas-to-write", "0"),
+    );
 }
 
 #[test]
@@ -162,11 +166,15 @@ fn noise(port: u16, answer: &'static [u8]) -> TcpListener {
 
 #[test]
 fn noise_on_the_port_is_an_error_in_time_and_the_real_server_is_found_again() {
-    for answer in [&b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..], b"\x00\xff\x13*-7\r\n$9999999999\r\n"] {
+    for answer in
+        [&b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..], b"\x00\xff\x13*-7\r\n$9999999999\r\n"]
+    {
         let listener = noise(0, answer);
         let port = listener.local_addr().unwrap().port();
         let url = format!("redis://127.0.0.1:{port}");
-        within(CONNECT_LIMIT, || assert_error!(open(&url, memory()), Error::Server { .. } | Error::Unavailable { .. }));
+        within(CONNECT_LIMIT, || {
+            assert_error!(open(&url, memory()), Error::Server { .. } | Error::Unavailable { .. })
+        });
         std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap().write_all(b"enough").unwrap();
 
         let mut server = RedisServer::start();

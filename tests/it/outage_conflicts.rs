@@ -37,7 +37,8 @@ impl Scene {
 
     /// The conflicts that there were: key, mine, theirs, applied.
     fn conflicts(&self) -> Vec<(String, Option<String>, Option<String>, bool)> {
-        let text = |bytes: Option<millpond::Bytes>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+        let text =
+            |bytes: Option<millpond::Bytes>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let mut told: Vec<_> = (self.store.take_conflicts().into_iter())
             .map(|told| (told.key, text(told.mine), text(told.theirs), told.applied))
             .collect();

@@ -184,7 +184,9 @@ fn flapping_loses_nothing_doubles_nothing_and_is_no_storm() {
             while !ending.load(Ordering::Relaxed) {
                 match store.incr("n", 1) {
                     Ok(_) => sure.fetch_add(1, Ordering::Relaxed),
-                    Err(Error::Unavailable { maybe_applied: true, .. }) => unsure.fetch_add(1, Ordering::Relaxed),
+                    Err(Error::Unavailable { maybe_applied: true, .. }) => {
+                        unsure.fetch_add(1, Ordering::Relaxed)
+                    }
                     Err(error) => panic!("{error:?}"),
                 };
             }

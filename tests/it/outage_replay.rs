@@ -131,7 +131,9 @@ fn a_server_that_loses_everything_is_told_and_gets_what_waits() {
     let store = open(&server.url(0), memory()).unwrap();
     let lost: Arc<Mutex<u64>> = Arc::default();
     let mine = Arc::clone(&lost);
-    store.on_event(move |event| *mine.lock().unwrap() += u64::from(matches!(event, Event::HistoryLost { .. })));
+    store.on_event(move |event| {
+        *mine.lock().unwrap() += u64::from(matches!(event, Event::HistoryLost { .. }))
+    });
     for round in 0..3 {
         if round == 2 {
             Raw::connect(&server.url(0)).run::<&str, ()>("FLUSHALL", &[]);

@@ -210,7 +210,9 @@ fn a_full_queue_refuses_and_drops_nothing() {
         for n in 0..300 {
             match store.push_back(&format!("k{n}"), n) {
                 Ok(_) => taken.push(n),
-                Err(error) => assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}"),
+                Err(error) => {
+                    assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}")
+                }
             }
         }
         assert!((90..=130).contains(&taken.len()), "{}", taken.len());
