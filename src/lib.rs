@@ -4,7 +4,8 @@
 //! [`StateStore`] is the type to begin with: it is opened by a URL ([`StateStore::open`]), from the
 //! environment ([`StateStore::from_env`]), by a backend ([`StateStore::new`]) or a whole configuration
 //! ([`StateStore::with_config`]), and has every operation, in groups: values, atomic steps, counters,
-//! expiry, listing, batches, maps, queues, taking, locks, transactions. [`Error`] is sorted by what a caller would do about it.
+//! expiry, listing, batches, maps, queues, taking, locks, transactions. [`Error`] is sorted by what a caller
+//! would do about it.
 //!
 //! ```
 //! use millpond::StateStore;
@@ -27,8 +28,8 @@
 //! - **Values** are the JSON text of what was put, or any bytes ([`StateStore::put_bytes`]).
 //! - **Time to live**: what sets an entry anew (`put*`, `set_if_not_exists`, `get_and_put`) replaces it, by
 //!   the one given, by `default_ttl`, or by none. What changes an entry in place (`update`, `modify`,
-//!   `compare_and_set`, `incr`, writes to maps and queues) keeps it. What creates one in passing gives it `default_ttl`. An entry
-//!   whose time has run out is absent for every operation.
+//!   `compare_and_set`, `incr`, writes to maps and queues) keeps it. What creates one in passing gives it
+//!   `default_ttl`. An entry whose time has run out is absent for every operation.
 //! - **Kinds**: a key holds a value, a map or a queue. Putting, deleting, expiry and listing work on any;
 //!   everything else on another kind is [`Error::WrongType`] and changes nothing. A map or a queue that
 //!   becomes empty is gone.

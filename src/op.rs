@@ -319,8 +319,8 @@ pub(crate) enum Reply {
     Number(i64),
     /// The value that was there.
     Found(Option<Bytes>),
-    /// The value that was taken, and what its lease is called.
-    Leased(Option<(SmolStr, Bytes)>),
+    /// The value that was taken, and what its lease is called. In a box: every reply would be as large.
+    Leased(Option<Box<(SmolStr, Bytes)>>),
     /// The lock, if it was to be had.
     Granted(Option<Grant>),
     /// What became of the lock.
@@ -366,7 +366,7 @@ impl Reply {
 
     pub(crate) fn leased(self) -> Result<Option<(SmolStr, Bytes)>> {
         match self {
-            Self::Leased(leased) => Ok(leased),
+            Self::Leased(leased) => Ok(leased.map(|leased| *leased)),
             other => Err(other.unexpected()),
         }
     }

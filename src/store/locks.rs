@@ -19,7 +19,8 @@ use crate::op::{Action, Grant, Hold, Op};
 /// that is held up may go on while another one has the lock already. Where that would do harm, give the
 /// [token](LockGuard::token) along with what the lock protects, and let that refuse a smaller token than it
 /// has seen: each token is larger than all before it, also after the lock expired, the store was cleared or
-/// the server was restarted. (A server that lost its data goes on from its clock.)
+/// the server was restarted. (A server that lost its data goes on from its clock; so do stores with different
+/// key prefixes that reach one lock, which count apart.)
 ///
 /// Names follow the rules of keys and lie in the namespace of the handle, but locks are no keys: they are
 /// not listed, and [`clear`](Self::clear) leaves them. Those who wait get a lock in the order in which they

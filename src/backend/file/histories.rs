@@ -114,7 +114,9 @@ fn a_history_goes_on_where_it_was_killed_whatever_was_compacted_meanwhile() {
                 let replies = apply(&store, &ops);
                 for (op, reply) in ops.into_iter().zip(replies) {
                     match (op.action, reply) {
-                        (Action::Lease { .. }, Ok(Reply::Leased(Some((id, _))))) => leases.push((op.key, id)),
+                        (Action::Lease { .. }, Ok(Reply::Leased(Some(taken)))) => {
+                            leases.push((op.key, taken.0));
+                        }
                         (Action::Push { .. }, Ok(Reply::Number(length))) => longest = longest.max(length),
                         _ => {}
                     }

@@ -117,7 +117,7 @@ impl Joint<'_, '_> {
         let id = format_smolstr!("{until:020}-{:020}", self.token()?);
         let bytes = value.bytes.clone();
         self.apply(&leases, Action::MapPut { fields: vec![(id.clone(), value)], birth_ttl: None })?;
-        Ok(Reply::Leased(Some((id, bytes))))
+        Ok(Reply::Leased(Some(Box::new((id, bytes)))))
     }
 
     fn end_lease(

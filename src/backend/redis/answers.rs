@@ -46,7 +46,7 @@ pub(super) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
         | Action::MapIncr { .. }
         | Action::Push { .. }
         | Action::Trim { .. } => Reply::Number(integer(answer)?),
-        Action::Lease { .. } => Reply::Leased(leased(answer)?),
+        Action::Lease { .. } => Reply::Leased(leased(answer)?.map(Box::new)),
         Action::Lock { .. } => Reply::Granted(granted(answer)?),
         Action::Extend { .. } | Action::Unlock { .. } => Reply::Hold(hold(answer)?),
     })
@@ -285,7 +285,7 @@ mod tests {
             (
                 Action::Lease { lease: ttl, birth_ttl: None },
                 pair("7", "x"),
-                Reply::Leased(Some(("7".into(), Bytes::from("x")))),
+                Reply::Leased(Some(Box::new(("7".into(), Bytes::from("x"))))),
             ),
             (
                 Action::EndLease { id: "7".into(), back: true, birth_ttl: None },
