@@ -47,6 +47,7 @@ impl Scene {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a conflict holds")]
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }

@@ -132,7 +132,7 @@ fn a_server_that_loses_everything_is_told_and_gets_what_waits() {
     let lost: Arc<Mutex<u64>> = Arc::default();
     let mine = Arc::clone(&lost);
     store.on_event(move |event| {
-        *mine.lock().unwrap() += u64::from(matches!(event, Event::HistoryLost { .. }))
+        *mine.lock().unwrap() += u64::from(matches!(event, Event::HistoryLost { .. }));
     });
     for round in 0..3 {
         if round == 2 {

@@ -211,7 +211,7 @@ fn a_full_queue_refuses_and_drops_nothing() {
             match store.push_back(&format!("k{n}"), n) {
                 Ok(_) => taken.push(n),
                 Err(error) => {
-                    assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}")
+                    assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
                 }
             }
         }

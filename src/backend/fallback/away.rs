@@ -120,7 +120,7 @@ impl Away {
             _ if state.queue.has(key) => return,
             // It was only read, and assumed absent; now more is known.
             Some(Seen::Assumed) => drop(state.touched.remove(&**key)),
-            Some(Seen::Value(_) | Seen::Absent | Seen::Unknown | Seen::Own) => return,
+            Some(Seen::Value(_) | Seen::Absent | Seen::Unknown | Seen::Own | Seen::Either(_)) => return,
             None => {}
         }
         let now = self.now();

@@ -31,8 +31,7 @@ fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) 
         Some(Known::Absent) | None => None,
     };
     match (action, reply) {
-        (Action::Put { value: put, ttl }, _)
-        | (Action::PutAndGet { value: put, ttl }, _)
+        (Action::Put { value: put, ttl } | Action::PutAndGet { value: put, ttl }, _)
         | (Action::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
         (Action::PutIfPresent { value: put }, Reply::Flag(true)) => kept(put),
         (Action::Swap { expected: None, new: Some(new), birth_ttl }, Reply::Flag(true)) => {

@@ -316,7 +316,11 @@ impl Backend for Fallback {
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
         let repeatable = op.action.is_idempotent();
-        self.serve(repeatable, |redis| redis.apply_until(op.clone(), end), |away, lost| away.apply(op.clone(), lost))
+        self.serve(
+            repeatable,
+            |redis| redis.apply_until(op.clone(), end),
+            |away, lost| away.apply(op.clone(), lost),
+        )
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -412,7 +416,11 @@ impl Backend for Fallback {
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        self.serve(true, |redis| redis.page(prefix, from), |away, _| Ok(away.table().page(prefix, from, &away.now())))
+        self.serve(
+            true,
+            |redis| redis.page(prefix, from),
+            |away, _| Ok(away.table().page(prefix, from, &away.now())),
+        )
     }
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {

@@ -58,10 +58,9 @@ impl Fallback {
 
     /// Tries now whether the server is back.
     pub(crate) fn reconnect(&self) -> Result<()> {
-        self.inner.try_return().map_err(|closed| Error::Unavailable {
-            maybe_applied: false,
-            source: closed.cause.into(),
-        })
+        self.inner
+            .try_return()
+            .map_err(|closed| Error::Unavailable { maybe_applied: false, source: closed.cause.into() })
     }
 
     pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
@@ -86,16 +85,16 @@ impl Inner {
         let end = Instant::now() + timeout;
         while waiting() > 0 {
             match self.try_return() {
-                Ok(()) => break,
                 Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                Err(_) => break,
+                Ok(()) | Err(_) => break,
             }
         }
         self.redis.close()?;
         match waiting() {
             0 => Ok(()),
             left => {
-                let source = format!("{left} operations that waited for the server were not done there").into();
+                let source =
+                    format!("{left} operations that waited for the server were not done there").into();
                 Err(Error::Unavailable { maybe_applied: false, source })
             }
         }

@@ -101,7 +101,7 @@ impl Shadow {
     /// Forgets everything, also what operations see that are under way now.
     pub(super) fn clear(&self) {
         for stripe in &self.stripes {
-            stripe.lock().begun += 1;
+            stripe.lock().values_mut().for_each(|flight| flight.begun += 1);
         }
         self.cache.clear();
     }
