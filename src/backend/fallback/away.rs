@@ -108,7 +108,15 @@ impl Away {
         Now::of(&*self.clock)
     }
 
-    fn stamp(&self) -> Stamp {
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.rules.exclusive
+    }
+
+    pub(super) fn see(&self, state: &mut State, key: &str, action: &Action, now: &Now<'_>) -> Seen {
+        state.see(key, action, false, &self.shadow, now)
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
         Stamp::now(self.clock.now())
     }
 
@@ -151,6 +159,12 @@ impl Away {
             self.absent(key)?;
         }
         self.table.ask(key, query, &now)
+    }
+
+    /// As [`Away::ask`], of a key that has to be known whole.
+    pub(super) fn ask_whole(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.absent(key)?;
+        self.table.ask(key, query, &self.now())
     }
 
     /// Nothing lies here under the key: tells whether that is known, or may be assumed.
@@ -233,7 +247,7 @@ impl Away {
     }
 
     /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full.
-    fn admit(&self) -> Result<MutexGuard<'_, State>> {
+    pub(super) fn admit(&self) -> Result<MutexGuard<'_, State>> {
         let mut has_waited = false;
         loop {
             let state = self.state.lock();

@@ -3,6 +3,7 @@
 
 mod away;
 mod breaker;
+mod exclusive;
 mod known;
 mod leaving;
 mod questions;
@@ -28,13 +29,16 @@ use crate::clock::{Clock, Millis, Ttl};
 use crate::config::{self, OnConflict, RedisOptions, Unknown};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Grant, Op, Reply};
+use crate::op::{Action, End, Grant, Op, Reply};
 use crate::outage::{Event, PendingOperation, Rejected, WriteConflict};
 use crate::page::{Cursor, Page};
 use crate::query::{Answer, Query};
 
 /// Of so many conflicts it is kept what they were; the others are only counted.
 const MOST_TOLD: usize = 10_000;
+
+/// How often a queue is looked at by who waits for a value while the server is away.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A handle on the two; dropping the last one ends them.
 pub(crate) struct Fallback {
@@ -265,6 +269,24 @@ fn is_away() -> Error {
     Error::Unavailable { maybe_applied: false, source: "the server is away".into() }
 }
 
+impl Fallback {
+    /// Runs a transaction while the server is away.
+    fn transact_here(&self, work: &mut Work<'_>) -> Result<bool> {
+        let Some(away) = self.inner.outage() else {
+            return Ok(false);
+        };
+        let run = away.run(work)?;
+        let outage = self.inner.outage.read();
+        match &*outage {
+            Some(now) if Arc::ptr_eq(now, &away) => {
+                away.finish(run).inspect(|made| self.inner.note_queued(u64::from(*made)))
+            }
+            // It is over: what was read here is to be read there.
+            _ => Ok(false),
+        }
+    }
+}
+
 impl Backend for Fallback {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         let there = |redis: &Redis| {
@@ -378,8 +400,22 @@ impl Backend for Fallback {
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
-        self.inner.shadow.writing(key);
-        self.serve(false, |redis| redis.pop_wait(key, end), |_, _| Err(away::refused()))
+        let pop = || Op { key: key.clone(), action: Action::Pop { end: End::Front } };
+        loop {
+            self.inner.shadow.writing(key);
+            let here = |away: &Away, _| {
+                let found = away.apply(pop(), false)?.found()?;
+                self.inner.note_queued(u64::from(found.is_some()));
+                Ok(found)
+            };
+            let found = self.serve(false, |redis| redis.pop_wait(key, end), here)?;
+            let left = end.saturating_duration_since(Instant::now());
+            if found.is_some() || left.is_zero() {
+                return Ok(found);
+            }
+            // Nobody tells here of a push; there the server does the waiting.
+            std::thread::sleep(left.min(LOOK));
+        }
     }
 
     fn attempt_until<R>(
@@ -409,10 +445,14 @@ impl Backend for Fallback {
             }
             outcome
         };
-        // A transaction rests on what others may have changed.
-        let outcome = self.serve(false, &mut there, |_, _| Err(away::refused()));
+        // While the server is away it runs below, where no lock is held that the store may want meanwhile.
+        let mut is_here = false;
+        let outcome = self.serve(false, &mut there, |_, _| {
+            is_here = true;
+            Ok(false)
+        });
         self.inner.learn(&written);
-        outcome
+        if is_here { self.transact_here(work) } else { outcome }
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
@@ -440,7 +480,19 @@ impl Backend for Fallback {
             self.inner.shadow.clear();
             redis.remove(prefix).inspect(|_| self.inner.shadow.clear())
         };
-        self.serve(false, there, |_, _| Err(away::refused()))
+        let here = |away: &Away, _| {
+            if !away.is_exclusive() {
+                return Err(away::refused());
+            }
+            let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());
+            let removed = keys.into_iter().map(|key| {
+                let removed = away.apply(Op { key: Key::listed(key), action: Action::Delete }, false)?;
+                self.inner.note_queued(1);
+                removed.flag()
+            });
+            removed.map(|removed| removed.map(u64::from)).sum()
+        };
+        self.serve(false, there, here)
     }
 
     fn flush(&self) -> Result<()> {

@@ -70,7 +70,8 @@ impl Context {
             Backend::Away => {
                 let url = format!("redis://127.0.0.1:{}", free_port());
                 config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
-                config.redis = RedisOptions::default().max_retries(0);
+                // Nobody else can write while the server is away for good.
+                config.redis = RedisOptions::default().max_retries(0).exclusive(true);
             }
             Backend::File | Backend::FileReopened => {
                 let made = tempfile::tempdir().expect("a temporary directory");

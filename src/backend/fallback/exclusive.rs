@@ -1,0 +1,122 @@
+//! Owns what is served while the server is away to a program that vouches that nobody else writes: what rests
+//! on what is there, in several steps. Knows nothing of when an outage begins or ends.
+
+use super::away::{Away, refused};
+use crate::backend::Work;
+use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::overlay::Read;
+use crate::clock::{Deadline, Now};
+use crate::deferred::Deferred;
+use crate::error::Result;
+use crate::key::Key;
+use crate::op::{Action, End};
+use crate::query::{Answer, Base, Query};
+
+/// What a transaction is based on here.
+struct Here<'a> {
+    away: &'a Away,
+    read: &'a mut Read,
+}
+
+impl Base for Here<'_> {
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let outcome = self.away.ask_whole(key, query);
+        self.read.note(key, query, &outcome);
+        outcome
+    }
+}
+
+/// What a transaction has read here, and is to change.
+pub(super) struct Run {
+    read: Read,
+    changes: Vec<(Key<'static>, Change)>,
+}
+
+impl Away {
+    /// Lets a transaction read and decide. No lock is held meanwhile.
+    pub(super) fn run(&self, work: &mut Work<'_>) -> Result<Run> {
+        if !self.is_exclusive() {
+            return Err(refused());
+        }
+        let mut read = Read::default();
+        let now = self.now();
+        let changes = work(&mut Here { away: self, read: &mut read }, &now);
+        Ok(Run { read, changes })
+    }
+
+    /// Makes the changes of a transaction if all that it read still holds, and lets them wait to be made there.
+    pub(super) fn finish(&self, run: Run) -> Result<bool> {
+        let Run { read, changes } = run;
+        let mut state = self.admit()?;
+        let now = self.now();
+        if !read.holds(|key, query| self.table().ask(key, query, &now)) {
+            return Ok(false);
+        }
+        let mut deferred = Vec::new();
+        for (key, change) in changes {
+            for action in self.actions(&key, &change, &now) {
+                let seen = self.see(&mut state, &key, &action, &now);
+                deferred.push(Deferred { key: key.clone(), action, seen });
+            }
+            self.table().apply(&key, change, &now);
+        }
+        if !deferred.is_empty() {
+            state.queue.push_all(deferred, self.stamp());
+        }
+        Ok(true)
+    }
+
+    /// The actions that make true on the server what a change makes true here.
+    fn actions(&self, key: &str, change: &Change, now: &Now<'_>) -> Vec<Action> {
+        let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
+        match change {
+            Change::Nothing => Vec::new(),
+            Change::Remove => vec![Action::Delete],
+            Change::Set(Entry { content, deadline }) => match content {
+                Content::Value(value) => vec![Action::Put { value: value.clone(), ttl: ttl(*deadline) }],
+                Content::Map(map) => {
+                    let fields = map.fields().iter().map(|(name, value)| (name.clone(), value.clone()));
+                    let put = Action::MapPut { fields: fields.collect(), birth_ttl: ttl(*deadline) };
+                    vec![Action::Delete, put]
+                }
+                Content::Queue(queue) => {
+                    let values = queue.range(i64::MIN, i64::MAX).cloned().collect();
+                    let push = Action::Push { end: End::Back, values, birth_ttl: ttl(*deadline) };
+                    vec![Action::Delete, push]
+                }
+            },
+            Change::SetDeadline(None) => vec![Action::Persist],
+            Change::SetDeadline(Some(deadline)) => match deadline.ttl(now) {
+                Some(ttl) => vec![Action::Expire { ttl }],
+                None => vec![Action::Delete],
+            },
+            Change::SetFields(fields) => {
+                vec![Action::MapPut { fields: fields.clone(), birth_ttl: None }]
+            }
+            Change::RemoveField(field) => vec![Action::MapDelete { field: field.clone() }],
+            Change::SetItems { values, end, .. } => {
+                let mut values = values.clone();
+                if *end == End::Front {
+                    values.reverse();
+                }
+                vec![Action::Push { end: *end, values, birth_ttl: None }]
+            }
+            Change::DropBefore(begin) => {
+                let (first, _) = self.bounds(key);
+                (first..*begin).map(|_| Action::Pop { end: End::Front }).collect()
+            }
+            Change::DropFrom(end) => {
+                let (_, behind) = self.bounds(key);
+                (*end..behind).map(|_| Action::Pop { end: End::Back }).collect()
+            }
+        }
+    }
+
+    /// Where the values of a queue lie now.
+    fn bounds(&self, key: &str) -> (i64, i64) {
+        self.table().read(key, |entry| match entry.map(|entry| &entry.content) {
+            Some(Content::Queue(queue)) => (queue.begin(), queue.end()),
+            _ => (0, 0),
+        })
+    }
+}
