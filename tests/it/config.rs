@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use millpond::{
-    Error, Fallback, FileOptions, RedisOptions, StateBackend, StateConfig, StateStore, SyncPolicy,
+    Error, Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, StateStore,
+    SyncPolicy, Unknown,
 };
 use serde_json::json;
 
@@ -117,8 +118,34 @@ fn redis_spellings() -> Vec<Spelling> {
             set(|o| o.tls_ca_file(Some("/etc/ca.pem".into()))),
         ),
     ];
+    all.extend(outages(json));
     all.extend(durations);
     all
+}
+
+/// The options that say what happens while a server is away.
+fn outages(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Vec<Spelling> {
+    let set = |change: fn(RedisOptions) -> RedisOptions| redis().redis(change(RedisOptions::default()));
+    vec![
+        (
+            "redis://h:7000/2?unknown=error",
+            json(json!({"unknown": "error"})),
+            set(|o| o.unknown(Unknown::Error)),
+        ),
+        ("redis://h:7000/2?exclusive=true", json(json!({"exclusive": true})), set(|o| o.exclusive(true))),
+        (
+            "redis://h:7000/2?on_conflict=remote_wins",
+            json(json!({"on_conflict": "remote_wins"})),
+            set(|o| o.on_conflict(OnConflict::RemoteWins)),
+        ),
+        ("redis://h:7000/2?max_pending=9", json(json!({"max_pending": 9})), set(|o| o.max_pending(9))),
+        (
+            "redis://h:7000/2?max_pending_bytes=4096",
+            json(json!({"max_pending_bytes": 4096})),
+            set(|o| o.max_pending_bytes(4096)),
+        ),
+        ("redis://h:7000/2?shadow_bytes=0", json(json!({"shadow_bytes": 0})), set(|o| o.shadow_bytes(0))),
+    ]
 }
 
 #[test]

@@ -49,74 +49,77 @@ impl Away {
         let Run { read, changes } = run;
         let mut state = self.admit()?;
         let now = self.now();
-        if !read.holds(|key, query| self.table().ask(key, query, &now)) {
+        let written = changes.iter().map(|(key, _)| &**key);
+        let mut locked = self.table().lock(written.chain(read.keys().map(|key| &**key)));
+        if !read.holds(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }
         let mut deferred = Vec::new();
         for (key, change) in changes {
-            for action in self.actions(&key, &change, &now) {
+            for action in actions(locked.find(&key), &change, &now) {
                 let seen = self.see(&mut state, &key, &action, &now);
                 deferred.push(Deferred { key: key.clone(), action, seen });
             }
-            self.table().apply(&key, change, &now);
+            locked.apply(vec![(key, change)], &now);
         }
+        drop(locked);
         if !deferred.is_empty() {
             state.queue.push_all(deferred, self.stamp());
         }
         Ok(true)
     }
+}
 
-    /// The actions that make true on the server what a change makes true here.
-    fn actions(&self, key: &str, change: &Change, now: &Now<'_>) -> Vec<Action> {
-        let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
-        match change {
-            Change::Nothing => Vec::new(),
-            Change::Remove => vec![Action::Delete],
-            Change::Set(Entry { content, deadline }) => match content {
-                Content::Value(value) => vec![Action::Put { value: value.clone(), ttl: ttl(*deadline) }],
-                Content::Map(map) => {
-                    let fields = map.fields().iter().map(|(name, value)| (name.clone(), value.clone()));
-                    let put = Action::MapPut { fields: fields.collect(), birth_ttl: ttl(*deadline) };
-                    vec![Action::Delete, put]
-                }
-                Content::Queue(queue) => {
-                    let values = queue.range(i64::MIN, i64::MAX).cloned().collect();
-                    let push = Action::Push { end: End::Back, values, birth_ttl: ttl(*deadline) };
-                    vec![Action::Delete, push]
-                }
-            },
-            Change::SetDeadline(None) => vec![Action::Persist],
-            Change::SetDeadline(Some(deadline)) => match deadline.ttl(now) {
-                Some(ttl) => vec![Action::Expire { ttl }],
-                None => vec![Action::Delete],
-            },
-            Change::SetFields(fields) => {
-                vec![Action::MapPut { fields: fields.clone(), birth_ttl: None }]
+/// The actions that make true on the server what a change makes true here.
+fn actions(found: Option<&Entry>, change: &Change, now: &Now<'_>) -> Vec<Action> {
+    let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
+    match change {
+        Change::Nothing => Vec::new(),
+        Change::Remove => vec![Action::Delete],
+        Change::Set(Entry { content, deadline }) => match content {
+            Content::Value(value) => vec![Action::Put { value: value.clone(), ttl: ttl(*deadline) }],
+            Content::Map(map) => {
+                let fields = map.fields().iter().map(|(name, value)| (name.clone(), value.clone()));
+                let put = Action::MapPut { fields: fields.collect(), birth_ttl: ttl(*deadline) };
+                vec![Action::Delete, put]
             }
-            Change::RemoveField(field) => vec![Action::MapDelete { field: field.clone() }],
-            Change::SetItems { values, end, .. } => {
-                let mut values = values.clone();
-                if *end == End::Front {
-                    values.reverse();
-                }
-                vec![Action::Push { end: *end, values, birth_ttl: None }]
+            Content::Queue(queue) => {
+                let values = queue.range(i64::MIN, i64::MAX).cloned().collect();
+                let push = Action::Push { end: End::Back, values, birth_ttl: ttl(*deadline) };
+                vec![Action::Delete, push]
             }
-            Change::DropBefore(begin) => {
-                let (first, _) = self.bounds(key);
-                (first..*begin).map(|_| Action::Pop { end: End::Front }).collect()
+        },
+        Change::SetDeadline(None) => vec![Action::Persist],
+        Change::SetDeadline(Some(deadline)) => match deadline.ttl(now) {
+            Some(ttl) => vec![Action::Expire { ttl }],
+            None => vec![Action::Delete],
+        },
+        Change::SetFields(fields) => {
+            vec![Action::MapPut { fields: fields.clone(), birth_ttl: None }]
+        }
+        Change::RemoveField(field) => vec![Action::MapDelete { field: field.clone() }],
+        Change::SetItems { values, end, .. } => {
+            let mut values = values.clone();
+            if *end == End::Front {
+                values.reverse();
             }
-            Change::DropFrom(end) => {
-                let (_, behind) = self.bounds(key);
-                (*end..behind).map(|_| Action::Pop { end: End::Back }).collect()
-            }
+            vec![Action::Push { end: *end, values, birth_ttl: None }]
+        }
+        Change::DropBefore(begin) => {
+            let (first, _) = bounds(found);
+            (first..*begin).map(|_| Action::Pop { end: End::Front }).collect()
+        }
+        Change::DropFrom(end) => {
+            let (_, behind) = bounds(found);
+            (*end..behind).map(|_| Action::Pop { end: End::Back }).collect()
         }
     }
+}
 
-    /// Where the values of a queue lie now.
-    fn bounds(&self, key: &str) -> (i64, i64) {
-        self.table().read(key, |entry| match entry.map(|entry| &entry.content) {
-            Some(Content::Queue(queue)) => (queue.begin(), queue.end()),
-            _ => (0, 0),
-        })
+/// Where the values of a queue lie.
+fn bounds(found: Option<&Entry>) -> (i64, i64) {
+    match found.map(|entry| &entry.content) {
+        Some(Content::Queue(queue)) => (queue.begin(), queue.end()),
+        Some(Content::Value(_) | Content::Map(_)) | None => (0, 0),
     }
 }

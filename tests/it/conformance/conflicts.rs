@@ -18,7 +18,6 @@ promises![
     a_transaction_gives_up_where_others_never_stop,
     an_error_is_handed_out_only_where_what_was_read_still_holds,
     what_was_not_read_disturbs_nobody,
-    the_closure_of_a_transaction_may_use_the_store,
     transactions_nest_without_waiting_for_each_other,
     a_panic_in_a_transaction_leaves_the_store_usable_and_nothing_written,
     increments_of_many_transactions_add_up,
@@ -26,9 +25,18 @@ promises![
     a_queue_is_emptied_into_another_once,
     a_reader_never_sees_half_of_a_transaction,
     a_transaction_never_sees_half_of_a_write_batch,
-    a_transaction_whose_store_was_closed_writes_nothing,
     a_transaction_sees_one_moment_or_runs_again,
 ];
+
+/// What needs a server that is there, or ends with what waits for it.
+mod with_the_server {
+    use super::*;
+
+    crate::conformance::promises_that_need_the_server![
+        the_closure_of_a_transaction_may_use_the_store,
+        a_transaction_whose_store_was_closed_writes_nothing,
+    ];
+}
 
 type Read = (&'static str, fn(&mut Transaction<'_>) -> Result<i64>);
 

@@ -17,7 +17,6 @@ promises![
     a_counter_handle_does_what_the_store_does,
     a_map_handle_does_what_the_store_does,
     a_queue_handle_does_what_the_store_does,
-    a_queue_handle_takes_and_waits,
     every_handle_has_a_time_to_live,
     handles_are_shared_cloned_and_sent,
     handles_lie_in_the_namespace_of_their_store,
@@ -27,6 +26,13 @@ promises![
     what_is_missing_is_computed_once_by_many_threads,
     a_computation_that_panics_leaves_it_to_the_next,
 ];
+
+/// What needs a server that is there, or ends with what waits for it.
+mod with_the_server {
+    use super::*;
+
+    crate::conformance::promises_that_need_the_server![a_queue_handle_takes_and_waits,];
+}
 
 fn a_value_handle_does_what_the_store_does(cx: &Context) {
     let value: Value<String> = cx.store().value("k");

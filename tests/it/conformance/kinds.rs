@@ -8,7 +8,6 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    every_operation_on_another_kind_is_told_so_and_changes_nothing,
     every_operation_of_a_transaction_on_another_kind_is_told_so_and_changes_nothing,
     a_put_of_any_form_replaces_any_kind_and_its_ttl,
     any_kind_is_deleted,
@@ -20,6 +19,15 @@ promises![
     a_key_may_hold_one_kind_after_the_other,
     one_wrong_kind_among_many_keys_is_told_of,
 ];
+
+/// What needs a server that is there, or ends with what waits for it.
+mod with_the_server {
+    use super::*;
+
+    crate::conformance::promises_that_need_the_server![
+        every_operation_on_another_kind_is_told_so_and_changes_nothing,
+    ];
+}
 
 type OnAStore = (&'static str, fn(&StateStore, &str) -> Result<()>);
 type OnATransaction = (&'static str, fn(&mut Transaction<'_>, &str) -> Result<()>);

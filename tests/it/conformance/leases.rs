@@ -8,7 +8,7 @@ use super::concurrency::at_once;
 use super::{MINUTE, SHORT};
 use crate::support::backends::Context;
 
-promises![
+super::promises_that_need_the_server![
     what_is_taken_is_read_and_nobody_else_gets_it,
     what_is_done_is_gone_for_good,
     what_is_given_back_is_the_first_again,

@@ -9,13 +9,21 @@ use crate::support::chain;
 promises![
     clones_and_namespaces_share_one_store,
     a_store_is_shared_between_threads,
-    after_close_every_operation_of_every_handle_is_unavailable,
     closing_twice_does_nothing,
-    a_walk_that_is_under_way_ends_with_an_error_after_close,
-    a_store_that_serves_is_connected,
     a_panic_in_the_callers_code_leaves_the_store_usable,
     debug_shows_the_namespace_and_no_values,
 ];
+
+/// What needs a server that is there, or ends with what waits for it.
+mod with_the_server {
+    use super::*;
+
+    crate::conformance::promises_that_need_the_server![
+        a_store_that_serves_is_connected,
+        a_walk_that_is_under_way_ends_with_an_error_after_close,
+        after_close_every_operation_of_every_handle_is_unavailable,
+    ];
+}
 
 type OnAStore = (&'static str, fn(&StateStore) -> Result<()>);
 

@@ -13,7 +13,7 @@ use super::{MINUTE, PATIENCE, SHORT};
 use crate::support::backends::Context;
 use crate::support::wait_until;
 
-promises![
+super::promises_that_need_the_server![
     a_lock_has_one_holder,
     dropping_the_guard_releases_the_lock,
     a_lock_runs_out,

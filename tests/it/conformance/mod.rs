@@ -11,6 +11,18 @@ use crate::support::backends::{Backend, Case, Context};
 /// Makes a test of each promise for each case.
 macro_rules! promises {
     ($($name:ident),* $(,)?) => {
+        $crate::conformance::promises_that_need_the_server!($($name),*);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(away, Away, None, [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(away_with_default_ttl, Away, Some($crate::support::backends::HOUR), [$($name)*]);
+    };
+}
+
+/// As `promises`, for what memory cannot keep in the place of a server that is away: leases and locks hold
+/// between programs.
+macro_rules! promises_that_need_the_server {
+    ($($name:ident),* $(,)?) => {
         $crate::conformance::case!(memory, Memory, None, [$($name)*]);
         $crate::conformance::case!(memory_with_default_ttl, Memory, Some($crate::support::backends::HOUR), [$($name)*]);
         $crate::conformance::case!(file, File, None, [$($name)*]);
@@ -21,10 +33,6 @@ macro_rules! promises {
         $crate::conformance::case!(redis, Redis, None, [$($name)*]);
         #[cfg(feature = "redis")]
         $crate::conformance::case!(redis_with_default_ttl, Redis, Some($crate::support::backends::HOUR), [$($name)*]);
-        #[cfg(feature = "redis")]
-        $crate::conformance::case!(away, Away, None, [$($name)*]);
-        #[cfg(feature = "redis")]
-        $crate::conformance::case!(away_with_default_ttl, Away, Some($crate::support::backends::HOUR), [$($name)*]);
     };
 }
 
@@ -42,6 +50,7 @@ macro_rules! case {
     };
 }
 use case;
+use promises_that_need_the_server;
 
 mod atomic;
 mod batches;

@@ -18,14 +18,22 @@ promises![
     two_threads_hand_a_value_to_and_fro,
     many_who_wait_get_each_value_once,
     what_was_waited_for_and_does_not_decode_is_removed_and_carried,
-    closing_the_store_ends_every_wait,
-    waiting_to_take_is_ended_by_a_push,
-    waiting_to_take_sees_a_lease_run_out,
-    waiting_to_take_ends_with_nothing_after_its_time_out,
-    what_is_given_back_ends_a_wait,
     more_threads_may_wait_than_there_are_connections,
-    a_wait_stands_another_kind_that_comes_and_goes,
 ];
+
+/// What needs a server that is there, or ends with what waits for it.
+mod with_the_server {
+    use super::*;
+
+    crate::conformance::promises_that_need_the_server![
+        waiting_to_take_ends_with_nothing_after_its_time_out,
+        waiting_to_take_is_ended_by_a_push,
+        waiting_to_take_sees_a_lease_run_out,
+        what_is_given_back_ends_a_wait,
+        a_wait_stands_another_kind_that_comes_and_goes,
+        closing_the_store_ends_every_wait,
+    ];
+}
 
 /// A wait may be shorter by this: no wait is as fine as that.
 pub(super) const GRAIN: Duration = Duration::from_millis(2);
