@@ -311,6 +311,7 @@ fn a_server_that_dies_or_refuses_ends_a_wait() {
     let refused = within(LIMIT, || store.pop_front_wait::<i64>("q", LONG));
     assert_error!(refused, Error::Unavailable { maybe_applied: false, .. });
     proxy.set(Mode::Pass);
+    crate::support::outages::connected(&store);
     thread::scope(|scope| {
         let waiting = popping(scope, &store, LONG);
         until("it waits", || blocked(&raw) == 1);

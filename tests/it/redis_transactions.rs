@@ -373,6 +373,7 @@ fn a_server_that_is_away_or_frozen_is_told_in_time() {
     place.proxy.set(Mode::Hold);
     assert_error!(within(LIMIT, run), Error::Unavailable { maybe_applied: false, .. });
     place.proxy.set(Mode::Pass);
+    crate::support::outages::connected(&place.store);
     assert_eq!(run().unwrap(), 2);
     let frozen = within(LIMIT, || {
         place.store.transaction(|tx| {

@@ -86,6 +86,7 @@ fn a_frozen_server_holds_nobody_beyond_the_end_of_a_wait() {
     server.resume();
     let most = Duration::from_secs(1);
     assert!(popped < most && locked < most, "{popped:?}, {locked:?}");
+    crate::support::outages::connected(&store);
     // What was asked of the frozen server does not eat what comes later.
     store.push_back("q", 1).unwrap();
     assert_eq!(store.pop_front_wait::<i32>("q", wait).unwrap(), Some(1));
