@@ -90,6 +90,12 @@ impl Key<'_> {
         Key(Cow::Owned(format!("{RESERVED}:marker:{identity:032x}")))
     }
 
+    /// The key of what became of the last call in each lane of a store.
+    #[cfg(feature = "redis")]
+    pub(crate) fn lanes(identity: u128) -> Key<'static> {
+        Key(Cow::Owned(format!("{RESERVED}:lanes:{identity:032x}")))
+    }
+
     /// Tells whether a key is what this crate keeps beside another.
     pub(crate) fn is_companion(key: &str, companion: Companion) -> bool {
         key.ends_with(companion.suffix())

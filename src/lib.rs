@@ -56,6 +56,8 @@ mod finite;
 mod flights;
 mod json;
 mod key;
+#[cfg(feature = "redis")]
+mod lanes;
 mod op;
 mod outage;
 mod page;

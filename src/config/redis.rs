@@ -92,6 +92,23 @@ pub struct RedisOptions {
     /// server is away, whose answer depends on what is there; locks and [`take`](crate::StateStore::take) are
     /// not. Defaults to `false`.
     pub exclusive: bool,
+    /// Lets increments, pushes and pops be done exactly once, also where an answer is lost: each is one
+    /// script, which notes on the server that it was done and what it answered. It is then tried again, and
+    /// where `fallback` is `"memory"` at last done here and queued, instead of failing as
+    /// [`Unavailable`](crate::Error::Unavailable) with `maybe_applied`; a pop is refused in that case, and
+    /// what it may have taken goes back when the server does. With `fallback` `"none"`, and for a
+    /// [`strict`](crate::StateStore::strict) handle, nothing can be queued: what is lost in every attempt
+    /// within `timeout` is still `maybe_applied`. So is what is lost together with these notes, where the
+    /// server drops them to make room.
+    ///
+    /// It holds for [`incr`](crate::StateStore::incr), `incr_with_ttl`, `decr`, `batch_incr`, `map_incr`,
+    /// `push_back`, `push_front`, `push_back_many` of up to 500 000 values, `pop_front`, `pop_back` and
+    /// `pop_front_wait`, which looks again and again instead of using `BLPOP`. It does not hold for
+    /// transactions, locks, [`take`](crate::StateStore::take), `set_if_not_exists`, `compare_and_set`,
+    /// `modify`, `get_and_put` and `get_and_delete`. Each call costs the server a script; the notes, one hash
+    /// for each store that is open, hold the last answer of as many calls as were made at a time. Defaults to
+    /// `false`.
+    pub exactly_once: bool,
     /// What becomes of a write that waited where somebody else has written meanwhile. Defaults to
     /// `"local_wins"`.
     pub on_conflict: OnConflict,
@@ -124,6 +141,7 @@ impl Default for RedisOptions {
             fallback: Fallback::Memory,
             unknown: None,
             exclusive: false,
+            exactly_once: false,
             on_conflict: OnConflict::LocalWins,
             max_pending: 1_000_000,
             max_pending_bytes: 256 << 20,
@@ -215,6 +233,14 @@ impl RedisOptions {
     #[must_use]
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
+        self
+    }
+
+    /// Lets increments, pushes and pops be done exactly once, also where an answer is lost. Defaults to
+    /// `false`.
+    #[must_use]
+    pub fn exactly_once(mut self, exactly_once: bool) -> Self {
+        self.exactly_once = exactly_once;
         self
     }
 

@@ -134,6 +134,11 @@ fn outages(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Vec<Spellin
         ),
         ("redis://h:7000/2?exclusive=true", json(json!({"exclusive": true})), set(|o| o.exclusive(true))),
         (
+            "redis://h:7000/2?exactly_once=true",
+            json(json!({"exactly_once": true})),
+            set(|o| o.exactly_once(true)),
+        ),
+        (
             "redis://h:7000/2?on_conflict=remote_wins",
             json(json!({"on_conflict": "remote_wins"})),
             set(|o| o.on_conflict(OnConflict::RemoteWins)),

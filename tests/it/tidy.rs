@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 14] = [
     &["bytes"],
     &["error"],
     &["key", "value", "clock", "finite", "flights", "page"],
-    &["json", "op", "query"],
+    &["json", "lanes", "op", "query"],
     &["config", "deferred", "outage"],
     &["batch", "context", "stats"],
     &["backend/local"],

@@ -119,7 +119,8 @@ impl Fallback {
         options: &RedisOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let redis = Redis::new(url, key_prefix, options)?;
+        let identity = identity();
+        let redis = Redis::new(url, key_prefix, options, identity)?;
         // Nothing is read from it where nothing is served while the server is away.
         let shadow = if options.fallback == config::Fallback::None { 0 } else { options.shadow_bytes };
         let inner = Arc::new(Inner {
@@ -132,7 +133,7 @@ impl Fallback {
             on_conflict: options.on_conflict,
             bounds: Bounds { operations: options.max_pending, bytes: options.max_pending_bytes },
             limit: options.timeout,
-            identity: identity(),
+            identity,
             done: AtomicU64::new(0),
             was_connected: AtomicBool::new(false),
             was_marked: AtomicBool::new(false),

@@ -126,14 +126,14 @@ pub(super) fn number(answer: Value) -> Result<i64, Failure> {
 }
 
 /// A number, or the text of one: scripts give what may be large as text.
-fn integer(answer: Value) -> Result<i64, Failure> {
+pub(super) fn integer(answer: Value) -> Result<i64, Failure> {
     match refused(answer)? {
         Value::Int(number) => Ok(number),
         other => parsed(&other),
     }
 }
 
-fn parsed<T: std::str::FromStr>(answer: &Value) -> Result<T, Failure> {
+pub(super) fn parsed<T: std::str::FromStr>(answer: &Value) -> Result<T, Failure> {
     text(answer).and_then(|text| text.parse().ok()).ok_or_else(|| Failure::unexpected(answer))
 }
 

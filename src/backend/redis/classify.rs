@@ -38,6 +38,8 @@ pub(super) enum Trouble {
     Overflow,
     /// The server does not hold the script.
     NoScript,
+    /// The server does not know any more whether it has done a call.
+    Forgotten,
     /// What came is not the protocol, or not the answer to the command.
     Garbage,
     /// TLS was refused by either side: a certificate, a name, a setting.
@@ -139,6 +141,7 @@ impl Failure {
             | Trouble::NotAnInteger
             | Trouble::Overflow
             | Trouble::NoScript
+            | Trouble::Forgotten
             | Trouble::Tls
             | Trouble::Unsupported
             | Trouble::Closed
@@ -170,7 +173,7 @@ impl Failure {
             Trouble::Overflow => Error::Overflow { key },
             Trouble::Unsupported => Error::Unsupported { what: source.to_string() },
             Trouble::Tls => Error::Server { command: "the TLS handshake".to_owned(), source },
-            Trouble::NoScript | Trouble::Garbage | Trouble::Other => {
+            Trouble::NoScript | Trouble::Forgotten | Trouble::Garbage | Trouble::Other => {
                 Error::Server { command: about.command.to_owned(), source }
             }
         }
@@ -211,6 +214,7 @@ fn of_code(code: &str, details: &str) -> Trouble {
         "LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS"
         | "UNBLOCKED" => Trouble::Busy,
         "NOSCRIPT" => Trouble::NoScript,
+        "FORGOTTEN" => Trouble::Forgotten,
         "ERR" if details.starts_with("value is not an integer") => Trouble::NotAnInteger,
         "ERR" if details.starts_with("hash value is not an integer") => Trouble::NotAnInteger,
         "ERR" if details.starts_with("increment or decrement would overflow") => Trouble::Overflow,
@@ -247,6 +251,7 @@ mod tests {
             ("MISCONF", "", Trouble::Other),
             ("EXECABORT", "", Trouble::Other),
             ("NOSCRIPT", "", Trouble::NoScript),
+            ("FORGOTTEN", "nothing is known", Trouble::Forgotten),
             ("ERR", "value is not an integer or out of range", Trouble::NotAnInteger),
             ("ERR", "hash value is not an integer", Trouble::NotAnInteger),
             ("ERR", "increment or decrement would overflow", Trouble::Overflow),

@@ -1,6 +1,8 @@
 //! Owns operations on many keys: pipelines in chunks, and transactions. What a single command means stands
 //! in `commands`.
 
+use std::sync::Arc;
+
 use super::attempts::{Job, READ, lost_answer};
 use super::classify::{About, Failure, Stage, Trouble};
 use super::connection::{Connection, Unit};
@@ -10,10 +12,25 @@ use super::{Redis, answers, commands};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::lanes::Turn;
 use crate::op::{Op, Reply};
 
 /// A chunk is cut once it holds this many bytes, whatever the number of its commands.
 const CHUNK_BYTES: usize = 4 << 20;
+
+/// How far a batch got.
+pub(crate) struct Batch {
+    /// Where it stopped, the last of these is the error.
+    pub(crate) replies: Vec<Result<Reply>>,
+    pub(crate) doubt: Option<Doubt>,
+}
+
+/// A call of which nobody knows whether it was done.
+pub(crate) struct Doubt {
+    pub(crate) turn: Arc<Turn>,
+    /// How many operations it is, from the one that has the error.
+    pub(crate) length: usize,
+}
 
 /// What the server said to one command of a pipeline.
 type Outcome<T> = Result<T, Failure>;
@@ -83,18 +100,41 @@ impl Redis {
         Ok(())
     }
 
-    pub(super) fn apply_chunks(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
+    /// Carries out mutations chunk by chunk. `doubt` is what an earlier call of this left of the first of them.
+    pub(crate) fn apply_chunks(&self, ops: &[Op<'_>], mut doubt: Option<Doubt>) -> Batch {
         let mut replies = Vec::with_capacity(ops.len());
         let mut rest = ops;
         while !rest.is_empty() {
-            let (chunk, behind) = rest.split_at(self.chunk_length(rest));
-            if let Err(error) = self.apply_chunk(chunk, &mut replies) {
+            let doubted = doubt.take();
+            let length = doubted.as_ref().map_or_else(|| self.chunk_length(rest), |doubt| doubt.length);
+            let (chunk, behind) = rest.split_at(length.min(rest.len()));
+            let turn = doubted.map(|doubt| doubt.turn);
+            let turn = turn.or_else(|| self.turn(chunk.iter().map(|op| &op.action)));
+            let outcome = match &turn {
+                Some(turn) => self.call_chunk(turn, chunk, &mut replies),
+                None => self.apply_chunk(chunk, &mut replies),
+            };
+            if let Err(error) = outcome {
+                let is_doubtful = error.maybe_applied();
                 replies.push(Err(error));
-                break;
+                let doubt = turn.filter(|_| is_doubtful).map(|turn| Doubt { turn, length });
+                return Batch { replies, doubt };
             }
             rest = behind;
         }
-        replies
+        Batch { replies, doubt: None }
+    }
+
+    fn call_chunk(&self, turn: &Turn, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
+        let limit = self.limit();
+        let Some(first) = ops.first() else { return Ok(()) };
+        let outcomes = self
+            .call(turn, ops, &limit)
+            .map_err(|failure| failure.into_error(commands::about(first), None))?;
+        replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
+            outcome.map_err(|failure| self.explain(failure, commands::about(op), &limit))
+        }));
+        Ok(())
     }
 
     fn chunk_length(&self, ops: &[Op<'_>]) -> usize {

@@ -11,7 +11,8 @@ mod dial;
 mod graveyard;
 mod limit;
 mod listing;
-mod many;
+pub(crate) mod many;
+mod once;
 mod packer;
 mod pool;
 mod queries;
@@ -24,7 +25,7 @@ mod tls;
 mod transactions;
 mod waiting;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use self::attempts::{Job, lost_answer};
@@ -40,6 +41,7 @@ use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
 use crate::error::Result;
 use crate::key::Key;
+use crate::lanes::{Lanes, Turn};
 use crate::op::{Grant, Op, Reply};
 use crate::page::{Cursor, Page};
 use crate::query::{Answer, Query};
@@ -53,12 +55,16 @@ pub(crate) struct Redis {
     waiting: OnceLock<Pool>,
     /// What every key on the server begins with: empty, or ends in `:`.
     prefix: Vec<u8>,
+    /// By these the server knows calls that were made before.
+    lanes: Arc<Lanes>,
     options: RedisOptions,
 }
 
 impl Redis {
     /// Makes what is needed to connect, and connects to nothing yet.
-    pub(crate) fn new(url: &str, key_prefix: &str, options: &RedisOptions) -> Result<Self> {
+    ///
+    /// `identity`: no other store has the same.
+    pub(crate) fn new(url: &str, key_prefix: &str, options: &RedisOptions, identity: u128) -> Result<Self> {
         let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
         if address.tls {
@@ -73,7 +79,8 @@ impl Redis {
         };
         let prefix = wire_prefix(key_prefix);
         let pool = Pool::new(dialer, options.pool_size);
-        Ok(Self { pool, waiting: OnceLock::new(), prefix, options: options.clone() })
+        let lanes = Lanes::new(identity);
+        Ok(Self { pool, waiting: OnceLock::new(), prefix, lanes, options: options.clone() })
     }
 
     /// Makes the first connection, within `connect_timeout`, and asks whether the server serves: one that
@@ -129,6 +136,20 @@ impl Redis {
         Packer::new(&mut connection.buffer, &self.prefix)
     }
 
+    /// Carries out one mutation, within what is left of a wait if it is part of one; with a turn, once however
+    /// often this is called with it.
+    pub(crate) fn apply_in(&self, turn: Option<&Turn>, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
+        let limit = end.map_or_else(|| self.limit(), |end| self.limit_until(end));
+        let Some(turn) = turn else {
+            return self.apply_within(op, &limit);
+        };
+        let replies = self.call(turn, std::slice::from_ref(op), &limit);
+        let reply = replies.and_then(|mut replies| {
+            replies.pop().unwrap_or_else(|| Err(Failure::unexpected(&redis::Value::Nil)))
+        });
+        reply.map_err(|failure| self.explain(failure, commands::about(op), &limit))
+    }
+
     fn apply_within(&self, op: &Op<'_>, limit: &Limit) -> Result<Reply> {
         let job = Job { mutation: true, repeatable: op.action.is_idempotent() };
         match self.run(job, limit, |connection, _| self.exchange(op, connection, limit)) {
@@ -180,15 +201,15 @@ impl Backend for Redis {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        self.apply_within(&op, &self.limit())
+        self.apply_in(self.turn([&op.action].into_iter()).as_deref(), &op, None)
     }
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
-        self.apply_within(&op, &self.limit_until(end))
+        self.apply_in(self.turn([&op.action].into_iter()).as_deref(), &op, Some(end))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
-        self.apply_chunks(&ops)
+        self.apply_chunks(&ops, None).replies
     }
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {

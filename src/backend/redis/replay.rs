@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::op::{Action, End};
 
 /// For how long a marker stays that nobody renews: 30 days.
-const MARKER_LIFE: u64 = 30 * 24 * 3600 * 1000;
+pub(super) const MARKER_LIFE: u64 = 30 * 24 * 3600 * 1000;
 
 /// How a queue and its marker on the server fit together.
 #[derive(Debug, PartialEq, Eq)]

@@ -37,6 +37,8 @@ scripts! {
     LOCK = "lock.lua", "5446c9c2dc7376e06d8fa78363720b730c1acbe3";
     /// Extends or frees a lock for whoever has it.
     HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
+    /// Does the steps of one call, once however often it is called.
+    ONCE = "once.lua", "04c2438931626030547470db21e61ffe0fcd89be";
     /// Does operations that waited, each once.
     REPLAY = "replay.lua", "98b58ed9b34ea35acd5b0171bafceae5098c343a";
 }

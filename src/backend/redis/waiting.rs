@@ -71,6 +71,10 @@ fn seconds(wait: Duration) -> String {
 
 impl Redis {
     pub(super) fn wait_to_pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        if self.is_exact() {
+            // BLPOP cannot note what it handed out.
+            return self.poll(end, || self.pop(key, end));
+        }
         let mut pauses = Pauses::new(LONGEST_PAUSE, end);
         let mut looked = false;
         loop {

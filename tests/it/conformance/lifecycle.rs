@@ -111,7 +111,7 @@ fn a_store_that_serves_is_connected(cx: &Context) {
     let expected = |status: &Status| match cx.case().backend {
         Backend::Memory | Backend::File | Backend::FileReopened => *status == Status::Connected,
         #[cfg(feature = "redis")]
-        Backend::Redis => *status == Status::Connected,
+        Backend::Redis | Backend::RedisOnce => *status == Status::Connected,
         #[cfg(feature = "redis")]
         Backend::Away => matches!(status, Status::Away { pending: 0, .. }),
     };

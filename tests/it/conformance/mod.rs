@@ -33,6 +33,10 @@ macro_rules! promises_that_need_the_server {
         $crate::conformance::case!(redis, Redis, None, [$($name)*]);
         #[cfg(feature = "redis")]
         $crate::conformance::case!(redis_with_default_ttl, Redis, Some($crate::support::backends::HOUR), [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(redis_once, RedisOnce, None, [$($name)*]);
+        #[cfg(feature = "redis")]
+        $crate::conformance::case!(redis_once_with_default_ttl, RedisOnce, Some($crate::support::backends::HOUR), [$($name)*]);
     };
 }
 

@@ -31,7 +31,7 @@ fn usual_runs(backend: Backend) -> u64 {
         Backend::File => 40,
         Backend::FileReopened => 5,
         #[cfg(feature = "redis")]
-        Backend::Redis => 20,
+        Backend::Redis | Backend::RedisOnce => 20,
     }
 }
 
@@ -63,6 +63,7 @@ models! {
     away_with_default_ttl_does_what_the_model_does: Away, Some(HOUR);
     redis_does_what_the_model_does: Redis, None;
     redis_with_default_ttl_does_what_the_model_does: Redis, Some(HOUR);
+    redis_once_does_what_the_model_does: RedisOnce, Some(HOUR);
 }
 
 #[test]

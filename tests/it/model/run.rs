@@ -34,7 +34,7 @@ pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
         #[cfg(feature = "redis")]
         Backend::Away => EXACT_TICK,
         #[cfg(feature = "redis")]
-        Backend::Redis => REAL_TICK,
+        Backend::Redis | Backend::RedisOnce => REAL_TICK,
     };
     // A default of six ticks is met by histories; an hour would not be.
     let default_ttl = case.default_ttl.map(|_| tick * 6);

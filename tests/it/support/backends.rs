@@ -26,6 +26,9 @@ pub(crate) enum Backend {
     FileReopened,
     #[cfg(feature = "redis")]
     Redis,
+    /// With the option `exactly_once`.
+    #[cfg(feature = "redis")]
+    RedisOnce,
     /// Memory in the place of a server that was away when the store was opened.
     #[cfg(feature = "redis")]
     Away,
@@ -79,13 +82,15 @@ impl Context {
                 dir = Some(made);
             }
             #[cfg(feature = "redis")]
-            Backend::Redis => {
+            Backend::Redis | Backend::RedisOnce => {
                 let (server, database) = RedisServer::shared();
                 let url = server.url(database);
                 raw = Some(Raw::connect(&url));
                 config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
-                config.redis =
-                    RedisOptions::default().fallback(Fallback::None).timeout(Duration::from_secs(20));
+                config.redis = RedisOptions::default()
+                    .fallback(Fallback::None)
+                    .timeout(Duration::from_secs(20))
+                    .exactly_once(case.backend == Backend::RedisOnce);
             }
         }
         let opened = Mutex::new(Opened { store: None, times: 0 });
@@ -135,7 +140,7 @@ impl Context {
             #[cfg(feature = "redis")]
             Backend::Away => true,
             #[cfg(feature = "redis")]
-            Backend::Redis => false,
+            Backend::Redis | Backend::RedisOnce => false,
             Backend::File | Backend::FileReopened => false,
         }
     }
@@ -166,7 +171,7 @@ impl Context {
             #[cfg(feature = "redis")]
             Backend::Away => true,
             #[cfg(feature = "redis")]
-            Backend::Redis => false,
+            Backend::Redis | Backend::RedisOnce => false,
         }
     }
 

@@ -1,0 +1,232 @@
+//! Owns the calls that the server does once however often they are made. Knows nothing of what becomes of one
+//! that nobody can be told the end of.
+
+use std::sync::Arc;
+
+use redis::Value;
+
+use super::Redis;
+use super::answers;
+use super::attempts::Job;
+use super::classify::{Failure, Stage, Trouble};
+use super::commands::MOST_WORDS;
+use super::connection::{Connection, Unit};
+use super::limit::Limit;
+use super::packer::Packer;
+use super::replay::MARKER_LIFE;
+use super::scripts::{Call, ONCE};
+use crate::error::Result;
+use crate::key::Key;
+use crate::lanes::Turn;
+use crate::op::{Action, Op, Reply};
+
+/// Repeating it is harmless.
+const TOLD: Job = Job { mutation: true, repeatable: true };
+
+/// After so many calls of a lane the notes on the server live on for a month again.
+const RENEWED_EVERY: u64 = 256;
+
+/// Tells whether an action can be a step of such a call.
+pub(super) fn is_covered(action: &Action) -> bool {
+    match action {
+        Action::Incr { .. } | Action::MapIncr { .. } | Action::Pop { .. } => true,
+        Action::Push { values, .. } => values.len() <= MOST_WORDS,
+        Action::Put { .. }
+        | Action::PutIfAbsent { .. }
+        | Action::PutIfPresent { .. }
+        | Action::PutAndGet { .. }
+        | Action::Swap { .. }
+        | Action::Delete
+        | Action::Take
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::MapPut { .. }
+        | Action::MapDelete { .. }
+        | Action::Trim { .. }
+        | Action::Lease { .. }
+        | Action::EndLease { .. }
+        | Action::Lock { .. }
+        | Action::Extend { .. }
+        | Action::Unlock { .. } => false,
+    }
+}
+
+impl Packer<'_> {
+    /// Writes one call of these operations.
+    fn call(&mut self, turn: &Turn, born: u64, is_first: bool, ops: &[Op<'_>], call: Call) {
+        let arguments = 5 + ops.iter().map(|op| 3 + step_arguments(&op.action)).sum::<usize>();
+        let keys: Vec<&Key<'_>> =
+            std::iter::once(turn.lanes().key()).chain(ops.iter().map(|op| &op.key)).collect();
+        self.script(&ONCE, call, &keys, arguments).number(born).number(u64::from(turn.lane));
+        self.number(turn.number).word(if is_first { b"1" } else { b"" });
+        match turn.number.is_multiple_of(RENEWED_EVERY) {
+            true => self.number(MARKER_LIFE),
+            false => self.word(b""),
+        };
+        for op in ops {
+            self.step(&op.action);
+        }
+    }
+
+    fn step(&mut self, action: &Action) {
+        let birth_ttl = match action {
+            Action::Incr { birth_ttl, .. }
+            | Action::MapIncr { birth_ttl, .. }
+            | Action::Push { birth_ttl, .. } => *birth_ttl,
+            _ => None,
+        };
+        self.word(action.name().as_bytes()).birth(birth_ttl).number(step_arguments(action) as u64);
+        match action {
+            Action::Incr { by, .. } => _ = self.integer(*by),
+            Action::MapIncr { field, by, .. } => _ = self.word(field.as_bytes()).integer(*by),
+            Action::Push { values, .. } => {
+                for value in values {
+                    self.word(&value.bytes);
+                }
+            }
+            // Nothing else has arguments: see `step_arguments`.
+            _ => {}
+        }
+    }
+}
+
+/// How many words of a step stand behind its key.
+fn step_arguments(action: &Action) -> usize {
+    match action {
+        Action::Incr { .. } => 1,
+        Action::MapIncr { .. } => 2,
+        Action::Push { values, .. } => values.len(),
+        _ => 0,
+    }
+}
+
+/// Reads what a step was answered with.
+fn step_reply(action: &Action, answer: Value) -> Result<Reply, Failure> {
+    match action {
+        Action::Pop { .. } => answers::bytes(answer).map(Reply::Found),
+        _ => answers::integer(answer).map(Reply::Number),
+    }
+}
+
+/// Reads the answer to a call: one reply of each step.
+fn step_replies(ops: &[Op<'_>], answer: Value) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+    let answers = answers::array(answer)?;
+    if answers.len() != ops.len() {
+        return Err(Failure::unexpected(&Value::Array(answers)));
+    }
+    Ok(ops.iter().zip(answers).map(|(op, answer)| step_reply(&op.action, answer)).collect())
+}
+
+impl Redis {
+    /// The turn of a call of these actions; `None` where they are not done in this way.
+    pub(crate) fn turn<'a>(&self, mut actions: impl Iterator<Item = &'a Action>) -> Option<Arc<Turn>> {
+        let is_covered = self.options.exactly_once && actions.all(is_covered);
+        is_covered.then(|| Arc::new(self.lanes.turn()))
+    }
+
+    /// Whether calls are done in this way.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.options.exactly_once
+    }
+
+    /// Does a call, or tells what was answered when it was done.
+    pub(super) fn call(
+        &self,
+        turn: &Turn,
+        ops: &[Op<'_>],
+        limit: &Limit,
+    ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+        let was_sent = turn.sent().is_some();
+        let attempt = |late, _| {
+            // The other half is for another attempt.
+            let part = limit.within(limit.left().unwrap_or_default() / 2);
+            let lease = self.pool.lease(TOLD, &part, late);
+            let mut lease = match lease {
+                // Waiting for others takes nothing from the time of another attempt.
+                Err(Failure { trouble: Trouble::Exhausted, .. }) => self.pool.lease(TOLD, limit, true)?,
+                lease => lease?,
+            };
+            lease.work(|connection| self.call_once(turn, ops, connection, &part))
+        };
+        let outcome = self.retry(TOLD, limit, attempt).map(|(replies, _)| replies);
+        // What a former call of this function may have done, this one's refusal does not undo.
+        outcome.map_err(|failure| {
+            let stage = if was_sent { Stage::Lost } else { failure.stage };
+            Failure { stage, ..failure }
+        })
+    }
+
+    fn call_once(
+        &self,
+        turn: &Turn,
+        ops: &[Op<'_>],
+        connection: &mut Connection,
+        limit: &Limit,
+    ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+        connection.arm(limit)?;
+        let was_sent = turn.sent();
+        let born = match was_sent.or(self.lanes.born()) {
+            Some(born) => born,
+            None => self.begin_notes(connection, limit)?,
+        };
+        match self.say_call(turn, born, was_sent.is_none(), ops, connection, limit) {
+            // It was not sent before: that its notes are gone takes nothing away.
+            Err(failure) if failure.trouble == Trouble::Forgotten && was_sent.is_none() => {
+                let born = self.begin_notes(connection, limit)?;
+                self.say_call(turn, born, true, ops, connection, limit)
+            }
+            Err(failure) if failure.trouble == Trouble::Forgotten => {
+                turn.forget();
+                Err(Failure { stage: Stage::Lost, ..failure })
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn say_call(
+        &self,
+        turn: &Turn,
+        born: u64,
+        is_first: bool,
+        ops: &[Op<'_>],
+        connection: &mut Connection,
+        limit: &Limit,
+    ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+        turn.send(Some(born));
+        let pack = |packer: &mut Packer<'_>, call| packer.call(turn, born, is_first, ops, call);
+        let outcome = self.say(connection, limit, pack, |next| step_replies(ops, next()?));
+        if is_first && matches!(&outcome, Err(failure) if failure.stage != Stage::Lost) {
+            turn.send(None);
+        }
+        outcome
+    }
+
+    /// Lets there be notes on the server, and learns what they are called. Where their name is another one
+    /// later, or none, what was noted before is gone.
+    fn begin_notes(&self, connection: &mut Connection, limit: &Limit) -> Result<u64, Failure> {
+        let mut begin = || {
+            let key = self.lanes.key();
+            let mut packer = self.pack(connection);
+            packer.command(4, "HSETNX").key(key).word(b"born").number(fastrand::u64(1..));
+            packer.command(3, "PEXPIRE").key(key).number(MARKER_LIFE);
+            packer.command(3, "HGET").key(key).word(b"born");
+            let unit = Unit { answers: packer.commands(), mutation: true, atomic: false };
+            connection.send(unit, limit)?;
+            let answers: Vec<Value> =
+                (0..unit.answers).map(|_| connection.receive(limit)).collect::<Result<_, _>>()?;
+            let mut born = None;
+            for answer in answers {
+                born = Some(answers::refused(answer)?);
+            }
+            born.as_ref().map_or_else(|| Err(Failure::unexpected(&Value::Nil)), answers::parsed)
+        };
+        // Whatever becomes of it, of the call itself nothing was sent.
+        let born = begin().map_err(|failure| match failure.stage {
+            Stage::Lost => Failure { stage: Stage::NotSent, ..failure },
+            Stage::NotSent | Stage::Rejected => failure,
+        })?;
+        self.lanes.begin(born);
+        Ok(born)
+    }
+}

@@ -1,0 +1,139 @@
+//! Owns the lanes of a store: by its lane and its number a call is known to the server, however often it is
+//! made. Knows nothing of what is called, nor of what the server notes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::key::Key;
+
+/// All lanes of a store. A call has one to itself until its answer is known or nobody asks for it any more.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    key: Key<'static>,
+    /// What the notes on the server are called since they were begun there; 0 where they are not.
+    born: AtomicU64,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// Lanes that nobody has, each with the number of its last call; the one used last is used next.
+    lanes: Vec<(u32, u64)>,
+    made: u32,
+}
+
+/// One call: as long as it lives, no other has its lane.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    lanes: Arc<Lanes>,
+    pub(crate) lane: u32,
+    pub(crate) number: u64,
+    /// What the notes on the server were called when it was sent first; 0 before that.
+    born: AtomicU64,
+    forgotten: AtomicBool,
+}
+
+impl Lanes {
+    pub(crate) fn new(identity: u128) -> Arc<Self> {
+        Arc::new(Self { key: Key::lanes(identity), born: AtomicU64::new(0), free: Mutex::default() })
+    }
+
+    /// Where the notes lie on the server.
+    pub(crate) fn key(&self) -> &Key<'static> {
+        &self.key
+    }
+
+    /// What the notes on the server are called, where they were begun.
+    pub(crate) fn born(&self) -> Option<u64> {
+        Some(self.born.load(Ordering::Acquire)).filter(|born| *born != 0)
+    }
+
+    /// Notes that they were begun, and what they are called.
+    pub(crate) fn begin(&self, born: u64) {
+        self.born.store(born, Ordering::Release);
+    }
+
+    /// The next call of a lane that nobody has.
+    pub(crate) fn turn(self: &Arc<Self>) -> Turn {
+        let mut free = self.free.lock();
+        let (lane, last) = free.lanes.pop().unwrap_or_else(|| {
+            free.made += 1;
+            (free.made, 0)
+        });
+        Turn {
+            lanes: Arc::clone(self),
+            lane,
+            number: last + 1,
+            born: AtomicU64::new(0),
+            forgotten: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Turn {
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// What the notes on the server were called when it was sent first.
+    pub(crate) fn sent(&self) -> Option<u64> {
+        Some(self.born.load(Ordering::Acquire)).filter(|born| *born != 0)
+    }
+
+    /// Notes that it may be on its way from now on; with nothing, that it is not.
+    pub(crate) fn send(&self, born: Option<u64>) {
+        self.born.store(born.unwrap_or(0), Ordering::Release);
+    }
+
+    /// Notes that the server does not know any more whether it was done.
+    pub(crate) fn forget(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.lanes.free.lock().lanes.push((self.lane, self.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_given_to_one_at_a_time_and_never_the_same_number_twice() {
+        let lanes = Lanes::new(7);
+        let one = lanes.turn();
+        let other = lanes.turn();
+        assert_eq!([(one.lane, one.number), (other.lane, other.number)], [(1, 1), (2, 1)]);
+        drop(one);
+        let one = Arc::new(lanes.turn());
+        assert_eq!((one.lane, one.number), (1, 2), "a lane that is free goes before a new one");
+        // Whatever still asks for the answer keeps the lane.
+        let kept = Arc::clone(&one);
+        drop(one);
+        assert_eq!(lanes.turn().lane, 3);
+        drop(kept);
+        drop(other);
+        assert_eq!((lanes.turn().lane, lanes.turn().number), (2, 3), "the one that became free last is next");
+    }
+
+    #[test]
+    fn a_turn_remembers_what_the_notes_were_called_when_it_was_sent() {
+        let lanes = Lanes::new(7);
+        let turn = lanes.turn();
+        assert_eq!((lanes.born(), turn.sent()), (None, None));
+        lanes.begin(5);
+        turn.send(Some(5));
+        lanes.begin(6);
+        assert_eq!((lanes.born(), turn.sent()), (Some(6), Some(5)));
+        assert_eq!(&**lanes.key(), "__millpond:lanes:00000000000000000000000000000007");
+    }
+}
