@@ -1,11 +1,11 @@
 //! Owns what is served while the server is away: the state as it is known here, and the operations that wait
 //! to be done there. Knows nothing of connections and of when an outage begins or ends.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 
@@ -190,34 +190,37 @@ impl Away {
     /// Does an operation here and lets it wait to be done there, or refuses it.
     ///
     /// `lost`: it may have been done there already.
-    pub(super) fn apply(&self, op: Op<'_>, lost: bool) -> Result<Reply> {
+    pub(super) fn apply(&self, op: &Op<'_>, lost: bool) -> Result<Reply> {
         let Op { key, action } = op;
         let as_fact = match action.offline() {
             Offline::Queued | Offline::Estimated => false,
             Offline::Exclusive if self.rules.exclusive => {
                 // What lies here may be but the part of it that was written here.
-                self.absent(&key)?;
+                self.absent(key)?;
                 true
             }
             Offline::Exclusive | Offline::Refused => return Err(refused()),
         };
-        if matches!(action, Action::Touch { .. }) && self.table.ttl(&key, &self.now()).is_none() {
-            self.absent(&key)?;
+        if matches!(action, Action::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
+            self.absent(key)?;
         }
         let mut state = self.admit()?;
         let now = self.now();
         let mut fact = None;
-        let reply = self.table.commit(&key, &now, |found| {
-            let (change, reply) = plan(&key, action.clone(), &mut Here::new(&key, found, &now), &now)?;
+        let reply = self.table.commit(key, &now, |found| {
+            let (change, reply) = plan(key, action.clone(), &mut Here::new(key, found, &now), &now)?;
             if as_fact {
-                fact = self::fact(&change, &action, &now);
+                fact = self::fact(&change, action, &now);
             }
             Ok((change, reply))
         })?;
-        let action = if as_fact { fact } else { Some(action) };
+        let mut action = if as_fact { fact } else { Some(action.clone()) };
+        if !lost {
+            action = action.and_then(|action| state.queue.merge(key, action, || self.stamp()));
+        }
         if let Some(action) = action {
-            let seen = state.see(&key, &action, lost, &self.shadow, &now);
-            let op = Deferred { key: key.into_owned(), action, seen };
+            let seen = state.see(key, &action, lost, &self.shadow, &now);
+            let op = Deferred { key: key.clone().into_owned(), action, seen };
             state.queue.push(op, self.stamp());
         }
         Ok(reply)

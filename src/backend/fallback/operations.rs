@@ -78,7 +78,7 @@ impl Backend for Fallback {
             }
         };
         let here = |away: &Away, lost| {
-            let reply = away.apply(op.clone(), lost)?;
+            let reply = away.apply(&op, lost)?;
             self.inner.note_queued(1);
             Ok(reply)
         };
@@ -89,11 +89,7 @@ impl Backend for Fallback {
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
         let repeatable = op.action.is_idempotent();
-        self.serve(
-            repeatable,
-            |redis| redis.apply_until(op.clone(), end),
-            |away, lost| away.apply(op.clone(), lost),
-        )
+        self.serve(repeatable, |redis| redis.apply_until(op.clone(), end), |away, lost| away.apply(&op, lost))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -118,10 +114,7 @@ impl Backend for Fallback {
             Ok(outcomes)
         };
         let here = |away: &Away, lost| {
-            Ok(ops
-                .iter()
-                .map(|op| away.apply(op.clone(), lost).inspect(|_| self.inner.note_queued(1)))
-                .collect())
+            Ok(ops.iter().map(|op| away.apply(op, lost).inspect(|_| self.inner.note_queued(1))).collect())
         };
         let outcome = self.serve(repeatable, there, here);
         self.inner.learn(ops.iter().map(|op| &op.key));
@@ -155,7 +148,7 @@ impl Backend for Fallback {
         loop {
             self.inner.shadow.writing(key);
             let here = |away: &Away, _| {
-                let found = away.apply(pop(), false)?.found()?;
+                let found = away.apply(&pop(), false)?.found()?;
                 self.inner.note_queued(u64::from(found.is_some()));
                 Ok(found)
             };
@@ -237,7 +230,7 @@ impl Backend for Fallback {
             }
             let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());
             let removed = keys.into_iter().map(|key| {
-                let removed = away.apply(Op { key: Key::listed(key), action: Action::Delete }, false)?;
+                let removed = away.apply(&Op { key: Key::listed(key), action: Action::Delete }, false)?;
                 self.inner.note_queued(1);
                 removed.flag()
             });

@@ -169,7 +169,7 @@ impl Way<'_> {
             let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
             (chunk, done, last)
         };
-        let steps: Vec<Step<'_>> = chunk.iter().flat_map(steps).collect();
+        let steps: Vec<Step<'_>> = chunk.iter().flat_map(|pending| steps(pending)).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
         let marker = self.marker();
         let told = match self.bridge.replay(&marker, done, last, remote_wins, &steps) {

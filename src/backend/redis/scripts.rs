@@ -38,5 +38,5 @@ scripts! {
     /// Extends or frees a lock for whoever has it.
     HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "98b58ed9b34ea35acd5b0171bafceae5098c343a";
+    REPLAY = "replay.lua", "67bdd06d341414d67c83f6322cf1dcb19d494d08";
 }
