@@ -64,7 +64,9 @@ impl Backend for Fallback {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        let mut was_there = false;
         let there = |redis: &Redis| {
+            was_there = true;
             let writing = self.inner.shadow.writing(&op.key);
             match redis.apply(op.clone()) {
                 Ok(reply) => {
@@ -83,7 +85,9 @@ impl Backend for Fallback {
             Ok(reply)
         };
         let outcome = self.serve(op.action.is_idempotent(), there, here);
-        self.inner.learn([&op.key]);
+        if was_there {
+            self.inner.learn([&op.key]);
+        }
         outcome
     }
 
