@@ -1,11 +1,12 @@
 //! Owns what is served while the server is away: the state as it is known here, and the operations that wait
 //! to be done there. Knows nothing of connections and of when an outage begins or ends.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 
@@ -42,19 +43,15 @@ pub(super) struct Away {
     shadow: Arc<Shadow>,
     table: Table,
     state: Mutex<State>,
-    pace: Mutex<Pace>,
+    pace: Pace,
 }
 
-/// How writers are slowed while what waits is done on the server.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+/// How writers are slowed while what waits is done on the server. The two need not change together.
+struct Pace {
     /// Above so many that wait.
-    pub(super) most: u64,
-    pub(super) pause: Duration,
-}
-
-impl Pace {
-    pub(super) const FREE: Self = Self { most: u64::MAX, pause: Duration::ZERO };
+    most: AtomicU64,
+    /// By so many microseconds.
+    pause: AtomicU64,
 }
 
 /// What changes together with the table.
@@ -82,7 +79,7 @@ impl Away {
             shadow,
             table: Table::new(),
             state: Mutex::new(State { queue: Queue::new(rules.bounds, done), touched: HashMap::new() }),
-            pace: Mutex::new(Pace::FREE),
+            pace: Pace { most: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0) },
             clock,
         };
         let now = away.now();
@@ -190,34 +187,37 @@ impl Away {
     /// Does an operation here and lets it wait to be done there, or refuses it.
     ///
     /// `lost`: it may have been done there already.
-    pub(super) fn apply(&self, op: Op<'_>, lost: bool) -> Result<Reply> {
+    pub(super) fn apply(&self, op: &Op<'_>, lost: bool) -> Result<Reply> {
         let Op { key, action } = op;
         let as_fact = match action.offline() {
             Offline::Queued | Offline::Estimated => false,
             Offline::Exclusive if self.rules.exclusive => {
                 // What lies here may be but the part of it that was written here.
-                self.absent(&key)?;
+                self.absent(key)?;
                 true
             }
             Offline::Exclusive | Offline::Refused => return Err(refused()),
         };
-        if matches!(action, Action::Touch { .. }) && self.table.ttl(&key, &self.now()).is_none() {
-            self.absent(&key)?;
+        if matches!(action, Action::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
+            self.absent(key)?;
         }
         let mut state = self.admit()?;
         let now = self.now();
         let mut fact = None;
-        let reply = self.table.commit(&key, &now, |found| {
-            let (change, reply) = plan(&key, action.clone(), &mut Here::new(&key, found, &now), &now)?;
+        let reply = self.table.commit(key, &now, |found| {
+            let (change, reply) = plan(key, action.clone(), &mut Here::new(key, found, &now), &now)?;
             if as_fact {
-                fact = self::fact(&change, &action, &now);
+                fact = self::fact(&change, action, &now);
             }
             Ok((change, reply))
         })?;
-        let action = if as_fact { fact } else { Some(action) };
+        let mut action = if as_fact { fact } else { Some(action.clone()) };
+        if !lost {
+            action = action.and_then(|action| state.queue.merge(key, action, || self.stamp()));
+        }
         if let Some(action) = action {
-            let seen = state.see(&key, &action, lost, &self.shadow, &now);
-            let op = Deferred { key: key.into_owned(), action, seen };
+            let seen = state.see(key, &action, lost, &self.shadow, &now);
+            let op = Deferred { key: key.clone().into_owned(), action, seen };
             state.queue.push(op, self.stamp());
         }
         Ok(reply)
@@ -241,9 +241,16 @@ impl Away {
         Ok(())
     }
 
-    /// Slows writers, or no longer.
-    pub(super) fn pace(&self, pace: Pace) {
-        *self.pace.lock() = pace;
+    /// Slows writers by this much while more than `most` wait.
+    pub(super) fn slow(&self, most: u64, pause: Duration) {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.pace.pause.store(micros, Ordering::Relaxed);
+        self.pace.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Slows writers no longer.
+    pub(super) fn hurry(&self) {
+        self.pace.most.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full.
@@ -256,8 +263,10 @@ impl Away {
                 Room::Scarce(pause) => pause,
                 Room::Plenty => Duration::ZERO,
             };
-            let pace = *self.pace.lock();
-            let pause = if state.queue.len() > pace.most { pause.max(pace.pause) } else { pause };
+            let pause = match state.queue.len() > self.pace.most.load(Ordering::Relaxed) {
+                true => pause.max(Duration::from_micros(self.pace.pause.load(Ordering::Relaxed))),
+                false => pause,
+            };
             if has_waited || pause.is_zero() {
                 return Ok(state);
             }

@@ -64,7 +64,9 @@ impl Backend for Fallback {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        let mut was_there = false;
         let there = |redis: &Redis| {
+            was_there = true;
             let writing = self.inner.shadow.writing(&op.key);
             match redis.apply(op.clone()) {
                 Ok(reply) => {
@@ -78,22 +80,20 @@ impl Backend for Fallback {
             }
         };
         let here = |away: &Away, lost| {
-            let reply = away.apply(op.clone(), lost)?;
+            let reply = away.apply(&op, lost)?;
             self.inner.note_queued(1);
             Ok(reply)
         };
         let outcome = self.serve(op.action.is_idempotent(), there, here);
-        self.inner.learn([&op.key]);
+        if was_there {
+            self.inner.learn([&op.key]);
+        }
         outcome
     }
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
         let repeatable = op.action.is_idempotent();
-        self.serve(
-            repeatable,
-            |redis| redis.apply_until(op.clone(), end),
-            |away, lost| away.apply(op.clone(), lost),
-        )
+        self.serve(repeatable, |redis| redis.apply_until(op.clone(), end), |away, lost| away.apply(&op, lost))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -118,10 +118,7 @@ impl Backend for Fallback {
             Ok(outcomes)
         };
         let here = |away: &Away, lost| {
-            Ok(ops
-                .iter()
-                .map(|op| away.apply(op.clone(), lost).inspect(|_| self.inner.note_queued(1)))
-                .collect())
+            Ok(ops.iter().map(|op| away.apply(op, lost).inspect(|_| self.inner.note_queued(1))).collect())
         };
         let outcome = self.serve(repeatable, there, here);
         self.inner.learn(ops.iter().map(|op| &op.key));
@@ -155,7 +152,7 @@ impl Backend for Fallback {
         loop {
             self.inner.shadow.writing(key);
             let here = |away: &Away, _| {
-                let found = away.apply(pop(), false)?.found()?;
+                let found = away.apply(&pop(), false)?.found()?;
                 self.inner.note_queued(u64::from(found.is_some()));
                 Ok(found)
             };
@@ -237,7 +234,7 @@ impl Backend for Fallback {
             }
             let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());
             let removed = keys.into_iter().map(|key| {
-                let removed = away.apply(Op { key: Key::listed(key), action: Action::Delete }, false)?;
+                let removed = away.apply(&Op { key: Key::listed(key), action: Action::Delete }, false)?;
                 self.inner.note_queued(1);
                 removed.flag()
             });

@@ -1,9 +1,12 @@
 //! Owns the operations that wait for the server: their order, their bounds, and which of them become one.
 //! Knows nothing of how they are sent.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use crate::clock::Millis;
@@ -16,9 +19,36 @@ const AROUND: u64 = 160;
 /// What is done at once: one operation, or all of a batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
-    pub(crate) ops: Vec<Deferred>,
+    pub(crate) ops: Ops,
     pub(crate) queued: Stamp,
     bytes: u64,
+}
+
+/// One operation lies in its place, without a vector around it.
+#[derive(Debug, Clone)]
+pub(crate) enum Ops {
+    One([Deferred; 1]),
+    Several(Vec<Deferred>),
+}
+
+impl Deref for Ops {
+    type Target = [Deferred];
+
+    fn deref(&self) -> &[Deferred] {
+        match self {
+            Self::One(op) => op,
+            Self::Several(ops) => ops,
+        }
+    }
+}
+
+impl DerefMut for Ops {
+    fn deref_mut(&mut self) -> &mut [Deferred] {
+        match self {
+            Self::One(op) => op,
+            Self::Several(ops) => ops,
+        }
+    }
 }
 
 /// When an operation was queued: times to live go on running.
@@ -54,7 +84,8 @@ pub(crate) enum Room {
 ///
 /// INVARIANT: of two operations on one key the earlier one comes first. Numbers are never used twice.
 pub(crate) struct Queue {
-    waiting: VecDeque<Pending>,
+    /// Whoever sends some of them holds them too.
+    waiting: VecDeque<Arc<Pending>>,
     /// The number of the first that waits.
     first: u64,
     /// Up to here they were sent, and may have been done.
@@ -82,9 +113,10 @@ impl Queue {
         let count = usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX);
         let mut doubtful = Vec::new();
         for pending in self.waiting.iter_mut().take(count) {
-            let (kept, taken) = pending.ops.drain(..).partition(|op| op.action.is_idempotent());
-            pending.ops = kept;
-            doubtful.extend::<Vec<Deferred>>(taken);
+            let (kept, taken): (Vec<_>, Vec<_>) =
+                pending.ops.iter().cloned().partition(|op| op.action.is_idempotent());
+            Arc::make_mut(pending).ops = Ops::Several(kept);
+            doubtful.extend(taken);
         }
         doubtful
     }
@@ -112,7 +144,8 @@ impl Queue {
         if !self.has(key) {
             return None;
         }
-        self.waiting.iter_mut().flat_map(|pending| &mut pending.ops).find(|op| *op.key == *key)
+        let pending = self.waiting.iter_mut().find(|pending| pending.ops.iter().any(|op| *op.key == *key))?;
+        Arc::make_mut(pending).ops.iter_mut().find(|op| *op.key == *key)
     }
 
     pub(crate) fn room(&self) -> Room {
@@ -129,22 +162,38 @@ impl Queue {
         Room::Scarce(Duration::from_micros(used(count, operations).max(used(size, bytes))))
     }
 
-    /// Adds an operation behind all others, or makes it one with the last one on its key.
-    pub(crate) fn push(&mut self, op: Deferred, queued: Stamp) {
-        let number = self.last.get(&*op.key).copied().filter(|number| *number > self.sent);
+    /// Makes an action one with the last operation on its key, or hands it back: then it is to be added.
+    pub(crate) fn merge(
+        &mut self,
+        key: &str,
+        action: Action,
+        queued: impl FnOnce() -> Stamp,
+    ) -> Option<Action> {
+        let number = self.last.get(key).copied().filter(|number| *number > self.sent);
         let place = number.and_then(|number| usize::try_from(number.checked_sub(self.first)?).ok());
-        if let Some(pending) = place.and_then(|place| self.waiting.get_mut(place))
-            && let [before] = &mut pending.ops[..]
-            && let Some(action) = merged(&before.action, &op.action)
-        {
-            before.action = action;
-            self.bytes -= pending.bytes;
-            pending.bytes = weight(before);
-            self.bytes += pending.bytes;
-            pending.queued = queued;
-            return;
+        // What was not sent nobody else holds.
+        let Some(pending) = place.and_then(|place| self.waiting.get_mut(place)).and_then(Arc::get_mut) else {
+            return Some(action);
+        };
+        let Ops::One([before]) = &mut pending.ops else {
+            return Some(action);
+        };
+        let is_aging = matches!(action, Action::Put { ttl: Some(_), .. });
+        let rest = merge(&mut before.action, action);
+        if is_aging && rest.is_none() {
+            pending.queued = queued();
         }
-        self.push_all(vec![op], queued);
+        self.bytes -= pending.bytes;
+        pending.bytes = weight(before);
+        self.bytes += pending.bytes;
+        rest
+    }
+
+    /// Adds an operation behind all others.
+    pub(crate) fn push(&mut self, op: Deferred, queued: Stamp) {
+        self.last.insert(SmolStr::new(&*op.key), self.first + self.len());
+        let bytes = weight(&op);
+        self.add(Pending { ops: Ops::One([op]), queued, bytes });
     }
 
     /// Adds what is done at once.
@@ -154,34 +203,38 @@ impl Queue {
             self.last.insert(SmolStr::new(&*op.key), number);
         }
         let bytes = ops.iter().map(weight).sum();
-        self.bytes += bytes;
-        self.waiting.push_back(Pending { ops, queued, bytes });
+        self.add(Pending { ops: Ops::Several(ops), queued, bytes });
+    }
+
+    fn add(&mut self, pending: Pending) {
+        self.bytes += pending.bytes;
+        self.waiting.push_back(Arc::new(pending));
     }
 
     /// The first of those that wait, at most so many operations and bytes, with the number of the last.
     /// From here on they may have been done.
-    pub(crate) fn chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Pending>, u64) {
+    pub(crate) fn chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Arc<Pending>>, u64) {
         let (mut count, mut size) = (0, 0);
-        let fits = |pending: &&Pending| {
+        let fits = |pending: &&Arc<Pending>| {
             count += pending.ops.len();
             size += pending.bytes;
             count <= operations && size <= bytes
         };
         let chosen = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
-        let chunk: Vec<Pending> = self.waiting.iter().take(chosen).cloned().collect();
+        let chunk: Vec<_> = self.waiting.iter().take(chosen).cloned().collect();
         let last = self.done() + chunk.len() as u64;
         self.sent = self.sent.max(last);
         (chunk, last)
     }
 
     /// Takes out all up to a number: they are done.
-    pub(crate) fn finish(&mut self, number: u64) -> Vec<Pending> {
+    pub(crate) fn finish(&mut self, number: u64) -> Vec<Arc<Pending>> {
         let count = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);
-        let done: Vec<Pending> = self.waiting.drain(..count.min(self.waiting.len())).collect();
+        let done: Vec<_> = self.waiting.drain(..count.min(self.waiting.len())).collect();
         self.first += done.len() as u64;
         for pending in &done {
             self.bytes -= pending.bytes;
-            for op in &pending.ops {
+            for op in pending.ops.iter() {
                 if self.last.get(&*op.key).is_some_and(|last| *last < self.first) {
                     self.last.remove(&*op.key);
                 }
@@ -192,7 +245,7 @@ impl Queue {
 
     /// Those that wait, the first in front.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
-        self.waiting.iter()
+        self.waiting.iter().map(|pending| &**pending)
     }
 }
 
@@ -200,19 +253,23 @@ fn weight(op: &Deferred) -> u64 {
     AROUND + (op.key.len() + op.action.bytes()) as u64
 }
 
-/// The one action that does what the two do one after the other, if there is one that may be sent in the
-/// place of the first.
-fn merged(before: &Action, after: &Action) -> Option<Action> {
-    match (before, after) {
+/// Makes of an action the one that does what it and the next do one after the other, if there is one that may
+/// be sent in its place; hands the next one back otherwise.
+fn merge(before: &mut Action, after: Action) -> Option<Action> {
+    match (&mut *before, &after) {
         // What lay there before does not matter to either, and the second replaces all of the first.
-        (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete) => Some(after.clone()),
+        (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete) => *before = after,
         (Action::Incr { by, birth_ttl }, Action::Incr { by: more, birth_ttl: other })
             if same(*birth_ttl, *other) =>
         {
-            Some(Action::Incr { by: by.checked_add(*more)?, birth_ttl: *birth_ttl })
+            match by.checked_add(*more) {
+                Some(sum) => *by = sum,
+                None => return Some(after),
+            }
         }
-        _ => None,
+        _ => return Some(after),
     }
+    None
 }
 
 fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
@@ -241,6 +298,12 @@ mod tests {
         Action::Incr { by, birth_ttl: None }
     }
 
+    fn push(queue: &mut Queue, key: &str, action: Action) {
+        if let Some(action) = queue.merge(key, action, stamp) {
+            queue.push(op(key, action), stamp());
+        }
+    }
+
     fn stamp() -> Stamp {
         Stamp::now(SystemTime::UNIX_EPOCH)
     }
@@ -267,25 +330,25 @@ mod tests {
             ("a", Action::Delete),
             ("a", put(3)),
         ] {
-            queue.push(op(key, action), stamp());
+            push(&mut queue, key, action);
         }
         assert_eq!(texts(&queue), ["a=3", "b+3"]);
-        queue.push(op("a", incr(1)), stamp());
-        queue.push(op("a", put(4)), stamp());
+        push(&mut queue, "a", incr(1));
+        push(&mut queue, "a", put(4));
         assert_eq!(texts(&queue), ["a=3", "b+3", "a+1", "a=4"], "another action lies between");
-        queue.push(op("b", incr(i64::MAX)), stamp());
+        push(&mut queue, "b", incr(i64::MAX));
         assert_eq!(queue.len(), 5, "what would overflow stays two");
     }
 
     #[test]
     fn what_was_sent_and_what_is_in_a_batch_stays_as_it_is() {
         let mut queue = Queue::new(BOUNDS, 0);
-        queue.push(op("a", put(1)), stamp());
+        push(&mut queue, "a", put(1));
         let (chunk, last) = queue.chunk(100, 1 << 20);
         assert_eq!((chunk.len(), last), (1, 1));
-        queue.push(op("a", put(2)), stamp());
+        push(&mut queue, "a", put(2));
         queue.push_all(vec![op("a", put(3)), op("b", put(3))], stamp());
-        queue.push(op("b", put(4)), stamp());
+        push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "a=2", "a=3 b=3", "b=4"]);
         assert_eq!(queue.finish(1).len(), 1);
         assert!(queue.has("a"));
@@ -299,7 +362,7 @@ mod tests {
     fn a_chunk_is_bounded_and_never_empty() {
         let mut queue = Queue::new(BOUNDS, 0);
         for number in 0..5 {
-            queue.push(op(&format!("k{number}"), put(number)), stamp());
+            push(&mut queue, &format!("k{number}"), put(number));
         }
         assert_eq!(queue.chunk(2, 1 << 20).1, 2);
         assert_eq!(queue.chunk(100, 1).1, 1, "one goes whatever its size");
@@ -312,7 +375,7 @@ mod tests {
         let mut rooms = Vec::new();
         for number in 0..10 {
             rooms.push(queue.room());
-            queue.push(op(&format!("k{number}"), put(number)), stamp());
+            push(&mut queue, &format!("k{number}"), put(number));
         }
         assert!(rooms[..6].iter().all(|room| *room == Room::Plenty));
         assert!(rooms[6..].windows(2).all(|pair| match pair {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Inner;
-use super::away::{Away, Pace};
+use super::away::Away;
 use super::breaker::{Breaker, Silence};
 use super::queue::{Pending, Stamp};
 use super::shadow::Known;
@@ -79,7 +79,7 @@ impl Inner {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             before = waiting;
-            way.away.pace(Pace { most: (waiting / 2).max(LAST), pause });
+            way.away.slow((waiting / 2).max(LAST), pause);
             way.replay_chunk()?;
         }
         // INVARIANT: from here on no operation runs here, until either all is done there or the outage goes on.
@@ -115,7 +115,7 @@ impl Inner {
 
 impl Drop for Way<'_> {
     fn drop(&mut self) {
-        self.away.pace(Pace::FREE);
+        self.away.hurry();
     }
 }
 
@@ -169,7 +169,7 @@ impl Way<'_> {
             let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
             (chunk, done, last)
         };
-        let steps: Vec<Step<'_>> = chunk.iter().flat_map(steps).collect();
+        let steps: Vec<Step<'_>> = chunk.iter().flat_map(|pending| steps(pending)).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
         let marker = self.marker();
         let told = match self.bridge.replay(&marker, done, last, remote_wins, &steps) {

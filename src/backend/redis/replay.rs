@@ -113,7 +113,7 @@ impl Bridge<'_> {
     ) -> Result<Told, Closed> {
         let mut words = Words::default();
         for step in steps {
-            words.step(step);
+            words.step(step, remote_wins);
         }
         let pack = |packer: &mut Packer<'_>| {
             let keys: Vec<&Key<'_>> =
@@ -218,14 +218,11 @@ fn outcome(told: Value) -> Result<(usize, Outcome), Failure> {
     Ok((index, outcome))
 }
 
-fn hex(sha: &[u8; 20]) -> String {
-    use std::fmt::Write as _;
-
-    sha.iter().fold(String::with_capacity(40), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// A digest in digits, two for each byte.
+fn hex(sha: &[u8; 20]) -> [[u8; 2]; 20] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| DIGITS[usize::from(half)];
+    sha.map(|byte| [digit(byte >> 4), digit(byte & 15)])
 }
 
 /// The arguments of a replay, one behind the other.
@@ -254,19 +251,28 @@ impl Words {
         }
     }
 
-    fn step(&mut self, step: &Step<'_>) {
+    fn step(&mut self, step: &Step<'_>, remote_wins: bool) {
         match step.seen {
             _ if !matches!(step.action, Action::Put { .. } | Action::Delete) => self.word(b""),
             Seen::Own => self.word(b"own"),
             Seen::Absent | Seen::Unknown => self.word(b"absent"),
             // A delete of what was assumed absent deletes nothing that was seen.
             Seen::Assumed => self.word(b"assumed"),
-            Seen::Value(sha) => self.word(hex(sha).as_bytes()),
+            Seen::Value(sha) => self.word(hex(sha).as_flattened()),
             Seen::Either(all) => {
-                let name = |one: &Option<[u8; 20]>| one.as_ref().map_or_else(|| "absent".to_owned(), hex);
-                self.word(all.iter().map(name).collect::<Vec<_>>().join(" ").as_bytes())
+                let all =
+                    all.iter().map(|one| one.as_ref().map_or(b"absent".to_vec(), |sha| hex(sha).concat()));
+                self.word(&all.collect::<Vec<_>>().join(&b' '))
             }
         };
+        // What is made in any case is said shorter.
+        if let Action::Put { value, ttl: None } = &step.action
+            && !remote_wins
+            && *step.seen != Seen::Assumed
+        {
+            self.word(b"P").word(&value.bytes);
+            return;
+        }
         let age = u64::try_from(step.age.as_millis()).unwrap_or(u64::MAX);
         let left = |ttl: Millis| ttl.get().saturating_sub(age).to_string();
         let birth = |ttl: &Option<Millis>| ttl.map(left).unwrap_or_default();

@@ -1,7 +1,8 @@
 -- KEYS[1] is the marker, the others are the keys of the operations. ARGV: the number that the marker has to
 -- hold, the number that it gets, its time to live, '1' if what others wrote wins; then of each operation: what
--- was seen of the key, its TTL if this creates it ('0': that is over), how many commands; of each command: its name, how many
--- arguments, the arguments behind the key.
+-- was seen of the key, its TTL if this creates it ('0': that is over), how many commands; of each command: its
+-- name, how many arguments, the arguments behind the key. A put that is made whatever lies there is shorter:
+-- what was seen of the key, 'P', the value.
 local told = redis.call('HMGET', KEYS[1], 'at', 'told')
 if told[1] ~= ARGV[1] then
   return { told[1] or '', told[2] and cmsgpack.unpack(told[2]) or {} }
@@ -22,8 +23,23 @@ local function theirs(key)
   return nil
 end
 
+local function note(index, kind, what)
+  outcomes[#outcomes + 1] = { index - 2, kind, what or false }
+end
+
 -- The keys on which a write of this chunk was dropped: what is there is not what this process left.
 local dropped = {}
+
+-- Whether what a key holds, false for nothing, is among what was seen of it.
+local function is_known(seen, value)
+  local found = 'absent'
+  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'another kind' end
+  if seen == found then return true end
+  for one in string.gmatch(seen, '%S+') do
+    if one == found then return true end
+  end
+  return false
+end
 
 -- Whether somebody else has written the key since it was seen here. What is there already as `mine` is to
 -- leave it, false for nothing, is in nobody's way.
@@ -32,12 +48,19 @@ local function is_foreign(key, seen, mine)
   local value = redis.pcall('GET', key)
   if value == mine then return false end
   if seen == 'assumed' or seen == 'own' then return value ~= false end
-  local found = 'absent'
-  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'another kind' end
-  for one in string.gmatch(seen, '%S+') do
-    if one == found then return false end
+  return not is_known(seen, value)
+end
+
+-- Whether a write is dropped because of what somebody else has written. Notes where the two have met.
+local function is_dropped(index, key, seen, mine)
+  if seen == '' then return false end
+  local drop = false
+  if is_foreign(key, seen, mine) then
+    drop = ARGV[4] == '1' or seen == 'assumed' or seen == 'own'
+    note(index, drop and 'dropped' or 'overwritten', theirs(key))
   end
-  return true
+  dropped[key] = drop or nil
+  return drop
 end
 
 local function run(key, name, from, count)
@@ -57,18 +80,41 @@ local function run(key, name, from, count)
   return nil
 end
 
-for index = 2, #KEYS do
-  local key = KEYS[index]
+-- One command writes, and tells what was there: most of what waits are puts.
+local function put(index, key, seen, value)
+  if dropped[key] and is_dropped(index, key, seen, value) then return end
+  local before = redis.pcall('SET', key, value, 'GET')
+  if type(before) == 'table' then
+    -- A map or a queue is there, and is replaced as a value would be.
+    local reply = redis.pcall('SET', key, value)
+    if reply.err then return note(index, 'rejected', reply.err) end
+    if seen ~= 'own' then note(index, 'overwritten') end
+  elseif seen ~= 'own' and before ~= value and not is_known(seen, before) then
+    note(index, 'overwritten', before and string.sub(before, 1, LONGEST))
+  end
+end
+
+-- Makes the puts from here on together, as far as they are of keys that were absent or are this process's
+-- own, if the former still are absent. Tells the last one of them, and whether they were made.
+local function puts_together(first)
+  local fresh, words, index, from = {}, {}, first, at
+  while index <= #KEYS and #words < 2000 and ARGV[from + 1] == 'P' do
+    local seen, key = ARGV[from], KEYS[index]
+    if seen == 'absent' then fresh[#fresh + 1] = key elseif seen ~= 'own' or dropped[key] then break end
+    words[#words + 1] = key
+    words[#words + 1] = ARGV[from + 2]
+    index = index + 1
+    from = from + 3
+  end
+  local free = #fresh == 0 or redis.pcall('EXISTS', unpack(fresh)) == 0
+  return index - 1, free and #words > 2 and not redis.pcall('MSET', unpack(words)).err
+end
+
+-- Anything else: looks first, and then does what there is to do.
+local function general(index, key)
   local seen, birth, commands = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
-  local skipped = false
-  if is_foreign(key, seen, ARGV[at] == 'SET' and ARGV[at + 2]) then
-    skipped = ARGV[4] == '1' or seen == 'assumed' or seen == 'own'
-    dropped[key] = skipped
-    outcomes[#outcomes + 1] = { index - 2, skipped and 'dropped' or 'overwritten', theirs(key) or false }
-  elseif seen ~= '' then
-    dropped[key] = nil
-  end
+  local skipped = is_dropped(index, key, seen, ARGV[at] == 'SET' and ARGV[at + 2])
   local is_born = not skipped and birth ~= '' and redis.call('EXISTS', key) == 0
   -- What it would have created has died since.
   if is_born and birth == '0' then skipped = true end
@@ -78,13 +124,34 @@ for index = 2, #KEYS do
     if not skipped then
       local error = run(key, name, at, count)
       if error then
-        outcomes[#outcomes + 1] = { index - 2, 'rejected', error }
+        note(index, 'rejected', error)
         skipped = true
       end
     end
     at = at + count
   end
   if is_born and not skipped then redis.call('PEXPIRE', key, birth) end
+end
+
+local index, apart = 2, 1
+while index <= #KEYS do
+  if ARGV[at + 1] ~= 'P' then
+    general(index, KEYS[index])
+    index = index + 1
+  else
+    local last, made = index, false
+    if index > apart then last, made = puts_together(index) end
+    if made then
+      at = at + 3 * (last - index + 1)
+      index = last + 1
+    else
+      -- Those up to there are made one by one.
+      apart = math.max(apart, last)
+      put(index, KEYS[index], ARGV[at], ARGV[at + 2])
+      at = at + 3
+      index = index + 1
+    end
+  end
 end
 
 if #outcomes > 0 then redis.call('HSET', KEYS[1], 'told', cmsgpack.pack(outcomes)) end
