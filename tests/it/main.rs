@@ -9,7 +9,7 @@
 //! - `redis_waiting`: how a store waits on one, and on which connections;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
-//! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
+//! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`, `outage_conflicts`,
 //!   `outage_order`: what serves while the server is away, and the way back;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
@@ -40,6 +40,8 @@ mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod outage;
+#[cfg(feature = "redis")]
+mod outage_batches;
 #[cfg(feature = "redis")]
 mod outage_causes;
 #[cfg(feature = "redis")]

@@ -2,6 +2,7 @@
 //! of how either works.
 
 mod away;
+mod batches;
 mod breaker;
 mod exclusive;
 mod known;

@@ -50,9 +50,7 @@ impl Backend for Fallback {
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        let there = |redis: &Redis| ended(redis.get_many(keys));
-        let outcome = self.serve(true, there, |away, _| Ok(keys.iter().map(|key| away.get(key)).collect()));
-        outcome.unwrap_or_else(|error| vec![Err(error)])
+        self.get_batch(keys)
     }
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
@@ -97,32 +95,7 @@ impl Backend for Fallback {
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
-        let repeatable = ops.iter().all(|op| op.action.is_idempotent());
-        let there = |redis: &Redis| {
-            let writing: Vec<_> = ops.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
-            let outcomes = ended(redis.apply_each(ops.clone()));
-            let outcomes = match outcomes {
-                Ok(outcomes) => outcomes,
-                Err(error) => {
-                    for writing in writing {
-                        writing.failed(error.maybe_applied());
-                    }
-                    return Err(error);
-                }
-            };
-            for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
-                if let Ok(reply) = outcome {
-                    self.inner.keep(writing, op, reply);
-                }
-            }
-            Ok(outcomes)
-        };
-        let here = |away: &Away, lost| {
-            Ok(ops.iter().map(|op| away.apply(op, lost).inspect(|_| self.inner.note_queued(1))).collect())
-        };
-        let outcome = self.serve(repeatable, there, here);
-        self.inner.learn(ops.iter().map(|op| &op.key));
-        outcome.unwrap_or_else(|error| vec![Err(error)])
+        self.apply_batch(&ops)
     }
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
@@ -256,20 +229,5 @@ impl Backend for Fallback {
             None => Status::Connected,
             Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
         }
-    }
-}
-
-/// A list of outcomes that ends with an error because the server went away is that error.
-fn ended<R>(mut outcomes: Vec<Result<R>>) -> Result<Vec<Result<R>>> {
-    match outcomes.last() {
-        Some(Err(error)) if error.unreachable().is_some() => match outcomes.pop() {
-            Some(Err(error)) if outcomes.is_empty() => Err(error),
-            Some(last) => {
-                outcomes.push(last);
-                Ok(outcomes)
-            }
-            None => Ok(outcomes),
-        },
-        _ => Ok(outcomes),
     }
 }

@@ -1,0 +1,100 @@
+//! Owns operations on many keys, which may begin on the server and end here. Knows nothing of when which of the
+//! two serves.
+
+use std::cell::RefCell;
+
+use super::away::Away;
+use super::{Fallback, Inner};
+use crate::backend::Backend;
+use crate::backend::redis::Redis;
+use crate::bytes::Bytes;
+use crate::error::Result;
+use crate::key::Key;
+use crate::op::{Op, Reply};
+
+impl Fallback {
+    pub(super) fn get_batch(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        let found = RefCell::new(Vec::with_capacity(keys.len()));
+        let there = |redis: &Redis| {
+            let mut found = found.borrow_mut();
+            let mut more = redis.get_many(&keys[found.len()..]);
+            let stopped = stopped(&mut more);
+            found.append(&mut more);
+            stopped
+        };
+        let here = |away: &Away, _| {
+            let mut found = found.borrow_mut();
+            let rest = &keys[found.len()..];
+            found.extend(rest.iter().map(|key| away.get(key)));
+            Ok(())
+        };
+        let outcome = self.serve(true, there, here);
+        let mut found = found.into_inner();
+        found.extend(outcome.err().map(Err));
+        found
+    }
+
+    /// Where the server goes away in the middle, what it has done stays done, and the rest is done here if that
+    /// cannot double anything.
+    pub(super) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
+        let repeatable = ops.iter().all(|op| op.action.is_idempotent());
+        let progress = RefCell::new(Progress { ops, replies: Vec::with_capacity(ops.len()) });
+        let there = |redis: &Redis| progress.borrow_mut().there(&self.inner, redis);
+        let here = |away: &Away, lost| {
+            progress.borrow_mut().here(&self.inner, away, lost);
+            Ok(())
+        };
+        let outcome = self.serve(repeatable, there, here);
+        self.inner.learn(ops.iter().map(|op| &op.key));
+        let mut replies = progress.into_inner().replies;
+        replies.extend(outcome.err().map(Err));
+        replies
+    }
+}
+
+/// How far a batch is.
+struct Progress<'o, 'k> {
+    ops: &'o [Op<'k>],
+    replies: Vec<Result<Reply>>,
+}
+
+impl<'o, 'k> Progress<'o, 'k> {
+    fn rest(&self) -> &'o [Op<'k>] {
+        &self.ops[self.replies.len()..]
+    }
+
+    fn there(&mut self, inner: &Inner, redis: &Redis) -> Result<()> {
+        let rest = self.rest();
+        let writing: Vec<_> = rest.iter().map(|op| inner.shadow.writing(&op.key)).collect();
+        let mut replies = redis.apply_each(rest.to_vec());
+        let stopped = stopped(&mut replies);
+        let is_lost = stopped.as_ref().is_err_and(crate::error::Error::maybe_applied);
+        let mut told = replies.iter();
+        for (op, writing) in rest.iter().zip(writing) {
+            match told.next() {
+                Some(Ok(reply)) => inner.keep(writing, op, reply),
+                Some(Err(_)) => drop(writing),
+                None => writing.failed(is_lost),
+            }
+        }
+        self.replies.append(&mut replies);
+        stopped
+    }
+
+    fn here(&mut self, inner: &Inner, away: &Away, lost: bool) {
+        for op in self.rest() {
+            self.replies.push(away.apply(op, lost).inspect(|_| inner.note_queued(1)));
+        }
+    }
+}
+
+/// Takes the error out of a list of outcomes that ends with one because the server went away.
+fn stopped<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
+    match outcomes.pop() {
+        Some(Err(error)) if error.unreachable().is_some() => Err(error),
+        last => {
+            outcomes.extend(last);
+            Ok(())
+        }
+    }
+}
