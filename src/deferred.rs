@@ -1,9 +1,11 @@
 //! Owns an operation that was done here and waits to be done on the server. Knows nothing of where it waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::key::Key;
+use crate::lanes::Turn;
 use crate::op::Action;
 
 /// What this process had last seen of a key when it changed it without the server.
@@ -49,6 +51,17 @@ pub(crate) struct Deferred {
     pub(crate) key: Key<'static>,
     pub(crate) action: Action,
     pub(crate) seen: Seen,
+    /// Where the server may have done it already: how it is asked.
+    pub(crate) told: Option<Told>,
+}
+
+/// A step of a call whose answer was lost. The server knows whether it was done: then it is not done again. A
+/// pop is not done in any case; its value goes back if the server had handed it out, since nobody was given it.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) turn: Arc<Turn>,
+    /// Which of its steps this is.
+    pub(crate) place: usize,
 }
 
 impl Deferred {
@@ -80,4 +93,6 @@ pub(crate) enum Outcome {
     Dropped(Option<Vec<u8>>),
     /// It was refused, and why.
     Rejected(String),
+    /// The server does not know any more whether it had done it before. It was not done again.
+    Uncertain,
 }

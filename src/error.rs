@@ -398,8 +398,22 @@ pub(crate) struct Unreachable {
 #[error("{0}")]
 pub(crate) struct Exhausted(pub(crate) Cause);
 
+/// Why nobody knows whether a call was made that the server had noted: its notes are gone.
+#[cfg(feature = "redis")]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Forgotten(pub(crate) Cause);
+
 #[cfg(feature = "redis")]
 impl Error {
+    /// Whether it says that the server has forgotten what it had done.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        match self {
+            Self::Unavailable { source, .. } => source.is::<Forgotten>(),
+            _ => false,
+        }
+    }
+
     /// Whether it says that others had all the connections.
     pub(crate) fn is_exhausted(&self) -> bool {
         match self {

@@ -2,7 +2,7 @@
 //! made. Knows nothing of what is called, nor of what the server notes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -32,7 +32,6 @@ pub(crate) struct Turn {
     pub(crate) number: u64,
     /// What the notes on the server were called when it was sent first; 0 before that.
     born: AtomicU64,
-    forgotten: AtomicBool,
 }
 
 impl Lanes {
@@ -62,13 +61,7 @@ impl Lanes {
             free.made += 1;
             (free.made, 0)
         });
-        Turn {
-            lanes: Arc::clone(self),
-            lane,
-            number: last + 1,
-            born: AtomicU64::new(0),
-            forgotten: AtomicBool::new(false),
-        }
+        Turn { lanes: Arc::clone(self), lane, number: last + 1, born: AtomicU64::new(0) }
     }
 }
 
@@ -85,15 +78,6 @@ impl Turn {
     /// Notes that it may be on its way from now on; with nothing, that it is not.
     pub(crate) fn send(&self, born: Option<u64>) {
         self.born.store(born.unwrap_or(0), Ordering::Release);
-    }
-
-    /// Notes that the server does not know any more whether it was done.
-    pub(crate) fn forget(&self) {
-        self.forgotten.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_forgotten(&self) -> bool {
-        self.forgotten.load(Ordering::Acquire)
     }
 }
 

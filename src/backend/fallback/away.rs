@@ -113,6 +113,11 @@ impl Away {
         state.see(key, action, false, &self.shadow, now)
     }
 
+    /// What was known of a key before an answer on its way was lost.
+    pub(super) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
+        self.shadow.before(key, now).0
+    }
+
     pub(super) fn stamp(&self) -> Stamp {
         Stamp::now(self.clock.now())
     }
@@ -217,7 +222,7 @@ impl Away {
         }
         if let Some(action) = action {
             let seen = state.see(key, &action, lost, &self.shadow, &now);
-            let op = Deferred { key: key.clone().into_owned(), action, seen };
+            let op = Deferred { key: key.clone().into_owned(), action, seen, told: None };
             state.queue.push(op, self.stamp());
         }
         Ok(reply)
@@ -234,7 +239,7 @@ impl Away {
         self.table.apply_all(changes, &now);
         let deferred = writes.into_iter().map(|Op { key, action }| {
             let seen = state.see(&key, &action, lost, &self.shadow, &now);
-            Deferred { key: key.into_owned(), action, seen }
+            Deferred { key: key.into_owned(), action, seen, told: None }
         });
         let deferred = deferred.collect();
         state.queue.push_all(deferred, self.stamp());

@@ -4,9 +4,10 @@
 use std::cell::RefCell;
 
 use super::away::Away;
-use super::{Fallback, Inner};
+use super::{Again, Fallback, Inner};
 use crate::backend::Backend;
 use crate::backend::redis::Redis;
+use crate::backend::redis::many::{Batch, Doubt};
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::key::Key;
@@ -28,7 +29,7 @@ impl Fallback {
             found.extend(rest.iter().map(|key| away.get(key)));
             Ok(())
         };
-        let outcome = self.serve(true, there, here);
+        let outcome = self.serve(Again::Harmless, there, here);
         let mut found = found.into_inner();
         found.extend(outcome.err().map(Err));
         found
@@ -37,14 +38,20 @@ impl Fallback {
     /// Where the server goes away in the middle, what it has done stays done, and the rest is done here if that
     /// cannot double anything.
     pub(super) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
-        let repeatable = ops.iter().all(|op| op.action.is_idempotent());
-        let progress = RefCell::new(Progress { ops, replies: Vec::with_capacity(ops.len()) });
+        let again = if ops.iter().all(|op| op.action.is_idempotent()) {
+            Again::Harmless
+        } else if ops.iter().all(|op| self.inner.redis.takes_turns(&op.action)) {
+            Again::Told
+        } else {
+            Again::Harmful
+        };
+        let progress = RefCell::new(Progress { ops, replies: Vec::with_capacity(ops.len()), doubt: None });
         let there = |redis: &Redis| progress.borrow_mut().there(&self.inner, redis);
         let here = |away: &Away, lost| {
             progress.borrow_mut().here(&self.inner, away, lost);
             Ok(())
         };
-        let outcome = self.serve(repeatable, there, here);
+        let outcome = self.serve(again, there, here);
         self.inner.learn(ops.iter().map(|op| &op.key));
         let mut replies = progress.into_inner().replies;
         replies.extend(outcome.err().map(Err));
@@ -56,6 +63,8 @@ impl Fallback {
 struct Progress<'o, 'k> {
     ops: &'o [Op<'k>],
     replies: Vec<Result<Reply>>,
+    /// What nobody knows of the next operations.
+    doubt: Option<Doubt>,
 }
 
 impl<'o, 'k> Progress<'o, 'k> {
@@ -66,8 +75,12 @@ impl<'o, 'k> Progress<'o, 'k> {
     fn there(&mut self, inner: &Inner, redis: &Redis) -> Result<()> {
         let rest = self.rest();
         let writing: Vec<_> = rest.iter().map(|op| inner.shadow.writing(&op.key)).collect();
-        let mut replies = redis.apply_each(rest.to_vec());
-        let stopped = stopped(&mut replies);
+        let Batch { mut replies, doubt } = redis.apply_chunks(rest, self.doubt.take());
+        let stopped = match doubt {
+            Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
+            None => stopped(&mut replies),
+        };
+        self.doubt = doubt;
         let is_lost = stopped.as_ref().is_err_and(crate::error::Error::maybe_applied);
         let mut told = replies.iter();
         for (op, writing) in rest.iter().zip(writing) {
@@ -81,7 +94,14 @@ impl<'o, 'k> Progress<'o, 'k> {
         stopped
     }
 
-    fn here(&mut self, inner: &Inner, away: &Away, lost: bool) {
+    fn here(&mut self, inner: &Inner, away: &Away, mut lost: bool) {
+        if let Some(Doubt { turn, length }) = self.doubt.take() {
+            let replies = away.apply_told(&self.rest()[..length], &turn);
+            inner.note_queued(replies.iter().filter(|reply| reply.is_ok()).count() as u64);
+            self.replies.extend(replies);
+            // Those behind were not sent.
+            lost = false;
+        }
         for op in self.rest() {
             self.replies.push(away.apply(op, lost).inspect(|_| inner.note_queued(1)));
         }

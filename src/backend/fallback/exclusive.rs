@@ -58,7 +58,7 @@ impl Away {
         for (key, change) in changes {
             for action in actions(locked.find(&key), &change, &now) {
                 let seen = self.see(&mut state, &key, &action, &now);
-                deferred.push(Deferred { key: key.clone(), action, seen });
+                deferred.push(Deferred { key: key.clone(), action, seen, told: None });
             }
             locked.apply(vec![(key, change)], &now);
         }

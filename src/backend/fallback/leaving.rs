@@ -27,6 +27,18 @@ impl Inner {
         true
     }
 
+    /// Begins an outage because nobody knows whether an operation was done, and the server is to be asked at its
+    /// end; `false` where that is of no use.
+    pub(super) fn leave_in_doubt(self: &Arc<Self>, error: &Error) -> bool {
+        if error.is_forgotten() || self.is_ending() {
+            return false;
+        }
+        // One that answers something else has not told that.
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        self.leave(&cause.unwrap_or_else(|| error.to_string()));
+        true
+    }
+
     /// Finds out whether the server answers: one thread for all that have come before it asks.
     pub(super) fn is_alive(&self) -> bool {
         let came = Instant::now();

@@ -12,6 +12,7 @@ mod questions;
 mod queue;
 mod returning;
 mod shadow;
+mod told;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::config::{self, OnConflict, RedisOptions, Unknown};
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::op::Action;
 use crate::outage::{Event, PendingOperation, Rejected, WriteConflict};
 
 /// Of so many conflicts it is kept what they were; the others are only counted.
@@ -79,6 +81,23 @@ struct Inner {
     /// What is still to be told, and whose turn it is to tell it.
     events: Mutex<VecDeque<Event>>,
     telling: Mutex<()>,
+}
+
+/// What can be made of an operation whose answer from the server was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Nothing: done twice it would do harm.
+    Harmful,
+    /// It is done again: twice is like once.
+    Harmless,
+    /// The server will tell whether it was done.
+    Told,
+}
+
+impl Again {
+    fn of(action: &Action) -> Self {
+        if action.is_idempotent() { Self::Harmless } else { Self::Harmful }
+    }
 }
 
 /// What was found out of a server that was silent once.
@@ -170,11 +189,10 @@ impl Fallback {
 
     /// Does something on the server, or here while that is away.
     ///
-    /// `repeatable`: where the answer of the server was lost, it may be done again; `here` is told whether
-    /// one was.
+    /// `here` is told whether an answer of the server was lost.
     fn serve<R>(
         &self,
-        repeatable: bool,
+        again: Again,
         mut there: impl FnMut(&Redis) -> Result<R>,
         mut here: impl FnMut(&Away, bool) -> Result<R>,
     ) -> Result<R> {
@@ -184,18 +202,19 @@ impl Fallback {
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
                 let outcome = there(&inner.redis);
-                match &outcome {
-                    // What may have been done there, or was in part, must not be done here as well; and who
-                    // wants nobody else to serve is told what became of it there.
-                    Err(error) if inner.is_outage(error) => {
-                        let is_partial = matches!(error, Error::Partial { .. });
-                        if is_partial || (error.maybe_applied() && !repeatable) || !falls_back {
-                            return outcome;
-                        }
-                        lost |= error.maybe_applied();
-                    }
-                    _ => return outcome,
+                let Err(error) = &outcome else { return outcome };
+                let is_doubtful = error.maybe_applied();
+                if again == Again::Told && is_doubtful && falls_back && inner.leave_in_doubt(error) {
+                    lost = true;
+                } else if !inner.is_outage(error) || !falls_back {
+                    // Who wants nobody else to serve is told what became of it there.
+                    return outcome;
+                } else if matches!(error, Error::Partial { .. }) || (is_doubtful && again != Again::Harmless)
+                {
+                    // What may have been done there, or was in part, must not be done here as well.
+                    return outcome;
                 }
+                lost |= is_doubtful;
             }
             if !falls_back {
                 return Err(is_away());

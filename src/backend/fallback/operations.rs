@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Fallback;
 use super::away::{self, Away};
 use super::shadow::Known;
+use super::{Again, Fallback};
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, Status, Work};
 use crate::bytes::Bytes;
@@ -38,37 +38,18 @@ impl Fallback {
     }
 }
 
-impl Backend for Fallback {
-    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        let there = |redis: &Redis| {
-            let reading = self.inner.shadow.reading(key);
-            let found = redis.get(key)?;
-            reading.saw(Known::value(found.clone()));
-            Ok(found)
-        };
-        self.serve(true, there, |away, _| away.get(key))
-    }
-
-    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        self.get_batch(keys)
-    }
-
-    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.serve(true, |redis| redis.ask(key, query), |away, _| away.ask(key, query))
-    }
-
-    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        self.serve(true, |redis| redis.ttl(key), |away, _| away.ttl(key))
-    }
-
-    fn apply(&self, op: Op<'_>) -> Result<Reply> {
+impl Fallback {
+    /// Does one operation, within what is left of a wait if it is part of one.
+    fn apply_one(&self, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
         let mut was_there = false;
+        let turn = self.inner.redis.turn([&op.action].into_iter());
+        let again = if turn.is_some() { Again::Told } else { Again::of(&op.action) };
         let there = |redis: &Redis| {
             was_there = true;
             let writing = self.inner.shadow.writing(&op.key);
-            match redis.apply(op.clone()) {
+            match redis.apply_in(turn.as_deref(), op, end) {
                 Ok(reply) => {
-                    self.inner.keep(writing, &op, &reply);
+                    self.inner.keep(writing, op, &reply);
                     Ok(reply)
                 }
                 Err(error) => {
@@ -77,21 +58,47 @@ impl Backend for Fallback {
                 }
             }
         };
-        let here = |away: &Away, lost| {
-            let reply = away.apply(&op, lost)?;
-            self.inner.note_queued(1);
-            Ok(reply)
+        let here = |away: &Away, lost| match &turn {
+            Some(turn) if lost => self.inner.apply_told(away, op, turn),
+            _ => away.apply(op, lost).inspect(|_| self.inner.note_queued(1)),
         };
-        let outcome = self.serve(op.action.is_idempotent(), there, here);
+        let outcome = self.serve(again, there, here);
         if was_there {
             self.inner.learn([&op.key]);
         }
         outcome
     }
+}
+
+impl Backend for Fallback {
+    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        let there = |redis: &Redis| {
+            let reading = self.inner.shadow.reading(key);
+            let found = redis.get(key)?;
+            reading.saw(Known::value(found.clone()));
+            Ok(found)
+        };
+        self.serve(Again::Harmless, there, |away, _| away.get(key))
+    }
+
+    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        self.get_batch(keys)
+    }
+
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.serve(Again::Harmless, |redis| redis.ask(key, query), |away, _| away.ask(key, query))
+    }
+
+    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        self.serve(Again::Harmless, |redis| redis.ttl(key), |away, _| away.ttl(key))
+    }
+
+    fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        self.apply_one(&op, None)
+    }
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
-        let repeatable = op.action.is_idempotent();
-        self.serve(repeatable, |redis| redis.apply_until(op.clone(), end), |away, lost| away.apply(&op, lost))
+        self.apply_one(&op, Some(end))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -115,13 +122,16 @@ impl Backend for Fallback {
         let here = |away: &Away, lost| {
             away.commit(writes.clone(), lost).inspect(|()| self.inner.note_queued(writes.len() as u64))
         };
-        let outcome = self.serve(true, there, here);
+        let outcome = self.serve(Again::Harmless, there, here);
         self.inner.learn(writes.iter().map(|op| &op.key));
         outcome
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
         let pop = || Op { key: key.clone(), action: Action::Pop { end: End::Front } };
+        if self.inner.redis.takes_turns(&pop().action) {
+            return self.attempt_until(key, end, || self.apply_until(pop(), end)?.found());
+        }
         loop {
             self.inner.shadow.writing(key);
             let here = |away: &Away, _| {
@@ -129,7 +139,7 @@ impl Backend for Fallback {
                 self.inner.note_queued(u64::from(found.is_some()));
                 Ok(found)
             };
-            let found = self.serve(false, |redis| redis.pop_wait(key, end), here)?;
+            let found = self.serve(Again::Harmful, |redis| redis.pop_wait(key, end), here)?;
             let left = end.saturating_duration_since(Instant::now());
             if found.is_some() || left.is_zero() {
                 return Ok(found);
@@ -150,7 +160,7 @@ impl Backend for Fallback {
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        self.serve(false, |redis| redis.lock_wait(name, ttl, end), |_, _| Err(away::refused()))
+        self.serve(Again::Harmful, |redis| redis.lock_wait(name, ttl, end), |_, _| Err(away::refused()))
     }
 
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
@@ -168,7 +178,7 @@ impl Backend for Fallback {
         };
         // While the server is away it runs below, where no lock is held that the store may want meanwhile.
         let mut is_here = false;
-        let outcome = self.serve(false, &mut there, |_, _| {
+        let outcome = self.serve(Again::Harmful, &mut there, |_, _| {
             is_here = true;
             Ok(false)
         });
@@ -178,7 +188,7 @@ impl Backend for Fallback {
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
         self.serve(
-            true,
+            Again::Harmless,
             |redis| redis.page(prefix, from),
             |away, _| Ok(away.table().page(prefix, from, &away.now())),
         )
@@ -186,14 +196,18 @@ impl Backend for Fallback {
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
         self.serve(
-            true,
+            Again::Harmless,
             |redis| redis.keys(prefix, after, limit),
             |away, _| Ok(away.table().first_keys(prefix, after, limit, &away.now())),
         )
     }
 
     fn count(&self, prefix: &str) -> Result<u64> {
-        self.serve(true, |redis| redis.count(prefix), |away, _| Ok(away.table().count(prefix, &away.now())))
+        self.serve(
+            Again::Harmless,
+            |redis| redis.count(prefix),
+            |away, _| Ok(away.table().count(prefix, &away.now())),
+        )
     }
 
     fn remove(&self, prefix: &str) -> Result<u64> {
@@ -213,7 +227,7 @@ impl Backend for Fallback {
             });
             removed.map(|removed| removed.map(u64::from)).sum()
         };
-        self.serve(false, there, here)
+        self.serve(Again::Harmful, there, here)
     }
 
     fn flush(&self) -> Result<()> {

@@ -178,6 +178,10 @@ impl Queue {
         let Ops::One([before]) = &mut pending.ops else {
             return Some(action);
         };
+        // Of one that may have been done only the server knows whether it is still to be.
+        if before.told.is_some() {
+            return Some(action);
+        }
         let is_aging = matches!(action, Action::Put { ttl: Some(_), .. });
         let rest = merge(&mut before.action, action);
         if is_aging && rest.is_none() {
@@ -287,7 +291,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { operations: 10, bytes: 1 << 20 };
 
     fn op(key: &str, action: Action) -> Deferred {
-        Deferred { key: Key::listed(key.to_owned()), action, seen: Seen::Unknown }
+        Deferred { key: Key::listed(key.to_owned()), action, seen: Seen::Unknown, told: None }
     }
 
     fn put(number: i64) -> Action {

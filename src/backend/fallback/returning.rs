@@ -10,7 +10,7 @@ use super::away::Away;
 use super::breaker::{Breaker, Silence};
 use super::queue::{Pending, Stamp};
 use super::shadow::Known;
-use crate::backend::redis::replay::{Bridge, Closed, Step, Told};
+use crate::backend::redis::replay::{Bridge, Closed, Replayed, Step};
 use crate::bytes::Bytes;
 use crate::clock::Deadline;
 use crate::config::OnConflict;
@@ -182,16 +182,16 @@ impl Way<'_> {
                 // Where not even nothing may be done, it is not this operation that stands in the way.
                 self.bridge.replay(&marker, done, last, remote_wins, &[])?;
                 let rejected = |index| (index, Outcome::Rejected(closed.cause.clone()));
-                Told::Done((0..steps.len()).map(rejected).collect())
+                Replayed::Done((0..steps.len()).map(rejected).collect())
             }
             told => told?,
         };
         self.most = (self.most * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match told {
-            Told::Done(outcomes) => (last, outcomes),
+            Replayed::Done(outcomes) => (last, outcomes),
             // The answer to an earlier chunk was lost: it is told now.
-            Told::Marked(Some(at), outcomes) if at > done && at <= last => (at, outcomes),
-            Told::Marked(..) => return self.agree(),
+            Replayed::Marked(Some(at), outcomes) if at > done && at <= last => (at, outcomes),
+            Replayed::Marked(..) => return self.agree(),
         };
         self.finish(upto, outcomes);
         Ok(())
@@ -224,6 +224,9 @@ impl Way<'_> {
             if matches!(outcome, Outcome::Dropped(_)) {
                 self.away.state().note_dropped(&op.key);
             }
+            if outcome == Outcome::Uncertain {
+                self.inner.doubt(vec![(*op).clone()], self.away);
+            }
             self.inner.note(op, outcome);
         }
     }
@@ -232,7 +235,13 @@ impl Way<'_> {
 /// What a part of the queue becomes on the server, by now.
 fn steps(pending: &Pending) -> impl Iterator<Item = Step<'_>> {
     let age = pending.queued.at.elapsed();
-    pending.ops.iter().map(move |op| Step { key: &op.key, action: op.aged(age), seen: &op.seen, age })
+    pending.ops.iter().map(move |op| Step {
+        key: &op.key,
+        action: op.aged(age),
+        seen: &op.seen,
+        told: op.told.as_ref(),
+        age,
+    })
 }
 
 impl Inner {
@@ -254,6 +263,7 @@ impl Inner {
             }
             Outcome::Overwritten(theirs) => self.conflict(&mut told, key, mine, theirs, true),
             Outcome::Dropped(theirs) => self.conflict(&mut told, key, mine, theirs, false),
+            Outcome::Uncertain => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
-use crate::error::{Cause, Error, Exhausted, Kind, Unreachable};
+use crate::error::{Cause, Error, Exhausted, Forgotten, Kind, Unreachable};
 
 /// How far a command got before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +163,9 @@ impl Failure {
                 };
                 let source = Unreachable { cause: source, doubtful }.into();
                 Error::Unavailable { maybe_applied, source }
+            }
+            Trouble::Forgotten if maybe_applied => {
+                Error::Unavailable { maybe_applied, source: Forgotten(source).into() }
             }
             Trouble::Exhausted => Error::Unavailable { maybe_applied, source: Exhausted(source).into() },
             _ if maybe_applied => Error::Unavailable { maybe_applied, source },

@@ -121,11 +121,15 @@ fn step_replies(ops: &[Op<'_>], answer: Value) -> Result<Vec<Result<Reply, Failu
 impl Redis {
     /// The turn of a call of these actions; `None` where they are not done in this way.
     pub(crate) fn turn<'a>(&self, mut actions: impl Iterator<Item = &'a Action>) -> Option<Arc<Turn>> {
-        let is_covered = self.options.exactly_once && actions.all(is_covered);
-        is_covered.then(|| Arc::new(self.lanes.turn()))
+        actions.all(|action| self.takes_turns(action)).then(|| Arc::new(self.lanes.turn()))
     }
 
-    /// Whether calls are done in this way.
+    /// Whether an action is done in this way.
+    pub(crate) fn takes_turns(&self, action: &Action) -> bool {
+        self.options.exactly_once && is_covered(action)
+    }
+
+    /// Whether some actions are done in this way.
     pub(crate) fn is_exact(&self) -> bool {
         self.options.exactly_once
     }
@@ -177,7 +181,6 @@ impl Redis {
                 self.say_call(turn, born, true, ops, connection, limit)
             }
             Err(failure) if failure.trouble == Trouble::Forgotten => {
-                turn.forget();
                 Err(Failure { stage: Stage::Lost, ..failure })
             }
             outcome => outcome,

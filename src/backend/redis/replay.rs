@@ -13,7 +13,7 @@ use super::limit::Limit;
 use super::packer::Packer;
 use super::scripts::{Call, REPLAY};
 use crate::clock::Millis;
-use crate::deferred::{Outcome, Seen};
+use crate::deferred::{Outcome, Seen, Told};
 use crate::key::Key;
 use crate::op::{Action, End};
 
@@ -22,7 +22,7 @@ pub(super) const MARKER_LIFE: u64 = 30 * 24 * 3600 * 1000;
 
 /// How a queue and its marker on the server fit together.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Replayed {
     /// The chunk was done, now.
     Done(Vec<(usize, Outcome)>),
     /// The marker holds another number than was expected, or none, and beside it lies what became of the
@@ -35,6 +35,8 @@ pub(crate) struct Step<'s> {
     pub(crate) key: &'s Key<'static>,
     pub(crate) action: Action,
     pub(crate) seen: &'s Seen,
+    /// Where it may have been done before.
+    pub(crate) told: Option<&'s Told>,
     /// For how long it has waited: what it creates has lived since.
     pub(crate) age: Duration,
 }
@@ -110,17 +112,19 @@ impl Bridge<'_> {
         last: u64,
         remote_wins: bool,
         steps: &[Step<'_>],
-    ) -> Result<Told, Closed> {
+    ) -> Result<Replayed, Closed> {
         let mut words = Words::default();
         for step in steps {
             words.step(step, remote_wins);
         }
+        // Who is not to ask needs no right to.
+        let notes = steps.iter().any(|step| step.told.is_some()).then(|| self.redis.lanes.key());
         let pack = |packer: &mut Packer<'_>| {
             let keys: Vec<&Key<'_>> =
-                std::iter::once(marker).chain(steps.iter().map(|step| step.key)).collect();
-            packer.script(&REPLAY, Call::Whole, &keys, 4 + words.ends.len());
+                std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(notes).collect();
+            packer.script(&REPLAY, Call::Whole, &keys, 5 + words.ends.len());
             packer.number(done).number(last).number(MARKER_LIFE);
-            packer.word(if remote_wins { b"1" } else { b"0" });
+            packer.word(if remote_wins { b"1" } else { b"0" }).number(u64::from(notes.is_some()));
             words.each(|word| _ = packer.word(word));
         };
         let answer = self.say(1, pack)?.pop().unwrap_or(Value::Nil);
@@ -133,8 +137,8 @@ impl Bridge<'_> {
         })?;
         let outcomes = outcomes(told)?;
         Ok(match number(Some(&at)) {
-            Some(at) if at == last => Told::Done(outcomes),
-            at => Told::Marked(at, outcomes),
+            Some(at) if at == last => Replayed::Done(outcomes),
+            at => Replayed::Marked(at, outcomes),
         })
     }
 
@@ -210,6 +214,7 @@ fn outcome(told: Value) -> Result<(usize, Outcome), Failure> {
         Some(Value::BulkString(kind)) => match kind.as_slice() {
             b"overwritten" => Outcome::Overwritten(rest),
             b"dropped" => Outcome::Dropped(rest),
+            b"uncertain" => Outcome::Uncertain,
             b"rejected" => Outcome::Rejected(String::from_utf8_lossy(&rest.unwrap_or_default()).into_owned()),
             _ => return Err(garbage()),
         },
@@ -252,6 +257,12 @@ impl Words {
     }
 
     fn step(&mut self, step: &Step<'_>, remote_wins: bool) {
+        if let Some(told) = step.told {
+            self.told(told, &step.action);
+            if matches!(step.action, Action::Pop { .. }) {
+                return;
+            }
+        }
         match step.seen {
             _ if !matches!(step.action, Action::Put { .. } | Action::Delete) => self.word(b""),
             Seen::Own => self.word(b"own"),
@@ -285,6 +296,17 @@ impl Words {
         };
         self.word(ttl.as_bytes());
         self.commands(&step.action);
+    }
+
+    /// How the server is asked whether it has done a step, and where what it popped goes back to.
+    fn told(&mut self, told: &Told, action: &Action) {
+        let Told { turn, place } = told;
+        self.word(b"").word(b"T").number(turn.sent().unwrap_or(0)).number(turn.lane).number(turn.number);
+        self.number(place + 1).word(match action {
+            Action::Pop { end: End::Front } => b"LPUSH",
+            Action::Pop { end: End::Back } => b"RPUSH",
+            _ => b"",
+        });
     }
 
     /// How many commands the action becomes, and each with its arguments behind the key.

@@ -40,5 +40,5 @@ scripts! {
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "04c2438931626030547470db21e61ffe0fcd89be";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "67bdd06d341414d67c83f6322cf1dcb19d494d08";
+    REPLAY = "replay.lua", "2480deaca897ab81d73f67e18a6fc320353b402b";
 }

@@ -2,7 +2,9 @@
 -- hold, the number that it gets, its time to live, '1' if what others wrote wins; then of each operation: what
 -- was seen of the key, its TTL if this creates it ('0': that is over), how many commands; of each command: its
 -- name, how many arguments, the arguments behind the key. A put that is made whatever lies there is shorter:
--- what was seen of the key, 'P', the value.
+-- what was seen of the key, 'P', the value. Before one that may have been done before stand: '', 'T', what the
+-- notes on calls are called, its lane, its number, which of the steps of the call it is, and if it is a pop: the
+-- command that gives back what it took, and no more. The notes are the last key if ARGV[5] is '1'.
 local told = redis.call('HMGET', KEYS[1], 'at', 'told')
 if told[1] ~= ARGV[1] then
   return { told[1] or '', told[2] and cmsgpack.unpack(told[2]) or {} }
@@ -15,7 +17,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 
 local LONGEST = 4096
 local outcomes = {}
-local at = 5
+local at = 6
+local keys = #KEYS - tonumber(ARGV[5])
 
 local function theirs(key)
   local value = redis.pcall('GET', key)
@@ -98,7 +101,7 @@ end
 -- own, if the former still are absent. Tells the last one of them, and whether they were made.
 local function puts_together(first)
   local fresh, words, index, from = {}, {}, first, at
-  while index <= #KEYS and #words < 2000 and ARGV[from + 1] == 'P' do
+  while index <= keys and #words < 2000 and ARGV[from + 1] == 'P' do
     local seen, key = ARGV[from], KEYS[index]
     if seen == 'absent' then fresh[#fresh + 1] = key elseif seen ~= 'own' or dropped[key] then break end
     words[#words + 1] = key
@@ -110,11 +113,61 @@ local function puts_together(first)
   return index - 1, free and #words > 2 and not redis.pcall('MSET', unpack(words)).err
 end
 
+-- What became of a call before the server went away: whether it was done, its replies, and until when the
+-- queue stayed that it popped from.
+local function recalled()
+  local born, lane, number = ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  local held = redis.call('HMGET', KEYS[#KEYS], 'born', lane)
+  if held[1] ~= born then return 'forgotten' end
+  local bar = held[2] and string.find(held[2], '|', 1, true)
+  local last = bar and tonumber(string.sub(held[2], 1, bar - 1)) or 0
+  if last < number then return 'undone' end
+  if last > number or bar == #held[2] then return 'forgotten' end
+  return 'done', cmsgpack.unpack(string.sub(held[2], bar + 1))
+end
+
+-- Gives back what a pop took whose answer nobody has seen. With the last value its queue went: then it comes back
+-- for as long as it would have stayed.
+local function give_back(index, key, name, value, until_when)
+  local left
+  if until_when then
+    local time = redis.call('TIME')
+    left = until_when - (time[1] * 1000 + math.floor(time[2] / 1000))
+    if left <= 0 then return end
+  end
+  local is_born = redis.call('EXISTS', key) == 0
+  local reply = redis.pcall(name, key, value)
+  if type(reply) == 'table' then return note(index, 'rejected', reply.err) end
+  if is_born and left then redis.call('PEXPIRE', key, string.format('%.0f', left)) end
+end
+
+-- Of what may have been done before: whether it is still to be done.
+local function is_left(index, key)
+  local what, replies, until_when = recalled()
+  local place, back = tonumber(ARGV[at + 5]), ARGV[at + 6]
+  at = at + 7
+  local reply = replies and replies[place]
+  if what == 'forgotten' then
+    note(index, 'uncertain')
+  elseif type(reply) == 'string' and back ~= '' then
+    give_back(index, key, back, reply, until_when)
+  elseif type(reply) == 'table' and back == '' then
+    note(index, 'rejected', reply.err)
+  end
+  return what == 'undone', back ~= ''
+end
+
 -- Anything else: looks first, and then does what there is to do.
 local function general(index, key)
+  local is_done = false
+  if ARGV[at + 1] == 'T' then
+    local left, whole = is_left(index, key)
+    if whole then return end
+    is_done = not left
+  end
   local seen, birth, commands = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
-  local skipped = is_dropped(index, key, seen, ARGV[at] == 'SET' and ARGV[at + 2])
+  local skipped = is_done or is_dropped(index, key, seen, ARGV[at] == 'SET' and ARGV[at + 2])
   local is_born = not skipped and birth ~= '' and redis.call('EXISTS', key) == 0
   -- What it would have created has died since.
   if is_born and birth == '0' then skipped = true end
@@ -134,7 +187,7 @@ local function general(index, key)
 end
 
 local index, apart = 2, 1
-while index <= #KEYS do
+while index <= keys do
   if ARGV[at + 1] ~= 'P' then
     general(index, KEYS[index])
     index = index + 1

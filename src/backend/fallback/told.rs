@@ -1,0 +1,80 @@
+//! Owns what is done here with calls whose answers were lost, and of which the server will tell whether they were
+//! done. Knows nothing of how it is asked.
+
+use std::sync::Arc;
+
+use super::Inner;
+use super::away::{Away, refused};
+use super::shadow::Known;
+use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::found::Here;
+use crate::backend::local::plan::plan;
+use crate::clock::Now;
+use crate::deferred::{Deferred, Told};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::lanes::Turn;
+use crate::op::{Action, Op, Reply};
+use crate::value::Value;
+
+impl Inner {
+    /// Does a call of one operation here, as far as that is possible.
+    pub(super) fn apply_told(&self, away: &Away, op: &Op<'_>, turn: &Arc<Turn>) -> Result<Reply> {
+        let reply = away.apply_told(std::slice::from_ref(op), turn).pop().unwrap_or_else(|| Err(refused()));
+        let is_pop = matches!(op.action, Action::Pop { .. });
+        self.note_queued(u64::from(is_pop || reply.is_ok()));
+        if is_pop && away.is_exclusive() {
+            // The value that it may have taken there goes back first.
+            return away.apply(op, false).inspect(|_| self.note_queued(1));
+        }
+        reply
+    }
+}
+
+impl Away {
+    /// Does the operations of a call here and lets them wait until the server tells whether it has done them. A
+    /// pop is refused: what it may have taken goes back there.
+    pub(super) fn apply_told(&self, ops: &[Op<'_>], turn: &Arc<Turn>) -> Vec<Result<Reply>> {
+        // However many wait already: of these somebody has to ask.
+        let mut state = self.state();
+        let now = self.now();
+        let mut deferred = Vec::with_capacity(ops.len());
+        let mut replies = Vec::with_capacity(ops.len());
+        for (place, op) in ops.iter().enumerate() {
+            if !state.queue.has(&op.key) {
+                self.recall(&op.key, &now);
+            }
+            let is_pop = matches!(op.action, Action::Pop { .. });
+            let reply = if is_pop { Err(refused()) } else { self.estimate(op, &now) };
+            if is_pop || reply.is_ok() {
+                let seen = self.see(&mut state, &op.key, &op.action, &now);
+                let told = Some(Told { turn: Arc::clone(turn), place });
+                let (key, action) = (op.key.clone().into_owned(), op.action.clone());
+                deferred.push(Deferred { key, action, seen, told });
+            }
+            replies.push(reply);
+        }
+        if !deferred.is_empty() {
+            state.queue.push_all(deferred, self.stamp());
+        }
+        replies
+    }
+
+    /// Lets what was known of a key before be what the lost answer is estimated from.
+    fn recall(&self, key: &Key<'_>, now: &Now<'_>) {
+        if self.table().ttl(key, now).is_none()
+            && let Some(Known::Value { bytes, deadline }) = self.before(key, now)
+        {
+            self.table().apply(key, Change::Set(Entry::value(Value::raw(&bytes), deadline)), now);
+        }
+    }
+
+    fn estimate(&self, op: &Op<'_>, now: &Now<'_>) -> Result<Reply> {
+        let Op { key, action } = op;
+        let reply = self
+            .table()
+            .commit(key, now, |found| plan(key, action.clone(), &mut Here::new(key, found, now), now));
+        // What is known here is not what lay there; there it may have been done.
+        reply.map_err(|error| Error::Unavailable { maybe_applied: true, source: error.into() })
+    }
+}
