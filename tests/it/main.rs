@@ -70,6 +70,8 @@ mod redis_kinds;
 #[cfg(feature = "redis")]
 mod redis_locks;
 #[cfg(feature = "redis")]
+mod redis_once;
+#[cfg(feature = "redis")]
 mod redis_outage;
 #[cfg(feature = "redis")]
 mod redis_queues;

@@ -360,6 +360,33 @@ fn where_the_notes_are_gone_what_could_double_is_uncertain() {
     assert_eq!(store.incr("n", 1).unwrap(), 4, "and it goes on");
 }
 
+/// It never came, and was done at the replay; or it was a pop, and its caller was told that it was not done.
+#[test]
+fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
+    let lab = Lab::new();
+    let store = lab.store(without_retries());
+    store.push_back("q", 1).unwrap();
+    let notes: Vec<String> = lab.raw.run("KEYS", &["t:__millpond:lanes:*"]);
+    let born: String = lab.raw.run("HGET", &[notes[0].as_str(), "born"]);
+    let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
+        let script = include_str!("../../src/backend/redis/scripts/once.lua");
+        lab.raw.ask("EVAL", &[&[script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
+    };
+    lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
+    assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
+    lab.proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(late("2", "t:q", &["LPOP", "", "0"]).is_err());
+    assert_eq!(lab.queue(), [1]);
+    lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
+    store.incr("n", 1).unwrap();
+    lab.proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(late("3", "t:n", &["INCRBY", "", "1", "1"]).is_err());
+    assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 1);
+    assert_eq!(store.incr("n", 1).unwrap(), 2);
+}
+
 /// Cut after cut under threads that write.
 #[test]
 fn what_many_threads_were_told_under_many_cuts_is_there_once() {

@@ -96,7 +96,8 @@ impl<'o, 'k> Progress<'o, 'k> {
 
     fn here(&mut self, inner: &Inner, away: &Away, mut lost: bool) {
         if let Some(Doubt { turn, length }) = self.doubt.take() {
-            let replies = away.apply_told(&self.rest()[..length], &turn);
+            let rest = self.rest();
+            let replies = away.apply_told(&rest[..length.min(rest.len())], &turn);
             inner.note_queued(replies.iter().filter(|reply| reply.is_ok()).count() as u64);
             self.replies.extend(replies);
             // Those behind were not sent.

@@ -142,9 +142,14 @@ impl Redis {
         limit: &Limit,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let was_sent = turn.sent().is_some();
+        let mut attempts = 0;
         let attempt = |late, _| {
+            attempts += 1;
             // The other half is for another attempt.
-            let part = limit.within(limit.left().unwrap_or_default() / 2);
+            let part = match attempts > self.options.max_retries {
+                true => *limit,
+                false => limit.within(limit.left().unwrap_or_default() / 2),
+            };
             let lease = self.pool.lease(TOLD, &part, late);
             let mut lease = match lease {
                 // Waiting for others takes nothing from the time of another attempt.
@@ -205,6 +210,23 @@ impl Redis {
         outcome
     }
 
+    /// Takes the notes off the server: who is at the end asks for none of them. Where that fails they are gone in
+    /// a month.
+    pub(super) fn end_notes(&self) {
+        if self.lanes.born().is_none() || self.pool.is_cut_off() {
+            return;
+        }
+        let limit = Limit::new(self.verdict());
+        let work = |connection: &mut Connection, _| {
+            self.pack(connection).command(2, "DEL").key(self.lanes.key());
+            connection.send(Unit { answers: 1, mutation: true, atomic: true }, &limit)?;
+            connection.receive(&limit).and_then(answers::refused)
+        };
+        if let Err(failure) = self.run(TOLD, &limit, work) {
+            log::debug!("the notes on calls stay on the server: {}", failure.cause);
+        }
+    }
+
     /// Lets there be notes on the server, and learns what they are called. Where their name is another one
     /// later, or none, what was noted before is gone.
     fn begin_notes(&self, connection: &mut Connection, limit: &Limit) -> Result<u64, Failure> {
@@ -231,5 +253,67 @@ impl Redis {
         })?;
         self.lanes.begin(born);
         Ok(born)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::packer::words;
+    use super::*;
+    use crate::clock::Millis;
+    use crate::op::End;
+    use crate::value::Value as Stored;
+
+    fn op(key: &str, action: Action) -> Op<'static> {
+        Op { key: Key::listed(key.to_owned()), action }
+    }
+
+    fn push(values: usize) -> Action {
+        Action::Push { end: End::Back, values: vec![Stored::json(b"1"); values], birth_ttl: None }
+    }
+
+    #[test]
+    fn a_call_names_its_notes_its_lane_its_number_and_its_steps() {
+        let lanes = crate::lanes::Lanes::new(7);
+        let birth_ttl = Millis::new(Duration::from_millis(1500)).ok();
+        let ops = [
+            op("n", Action::Incr { by: -3, birth_ttl }),
+            op("m", Action::MapIncr { field: "f".into(), by: 2, birth_ttl: None }),
+            op("q", push(2)),
+            op("q", Action::Pop { end: End::Back }),
+        ];
+        let said = |turn: &Turn, first| words(|packer| packer.call(turn, 5, first, &ops, Call::ByName));
+        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", ONCE.sha, &**lanes.key());
+        let steps = "INCRBY 1500 1 -3 HINCRBY  2 f 2 RPUSH  2 1 1 RPOP  0";
+        assert_eq!(said(&lanes.turn(), true), format!("{keys} 5 1 1 1  {steps}"));
+        for _ in 2..RENEWED_EVERY {
+            drop(lanes.turn());
+        }
+        assert_eq!(said(&lanes.turn(), false), format!("{keys} 5 1 256  2592000000 {steps}"));
+    }
+
+    #[test]
+    fn every_step_has_a_reply_of_its_own() {
+        let ops =
+            [op("n", Action::Incr { by: 1, birth_ttl: None }), op("q", Action::Pop { end: End::Front })];
+        let said = |text: &[u8]| step_replies(&ops, redis::parse_redis_value(text).unwrap());
+        let replies = said(b"*2\r\n$19\r\n9223372036854775807\r\n$-1\r\n").unwrap();
+        let replies: Vec<Reply> = replies.into_iter().map(Result::unwrap).collect();
+        assert_eq!(replies, [Reply::Number(i64::MAX), Reply::Found(None)]);
+        let replies = said(b"*2\r\n-ERR increment or decrement would overflow\r\n$1\r\nx\r\n").unwrap();
+        assert!(matches!(&replies[0], Err(failure) if failure.trouble == Trouble::Overflow));
+        assert!(matches!(&replies[1], Ok(Reply::Found(Some(_)))));
+        assert!(said(b"*1\r\n:1\r\n").is_err(), "a reply is missing");
+        let refused = said(b"-OOM command not allowed\r\n").unwrap_err();
+        assert_eq!(refused.stage, Stage::Rejected);
+    }
+
+    #[test]
+    fn what_is_too_long_for_one_command_is_not_covered() {
+        assert!(is_covered(&push(MOST_WORDS)));
+        assert!(!is_covered(&push(MOST_WORDS + 1)));
+        assert!(!is_covered(&Action::Take));
     }
 }

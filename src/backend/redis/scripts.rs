@@ -38,7 +38,7 @@ scripts! {
     /// Extends or frees a lock for whoever has it.
     HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
     /// Does the steps of one call, once however often it is called.
-    ONCE = "once.lua", "04c2438931626030547470db21e61ffe0fcd89be";
+    ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "2480deaca897ab81d73f67e18a6fc320353b402b";
+    REPLAY = "replay.lua", "aebf54b7451396475fbc62826566744680cef3c6";
 }

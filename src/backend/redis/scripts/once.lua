@@ -18,8 +18,13 @@ if held[2] then
 end
 
 local is_pop = #KEYS == 2 and (ARGV[6] == 'LPOP' or ARGV[6] == 'RPOP')
--- Who finds nothing has done nothing: those who look again and again write nothing.
-if is_pop and ARGV[4] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then return { false } end
+-- Who finds nothing has done nothing: those who look again and again write nothing. It is a pop all the same,
+-- which a server that takes no writes refuses.
+if is_pop and ARGV[4] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
+  local found = redis.pcall(ARGV[6], KEYS[2])
+  if found then return found end
+  return { false }
+end
 -- First, so that a server without memory, or a user without the right, refuses before anything is done. A pop
 -- makes room, and the server takes the note after it.
 local noted = redis.pcall('HSET', notes, lane, number .. '|')

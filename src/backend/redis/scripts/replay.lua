@@ -113,15 +113,23 @@ local function puts_together(first)
   return index - 1, free and #words > 2 and not redis.pcall('MSET', unpack(words)).err
 end
 
+-- The calls that were found not to be done.
+local undone = {}
+
 -- What became of a call before the server went away: whether it was done, its replies, and until when the
--- queue stayed that it popped from.
+-- queue stayed that it popped from. One that was not done is noted: should it still be on its way, it is refused.
 local function recalled()
   local born, lane, number = ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+  if undone[lane] == number then return 'undone' end
   local held = redis.call('HMGET', KEYS[#KEYS], 'born', lane)
   if held[1] ~= born then return 'forgotten' end
   local bar = held[2] and string.find(held[2], '|', 1, true)
   local last = bar and tonumber(string.sub(held[2], 1, bar - 1)) or 0
-  if last < number then return 'undone' end
+  if last < number then
+    undone[lane] = number
+    redis.call('HSET', KEYS[#KEYS], lane, ARGV[at + 4] .. '|')
+    return 'undone'
+  end
   if last > number or bar == #held[2] then return 'forgotten' end
   return 'done', cmsgpack.unpack(string.sub(held[2], bar + 1))
 end
