@@ -97,7 +97,7 @@ pub struct RedisOptions {
     /// where `fallback` is `"memory"` at last done here and queued, instead of failing as
     /// [`Unavailable`](crate::Error::Unavailable) with `maybe_applied`; a pop is refused in that case, and
     /// what it may have taken goes back when the server does. With `fallback` `"none"`, and for a
-    /// [`strict`](crate::StateStore::strict) handle, nothing can be queued: what is lost in every attempt
+    /// `strict` handle, nothing can be queued: what is lost in every attempt
     /// within `timeout` is still `maybe_applied`. So is what is lost together with these notes, where the
     /// server drops them to make room.
     ///

@@ -12,7 +12,7 @@ use crate::op::Action;
 /// returns, with the entry as it was, [`NotAnInteger`](crate::Error::NotAnInteger) where the value is none,
 /// [`Overflow`](crate::Error::Overflow) beyond `i64`, [`WrongType`](crate::Error::WrongType) for other kinds. On Redis an
 /// increment is never repeated after a lost answer: [`Unavailable`](crate::Error::Unavailable) then says that it
-/// may have been applied.
+/// may have been applied. With [`exactly_once`](crate::RedisOptions::exactly_once) it is, and is done once.
 impl StateStore {
     /// Adds to a counter and returns the new number. A counter that is not there begins at 0, with
     /// `default_ttl`; one that is keeps its time to live.

@@ -136,7 +136,7 @@ impl StateStore {
     ///
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow), with the field as
-    /// it was. On Redis it is never repeated after a lost answer.
+    /// it was. On Redis it is never repeated after a lost answer, unless `redis.exactly_once` is set.
     pub fn map_incr(&self, key: &str, field: &str, by: i64) -> Result<i64> {
         self.run(self.context().map_incr(key, field, by)?).and_then(Reply::number)
     }

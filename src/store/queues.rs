@@ -31,7 +31,8 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 ///
 /// All of these return [`WrongType`](crate::Error::WrongType) where the key holds something else; nothing is
 /// changed then. On Redis a push or a pop is never repeated after a lost answer:
-/// [`Unavailable`](crate::Error::Unavailable) says whether it may have been applied.
+/// [`Unavailable`](crate::Error::Unavailable) says whether it may have been applied. With
+/// [`exactly_once`](crate::RedisOptions::exactly_once) it is, and is done once.
 impl StateStore {
     /// Adds a value at the end, and tells how many there are then.
     ///
@@ -97,7 +98,8 @@ impl StateStore {
     /// `timeout`, which is real time whatever the clock of the store.
     ///
     /// On Memory and File a push wakes it. On Redis it waits with `BLPOP`, on one of
-    /// `redis.wait_connections` that are kept for this. Closing the store ends the wait.
+    /// `redis.wait_connections` that are kept for this; with `redis.exactly_once` it looks again every few
+    /// milliseconds, 50 at most. Closing the store ends the wait.
     ///
     /// # Errors
     /// As [`pop_front`](Self::pop_front). On Redis [`Unavailable`](crate::Error::Unavailable) where the

@@ -52,10 +52,10 @@ fn options() -> RedisOptions {
 fn puts_and_deletes_that_begin_on_the_server_end_here() {
     let lab = Lab::new();
     for way in [Way::Request, Way::Answer] {
+        let step = if way == Way::Answer { 1 } else { 7 };
         let mut round = 0;
-        loop {
+        for at in (0..).step_by(step) {
             round += 1;
-            let at = (round - 1) as usize * if way == Way::Answer { 1 } else { 7 };
             let (outcome, _) = lab.cut(way, at, |store| store.batch_put(KEYS.map(|key| (key, round))));
             outcome.unwrap();
             assert_eq!(lab.numbers(), [Some(round); 7], "{way:?} at {at}");
@@ -103,7 +103,9 @@ fn increments_that_may_have_been_made_are_not_made_here() {
         let made = lab.numbers().iter().flatten().sum::<i64>();
         match outcome {
             Ok(numbers) => assert_eq!((numbers, made), (vec![1; 7], 7)),
-            Err(Error::Partial { done, .. }) => assert!((3..=9).contains(&made) && done <= made as u64),
+            Err(Error::Partial { done, .. }) => {
+                assert!((3..=7).contains(&made) && done <= made.unsigned_abs());
+            }
             Err(Error::Unavailable { maybe_applied: true, .. }) => assert!(made <= 3),
             Err(other) => panic!("{other:?}"),
         }

@@ -378,6 +378,7 @@ fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
     connected(&store);
     assert!(late("2", "t:q", &["LPOP", "", "0"]).is_err());
     assert_eq!(lab.queue(), [1]);
+    store.get_bytes("lets there be a connection").unwrap();
     lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
     store.incr("n", 1).unwrap();
     lab.proxy.set(Mode::Pass);

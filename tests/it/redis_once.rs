@@ -26,8 +26,8 @@ fn a_call_that_is_cut_anywhere_is_tried_again_and_done_once() {
     for way in [Way::Answer, Way::Request] {
         let store = open(&proxy.url(), once().pool_size(1)).unwrap();
         raw.flush();
-        for times in 1.. {
-            proxy.cut(way, times as usize - 1);
+        for (times, at) in (1..).zip(0..) {
+            proxy.cut(way, at);
             assert_eq!(store.incr("n", 1).unwrap(), times);
             let was_cut = proxy.was_cut();
             assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), times);

@@ -20,6 +20,8 @@ const MEMORY: &str = "Memory";
 const PIPELINE: &str = "pipeline";
 const READY: &[Bar] = &[Bar { group: BARE, at_least: 0.95 }];
 const SERVED: &[Bar] = &[Bar { group: MEMORY, at_least: 0.5 }];
+const PLAIN: &str = "plain";
+const EXACT: &[Bar] = &[Bar { group: PLAIN, at_least: 0.6 }];
 const REPLAYED: &[Bar] = &[Bar { group: PIPELINE, at_least: 0.5 }];
 
 fn main() {
@@ -29,6 +31,7 @@ fn main() {
     };
     report::header("An outage of Redis");
     connected(&server);
+    once(&server);
     away(server);
     let server = RedisServer::start().expect("another server");
     replay(&RefCell::new(server));
@@ -58,6 +61,38 @@ fn connected(server: &RedisServer) {
         cell(put, 1, READY).compare(&contenders(write));
         cell(get, 4, READY).compare(&contenders(read));
         cell(put, 4, READY).compare(&contenders(write));
+    }
+}
+
+/// What it costs to have increments, pushes and pops done once whatever becomes of an answer.
+fn once(server: &RedisServer) {
+    const KEYS_IN_USE: usize = 100;
+    let keys = &data::keys("", KEYS_IN_USE);
+    let exact = &open(&format!("{}?key_prefix=exact&exactly_once=true", server.url()));
+    let plain = &open(&format!("{}?key_prefix=plain", server.url()));
+    let contenders = |work: fn(&StateStore, &str, &mut BytesWriter, usize)| {
+        let step = |store| {
+            move |writer: &mut BytesWriter, index: usize| work(store, &keys[index], writer, index)
+        };
+        [
+            Contender::ours(BytesWriter::default, step(exact)),
+            Contender::new("exactly_once=false", PLAIN, BytesWriter::default, step(plain)),
+        ]
+    };
+    for threads in [1, 4] {
+        let cell = |name| Cell { keys: KEYS_IN_USE, ..cell(name, threads, EXACT) };
+        cell("incr, exactly once").compare(&contenders(|store, key, _, _| {
+            assert!(store.incr(&format!("n:{key}"), 1).unwrap() > 0);
+        }));
+        cell("push and pop, exactly once").compare(&contenders(|store, key, _, index| {
+            let key = format!("q:{key}");
+            assert!(store.push_back(&key, index).unwrap() > 0);
+            store.pop_front::<usize>(&key).unwrap();
+        }));
+        cell("batch_incr of 100, exactly once").compare(&contenders(|store, key, _, _| {
+            let keys: Vec<String> = (0..100).map(|n| format!("b:{key}:{n}")).collect();
+            assert_eq!(store.batch_incr(keys.iter().map(|key| (key, 1))).unwrap().len(), 100);
+        }));
     }
 }
 
