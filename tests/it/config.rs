@@ -144,6 +144,21 @@ fn outages(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Vec<Spellin
             json(json!({"max_pending_bytes": 4096})),
             set(|o| o.max_pending_bytes(4096)),
         ),
+        (
+            "redis://h:7000/2?fallback=file:./queue%20a",
+            json(json!({"fallback": "file:./queue a"})),
+            set(|o| o.fallback(Fallback::file("./queue a"))),
+        ),
+        (
+            "redis://h:7000/2?fallback=file:/queue&sync=never",
+            json!({
+                "backend": {"redis": {"url": "redis://h:7000/2"}},
+                "redis": {"fallback": "file:/queue"},
+                "file": {"sync": "never"},
+            }),
+            set(|o| o.fallback(Fallback::file("/queue")))
+                .file(FileOptions::default().sync(SyncPolicy::Never)),
+        ),
         ("redis://h:7000/2?shadow_bytes=0", json(json!({"shadow_bytes": 0})), set(|o| o.shadow_bytes(0))),
     ]
 }

@@ -11,6 +11,7 @@
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
 //!   `outage_order`: what serves while the server is away, and the way back;
+//! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
@@ -44,6 +45,8 @@ mod outage;
 mod outage_causes;
 #[cfg(feature = "redis")]
 mod outage_conflicts;
+#[cfg(feature = "redis")]
+mod outage_durable;
 #[cfg(feature = "redis")]
 mod outage_order;
 #[cfg(feature = "redis")]

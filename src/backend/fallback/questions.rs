@@ -90,7 +90,16 @@ impl Inner {
             }
         }
         self.redis.close()?;
-        match waiting() {
+        let left = waiting();
+        if let Some(journal) = &self.journal {
+            journal.close()?;
+            if left > 0 {
+                let path = journal.path().display();
+                log::info!("{left} operations that wait for the Redis server are kept in {path}");
+            }
+            return Ok(());
+        }
+        match left {
             0 => Ok(()),
             left => {
                 let source =

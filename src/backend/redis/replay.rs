@@ -51,13 +51,22 @@ pub(crate) struct Closed {
     pub(crate) timed_out: bool,
     /// What was said is not permitted.
     pub(crate) denied: bool,
+    /// The server knows more of what waits than is known here: that is an old copy.
+    pub(crate) stale: bool,
     pub(crate) cause: String,
+}
+
+impl Closed {
+    /// Closed from this side.
+    pub(crate) fn here(cause: String) -> Self {
+        Self { timed_out: false, denied: false, stale: false, cause }
+    }
 }
 
 impl From<Failure> for Closed {
     fn from(failure: Failure) -> Self {
         let (timed_out, denied) = (failure.trouble == Trouble::Timeout, failure.trouble == Trouble::Denied);
-        Self { timed_out, denied, cause: failure.cause.to_string() }
+        Self { timed_out, denied, stale: false, cause: failure.cause.to_string() }
     }
 }
 
