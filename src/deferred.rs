@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::key::Key;
-use crate::lanes::Turn;
+use crate::lanes::{CallId, Turn};
 use crate::op::Action;
 
 /// What this process had last seen of a key when it changed it without the server.
@@ -59,12 +59,31 @@ pub(crate) struct Deferred {
 /// pop is not done in any case; its value goes back if the server had handed it out, since nobody was given it.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
-    pub(crate) turn: Arc<Turn>,
+    pub(crate) call: CallId,
     /// Which of its steps this is.
     pub(crate) place: usize,
+    /// Until the server was asked, no other call of this process has its lane.
+    #[expect(dead_code, reason = "it is held, and not looked at")]
+    turn: Option<Arc<Turn>>,
+}
+
+impl Told {
+    pub(crate) fn of(turn: &Arc<Turn>, place: usize) -> Self {
+        Self { call: turn.call(), place, turn: Some(Arc::clone(turn)) }
+    }
+
+    /// A step of a call that an earlier run of the program has made.
+    pub(crate) fn left(call: CallId, place: usize) -> Self {
+        Self { call, place, turn: None }
+    }
 }
 
 impl Deferred {
+    /// Whether it is a pop of which nobody was told: it is not done, and undone if it was.
+    pub(crate) fn gives_back(&self) -> bool {
+        self.told.is_some() && matches!(self.action, Action::Pop { .. })
+    }
+
     /// What is to be done on the server after it has waited this long: times to live have gone on running.
     pub(crate) fn aged(&self, age: Duration) -> Action {
         let left = |ttl: Millis| {

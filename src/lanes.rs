@@ -11,6 +11,7 @@ use crate::key::Key;
 /// All lanes of a store. A call has one to itself until its answer is known or nobody asks for it any more.
 #[derive(Debug)]
 pub(crate) struct Lanes {
+    identity: u128,
     key: Key<'static>,
     /// What the notes on the server are called since they were begun there; 0 where they are not.
     born: AtomicU64,
@@ -34,9 +35,20 @@ pub(crate) struct Turn {
     born: AtomicU64,
 }
 
+/// How the server finds what it has noted of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallId {
+    /// Whose notes, and what they were called when it was sent.
+    pub(crate) notes: u128,
+    pub(crate) born: u64,
+    pub(crate) lane: u32,
+    pub(crate) number: u64,
+}
+
 impl Lanes {
     pub(crate) fn new(identity: u128) -> Arc<Self> {
-        Arc::new(Self { key: Key::lanes(identity), born: AtomicU64::new(0), free: Mutex::default() })
+        let (key, born, free) = (Key::lanes(identity), AtomicU64::new(0), Mutex::default());
+        Arc::new(Self { identity, key, born, free })
     }
 
     /// Where the notes lie on the server.
@@ -73,6 +85,12 @@ impl Turn {
     /// What the notes on the server were called when it was sent first.
     pub(crate) fn sent(&self) -> Option<u64> {
         Some(self.born.load(Ordering::Acquire)).filter(|born| *born != 0)
+    }
+
+    /// How the server is asked what became of it.
+    pub(crate) fn call(&self) -> CallId {
+        let born = self.sent().unwrap_or(0);
+        CallId { notes: self.lanes.identity, born, lane: self.lane, number: self.number }
     }
 
     /// Notes that it may be on its way from now on; with nothing, that it is not.

@@ -167,7 +167,7 @@ impl StateConfig {
         self
     }
 
-    /// Sets the options of the File variant.
+    /// Sets the options of the File variant, and of the files in which a [`Fallback`] keeps what waits.
     #[must_use]
     pub fn file(mut self, options: FileOptions) -> Self {
         self.file = options;
@@ -234,25 +234,34 @@ impl StateConfig {
         Ok(config)
     }
 
+    /// Tells whether a section has an option of that name.
+    fn has_option(&self, section: &str, name: &str) -> bool {
+        as_map(self).get(section).is_some_and(|section| section.get(name).is_some())
+    }
+
     /// The options that differ from their defaults: the general ones and those of one section.
     fn changed_options(&self, section: Option<&str>) -> Vec<(String, Value)> {
-        let (mine, defaults) = (as_map(self), as_map(&Self::default()));
-        let differing = |mine: &Map<String, Value>, defaults: &Map<String, Value>| {
-            mine.iter()
-                .filter(|(name, value)| !value.is_object() && defaults.get(*name) != Some(value))
-                .filter(|(name, _)| *name != "backend")
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect::<Vec<_>>()
-        };
-        let mut changed = differing(&mine, &defaults);
-        if let Some(section) = section
-            && let (Some(Value::Object(mine)), Some(Value::Object(defaults))) =
-                (mine.get(section), defaults.get(section))
-        {
-            changed.extend(differing(mine, defaults));
-        }
+        let mut changed = differing(&as_map(self), &as_map(&Self::default()));
+        changed.retain(|(name, _)| name != "backend");
+        changed.extend(section.into_iter().flat_map(|section| self.changed_in(section)));
         changed
     }
+
+    /// The options of one section that differ from their defaults.
+    fn changed_in(&self, section: &str) -> Vec<(String, Value)> {
+        match (as_map(self).get(section), as_map(&Self::default()).get(section)) {
+            (Some(Value::Object(mine)), Some(Value::Object(defaults))) => differing(mine, defaults),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The options that are not as they are by default.
+fn differing(mine: &Map<String, Value>, defaults: &Map<String, Value>) -> Vec<(String, Value)> {
+    mine.iter()
+        .filter(|(name, value)| !value.is_object() && defaults.get(*name) != Some(value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 impl<'de> Deserialize<'de> for StateConfig {

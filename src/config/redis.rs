@@ -1,28 +1,76 @@
 //! Owns the options of the Redis variant, their defaults and limits.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::duration;
+use super::{duration, url};
 use crate::error::{Error, Result};
 
 /// What serves the program while the Redis server cannot be reached.
 ///
-/// In a configuration: `"memory"` or `"none"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// In a configuration: `"memory"`, `"none"`, or `"file:"` and a path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Fallback {
     /// Memory serves, and what is written waits in memory to be done on the server when it is back, each
     /// operation once. What still waits when the program ends is lost, with a line in the log.
     #[default]
     Memory,
+    /// As [`Memory`](Self::Memory), and what waits is kept in a directory as well before a call returns: a
+    /// program that is killed during an outage, and opened again with the same path, goes on with it.
+    #[non_exhaustive]
+    File {
+        /// The directory; it is made where it is missing. One store has it open at a time. When its files
+        /// are synced is said by [`FileOptions::sync`](crate::FileOptions::sync).
+        path: PathBuf,
+    },
     /// Opening, and every operation, fails while the server cannot be reached: at once, where that is known.
     None,
+}
+
+impl Fallback {
+    /// Memory, and a directory in which what waits is kept.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File { path: path.into() }
+    }
+}
+
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::File { path } => write!(f, "file:{}", url::behind_scheme(path)),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl Serialize for Fallback {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fallback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "memory" => Ok(Self::Memory),
+            "none" => Ok(Self::None),
+            _ => match text.strip_prefix("file:") {
+                Some(path) => url::path_behind_scheme(path)
+                    .map(Self::file)
+                    .map_err(|(_, reason)| D::Error::custom(reason)),
+                None => Err(D::Error::custom("expected \"memory\", \"none\" or \"file:\" and a path")),
+            },
+        }
+    }
 }
 
 /// What a read finds of a key of which nothing is known, while the server is away.
@@ -94,7 +142,7 @@ pub struct RedisOptions {
     pub exclusive: bool,
     /// Lets increments, pushes and pops be done exactly once, also where an answer is lost: each is one
     /// script, which notes on the server that it was done and what it answered. It is then tried again, and
-    /// where `fallback` is `"memory"` at last done here and queued, instead of failing as
+    /// where something serves in its place at last done here and queued, instead of failing as
     /// [`Unavailable`](crate::Error::Unavailable) with `maybe_applied`; a pop is refused in that case, and
     /// what it may have taken goes back when the server does. With `fallback` `"none"`, and for a
     /// `strict` handle, nothing can be queued: what is lost in every attempt
@@ -290,6 +338,11 @@ impl RedisOptions {
         in_range("redis.max_retry_delay", self.max_retry_delay, span)?;
         in_range("redis.pipeline_batch_size", self.pipeline_batch_size, 1..=100_000)?;
         in_range("redis.scan_count", self.scan_count, 1..=100_000)?;
+        if let Fallback::File { path } = &self.fallback
+            && path.as_os_str().is_empty()
+        {
+            return Err(Error::invalid_config("redis.fallback", "its path is empty"));
+        }
         in_range("redis.max_pending", self.max_pending, 1..=1_000_000_000)?;
         in_range("redis.max_pending_bytes", self.max_pending_bytes, 1024..=u64::MAX)
     }

@@ -1,12 +1,11 @@
 //! Owns the URL spelling of a configuration. Knows nothing of opening anything.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{DEFAULT_KEY_PREFIX, StateBackend, StateConfig};
+use super::{DEFAULT_KEY_PREFIX, Fallback, StateBackend, StateConfig};
 use crate::error::{Error, Result};
 
 /// Reads a URL: the scheme and what follows choose the backend, the query holds the options.
@@ -38,16 +37,22 @@ pub(super) fn parse(url: &str) -> Result<StateConfig> {
         }
     };
     let mut config = StateConfig { backend, ..StateConfig::default() };
-    let mut seen = BTreeSet::new();
+    let mut options: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name).ok_or_else(|| invalid("an option's name is not valid percent-encoding"))?;
         let value = decode(value)
             .ok_or_else(|| Error::invalid_config(&name, "its value is not valid percent-encoding"))?;
-        set(&mut config, section, &name, value)?;
-        if !seen.insert(name.clone()) {
+        if options.iter().any(|(other, _)| *other == name) {
             return Err(Error::invalid_config(name, "it is given twice"));
         }
+        options.push((name, value));
+    }
+    // What waits for a server may be kept in files, and these have the same options everywhere.
+    let keeps_files = options.iter().any(|(name, value)| name == "fallback" && value.starts_with("file:"));
+    for (name, value) in options {
+        let is_of_files = keeps_files && section == Some("redis") && config.has_option("file", &name);
+        set(&mut config, if is_of_files { Some("file") } else { section }, &name, value)?;
     }
     Ok(config)
 }
@@ -74,12 +79,7 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
 pub(super) fn format(config: &StateConfig) -> String {
     let (mut url, section) = match &config.backend {
         StateBackend::Memory => ("memory:".to_owned(), None),
-        StateBackend::File { path } => {
-            let path = encode(&path.to_string_lossy(), b"/");
-            // Two slashes at the beginning would read as those of a host.
-            let host = if path.starts_with("//") { "//" } else { "" };
-            (format!("file:{host}{path}"), Some("file"))
-        }
+        StateBackend::File { path } => (format!("file:{}", encode(&behind_scheme(path), b"/")), Some("file")),
         StateBackend::Redis { url, .. } => (url.clone(), Some("redis")),
     };
     let mut options = Vec::new();
@@ -89,6 +89,9 @@ pub(super) fn format(config: &StateConfig) -> String {
         options.push(("key_prefix".to_owned(), Value::String(key_prefix.clone())));
     }
     options.extend(config.changed_options(section));
+    if matches!((section, &config.redis.fallback), (Some("redis"), Fallback::File { .. })) {
+        options.extend(config.changed_in("file"));
+    }
     for (index, (name, value)) in options.into_iter().enumerate() {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         let separator = if index == 0 { '?' } else { '&' };
@@ -99,24 +102,37 @@ pub(super) fn format(config: &StateConfig) -> String {
 }
 
 fn file_path(rest: &str) -> Result<PathBuf> {
+    let path = decode(rest).ok_or_else(|| invalid("its path is not valid percent-encoding"))?;
+    path_behind_scheme(&path).map_err(|(field, reason)| Error::invalid_config(field, reason))
+}
+
+/// Reads the path behind `file:`, or says what is wrong, and with which option.
+pub(super) fn path_behind_scheme(rest: &str) -> Result<PathBuf, (&'static str, &'static str)> {
     let path = match rest.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
         Some(_) => {
-            return Err(invalid("a file URL names no host: write file:///absolute or file:./relative"));
+            return Err(("url", "a file URL names no host: write file:///absolute or file:./relative"));
         }
         None => rest,
     };
-    let path = decode(path).ok_or_else(|| invalid("its path is not valid percent-encoding"))?;
     if path.starts_with("~/") || path.starts_with('$') {
-        return Err(Error::invalid_config("path", "~ and $ are not expanded here: write the path out"));
+        return Err(("path", "~ and $ are not expanded here: write the path out"));
     }
     if path.contains("://") {
-        return Err(Error::invalid_config("path", "it is a URL"));
+        return Err(("path", "it is a URL"));
     }
     if path.is_empty() || path.contains('\0') {
-        return Err(Error::invalid_config("path", "it is empty or holds a NUL"));
+        return Err(("path", "it is empty or holds a NUL"));
     }
-    Ok(Path::new(&path).to_path_buf())
+    Ok(Path::new(path).to_path_buf())
+}
+
+/// Writes what [`path_behind_scheme`] reads as this path.
+pub(super) fn behind_scheme(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    // Two slashes at the beginning would read as those of a host.
+    let host = if path.starts_with("//") { "//" } else { "" };
+    format!("{host}{path}")
 }
 
 /// What a `redis://` URL says, apart from its options.

@@ -206,7 +206,7 @@ impl StateStore {
             }
             #[cfg(feature = "redis")]
             StateBackend::Redis { url, key_prefix } => {
-                let backend = Arc::new(Fallback::open(url, key_prefix, &config.redis, clock)?);
+                let backend = Arc::new(Fallback::open(url, key_prefix, &config, clock)?);
                 Ok(Self::Redis(RedisStore(Handle { backend, context })))
             }
             #[cfg(not(feature = "redis"))]

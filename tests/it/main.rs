@@ -12,10 +12,11 @@
 //! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`, `outage_conflicts`,
 //!   `outage_order`: what serves while the server is away, and the way back;
 //! - `outage_once`, `redis_once`: what `exactly_once` promises, with memory in the server's place and without;
+//! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
-//! - `config`, `errors`: the two spellings of a configuration, the wording of errors;
+//! - `config`, `config_urls`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
 //! - `transaction_alike`: a transaction of several steps does what the same steps do one after another;
 //! - `tidy`: what the source itself has to hold.
@@ -26,6 +27,7 @@
 mod support;
 
 mod config;
+mod config_urls;
 mod conformance;
 mod crowd;
 mod errors;
@@ -47,6 +49,8 @@ mod outage_batches;
 mod outage_causes;
 #[cfg(feature = "redis")]
 mod outage_conflicts;
+#[cfg(feature = "redis")]
+mod outage_durable;
 #[cfg(feature = "redis")]
 mod outage_once;
 #[cfg(feature = "redis")]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, RedisOptions, Result, StateStore};
+use millpond::{Error, Fallback, RedisOptions, Result, StateStore};
 
 use crate::support::backends::HOUR;
 use crate::support::outages::{connected, memory, open, pending, until};
@@ -386,6 +386,44 @@ fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
     assert!(late("3", "t:n", &["INCRBY", "", "1", "1"]).is_err());
     assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 1);
     assert_eq!(store.incr("n", 1).unwrap(), 2);
+}
+
+/// The program is killed before it could ask, and the next one asks in its place.
+#[test]
+fn what_waits_in_files_is_asked_by_the_next_program() {
+    let lab = Lab::new();
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("queue");
+    let durable = || without_retries().fallback(Fallback::file(&path));
+    lab.raw.run::<_, ()>("RPUSH", &["t:jobs", "1", "2"]);
+    for (way, at) in [(Way::Answer, 0), (Way::Request, 3)] {
+        let [n, q]: [i64; 2] = [lab.raw.run("INCRBY", &["t:n", "0"]), lab.raw.run("LLEN", &["t:q"])];
+        for call in 0..3 {
+            let store = lab.store(durable());
+            store.incr("other", 1).unwrap();
+            lab.proxy.cut_and_set(way, at, Mode::Refuse);
+            match call {
+                0 => drop(store.batch_incr([("n", 1), ("n", 1)]).unwrap()),
+                1 => drop(store.push_back("q", 7).unwrap()),
+                _ => {
+                    assert_error!(
+                        store.pop_front::<i64>("jobs"),
+                        Error::Unavailable { maybe_applied: false, .. }
+                    );
+                }
+            }
+            store.incr("n", 1).unwrap();
+            drop(store);
+            lab.proxy.set(Mode::Pass);
+            let store = lab.store(durable());
+            connected(&store);
+            assert_eq!(store.stats().uncertain, 0);
+            store.close().unwrap();
+        }
+        assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), n + 5, "{way:?}");
+        assert_eq!(lab.raw.run::<_, i64>("LLEN", &["t:q"]), q + 1, "{way:?}");
+        assert_eq!(lab.raw.run::<_, Vec<i64>>("LRANGE", &["t:jobs", "0", "-1"]), [1, 2], "{way:?}");
+    }
 }
 
 /// Cut after cut under threads that write.

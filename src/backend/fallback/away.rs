@@ -10,15 +10,17 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 
-use super::queue::{Bounds, Queue, Room, Stamp};
+use super::exclusive::fact;
+use super::journal::Journal;
+use super::queue::{Pending, Queue, Room, Stamp};
 use super::shadow::{Known, Shadow};
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::found::Here;
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::table::Table;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
-use crate::deferred::{Deferred, Seen};
+use crate::deferred::{Deferred, Seen, Told};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Offline, Op, Reply};
@@ -32,7 +34,6 @@ pub(super) struct Rules {
     pub(super) unknown_is_absent: bool,
     /// Nobody else writes under this prefix.
     pub(super) exclusive: bool,
-    pub(super) bounds: Bounds,
 }
 
 /// One outage.
@@ -44,6 +45,8 @@ pub(super) struct Away {
     table: Table,
     state: Mutex<State>,
     pace: Pace,
+    /// Where what waits is kept as well, for a program that is killed.
+    journal: Option<Arc<Journal>>,
 }
 
 /// How writers are slowed while what waits is done on the server. The two need not change together.
@@ -61,7 +64,11 @@ pub(super) struct State {
     touched: HashMap<SmolStr, Touched>,
 }
 
+/// An action that is to wait, and where the server may have done it already, how it is asked.
+pub(super) type Waiting = (Key<'static>, Action, Option<Told>);
+
 /// What is known of a key that was written or assumed absent here.
+#[derive(Clone)]
 struct Touched {
     /// What the next write to it finds there, as far as this process knows.
     seen: Seen,
@@ -70,17 +77,24 @@ struct Touched {
 }
 
 impl Away {
-    /// Begins with what was seen before, and with numbers behind `done`.
-    pub(super) fn begin(rules: Rules, done: u64, clock: Arc<dyn Clock>, shadow: Arc<Shadow>) -> Self {
+    /// Begins with what was seen before, and with what waits already.
+    pub(super) fn begin(
+        rules: Rules,
+        queue: Queue,
+        clock: Arc<dyn Clock>,
+        shadow: Arc<Shadow>,
+        journal: Option<Arc<Journal>>,
+    ) -> Self {
         let since = clock.now();
         let away = Self {
             since,
             rules,
             shadow,
             table: Table::new(),
-            state: Mutex::new(State { queue: Queue::new(rules.bounds, done), touched: HashMap::new() }),
+            state: Mutex::new(State { queue, touched: HashMap::new() }),
             pace: Pace { most: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0) },
             clock,
+            journal,
         };
         let now = away.now();
         for (key, known) in away.shadow.all() {
@@ -90,7 +104,30 @@ impl Away {
                 away.table.apply(&key, Change::Set(entry), &now);
             }
         }
+        away.repeat(&now);
         away
+    }
+
+    /// Does here what waits already: a program that was started again finds what it wrote.
+    fn repeat(&self, now: &Now<'_>) {
+        let mut state = self.state.lock();
+        let State { queue, touched } = &mut *state;
+        for pending in queue.iter() {
+            let age = pending.queued.age();
+            for op in pending.ops.iter() {
+                let action = op.aged(age);
+                let touched = touched.entry(SmolStr::new(&*op.key));
+                let touched = touched.or_insert(Touched { seen: Seen::Own, known: op.seen == Seen::Absent });
+                touched.known |= is_whole(&action);
+                if op.gives_back() {
+                    continue;
+                }
+                // What fails on the part that is known here may still be done there.
+                let _ = self.table.commit(&op.key, now, |found| {
+                    plan(&op.key, action, &mut Here::new(&op.key, found, now), now)
+                });
+            }
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -109,16 +146,12 @@ impl Away {
         self.rules.exclusive
     }
 
-    pub(super) fn see(&self, state: &mut State, key: &str, action: &Action, now: &Now<'_>) -> Seen {
-        state.see(key, action, false, &self.shadow, now)
-    }
-
     /// What was known of a key before an answer on its way was lost.
     pub(super) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
         self.shadow.before(key, now).0
     }
 
-    pub(super) fn stamp(&self) -> Stamp {
+    fn stamp(&self) -> Stamp {
         Stamp::now(self.clock.now())
     }
 
@@ -208,42 +241,134 @@ impl Away {
         }
         let mut state = self.admit()?;
         let now = self.now();
-        let mut fact = None;
+        if self.journal.is_some() {
+            return self.apply_kept(state, op, as_fact, lost, &now);
+        }
+        let mut made = None;
         let reply = self.table.commit(key, &now, |found| {
             let (change, reply) = plan(key, action.clone(), &mut Here::new(key, found, &now), &now)?;
             if as_fact {
-                fact = self::fact(&change, action, &now);
+                made = fact(&change, action, &now);
             }
             Ok((change, reply))
         })?;
-        let mut action = if as_fact { fact } else { Some(action.clone()) };
+        let mut action = if as_fact { made } else { Some(action.clone()) };
         if !lost {
             action = action.and_then(|action| state.queue.merge(key, action, || self.stamp()));
         }
         if let Some(action) = action {
-            let seen = state.see(key, &action, lost, &self.shadow, &now);
-            let op = Deferred { key: key.clone().into_owned(), action, seen, told: None };
-            state.queue.push(op, self.stamp());
+            self.enter(&mut state, vec![(key.clone().into_owned(), action, None)], lost, &now)?;
         }
         Ok(reply)
     }
 
+    /// As the end of [`Away::apply`], where what waits is written down before anything changes here.
+    fn apply_kept(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        op: &Op<'_>,
+        as_fact: bool,
+        lost: bool,
+        now: &Now<'_>,
+    ) -> Result<Reply> {
+        let Op { key, action } = op;
+        // Nobody else changes the table while the state is locked.
+        let plan = |found: Option<&Entry>| plan(key, action.clone(), &mut Here::new(key, found, now), now);
+        let (change, reply) = self.table.read(key, plan)?;
+        let action = if as_fact { fact(&change, action, now) } else { Some(action.clone()) };
+        let written = match action {
+            None => None,
+            Some(action) => match state.queue.merged(key, &action, self.stamp()).filter(|_| !lost) {
+                Some((number, pending)) => {
+                    let written = self.keep(number, &pending)?;
+                    state.queue.replace(number, pending);
+                    written
+                }
+                None => self.enter(&mut state, vec![(key.clone().into_owned(), action, None)], lost, now)?,
+            },
+        };
+        self.table.apply(key, change, now);
+        drop(state);
+        self.settle(written)?;
+        Ok(reply)
+    }
+
     /// Makes puts and deletes all at once.
-    pub(super) fn commit(&self, writes: Vec<Op<'_>>, lost: bool) -> Result<()> {
+    pub(super) fn commit(&self, writes: &[Op<'_>], lost: bool) -> Result<()> {
         let mut state = self.admit()?;
         let now = self.now();
         let changes = writes
             .iter()
             .map(|op| plan_write(op.action.clone(), &now).map(|change| (op.key.clone(), change)))
             .collect::<Result<Vec<_>>>()?;
+        let actions =
+            writes.iter().map(|op| (op.key.clone().into_owned(), op.action.clone(), None)).collect();
+        let written = self.enter(&mut state, actions, lost, &now)?;
         self.table.apply_all(changes, &now);
-        let deferred = writes.into_iter().map(|Op { key, action }| {
-            let seen = state.see(&key, &action, lost, &self.shadow, &now);
-            Deferred { key: key.into_owned(), action, seen, told: None }
+        drop(state);
+        self.settle(written)
+    }
+
+    /// Lets actions wait, all at once; they are written down first where that is done. Tells what to
+    /// [`settle`](Away::settle) then.
+    pub(super) fn enter(
+        &self,
+        state: &mut State,
+        actions: Vec<Waiting>,
+        lost: bool,
+        now: &Now<'_>,
+    ) -> Result<Option<u64>> {
+        let mut before = Vec::new();
+        if self.journal.is_some() {
+            let keys = actions.iter().map(|(key, ..)| SmolStr::new(&**key));
+            before.extend(keys.map(|key| (state.touched.get(&key).cloned(), key)));
+        }
+        let ops = actions.into_iter().map(|(key, action, told)| {
+            let seen = state.see(&key, &action, lost, &self.shadow, now);
+            Deferred { key, action, seen, told }
         });
-        let deferred = deferred.collect();
-        state.queue.push_all(deferred, self.stamp());
-        Ok(())
+        let pending = Pending::new(ops.collect(), self.stamp());
+        match self.keep(state.queue.next(), &pending) {
+            Ok(written) => {
+                state.queue.add(pending);
+                Ok(written)
+            }
+            Err(error) => {
+                // Nothing was done after all. The first of several on one key comes last, and counts.
+                for (touched, key) in before.into_iter().rev() {
+                    match touched {
+                        Some(touched) => drop(state.touched.insert(key, touched)),
+                        None => drop(state.touched.remove(&key)),
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&self, number: u64, pending: &Pending) -> Result<Option<u64>> {
+        self.journal.as_ref().map(|journal| journal.keep(number, pending)).transpose()
+    }
+
+    /// Takes out of what may have been done there the operations that must not be done twice.
+    pub(super) fn take_doubtful(&self) -> Vec<Deferred> {
+        let mut state = self.state.lock();
+        let doubtful = state.queue.take_doubtful();
+        let kept =
+            state.queue.doubted().try_for_each(|(number, pending)| self.keep(number, pending).map(drop));
+        if let Err(error) = kept {
+            log::warn!("what must not be done twice could not be taken out of the queue's files: {error}");
+        }
+        doubtful
+    }
+
+    /// Returns once what was entered is as durable as it has to be. No lock is held meanwhile: threads wait
+    /// together.
+    pub(super) fn settle(&self, written: Option<u64>) -> Result<()> {
+        match (&self.journal, written) {
+            (Some(journal), Some(written)) => journal.settle(written),
+            _ => Ok(()),
+        }
     }
 
     /// Slows writers by this much while more than `most` wait.
@@ -298,7 +423,7 @@ impl State {
             };
             Touched { seen, known }
         });
-        touched.known |= matches!(action, Action::Put { .. } | Action::Delete);
+        touched.known |= is_whole(action);
         let seen = std::mem::replace(&mut touched.seen, Seen::Own);
         match (lost, &seen) {
             (false, _) => seen,
@@ -326,25 +451,9 @@ impl State {
     }
 }
 
-/// The action that makes true on the server what a change made true here.
-fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
-    match change {
-        Change::Nothing => None,
-        Change::Set(Entry { content: Content::Value(value), deadline }) => {
-            let ttl = deadline.and_then(|deadline| deadline.ttl(now));
-            Some(Action::Put { value: value.clone(), ttl })
-        }
-        Change::Remove if action.kind() == crate::error::Kind::Value => Some(Action::Delete),
-        // What is done to a part of a map or a queue is as true there as it is here.
-        Change::Set(_)
-        | Change::Remove
-        | Change::SetDeadline(_)
-        | Change::SetFields(_)
-        | Change::RemoveField(_)
-        | Change::SetItems { .. }
-        | Change::DropBefore(_)
-        | Change::DropFrom(_) => Some(action.clone()),
-    }
+/// Whether an action leaves nothing of what was there before.
+fn is_whole(action: &Action) -> bool {
+    matches!(action, Action::Put { .. } | Action::Delete)
 }
 
 fn unavailable(cause: &'static str) -> Error {

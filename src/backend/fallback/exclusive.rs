@@ -1,13 +1,14 @@
 //! Owns what is served while the server is away to a program that vouches that nobody else writes: what rests
 //! on what is there, in several steps. Knows nothing of when an outage begins or ends.
 
+use std::collections::HashMap;
+
 use super::away::{Away, refused};
 use crate::backend::Work;
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::overlay::Read;
 use crate::clock::{Deadline, Now};
-use crate::deferred::Deferred;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End};
 use crate::query::{Answer, Base, Query};
@@ -54,24 +55,81 @@ impl Away {
         if !read.holds(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }
-        let mut deferred = Vec::new();
-        for (key, change) in changes {
-            for action in actions(locked.find(&key), &change, &now) {
-                let seen = self.see(&mut state, &key, &action, &now);
-                deferred.push(Deferred { key: key.clone(), action, seen, told: None });
-            }
-            locked.apply(vec![(key, change)], &now);
+        let mut actions = Vec::new();
+        let mut places = HashMap::new();
+        for (key, change) in &changes {
+            let place = places.entry(&**key).or_insert_with(|| Place::of(locked.find(key)));
+            actions.extend(
+                self::actions(*place, change, &now).into_iter().map(|action| (key.clone(), action, None)),
+            );
+            place.take_in(change);
         }
+        let mut written = None;
+        if !actions.is_empty() {
+            written = self.enter(&mut state, actions, false, &now)?;
+        }
+        locked.apply(changes, &now);
         drop(locked);
-        if !deferred.is_empty() {
-            state.queue.push_all(deferred, self.stamp());
-        }
+        drop(state);
+        self.settle(written)?;
         Ok(true)
     }
 }
 
+/// Where the values of a queue lie.
+#[derive(Clone, Copy)]
+struct Place {
+    begin: i64,
+    end: i64,
+}
+
+impl Place {
+    fn of(found: Option<&Entry>) -> Self {
+        match found.map(|entry| &entry.content) {
+            Some(Content::Queue(queue)) => Self { begin: queue.begin(), end: queue.end() },
+            Some(Content::Value(_) | Content::Map(_)) | None => Self { begin: 0, end: 0 },
+        }
+    }
+
+    /// Follows a change.
+    fn take_in(&mut self, change: &Change) {
+        match change {
+            Change::Set(entry) => *self = Self::of(Some(entry)),
+            Change::Remove => *self = Self::of(None),
+            Change::SetItems { at, values, .. } => {
+                self.begin = self.begin.min(*at);
+                self.end = self.end.max(at.saturating_add_unsigned(values.len() as u64));
+            }
+            Change::DropBefore(begin) => self.begin = *begin,
+            Change::DropFrom(end) => self.end = *end,
+            Change::Nothing | Change::SetDeadline(_) | Change::SetFields(_) | Change::RemoveField(_) => {}
+        }
+    }
+}
+
+/// The action that makes true on the server what a change made true here.
+pub(super) fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
+    match change {
+        Change::Nothing => None,
+        Change::Set(Entry { content: Content::Value(value), deadline }) => {
+            let ttl = deadline.and_then(|deadline| deadline.ttl(now));
+            Some(Action::Put { value: value.clone(), ttl })
+        }
+        Change::Remove if action.kind() == Kind::Value => Some(Action::Delete),
+        // What is done to a part of a map or a queue is as true there as it is here.
+        Change::Set(_)
+        | Change::Remove
+        | Change::SetDeadline(_)
+        | Change::SetFields(_)
+        | Change::RemoveField(_)
+        | Change::SetItems { .. }
+        | Change::DropBefore(_)
+        | Change::DropFrom(_) => Some(action.clone()),
+    }
+}
+
 /// The actions that make true on the server what a change makes true here.
-fn actions(found: Option<&Entry>, change: &Change, now: &Now<'_>) -> Vec<Action> {
+fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Action> {
     let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
     match change {
         Change::Nothing => Vec::new(),
@@ -105,21 +163,7 @@ fn actions(found: Option<&Entry>, change: &Change, now: &Now<'_>) -> Vec<Action>
             }
             vec![Action::Push { end: *end, values, birth_ttl: None }]
         }
-        Change::DropBefore(begin) => {
-            let (first, _) = bounds(found);
-            (first..*begin).map(|_| Action::Pop { end: End::Front }).collect()
-        }
-        Change::DropFrom(end) => {
-            let (_, behind) = bounds(found);
-            (*end..behind).map(|_| Action::Pop { end: End::Back }).collect()
-        }
-    }
-}
-
-/// Where the values of a queue lie.
-fn bounds(found: Option<&Entry>) -> (i64, i64) {
-    match found.map(|entry| &entry.content) {
-        Some(Content::Queue(queue)) => (queue.begin(), queue.end()),
-        Some(Content::Value(_) | Content::Map(_)) | None => (0, 0),
+        Change::DropBefore(begin) => (place.begin..*begin).map(|_| Action::Pop { end: End::Front }).collect(),
+        Change::DropFrom(end) => (*end..place.end).map(|_| Action::Pop { end: End::Back }).collect(),
     }
 }

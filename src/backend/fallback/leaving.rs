@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::away::{Away, Rules};
+use super::queue::{Pending, Queue};
 use super::{Inner, Verdict};
 use crate::config::Unknown;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::outage::Event;
 
 impl Inner {
@@ -73,8 +74,44 @@ impl Inner {
         is_away()
     }
 
+    /// Begins to serve: on the server, or here where it cannot be reached. What was left `waiting` by an
+    /// earlier run of the program is done there first.
+    pub(super) fn begin(self: &Arc<Self>, waiting: Vec<Pending>, sent: u64) -> Result<()> {
+        let is_left = !waiting.is_empty();
+        let queue = Queue::load(self.bounds, self.done.load(Ordering::Relaxed), sent, waiting);
+        match self.redis.greet() {
+            Ok(()) if !is_left => {
+                self.was_connected.store(true, Ordering::Release);
+                Ok(())
+            }
+            Ok(()) => {
+                self.leave_with("operations of an earlier run wait", queue);
+                match self.try_return() {
+                    Err(closed) if closed.stale => {
+                        let path = self.journal.as_ref().map(|journal| journal.path().display().to_string());
+                        let reason = format!("{} is an old copy: {}", path.unwrap_or_default(), closed.cause);
+                        Err(Error::invalid_config("redis.fallback", reason))
+                    }
+                    // It goes on waiting.
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
+            Err(error) => match error.unreachable() {
+                Some(unreachable) if self.serves => {
+                    self.leave_with(&unreachable.cause.to_string(), queue);
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
     /// Begins an outage, unless there is one.
     pub(super) fn leave(self: &Arc<Self>, cause: &str) {
+        self.leave_with(cause, Queue::new(self.bounds, self.done.load(Ordering::Relaxed)));
+    }
+
+    fn leave_with(self: &Arc<Self>, cause: &str, queue: Queue) {
         let mut outage = self.outage.write();
         if outage.is_some() || self.is_ending() {
             return;
@@ -85,10 +122,9 @@ impl Inner {
             Some(Unknown::Error) => false,
             None => !self.was_connected.load(Ordering::Acquire),
         };
-        let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
-        let done = self.done.load(Ordering::Relaxed);
-        let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
-        let away = Arc::new(away);
+        let rules = Rules { unknown_is_absent, exclusive: self.exclusive };
+        let (clock, shadow) = (Arc::clone(&self.clock), Arc::clone(&self.shadow));
+        let away = Arc::new(Away::begin(rules, queue, clock, shadow, self.journal.clone()));
         *outage = Some(Arc::clone(&away));
         self.is_away.store(true, Ordering::Release);
         self.events.lock().push_back(Event::Away { cause: cause.to_owned() });

@@ -5,11 +5,13 @@ mod away;
 mod batches;
 mod breaker;
 mod exclusive;
+mod journal;
 mod known;
 mod leaving;
 mod operations;
 mod questions;
 mod queue;
+mod record;
 mod returning;
 mod shadow;
 mod told;
@@ -23,11 +25,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::away::Away;
+use self::journal::{Journal, Left};
 use self::queue::Bounds;
 use self::shadow::Shadow;
 use super::redis::Redis;
 use crate::clock::Clock;
-use crate::config::{self, OnConflict, RedisOptions, Unknown};
+use crate::config::{self, OnConflict, StateConfig, Unknown};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::Action;
@@ -53,7 +56,8 @@ struct Inner {
     redis: Redis,
     clock: Arc<dyn Clock>,
     shadow: Arc<Shadow>,
-    fallback: config::Fallback,
+    /// Whether something is served while the server is away.
+    serves: bool,
     unknown: Option<Unknown>,
     exclusive: bool,
     on_conflict: OnConflict,
@@ -61,6 +65,8 @@ struct Inner {
     limit: Duration,
     /// Who the marker on the server belongs to: no two stores have the same.
     identity: u128,
+    /// Where what waits is kept as well.
+    journal: Option<Arc<Journal>>,
     /// The number of the last operation that is done there.
     done: AtomicU64,
     was_connected: AtomicBool,
@@ -136,27 +142,36 @@ impl Fallback {
     pub(crate) fn open(
         url: &str,
         key_prefix: &str,
-        options: &RedisOptions,
+        config: &StateConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let identity = identity();
-        let redis = Redis::new(url, key_prefix, options, identity)?;
+        let options = &config.redis;
+        // Lanes are counted anew in every run of a program: their notes are no others'.
+        let redis = Redis::new(url, key_prefix, options, identity())?;
+        let mut left = Left::nothing(identity());
+        let mut journal = None;
+        if let config::Fallback::File { path } = &options.fallback {
+            let (opened, found) = Journal::open(path, key_prefix, left.identity, &config.file, &clock)?;
+            left = found;
+            journal = Some(Arc::new(opened));
+        }
         // Nothing is read from it where nothing is served while the server is away.
         let shadow = if options.fallback == config::Fallback::None { 0 } else { options.shadow_bytes };
         let inner = Arc::new(Inner {
             redis,
             clock,
             shadow: Arc::new(Shadow::new(shadow)),
-            fallback: options.fallback,
+            serves: options.fallback != config::Fallback::None,
             unknown: options.unknown,
             exclusive: options.exclusive,
             on_conflict: options.on_conflict,
             bounds: Bounds { operations: options.max_pending, bytes: options.max_pending_bytes },
             limit: options.timeout,
-            identity,
-            done: AtomicU64::new(0),
+            identity: left.identity,
+            journal,
+            done: AtomicU64::new(left.done),
             was_connected: AtomicBool::new(false),
-            was_marked: AtomicBool::new(false),
+            was_marked: AtomicBool::new(left.marked),
             is_away: AtomicBool::new(false),
             outage: RwLock::default(),
             returning: Mutex::default(),
@@ -171,14 +186,7 @@ impl Fallback {
             telling: Mutex::default(),
         });
         let fallback = Self { owner: Arc::new(Owner(Arc::clone(&inner))), inner, strict: false };
-        match fallback.inner.redis.greet() {
-            Ok(()) => fallback.inner.was_connected.store(true, Ordering::Release),
-            Err(error) if options.fallback == config::Fallback::None => return Err(error),
-            Err(error) => match error.unreachable() {
-                Some(unreachable) => fallback.inner.leave(&unreachable.cause.to_string()),
-                None => return Err(error),
-            },
-        }
+        fallback.inner.begin(left.waiting, left.sent)?;
         Ok(fallback)
     }
 
@@ -198,7 +206,7 @@ impl Fallback {
     ) -> Result<R> {
         let inner = &self.inner;
         let mut lost = false;
-        let falls_back = !self.strict && inner.fallback == config::Fallback::Memory;
+        let falls_back = !self.strict && inner.serves;
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
                 let outcome = there(&inner.redis);

@@ -120,7 +120,7 @@ impl Backend for Fallback {
             Ok(())
         };
         let here = |away: &Away, lost| {
-            away.commit(writes.clone(), lost).inspect(|()| self.inner.note_queued(writes.len() as u64))
+            away.commit(&writes, lost).inspect(|()| self.inner.note_queued(writes.len() as u64))
         };
         let outcome = self.serve(Again::Harmless, there, here);
         self.inner.learn(writes.iter().map(|op| &op.key));

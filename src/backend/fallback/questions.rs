@@ -89,8 +89,20 @@ impl Inner {
                 Ok(()) | Err(_) => break,
             }
         }
+        let left = waiting();
+        if left == 0 {
+            self.redis.end_notes();
+        }
         self.redis.close()?;
-        match waiting() {
+        if let Some(journal) = &self.journal {
+            journal.close()?;
+            if left > 0 {
+                let path = journal.path().display();
+                log::info!("{left} operations that wait for the Redis server are kept in {path}");
+            }
+            return Ok(());
+        }
+        match left {
             0 => Ok(()),
             left => {
                 let source =

@@ -51,16 +51,42 @@ impl DerefMut for Ops {
     }
 }
 
+impl Pending {
+    pub(crate) fn new(mut ops: Vec<Deferred>, queued: Stamp) -> Self {
+        let bytes = ops.iter().map(weight).sum();
+        let ops = match ops.pop() {
+            Some(op) if ops.is_empty() => Ops::One([op]),
+            last => {
+                ops.extend(last);
+                Ops::Several(ops)
+            }
+        };
+        Self { ops, queued, bytes }
+    }
+}
+
 /// When an operation was queued: times to live go on running.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamp {
-    pub(crate) at: Instant,
+    at: Instant,
+    /// For how long it had waited by then, in an earlier run of the program.
+    before: Duration,
     pub(crate) wall: SystemTime,
 }
 
 impl Stamp {
     pub(crate) fn now(wall: SystemTime) -> Self {
-        Self { at: Instant::now(), wall }
+        Self { at: Instant::now(), before: Duration::ZERO, wall }
+    }
+
+    /// One that was made in an earlier run of the program, at `wall`.
+    pub(crate) fn past(wall: SystemTime, now: SystemTime) -> Self {
+        Self { at: Instant::now(), before: now.duration_since(wall).unwrap_or_default(), wall }
+    }
+
+    /// For how long it has waited.
+    pub(crate) fn age(&self) -> Duration {
+        self.before + self.at.elapsed()
     }
 }
 
@@ -103,6 +129,17 @@ impl Queue {
         Self { waiting, first: done + 1, sent: done, bytes: 0, last, bounds }
     }
 
+    /// A queue in which these waited before the program was started again, behind the number `done`; up to
+    /// `sent` they may have been done.
+    pub(crate) fn load(bounds: Bounds, done: u64, sent: u64, waiting: Vec<Pending>) -> Self {
+        let mut queue = Self::new(bounds, done);
+        for pending in waiting {
+            queue.add(pending);
+        }
+        queue.sent = sent.clamp(done, done + queue.len());
+        queue
+    }
+
     /// The number of the last one that was sent, and may have been done.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
@@ -110,7 +147,7 @@ impl Queue {
 
     /// Takes out of those that may have been done the ones that must not be done twice.
     pub(crate) fn take_doubtful(&mut self) -> Vec<Deferred> {
-        let count = usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX);
+        let count = self.in_doubt();
         let mut doubtful = Vec::new();
         for pending in self.waiting.iter_mut().take(count) {
             let (kept, taken): (Vec<_>, Vec<_>) =
@@ -119,6 +156,15 @@ impl Queue {
             doubtful.extend(taken);
         }
         doubtful
+    }
+
+    /// What may have been done, by number.
+    pub(crate) fn doubted(&self) -> impl Iterator<Item = (u64, &Pending)> {
+        (self.first..).zip(self.iter().take(self.in_doubt()))
+    }
+
+    fn in_doubt(&self) -> usize {
+        usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -169,48 +215,54 @@ impl Queue {
         action: Action,
         queued: impl FnOnce() -> Stamp,
     ) -> Option<Action> {
-        let number = self.last.get(key).copied().filter(|number| *number > self.sent);
-        let place = number.and_then(|number| usize::try_from(number.checked_sub(self.first)?).ok());
         // What was not sent nobody else holds.
+        let place = self.unsent(key);
         let Some(pending) = place.and_then(|place| self.waiting.get_mut(place)).and_then(Arc::get_mut) else {
             return Some(action);
         };
-        let Ops::One([before]) = &mut pending.ops else {
-            return Some(action);
-        };
-        // Of one that may have been done only the server knows whether it is still to be.
-        if before.told.is_some() {
-            return Some(action);
-        }
-        let is_aging = matches!(action, Action::Put { ttl: Some(_), .. });
-        let rest = merge(&mut before.action, action);
-        if is_aging && rest.is_none() {
-            pending.queued = queued();
-        }
         self.bytes -= pending.bytes;
-        pending.bytes = weight(before);
+        let rest = pending.merge(action, queued);
         self.bytes += pending.bytes;
         rest
     }
 
-    /// Adds an operation behind all others.
-    pub(crate) fn push(&mut self, op: Deferred, queued: Stamp) {
-        self.last.insert(SmolStr::new(&*op.key), self.first + self.len());
-        let bytes = weight(&op);
-        self.add(Pending { ops: Ops::One([op]), queued, bytes });
+    /// What [`Queue::merge`] would make of the last operation on a key, and its number.
+    pub(crate) fn merged(&self, key: &str, action: &Action, queued: Stamp) -> Option<(u64, Pending)> {
+        let place = self.unsent(key)?;
+        let mut pending = Pending::clone(self.waiting.get(place)?);
+        match pending.merge(action.clone(), || queued) {
+            None => Some((self.first + place as u64, pending)),
+            Some(_) => None,
+        }
     }
 
-    /// Adds what is done at once.
-    pub(crate) fn push_all(&mut self, ops: Vec<Deferred>, queued: Stamp) {
-        let number = self.first + self.len();
-        for op in &ops {
+    /// Puts something in the place of what has this number.
+    pub(crate) fn replace(&mut self, number: u64, pending: Pending) {
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(before) = place.and_then(|place| self.waiting.get_mut(place)) {
+            self.bytes += pending.bytes;
+            self.bytes -= before.bytes;
+            *before = Arc::new(pending);
+        }
+    }
+
+    /// Where the last operation on a key waits, if it was not sent.
+    fn unsent(&self, key: &str) -> Option<usize> {
+        let number = self.last.get(key).copied().filter(|number| *number > self.sent)?;
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    /// The number of what is added next.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.len()
+    }
+
+    /// Adds what is done at once behind all others.
+    pub(crate) fn add(&mut self, pending: Pending) {
+        let number = self.next();
+        for op in pending.ops.iter() {
             self.last.insert(SmolStr::new(&*op.key), number);
         }
-        let bytes = ops.iter().map(weight).sum();
-        self.add(Pending { ops: Ops::Several(ops), queued, bytes });
-    }
-
-    fn add(&mut self, pending: Pending) {
         self.bytes += pending.bytes;
         self.waiting.push_back(Arc::new(pending));
     }
@@ -250,6 +302,26 @@ impl Queue {
     /// Those that wait, the first in front.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
         self.waiting.iter().map(|pending| &**pending)
+    }
+}
+
+impl Pending {
+    /// Makes an action one with the only operation, or hands it back.
+    fn merge(&mut self, action: Action, queued: impl FnOnce() -> Stamp) -> Option<Action> {
+        let Ops::One([before]) = &mut self.ops else {
+            return Some(action);
+        };
+        // Of one that may have been done only the server knows whether it is still to be.
+        if before.told.is_some() {
+            return Some(action);
+        }
+        let is_aging = matches!(action, Action::Put { ttl: Some(_), .. });
+        let rest = merge(&mut before.action, action);
+        if is_aging && rest.is_none() {
+            self.queued = queued();
+        }
+        self.bytes = weight(before);
+        rest
     }
 }
 
@@ -304,7 +376,7 @@ mod tests {
 
     fn push(queue: &mut Queue, key: &str, action: Action) {
         if let Some(action) = queue.merge(key, action, stamp) {
-            queue.push(op(key, action), stamp());
+            queue.add(Pending::new(vec![op(key, action)], stamp()));
         }
     }
 
@@ -351,7 +423,7 @@ mod tests {
         let (chunk, last) = queue.chunk(100, 1 << 20);
         assert_eq!((chunk.len(), last), (1, 1));
         push(&mut queue, "a", put(2));
-        queue.push_all(vec![op("a", put(3)), op("b", put(3))], stamp());
+        queue.add(Pending::new(vec![op("a", put(3)), op("b", put(3))], stamp()));
         push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "a=2", "a=3 b=3", "b=4"]);
         assert_eq!(queue.finish(1).len(), 1);
@@ -360,6 +432,22 @@ mod tests {
         queue.finish(4);
         assert!(queue.is_empty() && !queue.has("a") && !queue.has("b"));
         assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn a_queue_goes_on_where_it_was_left() {
+        let before = |key: &str, n| Pending::new(vec![op(key, put(n))], stamp());
+        let mut queue = Queue::load(BOUNDS, 7, 8, vec![before("a", 1), before("b", 2)]);
+        assert_eq!((queue.done(), queue.sent(), queue.next(), queue.len()), (7, 8, 10, 2));
+        push(&mut queue, "a", put(3));
+        push(&mut queue, "b", put(4));
+        assert_eq!(texts(&queue), ["a=1", "b=4", "a=3"], "the first may have been sent");
+        let (number, merged) = queue.merged("b", &put(5), stamp()).unwrap();
+        assert_eq!((number, texts(&queue)[1].as_str()), (9, "b=4"), "nothing is changed yet");
+        queue.replace(number, merged);
+        assert_eq!(texts(&queue)[1], "b=5");
+        queue.finish(10);
+        assert_eq!((queue.bytes, queue.done()), (0, 10));
     }
 
     #[test]

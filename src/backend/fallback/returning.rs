@@ -139,7 +139,7 @@ impl Way<'_> {
         };
         let (made, held) = self.bridge.mark(&marker, done)?;
         if made && self.inner.was_marked.swap(true, Ordering::Relaxed) {
-            let doubtful = self.away.state().queue.take_doubtful();
+            let doubtful = self.away.take_doubtful();
             self.inner.doubt(doubtful, self.away);
             self.history_lost("the marker of what was done there is gone".to_owned());
         } else if held < done {
@@ -147,7 +147,7 @@ impl Way<'_> {
             self.history_lost(format!("{done} was done there, it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
-            return Err(Closed { timed_out: true, denied: false, cause });
+            return Err(Closed { stale: true, timed_out: true, ..Closed::here(cause) });
         }
         Ok(())
     }
@@ -169,6 +169,11 @@ impl Way<'_> {
             let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
             (chunk, done, last)
         };
+        if let Some(journal) = &self.inner.journal {
+            journal
+                .sending(last)
+                .map_err(|error| Closed::here(format!("what is sent cannot be noted: {error}")))?;
+        }
         let steps: Vec<Step<'_>> = chunk.iter().flat_map(|pending| steps(pending)).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
         let marker = self.marker();
@@ -200,6 +205,12 @@ impl Way<'_> {
     /// Takes out what is done, and keeps what became of it: for whoever asks, and for the next outage.
     fn finish(&mut self, upto: u64, outcomes: Vec<(usize, Outcome)>) {
         let finished = self.away.state().queue.finish(upto);
+        if let Some(journal) = &self.inner.journal
+            && let Err(error) = journal.finished(upto)
+        {
+            // The marker on the server tells it as well.
+            log::warn!("what is done on the server could not be noted: {error}");
+        }
         let ops: Vec<(&Deferred, Stamp)> =
             finished.iter().flat_map(|pending| pending.ops.iter().map(|op| (op, pending.queued))).collect();
         self.replayed += ops.len() as u64;
@@ -207,7 +218,7 @@ impl Way<'_> {
         let now = self.away.now();
         for (op, queued) in &ops {
             let writing = self.inner.shadow.writing(&op.key);
-            match op.aged(queued.at.elapsed()) {
+            match op.aged(queued.age()) {
                 Action::Put { value, ttl } => {
                     let deadline = ttl.map(|ttl| Deadline::after(&now, ttl));
                     writing.left(Known::Value { bytes: value.bytes, deadline });
@@ -234,7 +245,7 @@ impl Way<'_> {
 
 /// What a part of the queue becomes on the server, by now.
 fn steps(pending: &Pending) -> impl Iterator<Item = Step<'_>> {
-    let age = pending.queued.at.elapsed();
+    let age = pending.queued.age();
     pending.ops.iter().map(move |op| Step {
         key: &op.key,
         action: op.aged(age),

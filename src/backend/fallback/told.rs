@@ -10,8 +10,8 @@ use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::found::Here;
 use crate::backend::local::plan::plan;
 use crate::clock::Now;
-use crate::deferred::{Deferred, Told};
-use crate::error::{Error, Result};
+use crate::deferred::Told;
+use crate::error::{Cause, Error, Result};
 use crate::key::Key;
 use crate::lanes::Turn;
 use crate::op::{Action, Op, Reply};
@@ -23,7 +23,7 @@ impl Inner {
         let reply = away.apply_told(std::slice::from_ref(op), turn).pop().unwrap_or_else(|| Err(refused()));
         let is_pop = matches!(op.action, Action::Pop { .. });
         self.note_queued(u64::from(is_pop || reply.is_ok()));
-        if is_pop && away.is_exclusive() {
+        if is_pop && away.is_exclusive() && !matches!(&reply, Err(error) if error.maybe_applied()) {
             // The value that it may have taken there goes back first.
             return away.apply(op, false).inspect(|_| self.note_queued(1));
         }
@@ -38,7 +38,7 @@ impl Away {
         // However many wait already: of these somebody has to ask.
         let mut state = self.state();
         let now = self.now();
-        let mut deferred = Vec::with_capacity(ops.len());
+        let mut waiting = Vec::with_capacity(ops.len());
         let mut replies = Vec::with_capacity(ops.len());
         for (place, op) in ops.iter().enumerate() {
             if !state.queue.has(&op.key) {
@@ -47,17 +47,24 @@ impl Away {
             let is_pop = matches!(op.action, Action::Pop { .. });
             let reply = if is_pop { Err(refused()) } else { self.estimate(op, &now) };
             if is_pop || reply.is_ok() {
-                let seen = self.see(&mut state, &op.key, &op.action, &now);
-                let told = Some(Told { turn: Arc::clone(turn), place });
-                let (key, action) = (op.key.clone().into_owned(), op.action.clone());
-                deferred.push(Deferred { key, action, seen, told });
+                let told = Told::of(turn, place);
+                waiting.push((op.key.clone().into_owned(), op.action.clone(), Some(told)));
             }
             replies.push(reply);
         }
-        if !deferred.is_empty() {
-            state.queue.push_all(deferred, self.stamp());
+        if waiting.is_empty() {
+            return replies;
         }
-        replies
+        let entered = self.enter(&mut state, waiting, false, &now);
+        drop(state);
+        match entered.and_then(|written| self.settle(written)) {
+            Ok(()) => replies,
+            // Nobody will ask.
+            Err(error) => {
+                let cause = error.to_string();
+                ops.iter().map(|_| Err(in_doubt(cause.clone().into()))).collect()
+            }
+        }
     }
 
     /// Lets what was known of a key before be what the lost answer is estimated from.
@@ -75,6 +82,10 @@ impl Away {
             .table()
             .commit(key, now, |found| plan(key, action.clone(), &mut Here::new(key, found, now), now));
         // What is known here is not what lay there; there it may have been done.
-        reply.map_err(|error| Error::Unavailable { maybe_applied: true, source: error.into() })
+        reply.map_err(|error| in_doubt(error.into()))
     }
+}
+
+fn in_doubt(source: Cause) -> Error {
+    Error::Unavailable { maybe_applied: true, source }
 }

@@ -87,6 +87,16 @@ impl Core {
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<R> {
+        let (reply, sequence) = self.write(decide)?;
+        self.settle(sequence)?;
+        Ok(reply)
+    }
+
+    /// As [`Core::commit`], for who waits afterwards, and tells for what.
+    fn write<'k, R>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
+    ) -> Result<(R, u64)> {
         let mut journal = loop {
             self.compactor.pace();
             let journal = self.journal.lock();
@@ -113,14 +123,16 @@ impl Core {
             journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
             self.compactor.look(self, &mut journal, written);
         }
-        let sequence = journal.sequence;
-        drop(journal);
         // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
+        Ok((reply, journal.sequence))
+    }
+
+    /// Returns once a line is as durable as the policy asks for.
+    fn settle(&self, sequence: u64) -> Result<()> {
         match self.sync {
-            SyncPolicy::Always => self.durability.wait(sequence)?,
-            SyncPolicy::Every(_) | SyncPolicy::Never => {}
+            SyncPolicy::Always => self.durability.wait(sequence),
+            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
         }
-        Ok(reply)
     }
 
     /// Lets everybody see changes that are in the journal, wakes who waits for them, and tells the weight of
@@ -204,6 +216,26 @@ impl File {
     }
 }
 
+/// What a store needs that keeps something in files and orders it itself.
+#[cfg(feature = "redis")]
+impl File {
+    /// Writes as [`Backend::commit`] does, but does not wait for a sync: tells what to wait for.
+    pub(crate) fn write(&self, writes: Vec<Op<'_>>) -> Result<u64> {
+        let ((), sequence) = self.core.write(|_, now| Ok((planned(writes, now)?, ())))?;
+        Ok(sequence)
+    }
+
+    /// Returns once what was written is as durable as the policy asks for.
+    pub(crate) fn settle(&self, sequence: u64) -> Result<()> {
+        self.core.settle(sequence)
+    }
+}
+
+fn planned<'k>(writes: Vec<Op<'k>>, now: &Now<'_>) -> Result<Changes<'k>> {
+    let plan = |Op { key, action }| plan_write(action, now).map(|change| (key, change));
+    Ok(Changes::Many(writes.into_iter().map(plan).collect::<Result<_>>()?))
+}
+
 impl Backend for File {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         self.core.table.get(key, &self.now())
@@ -251,13 +283,7 @@ impl Backend for File {
     }
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
-        self.core.commit(|_, now| {
-            let changes = writes
-                .into_iter()
-                .map(|Op { key, action }| plan_write(action, now).map(|change| (key, change)))
-                .collect::<Result<Vec<_>>>()?;
-            Ok((Changes::Many(changes), ()))
-        })
+        self.core.commit(|_, now| Ok((planned(writes, now)?, ())))
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {

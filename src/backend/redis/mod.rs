@@ -258,7 +258,6 @@ impl Backend for Redis {
     }
 
     fn close(&self) -> Result<()> {
-        self.end_notes();
         self.pool.close();
         if let Some(waiting) = self.waiting.get() {
             waiting.close();

@@ -212,7 +212,7 @@ impl Redis {
 
     /// Takes the notes off the server: who is at the end asks for none of them. Where that fails they are gone in
     /// a month.
-    pub(super) fn end_notes(&self) {
+    pub(crate) fn end_notes(&self) {
         if self.lanes.born().is_none() || self.pool.is_cut_off() {
             return;
         }

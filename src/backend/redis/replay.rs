@@ -15,6 +15,7 @@ use super::scripts::{Call, REPLAY};
 use crate::clock::Millis;
 use crate::deferred::{Outcome, Seen, Told};
 use crate::key::Key;
+use crate::lanes::CallId;
 use crate::op::{Action, End};
 
 /// For how long a marker stays that nobody renews: 30 days.
@@ -53,13 +54,22 @@ pub(crate) struct Closed {
     pub(crate) timed_out: bool,
     /// What was said is not permitted.
     pub(crate) denied: bool,
+    /// The server knows more of what waits than is known here: that is an old copy.
+    pub(crate) stale: bool,
     pub(crate) cause: String,
+}
+
+impl Closed {
+    /// Closed from this side.
+    pub(crate) fn here(cause: String) -> Self {
+        Self { timed_out: false, denied: false, stale: false, cause }
+    }
 }
 
 impl From<Failure> for Closed {
     fn from(failure: Failure) -> Self {
         let (timed_out, denied) = (failure.trouble == Trouble::Timeout, failure.trouble == Trouble::Denied);
-        Self { timed_out, denied, cause: failure.cause.to_string() }
+        Self { timed_out, denied, stale: false, cause: failure.cause.to_string() }
     }
 }
 
@@ -114,17 +124,22 @@ impl Bridge<'_> {
         steps: &[Step<'_>],
     ) -> Result<Replayed, Closed> {
         let mut words = Words::default();
+        let mut notes = Vec::new();
         for step in steps {
-            words.step(step, remote_wins);
+            if let Some(told) = step.told
+                && !notes.contains(&told.call.notes)
+            {
+                notes.push(told.call.notes);
+            }
+            words.step(step, remote_wins, &notes);
         }
-        // Who is not to ask needs no right to.
-        let notes = steps.iter().any(|step| step.told.is_some()).then(|| self.redis.lanes.key());
+        let notes: Vec<Key<'_>> = notes.into_iter().map(Key::lanes).collect();
         let pack = |packer: &mut Packer<'_>| {
             let keys: Vec<&Key<'_>> =
-                std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(notes).collect();
+                std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(&notes).collect();
             packer.script(&REPLAY, Call::Whole, &keys, 5 + words.ends.len());
             packer.number(done).number(last).number(MARKER_LIFE);
-            packer.word(if remote_wins { b"1" } else { b"0" }).number(u64::from(notes.is_some()));
+            packer.word(if remote_wins { b"1" } else { b"0" }).number(notes.len() as u64);
             words.each(|word| _ = packer.word(word));
         };
         let answer = self.say(1, pack)?.pop().unwrap_or(Value::Nil);
@@ -256,9 +271,10 @@ impl Words {
         }
     }
 
-    fn step(&mut self, step: &Step<'_>, remote_wins: bool) {
+    /// `notes`: whose notes may be asked.
+    fn step(&mut self, step: &Step<'_>, remote_wins: bool, notes: &[u128]) {
         if let Some(told) = step.told {
-            self.told(told, &step.action);
+            self.told(told, &step.action, notes);
             if matches!(step.action, Action::Pop { .. }) {
                 return;
             }
@@ -299,10 +315,11 @@ impl Words {
     }
 
     /// How the server is asked whether it has done a step, and where what it popped goes back to.
-    fn told(&mut self, told: &Told, action: &Action) {
-        let Told { turn, place } = told;
-        self.word(b"").word(b"T").number(turn.sent().unwrap_or(0)).number(turn.lane).number(turn.number);
-        self.number(place + 1).word(match action {
+    fn told(&mut self, told: &Told, action: &Action, notes: &[u128]) {
+        let CallId { notes: whose, born, lane, number } = told.call;
+        let place = notes.iter().position(|notes| *notes == whose).unwrap_or_default();
+        self.word(b"").word(b"T").number(place + 1).number(born).number(lane).number(number);
+        self.number(told.place + 1).word(match action {
             Action::Pop { end: End::Front } => b"LPUSH",
             Action::Pop { end: End::Back } => b"RPUSH",
             _ => b"",

@@ -40,5 +40,5 @@ scripts! {
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "aebf54b7451396475fbc62826566744680cef3c6";
+    REPLAY = "replay.lua", "afdac7c98de0138877a199d1a3807eaedf863028";
 }

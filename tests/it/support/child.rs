@@ -43,10 +43,16 @@ impl Process {
     /// Starts it with no right to let a file grow beyond so many blocks of 512 bytes.
     #[cfg(unix)]
     pub(crate) fn start_limited(job: &str, dir: &Path, blocks: u32) -> Self {
+        Self::start_limited_test(TEST, job, dir, blocks)
+    }
+
+    /// As [`Process::start_limited`], for a job of another test.
+    #[cfg(unix)]
+    pub(crate) fn start_limited_test(test: &str, job: &str, dir: &Path, blocks: u32) -> Self {
         let mut command = Command::new("sh");
         let script = format!("ulimit -f {blocks}; trap '' XFSZ; exec \"$@\"");
         command.arg("-c").arg(script).arg("sh").arg(std::env::current_exe().unwrap());
-        Self::run(command, job, dir)
+        Self::run_test(command, test, job, dir)
     }
 
     pub(crate) fn run(command: Command, job: &str, dir: &Path) -> Self {

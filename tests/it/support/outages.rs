@@ -1,8 +1,11 @@
 //! Stores that do not wait long for their server, and what holds them to it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use millpond::{Fallback, RedisOptions, Result, StateBackend, StateConfig, StateStore, Status};
+use millpond::{
+    Fallback, FileOptions, RedisOptions, Result, StateBackend, StateConfig, StateStore, Status, SyncPolicy,
+};
 
 use super::wait_until;
 
@@ -23,10 +26,24 @@ pub(crate) fn memory() -> RedisOptions {
     options().fallback(Fallback::Memory)
 }
 
+/// Short limits, and memory that serves in the server's place and keeps what waits in a directory.
+pub(crate) fn durable(dir: &Path) -> RedisOptions {
+    options().fallback(Fallback::file(dir))
+}
+
 /// Opens a store with the prefix `t`.
 pub(crate) fn open(url: &str, options: RedisOptions) -> Result<StateStore> {
+    StateStore::with_config(config(url, options))
+}
+
+/// What [`open`] opens.
+pub(crate) fn config(url: &str, options: RedisOptions) -> StateConfig {
     let backend = StateBackend::Redis { url: url.to_owned(), key_prefix: "t".to_owned() };
-    StateStore::with_config(StateConfig::default().backend(backend).redis(options))
+    // Whatever is synced: killing a program loses nothing that was written.
+    StateConfig::default()
+        .backend(backend)
+        .redis(options)
+        .file(FileOptions::default().sync(SyncPolicy::Never))
 }
 
 /// Runs `call` and holds it to its limit.

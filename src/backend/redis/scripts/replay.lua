@@ -2,9 +2,9 @@
 -- hold, the number that it gets, its time to live, '1' if what others wrote wins; then of each operation: what
 -- was seen of the key, its TTL if this creates it ('0': that is over), how many commands; of each command: its
 -- name, how many arguments, the arguments behind the key. A put that is made whatever lies there is shorter:
--- what was seen of the key, 'P', the value. Before one that may have been done before stand: '', 'T', what the
--- notes on calls are called, its lane, its number, which of the steps of the call it is, and if it is a pop: the
--- command that gives back what it took, and no more. The notes are the last key if ARGV[5] is '1'.
+-- what was seen of the key, 'P', the value. Before one that may have been done before stand: '', 'T', which of the
+-- notes have it, what they were called, its lane, its number, which of the steps of the call it is, and if it is
+-- a pop: the command that gives back what it took, and no more. The last ARGV[5] keys are the notes.
 local told = redis.call('HMGET', KEYS[1], 'at', 'told')
 if told[1] ~= ARGV[1] then
   return { told[1] or '', told[2] and cmsgpack.unpack(told[2]) or {} }
@@ -119,15 +119,17 @@ local undone = {}
 -- What became of a call before the server went away: whether it was done, its replies, and until when the
 -- queue stayed that it popped from. One that was not done is noted: should it still be on its way, it is refused.
 local function recalled()
-  local born, lane, number = ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-  if undone[lane] == number then return 'undone' end
-  local held = redis.call('HMGET', KEYS[#KEYS], 'born', lane)
+  local notes, born, lane = KEYS[keys + tonumber(ARGV[at + 2])], ARGV[at + 3], ARGV[at + 4]
+  local call = notes .. '|' .. lane
+  local number = tonumber(ARGV[at + 5])
+  if undone[call] == number then return 'undone' end
+  local held = redis.call('HMGET', notes, 'born', lane)
   if held[1] ~= born then return 'forgotten' end
   local bar = held[2] and string.find(held[2], '|', 1, true)
   local last = bar and tonumber(string.sub(held[2], 1, bar - 1)) or 0
   if last < number then
-    undone[lane] = number
-    redis.call('HSET', KEYS[#KEYS], lane, ARGV[at + 4] .. '|')
+    undone[call] = number
+    redis.call('HSET', notes, lane, ARGV[at + 5] .. '|')
     return 'undone'
   end
   if last > number or bar == #held[2] then return 'forgotten' end
@@ -152,8 +154,8 @@ end
 -- Of what may have been done before: whether it is still to be done.
 local function is_left(index, key)
   local what, replies, until_when = recalled()
-  local place, back = tonumber(ARGV[at + 5]), ARGV[at + 6]
-  at = at + 7
+  local place, back = tonumber(ARGV[at + 6]), ARGV[at + 7]
+  at = at + 8
   local reply = replies and replies[place]
   if what == 'forgotten' then
     note(index, 'uncertain')
