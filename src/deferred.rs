@@ -11,8 +11,10 @@ use crate::op::Action;
 pub(crate) enum Seen {
     /// This value, by its SHA-1.
     Value([u8; 20]),
-    /// One of these, `None` for nothing: what was there before a write whose answer was lost, or its doing.
-    Either(Vec<Option<[u8; 20]>>),
+    /// One of these: what was there before a write whose answer was lost, or its doing.
+    Either(Vec<Seen>),
+    /// A map or a queue, or nothing, since it may have become empty.
+    Other,
     /// That nothing was there.
     Absent,
     /// Nothing at all; and a read was told that nothing is there.
@@ -27,13 +29,12 @@ impl Seen {
     /// The same, or what this action leaves: it may have been done there already.
     pub(crate) fn or_done(self, action: &Action) -> Self {
         let done = match action {
-            Action::Put { value, .. } => Some(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
-            Action::Delete => None,
+            Action::Put { value, .. } => Self::Value(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
+            Action::Delete => Self::Absent,
             _ => return Self::Own,
         };
         match self {
-            Self::Value(sha) => Self::Either(vec![Some(sha), done]),
-            Self::Absent | Self::Unknown => Self::Either(vec![None, done]),
+            Self::Value(_) | Self::Absent | Self::Unknown | Self::Other => Self::Either(vec![self, done]),
             Self::Either(mut all) => {
                 all.push(done);
                 Self::Either(all)

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::Fallback;
 use super::away::{self, Away};
+use super::known;
 use super::shadow::Known;
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, Status, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
@@ -50,13 +51,30 @@ impl Backend for Fallback {
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        let there = |redis: &Redis| ended(redis.get_many(keys));
+        let there = |redis: &Redis| {
+            let reading: Vec<_> = keys.iter().map(|key| self.inner.shadow.reading(key)).collect();
+            let outcomes = ended(redis.get_many(keys))?;
+            for (reading, outcome) in reading.into_iter().zip(&outcomes) {
+                if let Ok(found) = outcome {
+                    reading.saw(Known::value(found.clone()));
+                }
+            }
+            Ok(outcomes)
+        };
         let outcome = self.serve(true, there, |away, _| Ok(keys.iter().map(|key| away.get(key)).collect()));
         outcome.unwrap_or_else(|error| vec![Err(error)])
     }
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.serve(true, |redis| redis.ask(key, query), |away, _| away.ask(key, query))
+        let there = |redis: &Redis| {
+            let reading = is_of_other(query).then(|| self.inner.shadow.reading(key));
+            let answer = redis.ask(key, query)?;
+            if let Some(reading) = reading {
+                reading.saw(Known::Other);
+            }
+            Ok(answer)
+        };
+        self.serve(true, there, |away, _| away.ask(key, query))
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
@@ -183,13 +201,22 @@ impl Backend for Fallback {
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
         let mut written = Vec::new();
         let mut there = |redis: &Redis| {
+            let mut writing = Vec::new();
             let outcome = redis.transact(&mut |base, now| {
                 let changes = work(base, now);
+                let after = known::after(&changes);
+                let begin = |(key, known)| (self.inner.shadow.writing(key), known);
+                writing = after.into_iter().map(begin).collect();
                 written = changes.iter().map(|(key, _)| key.clone()).collect();
                 changes
             });
-            for key in &written {
-                drop(self.inner.shadow.writing(key));
+            for (writing, known) in writing {
+                match (&outcome, known) {
+                    (Ok(true), Some(known)) => writing.left(known),
+                    (Ok(true), None) => {}
+                    (Ok(false), _) => writing.failed(false),
+                    (Err(error), _) => writing.failed(error.maybe_applied()),
+                }
             }
             outcome
         };
@@ -257,6 +284,11 @@ impl Backend for Fallback {
             Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
         }
     }
+}
+
+/// Whether a question is about what is no value.
+fn is_of_other(query: &Query) -> bool {
+    matches!(query.kind(), Some(Kind::Map | Kind::Queue))
 }
 
 /// A list of outcomes that ends with an error because the server went away is that error.

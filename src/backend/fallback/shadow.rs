@@ -16,8 +16,8 @@ use smol_str::SmolStr;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 
-/// Longer values are not kept.
-const LONGEST: usize = 4096;
+/// Values longer than this part of all that is kept are not.
+const LONGEST_PART: u64 = 16;
 
 /// What one entry takes besides its key and its value, roughly.
 const AROUND: u64 = 96;
@@ -28,10 +28,23 @@ const STRIPES: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
     Absent,
-    Value { bytes: Bytes, deadline: Option<Deadline> },
+    Value {
+        bytes: Bytes,
+        deadline: Option<Deadline>,
+    },
+    /// A map or a queue, or nothing, since it may have become empty.
+    Other,
 }
 
 impl Known {
+    /// Whether it says all that can be asked of the key.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Absent | Self::Value { .. } => true,
+            Self::Other => false,
+        }
+    }
+
     pub(super) fn value(bytes: Option<Bytes>) -> Self {
         match bytes {
             Some(bytes) => Self::Value { bytes, deadline: None },
@@ -41,6 +54,7 @@ impl Known {
 }
 
 pub(super) struct Shadow {
+    longest: usize,
     cache: Cache<SmolStr, Known, ByBytes>,
     /// The operations under way, by keys that share a place here.
     stripes: Box<[Mutex<Stripe>]>,
@@ -66,7 +80,7 @@ struct ByBytes;
 impl Weighter<SmolStr, Known> for ByBytes {
     fn weight(&self, key: &SmolStr, known: &Known) -> u64 {
         let bytes = match known {
-            Known::Absent => 0,
+            Known::Absent | Known::Other => 0,
             Known::Value { bytes, .. } => bytes.len(),
         };
         AROUND + (key.len() + bytes) as u64
@@ -78,6 +92,7 @@ impl Shadow {
         // Entries of about a hundred bytes are expected; others only make its tables grow.
         let entries = usize::try_from(bytes / (AROUND + 100)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         Self {
+            longest: usize::try_from(bytes / LONGEST_PART).unwrap_or(usize::MAX),
             cache: Cache::with_weighter(entries, bytes, ByBytes),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
@@ -120,17 +135,19 @@ impl Shadow {
     }
 
     /// Begins a read of a key.
-    pub(super) fn reading<'s>(&'s self, key: &'s str) -> Reading<'s> {
-        let mut stripe = self.stripe(key).lock();
-        let flight = stripe.entry(SmolStr::new(key)).or_default();
+    pub(super) fn reading(&self, key: &str) -> Reading<'_> {
+        let key = SmolStr::new(key);
+        let mut stripe = self.stripe(&key).lock();
+        let flight = stripe.entry(key.clone()).or_default();
         flight.inside += 1;
         Reading { shadow: self, key, begun: flight.begun, alone: flight.writing == 0 }
     }
 
     /// Begins a write to a key. Dropped without a word of its outcome, it makes the key unknown.
-    pub(super) fn writing<'s>(&'s self, key: &'s str) -> Writing<'s> {
-        let mut stripe = self.stripe(key).lock();
-        let flight = stripe.entry(SmolStr::new(key)).or_default();
+    pub(super) fn writing(&self, key: &str) -> Writing<'_> {
+        let key = SmolStr::new(key);
+        let mut stripe = self.stripe(&key).lock();
+        let flight = stripe.entry(key.clone()).or_default();
         let alone = flight.writing == 0;
         flight.inside += 1;
         flight.writing += 1;
@@ -152,7 +169,7 @@ impl Shadow {
 
     fn keep(&self, key: &str, known: Known) {
         match &known {
-            Known::Value { bytes, .. } if bytes.len() > LONGEST => drop(self.cache.remove(key)),
+            Known::Value { bytes, .. } if bytes.len() > self.longest => drop(self.cache.remove(key)),
             _ => self.cache.insert(SmolStr::new(key), known),
         }
     }
@@ -161,7 +178,7 @@ impl Shadow {
 /// A read under way.
 pub(super) struct Reading<'s> {
     shadow: &'s Shadow,
-    key: &'s str,
+    key: SmolStr,
     begun: u64,
     alone: bool,
 }
@@ -170,17 +187,17 @@ impl Reading<'_> {
     /// Keeps what was read, if no write was under way meanwhile. A read does not tell until when the value
     /// stays: where it is the one that was known, that is known too.
     pub(super) fn saw(self, known: Known) {
-        let stripe = self.shadow.stripe(self.key).lock();
-        let begun = stripe.get(self.key).map(|flight| flight.begun);
-        if self.alone && begun == Some(self.begun) && !self.shadow.knows(self.key, &known) {
-            self.shadow.keep(self.key, known);
+        let stripe = self.shadow.stripe(&self.key).lock();
+        let begun = stripe.get(&self.key).map(|flight| flight.begun);
+        if self.alone && begun == Some(self.begun) && !self.shadow.knows(&self.key, &known) {
+            self.shadow.keep(&self.key, known);
         }
     }
 }
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        leave(&mut self.shadow.stripe(self.key).lock(), self.key, false);
+        leave(&mut self.shadow.stripe(&self.key).lock(), &self.key, false);
     }
 }
 
@@ -210,7 +227,7 @@ enum Outcome {
 /// A write under way.
 pub(super) struct Writing<'s> {
     shadow: &'s Shadow,
-    key: &'s str,
+    key: SmolStr,
     begun: u64,
     alone: bool,
     outcome: Outcome,
@@ -231,18 +248,20 @@ impl Writing<'_> {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let mut stripe = self.shadow.stripe(self.key).lock();
-        let begun = leave(&mut stripe, self.key, true);
+        let mut stripe = self.shadow.stripe(&self.key).lock();
+        let begun = leave(&mut stripe, &self.key, true);
         let alone = self.alone && begun == self.begun;
         match std::mem::replace(&mut self.outcome, Outcome::Unknown) {
-            Outcome::Left(known) if alone => self.shadow.keep(self.key, known),
+            Outcome::Left(known) if alone => self.shadow.keep(&self.key, known),
             Outcome::Failed if alone => {}
             Outcome::Lost => {
-                if let Some((key, before)) = self.shadow.cache.remove(self.key) {
+                if let Some((key, before)) = self.shadow.cache.remove(&self.key) {
                     self.shadow.lost.lock().insert(key, before);
                 }
             }
-            Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => drop(self.shadow.cache.remove(self.key)),
+            Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => {
+                drop(self.shadow.cache.remove(&self.key));
+            }
         }
     }
 }
@@ -300,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_keeps_no_long_values() {
+    fn it_is_bounded_and_keeps_no_value_that_would_fill_it() {
         let shadow = Shadow::new(100_000);
         for number in 0..10_000 {
             shadow.writing(&format!("k:{number}")).left(value("0123456789"));
@@ -308,8 +327,10 @@ mod tests {
         assert!(shadow.cache.weight() <= 100_000);
         assert!(shadow.cache.len() > 100);
         shadow.writing("long").left(value("short"));
-        shadow.writing("long").left(value(&"x".repeat(LONGEST + 1)));
+        shadow.writing("long").left(value(&"x".repeat(6251)));
         assert_eq!(shadow.get("long", &now()), None);
+        shadow.writing("long").left(value(&"x".repeat(6250)));
+        assert!(shadow.get("long", &now()).is_some());
     }
 
     #[test]

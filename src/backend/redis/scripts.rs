@@ -38,5 +38,5 @@ scripts! {
     /// Extends or frees a lock for whoever has it.
     HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "67bdd06d341414d67c83f6322cf1dcb19d494d08";
+    REPLAY = "replay.lua", "b5aa93dc42ce0d6184284a0ff9bf3a70c13cffe9";
 }

@@ -33,7 +33,7 @@ local dropped = {}
 -- Whether what a key holds, false for nothing, is among what was seen of it.
 local function is_known(seen, value)
   local found = 'absent'
-  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'another kind' end
+  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'other' end
   if seen == found then return true end
   for one in string.gmatch(seen, '%S+') do
     if one == found then return true end
@@ -88,7 +88,7 @@ local function put(index, key, seen, value)
     -- A map or a queue is there, and is replaced as a value would be.
     local reply = redis.pcall('SET', key, value)
     if reply.err then return note(index, 'rejected', reply.err) end
-    if seen ~= 'own' then note(index, 'overwritten') end
+    if seen ~= 'own' and not is_known(seen, before) then note(index, 'overwritten') end
   elseif seen ~= 'own' and before ~= value and not is_known(seen, before) then
     note(index, 'overwritten', before and string.sub(before, 1, LONGEST))
   end
