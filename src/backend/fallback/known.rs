@@ -1,7 +1,5 @@
 //! Owns what this process knows of a key after an operation on the server. Knows nothing of where that is kept.
 
-use std::collections::HashMap;
-
 use super::Inner;
 use super::shadow::{Known, Writing};
 use crate::backend::local::change::{Change, Content, Entry};
@@ -14,11 +12,20 @@ use crate::value::Value;
 impl Inner {
     /// Keeps what an operation on the server has left there.
     pub(super) fn keep(&self, writing: Writing<'_>, op: &Op<'_>, reply: &Reply) {
-        let now = Now::of(&*self.clock);
-        let before = self.shadow.get(&op.key, &now);
-        if let Some(known) = known(&op.action, reply, before.as_ref(), &now) {
+        if let Some(known) = self.known_after(op, reply) {
             writing.left(known);
         }
+    }
+
+    /// What is known of a key after an operation on the server.
+    pub(super) fn known_after(&self, op: &Op<'_>, reply: &Reply) -> Option<Known> {
+        let now = Now::of(&*self.clock);
+        let before = match &op.action {
+            // What was there before does not matter.
+            Action::Put { .. } | Action::Delete => None,
+            _ => self.shadow.get(&op.key, &now),
+        };
+        known(&op.action, reply, before.as_ref(), &now)
     }
 }
 
@@ -81,9 +88,9 @@ fn until(known: &Known, deadline: Option<Deadline>) -> Option<Known> {
 }
 
 /// What is known of each key after a transaction has made these changes there.
-pub(super) fn after<'c>(changes: &'c [(Key<'static>, Change)]) -> HashMap<&'c str, Option<Known>> {
-    // The last change of a key counts.
-    changes.iter().map(|(key, change)| (&**key, changed(change))).collect()
+pub(super) fn after(changes: &[(Key<'static>, Change)]) -> Vec<Option<Known>> {
+    // Of several changes of a key the last one counts, in the shadow too.
+    changes.iter().map(|(_, change)| changed(change)).collect()
 }
 
 fn changed(change: &Change) -> Option<Known> {

@@ -52,11 +52,11 @@ impl Backend for Fallback {
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         let there = |redis: &Redis| {
-            let reading: Vec<_> = keys.iter().map(|key| self.inner.shadow.reading(key)).collect();
+            let mut reading = self.inner.shadow.reading_many(keys.iter().map(|key| &**key).collect());
             let outcomes = ended(redis.get_many(keys))?;
-            for (reading, outcome) in reading.into_iter().zip(&outcomes) {
+            for (place, outcome) in outcomes.iter().enumerate() {
                 if let Ok(found) = outcome {
-                    reading.saw(Known::value(found.clone()));
+                    reading.saw(place, Known::value(found.clone()));
                 }
             }
             Ok(outcomes)
@@ -117,20 +117,18 @@ impl Backend for Fallback {
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         let repeatable = ops.iter().all(|op| op.action.is_idempotent());
         let there = |redis: &Redis| {
-            let writing: Vec<_> = ops.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
-            let outcomes = ended(redis.apply_each(ops.clone()));
-            let outcomes = match outcomes {
+            let mut writing = self.inner.shadow.writing_many(keys_of(&ops));
+            let outcomes = match ended(redis.apply_each(ops.clone())) {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
-                    for writing in writing {
-                        writing.failed(error.maybe_applied());
-                    }
+                    writing.failed(error.maybe_applied());
                     return Err(error);
                 }
             };
-            for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
-                if let Ok(reply) = outcome {
-                    self.inner.keep(writing, op, reply);
+            for (place, (op, outcome)) in ops.iter().zip(&outcomes).enumerate() {
+                if let Some(known) = outcome.as_ref().ok().and_then(|reply| self.inner.known_after(op, reply))
+                {
+                    writing.left(place, known);
                 }
             }
             Ok(outcomes)
@@ -145,15 +143,15 @@ impl Backend for Fallback {
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
         let there = |redis: &Redis| {
-            let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
+            let mut writing = self.inner.shadow.writing_many(keys_of(&writes));
             if let Err(error) = redis.commit(writes.clone()) {
-                for writing in writing {
-                    writing.failed(error.maybe_applied());
-                }
+                writing.failed(error.maybe_applied());
                 return Err(error);
             }
-            for (op, writing) in writes.iter().zip(writing) {
-                self.inner.keep(writing, op, &Reply::Done);
+            for (place, op) in writes.iter().enumerate() {
+                if let Some(known) = self.inner.known_after(op, &Reply::Done) {
+                    writing.left(place, known);
+                }
             }
             Ok(())
         };
@@ -201,21 +199,26 @@ impl Backend for Fallback {
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
         let mut written = Vec::new();
         let mut there = |redis: &Redis| {
-            let mut writing = Vec::new();
+            let mut writing = None;
+            let mut after = Vec::new();
             let outcome = redis.transact(&mut |base, now| {
                 let changes = work(base, now);
-                let after = known::after(&changes);
-                let begin = |(key, known)| (self.inner.shadow.writing(key), known);
-                writing = after.into_iter().map(begin).collect();
+                after = known::after(&changes);
                 written = changes.iter().map(|(key, _)| key.clone()).collect();
+                writing = Some(self.inner.shadow.writing_many(written.clone()));
                 changes
             });
-            for (writing, known) in writing {
-                match (&outcome, known) {
-                    (Ok(true), Some(known)) => writing.left(known),
-                    (Ok(true), None) => {}
-                    (Ok(false), _) => writing.failed(false),
-                    (Err(error), _) => writing.failed(error.maybe_applied()),
+            if let Some(mut writing) = writing {
+                match &outcome {
+                    Ok(true) => {
+                        for (place, known) in after.into_iter().enumerate() {
+                            if let Some(known) = known {
+                                writing.left(place, known);
+                            }
+                        }
+                    }
+                    Ok(false) => writing.failed(false),
+                    Err(error) => writing.failed(error.maybe_applied()),
                 }
             }
             outcome
@@ -284,6 +287,10 @@ impl Backend for Fallback {
             Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
         }
     }
+}
+
+fn keys_of<'o>(ops: &'o [Op<'_>]) -> Vec<&'o str> {
+    ops.iter().map(|op| &*op.key).collect()
 }
 
 /// Whether a question is about what is no value.
