@@ -6,15 +6,17 @@ use std::time::Duration;
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::lanes::{CallId, Turn};
-use crate::op::Action;
+use crate::op::{Action, End};
 
 /// What this process had last seen of a key when it changed it without the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// This value, by its SHA-1.
     Value([u8; 20]),
-    /// One of these, `None` for nothing: what was there before a write whose answer was lost, or its doing.
-    Either(Vec<Option<[u8; 20]>>),
+    /// One of these: what was there before a write whose answer was lost, or its doing.
+    Either(Vec<Seen>),
+    /// A map or a queue, or nothing, since it may have become empty.
+    Other,
     /// That nothing was there.
     Absent,
     /// Nothing at all; and a read was told that nothing is there.
@@ -29,13 +31,12 @@ impl Seen {
     /// The same, or what this action leaves: it may have been done there already.
     pub(crate) fn or_done(self, action: &Action) -> Self {
         let done = match action {
-            Action::Put { value, .. } => Some(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
-            Action::Delete => None,
+            Action::Put { value, .. } => Self::Value(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
+            Action::Delete => Self::Absent,
             _ => return Self::Own,
         };
         match self {
-            Self::Value(sha) => Self::Either(vec![Some(sha), done]),
-            Self::Absent | Self::Unknown => Self::Either(vec![None, done]),
+            Self::Value(_) | Self::Absent | Self::Unknown | Self::Other => Self::Either(vec![self, done]),
             Self::Either(mut all) => {
                 all.push(done);
                 Self::Either(all)
@@ -79,6 +80,15 @@ impl Told {
 }
 
 impl Deferred {
+    /// How it is named to who asks what waits: by the command that it becomes.
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.action {
+            Action::Pop { end: End::Front } if self.gives_back() => "LPUSH",
+            Action::Pop { end: End::Back } if self.gives_back() => "RPUSH",
+            action => action.name(),
+        }
+    }
+
     /// Whether it is a pop of which nobody was told: it is not done, and undone if it was.
     pub(crate) fn gives_back(&self) -> bool {
         self.told.is_some() && matches!(self.action, Action::Pop { .. })

@@ -141,21 +141,26 @@ pub struct RedisOptions {
     /// not. Defaults to `false`.
     pub exclusive: bool,
     /// Lets increments, pushes and pops be done exactly once, also where an answer is lost: each is one
-    /// script, which notes on the server that it was done and what it answered. It is then tried again, and
-    /// where something serves in its place at last done here and queued, instead of failing as
-    /// [`Unavailable`](crate::Error::Unavailable) with `maybe_applied`; a pop is refused in that case, and
-    /// what it may have taken goes back when the server does. With `fallback` `"none"`, and for a
-    /// `strict` handle, nothing can be queued: what is lost in every attempt
-    /// within `timeout` is still `maybe_applied`. So is what is lost together with these notes, where the
-    /// server drops them to make room.
+    /// script, which notes on the server that it was done and what it answered, so that it is safe to try
+    /// again. An attempt takes at most half of what is left of `timeout`, except the last one.
+    ///
+    /// Where every attempt is lost and something serves in the server's place, an outage begins, also if the
+    /// server answers others: the operation is done here, with what is known here as its answer, and the
+    /// server is asked at the end whether it had done it. A pop is refused, with nothing applied: what it may
+    /// have taken goes back to its end of the queue. With `fallback` `"none"`, and for a `strict` handle,
+    /// nobody asks: then [`Unavailable`](crate::Error::Unavailable) says `maybe_applied`, as it does without
+    /// this option. It also does where the notes are gone before the next attempt: the server was emptied, or
+    /// has dropped them to make room; and an operation that waits is uncertain then.
     ///
     /// It holds for [`incr`](crate::StateStore::incr), `incr_with_ttl`, `decr`, `batch_incr`, `map_incr`,
     /// `push_back`, `push_front`, `push_back_many` of up to 500 000 values, `pop_front`, `pop_back` and
     /// `pop_front_wait`, which looks again and again instead of using `BLPOP`. It does not hold for
     /// transactions, locks, [`take`](crate::StateStore::take), `set_if_not_exists`, `compare_and_set`,
-    /// `modify`, `get_and_put` and `get_and_delete`. Each call costs the server a script; the notes, one hash
-    /// for each store that is open, hold the last answer of as many calls as were made at a time. Defaults to
-    /// `false`.
+    /// `modify`, `get_and_put` and `get_and_delete`.
+    ///
+    /// The notes are one hash for each open store, `__millpond:lanes:…` under the prefix. It holds the last
+    /// answers, as many as there were calls at a time, lives 30 days, and goes when the store is closed.
+    /// Defaults to `false`.
     pub exactly_once: bool,
     /// What becomes of a write that waited where somebody else has written meanwhile. Defaults to
     /// `"local_wins"`.

@@ -9,8 +9,8 @@
 //! - `redis_waiting`: how a store waits on one, and on which connections;
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
-//! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`, `outage_conflicts`,
-//!   `outage_order`: what serves while the server is away, and the way back;
+//! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`,
+//!   `outage_conflicts`, `outage_order`: what serves while the server is away, and the way back;
 //! - `outage_once`, `redis_once`: what `exactly_once` promises, with memory in the server's place and without;
 //! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;

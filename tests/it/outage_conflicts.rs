@@ -180,3 +180,45 @@ fn another_kind_in_the_place_of_a_value_is_a_conflict_too() {
     assert_eq!(scene.conflicts(), [("a".to_owned(), some("2"), None, true)]);
     assert_eq!(scene.get("t:a"), some("2"));
 }
+
+#[test]
+fn what_this_process_last_changed_itself_is_no_conflict_whatever_it_is() {
+    for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
+        let scene = Scene::with(memory().on_conflict(policy));
+        let store = &scene.store;
+        let long = "x".repeat(100_000);
+        store.put("long", &long).unwrap();
+        store.push_back("queue", 1).unwrap();
+        store.push_back("emptied", 1).unwrap();
+        store.pop_front::<i64>("emptied").unwrap();
+        store.map_put("map", "f", 1).unwrap();
+        scene.raw.run::<_, ()>("HSET", &["t:read", "f", "1"]);
+        assert_eq!(store.map_len("read").unwrap(), 1);
+        scene.raw.set("t:batch", "1");
+        assert_eq!(store.batch_get::<i64>(["batch"]).unwrap(), [Some(1)]);
+        store.put("updated", 1).unwrap();
+        store.update("updated", 2).unwrap();
+        store.expire("updated", std::time::Duration::from_secs(100)).unwrap();
+        store
+            .transaction(|tx| {
+                tx.put("tx", 1)?;
+                tx.push_back("tx queue", 1)?;
+                tx.push_back("tx queue", 2).map(drop)
+            })
+            .unwrap();
+        let keys = ["long", "queue", "emptied", "map", "read", "batch", "updated", "tx", "tx queue"];
+        scene.apart(
+            |store| {
+                assert_eq!(store.get::<String>("long").unwrap().as_deref(), Some(&*long));
+                assert_eq!(store.get::<i64>("updated").unwrap(), Some(2));
+                assert_eq!(store.get::<i64>("tx").unwrap(), Some(1));
+                store.batch_put(keys.map(|key| (key, "mine"))).unwrap();
+            },
+            |_| {},
+        );
+        assert_eq!(scene.conflicts(), []);
+        for key in keys {
+            assert_eq!(scene.get(&format!("t:{key}")), some("\"mine\""), "{key}");
+        }
+    }
+}

@@ -128,9 +128,11 @@ fn a_server_without_memory_refuses_before_anything_is_done() {
     assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(1));
     assert_eq!(store.pop_back::<i64>("q").unwrap(), Some(3));
     assert_eq!(store.pop_back::<i64>("none").unwrap(), None);
+    let late = open(&server.url(0), once()).unwrap();
+    assert_eq!(late.pop_front::<i64>("q").unwrap(), Some(2), "also who comes only now");
     raw.run::<_, ()>("CONFIG", &["SET", "maxmemory", "0"]);
     assert_eq!(store.incr("n", 1).unwrap(), 2);
-    assert_eq!(raw.run::<_, Vec<i64>>("LRANGE", &["t:q", "0", "-1"]), [2]);
+    assert_eq!(late.push_back("q", 5).unwrap(), 1);
 }
 
 #[test]

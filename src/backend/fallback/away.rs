@@ -163,13 +163,15 @@ impl Away {
             _ if state.queue.has(key) => return,
             // It was only read, and assumed absent; now more is known.
             Some(Seen::Assumed) => drop(state.touched.remove(&**key)),
-            Some(Seen::Value(_) | Seen::Absent | Seen::Unknown | Seen::Own | Seen::Either(_)) => return,
+            Some(
+                Seen::Value(_) | Seen::Absent | Seen::Other | Seen::Unknown | Seen::Own | Seen::Either(_),
+            ) => return,
             None => {}
         }
         let now = self.now();
         let change = match self.shadow.get(key, &now) {
             Some(Known::Value { bytes, deadline }) => Change::Set(Entry::value(Value::raw(&bytes), deadline)),
-            Some(Known::Absent) | None => Change::Remove,
+            Some(Known::Absent | Known::Other) | None => Change::Remove,
         };
         self.table.apply(key, change, &now);
     }
@@ -208,7 +210,7 @@ impl Away {
         let touched = state.touched.get(&**key);
         let is_known = match touched {
             Some(touched) => touched.known,
-            None => self.shadow.get(key, &self.now()).is_some(),
+            None => self.shadow.get(key, &self.now()).as_ref().is_some_and(Known::is_whole),
         };
         if is_known {
             return Ok(());
@@ -413,12 +415,13 @@ impl State {
     fn see(&mut self, key: &str, action: &Action, lost: bool, shadow: &Shadow, now: &Now<'_>) -> Seen {
         let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| {
             let (before, is_sure) = shadow.before(key, now);
-            let known = is_sure && before.is_some();
+            let known = is_sure && before.as_ref().is_some_and(Known::is_whole);
             let seen = match before {
                 Some(Known::Value { bytes, .. }) => {
                     Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes())
                 }
                 Some(Known::Absent) => Seen::Absent,
+                Some(Known::Other) => Seen::Other,
                 None => Seen::Unknown,
             };
             Touched { seen, known }

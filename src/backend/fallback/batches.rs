@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use super::away::Away;
+use super::shadow::Known;
 use super::{Again, Fallback, Inner};
 use crate::backend::Backend;
 use crate::backend::redis::Redis;
@@ -18,8 +19,15 @@ impl Fallback {
         let found = RefCell::new(Vec::with_capacity(keys.len()));
         let there = |redis: &Redis| {
             let mut found = found.borrow_mut();
-            let mut more = redis.get_many(&keys[found.len()..]);
+            let rest = &keys[found.len()..];
+            let mut reading = self.inner.shadow.reading_many(rest.iter().map(|key| &**key).collect());
+            let mut more = redis.get_many(rest);
             let stopped = stopped(&mut more);
+            for (place, outcome) in more.iter().enumerate() {
+                if let Ok(found) = outcome {
+                    reading.saw(place, Known::value(found.clone()));
+                }
+            }
             found.append(&mut more);
             stopped
         };
@@ -74,7 +82,7 @@ impl<'o, 'k> Progress<'o, 'k> {
 
     fn there(&mut self, inner: &Inner, redis: &Redis) -> Result<()> {
         let rest = self.rest();
-        let writing: Vec<_> = rest.iter().map(|op| inner.shadow.writing(&op.key)).collect();
+        let mut writing = inner.shadow.writing_many(rest.iter().map(|op| &*op.key).collect());
         let Batch { mut replies, doubt } = redis.apply_chunks(rest, self.doubt.take());
         let stopped = match doubt {
             Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
@@ -82,14 +90,12 @@ impl<'o, 'k> Progress<'o, 'k> {
         };
         self.doubt = doubt;
         let is_lost = stopped.as_ref().is_err_and(crate::error::Error::maybe_applied);
-        let mut told = replies.iter();
-        for (op, writing) in rest.iter().zip(writing) {
-            match told.next() {
-                Some(Ok(reply)) => inner.keep(writing, op, reply),
-                Some(Err(_)) => drop(writing),
-                None => writing.failed(is_lost),
+        for (place, (op, reply)) in rest.iter().zip(&replies).enumerate() {
+            if let Some(known) = reply.as_ref().ok().and_then(|reply| inner.known_after(op, reply)) {
+                writing.left(place, known);
             }
         }
+        writing.failed_from(replies.len(), is_lost);
         self.replies.append(&mut replies);
         stopped
     }

@@ -2,18 +2,30 @@
 
 use super::Inner;
 use super::shadow::{Known, Writing};
+use crate::backend::local::change::{Change, Content, Entry};
 use crate::clock::{Deadline, Millis, Now};
+use crate::error::Kind;
+use crate::key::Key;
 use crate::op::{Action, Op, Reply};
 use crate::value::Value;
 
 impl Inner {
     /// Keeps what an operation on the server has left there.
     pub(super) fn keep(&self, writing: Writing<'_>, op: &Op<'_>, reply: &Reply) {
-        let now = Now::of(&*self.clock);
-        let before = self.shadow.get(&op.key, &now);
-        if let Some(known) = known(&op.action, reply, before.as_ref(), &now) {
+        if let Some(known) = self.known_after(op, reply) {
             writing.left(known);
         }
+    }
+
+    /// What is known of a key after an operation on the server.
+    pub(super) fn known_after(&self, op: &Op<'_>, reply: &Reply) -> Option<Known> {
+        let now = Now::of(&*self.clock);
+        let before = match &op.action {
+            // What was there before does not matter.
+            Action::Put { .. } | Action::Delete => None,
+            _ => self.shadow.get(&op.key, &now),
+        };
+        known(&op.action, reply, before.as_ref(), &now)
     }
 }
 
@@ -23,12 +35,13 @@ fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) 
         bytes: value.bytes.clone(),
         deadline: ttl.map(|ttl| Deadline::after(now, ttl)),
     };
-    // Until when it stays is as it was.
-    let kept = |value: &Value| match before {
-        Some(Known::Value { deadline, .. }) => {
-            Some(Known::Value { bytes: value.bytes.clone(), deadline: *deadline })
-        }
-        Some(Known::Absent) | None => None,
+    // Until when it stays is as it was; where that is not known, as after a read.
+    let kept = |value: &Value| {
+        let deadline = match before {
+            Some(Known::Value { deadline, .. }) => *deadline,
+            Some(Known::Absent | Known::Other) | None => None,
+        };
+        Some(Known::Value { bytes: value.bytes.clone(), deadline })
     };
     match (action, reply) {
         (Action::Put { value: put, ttl } | Action::PutAndGet { value: put, ttl }, _)
@@ -41,14 +54,58 @@ fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) 
         (Action::Incr { by, birth_ttl }, Reply::Number(number)) => match before {
             Some(Known::Value { .. }) => kept(&Value::integer(*number)),
             Some(Known::Absent) if number == by => Some(value(&Value::integer(*number), *birth_ttl)),
-            Some(Known::Absent) | None => {
+            Some(Known::Absent | Known::Other) | None => {
                 // Whether it was there before, and until when it stays, is not known.
                 birth_ttl.is_none().then(|| value(&Value::integer(*number), None))
             }
         },
-        (Action::PutIfPresent { .. }, Reply::Flag(false))
+        (Action::Touch { ttl }, Reply::Found(Some(bytes))) => {
+            Some(Known::Value { bytes: bytes.clone(), deadline: Some(Deadline::after(now, *ttl)) })
+        }
+        (Action::Expire { ttl }, Reply::Flag(true)) => until(before?, Some(Deadline::after(now, *ttl))),
+        (Action::Persist, Reply::Flag(true)) => until(before?, None),
+        // It is what was there, as far as this process knows.
+        (Action::PutIfAbsent { .. }, Reply::Flag(false)) => {
+            before.filter(|known| **known != Known::Absent).cloned()
+        }
+        (Action::Persist, Reply::Flag(false)) => before.cloned(),
+        (Action::PutIfPresent { .. } | Action::Expire { .. }, Reply::Flag(false))
+        | (Action::Touch { .. }, Reply::Found(None))
         | (Action::Swap { new: None, .. }, Reply::Flag(true))
         | (Action::Delete | Action::Take, _) => Some(Known::Absent),
+        _ if action.kind() != Kind::Value => Some(Known::Other),
         _ => None,
+    }
+}
+
+/// The same with another deadline.
+fn until(known: &Known, deadline: Option<Deadline>) -> Option<Known> {
+    match known {
+        Known::Value { bytes, .. } => Some(Known::Value { bytes: bytes.clone(), deadline }),
+        Known::Other => Some(Known::Other),
+        Known::Absent => None,
+    }
+}
+
+/// What is known of each key after a transaction has made these changes there.
+pub(super) fn after(changes: &[(Key<'static>, Change)]) -> Vec<Option<Known>> {
+    // Of several changes of a key the last one counts, in the shadow too.
+    changes.iter().map(|(_, change)| changed(change)).collect()
+}
+
+fn changed(change: &Change) -> Option<Known> {
+    match change {
+        Change::Set(Entry { content: Content::Value(value), deadline }) => {
+            Some(Known::Value { bytes: value.bytes.clone(), deadline: *deadline })
+        }
+        Change::Remove => Some(Known::Absent),
+        // Whether it is a value, and which, is not known.
+        Change::Nothing | Change::SetDeadline(_) => None,
+        Change::Set(_)
+        | Change::SetFields(_)
+        | Change::RemoveField(_)
+        | Change::SetItems { .. }
+        | Change::DropBefore(_)
+        | Change::DropFrom(_) => Some(Known::Other),
     }
 }

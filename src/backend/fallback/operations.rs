@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::away::{self, Away};
+use super::known;
 use super::shadow::Known;
 use super::{Again, Fallback};
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, Status, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
@@ -86,7 +87,15 @@ impl Backend for Fallback {
     }
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.serve(Again::Harmless, |redis| redis.ask(key, query), |away, _| away.ask(key, query))
+        let there = |redis: &Redis| {
+            let reading = is_of_other(query).then(|| self.inner.shadow.reading(key));
+            let answer = redis.ask(key, query)?;
+            if let Some(reading) = reading {
+                reading.saw(Known::Other);
+            }
+            Ok(answer)
+        };
+        self.serve(Again::Harmless, there, |away, _| away.ask(key, query))
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
@@ -107,15 +116,15 @@ impl Backend for Fallback {
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
         let there = |redis: &Redis| {
-            let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
+            let mut writing = self.inner.shadow.writing_many(keys_of(&writes));
             if let Err(error) = redis.commit(writes.clone()) {
-                for writing in writing {
-                    writing.failed(error.maybe_applied());
-                }
+                writing.failed(error.maybe_applied());
                 return Err(error);
             }
-            for (op, writing) in writes.iter().zip(writing) {
-                self.inner.keep(writing, op, &Reply::Done);
+            for (place, op) in writes.iter().enumerate() {
+                if let Some(known) = self.inner.known_after(op, &Reply::Done) {
+                    writing.left(place, known);
+                }
             }
             Ok(())
         };
@@ -166,13 +175,27 @@ impl Backend for Fallback {
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
         let mut written = Vec::new();
         let mut there = |redis: &Redis| {
+            let mut writing = None;
+            let mut after = Vec::new();
             let outcome = redis.transact(&mut |base, now| {
                 let changes = work(base, now);
+                after = known::after(&changes);
                 written = changes.iter().map(|(key, _)| key.clone()).collect();
+                writing = Some(self.inner.shadow.writing_many(written.clone()));
                 changes
             });
-            for key in &written {
-                drop(self.inner.shadow.writing(key));
+            if let Some(mut writing) = writing {
+                match &outcome {
+                    Ok(true) => {
+                        for (place, known) in after.into_iter().enumerate() {
+                            if let Some(known) = known {
+                                writing.left(place, known);
+                            }
+                        }
+                    }
+                    Ok(false) => writing.failed(false),
+                    Err(error) => writing.failed(error.maybe_applied()),
+                }
             }
             outcome
         };
@@ -244,4 +267,13 @@ impl Backend for Fallback {
             Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
         }
     }
+}
+
+fn keys_of<'o>(ops: &'o [Op<'_>]) -> Vec<&'o str> {
+    ops.iter().map(|op| &*op.key).collect()
+}
+
+/// Whether a question is about what is no value.
+fn is_of_other(query: &Query) -> bool {
+    matches!(query.kind(), Some(Kind::Map | Kind::Queue))
 }

@@ -39,7 +39,7 @@ impl Fallback {
             for waiting in state.queue.iter() {
                 pending.extend(waiting.ops.iter().map(|op| PendingOperation {
                     key: op.key.to_string(),
-                    operation: op.action.name(),
+                    operation: op.name(),
                     since: waiting.queued.wall,
                     reason: PendingReason::Away,
                 }));

@@ -81,7 +81,8 @@ enum Held {
 #[serde(rename_all = "snake_case")]
 enum Saw {
     Value(String),
-    Either(Vec<Option<String>>),
+    Either(Vec<Saw>),
+    Other,
     Absent,
     Assumed,
     Unknown,
@@ -231,9 +232,8 @@ impl Saw {
     fn of(seen: &Seen) -> Self {
         match seen {
             Seen::Value(sha) => Self::Value(BASE64.encode(sha)),
-            Seen::Either(all) => {
-                Self::Either(all.iter().map(|one| one.map(|sha| BASE64.encode(sha))).collect())
-            }
+            Seen::Either(all) => Self::Either(all.iter().map(Self::of).collect()),
+            Seen::Other => Self::Other,
             Seen::Absent => Self::Absent,
             Seen::Assumed => Self::Assumed,
             Seen::Unknown => Self::Unknown,
@@ -248,10 +248,8 @@ impl Saw {
         };
         Ok(match self {
             Self::Value(text) => Seen::Value(sha(text)?),
-            Self::Either(all) => {
-                let all = all.into_iter().map(|one| one.map(sha).transpose());
-                Seen::Either(all.collect::<Result<_, _>>()?)
-            }
+            Self::Either(all) => Seen::Either(all.into_iter().map(Self::seen).collect::<Result<_, _>>()?),
+            Self::Other => Seen::Other,
             Self::Absent => Seen::Absent,
             Self::Assumed => Seen::Assumed,
             Self::Unknown => Seen::Unknown,
@@ -270,8 +268,8 @@ mod tests {
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"seen":"absent"},{"key":"b","do":"delete","seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"update":{"value":{"json":"1"}}},"seen":"assumed"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"incr":{"by":-7,"birth_ttl":9}},"seen":{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"expire":{"ttl":12}},"seen":{"either":[null,"AAECAwQFBgcICQoLDA0ODxAREhM="]}}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":"persist","seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"expire":{"ttl":12}},"seen":{"either":["absent",{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}]}}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":"persist","seen":"other"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_put":{"fields":[["f",{"json":"1"}]],"birth_ttl":null}},"seen":"own"},{"key":"a","do":{"map_delete":{"field":"f"}},"seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_incr":{"field":"f","by":2,"birth_ttl":null}},"seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"birth_ttl":60000}},"seen":"own"}]}"#,

@@ -268,9 +268,8 @@ impl Inner {
             Outcome::Rejected(cause) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
                 log::warn!("the server refused an operation on {key:?} that had waited: {cause}");
-                let error =
-                    crate::error::Error::Server { command: op.action.name().into(), source: cause.into() };
-                told.rejected.push(Rejected { key, operation: op.action.name(), value: mine, error });
+                let error = crate::error::Error::Server { command: op.name().into(), source: cause.into() };
+                told.rejected.push(Rejected { key, operation: op.name(), value: mine, error });
             }
             Outcome::Overwritten(theirs) => self.conflict(&mut told, key, mine, theirs, true),
             Outcome::Dropped(theirs) => self.conflict(&mut told, key, mine, theirs, false),
@@ -301,7 +300,7 @@ impl Inner {
         }
         let uncertain = doubtful.into_iter().map(|op| PendingOperation {
             key: op.key.to_string(),
-            operation: op.action.name(),
+            operation: op.name(),
             since: away.since,
             reason: PendingReason::Uncertain,
         });

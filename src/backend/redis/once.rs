@@ -14,7 +14,7 @@ use super::connection::{Connection, Unit};
 use super::limit::Limit;
 use super::packer::Packer;
 use super::replay::MARKER_LIFE;
-use super::scripts::{Call, ONCE};
+use super::scripts::{Call, NOTES, ONCE};
 use crate::error::Result;
 use crate::key::Key;
 use crate::lanes::Turn;
@@ -150,13 +150,14 @@ impl Redis {
                 true => *limit,
                 false => limit.within(limit.left().unwrap_or_default() / 2),
             };
-            let lease = self.pool.lease(TOLD, &part, late);
-            let mut lease = match lease {
-                // Waiting for others takes nothing from the time of another attempt.
-                Err(Failure { trouble: Trouble::Exhausted, .. }) => self.pool.lease(TOLD, limit, true)?,
-                lease => lease?,
-            };
-            lease.work(|connection| self.call_once(turn, ops, connection, &part))
+            match self.pool.lease(TOLD, &part, late) {
+                // Who waits for others has not made an attempt yet.
+                Err(Failure { trouble: Trouble::Exhausted, .. }) => {
+                    let mut lease = self.pool.lease(TOLD, limit, true)?;
+                    lease.work(|connection| self.call_once(turn, ops, connection, limit))
+                }
+                lease => lease?.work(|connection| self.call_once(turn, ops, connection, &part)),
+            }
         };
         let outcome = self.retry(TOLD, limit, attempt).map(|(replies, _)| replies);
         // What a former call of this function may have done, this one's refusal does not undo.
@@ -230,24 +231,13 @@ impl Redis {
     /// Lets there be notes on the server, and learns what they are called. Where their name is another one
     /// later, or none, what was noted before is gone.
     fn begin_notes(&self, connection: &mut Connection, limit: &Limit) -> Result<u64, Failure> {
-        let mut begin = || {
-            let key = self.lanes.key();
-            let mut packer = self.pack(connection);
-            packer.command(4, "HSETNX").key(key).word(b"born").number(fastrand::u64(1..));
-            packer.command(3, "PEXPIRE").key(key).number(MARKER_LIFE);
-            packer.command(3, "HGET").key(key).word(b"born");
-            let unit = Unit { answers: packer.commands(), mutation: true, atomic: false };
-            connection.send(unit, limit)?;
-            let answers: Vec<Value> =
-                (0..unit.answers).map(|_| connection.receive(limit)).collect::<Result<_, _>>()?;
-            let mut born = None;
-            for answer in answers {
-                born = Some(answers::refused(answer)?);
-            }
-            born.as_ref().map_or_else(|| Err(Failure::unexpected(&Value::Nil)), answers::parsed)
+        let pack = |packer: &mut Packer<'_>, call| {
+            let arguments = packer.script(&NOTES, call, &[self.lanes.key()], 2);
+            arguments.number(fastrand::u64(1..)).number(MARKER_LIFE);
         };
+        let begun = self.say(connection, limit, pack, |next| answers::parsed(&answers::refused(next()?)?));
         // Whatever becomes of it, of the call itself nothing was sent.
-        let born = begin().map_err(|failure| match failure.stage {
+        let born = begun.map_err(|failure| match failure.stage {
             Stage::Lost => Failure { stage: Stage::NotSent, ..failure },
             Stage::NotSent | Stage::Rejected => failure,
         })?;

@@ -279,18 +279,9 @@ impl Words {
                 return;
             }
         }
-        match step.seen {
-            _ if !matches!(step.action, Action::Put { .. } | Action::Delete) => self.word(b""),
-            Seen::Own => self.word(b"own"),
-            Seen::Absent | Seen::Unknown => self.word(b"absent"),
-            // A delete of what was assumed absent deletes nothing that was seen.
-            Seen::Assumed => self.word(b"assumed"),
-            Seen::Value(sha) => self.word(hex(sha).as_flattened()),
-            Seen::Either(all) => {
-                let all =
-                    all.iter().map(|one| one.as_ref().map_or(b"absent".to_vec(), |sha| hex(sha).concat()));
-                self.word(&all.collect::<Vec<_>>().join(&b' '))
-            }
+        match step.action {
+            Action::Put { .. } | Action::Delete => self.seen(step.seen),
+            _ => self.word(b""),
         };
         // What is made in any case is said shorter.
         if let Action::Put { value, ttl: None } = &step.action
@@ -324,6 +315,26 @@ impl Words {
             Action::Pop { end: End::Back } => b"RPUSH",
             _ => b"",
         });
+    }
+
+    /// What may lie under the key without somebody else having written it.
+    fn seen(&mut self, seen: &Seen) -> &mut Self {
+        fn known(seen: &Seen) -> Vec<u8> {
+            match seen {
+                Seen::Own => b"own".to_vec(),
+                Seen::Absent | Seen::Unknown => b"absent".to_vec(),
+                Seen::Other => b"other absent".to_vec(),
+                // A delete of what was assumed absent deletes nothing that was seen.
+                Seen::Assumed => b"assumed".to_vec(),
+                Seen::Value(sha) => hex(sha).concat(),
+                Seen::Either(all) => all.iter().map(known).collect::<Vec<_>>().join(&b' '),
+            }
+        }
+        match seen {
+            // The way of most.
+            Seen::Value(sha) => self.word(hex(sha).as_flattened()),
+            other => self.word(&known(other)),
+        }
     }
 
     /// How many commands the action becomes, and each with its arguments behind the key.

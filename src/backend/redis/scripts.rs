@@ -37,8 +37,10 @@ scripts! {
     LOCK = "lock.lua", "5446c9c2dc7376e06d8fa78363720b730c1acbe3";
     /// Extends or frees a lock for whoever has it.
     HOLD = "hold.lua", "74d87aacd53baafe8ecc503e7493d1574dd150d0";
+    /// Begins the notes on calls.
+    NOTES = "notes.lua", "44a88b63baf62274c1b905ed0a42655d4c26605d";
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "afdac7c98de0138877a199d1a3807eaedf863028";
+    REPLAY = "replay.lua", "1a7abc9d8b7409366e2c0fd8eef49238c5417a33";
 }

@@ -36,7 +36,7 @@ local dropped = {}
 -- Whether what a key holds, false for nothing, is among what was seen of it.
 local function is_known(seen, value)
   local found = 'absent'
-  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'another kind' end
+  if value then found = type(value) == 'string' and redis.sha1hex(value) or 'other' end
   if seen == found then return true end
   for one in string.gmatch(seen, '%S+') do
     if one == found then return true end
@@ -91,7 +91,7 @@ local function put(index, key, seen, value)
     -- A map or a queue is there, and is replaced as a value would be.
     local reply = redis.pcall('SET', key, value)
     if reply.err then return note(index, 'rejected', reply.err) end
-    if seen ~= 'own' then note(index, 'overwritten') end
+    if seen ~= 'own' and not is_known(seen, before) then note(index, 'overwritten') end
   elseif seen ~= 'own' and before ~= value and not is_known(seen, before) then
     note(index, 'overwritten', before and string.sub(before, 1, LONGEST))
   end
@@ -123,13 +123,13 @@ local function recalled()
   local call = notes .. '|' .. lane
   local number = tonumber(ARGV[at + 5])
   if undone[call] == number then return 'undone' end
-  local held = redis.call('HMGET', notes, 'born', lane)
-  if held[1] ~= born then return 'forgotten' end
+  local held = redis.pcall('HMGET', notes, 'born', lane)
+  if held.err or held[1] ~= born then return 'forgotten' end
   local bar = held[2] and string.find(held[2], '|', 1, true)
   local last = bar and tonumber(string.sub(held[2], 1, bar - 1)) or 0
   if last < number then
     undone[call] = number
-    redis.call('HSET', notes, lane, ARGV[at + 5] .. '|')
+    redis.pcall('HSET', notes, lane, ARGV[at + 5] .. '|')
     return 'undone'
   end
   if last > number or bar == #held[2] then return 'forgotten' end
@@ -141,7 +141,8 @@ end
 local function give_back(index, key, name, value, until_when)
   local left
   if until_when then
-    local time = redis.call('TIME')
+    local time = redis.pcall('TIME')
+    if time.err then return note(index, 'rejected', time.err) end
     left = until_when - (time[1] * 1000 + math.floor(time[2] / 1000))
     if left <= 0 then return end
   end

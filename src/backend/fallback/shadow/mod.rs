@@ -4,6 +4,8 @@
 //! INVARIANT: what it holds is never older than what this process saw last. Where operations on one key
 //! overlap, nobody here knows their order on the server, and the key is forgotten.
 
+mod many;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
@@ -16,8 +18,8 @@ use smol_str::SmolStr;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 
-/// Longer values are not kept.
-const LONGEST: usize = 4096;
+/// Values longer than this part of all that is kept are not.
+const LONGEST_PART: u64 = 16;
 
 /// What one entry takes besides its key and its value, roughly.
 const AROUND: u64 = 96;
@@ -28,10 +30,23 @@ const STRIPES: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
     Absent,
-    Value { bytes: Bytes, deadline: Option<Deadline> },
+    Value {
+        bytes: Bytes,
+        deadline: Option<Deadline>,
+    },
+    /// A map or a queue, or nothing, since it may have become empty.
+    Other,
 }
 
 impl Known {
+    /// Whether it says all that can be asked of the key.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Absent | Self::Value { .. } => true,
+            Self::Other => false,
+        }
+    }
+
     pub(super) fn value(bytes: Option<Bytes>) -> Self {
         match bytes {
             Some(bytes) => Self::Value { bytes, deadline: None },
@@ -41,6 +56,7 @@ impl Known {
 }
 
 pub(super) struct Shadow {
+    longest: usize,
     cache: Cache<SmolStr, Known, ByBytes>,
     /// The operations under way, by keys that share a place here.
     stripes: Box<[Mutex<Stripe>]>,
@@ -49,15 +65,50 @@ pub(super) struct Shadow {
     lost: Mutex<HashMap<SmolStr, Known>>,
 }
 
-type Stripe = HashMap<SmolStr, Flight>;
-
-/// The operations under way on one key.
+/// The operations under way on keys that share a place.
 #[derive(Default)]
+struct Stripe(Vec<Flight>);
+
+/// The operations under way on one key, which is told by its hash.
 struct Flight {
+    hash: u64,
     inside: u32,
     /// How many writes are under way, and how many have begun while any operation was.
     writing: u32,
     begun: u64,
+}
+
+/// What an operation found when it began: whether no write was under way, and how many had begun.
+type Began = (bool, u64);
+
+impl Stripe {
+    fn enter(&mut self, hash: u64, writes: bool) -> Began {
+        let place = self.0.iter().position(|flight| flight.hash == hash).unwrap_or_else(|| {
+            self.0.push(Flight { hash, inside: 0, writing: 0, begun: 0 });
+            self.0.len() - 1
+        });
+        let flight = &mut self.0[place];
+        let alone = flight.writing == 0;
+        flight.inside += 1;
+        flight.writing += u32::from(writes);
+        flight.begun += u64::from(writes);
+        (alone, flight.begun)
+    }
+
+    /// Ends an operation, and tells whether no other write was under way since it began.
+    fn leave(&mut self, hash: u64, writes: bool, began: Began) -> bool {
+        let Some(place) = self.0.iter().position(|flight| flight.hash == hash) else {
+            return false;
+        };
+        let flight = &mut self.0[place];
+        flight.inside -= 1;
+        flight.writing -= u32::from(writes);
+        let alone = began == (true, flight.begun);
+        if flight.inside == 0 {
+            self.0.swap_remove(place);
+        }
+        alone
+    }
 }
 
 #[derive(Clone)]
@@ -66,7 +117,7 @@ struct ByBytes;
 impl Weighter<SmolStr, Known> for ByBytes {
     fn weight(&self, key: &SmolStr, known: &Known) -> u64 {
         let bytes = match known {
-            Known::Absent => 0,
+            Known::Absent | Known::Other => 0,
             Known::Value { bytes, .. } => bytes.len(),
         };
         AROUND + (key.len() + bytes) as u64
@@ -78,6 +129,7 @@ impl Shadow {
         // Entries of about a hundred bytes are expected; others only make its tables grow.
         let entries = usize::try_from(bytes / (AROUND + 100)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         Self {
+            longest: usize::try_from(bytes / LONGEST_PART).unwrap_or(usize::MAX),
             cache: Cache::with_weighter(entries, bytes, ByBytes),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
@@ -101,7 +153,7 @@ impl Shadow {
     /// Forgets everything, also what operations see that are under way now.
     pub(super) fn clear(&self) {
         for stripe in &self.stripes {
-            stripe.lock().values_mut().for_each(|flight| flight.begun += 1);
+            stripe.lock().0.iter_mut().for_each(|flight| flight.begun += 1);
         }
         self.cache.clear();
     }
@@ -121,26 +173,38 @@ impl Shadow {
 
     /// Begins a read of a key.
     pub(super) fn reading<'s>(&'s self, key: &'s str) -> Reading<'s> {
-        let mut stripe = self.stripe(key).lock();
-        let flight = stripe.entry(SmolStr::new(key)).or_default();
-        flight.inside += 1;
-        Reading { shadow: self, key, begun: flight.begun, alone: flight.writing == 0 }
+        Reading(Operation::begin(self, key, false))
     }
 
     /// Begins a write to a key. Dropped without a word of its outcome, it makes the key unknown.
     pub(super) fn writing<'s>(&'s self, key: &'s str) -> Writing<'s> {
-        let mut stripe = self.stripe(key).lock();
-        let flight = stripe.entry(SmolStr::new(key)).or_default();
-        let alone = flight.writing == 0;
-        flight.inside += 1;
-        flight.writing += 1;
-        flight.begun += 1;
-        Writing { shadow: self, key, begun: flight.begun, alone, outcome: Outcome::Unknown }
+        Writing(Operation::begin(self, key, true))
     }
 
-    fn stripe(&self, key: &str) -> &Mutex<Stripe> {
-        let hash = self.hasher.hash_one(key);
+    fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn stripe(&self, hash: u64) -> &Mutex<Stripe> {
         &self.stripes[(hash >> 32) as usize % STRIPES]
+    }
+
+    /// Takes in how an operation ended. The stripe of the key is locked.
+    fn ended(&self, key: &str, outcome: Outcome, alone: bool) {
+        match outcome {
+            Outcome::Saw(known) if alone && !self.knows(key, &known) => self.keep(key, known),
+            Outcome::Left(known) if alone => self.keep(key, known),
+            Outcome::Failed if alone => {}
+            Outcome::Nothing | Outcome::Saw(_) => {}
+            Outcome::Lost => {
+                if let Some((key, before)) = self.cache.remove(key) {
+                    self.lost.lock().insert(key, before);
+                }
+            }
+            Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => {
+                self.cache.remove(key);
+            }
+        }
     }
 
     fn knows(&self, key: &str, known: &Known) -> bool {
@@ -152,98 +216,78 @@ impl Shadow {
 
     fn keep(&self, key: &str, known: Known) {
         match &known {
-            Known::Value { bytes, .. } if bytes.len() > LONGEST => drop(self.cache.remove(key)),
+            Known::Value { bytes, .. } if bytes.len() > self.longest => drop(self.cache.remove(key)),
             _ => self.cache.insert(SmolStr::new(key), known),
         }
     }
 }
 
-/// A read under way.
-pub(super) struct Reading<'s> {
+/// How an operation ended.
+#[derive(Clone)]
+enum Outcome {
+    /// A read that saw nothing.
+    Nothing,
+    Saw(Known),
+    /// A write of which nobody said it.
+    Unknown,
+    Left(Known),
+    /// The write was not made.
+    Failed,
+    /// The answer to the write was lost.
+    Lost,
+}
+
+/// An operation under way.
+struct Operation<'s> {
     shadow: &'s Shadow,
     key: &'s str,
-    begun: u64,
-    alone: bool,
+    hash: u64,
+    writes: bool,
+    began: Began,
+    outcome: Outcome,
 }
+
+impl<'s> Operation<'s> {
+    fn begin(shadow: &'s Shadow, key: &'s str, writes: bool) -> Self {
+        let hash = shadow.hash(key);
+        let began = shadow.stripe(hash).lock().enter(hash, writes);
+        let outcome = if writes { Outcome::Unknown } else { Outcome::Nothing };
+        Self { shadow, key, hash, writes, began, outcome }
+    }
+}
+
+impl Drop for Operation<'_> {
+    fn drop(&mut self) {
+        let mut stripe = self.shadow.stripe(self.hash).lock();
+        let alone = stripe.leave(self.hash, self.writes, self.began);
+        self.shadow.ended(self.key, std::mem::replace(&mut self.outcome, Outcome::Nothing), alone);
+    }
+}
+
+/// A read under way.
+pub(super) struct Reading<'s>(Operation<'s>);
 
 impl Reading<'_> {
     /// Keeps what was read, if no write was under way meanwhile. A read does not tell until when the value
     /// stays: where it is the one that was known, that is known too.
-    pub(super) fn saw(self, known: Known) {
-        let stripe = self.shadow.stripe(self.key).lock();
-        let begun = stripe.get(self.key).map(|flight| flight.begun);
-        if self.alone && begun == Some(self.begun) && !self.shadow.knows(self.key, &known) {
-            self.shadow.keep(self.key, known);
-        }
+    pub(super) fn saw(mut self, known: Known) {
+        self.0.outcome = Outcome::Saw(known);
     }
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        leave(&mut self.shadow.stripe(self.key).lock(), self.key, false);
-    }
-}
-
-/// Ends an operation, and tells how many writes had begun by then.
-fn leave(stripe: &mut Stripe, key: &str, wrote: bool) -> u64 {
-    let Some(flight) = stripe.get_mut(key) else { return 0 };
-    flight.inside -= 1;
-    flight.writing -= u32::from(wrote);
-    let begun = flight.begun;
-    if flight.inside == 0 {
-        stripe.remove(key);
-    }
-    begun
-}
-
-/// How a write ended.
-enum Outcome {
-    /// Nobody said.
-    Unknown,
-    Left(Known),
-    /// It was not made.
-    Failed,
-    /// Its answer was lost.
-    Lost,
 }
 
 /// A write under way.
-pub(super) struct Writing<'s> {
-    shadow: &'s Shadow,
-    key: &'s str,
-    begun: u64,
-    alone: bool,
-    outcome: Outcome,
-}
+pub(super) struct Writing<'s>(Operation<'s>);
 
 impl Writing<'_> {
     /// Keeps what it left, if no other write was under way meanwhile.
     pub(super) fn left(mut self, known: Known) {
-        self.outcome = Outcome::Left(known);
+        self.0.outcome = Outcome::Left(known);
     }
 
     /// Keeps what was known before, if no other write was under way meanwhile; where the answer was lost,
     /// only as what was known before.
     pub(super) fn failed(mut self, lost: bool) {
-        self.outcome = if lost { Outcome::Lost } else { Outcome::Failed };
-    }
-}
-
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        let mut stripe = self.shadow.stripe(self.key).lock();
-        let begun = leave(&mut stripe, self.key, true);
-        let alone = self.alone && begun == self.begun;
-        match std::mem::replace(&mut self.outcome, Outcome::Unknown) {
-            Outcome::Left(known) if alone => self.shadow.keep(self.key, known),
-            Outcome::Failed if alone => {}
-            Outcome::Lost => {
-                if let Some((key, before)) = self.shadow.cache.remove(self.key) {
-                    self.shadow.lost.lock().insert(key, before);
-                }
-            }
-            Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => drop(self.shadow.cache.remove(self.key)),
-        }
+        self.0.outcome = if lost { Outcome::Lost } else { Outcome::Failed };
     }
 }
 
@@ -300,7 +344,43 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_keeps_no_long_values() {
+    fn many_at_a_time_are_kept_in_their_order() {
+        let shadow = Shadow::new(1 << 20);
+        let keys: Vec<String> = (0..5000).map(|n| format!("k{n}")).collect();
+        let mut writing = shadow.writing_many(keys.iter().map(String::as_str).collect());
+        let other = shadow.writing("k7");
+        for index in 0..keys.len() {
+            writing.left(index, value("1"));
+        }
+        drop(writing);
+        other.left(value("2"));
+        assert_eq!(shadow.get("k7", &now()), None);
+        let known = keys.iter().filter(|key| shadow.get(key, &now()) == Some(value("1"))).count();
+        assert_eq!(known, keys.len() - 1);
+
+        let mut twice = shadow.writing_many(vec!["a", "b", "a"]);
+        twice.left(0, value("1"));
+        twice.left(2, value("2"));
+        drop(twice);
+        assert_eq!((shadow.get("a", &now()), shadow.get("b", &now())), (Some(value("2")), None));
+
+        let mut reading = shadow.reading_many(vec!["a", "b", "c"]);
+        shadow.writing("b").left(value("3"));
+        reading.saw(0, value("4"));
+        reading.saw(1, value("5"));
+        reading.saw(2, Known::Absent);
+        drop(reading);
+        let found = ["a", "b", "c"].map(|key| shadow.get(key, &now()));
+        assert_eq!(found, [Some(value("4")), Some(value("3")), Some(Known::Absent)]);
+        shadow.writing_many(vec!["a", "b"]).failed(true);
+        assert_eq!(shadow.get("a", &now()), None);
+        assert_eq!(shadow.before("a", &now()), (Some(value("4")), false));
+        shadow.writing_many(vec!["c"]).failed(false);
+        assert_eq!(shadow.get("c", &now()), Some(Known::Absent));
+    }
+
+    #[test]
+    fn it_is_bounded_and_keeps_no_value_that_would_fill_it() {
         let shadow = Shadow::new(100_000);
         for number in 0..10_000 {
             shadow.writing(&format!("k:{number}")).left(value("0123456789"));
@@ -308,8 +388,10 @@ mod tests {
         assert!(shadow.cache.weight() <= 100_000);
         assert!(shadow.cache.len() > 100);
         shadow.writing("long").left(value("short"));
-        shadow.writing("long").left(value(&"x".repeat(LONGEST + 1)));
+        shadow.writing("long").left(value(&"x".repeat(6251)));
         assert_eq!(shadow.get("long", &now()), None);
+        shadow.writing("long").left(value(&"x".repeat(6250)));
+        assert!(shadow.get("long", &now()).is_some());
     }
 
     #[test]
