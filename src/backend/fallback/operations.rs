@@ -1,6 +1,7 @@
 //! Owns the operations of a backend, each done on the server or here. Knows nothing of when which of the two
 //! serves.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,12 +44,15 @@ impl Fallback {
     /// Does one operation, within what is left of a wait if it is part of one.
     fn apply_one(&self, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
         let mut was_there = false;
-        let turn = self.inner.redis.turn([&op.action].into_iter());
-        let again = if turn.is_some() { Again::Told } else { Again::of(&op.action) };
+        let takes_turns = self.inner.redis.takes_turns(&op.action);
+        let again = if takes_turns { Again::Told } else { Again::of(&op.action) };
+        // Only who is on the way to the server needs a turn.
+        let turn = OnceCell::new();
         let there = |redis: &Redis| {
             was_there = true;
             let writing = self.inner.shadow.writing(&op.key);
-            match redis.apply_in(turn.as_deref(), op, end) {
+            let turn = takes_turns.then(|| &**turn.get_or_init(|| redis.turn()));
+            match redis.apply_in(turn, op, end) {
                 Ok(reply) => {
                     self.inner.keep(writing, op, &reply);
                     Ok(reply)
@@ -59,7 +63,7 @@ impl Fallback {
                 }
             }
         };
-        let here = |away: &Away, lost| match &turn {
+        let here = |away: &Away, lost| match turn.get() {
             Some(turn) if lost => self.inner.apply_told(away, op, turn),
             _ => away.apply(op, lost).inspect(|_| self.inner.note_queued(1)),
         };

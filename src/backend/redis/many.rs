@@ -109,7 +109,8 @@ impl Redis {
             let length = doubted.as_ref().map_or_else(|| self.chunk_length(rest), |doubt| doubt.length);
             let (chunk, behind) = rest.split_at(length.min(rest.len()));
             let turn = doubted.map(|doubt| doubt.turn);
-            let turn = turn.or_else(|| self.turn(chunk.iter().map(|op| &op.action)));
+            let turn =
+                turn.or_else(|| chunk.iter().all(|op| self.takes_turns(&op.action)).then(|| self.turn()));
             let outcome = match &turn {
                 Some(turn) => self.call_chunk(turn, chunk, &mut replies),
                 None => self.apply_chunk(chunk, &mut replies),

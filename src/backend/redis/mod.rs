@@ -201,11 +201,13 @@ impl Backend for Redis {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        self.apply_in(self.turn([&op.action].into_iter()).as_deref(), &op, None)
+        let turn = self.takes_turns(&op.action).then(|| self.turn());
+        self.apply_in(turn.as_deref(), &op, None)
     }
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
-        self.apply_in(self.turn([&op.action].into_iter()).as_deref(), &op, Some(end))
+        let turn = self.takes_turns(&op.action).then(|| self.turn());
+        self.apply_in(turn.as_deref(), &op, Some(end))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {

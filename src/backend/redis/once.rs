@@ -119,12 +119,12 @@ fn step_replies(ops: &[Op<'_>], answer: Value) -> Result<Vec<Result<Reply, Failu
 }
 
 impl Redis {
-    /// The turn of a call of these actions; `None` where they are not done in this way.
-    pub(crate) fn turn<'a>(&self, mut actions: impl Iterator<Item = &'a Action>) -> Option<Arc<Turn>> {
-        actions.all(|action| self.takes_turns(action)).then(|| Arc::new(self.lanes.turn()))
+    /// The turn of a call.
+    pub(crate) fn turn(&self) -> Arc<Turn> {
+        Arc::new(self.lanes.turn())
     }
 
-    /// Whether an action is done in this way.
+    /// Whether an action can be done in such a call, and is to be.
     pub(crate) fn takes_turns(&self, action: &Action) -> bool {
         self.options.exactly_once && is_covered(action)
     }
