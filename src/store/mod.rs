@@ -61,7 +61,7 @@ pub enum StateStore {
     Memory(MemoryStore),
     /// State in this process and in a directory of files.
     File(FileStore),
-    /// State on a Redis server, or in memory where it could not be reached at opening.
+    /// State on a Redis server, and in memory while that cannot be reached.
     #[cfg(feature = "redis")]
     Redis(RedisStore),
 }
@@ -99,6 +99,11 @@ pub struct MemoryStore(Handle<Memory>);
 pub struct FileStore(Handle<File>);
 
 /// A handle on a store in Redis.
+///
+/// Operations are commands, transactions or scripts on pooled connections, each within
+/// [`timeout`](crate::RedisOptions::timeout), its retries included. A write whose answer was lost is stopped
+/// from being applied late before the next one leaves. What happens while the server cannot be reached, and
+/// when it comes back, stands at [Outages](StateStore#outages) and is set by [`RedisOptions`](crate::RedisOptions).
 #[cfg(feature = "redis")]
 #[derive(Clone)]
 pub struct RedisStore(Handle<Fallback>);
@@ -187,7 +192,7 @@ impl StateStore {
 
     /// Opens a store that takes the time from `clock`: for tests, which move it by hand.
     ///
-    /// Redis has a clock of its own and asks this one nothing.
+    /// A Redis server has a clock of its own and asks this one nothing; what is served while it is away does.
     ///
     /// # Errors
     /// As [`with_config`](Self::with_config).

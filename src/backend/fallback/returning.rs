@@ -35,11 +35,17 @@ impl Inner {
     /// one slept while somebody else ended the outage that it is for.
     pub(super) fn return_when_possible(&self, away: &Arc<Away>) {
         let mut breaker = Breaker::new();
+        let mut warned = false;
         while !self.is_ending() && self.outage().is_some_and(|now| Arc::ptr_eq(&now, away)) {
             let closed = match self.try_return() {
                 Ok(()) => return,
                 Err(closed) => closed,
             };
+            if (closed.denied || closed.stale) && !warned {
+                // Waiting alone will not mend it.
+                log::warn!("the Redis server is there, but what waits cannot be done: {}", closed.cause);
+                warned = true;
+            }
             log::debug!("the server is still away: {}", closed.cause);
             let silence = if closed.timed_out { Silence::TimedOut } else { Silence::Refused };
             self.rest(breaker.next(silence, fastrand::f64()));
