@@ -62,6 +62,8 @@ mod page;
 mod query;
 mod store;
 mod transaction;
+#[cfg(feature = "redis")]
+mod unique;
 mod value;
 
 pub use crate::backend::Status;

@@ -24,7 +24,9 @@ pub enum Event {
         /// For how long it was away.
         away_for: Duration,
     },
-    /// The server has lost data: what this process had seen there, or had done there, is gone.
+    /// The server has lost data: what this process had seen there, or had done there, is gone. It was emptied,
+    /// or restarted without what it held, or another one stands in its place. It is told once for each loss,
+    /// when the next connection is made.
     #[non_exhaustive]
     HistoryLost {
         /// What shows it.

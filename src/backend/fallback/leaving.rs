@@ -21,6 +21,7 @@ impl Inner {
         }
         // One slow command is no outage, nor one connection that was closed.
         if unreachable.doubtful && self.is_alive() {
+            self.mind_history();
             return false;
         }
         self.leave(&unreachable.cause.to_string());
@@ -68,6 +69,7 @@ impl Inner {
             return;
         }
         self.redis.cut_off();
+        self.note_lost_history();
         let unknown_is_absent = match self.unknown {
             Some(Unknown::Absent) => true,
             Some(Unknown::Error) => false,

@@ -4,6 +4,7 @@
 mod away;
 mod breaker;
 mod exclusive;
+mod history;
 mod known;
 mod leaving;
 mod operations;
@@ -29,6 +30,7 @@ use crate::config::{self, OnConflict, RedisOptions, Unknown};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::outage::{Event, PendingOperation, Rejected, WriteConflict};
+use crate::unique;
 
 /// Of so many conflicts it is kept what they were; the others are only counted.
 const MOST_TOLD: usize = 10_000;
@@ -132,7 +134,7 @@ impl Fallback {
             on_conflict: options.on_conflict,
             bounds: Bounds { operations: options.max_pending, bytes: options.max_pending_bytes },
             limit: options.timeout,
-            identity: identity(),
+            identity: unique::number(),
             done: AtomicU64::new(0),
             was_connected: AtomicBool::new(false),
             was_marked: AtomicBool::new(false),
@@ -182,6 +184,7 @@ impl Fallback {
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
                 let outcome = there(&inner.redis);
+                inner.mind_history();
                 match &outcome {
                     // What may have been done there, or was in part, must not be done here as well; and who
                     // wants nobody else to serve is told what became of it there.
@@ -245,17 +248,6 @@ impl Inner {
             keys.into_iter().for_each(|key| away.learn(key));
         }
     }
-}
-
-/// A number that no other store has, also not one of a process that was forked off.
-fn identity() -> u128 {
-    let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
-    let mut hash = sha1_smol::Sha1::new();
-    hash.update(&fastrand::u128(..).to_le_bytes());
-    hash.update(&u128::from(std::process::id()).to_le_bytes());
-    hash.update(&nanos.to_le_bytes());
-    let bytes = hash.digest().bytes();
-    bytes.first_chunk().map_or(nanos, |bytes| u128::from_le_bytes(*bytes))
 }
 
 fn is_away() -> Error {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use smol_str::SmolStr;
 
 use crate::clock::Millis;
-use crate::deferred::Deferred;
+use crate::deferred::{Deferred, Seen};
 use crate::op::Action;
 
 /// What an operation takes besides what it carries, roughly.
@@ -87,6 +87,18 @@ impl Queue {
             doubtful.extend::<Vec<Deferred>>(taken);
         }
         doubtful
+    }
+
+    /// Forgets what was seen of keys on a server that has lost it: nobody has written over it.
+    pub(crate) fn forget_seen(&mut self) {
+        for op in self.waiting.iter_mut().flat_map(|pending| &mut pending.ops) {
+            match &mut op.seen {
+                Seen::Value(_) => op.seen = Seen::Unknown,
+                // It may have been done there since.
+                Seen::Either(all) => all.push(None),
+                Seen::Absent | Seen::Assumed | Seen::Unknown | Seen::Own => {}
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -223,7 +235,6 @@ fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deferred::Seen;
     use crate::key::Key;
     use crate::value::Value;
 

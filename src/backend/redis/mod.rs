@@ -8,6 +8,7 @@ mod classify;
 mod commands;
 mod connection;
 mod dial;
+mod epoch;
 mod graveyard;
 mod limit;
 mod listing;
@@ -31,6 +32,7 @@ use self::attempts::{Job, lost_answer};
 use self::classify::{About, Failure, Trouble};
 use self::connection::Connection;
 use self::dial::Dialer;
+use self::epoch::Epoch;
 use self::limit::Limit;
 use self::packer::Packer;
 use self::pool::Pool;
@@ -64,14 +66,15 @@ impl Redis {
         if address.tls {
             return Err(crate::error::Error::Unsupported { what: NO_TLS.to_owned() });
         }
+        let prefix = wire_prefix(key_prefix);
         let dialer = Dialer {
+            epoch: Epoch::new(&prefix),
             #[cfg(feature = "tls")]
             trust: tls::Trust::load(address.tls, options.tls_ca_file.as_deref())?,
             address,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
         };
-        let prefix = wire_prefix(key_prefix);
         let pool = Pool::new(dialer, options.pool_size);
         Ok(Self { pool, waiting: OnceLock::new(), prefix, options: options.clone() })
     }
@@ -116,6 +119,16 @@ impl Redis {
     /// Serves again, on new connections.
     pub(crate) fn come_back(&self) {
         self.pool.come_back();
+    }
+
+    /// Whether the server was found to have lost its memory, and nobody has taken that up yet.
+    pub(crate) fn has_lost_history(&self) -> bool {
+        self.pool.epoch().is_lost()
+    }
+
+    /// Takes up that the server has lost its memory, with what shows it.
+    pub(crate) fn take_lost_history(&self) -> Option<&'static str> {
+        self.pool.epoch().take_lost()
     }
 
     /// How many connections were buried.

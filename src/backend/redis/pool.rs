@@ -14,6 +14,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::classify::{Failure, Stage, Trouble};
 use super::connection::{Connection, Identity, Owed};
 use super::dial::Dialer;
+use super::epoch::Epoch;
 use super::graveyard::Graveyard;
 use super::limit::Limit;
 use super::packer::Packer;
@@ -95,6 +96,10 @@ impl Pool {
 
     pub(super) fn graveyard(&self) -> &Graveyard {
         &self.server.graveyard
+    }
+
+    pub(super) fn epoch(&self) -> &Epoch {
+        &self.server.dialer.epoch
     }
 
     fn is_closed(&self) -> bool {
