@@ -75,7 +75,8 @@ impl Inner {
             Some(Unknown::Error) => false,
             None => !self.was_connected.load(Ordering::Acquire),
         };
-        let rules = Rules { unknown_is_absent, exclusive: self.exclusive, bounds: self.bounds };
+        let (exclusive, bounds, max_away) = (self.exclusive, self.bounds, self.max_away);
+        let rules = Rules { unknown_is_absent, exclusive, bounds, max_away };
         let done = self.done.load(Ordering::Relaxed);
         let away = Away::begin(rules, done, Arc::clone(&self.clock), Arc::clone(&self.shadow));
         let away = Arc::new(away);

@@ -57,6 +57,7 @@ struct Inner {
     exclusive: bool,
     on_conflict: OnConflict,
     bounds: Bounds,
+    max_away: Option<Duration>,
     limit: Duration,
     /// Who the marker on the server belongs to: no two stores have the same.
     identity: u128,
@@ -133,6 +134,7 @@ impl Fallback {
             exclusive: options.exclusive,
             on_conflict: options.on_conflict,
             bounds: Bounds { operations: options.max_pending, bytes: options.max_pending_bytes },
+            max_away: options.max_away,
             limit: options.timeout,
             identity: unique::number(),
             done: AtomicU64::new(0),
