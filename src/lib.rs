@@ -57,6 +57,8 @@ mod flights;
 mod json;
 mod key;
 mod op;
+#[cfg(feature = "redis")]
+mod origin;
 mod outage;
 mod page;
 mod query;

@@ -42,6 +42,11 @@ const ENV_URL: &str = "MILLPOND_URL";
 /// A clone is another handle on the same store; handles may be used from any thread. Every method takes
 /// `&self`, blocks until it is done, and needs no async runtime.
 ///
+/// A store is not to be used across `fork`: open one in the child. In a child of the process that opened it, a
+/// Redis store refuses every operation and [`close`](Self::close) with [`Unavailable`](Error::Unavailable),
+/// whatever waits for the server is done by the parent alone, and dropping the copy does nothing to the
+/// parent's. A File store and its copy would write over each other.
+///
 /// # Examples
 /// ```
 /// use millpond::StateStore;

@@ -10,7 +10,7 @@
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
-//!   `outage_order`, `outage_history`: what serves while the server is away, and the way back;
+//!   `outage_order`, `outage_history`, `outage_fork`: what serves while the server is away, and the way back;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
@@ -44,6 +44,8 @@ mod outage;
 mod outage_causes;
 #[cfg(feature = "redis")]
 mod outage_conflicts;
+#[cfg(all(feature = "redis", unix))]
+mod outage_fork;
 #[cfg(feature = "redis")]
 mod outage_history;
 #[cfg(feature = "redis")]

@@ -64,6 +64,9 @@ impl Inner {
 
     /// Begins an outage, unless there is one.
     pub(super) fn leave(self: &Arc<Self>, cause: &str) {
+        if self.redis.check_process().is_err() {
+            return;
+        }
         let mut outage = self.outage.write();
         if outage.is_some() || self.is_ending() {
             return;

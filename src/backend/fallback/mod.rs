@@ -181,6 +181,8 @@ impl Fallback {
         mut here: impl FnMut(&Away, bool) -> Result<R>,
     ) -> Result<R> {
         let inner = &self.inner;
+        // Before any lock: one that another thread held at the fork is never freed in the child.
+        inner.redis.check_process()?;
         let mut lost = false;
         let falls_back = !self.strict && inner.fallback == config::Fallback::Memory;
         loop {
@@ -258,6 +260,10 @@ fn is_away() -> Error {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // What waits in a copy is done by the process that it was copied from.
+        if self.0.redis.check_process().is_err() {
+            return;
+        }
         if let Err(error) = self.0.close(Duration::ZERO) {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             log::error!("a store was dropped while its server was away: {cause}");

@@ -40,7 +40,7 @@ use super::{Backend, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Grant, Op, Reply};
 use crate::page::{Cursor, Page};
@@ -64,7 +64,7 @@ impl Redis {
         let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
         if address.tls {
-            return Err(crate::error::Error::Unsupported { what: NO_TLS.to_owned() });
+            return Err(Error::Unsupported { what: NO_TLS.to_owned() });
         }
         let prefix = wire_prefix(key_prefix);
         let dialer = Dialer {
@@ -109,6 +109,12 @@ impl Redis {
             // One that says that it loads or is busy does not serve.
             Err(failure) => failure.trouble == Trouble::Denied,
         }
+    }
+
+    /// Refuses in a process that was forked off the one that opened the store.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.pool.is_ours() { Ok(()) } else { Err(Error::forked()) }
     }
 
     /// Touches no socket any more until it is said to come back.
