@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::StateStore;
 #[cfg(feature = "redis")]
-use super::RedisStore;
-use super::{Handle, StateStore};
+use super::{Handle, RedisStore};
 use crate::error::Result;
 use crate::outage::{Event, PendingOperation, Rejected, Stats, WriteConflict};
 
@@ -112,6 +112,7 @@ impl StateStore {
     /// # Errors
     /// As [`close`](Self::close); [`Unavailable`](crate::Error::Unavailable) where operations are left that
     /// were not done: they are lost.
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only a server is waited for"))]
     pub fn close_within(&self, timeout: Duration) -> Result<()> {
         match self {
             #[cfg(feature = "redis")]
