@@ -15,6 +15,9 @@ pub(crate) const RESERVED: &str = "__millpond";
 
 const FENCE: &str = "__millpond:fence";
 
+#[cfg(feature = "redis")]
+const EPOCH: &str = "__millpond:epoch";
+
 /// What this crate keeps beside a key of the caller's. It is never listed nor counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Companion {
@@ -88,6 +91,12 @@ impl Key<'_> {
     #[cfg(feature = "redis")]
     pub(crate) fn marker(identity: u128) -> Key<'static> {
         Key(Cow::Owned(format!("{RESERVED}:marker:{identity:032x}")))
+    }
+
+    /// The key of the value that is gone when the server has lost its memory.
+    #[cfg(feature = "redis")]
+    pub(crate) fn epoch() -> Key<'static> {
+        Key(Cow::Borrowed(EPOCH))
     }
 
     /// Tells whether a key is what this crate keeps beside another.
@@ -266,6 +275,7 @@ mod tests {
             ("jobs:a:__millpond:leases", "jobs:", true),
             ("jobs:__millpond:lock", "", false),
             ("__millpond:fence", "", false),
+            ("__millpond:epoch", "", false),
         ] {
             assert_eq!(is_cleared(reserved.as_bytes(), prefix.as_bytes()), goes, "{reserved} {prefix}");
         }

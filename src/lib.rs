@@ -57,11 +57,15 @@ mod flights;
 mod json;
 mod key;
 mod op;
+#[cfg(feature = "redis")]
+mod origin;
 mod outage;
 mod page;
 mod query;
 mod store;
 mod transaction;
+#[cfg(feature = "redis")]
+mod unique;
 mod value;
 
 pub use crate::backend::Status;

@@ -42,6 +42,12 @@ const ENV_URL: &str = "MILLPOND_URL";
 /// A clone is another handle on the same store; handles may be used from any thread. Every method takes
 /// `&self`, blocks until it is done, and needs no async runtime.
 ///
+/// Fork before stores are opened. In a child of the process that opened it, a Redis store refuses every
+/// operation with [`Unavailable`](Error::Unavailable), and dropping it there does not disturb the parent: its
+/// connections and what waits are the parent's alone. A File store must not be touched there. A store that
+/// such a child opens itself is not dependable either, since locks which other threads held at the fork stay
+/// locked in it.
+///
 /// # Examples
 /// ```
 /// use millpond::StateStore;

@@ -144,23 +144,26 @@ impl Way<'_> {
             (state.queue.done(), state.queue.sent())
         };
         let (made, held) = self.bridge.mark(&marker, done)?;
-        if made && self.inner.was_marked.swap(true, Ordering::Relaxed) {
+        let mut lost = None;
+        if self.inner.was_marked.swap(true, Ordering::Relaxed) && made {
             let doubtful = self.away.take_doubtful();
             self.inner.doubt(doubtful, self.away);
-            self.history_lost("the marker of what was done there is gone".to_owned());
+            lost = Some("the marker of what was done there is gone".to_owned());
         } else if held < done {
             self.bridge.mark_anew(&marker, done)?;
-            self.history_lost(format!("{done} was done there, it knows of {held}"));
+            lost = Some(format!("{done} was done there, it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
             return Err(Closed { stale: true, timed_out: true, ..Closed::here(cause) });
         }
+        if let Some(cause) = self.inner.forget_history() {
+            self.away.state().queue.forget_seen();
+            lost = Some(cause.to_owned());
+        }
+        if let Some(cause) = lost {
+            self.inner.lose_history(cause);
+        }
         Ok(())
-    }
-
-    fn history_lost(&self, cause: String) {
-        log::warn!("the Redis server has lost data: {cause}");
-        self.inner.events.lock().push_back(Event::HistoryLost { cause });
     }
 
     fn marker(&self) -> Key<'static> {
