@@ -303,7 +303,8 @@ fn found_text(found: Option<Kind>) -> &'static str {
 impl Error {
     /// Tells whether the same call can succeed later with nothing but time gone by.
     ///
-    /// True for [`Unavailable`](Self::Unavailable) (but not of a closed store),
+    /// True for [`Unavailable`](Self::Unavailable) (but not of a closed store, nor of one that another process
+    /// opened),
     /// [`StorageFull`](Self::StorageFull),
     /// [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and for a [`Partial`](Self::Partial) that
     /// stopped for one of these. It does not say that repeating is harmless: look at `maybe_applied` before
@@ -316,7 +317,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { source, .. } => !source.is::<Closed>(),
+            Self::Unavailable { source, .. } => !source.is::<Closed>() && !is_forked(source),
             Self::StorageFull { .. } | Self::Conflict { .. } | Self::Locked { .. } => true,
             Self::Partial { source, .. } => source.is_transient(),
             Self::InvalidKey { .. }
@@ -375,10 +376,27 @@ impl Error {
         }
     }
 
+    /// The store belongs to another process.
+    #[cfg(feature = "redis")]
+    pub(crate) fn forked() -> Self {
+        Self::Unavailable { maybe_applied: false, source: Forked.into() }
+    }
+
     /// The store was closed by its owner.
     pub(crate) fn closed() -> Self {
         Self::Unavailable { maybe_applied: false, source: Closed.into() }
     }
+}
+
+#[cfg(feature = "redis")]
+fn is_forked(source: &Cause) -> bool {
+    source.is::<Forked>()
+}
+
+/// Only a store on a server can be met in two processes.
+#[cfg(not(feature = "redis"))]
+fn is_forked(_source: &Cause) -> bool {
+    false
 }
 
 /// Why a server is not available that cannot be reached, as opposed to one that is merely slow or busy with
@@ -436,6 +454,12 @@ impl Error {
         matches!(self, Self::Unavailable { maybe_applied: true, .. })
     }
 }
+
+/// Why a store is not available in a child of the process that opened it.
+#[cfg(feature = "redis")]
+#[derive(Debug, thiserror::Error)]
+#[error("the store was opened by another process: fork before a store is opened, not after")]
+pub(crate) struct Forked;
 
 /// Why a closed store is not available.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,9 @@ pub(crate) const RESERVED: &str = "__millpond";
 
 const FENCE: &str = "__millpond:fence";
 
+#[cfg(feature = "redis")]
+const EPOCH: &str = "__millpond:epoch";
+
 /// What this crate keeps beside a key of the caller's. It is never listed nor counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Companion {
@@ -94,6 +97,12 @@ impl Key<'_> {
     #[cfg(feature = "redis")]
     pub(crate) fn lanes(identity: u128) -> Key<'static> {
         Key(Cow::Owned(format!("{RESERVED}:lanes:{identity:032x}")))
+    }
+
+    /// The key of the value that is gone when the server has lost its memory.
+    #[cfg(feature = "redis")]
+    pub(crate) fn epoch() -> Key<'static> {
+        Key(Cow::Borrowed(EPOCH))
     }
 
     /// Tells whether a key is what this crate keeps beside another.
@@ -272,6 +281,7 @@ mod tests {
             ("jobs:a:__millpond:leases", "jobs:", true),
             ("jobs:__millpond:lock", "", false),
             ("__millpond:fence", "", false),
+            ("__millpond:epoch", "", false),
         ] {
             assert_eq!(is_cleared(reserved.as_bytes(), prefix.as_bytes()), goes, "{reserved} {prefix}");
         }

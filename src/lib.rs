@@ -59,11 +59,15 @@ mod key;
 #[cfg(feature = "redis")]
 mod lanes;
 mod op;
+#[cfg(feature = "redis")]
+mod origin;
 mod outage;
 mod page;
 mod query;
 mod store;
 mod transaction;
+#[cfg(feature = "redis")]
+mod unique;
 mod value;
 
 pub use crate::backend::Status;

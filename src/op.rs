@@ -109,7 +109,26 @@ impl Action {
         match self {
             Self::MapPut { fields, .. } => fields.is_empty(),
             Self::Push { values, .. } => values.is_empty(),
-            _ => false,
+            Self::Put { .. }
+            | Self::PutIfAbsent { .. }
+            | Self::PutIfPresent { .. }
+            | Self::PutAndGet { .. }
+            | Self::Swap { .. }
+            | Self::Delete
+            | Self::Take
+            | Self::Incr { .. }
+            | Self::Expire { .. }
+            | Self::Persist
+            | Self::Touch { .. }
+            | Self::MapDelete { .. }
+            | Self::MapIncr { .. }
+            | Self::Pop { .. }
+            | Self::Trim { .. }
+            | Self::Lease { .. }
+            | Self::EndLease { .. }
+            | Self::Lock { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => false,
         }
     }
 

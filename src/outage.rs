@@ -24,7 +24,10 @@ pub enum Event {
         /// For how long it was away.
         away_for: Duration,
     },
-    /// The server has lost data: what this process had seen there, or had done there, is gone.
+    /// The server has lost data: what this process had seen there, or had done there, is gone. It was emptied,
+    /// or restarted without what it held, or another one stands in its place. It is told once for each loss,
+    /// when the next connection is made. With an eviction policy that takes any key (`allkeys-*`) the server may
+    /// lose what this is noticed by alone.
     #[non_exhaustive]
     HistoryLost {
         /// What shows it.

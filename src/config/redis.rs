@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{duration, url};
+use crate::clock::MAX_TTL;
 use crate::error::{Error, Result};
 
 /// What serves the program while the Redis server cannot be reached.
@@ -165,12 +166,18 @@ pub struct RedisOptions {
     /// What becomes of a write that waited where somebody else has written meanwhile. Defaults to
     /// `"local_wins"`.
     pub on_conflict: OnConflict,
-    /// How many operations may wait for the server; more are refused. From half of it on, writers are
-    /// slowed. Defaults to 1 000 000; from 1 to 1 000 000 000.
+    /// How many operations may wait for the server. The queue is bounded by this, by `max_pending_bytes` and
+    /// by `max_away`: beyond them writes are refused with [`Unavailable`](crate::Error::Unavailable), and
+    /// nothing that waits is ever dropped. From half of it on, writers are slowed. Defaults to 1 000 000;
+    /// from 1 to 1 000 000 000.
     pub max_pending: u64,
-    /// How many bytes the operations that wait may take, roughly. Defaults to 268 435 456 (256 MiB); from
-    /// 1024.
+    /// How many bytes the operations that wait may take, roughly; beyond them writes are refused. Defaults
+    /// to 268 435 456 (256 MiB); from 1024.
     pub max_pending_bytes: u64,
+    /// How long the server may be away until writes are refused that would have to wait for it. Reads go on,
+    /// and what waits stays. Defaults to none: for however long; from 1 ms to 1000 years.
+    #[serde(with = "duration::option")]
+    pub max_away: Option<Duration>,
     /// How many bytes of values that were seen are kept, so that they can be read while the server is away.
     /// Defaults to 16 777 216 (16 MiB); 0 keeps none.
     pub shadow_bytes: u64,
@@ -198,6 +205,7 @@ impl Default for RedisOptions {
             on_conflict: OnConflict::LocalWins,
             max_pending: 1_000_000,
             max_pending_bytes: 256 << 20,
+            max_away: None,
             shadow_bytes: 16 << 20,
             tls_ca_file: None,
         }
@@ -318,6 +326,13 @@ impl RedisOptions {
         self
     }
 
+    /// Sets how long the server may be away until writes are refused. Defaults to none: for however long.
+    #[must_use]
+    pub fn max_away(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.max_away = time.into();
+        self
+    }
+
     /// Sets how many bytes of values that were seen are kept. Defaults to 16 MiB.
     #[must_use]
     pub fn shadow_bytes(mut self, bytes: u64) -> Self {
@@ -349,7 +364,11 @@ impl RedisOptions {
             return Err(Error::invalid_config("redis.fallback", "its path is empty"));
         }
         in_range("redis.max_pending", self.max_pending, 1..=1_000_000_000)?;
-        in_range("redis.max_pending_bytes", self.max_pending_bytes, 1024..=u64::MAX)
+        in_range("redis.max_pending_bytes", self.max_pending_bytes, 1024..=u64::MAX)?;
+        match self.max_away {
+            None => Ok(()),
+            Some(time) => in_range("redis.max_away", time, Duration::from_millis(1)..=MAX_TTL),
+        }
     }
 }
 

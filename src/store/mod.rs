@@ -42,6 +42,12 @@ const ENV_URL: &str = "MILLPOND_URL";
 /// A clone is another handle on the same store; handles may be used from any thread. Every method takes
 /// `&self`, blocks until it is done, and needs no async runtime.
 ///
+/// Fork before stores are opened. In a child of the process that opened it, a Redis store refuses every
+/// operation with [`Unavailable`](Error::Unavailable), and dropping it there does not disturb the parent: its
+/// connections and what waits are the parent's alone. A File store must not be touched there. A store that
+/// such a child opens itself is not dependable either, since locks which other threads held at the fork stay
+/// locked in it.
+///
 /// # Examples
 /// ```
 /// use millpond::StateStore;
@@ -61,7 +67,7 @@ pub enum StateStore {
     Memory(MemoryStore),
     /// State in this process and in a directory of files.
     File(FileStore),
-    /// State on a Redis server, or in memory where it could not be reached at opening.
+    /// State on a Redis server, and in memory while that cannot be reached.
     #[cfg(feature = "redis")]
     Redis(RedisStore),
 }
@@ -99,6 +105,11 @@ pub struct MemoryStore(Handle<Memory>);
 pub struct FileStore(Handle<File>);
 
 /// A handle on a store in Redis.
+///
+/// Operations are commands, transactions or scripts on pooled connections, each within
+/// [`timeout`](crate::RedisOptions::timeout), its retries included. A write whose answer was lost is stopped
+/// from being applied late before the next one leaves. What happens while the server cannot be reached, and
+/// when it comes back, stands at [Outages](StateStore#outages) and is set by [`RedisOptions`](crate::RedisOptions).
 #[cfg(feature = "redis")]
 #[derive(Clone)]
 pub struct RedisStore(Handle<Fallback>);
@@ -187,7 +198,7 @@ impl StateStore {
 
     /// Opens a store that takes the time from `clock`: for tests, which move it by hand.
     ///
-    /// Redis has a clock of its own and asks this one nothing.
+    /// A Redis server has a clock of its own and asks this one nothing; what is served while it is away does.
     ///
     /// # Errors
     /// As [`with_config`](Self::with_config).

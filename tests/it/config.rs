@@ -143,6 +143,7 @@ fn outages(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Vec<Spellin
             set(|o| o.on_conflict(OnConflict::RemoteWins)),
         ),
         ("redis://h:7000/2?max_pending=9", json(json!({"max_pending": 9})), set(|o| o.max_pending(9))),
+        ("redis://h:7000/2?max_away=5m", json(json!({"max_away": "5m"})), set(|o| o.max_away(300_000 * MS))),
         (
             "redis://h:7000/2?max_pending_bytes=4096",
             json(json!({"max_pending_bytes": 4096})),
@@ -323,6 +324,8 @@ fn an_option_out_of_its_range_is_named_at_opening() {
         (set(|o| o.max_retry_delay(Duration::ZERO)), "redis.max_retry_delay"),
         (set(|o| o.pipeline_batch_size(0)), "redis.pipeline_batch_size"),
         (set(|o| o.scan_count(0)), "redis.scan_count"),
+        (set(|o| o.max_away(Duration::ZERO)), "redis.max_away"),
+        (set(|o| o.max_away(Duration::MAX)), "redis.max_away"),
         (StateConfig::default().backend(StateBackend::File { path: "".into() }), "path"),
         (prefix("a\nb"), "key_prefix"),
         (prefix("a:__millpond"), "key_prefix"),

@@ -10,7 +10,8 @@
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`,
-//!   `outage_conflicts`, `outage_order`: what serves while the server is away, and the way back;
+//!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`: what serves while the server is
+//!   away, and the way back;
 //! - `outage_once`, `redis_once`: what `exactly_once` promises, with memory in the server's place and without;
 //! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
@@ -51,6 +52,10 @@ mod outage_causes;
 mod outage_conflicts;
 #[cfg(feature = "redis")]
 mod outage_durable;
+#[cfg(all(feature = "redis", unix))]
+mod outage_fork;
+#[cfg(feature = "redis")]
+mod outage_history;
 #[cfg(feature = "redis")]
 mod outage_once;
 #[cfg(feature = "redis")]

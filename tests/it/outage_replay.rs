@@ -143,7 +143,7 @@ fn a_server_that_loses_everything_is_told_and_gets_what_waits() {
         server.restart();
         connected(&store);
         check_all(&Raw::connect(&server.url(0)), 1, 7);
-        until("it is told", || *lost.lock().unwrap() == round);
+        until("it is told", || *lost.lock().unwrap() == round + 1);
     }
     assert_eq!(store.stats().uncertain, 0);
 }

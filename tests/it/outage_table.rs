@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millpond::{Error, RedisOptions, Result, StateStore, Ttl, Unknown, WriteBatch};
 
-use crate::support::outages::{connected, memory, open, pending, within};
+use crate::support::outages::{connected, memory, open, pending, until, within};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::RedisServer;
@@ -199,6 +199,36 @@ fn a_value_that_was_read_again_still_dies_when_its_time_is_over() {
     assert!(!matches!(store.get::<i32>("window"), Ok(Some(_))));
     server.resume();
     connected(&store);
+}
+
+#[test]
+fn a_server_that_is_away_for_too_long_gets_what_waits_and_no_more_waits() {
+    const LONG: Duration = Duration::from_secs(1);
+    let scene = Scene::away(memory().max_away(LONG).exclusive(true));
+    let store = &scene.store;
+    store.put("a", 1).unwrap();
+    store.incr("n", 1).unwrap();
+    let waiting = pending(store);
+    assert_eq!(waiting, Some(2));
+    until("it is away for too long", || store.put("last", 1).is_err());
+    let waiting = pending(store);
+    refused(store.put("b", 1));
+    refused(store.incr("n", 1));
+    refused(store.push_back("q", 2));
+    refused(store.write(WriteBatch::new().put("b", 1).unwrap()));
+    refused(store.compare_and_set("v", Some(&1), &2));
+    refused(store.transaction(|transaction| transaction.put("b", 1)));
+    let cause = crate::support::chain(&store.put("b", 1).unwrap_err()).concat();
+    assert!(cause.contains("max_away"), "{cause}");
+    assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("v").unwrap()), (Some(1), Some(1)));
+    assert_eq!(pending(store), waiting, "nothing that waits is dropped");
+    scene.back();
+    assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("n").unwrap()), (Some(1), Some(1)));
+    assert!(!store.contains("b").unwrap());
+    store.put("b", 1).unwrap();
+    scene.proxy.set(Mode::Down);
+    store.put("b", 2).unwrap();
+    assert_eq!(pending(store), Some(1), "each outage has its own time");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millpond::{Error, Kind, RedisOptions, Result, StateBackend, StateConfig, StateStore, WriteBatch};
 
+use crate::conformance::kinds::{ON_MAPS, ON_QUEUES, ON_VALUES, OnAStore};
 use crate::redis_wire::Server;
 use crate::support::backends::HOUR;
 use crate::support::proxy::Proxy;
@@ -29,26 +30,8 @@ const KINDS: [(&str, Option<Kind>); 4] =
 #[test]
 fn what_needs_a_value_says_what_it_found_and_changes_nothing() {
     let (server, store) = foreign();
-    let operations: [(&str, Operation); 16] = [
-        ("get", |s, k| s.get::<i64>(k).map(drop)),
-        ("get_bytes", |s, k| s.get_bytes(k).map(drop)),
-        ("update", |s, k| s.update(k, 1).map(drop)),
-        ("compare_and_set", |s, k| s.compare_and_set(k, Some(&1), &2).map(drop)),
-        ("compare_and_set by meaning", |s, k| s.compare_and_set(k, Some(&1.0), &2).map(drop)),
-        ("compare_and_set with nothing", |s, k| s.compare_and_set(k, None::<&i64>, &2).map(drop)),
-        ("get_and_delete", |s, k| s.get_and_delete::<i64>(k).map(drop)),
-        ("get_and_put", |s, k| s.get_and_put::<i64>(k, 1).map(drop)),
-        ("modify", |s, k| s.modify::<i64>(k, |_| Some(1)).map(drop)),
-        ("modify away", |s, k| s.modify::<i64>(k, |_| None).map(drop)),
-        ("incr", |s, k| s.incr(k, 1).map(drop)),
-        ("decr", |s, k| s.decr(k, 1).map(drop)),
-        ("incr_with_ttl", |s, k| s.incr_with_ttl(k, 1, HOUR).map(drop)),
-        ("batch_incr", |s, k| s.batch_incr([(k, 1)]).map(drop)),
-        ("get_and_touch", |s, k| s.get_and_touch::<i64>(k, HOUR).map(drop)),
-        ("batch_get", |s, k| s.batch_get::<i64>([k]).map(drop)),
-    ];
     for (key, kind) in KINDS {
-        for (name, operation) in operations {
+        for (name, operation) in ON_VALUES {
             let error = assert_error!(operation(&store, key), Error::WrongType { .. });
             let Error::WrongType { key: named, expected, found, .. } = &error else { unreachable!() };
             assert_eq!((named.as_str(), *expected, *found), (key, Kind::Value, kind), "{name}");
@@ -61,7 +44,7 @@ fn what_needs_a_value_says_what_it_found_and_changes_nothing() {
 
 #[test]
 fn a_put_of_any_sort_replaces_any_kind() {
-    let operations: [(&str, Operation); 7] = [
+    let operations: [OnAStore; 7] = [
         ("put", |s, k| s.put(k, 1)),
         ("put_with_ttl", |s, k| s.put_with_ttl(k, 1, HOUR)),
         ("put_bytes", |s, k| s.put_bytes(k, b"1")),
@@ -126,35 +109,9 @@ fn what_needs_a_map_or_a_queue_says_what_it_found_and_changes_nothing() {
     let (server, store) = foreign();
     server.raw.run::<_, ()>("SET", &["p:string", "1"]);
     let born = server.with_default_ttl("p");
-    let maps: [(&str, Operation); 11] = [
-        ("map_put", |s, k| s.map_put(k, "f", 1).map(drop)),
-        ("map_put_many", |s, k| s.map_put_many(k, [("f", 1), ("g", 2)]).map(drop)),
-        ("map_put_many of none", |s, k| s.map_put_many(k, [("f", 1); 0]).map(drop)),
-        ("map_get", |s, k| s.map_get::<i64>(k, "f").map(drop)),
-        ("map_get_many", |s, k| s.map_get_many::<i64>(k, ["f", "g"]).map(drop)),
-        ("map_delete", |s, k| s.map_delete(k, "f").map(drop)),
-        ("map_contains", |s, k| s.map_contains(k, "f").map(drop)),
-        ("map_entries", |s, k| s.map_entries::<i64>(k).map(drop)),
-        ("map_keys", |s, k| s.map_keys(k).map(drop)),
-        ("map_len", |s, k| s.map_len(k).map(drop)),
-        ("map_incr", |s, k| s.map_incr(k, "f", 1).map(drop)),
-    ];
-    let queues: [(&str, Operation); 12] = [
-        ("push_back", |s, k| s.push_back(k, 1).map(drop)),
-        ("push_front", |s, k| s.push_front(k, 1).map(drop)),
-        ("push_back_many", |s, k| s.push_back_many(k, [1, 2]).map(drop)),
-        ("pop_front", |s, k| s.pop_front::<i64>(k).map(drop)),
-        ("pop_back", |s, k| s.pop_back::<i64>(k).map(drop)),
-        ("pop_front_wait", |s, k| s.pop_front_wait::<i64>(k, HOUR).map(drop)),
-        ("queue_len", |s, k| s.queue_len(k).map(drop)),
-        ("queue_range", |s, k| s.queue_range::<i64>(k, ..0).map(drop)),
-        ("queue_trim", |s, k| s.queue_trim(k, 1).map(drop)),
-        ("queue_trim to nothing", |s, k| s.queue_trim(k, 0).map(drop)),
-        ("take", |s, k| s.take::<i64>(k, HOUR).map(drop)),
-        ("take_wait", |s, k| s.take_wait::<i64>(k, HOUR, HOUR).map(drop)),
-    ];
-    let all = maps.map(|operation| (Kind::Map, operation)).into_iter();
-    for (wanted, (name, operation)) in all.chain(queues.map(|operation| (Kind::Queue, operation))) {
+    let maps = ON_MAPS.map(|operation| (Kind::Map, operation));
+    let queues = ON_QUEUES.map(|operation| (Kind::Queue, operation));
+    for (wanted, (name, operation)) in maps.into_iter().chain(queues) {
         for (key, kind) in KINDS.into_iter().chain([("string", Some(Kind::Value))]) {
             if kind == Some(wanted) {
                 continue;
@@ -208,7 +165,7 @@ fn counters_in_a_map_are_exact_and_their_errors_are_told() {
 fn what_is_born_gets_its_ttl_in_the_same_step_and_what_is_there_keeps_it() {
     let server = Server::new();
     let store = server.with_default_ttl("p");
-    let operations: [(&str, Operation); 6] = [
+    let operations: [OnAStore; 6] = [
         ("map_put", |s, k| s.map_put(k, "f", 1).map(drop)),
         ("map_put_many", |s, k| s.map_put_many(k, [("f", 1), ("g", 2)]).map(drop)),
         ("map_incr", |s, k| s.map_incr(k, "f", 1).map(drop)),

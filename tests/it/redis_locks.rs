@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, LockLoss};
+use millpond::{Error, LockLoss, StateStore};
 
 use crate::redis_wire::Server;
 use crate::support::outages::{LIMIT, open, options, until, within};
@@ -146,6 +146,30 @@ fn who_gives_up_leaves_no_place_behind() {
     });
     let found = store.lock_wait("l", MINUTE, Duration::MAX).unwrap();
     assert!(found.is_some());
+}
+
+/// They kept the place until it was noticed that they were not seen any more.
+#[test]
+fn who_waits_when_the_store_closes_or_fails_leaves_no_place_behind() {
+    let server = RedisServer::start();
+    let raw = Raw::connect(&server.url(0));
+    raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~*", "+@all"]);
+    raw.set(LOCK, "1");
+    let url = format!("redis://limited:pw@127.0.0.1:{}", server.port());
+    let ends: [fn(&Raw, &StateStore); 2] = [
+        |_, store| store.close().unwrap(),
+        |raw, _| raw.run("ACL", &["SETUSER", "limited", "-eval", "-evalsha"]),
+    ];
+    for end in ends {
+        let store = open(&url, options()).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| store.lock_wait("l", MINUTE, LONG).map(drop));
+            until("it waits", || raw.exists(WAITING));
+            end(&raw, &store);
+            assert!(waiting.join().unwrap().is_err());
+        });
+        assert!(!raw.exists(WAITING) && !raw.exists(SEEN));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -34,11 +34,14 @@ pub(super) struct Rules {
     pub(super) unknown_is_absent: bool,
     /// Nobody else writes under this prefix.
     pub(super) exclusive: bool,
+    /// After this long nothing more may wait.
+    pub(super) max_away: Option<Duration>,
 }
 
 /// One outage.
 pub(super) struct Away {
     pub(super) since: SystemTime,
+    begun: Instant,
     rules: Rules,
     clock: Arc<dyn Clock>,
     shadow: Arc<Shadow>,
@@ -88,6 +91,7 @@ impl Away {
         let since = clock.now();
         let away = Self {
             since,
+            begun: Instant::now(),
             rules,
             shadow,
             table: Table::new(),
@@ -385,8 +389,12 @@ impl Away {
         self.pace.most.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full.
+    /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full, or the
+    /// server is away for too long.
     pub(super) fn admit(&self) -> Result<MutexGuard<'_, State>> {
+        if self.rules.max_away.is_some_and(|most| self.begun.elapsed() > most) {
+            return Err(too_long());
+        }
         let mut has_waited = false;
         loop {
             let state = self.state.lock();
@@ -469,6 +477,10 @@ fn unknown() -> Error {
 
 pub(super) fn refused() -> Error {
     unavailable("the server is away, and the answer depends on what others may have changed there")
+}
+
+fn too_long() -> Error {
+    unavailable("the server is away for longer than max_away, and no more operations can wait for it")
 }
 
 fn full() -> Error {

@@ -22,6 +22,7 @@ impl Inner {
         }
         // One slow command is no outage, nor one connection that was closed.
         if unreachable.doubtful && self.is_alive() {
+            self.mind_history();
             return false;
         }
         self.leave(&unreachable.cause.to_string());
@@ -112,17 +113,21 @@ impl Inner {
     }
 
     fn leave_with(self: &Arc<Self>, cause: &str, queue: Queue) {
+        if self.redis.check_process().is_err() {
+            return;
+        }
         let mut outage = self.outage.write();
         if outage.is_some() || self.is_ending() {
             return;
         }
         self.redis.cut_off();
+        self.note_lost_history();
         let unknown_is_absent = match self.unknown {
             Some(Unknown::Absent) => true,
             Some(Unknown::Error) => false,
             None => !self.was_connected.load(Ordering::Acquire),
         };
-        let rules = Rules { unknown_is_absent, exclusive: self.exclusive };
+        let rules = Rules { unknown_is_absent, exclusive: self.exclusive, max_away: self.max_away };
         let (clock, shadow) = (Arc::clone(&self.clock), Arc::clone(&self.shadow));
         let away = Arc::new(Away::begin(rules, queue, clock, shadow, self.journal.clone()));
         *outage = Some(Arc::clone(&away));

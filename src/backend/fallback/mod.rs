@@ -5,6 +5,7 @@ mod away;
 mod batches;
 mod breaker;
 mod exclusive;
+mod history;
 mod journal;
 mod known;
 mod leaving;
@@ -35,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::Action;
 use crate::outage::{Event, PendingOperation, Rejected, WriteConflict};
+use crate::unique;
 
 /// Of so many conflicts it is kept what they were; the others are only counted.
 const MOST_TOLD: usize = 10_000;
@@ -62,6 +64,7 @@ struct Inner {
     exclusive: bool,
     on_conflict: OnConflict,
     bounds: Bounds,
+    max_away: Option<Duration>,
     limit: Duration,
     /// Who the marker on the server belongs to: no two stores have the same.
     identity: u128,
@@ -147,8 +150,8 @@ impl Fallback {
     ) -> Result<Self> {
         let options = &config.redis;
         // Lanes are counted anew in every run of a program: their notes are no others'.
-        let redis = Redis::new(url, key_prefix, options, identity())?;
-        let mut left = Left::nothing(identity());
+        let redis = Redis::new(url, key_prefix, options, unique::number())?;
+        let mut left = Left::nothing(unique::number());
         let mut journal = None;
         if let config::Fallback::File { path } = &options.fallback {
             let (opened, found) = Journal::open(path, key_prefix, left.identity, &config.file, &clock)?;
@@ -166,6 +169,7 @@ impl Fallback {
             exclusive: options.exclusive,
             on_conflict: options.on_conflict,
             bounds: Bounds { operations: options.max_pending, bytes: options.max_pending_bytes },
+            max_away: options.max_away,
             limit: options.timeout,
             identity: left.identity,
             journal,
@@ -205,11 +209,14 @@ impl Fallback {
         mut here: impl FnMut(&Away, bool) -> Result<R>,
     ) -> Result<R> {
         let inner = &self.inner;
+        // Before any lock: one that another thread held at the fork is never freed in the child.
+        inner.redis.check_process()?;
         let mut lost = false;
         let falls_back = !self.strict && inner.serves;
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
                 let outcome = there(&inner.redis);
+                inner.mind_history();
                 let Err(error) = &outcome else { return outcome };
                 let is_doubtful = error.maybe_applied();
                 if again == Again::Told && is_doubtful && falls_back && inner.leave_in_doubt(error) {
@@ -276,23 +283,16 @@ impl Inner {
     }
 }
 
-/// A number that no other store has, also not one of a process that was forked off.
-fn identity() -> u128 {
-    let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
-    let mut hash = sha1_smol::Sha1::new();
-    hash.update(&fastrand::u128(..).to_le_bytes());
-    hash.update(&u128::from(std::process::id()).to_le_bytes());
-    hash.update(&nanos.to_le_bytes());
-    let bytes = hash.digest().bytes();
-    bytes.first_chunk().map_or(nanos, |bytes| u128::from_le_bytes(*bytes))
-}
-
 fn is_away() -> Error {
     Error::Unavailable { maybe_applied: false, source: "the server is away".into() }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // What waits in a copy is done by the process that it was copied from.
+        if self.0.redis.check_process().is_err() {
+            return;
+        }
         if let Err(error) = self.0.close(Duration::ZERO) {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             log::error!("a store was dropped while its server was away: {cause}");

@@ -29,6 +29,8 @@ impl Fallback {
             return Ok(false);
         };
         let run = away.run(work)?;
+        // The closure may have forked.
+        self.inner.redis.check_process()?;
         let outage = self.inner.outage.read();
         match &*outage {
             Some(now) if Arc::ptr_eq(now, &away) => {

@@ -58,6 +58,7 @@ impl Fallback {
 
     /// Tries now whether the server is back.
     pub(crate) fn reconnect(&self) -> Result<()> {
+        self.inner.redis.check_process()?;
         self.inner
             .try_return()
             .map_err(|closed| Error::Unavailable { maybe_applied: false, source: closed.cause.into() })
@@ -71,6 +72,8 @@ impl Fallback {
 impl Inner {
     /// Ends: what waits is done on the server within `timeout`, or is lost.
     pub(super) fn close(&self, timeout: Duration) -> Result<()> {
+        // Here is no thread to wait for, and what waits is done by the process that has it.
+        self.redis.check_process()?;
         {
             let mut wake = self.wake.lock();
             if wake.ending {

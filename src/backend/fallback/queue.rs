@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use smol_str::SmolStr;
 
 use crate::clock::Millis;
-use crate::deferred::Deferred;
+use crate::deferred::{Deferred, Seen};
 use crate::op::Action;
 
 /// What an operation takes besides what it carries, roughly.
@@ -165,6 +165,20 @@ impl Queue {
 
     fn in_doubt(&self) -> usize {
         usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX)
+    }
+
+    /// Forgets what was seen of keys on a server that has lost it: nobody has written over it.
+    pub(crate) fn forget_seen(&mut self) {
+        for pending in &mut self.waiting {
+            for op in Arc::make_mut(pending).ops.iter_mut() {
+                match &mut op.seen {
+                    Seen::Value(_) => op.seen = Seen::Unknown,
+                    // It may have been done there since.
+                    Seen::Either(all) => all.push(Seen::Absent),
+                    Seen::Absent | Seen::Assumed | Seen::Unknown | Seen::Other | Seen::Own => {}
+                }
+            }
+        }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -356,7 +370,6 @@ fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deferred::Seen;
     use crate::key::Key;
     use crate::value::Value;
 

@@ -35,11 +35,17 @@ impl Inner {
     /// one slept while somebody else ended the outage that it is for.
     pub(super) fn return_when_possible(&self, away: &Arc<Away>) {
         let mut breaker = Breaker::new();
+        let mut warned = false;
         while !self.is_ending() && self.outage().is_some_and(|now| Arc::ptr_eq(&now, away)) {
             let closed = match self.try_return() {
                 Ok(()) => return,
                 Err(closed) => closed,
             };
+            if (closed.denied || closed.stale) && !warned {
+                // Waiting alone will not mend it.
+                log::warn!("the Redis server is there, but what waits cannot be done: {}", closed.cause);
+                warned = true;
+            }
             log::debug!("the server is still away: {}", closed.cause);
             let silence = if closed.timed_out { Silence::TimedOut } else { Silence::Refused };
             self.rest(breaker.next(silence, fastrand::f64()));
@@ -138,23 +144,26 @@ impl Way<'_> {
             (state.queue.done(), state.queue.sent())
         };
         let (made, held) = self.bridge.mark(&marker, done)?;
-        if made && self.inner.was_marked.swap(true, Ordering::Relaxed) {
+        let mut lost = None;
+        if self.inner.was_marked.swap(true, Ordering::Relaxed) && made {
             let doubtful = self.away.take_doubtful();
             self.inner.doubt(doubtful, self.away);
-            self.history_lost("the marker of what was done there is gone".to_owned());
+            lost = Some("the marker of what was done there is gone".to_owned());
         } else if held < done {
             self.bridge.mark_anew(&marker, done)?;
-            self.history_lost(format!("{done} was done there, it knows of {held}"));
+            lost = Some(format!("{done} was done there, it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
             return Err(Closed { stale: true, timed_out: true, ..Closed::here(cause) });
         }
+        if let Some(cause) = self.inner.forget_history() {
+            self.away.state().queue.forget_seen();
+            lost = Some(cause.to_owned());
+        }
+        if let Some(cause) = lost {
+            self.inner.lose_history(cause);
+        }
         Ok(())
-    }
-
-    fn history_lost(&self, cause: String) {
-        log::warn!("the Redis server has lost data: {cause}");
-        self.inner.events.lock().push_back(Event::HistoryLost { cause });
     }
 
     fn marker(&self) -> Key<'static> {

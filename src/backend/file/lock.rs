@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     file: File,
+    process: u32,
 }
 
 impl DirectoryLock {
@@ -25,10 +26,15 @@ impl DirectoryLock {
             .open(&path)
             .map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
+            Ok(()) => Ok(Self { file, process: std::process::id() }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: layout.dir.clone() }),
             Err(TryLockError::Error(error)) => Err(failed("locking", &path, error)),
         }
+    }
+
+    /// Whether it was taken by this process, and not by the parent that this one was forked from.
+    pub(super) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// What a process that is started gets of it.
@@ -42,7 +48,10 @@ impl Drop for DirectoryLock {
     /// Closing the file would let go of it too, but not before every process that was started meanwhile has
     /// closed its copy: between fork and exec there is one.
     fn drop(&mut self) {
-        // If it fails, closing the file is what remains.
-        let _ = self.file.unlock();
+        // What a fork has copied is one lock with the parent's.
+        if self.is_ours() {
+            // If it fails, closing the file is what remains.
+            let _ = self.file.unlock();
+        }
     }
 }

@@ -187,10 +187,16 @@ impl Core {
 
 impl File {
     /// Stops the threads, flushes, writes the last line and lets go of the directory.
+    ///
+    /// A copy that a fork made is its parent's to end: the files are one and the same, and the threads are not
+    /// there.
     fn end(&self) -> Result<()> {
         let Some(lock) = self.lock.lock().take() else {
             return Ok(());
         };
+        if !lock.is_ours() {
+            return Ok(());
+        }
         *self.core.ending.lock() = true;
         self.core.end.notify_all();
         // A thread that panicked has nothing to tell.

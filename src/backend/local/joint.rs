@@ -65,7 +65,23 @@ pub(crate) fn plan(
         Action::Unlock { grant } => {
             joint.hold(&op.key.companion(Companion::Lock), *grant, Action::Delete, Millis::LEAST)?
         }
-        _ => overlay.apply(op.clone())?,
+        Action::Put { .. }
+        | Action::PutIfAbsent { .. }
+        | Action::PutIfPresent { .. }
+        | Action::PutAndGet { .. }
+        | Action::Swap { .. }
+        | Action::Delete
+        | Action::Take
+        | Action::Incr { .. }
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::MapPut { .. }
+        | Action::MapDelete { .. }
+        | Action::MapIncr { .. }
+        | Action::Push { .. }
+        | Action::Pop { .. }
+        | Action::Trim { .. } => overlay.apply(op.clone())?,
     };
     Ok((overlay.into_changes(), reply))
 }

@@ -159,7 +159,7 @@ fn map_delete(field: SmolStr, found: &mut impl Found) -> Result<(Change, Reply)>
     Ok((change, Reply::Flag(true)))
 }
 
-pub(super) fn push(
+fn push(
     end: End,
     mut values: Vec<Value>,
     birth_ttl: Option<Millis>,
@@ -186,7 +186,7 @@ pub(super) fn push(
     Ok((change, number(behind.abs_diff(first) + count)))
 }
 
-pub(super) fn pop(end: End, found: &mut impl Found) -> Result<(Change, Reply)> {
+fn pop(end: End, found: &mut impl Found) -> Result<(Change, Reply)> {
     let (first, behind) = found.bounds()?;
     let at = match end {
         End::Front => first,

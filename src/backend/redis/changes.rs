@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::commands::MOST_WORDS;
 use super::packer::Packer;
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::clock::Deadline;
@@ -114,12 +113,7 @@ impl Packer<'_> {
     /// Writes as many commands as these words need.
     fn parts<'v>(&mut self, name: &str, key: &Key<'_>, words: impl IntoIterator<Item = &'v [u8]>) {
         let words: Vec<_> = words.into_iter().collect();
-        for words in words.chunks(MOST_WORDS) {
-            self.command(2 + words.len(), name).key(key);
-            for word in words {
-                self.word(word);
-            }
-        }
+        self.pieces(&words, |packer, count| _ = packer.command(2 + count, name).key(key));
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Trouble {
     Unsupported,
     /// The store was closed.
     Closed,
+    /// The store was opened by another process.
+    Forked,
     /// Any other answer of the server.
     Other,
 }
@@ -145,6 +147,7 @@ impl Failure {
             | Trouble::Tls
             | Trouble::Unsupported
             | Trouble::Closed
+            | Trouble::Forked
             | Trouble::Other => false,
         }
     }
@@ -170,6 +173,7 @@ impl Failure {
             Trouble::Exhausted => Error::Unavailable { maybe_applied, source: Exhausted(source).into() },
             _ if maybe_applied => Error::Unavailable { maybe_applied, source },
             Trouble::Closed => Error::closed(),
+            Trouble::Forked => Error::forked(),
             Trouble::Denied => Error::Denied { source },
             Trouble::WrongType => Error::WrongType { key, expected: about.expected, found },
             Trouble::NotAnInteger => Error::NotAnInteger { key },

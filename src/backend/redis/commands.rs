@@ -1,15 +1,12 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
 use super::classify::About;
-use super::packer::Packer;
+use super::packer::{MOST_WORDS, Packer};
 use super::scripts::{BIRTH, Call, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
 use crate::op::{Action, Grant, Op};
 use crate::value::Value;
-
-/// The most words of a command; a server takes a million. Even, so that a field stays with its value.
-pub(super) const MOST_WORDS: usize = 500_000;
 
 /// For so long one who waits for a lock and was not seen keeps the place, in microseconds.
 const GRACE_MICROS: u64 = 300_000;
@@ -127,18 +124,13 @@ impl Packer<'_> {
         if long {
             self.command(1, "MULTI");
         }
-        for words in words.chunks(MOST_WORDS) {
-            match birth_ttl.take() {
-                None => self.command(2 + words.len(), name).key(key),
-                Some(ttl) => {
-                    let arguments = self.script(&BIRTH, call, &[key], 2 + words.len());
-                    arguments.number(ttl.get()).word(name.as_bytes())
-                }
-            };
-            for word in words {
-                self.word(word);
+        self.pieces(words, |packer, count| match birth_ttl.take() {
+            None => _ = packer.on(name, key, count),
+            Some(ttl) => {
+                let arguments = packer.script(&BIRTH, call, &[key], 2 + count);
+                arguments.number(ttl.get()).word(name.as_bytes());
             }
-        }
+        });
         if long {
             self.command(1, "EXEC");
         }

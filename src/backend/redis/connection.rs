@@ -181,6 +181,15 @@ impl Connection {
 
     /// Receives the next answer.
     pub(super) fn receive(&mut self, limit: &Limit) -> Result<Value, Failure> {
+        let value = self.receive_aside(limit)?;
+        if let Value::ServerError(error) = &value {
+            self.stale |= is_stale(error);
+        }
+        Ok(value)
+    }
+
+    /// As [`Connection::receive`], of what may be refused on a connection that is good for all else.
+    pub(super) fn receive_aside(&mut self, limit: &Limit) -> Result<Value, Failure> {
         let value = loop {
             match self.wire.recv_response() {
                 Ok(Value::Push { .. }) => {}
@@ -188,9 +197,6 @@ impl Connection {
                 Err(error) => return Err(Failure::of_connection(error, Stage::Lost, self.tls)),
             }
         };
-        if let Value::ServerError(error) = &value {
-            self.stale |= is_stale(error);
-        }
         self.left = self.left.saturating_sub(1);
         if self.left == 0 {
             self.owed = Owed::Nothing;

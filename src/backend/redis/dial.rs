@@ -13,6 +13,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value};
 use super::answers::refused;
 use super::classify::{Failure, Stage, Trouble};
 use super::connection::{Connection, Identity, Unit};
+use super::epoch::{Epoch, Glance, Look};
 use super::limit::Limit;
 use super::packer::Packer;
 use crate::config::RedisAddress;
@@ -28,6 +29,7 @@ pub(super) struct Dialer {
     pub(super) trust: super::tls::Trust,
     pub(super) connect_timeout: Duration,
     pub(super) timeout: Duration,
+    pub(super) epoch: Epoch,
 }
 
 impl Dialer {
@@ -107,10 +109,12 @@ impl Dialer {
         }
     }
 
-    /// Says who we are, and learns which server this is and what it calls the connection.
+    /// Says who we are, and learns which server this is, what it calls the connection, and whether it has
+    /// lost its memory.
     fn shake_hands(&self, connection: &mut Connection, limit: &Limit) -> Result<(), Failure> {
         let address = &self.address;
-        let mut answers = 2;
+        let look = self.epoch.look();
+        let mut answers = 3;
         connection.buffer.clear();
         let mut packer = Packer::new(&mut connection.buffer, b"");
         match &address.password {
@@ -127,6 +131,7 @@ impl Dialer {
             packer.command(2, "SELECT").word(address.db.to_string().as_bytes());
         }
         packer.command(2, "CLIENT").word(b"INFO");
+        self.epoch.ask(&mut packer);
         connection.arm(limit)?;
         let sent = connection.send(Unit { answers, mutation: false, atomic: true }, limit);
         // The buffer held the password.
@@ -139,6 +144,29 @@ impl Dialer {
             connection.arm(limit)?;
         }
         connection.identity = identity(&connection.receive(limit)?);
+        connection.arm(limit)?;
+        self.note_epoch(connection, look, limit)
+    }
+
+    /// Receives the epoch, and makes one where there is none. Who may do neither is served all the same.
+    fn note_epoch(&self, connection: &mut Connection, look: Look, limit: &Limit) -> Result<(), Failure> {
+        match self.epoch.glance(look, connection.receive(limit)?) {
+            Glance::Done => return Ok(()),
+            Glance::Unready => {
+                connection.discard();
+                return Ok(());
+            }
+            Glance::Missing => {}
+        }
+        connection.buffer.clear();
+        self.epoch.make(&mut Packer::new(&mut connection.buffer, b""));
+        connection.arm(limit)?;
+        // One that comes late finds an epoch there, or makes one of its own, which the next look sees.
+        connection.send(Unit { answers: 2, mutation: false, atomic: false }, limit)?;
+        let made = connection.receive_aside(limit)?;
+        connection.arm(limit)?;
+        let found = connection.receive_aside(limit)?;
+        self.epoch.settle(look, &made, found);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod classify;
 mod commands;
 mod connection;
 mod dial;
+mod epoch;
 mod graveyard;
 mod limit;
 mod listing;
@@ -32,6 +33,7 @@ use self::attempts::{Job, lost_answer};
 use self::classify::{About, Failure, Trouble};
 use self::connection::Connection;
 use self::dial::Dialer;
+use self::epoch::Epoch;
 use self::limit::Limit;
 use self::packer::Packer;
 use self::pool::Pool;
@@ -39,7 +41,7 @@ use super::{Backend, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::lanes::{Lanes, Turn};
 use crate::op::{Grant, Op, Reply};
@@ -68,16 +70,17 @@ impl Redis {
         let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
         if address.tls {
-            return Err(crate::error::Error::Unsupported { what: NO_TLS.to_owned() });
+            return Err(Error::Unsupported { what: NO_TLS.to_owned() });
         }
+        let prefix = wire_prefix(key_prefix);
         let dialer = Dialer {
+            epoch: Epoch::new(&prefix),
             #[cfg(feature = "tls")]
             trust: tls::Trust::load(address.tls, options.tls_ca_file.as_deref())?,
             address,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
         };
-        let prefix = wire_prefix(key_prefix);
         let pool = Pool::new(dialer, options.pool_size);
         let lanes = Lanes::new(identity);
         Ok(Self { pool, waiting: OnceLock::new(), prefix, lanes, options: options.clone() })
@@ -115,6 +118,12 @@ impl Redis {
         }
     }
 
+    /// Refuses in a process that was forked off the one that opened the store.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.pool.is_ours() { Ok(()) } else { Err(Error::forked()) }
+    }
+
     /// Touches no socket any more until it is said to come back.
     pub(crate) fn cut_off(&self) {
         self.pool.cut_off();
@@ -123,6 +132,16 @@ impl Redis {
     /// Serves again, on new connections.
     pub(crate) fn come_back(&self) {
         self.pool.come_back();
+    }
+
+    /// Whether the server was found to have lost its memory, and nobody has taken that up yet.
+    pub(crate) fn has_lost_history(&self) -> bool {
+        self.pool.epoch().is_lost()
+    }
+
+    /// Takes up that the server has lost its memory, with what shows it.
+    pub(crate) fn take_lost_history(&self) -> Option<&'static str> {
+        self.pool.epoch().take_lost()
     }
 
     /// How many connections were buried.

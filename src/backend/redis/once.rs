@@ -9,10 +9,10 @@ use super::Redis;
 use super::answers;
 use super::attempts::Job;
 use super::classify::{Failure, Stage, Trouble};
-use super::commands::MOST_WORDS;
 use super::connection::{Connection, Unit};
 use super::limit::Limit;
-use super::packer::Packer;
+use super::packer::{MOST_WORDS, Packer};
+
 use super::replay::MARKER_LIFE;
 use super::scripts::{Call, NOTES, ONCE};
 use crate::error::Result;

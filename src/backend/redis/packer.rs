@@ -4,6 +4,9 @@ use super::scripts::{Call, Script};
 use crate::clock::Millis;
 use crate::key::Key;
 
+/// The most words of a command; a server takes a million. Even, so that a field stays with its value.
+pub(super) const MOST_WORDS: usize = 500_000;
+
 /// Writes commands; keys get the store's prefix.
 pub(super) struct Packer<'a> {
     out: &'a mut Vec<u8>,
@@ -53,6 +56,16 @@ impl<'a> Packer<'a> {
         self.out.extend_from_slice(word);
         self.out.extend_from_slice(b"\r\n");
         self
+    }
+
+    /// Writes words as arguments of as many commands as they need; `begin` begins one for so many of them.
+    pub(super) fn pieces(&mut self, words: &[&[u8]], mut begin: impl FnMut(&mut Self, usize)) {
+        for piece in words.chunks(MOST_WORDS) {
+            begin(self, piece.len());
+            for word in piece {
+                self.word(word);
+            }
+        }
     }
 
     pub(super) fn key(&mut self, key: &str) -> &mut Self {

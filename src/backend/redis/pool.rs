@@ -14,10 +14,12 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::classify::{Failure, Stage, Trouble};
 use super::connection::{Connection, Identity, Owed};
 use super::dial::Dialer;
+use super::epoch::Epoch;
 use super::graveyard::Graveyard;
 use super::limit::Limit;
 use super::packer::Packer;
 use super::registry::Registry;
+use crate::origin::Origin;
 
 /// A connection that was idle for longer is asked whether it lives.
 const IDLE: Duration = Duration::from_secs(1);
@@ -59,6 +61,7 @@ pub(super) struct Pool {
 /// What pools of connections to the same server have in common.
 struct Server {
     dialer: Dialer,
+    origin: Origin,
     /// Connections of an older generation are not used any more.
     generation: AtomicU64,
     closed: AtomicBool,
@@ -78,6 +81,7 @@ impl Pool {
         let graveyard = Graveyard::new(dialer.timeout);
         let server = Arc::new(Server {
             dialer,
+            origin: Origin::here(),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             away: AtomicBool::new(false),
@@ -97,11 +101,27 @@ impl Pool {
         &self.server.graveyard
     }
 
+    pub(super) fn epoch(&self) -> &Epoch {
+        &self.server.dialer.epoch
+    }
+
     fn is_closed(&self) -> bool {
         self.server.closed.load(Ordering::Relaxed)
     }
 
+    /// Whether this process opened the store, and was not forked off the one that did.
+    #[inline]
+    pub(super) fn is_ours(&self) -> bool {
+        self.server.origin.is_here()
+    }
+
+    /// INVARIANT: nothing goes over a socket that another process has too.
+    fn check_process(&self) -> Result<(), Failure> {
+        if self.server.origin.is_surely_here() { Ok(()) } else { Err(forked()) }
+    }
+
     pub(super) fn check_open(&self) -> Result<(), Failure> {
+        self.check_process()?;
         match self.is_closed() {
             false => Ok(()),
             true => Err(Failure::new(Trouble::Closed, Stage::NotSent, "the store is closed")),
@@ -182,6 +202,7 @@ impl Pool {
 
     /// Makes a connection, also while the server is away.
     pub(super) fn dial_always(&self, limit: &Limit) -> Result<Connection, Failure> {
+        self.check_process()?;
         let generation = self.server.generation.load(Ordering::Acquire);
         let mut connection = self.server.dialer.dial(generation, limit)?;
         connection.registered =
@@ -239,6 +260,10 @@ impl Pool {
         let cause = format!("all {} connections of the pool were in use", self.slots.max_size());
         Failure::new(Trouble::Exhausted, Stage::NotSent, cause)
     }
+}
+
+fn forked() -> Failure {
+    Failure::new(Trouble::Forked, Stage::NotSent, "the store was opened by another process")
 }
 
 /// While it lives, this thread does not wait for a connection that it may hold itself.
@@ -330,9 +355,11 @@ impl Lease<'_> {
         }
     }
 
-    /// Brings the socket's time-outs into line with what is left.
+    /// The connection, in the process that opened it.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, Failure> {
+        // What the caller gave to run in between may have forked.
         match self.slot.as_mut() {
+            Some(_) if !self.pool.is_ours() => Err(forked()),
             Some(connection) => Ok(connection),
             None => Err(Failure::new(Trouble::Away, Stage::NotSent, "the connection is gone")),
         }

@@ -89,12 +89,19 @@ impl Bridge<'_> {
     /// Sets the marker where there is none; tells whether there was none, and the number that it holds then.
     /// The server has to take a write for this: one that only answers is not back.
     pub(crate) fn mark(&mut self, marker: &Key<'_>, at: u64) -> Result<(bool, u64), Closed> {
-        let answers = self.say(3, |packer| {
+        let epoch = self.redis.pool.epoch();
+        let look = epoch.look();
+        let mut answers = self.say(5, |packer| {
+            epoch.make(packer);
             packer.command(4, "HSETNX").key(marker).word(b"at").number(at);
             packer.command(3, "PEXPIRE").key(marker).number(MARKER_LIFE);
             packer.command(3, "HGET").key(marker).word(b"at");
         })?;
-        let answers = answers.into_iter().map(refused).collect::<Result<Vec<_>, _>>()?;
+        // Before the marker: what is lost now may be both.
+        if let [made, found] = &mut answers[..2] {
+            epoch.settle(look, made, std::mem::replace(found, Value::Nil));
+        }
+        let answers = answers.into_iter().skip(2).map(refused).collect::<Result<Vec<_>, _>>()?;
         match (answers.first(), number(answers.last())) {
             (Some(Value::Int(made)), Some(held)) => Ok((*made == 1, held)),
             _ => {

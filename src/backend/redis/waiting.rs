@@ -160,29 +160,41 @@ impl Redis {
             return Ok(granted.or_else(|| rest_until(end)));
         }
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));
+        let outcome = self.stand_in_line(name, ttl, &waiter, end);
+        match &outcome {
+            // It left the line when it was served; and to a server that is away there is no way.
+            Ok(Some(_)) | Err(Failure { trouble: Trouble::Away, .. }) => {}
+            Ok(None) | Err(_) => self.leave_line(name, &waiter),
+        }
+        outcome.map_err(|failure| {
+            let about = About { key: name, ..About::writing("EVAL") };
+            self.explain(failure, about, &self.limit_until(end))
+        })
+    }
+
+    fn stand_in_line(
+        &self,
+        name: &Key<'_>,
+        ttl: Millis,
+        waiter: &str,
+        end: Instant,
+    ) -> Result<Option<Grant>, Failure> {
         let mut pauses = Pauses::new(LONGEST_PAUSE_IN_LINE, end);
         loop {
-            self.check_open()?;
+            self.pool.check_open()?;
             let limit = self.limit_until(end);
             let attempt = |connection: &mut Connection, _| {
                 self.say(
                     connection,
                     &limit,
-                    |packer, call| packer.lock(name, ttl, &waiter, call),
+                    |packer, call| packer.lock(name, ttl, waiter, call),
                     |next| answers::granted(next()?),
                 )
             };
-            match self.run(ONCE, &limit, attempt) {
-                Ok((Some(grant), _)) => return Ok(Some(grant)),
-                Ok((None, _)) if pauses.make() => {}
-                Ok((None, _)) => {
-                    self.leave_line(name, &waiter);
-                    return Ok(None);
-                }
-                Err(failure) => {
-                    let about = About { key: name, ..About::writing("EVAL") };
-                    return Err(self.explain(failure, about, &limit));
-                }
+            match self.run(ONCE, &limit, attempt)?.0 {
+                Some(grant) => return Ok(Some(grant)),
+                None if pauses.make() => {}
+                None => return Ok(None),
             }
         }
     }
@@ -197,7 +209,18 @@ impl Redis {
             connection.send(unit, &limit)?;
             (0..unit.answers).try_for_each(|_| connection.receive(&limit).map(drop))
         };
-        if let Err(failure) = self.run(Job { repeatable: true, ..ONCE }, &limit, work) {
+        let outcome = match self.run(Job { repeatable: true, ..ONCE }, &limit, work) {
+            // A store that is closed gives no connections out any more.
+            Err(Failure { trouble: Trouble::Closed, .. }) => {
+                self.pool.dial(&limit).and_then(|mut connection| {
+                    let outcome = connection.arm(&limit).and_then(|()| work(&mut connection, false));
+                    self.pool.put_away(connection);
+                    outcome
+                })
+            }
+            outcome => outcome.map(|((), _)| ()),
+        };
+        if let Err(failure) = outcome {
             let name: &str = name;
             log::debug!("no longer waiting for the lock {name:?}: {}", failure.cause);
         }

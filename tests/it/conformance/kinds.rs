@@ -29,16 +29,17 @@ mod with_the_server {
     ];
 }
 
-type OnAStore = (&'static str, fn(&StateStore, &str) -> Result<()>);
+pub(crate) type OnAStore = (&'static str, fn(&StateStore, &str) -> Result<()>);
 type OnATransaction = (&'static str, fn(&mut Transaction<'_>, &str) -> Result<()>);
 
 /// Every operation that works on values only.
-const ON_VALUES: [OnAStore; 15] = [
+pub(crate) const ON_VALUES: [OnAStore; 16] = [
     ("get", |s, k| s.get::<i64>(k).map(drop)),
     ("get_bytes", |s, k| s.get_bytes(k).map(drop)),
     ("update", |s, k| s.update(k, 1).map(drop)),
     ("compare_and_set from nothing", |s, k| s.compare_and_set(k, None::<&i64>, &1).map(drop)),
     ("compare_and_set", |s, k| s.compare_and_set(k, Some(&7), &1).map(drop)),
+    ("compare_and_set by meaning", |s, k| s.compare_and_set(k, Some(&7.0), &1).map(drop)),
     ("get_and_delete", |s, k| s.get_and_delete::<i64>(k).map(drop)),
     ("get_and_put", |s, k| s.get_and_put::<i64>(k, 1).map(drop)),
     ("modify", |s, k| s.modify::<i64>(k, |_| Some(1)).map(drop)),
@@ -52,7 +53,7 @@ const ON_VALUES: [OnAStore; 15] = [
 ];
 
 /// Every operation that works on maps only.
-const ON_MAPS: [OnAStore; 12] = [
+pub(crate) const ON_MAPS: [OnAStore; 12] = [
     ("map_put", |s, k| s.map_put(k, "f", 1).map(drop)),
     ("map_put_many", |s, k| s.map_put_many(k, [("f", 1), ("g", 2)]).map(drop)),
     ("map_put_many of none", |s, k| s.map_put_many::<&str, i64>(k, []).map(drop)),
@@ -68,7 +69,7 @@ const ON_MAPS: [OnAStore; 12] = [
 ];
 
 /// Every operation that works on queues only.
-const ON_QUEUES: [OnAStore; 15] = [
+pub(crate) const ON_QUEUES: [OnAStore; 15] = [
     ("push_back", |s, k| s.push_back(k, 1).map(drop)),
     ("push_front", |s, k| s.push_front(k, 1).map(drop)),
     ("push_back_many", |s, k| s.push_back_many(k, [1, 2]).map(drop)),

@@ -67,7 +67,7 @@ mod encoding;
 mod expiry;
 mod handles;
 mod keys;
-mod kinds;
+pub(crate) mod kinds;
 mod leases;
 mod lifecycle;
 mod listing;

@@ -55,9 +55,11 @@ impl Raw {
         self.run("EXISTS", &[key])
     }
 
-    /// All keys of the database, sorted.
+    /// All keys of the database, sorted; but not the epochs, one for each prefix under which a store was
+    /// opened.
     pub(crate) fn all_keys(&self) -> Vec<Vec<u8>> {
         let mut keys: Vec<Vec<u8>> = self.run("KEYS", &["*"]);
+        keys.retain(|key| !key.ends_with(b"__millpond:epoch"));
         keys.sort();
         keys
     }

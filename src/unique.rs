@@ -1,0 +1,13 @@
+//! Owns numbers that nobody else has. Knows nothing of what they name.
+
+/// A number that no other call has made, also not one in a process that was forked off and has the same
+/// random numbers before it.
+pub(crate) fn number() -> u128 {
+    let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(&fastrand::u128(..).to_le_bytes());
+    hash.update(&u128::from(std::process::id()).to_le_bytes());
+    hash.update(&nanos.to_le_bytes());
+    let bytes = hash.digest().bytes();
+    bytes.first_chunk().map_or(nanos, |bytes| u128::from_le_bytes(*bytes))
+}
