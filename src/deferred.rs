@@ -64,13 +64,17 @@ pub(crate) struct Told {
     /// Which of its steps this is.
     pub(crate) place: usize,
     /// Until the server was asked, no other call of this process has its lane.
-    #[expect(dead_code, reason = "it is held, and not looked at")]
     turn: Option<Arc<Turn>>,
 }
 
 impl Told {
     pub(crate) fn of(turn: &Arc<Turn>, place: usize) -> Self {
         Self { call: turn.call(), place, turn: Some(Arc::clone(turn)) }
+    }
+
+    /// How often the server had lost its memory when it was sent, where that is known.
+    pub(crate) fn losses(&self) -> Option<u64> {
+        self.turn.as_ref().map(|turn| turn.losses())
     }
 
     /// A step of a call that an earlier run of the program has made.

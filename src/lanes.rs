@@ -33,6 +33,8 @@ pub(crate) struct Turn {
     pub(crate) number: u64,
     /// What the notes on the server were called when it was sent first; 0 before that.
     born: AtomicU64,
+    /// How often the server had lost its memory by then.
+    losses: AtomicU64,
 }
 
 /// How the server finds what it has noted of a call.
@@ -73,7 +75,13 @@ impl Lanes {
             free.made += 1;
             (free.made, 0)
         });
-        Turn { lanes: Arc::clone(self), lane, number: last + 1, born: AtomicU64::new(0) }
+        Turn {
+            lanes: Arc::clone(self),
+            lane,
+            number: last + 1,
+            born: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+        }
     }
 }
 
@@ -85,6 +93,16 @@ impl Turn {
     /// What the notes on the server were called when it was sent first.
     pub(crate) fn sent(&self) -> Option<u64> {
         Some(self.born.load(Ordering::Acquire)).filter(|born| *born != 0)
+    }
+
+    /// How often the server had lost its memory when it was sent first.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    /// Notes how often the server has lost its memory, before it is sent first.
+    pub(crate) fn begin(&self, losses: u64) {
+        self.losses.store(losses, Ordering::Release);
     }
 
     /// How the server is asked what became of it.

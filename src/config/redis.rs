@@ -150,8 +150,9 @@ pub struct RedisOptions {
     /// server is asked at the end whether it had done it. A pop is refused, with nothing applied: what it may
     /// have taken goes back to its end of the queue. With `fallback` `"none"`, and for a `strict` handle,
     /// nobody asks: then [`Unavailable`](crate::Error::Unavailable) says `maybe_applied`, as it does without
-    /// this option. It also does where the notes are gone before the next attempt: the server was emptied, or
-    /// has dropped them to make room; and an operation that waits is uncertain then.
+    /// this option. It also does where only the notes are gone before the next attempt, dropped by the server
+    /// to make room; an operation that waits is uncertain then. A server that has lost all it held is found
+    /// out, and the operation is done there anew.
     ///
     /// It holds for [`incr`](crate::StateStore::incr), `incr_with_ttl`, `decr`, `batch_incr`, `map_incr`,
     /// `push_back`, `push_front`, `push_back_many` of up to 500 000 values, `pop_front`, `pop_back` and

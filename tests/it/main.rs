@@ -12,7 +12,8 @@
 //! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`,
 //!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`: what serves while the server is
 //!   away, and the way back;
-//! - `outage_once`, `redis_once`: what `exactly_once` promises, with memory in the server's place and without;
+//! - `outage_once`, `outage_asked`, `redis_once`: what `exactly_once` promises, with memory in the server's place
+//!   and without;
 //! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
@@ -44,6 +45,8 @@ mod lease_order;
 mod model;
 #[cfg(feature = "redis")]
 mod outage;
+#[cfg(feature = "redis")]
+mod outage_asked;
 #[cfg(feature = "redis")]
 mod outage_batches;
 #[cfg(feature = "redis")]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, Fallback, RedisOptions, Result, StateStore};
+use millpond::{Error, RedisOptions, Result, StateStore};
 
 use crate::support::backends::HOUR;
 use crate::support::outages::{connected, memory, open, pending, until};
@@ -14,32 +14,32 @@ use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw::Raw;
 use crate::support::redis_server::RedisServer;
 
-fn once() -> RedisOptions {
+pub(crate) fn once() -> RedisOptions {
     memory().exactly_once(true).pool_size(2).retry_delay(Duration::from_millis(1)).pipeline_batch_size(2)
 }
 
 /// The answer is lost, and nobody can be asked again before the outage.
-fn without_retries() -> RedisOptions {
+pub(crate) fn without_retries() -> RedisOptions {
     once().max_retries(0)
 }
 
-struct Lab {
+pub(crate) struct Lab {
     server: RedisServer,
-    proxy: Proxy,
-    raw: Raw,
+    pub(crate) proxy: Proxy,
+    pub(crate) raw: Raw,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let server = RedisServer::start();
         Self { proxy: Proxy::to(server.port()), raw: Raw::connect(&server.url(0)), server }
     }
 
-    fn store(&self, options: RedisOptions) -> StateStore {
+    pub(crate) fn store(&self, options: RedisOptions) -> StateStore {
         open(&self.proxy.url(), options).unwrap()
     }
 
-    fn queue(&self) -> VecDeque<i64> {
+    pub(crate) fn queue(&self) -> VecDeque<i64> {
         self.raw.run::<_, Vec<i64>>("LRANGE", &["t:q", "0", "-1"]).into()
     }
 }
@@ -336,96 +336,9 @@ fn with_an_exclusive_store_the_lost_pop_goes_back_before_the_next_one() {
 }
 
 /// The notes are gone, and nobody can know what was done: that is told.
-#[test]
-fn where_the_notes_are_gone_what_could_double_is_uncertain() {
-    let lab = Lab::new();
-    let store = lab.store(without_retries());
-    store.incr("n", 1).unwrap();
-    store.push_back("q", 1).unwrap();
-    lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
-    store.incr("n", 1).unwrap();
-    store.incr("n", 1).unwrap();
-    let notes: Vec<String> = lab.raw.run("KEYS", &["t:__millpond:lanes:*"]);
-    assert_eq!(notes.len(), 1);
-    lab.raw.run::<_, ()>("DEL", &notes);
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 3, "the second was not in doubt");
-    let told = store.pending();
-    assert_eq!(
-        told.iter().map(|told| (told.key.as_str(), told.operation)).collect::<Vec<_>>(),
-        [("n", "INCRBY")]
-    );
-    assert_eq!(store.stats().uncertain, 1);
-    assert_eq!(store.incr("n", 1).unwrap(), 4, "and it goes on");
-}
-
+/// With all else the notes are gone, and what they were of: it is done anew.
 /// It never came, and was done at the replay; or it was a pop, and its caller was told that it was not done.
-#[test]
-fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
-    let lab = Lab::new();
-    let store = lab.store(without_retries());
-    store.push_back("q", 1).unwrap();
-    let notes: Vec<String> = lab.raw.run("KEYS", &["t:__millpond:lanes:*"]);
-    let born: String = lab.raw.run("HGET", &[notes[0].as_str(), "born"]);
-    let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../src/backend/redis/scripts/once.lua");
-        lab.raw.ask("EVAL", &[&[script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
-    };
-    lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
-    assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    assert!(late("2", "t:q", &["LPOP", "", "0"]).is_err());
-    assert_eq!(lab.queue(), [1]);
-    store.get_bytes("lets there be a connection").unwrap();
-    lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
-    store.incr("n", 1).unwrap();
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    assert!(late("3", "t:n", &["INCRBY", "", "1", "1"]).is_err());
-    assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 1);
-    assert_eq!(store.incr("n", 1).unwrap(), 2);
-}
-
 /// The program is killed before it could ask, and the next one asks in its place.
-#[test]
-fn what_waits_in_files_is_asked_by_the_next_program() {
-    let lab = Lab::new();
-    let files = tempfile::tempdir().unwrap();
-    let path = files.path().join("queue");
-    let durable = || without_retries().fallback(Fallback::file(&path));
-    lab.raw.run::<_, ()>("RPUSH", &["t:jobs", "1", "2"]);
-    for (way, at) in [(Way::Answer, 0), (Way::Request, 3)] {
-        let [n, q]: [i64; 2] = [lab.raw.run("INCRBY", &["t:n", "0"]), lab.raw.run("LLEN", &["t:q"])];
-        for call in 0..3 {
-            let store = lab.store(durable());
-            store.incr("other", 1).unwrap();
-            lab.proxy.cut_and_set(way, at, Mode::Refuse);
-            match call {
-                0 => drop(store.batch_incr([("n", 1), ("n", 1)]).unwrap()),
-                1 => drop(store.push_back("q", 7).unwrap()),
-                _ => {
-                    assert_error!(
-                        store.pop_front::<i64>("jobs"),
-                        Error::Unavailable { maybe_applied: false, .. }
-                    );
-                }
-            }
-            store.incr("n", 1).unwrap();
-            drop(store);
-            lab.proxy.set(Mode::Pass);
-            let store = lab.store(durable());
-            connected(&store);
-            assert_eq!(store.stats().uncertain, 0);
-            store.close().unwrap();
-        }
-        assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), n + 5, "{way:?}");
-        assert_eq!(lab.raw.run::<_, i64>("LLEN", &["t:q"]), q + 1, "{way:?}");
-        assert_eq!(lab.raw.run::<_, Vec<i64>>("LRANGE", &["t:jobs", "0", "-1"]), [1, 2], "{way:?}");
-    }
-}
-
 /// Cut after cut under threads that write.
 #[test]
 fn what_many_threads_were_told_under_many_cuts_is_there_once() {

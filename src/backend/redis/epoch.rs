@@ -1,7 +1,7 @@
 //! Owns the epoch: a value that lies on the server from the first connection on, and that goes with all else
 //! when the server loses its memory. Does no I/O, and knows nothing of what follows from a loss.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use redis::Value;
@@ -17,6 +17,8 @@ pub(super) struct Epoch {
     /// The key as it lies on the server.
     key: Vec<u8>,
     is_lost: AtomicBool,
+    /// How often it was lost.
+    losses: AtomicU64,
     known: Mutex<Known>,
 }
 
@@ -47,7 +49,7 @@ pub(super) enum Glance {
 impl Epoch {
     pub(super) fn new(prefix: &[u8]) -> Self {
         let key = [prefix, Key::epoch().as_bytes()].concat();
-        Self { key, is_lost: AtomicBool::new(false), known: Mutex::default() }
+        Self { key, is_lost: AtomicBool::new(false), losses: AtomicU64::new(0), known: Mutex::default() }
     }
 
     /// Begins a look, before the server is asked.
@@ -111,6 +113,7 @@ impl Epoch {
                 Some(_) => "its epoch is another than before",
                 None => "its epoch is gone",
             });
+            self.losses.fetch_add(1, Ordering::AcqRel);
             self.is_lost.store(true, Ordering::Release);
         }
         known.value = value;
@@ -120,6 +123,11 @@ impl Epoch {
     /// Whether the server has lost its memory and nobody has taken that up yet.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
+    }
+
+    /// How often the server was found to have lost its memory.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
     }
 
     /// Takes up that the server has lost its memory, with what shows it.

@@ -175,14 +175,22 @@ impl Redis {
         limit: &Limit,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         connection.arm(limit)?;
+        let losses = self.pool.epoch().losses();
         let was_sent = turn.sent();
+        if was_sent.is_none() {
+            turn.begin(losses);
+        }
         let born = match was_sent.or(self.lanes.born()) {
             Some(born) => born,
             None => self.begin_notes(connection, limit)?,
         };
         match self.say_call(turn, born, was_sent.is_none(), ops, connection, limit) {
-            // It was not sent before: that its notes are gone takes nothing away.
-            Err(failure) if failure.trouble == Trouble::Forgotten && was_sent.is_none() => {
+            // It was not sent before, or what it may have done is gone with the notes: then it is done now.
+            Err(failure)
+                if failure.trouble == Trouble::Forgotten
+                    && (was_sent.is_none() || turn.losses() != losses) =>
+            {
+                turn.begin(losses);
                 let born = self.begin_notes(connection, limit)?;
                 self.say_call(turn, born, true, ops, connection, limit)
             }

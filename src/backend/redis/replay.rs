@@ -132,13 +132,15 @@ impl Bridge<'_> {
     ) -> Result<Replayed, Closed> {
         let mut words = Words::default();
         let mut notes = Vec::new();
+        let now = self.redis.pool.epoch().losses();
         for step in steps {
             if let Some(told) = step.told
                 && !notes.contains(&told.call.notes)
             {
                 notes.push(told.call.notes);
             }
-            words.step(step, remote_wins, &notes);
+            let is_lost = step.told.and_then(Told::losses).is_some_and(|losses| losses != now);
+            words.step(step, remote_wins, &notes, is_lost);
         }
         let notes: Vec<Key<'_>> = notes.into_iter().map(Key::lanes).collect();
         let pack = |packer: &mut Packer<'_>| {
@@ -278,10 +280,11 @@ impl Words {
         }
     }
 
-    /// `notes`: whose notes may be asked.
-    fn step(&mut self, step: &Step<'_>, remote_wins: bool, notes: &[u128]) {
+    /// `notes`: whose notes may be asked; `is_lost`: the server has lost its memory since it was sent.
+    fn step(&mut self, step: &Step<'_>, remote_wins: bool, notes: &[u128], is_lost: bool) {
         if let Some(told) = step.told {
             self.told(told, &step.action, notes);
+            self.word(if is_lost { b"1" } else { b"" });
             if matches!(step.action, Action::Pop { .. }) {
                 return;
             }

@@ -42,5 +42,5 @@ scripts! {
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "1a7abc9d8b7409366e2c0fd8eef49238c5417a33";
+    REPLAY = "replay.lua", "5024593c89269949d45461c72a7a24c43e083ed9";
 }

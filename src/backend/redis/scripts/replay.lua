@@ -4,7 +4,8 @@
 -- name, how many arguments, the arguments behind the key. A put that is made whatever lies there is shorter:
 -- what was seen of the key, 'P', the value. Before one that may have been done before stand: '', 'T', which of the
 -- notes have it, what they were called, its lane, its number, which of the steps of the call it is, and if it is
--- a pop: the command that gives back what it took, and no more. The last ARGV[5] keys are the notes.
+-- a pop: the command that gives back what it took; '1' if the server is known to have lost its memory since; for a
+-- pop no more. The last ARGV[5] keys are the notes.
 local told = redis.call('HMGET', KEYS[1], 'at', 'told')
 if told[1] ~= ARGV[1] then
   return { told[1] or '', told[2] and cmsgpack.unpack(told[2]) or {} }
@@ -124,7 +125,10 @@ local function recalled()
   local number = tonumber(ARGV[at + 5])
   if undone[call] == number then return 'undone' end
   local held = redis.pcall('HMGET', notes, 'born', lane)
-  if held.err or held[1] ~= born then return 'forgotten' end
+  if held.err or held[1] ~= born then
+    -- What has gone with all else is done anew.
+    return ARGV[at + 8] == '1' and 'undone' or 'forgotten'
+  end
   local bar = held[2] and string.find(held[2], '|', 1, true)
   local last = bar and tonumber(string.sub(held[2], 1, bar - 1)) or 0
   if last < number then
@@ -156,7 +160,7 @@ end
 local function is_left(index, key)
   local what, replies, until_when = recalled()
   local place, back = tonumber(ARGV[at + 6]), ARGV[at + 7]
-  at = at + 8
+  at = at + 9
   local reply = replies and replies[place]
   if what == 'forgotten' then
     note(index, 'uncertain')
