@@ -208,7 +208,8 @@ impl Fallback {
             }
             let outage = inner.outage.read();
             if let Some(away) = &*outage {
-                return here(away, lost);
+                return here(away, lost)
+                    .map_err(|error| if lost { error.after_lost_answer() } else { error });
             }
         }
     }

@@ -118,7 +118,15 @@ impl Backend for Fallback {
             Ok(outcomes)
         };
         let here = |away: &Away, lost| {
-            Ok(ops.iter().map(|op| away.apply(op, lost).inspect(|_| self.inner.note_queued(1))).collect())
+            let outcomes = ops.iter().map(|op| match away.apply(op, lost) {
+                Ok(reply) => {
+                    self.inner.note_queued(1);
+                    Ok(reply)
+                }
+                Err(error) if lost => Err(error.after_lost_answer()),
+                Err(error) => Err(error),
+            });
+            Ok(outcomes.collect())
         };
         let outcome = self.serve(repeatable, there, here);
         self.inner.learn(ops.iter().map(|op| &op.key));
