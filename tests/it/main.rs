@@ -11,6 +11,7 @@
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_causes`, `outage_replay`, `outage_conflicts`,
 //!   `outage_order`: what serves while the server is away, and the way back;
+//! - `outage_cuts`: every operation, cut at every byte, with and without an outage behind the cut;
 //! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
@@ -45,6 +46,8 @@ mod outage;
 mod outage_causes;
 #[cfg(feature = "redis")]
 mod outage_conflicts;
+#[cfg(feature = "redis")]
+mod outage_cuts;
 #[cfg(feature = "redis")]
 mod outage_durable;
 #[cfg(feature = "redis")]
