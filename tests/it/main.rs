@@ -13,6 +13,7 @@
 //!   `outage_order`: what serves while the server is away, and the way back;
 //! - `outage_cuts`: every operation, cut at every byte, with and without an outage behind the cut;
 //! - `outage_durable`: what waits in files, and programs that are killed;
+//! - `outage_partition`: networks that swallow everything for a while;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
@@ -52,6 +53,8 @@ mod outage_cuts;
 mod outage_durable;
 #[cfg(feature = "redis")]
 mod outage_order;
+#[cfg(feature = "redis")]
+mod outage_partition;
 #[cfg(feature = "redis")]
 mod outage_replay;
 #[cfg(feature = "redis")]
