@@ -399,15 +399,7 @@ impl State {
     /// leaves, however soon this one is done.
     fn see(&mut self, key: &str, action: &Action, lost: bool, shadow: &Shadow, now: &Now<'_>) -> Seen {
         let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| {
-            let (before, is_sure) = shadow.before(key, now);
-            let known = is_sure && before.is_some();
-            let seen = match before {
-                Some(Known::Value { bytes, .. }) => {
-                    Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes())
-                }
-                Some(Known::Absent) => Seen::Absent,
-                None => Seen::Unknown,
-            };
+            let (seen, known) = shadow.seen(key, now);
             Touched { seen, known }
         });
         touched.known |= is_whole(action);

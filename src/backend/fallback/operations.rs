@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::Fallback;
 use super::away::{self, Away};
-use super::shadow::Known;
+use super::shadow::{Known, Writing};
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, Status, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
@@ -74,7 +74,7 @@ impl Backend for Fallback {
                     Ok(reply)
                 }
                 Err(error) => {
-                    writing.failed(error.maybe_applied());
+                    not_done(writing, &op, &error);
                     Err(error)
                 }
             }
@@ -104,15 +104,18 @@ impl Backend for Fallback {
             let outcomes = match outcomes {
                 Ok(outcomes) => outcomes,
                 Err(error) => {
-                    for writing in writing {
-                        writing.failed(error.maybe_applied());
+                    for (op, writing) in ops.iter().zip(writing) {
+                        not_done(writing, op, &error);
                     }
                     return Err(error);
                 }
             };
-            for ((op, outcome), writing) in ops.iter().zip(&outcomes).zip(writing) {
-                if let Ok(reply) = outcome {
-                    self.inner.keep(writing, op, reply);
+            for (n, (op, writing)) in ops.iter().zip(writing).enumerate() {
+                // A list that is shorter ends with the error that ended it.
+                match outcomes.get(n).or(outcomes.last()) {
+                    Some(Ok(reply)) => self.inner.keep(writing, op, reply),
+                    Some(Err(error)) => not_done(writing, op, error),
+                    None => {}
                 }
             }
             Ok(outcomes)
@@ -137,8 +140,8 @@ impl Backend for Fallback {
         let there = |redis: &Redis| {
             let writing: Vec<_> = writes.iter().map(|op| self.inner.shadow.writing(&op.key)).collect();
             if let Err(error) = redis.commit(writes.clone()) {
-                for writing in writing {
-                    writing.failed(error.maybe_applied());
+                for (op, writing) in writes.iter().zip(writing) {
+                    not_done(writing, op, &error);
                 }
                 return Err(error);
             }
@@ -264,6 +267,14 @@ impl Backend for Fallback {
             None => Status::Connected,
             Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
         }
+    }
+}
+
+/// Notes that a write has failed, and whether it may be done all the same.
+fn not_done(writing: Writing<'_>, op: &Op<'_>, error: &Error) {
+    match error.maybe_applied() {
+        true => writing.lost(&op.action),
+        false => writing.failed(),
     }
 }
 

@@ -15,6 +15,8 @@ use smol_str::SmolStr;
 
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
+use crate::deferred::Seen;
+use crate::op::Action;
 
 /// Longer values are not kept.
 const LONGEST: usize = 4096;
@@ -38,6 +40,13 @@ impl Known {
             None => Self::Absent,
         }
     }
+
+    fn seen(&self) -> Seen {
+        match self {
+            Self::Absent => Seen::Absent,
+            Self::Value { bytes, .. } => Seen::Value(sha1_smol::Sha1::from(&**bytes).digest().bytes()),
+        }
+    }
 }
 
 pub(super) struct Shadow {
@@ -45,8 +54,8 @@ pub(super) struct Shadow {
     /// The operations under way, by keys that share a place here.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
-    /// What was known of keys before a write whose answer was lost.
-    lost: Mutex<HashMap<SmolStr, Known>>,
+    /// What may lie under keys since writes whose answers were lost: what was known before, or their doing.
+    lost: Mutex<HashMap<SmolStr, Seen>>,
 }
 
 type Stripe = HashMap<SmolStr, Flight>;
@@ -106,15 +115,15 @@ impl Shadow {
         self.cache.clear();
     }
 
-    /// What was known of a key before a write whose answer was lost, and whether it is known still.
-    pub(super) fn before(&self, key: &str, now: &Now<'_>) -> (Option<Known>, bool) {
+    /// What was seen of a key, and whether that is known still.
+    pub(super) fn seen(&self, key: &str, now: &Now<'_>) -> (Seen, bool) {
         match self.get(key, now) {
-            Some(known) => (Some(known), true),
-            None => (self.lost.lock().get(key).cloned(), false),
+            Some(known) => (known.seen(), true),
+            None => (self.lost.lock().get(key).cloned().unwrap_or(Seen::Unknown), false),
         }
     }
 
-    /// Forgets what was known before writes whose answers were lost.
+    /// Forgets the writes whose answers were lost.
     pub(super) fn settle(&self) {
         self.lost.lock().clear();
     }
@@ -204,7 +213,7 @@ enum Outcome {
     /// It was not made.
     Failed,
     /// Its answer was lost.
-    Lost,
+    Lost(Box<Action>),
 }
 
 /// A write under way.
@@ -222,10 +231,14 @@ impl Writing<'_> {
         self.outcome = Outcome::Left(known);
     }
 
-    /// Keeps what was known before, if no other write was under way meanwhile; where the answer was lost,
-    /// only as what was known before.
-    pub(super) fn failed(mut self, lost: bool) {
-        self.outcome = if lost { Outcome::Lost } else { Outcome::Failed };
+    /// Keeps what was known before, if no other write was under way meanwhile.
+    pub(super) fn failed(mut self) {
+        self.outcome = Outcome::Failed;
+    }
+
+    /// Keeps only what may lie there now: what was known before, or what the action leaves.
+    pub(super) fn lost(mut self, action: &Action) {
+        self.outcome = Outcome::Lost(Box::new(action.clone()));
     }
 }
 
@@ -237,10 +250,12 @@ impl Drop for Writing<'_> {
         match std::mem::replace(&mut self.outcome, Outcome::Unknown) {
             Outcome::Left(known) if alone => self.shadow.keep(self.key, known),
             Outcome::Failed if alone => {}
-            Outcome::Lost => {
-                if let Some((key, before)) = self.shadow.cache.remove(self.key) {
-                    self.shadow.lost.lock().insert(key, before);
-                }
+            Outcome::Lost(action) => {
+                let before = self.shadow.cache.remove(self.key).map(|(_, known)| known.seen());
+                let mut lost = self.shadow.lost.lock();
+                let earlier = lost.remove(self.key);
+                let seen = before.or(earlier).unwrap_or(Seen::Unknown);
+                lost.insert(SmolStr::new(self.key), seen.or_done(&action));
             }
             Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => drop(self.shadow.cache.remove(self.key)),
         }
