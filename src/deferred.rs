@@ -28,20 +28,27 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    /// The same, or what this action leaves: it may have been done there already.
-    pub(crate) fn or_done(self, action: &Action) -> Self {
-        let done = match action {
+    /// What an action leaves.
+    pub(crate) fn done_by(action: &Action) -> Self {
+        match action {
             Action::Put { value, .. } => Self::Value(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
             Action::Delete => Self::Absent,
-            _ => return Self::Own,
-        };
-        match self {
-            Self::Value(_) | Self::Absent | Self::Unknown | Self::Other => Self::Either(vec![self, done]),
-            Self::Either(mut all) => {
+            _ => Self::Own,
+        }
+    }
+
+    /// The same, or what a write leaves that may have been done there already.
+    pub(crate) fn or(self, done: Self) -> Self {
+        match (self, done) {
+            (_, Self::Own) => Self::Own,
+            (seen @ (Self::Assumed | Self::Own), _) => seen,
+            (Self::Either(mut all), done) => {
                 all.push(done);
                 Self::Either(all)
             }
-            Self::Assumed | Self::Own => self,
+            (seen @ (Self::Value(_) | Self::Absent | Self::Unknown | Self::Other), done) => {
+                Self::Either(vec![seen, done])
+            }
         }
     }
 }

@@ -449,6 +449,16 @@ impl Error {
         }
     }
 
+    /// The same error to an operation that the server may have done before: that it is refused here does not
+    /// undo it.
+    pub(crate) fn after_lost_answer(self) -> Self {
+        let source = match self {
+            Self::Unavailable { source, .. } => source,
+            other => other.into(),
+        };
+        Self::Unavailable { maybe_applied: true, source }
+    }
+
     /// Whether it says that the server may have done what was asked for.
     pub(crate) fn maybe_applied(&self) -> bool {
         matches!(self, Self::Unavailable { maybe_applied: true, .. })

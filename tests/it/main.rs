@@ -12,9 +12,11 @@
 //! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`,
 //!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`: what serves while the server is
 //!   away, and the way back;
+//! - `outage_cuts`: every operation, cut at every byte, with and without an outage behind the cut;
 //! - `outage_once`, `outage_asked`, `redis_once`: what `exactly_once` promises, with memory in the server's place
 //!   and without;
 //! - `outage_durable`: what waits in files, and programs that are killed;
+//! - `outage_partition`: networks that swallow everything for a while;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
@@ -54,6 +56,8 @@ mod outage_causes;
 #[cfg(feature = "redis")]
 mod outage_conflicts;
 #[cfg(feature = "redis")]
+mod outage_cuts;
+#[cfg(feature = "redis")]
 mod outage_durable;
 #[cfg(all(feature = "redis", unix))]
 mod outage_fork;
@@ -63,6 +67,8 @@ mod outage_history;
 mod outage_once;
 #[cfg(feature = "redis")]
 mod outage_order;
+#[cfg(feature = "redis")]
+mod outage_partition;
 #[cfg(feature = "redis")]
 mod outage_replay;
 #[cfg(feature = "redis")]

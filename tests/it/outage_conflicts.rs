@@ -1,9 +1,9 @@
 //! Others that write while the server is away for this process: who wins, and what is told.
 
-use millpond::{OnConflict, RedisOptions, StateStore, Unknown};
+use millpond::{Error, OnConflict, RedisOptions, StateStore, Unknown};
 
 use crate::support::outages::{connected, memory, open};
-use crate::support::proxy::{Mode, Proxy};
+use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw::Raw;
 use crate::support::redis_server::RedisServer;
 
@@ -219,6 +219,44 @@ fn what_this_process_last_changed_itself_is_no_conflict_whatever_it_is() {
         assert_eq!(scene.conflicts(), []);
         for key in keys {
             assert_eq!(scene.get(&format!("t:{key}")), some("\"mine\""), "{key}");
+        }
+    }
+}
+
+/// A put was done and only its answer lost; what came after it met its value and took it for somebody else's.
+/// Where others win, that dropped what was acknowledged.
+#[test]
+fn what_a_lost_answer_was_about_is_no_conflict_with_oneself() {
+    type Write = fn(&StateStore) -> millpond::Result<()>;
+    let lost: [(&str, Write); 5] = [
+        ("2", |store| store.put("a", 2)),
+        ("3", |store| store.incr("a", 2).map(drop)),
+        ("2", |store| store.batch_put([("a", 2)])),
+        ("2", |store| match store.batch_put([("first", 1), ("a", 2)]) {
+            Err(Error::Partial { done: 1, source, .. }) => Err(*source),
+            other => panic!("{other:?}"),
+        }),
+        ("2", |store| store.write(millpond::WriteBatch::new().put("a", 2)?)),
+    ];
+    for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
+        for known in [true, false] {
+            for (number, (left, write)) in lost.into_iter().enumerate() {
+                let scene = Scene::with(memory().on_conflict(policy).max_retries(0));
+                if known {
+                    scene.store.put("a", 1).unwrap();
+                } else {
+                    scene.raw.set("t:a", "1");
+                    scene.store.put("connected", 1).unwrap();
+                }
+                // The next connection passes: that is no outage.
+                // The answer to the first of two comes through.
+                scene.proxy.cut(Way::Answer, if number == 3 { 5 } else { 0 });
+                assert_error!(write(&scene.store), Error::Unavailable { maybe_applied: true, .. });
+                assert_eq!((scene.get("t:a").as_deref(), scene.store.stats().outages), (Some(left), 0));
+                scene.apart(|store| store.put("a", 9).unwrap(), |_| ());
+                assert_eq!(scene.conflicts(), [], "{policy:?}, known: {known}");
+                assert_eq!(scene.get("t:a").as_deref(), Some("9"), "{policy:?}, known: {known}");
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use millpond::{
     Error, Fallback, ManualClock, PendingReason, RedisOptions, StateBackend, StateConfig, StateStore,
+    WriteBatch,
 };
 use tempfile::TempDir;
 
@@ -89,7 +90,9 @@ fn write_until_killed(told: &Path) {
         store.incr(&format!("n{run}"), 1).unwrap();
         store.push_back(&format!("q{run}"), n).unwrap();
         store.put(&format!("p{run}:{n}"), n).unwrap();
-        store.batch_put([(format!("b{run}"), n), (format!("c{run}"), n)]).unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(&format!("b{run}"), n).unwrap().put(&format!("c{run}"), n).unwrap();
+        store.write(&batch).unwrap();
         store.map_incr(&format!("m{run}"), "n", 1).unwrap();
         child::tell(&format!("wrote {n}"));
     }

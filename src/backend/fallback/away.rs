@@ -152,7 +152,7 @@ impl Away {
 
     /// What was known of a key before an answer on its way was lost.
     pub(super) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
-        self.shadow.before(key, now).0
+        self.shadow.before(key, now)
     }
 
     fn stamp(&self) -> Stamp {
@@ -422,16 +422,7 @@ impl State {
     /// leaves, however soon this one is done.
     fn see(&mut self, key: &str, action: &Action, lost: bool, shadow: &Shadow, now: &Now<'_>) -> Seen {
         let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| {
-            let (before, is_sure) = shadow.before(key, now);
-            let known = is_sure && before.as_ref().is_some_and(Known::is_whole);
-            let seen = match before {
-                Some(Known::Value { bytes, .. }) => {
-                    Seen::Value(sha1_smol::Sha1::from(&*bytes).digest().bytes())
-                }
-                Some(Known::Absent) => Seen::Absent,
-                Some(Known::Other) => Seen::Other,
-                None => Seen::Unknown,
-            };
+            let (seen, known) = shadow.seen(key, now);
             Touched { seen, known }
         });
         touched.known |= is_whole(action);
@@ -441,11 +432,11 @@ impl State {
             (true, Seen::Own) => {
                 // Several were on their way: any of them may lie there.
                 if let Some(first) = self.queue.next_on(key) {
-                    first.seen = std::mem::replace(&mut first.seen, Seen::Own).or_done(action);
+                    first.seen = std::mem::replace(&mut first.seen, Seen::Own).or(Seen::done_by(action));
                 }
                 seen
             }
-            (true, _) => seen.or_done(action),
+            (true, _) => seen.or(Seen::done_by(action)),
         }
     }
 

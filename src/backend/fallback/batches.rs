@@ -10,7 +10,8 @@ use crate::backend::Backend;
 use crate::backend::redis::Redis;
 use crate::backend::redis::many::{Batch, Doubt};
 use crate::bytes::Bytes;
-use crate::error::Result;
+use crate::deferred::Seen;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply};
 
@@ -89,13 +90,19 @@ impl<'o, 'k> Progress<'o, 'k> {
             None => stopped(&mut replies),
         };
         self.doubt = doubt;
-        let is_lost = stopped.as_ref().is_err_and(crate::error::Error::maybe_applied);
+        let is_lost = stopped.as_ref().is_err_and(Error::maybe_applied);
         for (place, (op, reply)) in rest.iter().zip(&replies).enumerate() {
             if let Some(known) = reply.as_ref().ok().and_then(|reply| inner.known_after(op, reply)) {
                 writing.left(place, known);
             }
         }
-        writing.failed_from(replies.len(), is_lost);
+        match is_lost {
+            true => {
+                let done = rest.iter().skip(replies.len()).map(|op| Seen::done_by(&op.action));
+                writing.lost_from(replies.len(), done);
+            }
+            false => writing.failed_from(replies.len()),
+        }
         self.replies.append(&mut replies);
         stopped
     }
@@ -110,7 +117,8 @@ impl<'o, 'k> Progress<'o, 'k> {
             lost = false;
         }
         for op in self.rest() {
-            self.replies.push(away.apply(op, lost).inspect(|_| inner.note_queued(1)));
+            let reply = away.apply(op, lost).inspect(|_| inner.note_queued(1));
+            self.replies.push(reply.map_err(|error| if lost { error.after_lost_answer() } else { error }));
         }
     }
 }

@@ -86,7 +86,7 @@ impl Inner {
                 Ok(())
             }
             Ok(()) => {
-                self.leave_with("operations of an earlier run wait", queue);
+                self.leave_with("operations of an earlier run wait", || queue);
                 match self.try_return() {
                     Err(closed) if closed.stale => {
                         let path = self.journal.as_ref().map(|journal| journal.path().display().to_string());
@@ -99,7 +99,7 @@ impl Inner {
             }
             Err(error) => match error.unreachable() {
                 Some(unreachable) if self.serves => {
-                    self.leave_with(&unreachable.cause.to_string(), queue);
+                    self.leave_with(&unreachable.cause.to_string(), || queue);
                     Ok(())
                 }
                 _ => Err(error),
@@ -109,10 +109,12 @@ impl Inner {
 
     /// Begins an outage, unless there is one.
     pub(super) fn leave(self: &Arc<Self>, cause: &str) {
-        self.leave_with(cause, Queue::new(self.bounds, self.done.load(Ordering::Relaxed)));
+        self.leave_with(cause, || Queue::new(self.bounds, self.done.load(Ordering::Relaxed)));
     }
 
-    fn leave_with(self: &Arc<Self>, cause: &str, queue: Queue) {
+    /// INVARIANT: `queue` is asked for only where no outage is under way. One that ends right now has done more
+    /// on the server than its beginning knew of.
+    fn leave_with(self: &Arc<Self>, cause: &str, queue: impl FnOnce() -> Queue) {
         if self.redis.check_process().is_err() {
             return;
         }
@@ -120,6 +122,7 @@ impl Inner {
         if outage.is_some() || self.is_ending() {
             return;
         }
+        let queue = queue();
         self.redis.cut_off();
         self.note_lost_history();
         let unknown_is_absent = match self.unknown {

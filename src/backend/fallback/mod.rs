@@ -236,7 +236,10 @@ impl Fallback {
             }
             let outage = inner.outage.read();
             if let Some(away) = &*outage {
-                return here(away, lost);
+                // Of what the server will tell, it is known that a refusal is one.
+                let unsure = lost && again != Again::Told;
+                return here(away, lost)
+                    .map_err(|error| if unsure { error.after_lost_answer() } else { error });
             }
         }
     }

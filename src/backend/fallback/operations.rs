@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::away::{self, Away};
 use super::known;
-use super::shadow::Known;
+use super::shadow::{Known, Writing};
 use super::{Again, Fallback};
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, Status, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
-use crate::error::{Kind, Result};
+use crate::deferred::Seen;
+use crate::error::{Error, Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op, Reply};
 use crate::page::{Cursor, Page};
@@ -60,7 +61,7 @@ impl Fallback {
                     Ok(reply)
                 }
                 Err(error) => {
-                    writing.failed(error.maybe_applied());
+                    not_done(writing, op, &error);
                     Err(error)
                 }
             }
@@ -124,7 +125,10 @@ impl Backend for Fallback {
         let there = |redis: &Redis| {
             let mut writing = self.inner.shadow.writing_many(keys_of(&writes));
             if let Err(error) = redis.commit(writes.clone()) {
-                writing.failed(error.maybe_applied());
+                match error.maybe_applied() {
+                    true => writing.lost_from(0, writes.iter().map(|op| Seen::done_by(&op.action))),
+                    false => writing.failed_from(0),
+                }
                 return Err(error);
             }
             for (place, op) in writes.iter().enumerate() {
@@ -199,8 +203,11 @@ impl Backend for Fallback {
                             }
                         }
                     }
-                    Ok(false) => writing.failed(false),
-                    Err(error) => writing.failed(error.maybe_applied()),
+                    Err(error) if error.maybe_applied() => {
+                        let done = |known: Option<Known>| known.map_or(Seen::Own, |known| known.seen());
+                        writing.lost_from(0, after.into_iter().map(done));
+                    }
+                    Ok(false) | Err(_) => writing.failed_from(0),
                 }
             }
             outcome
@@ -282,4 +289,12 @@ fn keys_of<'o>(ops: &'o [Op<'_>]) -> Vec<&'o str> {
 /// Whether a question is about what is no value.
 fn is_of_other(query: &Query) -> bool {
     matches!(query.kind(), Some(Kind::Map | Kind::Queue))
+}
+
+/// Notes that a write has failed, and whether it may be done all the same.
+fn not_done(writing: Writing<'_>, op: &Op<'_>, error: &Error) {
+    match error.maybe_applied() {
+        true => writing.lost(Seen::done_by(&op.action)),
+        false => writing.failed(),
+    }
 }

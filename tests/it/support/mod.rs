@@ -8,6 +8,8 @@ pub(crate) mod ledger;
 #[cfg(feature = "redis")]
 pub(crate) mod outages;
 #[cfg(feature = "redis")]
+pub(crate) mod partition;
+#[cfg(feature = "redis")]
 pub(crate) mod proxy;
 #[cfg(feature = "redis")]
 pub(crate) mod raw;

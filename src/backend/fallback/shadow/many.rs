@@ -3,6 +3,7 @@
 use std::ops::Deref;
 
 use super::{Began, Known, Outcome, Shadow};
+use crate::deferred::Seen;
 
 impl Shadow {
     /// Begins to read keys at once.
@@ -49,15 +50,16 @@ impl<'s, K: Deref<Target = str>> Many<'s, K> {
         self.outcomes[place] = Outcome::Left(known);
     }
 
-    /// Ends all writes as failed: see `Writing::failed`.
-    pub(in super::super) fn failed(mut self, lost: bool) {
-        self.failed_from(0, lost);
+    /// Notes that the writes from a place on failed: see `Writing::failed`.
+    pub(in super::super) fn failed_from(&mut self, place: usize) {
+        self.outcomes[place..].fill(Outcome::Failed);
     }
 
-    /// As [`Many::failed`], for the keys from this place on.
-    pub(in super::super) fn failed_from(&mut self, place: usize, lost: bool) {
-        for outcome in self.outcomes.iter_mut().skip(place) {
-            *outcome = if lost { Outcome::Lost } else { Outcome::Failed };
+    /// Notes that the answers to the writes from a place on were lost, and what they would leave: see
+    /// `Writing::lost`.
+    pub(in super::super) fn lost_from(&mut self, place: usize, done: impl Iterator<Item = Seen>) {
+        for (outcome, done) in self.outcomes.iter_mut().skip(place).zip(done) {
+            *outcome = Outcome::Lost(done);
         }
     }
 }

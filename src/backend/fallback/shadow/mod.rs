@@ -17,6 +17,7 @@ use smol_str::SmolStr;
 
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
+use crate::deferred::Seen;
 
 /// Values longer than this part of all that is kept are not.
 const LONGEST_PART: u64 = 16;
@@ -53,6 +54,14 @@ impl Known {
             None => Self::Absent,
         }
     }
+
+    pub(super) fn seen(&self) -> Seen {
+        match self {
+            Self::Other => Seen::Other,
+            Self::Absent => Seen::Absent,
+            Self::Value { bytes, .. } => Seen::Value(sha1_smol::Sha1::from(&**bytes).digest().bytes()),
+        }
+    }
 }
 
 pub(super) struct Shadow {
@@ -61,8 +70,16 @@ pub(super) struct Shadow {
     /// The operations under way, by keys that share a place here.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
-    /// What was known of keys before a write whose answer was lost.
-    lost: Mutex<HashMap<SmolStr, Known>>,
+    /// The keys of writes whose answers were lost.
+    lost: Mutex<HashMap<SmolStr, Lost>>,
+}
+
+/// What a write whose answer was lost has left of what was known of its key.
+struct Lost {
+    /// What was known before.
+    before: Option<Known>,
+    /// That, or the write's doing.
+    seen: Seen,
 }
 
 /// The operations under way on keys that share a place.
@@ -158,15 +175,20 @@ impl Shadow {
         self.cache.clear();
     }
 
-    /// What was known of a key before a write whose answer was lost, and whether it is known still.
-    pub(super) fn before(&self, key: &str, now: &Now<'_>) -> (Option<Known>, bool) {
+    /// What was seen of a key, and whether that is known still.
+    pub(super) fn seen(&self, key: &str, now: &Now<'_>) -> (Seen, bool) {
         match self.get(key, now) {
-            Some(known) => (Some(known), true),
-            None => (self.lost.lock().get(key).cloned(), false),
+            Some(known) => (known.seen(), known.is_whole()),
+            None => (self.lost.lock().get(key).map_or(Seen::Unknown, |lost| lost.seen.clone()), false),
         }
     }
 
-    /// Forgets what was known before writes whose answers were lost.
+    /// What was known of a key before a write whose answer was lost, or is known still.
+    pub(super) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
+        self.get(key, now).or_else(|| self.lost.lock().get(key)?.before.clone())
+    }
+
+    /// Forgets the writes whose answers were lost.
     pub(super) fn settle(&self) {
         self.lost.lock().clear();
     }
@@ -196,10 +218,17 @@ impl Shadow {
             Outcome::Left(known) if alone => self.keep(key, known),
             Outcome::Failed if alone => {}
             Outcome::Nothing | Outcome::Saw(_) => {}
-            Outcome::Lost => {
-                if let Some((key, before)) = self.cache.remove(key) {
-                    self.lost.lock().insert(key, before);
-                }
+            Outcome::Lost(done) => {
+                let before = self.cache.remove(key).map(|(_, known)| known);
+                let mut lost = self.lost.lock();
+                let earlier = lost.remove(key);
+                let seen = match (&before, &earlier) {
+                    (Some(known), _) => known.seen(),
+                    (None, Some(lost)) => lost.seen.clone(),
+                    (None, None) => Seen::Unknown,
+                };
+                let before = before.or(earlier.and_then(|lost| lost.before));
+                lost.insert(SmolStr::new(key), Lost { before, seen: seen.or(done) });
             }
             Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => {
                 self.cache.remove(key);
@@ -233,8 +262,8 @@ enum Outcome {
     Left(Known),
     /// The write was not made.
     Failed,
-    /// The answer to the write was lost.
-    Lost,
+    /// The answer to the write was lost; it may have left this.
+    Lost(Seen),
 }
 
 /// An operation under way.
@@ -284,10 +313,14 @@ impl Writing<'_> {
         self.0.outcome = Outcome::Left(known);
     }
 
-    /// Keeps what was known before, if no other write was under way meanwhile; where the answer was lost,
-    /// only as what was known before.
-    pub(super) fn failed(mut self, lost: bool) {
-        self.0.outcome = if lost { Outcome::Lost } else { Outcome::Failed };
+    /// Keeps what was known before, if no other write was under way meanwhile.
+    pub(super) fn failed(mut self) {
+        self.0.outcome = Outcome::Failed;
+    }
+
+    /// Keeps only what may lie there now: what was known before, or what the write leaves.
+    pub(super) fn lost(mut self, done: Seen) {
+        self.0.outcome = Outcome::Lost(done);
     }
 }
 
@@ -372,10 +405,12 @@ mod tests {
         drop(reading);
         let found = ["a", "b", "c"].map(|key| shadow.get(key, &now()));
         assert_eq!(found, [Some(value("4")), Some(value("3")), Some(Known::Absent)]);
-        shadow.writing_many(vec!["a", "b"]).failed(true);
+        shadow.writing_many(vec!["a", "b"]).lost_from(0, [Seen::Absent, Seen::Own].into_iter());
         assert_eq!(shadow.get("a", &now()), None);
-        assert_eq!(shadow.before("a", &now()), (Some(value("4")), false));
-        shadow.writing_many(vec!["c"]).failed(false);
+        assert_eq!(shadow.before("a", &now()), Some(value("4")));
+        assert_eq!(shadow.seen("a", &now()), (Seen::Either(vec![value("4").seen(), Seen::Absent]), false));
+        assert_eq!(shadow.seen("b", &now()), (Seen::Own, false));
+        shadow.writing_many(vec!["c"]).failed_from(0);
         assert_eq!(shadow.get("c", &now()), Some(Known::Absent));
     }
 

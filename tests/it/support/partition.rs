@@ -1,0 +1,231 @@
+//! A server behind a network that can be severed, so that packets vanish both ways and nobody is told, and
+//! healed, so that what was sent meanwhile arrives late.
+//!
+//! The server runs in a network namespace of its own, joined by a pair of virtual interfaces. Where that is not
+//! allowed, a proxy before it holds back what it is sent. With `MILLPOND_TEST_PARTITIONS=1` it has to be a
+//! namespace, with `0` it is the proxy.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::proxy::{Mode, Proxy};
+use super::raw::Raw;
+use super::redis_server::RedisServer;
+use super::wait_until;
+
+const PORT: u16 = 6379;
+
+/// How long the server may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) struct Partition {
+    wire: Wire,
+    dir: TempDir,
+}
+
+enum Wire {
+    Network(Network),
+    Proxy { _server: RedisServer, proxy: Proxy },
+}
+
+impl Partition {
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let socket = socket(&dir);
+        let asked = std::env::var("MILLPOND_TEST_PARTITIONS").ok();
+        let network = match asked.as_deref() {
+            Some("0") => Err("it is not asked for".to_owned()),
+            _ => Network::start(&dir),
+        };
+        let wire = match network {
+            Ok(network) => {
+                println!("the network is the namespace {} at {}", network.namespace, network.address);
+                Wire::Network(network)
+            }
+            Err(cause) => {
+                assert_ne!(asked.as_deref(), Some("1"), "no network namespace: {cause}");
+                println!("the network is a proxy, there is no namespace: {cause}");
+                let server = RedisServer::start_with(&["--unixsocket", &socket.to_string_lossy()]);
+                let proxy = Proxy::to(server.port());
+                Wire::Proxy { _server: server, proxy }
+            }
+        };
+        Self { wire, dir }
+    }
+
+    /// The server at the other side of the network.
+    pub(crate) fn url(&self) -> String {
+        match &self.wire {
+            Wire::Network(network) => format!("redis://{}", network.address),
+            Wire::Proxy { proxy, .. } => proxy.url(),
+        }
+    }
+
+    /// A client on a path of its own, which is never severed.
+    pub(crate) fn raw(&self) -> Raw {
+        Raw::connect(&format!("redis+unix://{}", socket(&self.dir).display()))
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub(crate) fn sever(&self) {
+        match &self.wire {
+            Wire::Network(network) => network.sever().expect("a network that can be severed"),
+            Wire::Proxy { proxy, .. } => proxy.set(Mode::Hold),
+        }
+    }
+
+    /// What is sent from now on arrives, and what both sides have sent meanwhile and not given up.
+    pub(crate) fn heal(&self) {
+        match &self.wire {
+            Wire::Network(network) => network.heal().expect("a network that can be healed"),
+            Wire::Proxy { proxy, .. } => proxy.set(Mode::Pass),
+        }
+    }
+}
+
+fn socket(dir: &TempDir) -> PathBuf {
+    dir.path().join("socket")
+}
+
+/// A server in a namespace of its own.
+struct Network {
+    namespace: String,
+    outside: String,
+    inside: String,
+    address: SocketAddr,
+    server: Option<Child>,
+    /// Takes everything away when its standard input ends, however this process ends.
+    cleaner: Child,
+}
+
+impl Network {
+    fn start(dir: &TempDir) -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        const CLEAN: &str = r#"
+            read -r _
+            for pid in $(ip netns pids "$1"); do kill -9 "$pid"; done
+            ip link del "$2"
+            ip netns del "$1""#;
+        let name = format!("mp{:x}n{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (outside, inside) = (format!("{name}o"), format!("{name}i"));
+        let cleaner = Command::new("sh")
+            .args(["-c", CLEAN, "sh", &name, &outside])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let (near, far) = addresses()?;
+        let address = SocketAddr::from((far, PORT));
+        let mut network = Self { namespace: name, outside, inside, address, server: None, cleaner };
+        network.lay(near, far)?;
+        network.launch(dir)?;
+        network.try_out()?;
+        Ok(network)
+    }
+
+    /// Makes the namespace and what joins it.
+    fn lay(&self, near: Ipv4Addr, far: Ipv4Addr) -> Result<(), String> {
+        let Self { namespace, outside, inside, .. } = self;
+        let [high, low] = [near.octets()[2], near.octets()[3]].map(|byte| format!("{byte:02x}"));
+        let (near_mac, far_mac) = (format!("02:00:{high}:{low}:00:01"), format!("02:00:{high}:{low}:00:02"));
+        run(&format!("ip netns add {namespace}"))?;
+        run(&format!(
+            "ip link add {outside} address {near_mac} type veth peer name {inside} address {far_mac} netns \
+             {namespace}"
+        ))?;
+        run(&format!("ip addr add {near}/30 dev {outside}"))?;
+        run(&format!("ip link set {outside} up"))?;
+        run(&format!("ip -n {namespace} addr add {far}/30 dev {inside}"))?;
+        run(&format!("ip -n {namespace} link set {inside} up"))?;
+        run(&format!("ip -n {namespace} link set lo up"))?;
+        // Who asks in vain where the other one is would be told that nobody is there.
+        run(&format!("ip neigh replace {far} lladdr {far_mac} dev {outside} nud permanent"))?;
+        run(&format!("ip -n {namespace} neigh replace {near} lladdr {near_mac} dev {inside} nud permanent"))
+    }
+
+    fn launch(&mut self, dir: &TempDir) -> Result<(), String> {
+        let socket = socket(dir);
+        let server = Command::new("ip")
+            .args(["netns", "exec", &self.namespace, "redis-server", "--bind", "0.0.0.0"])
+            .args(["--protected-mode", "no", "--port", &PORT.to_string(), "--save", "", "--dir"])
+            .arg(dir.path())
+            .arg("--unixsocket")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.server = Some(server.map_err(|error| error.to_string())?);
+        wait_until("the server in the namespace listens", START_LIMIT, || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+        Ok(())
+    }
+
+    /// Severs it and heals it, and looks whether that does what it is to do.
+    fn try_out(&self) -> Result<(), String> {
+        let connect = |limit| TcpStream::connect_timeout(&self.address, limit);
+        connect(START_LIMIT).map_err(|error| error.to_string())?;
+        self.sever()?;
+        match connect(Duration::from_millis(20)) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
+            other => return Err(format!("a severed network tells {other:?}")),
+        }
+        self.heal()?;
+        connect(START_LIMIT).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn sever(&self) -> Result<(), String> {
+        run(&format!("tc qdisc replace dev {} root blackhole", self.outside))?;
+        run(&format!("tc -n {} qdisc replace dev {} root blackhole", self.namespace, self.inside))
+    }
+
+    fn heal(&self) -> Result<(), String> {
+        run(&format!("tc -n {} qdisc del dev {} root", self.namespace, self.inside))?;
+        run(&format!("tc qdisc del dev {} root", self.outside))
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        drop(self.cleaner.stdin.take());
+        let _ = self.cleaner.wait();
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// Two addresses of a network that this machine does not have.
+fn addresses() -> Result<(Ipv4Addr, Ipv4Addr), String> {
+    let used = output("ip -4 route show table all")?;
+    for _ in 0..100 {
+        let [a, b, c] = [fastrand::u8(64..128), fastrand::u8(..), fastrand::u8(..64) * 4];
+        if !used.contains(&format!("10.{a}.{b}.")) {
+            return Ok((Ipv4Addr::new(10, a, b, c + 1), Ipv4Addr::new(10, a, b, c + 2)));
+        }
+    }
+    Err("no free network".to_owned())
+}
+
+fn run(command: &str) -> Result<(), String> {
+    output(command).map(drop)
+}
+
+/// What a command says, or why it failed.
+fn output(command: &str) -> Result<String, String> {
+    let mut words = command.split_whitespace();
+    let outcome = Command::new(words.next().unwrap_or_default()).args(words).stdin(Stdio::null()).output();
+    let outcome = outcome.map_err(|error| format!("{command}: {error}"))?;
+    match outcome.status.success() {
+        true => Ok(String::from_utf8_lossy(&outcome.stdout).into_owned()),
+        false => Err(format!("{command}: {}", String::from_utf8_lossy(&outcome.stderr).trim())),
+    }
+}
