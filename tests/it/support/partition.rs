@@ -8,7 +8,9 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -23,6 +25,9 @@ const PORT: u16 = 6379;
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// So long after it is healed the proxy delivers what it held, as who sends again does.
+const AGAIN: Duration = Duration::from_millis(300);
+
 pub(crate) struct Partition {
     wire: Wire,
     dir: TempDir,
@@ -30,7 +35,7 @@ pub(crate) struct Partition {
 
 enum Wire {
     Network(Network),
-    Proxy { _server: RedisServer, proxy: Proxy },
+    Proxy { _server: RedisServer, proxy: Arc<Proxy> },
 }
 
 impl Partition {
@@ -51,7 +56,7 @@ impl Partition {
                 assert_ne!(asked.as_deref(), Some("1"), "no network namespace: {cause}");
                 println!("the network is a proxy, there is no namespace: {cause}");
                 let server = RedisServer::start_with(&["--unixsocket", &socket.to_string_lossy()]);
-                let proxy = Proxy::to(server.port());
+                let proxy = Arc::new(Proxy::to(server.port()));
                 Wire::Proxy { _server: server, proxy }
             }
         };
@@ -83,7 +88,16 @@ impl Partition {
     pub(crate) fn heal(&self) {
         match &self.wire {
             Wire::Network(network) => network.heal().expect("a network that can be healed"),
-            Wire::Proxy { proxy, .. } => proxy.set(Mode::Pass),
+            Wire::Proxy { proxy, .. } => {
+                // What a network has swallowed is sent again a while later.
+                proxy.hold_old();
+                proxy.set(Mode::Pass);
+                let proxy = Arc::clone(proxy);
+                thread::spawn(move || {
+                    thread::sleep(AGAIN);
+                    proxy.release_old();
+                });
+            }
         }
     }
 }
