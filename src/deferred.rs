@@ -119,6 +119,10 @@ impl Deferred {
                 Some(ttl) => Action::Expire { ttl },
                 None => Action::Delete,
             },
+            Action::NoteLease { id, left: Some(ttl) } => {
+                let left = Some(left(*ttl).unwrap_or(Millis::LEAST));
+                Action::NoteLease { id: id.clone(), left }
+            }
             action => action.clone(),
         }
     }

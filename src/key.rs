@@ -87,6 +87,22 @@ impl Key<'_> {
         Key(Cow::Owned([self, companion.suffix()].concat()))
     }
 
+    /// What this crate keeps as `to` beside the key beside which it keeps this one as `from`; `None` where it is
+    /// something else.
+    #[cfg(feature = "redis")]
+    pub(crate) fn other(&self, from: Companion, to: Companion) -> Option<Key<'static>> {
+        let beside = self.strip_suffix(from.suffix())?;
+        Some(Key(Cow::Owned([beside, to.suffix()].concat())))
+    }
+
+    /// Says which rule the key breaks of what may wait for a server, or nothing: the keys of leases may too.
+    #[cfg(feature = "redis")]
+    pub(crate) fn waiting_fault(key: &str) -> Option<&'static str> {
+        let beside =
+            [Companion::Leases, Companion::Leased].map(|companion| key.strip_suffix(companion.suffix()));
+        fault(beside.into_iter().flatten().next().unwrap_or(key))
+    }
+
     /// The key of the marker that says how much of a queue is done.
     #[cfg(feature = "redis")]
     pub(crate) fn marker(identity: u128) -> Key<'static> {

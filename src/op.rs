@@ -66,6 +66,10 @@ pub(crate) enum Action {
     /// Ends a lease, and lets the value be the first of the queue again if it is to go `back`: `Flag`,
     /// whether there still was such a lease.
     EndLease { id: SmolStr, back: bool, birth_ttl: Option<Millis> },
+    /// Notes for how long the server is to keep a lease of this name, which was given while it was away, or that
+    /// it keeps it no longer. Only what waits for a server is this: `Done`.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no server to wait for"))]
+    NoteLease { id: SmolStr, left: Option<Millis> },
     /// Takes the lock of that name where nobody has it, nor waits for it: `Granted`.
     Lock { ttl: Millis },
     /// Lets a lock run out only after `ttl`, counted from now: `Hold`.
@@ -126,6 +130,7 @@ impl Action {
             | Self::Trim { .. }
             | Self::Lease { .. }
             | Self::EndLease { .. }
+            | Self::NoteLease { .. }
             | Self::Lock { .. }
             | Self::Extend { .. }
             | Self::Unlock { .. } => false,
@@ -141,7 +146,8 @@ impl Action {
             | Self::Pop { .. }
             | Self::Trim { .. }
             | Self::Lease { .. }
-            | Self::EndLease { .. } => Kind::Queue,
+            | Self::EndLease { .. }
+            | Self::NoteLease { .. } => Kind::Queue,
             Self::Put { .. }
             | Self::PutIfAbsent { .. }
             | Self::PutIfPresent { .. }
@@ -195,12 +201,12 @@ impl Action {
             | Self::PutAndGet { .. }
             | Self::Swap { .. }
             | Self::Take
-            | Self::Pop { .. } => Offline::Exclusive,
-            Self::Lease { .. }
-            | Self::EndLease { .. }
-            | Self::Lock { .. }
-            | Self::Extend { .. }
-            | Self::Unlock { .. } => Offline::Refused,
+            | Self::Pop { .. }
+            | Self::Lease { .. }
+            | Self::EndLease { .. } => Offline::Exclusive,
+            Self::NoteLease { .. } | Self::Lock { .. } | Self::Extend { .. } | Self::Unlock { .. } => {
+                Offline::Refused
+            }
         }
     }
 
@@ -231,6 +237,7 @@ impl Action {
             Self::Pop { end: End::Back } => "RPOP",
             Self::Pop { end: End::Front } => "LPOP",
             Self::Trim { .. } => "LTRIM",
+            Self::NoteLease { .. } => "ZADD",
         }
     }
 
@@ -250,7 +257,7 @@ impl Action {
             }
             Self::MapDelete { field } | Self::MapIncr { field, .. } => field.len(),
             Self::Push { values, .. } => values.iter().map(|value| value.bytes.len()).sum(),
-            Self::EndLease { id, .. } => id.len(),
+            Self::EndLease { id, .. } | Self::NoteLease { id, .. } => id.len(),
             Self::Delete
             | Self::Take
             | Self::Incr { .. }
@@ -280,6 +287,7 @@ impl Action {
             | Self::MapDelete { .. }
             | Self::Trim { .. }
             | Self::EndLease { .. }
+            | Self::NoteLease { .. }
             | Self::Extend { .. }
             | Self::Unlock { .. } => true,
             Self::PutIfAbsent { .. }
@@ -308,6 +316,7 @@ impl Action {
             | Self::PutIfPresent { .. }
             | Self::Expire { .. }
             | Self::Touch { .. }
+            | Self::NoteLease { .. }
             | Self::Extend { .. } => true,
             // How many fields were new, or values dropped, only the first time knows. The others are never
             // repeated.

@@ -138,8 +138,7 @@ pub struct RedisOptions {
     /// Defaults to none: `"absent"` until the server was reached once, `"error"` from then on.
     pub unknown: Option<Unknown>,
     /// Vouches that nobody else writes under the store's prefix. Then operations are served too, while the
-    /// server is away, whose answer depends on what is there; locks and [`take`](crate::StateStore::take) are
-    /// not. Defaults to `false`.
+    /// server is away, whose answer depends on what is there, but not locks. Defaults to `false`.
     pub exclusive: bool,
     /// Lets increments, pushes and pops be done exactly once, also where an answer is lost: each is one
     /// script, which notes on the server that it was done and what it answered, so that it is safe to try

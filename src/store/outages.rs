@@ -18,8 +18,8 @@ use crate::outage::{Event, PendingOperation, Rejected, Stats, WriteConflict};
 /// | --- | --- |
 /// | reads, listings, `count`, `len` | what this process has seen or written: see [`shadow_bytes`](crate::RedisOptions::shadow_bytes). A key of which nothing is known: see [`unknown`](crate::RedisOptions::unknown) |
 /// | `put*`, `batch_put*`, `write`, `delete`, `expire`, `persist`, `incr` and its like, `update`, `get_and_touch`, map writes, pushes, `queue_trim` | done here, and queued for the server. What they return is what is known here |
-/// | `set_if_not_exists`, `compare_and_set`, `get_and_delete`, `get_and_put`, `modify`, pops, transactions, `clear`, `delete_prefix` | [`Unavailable`](crate::Error::Unavailable), since the answer depends on what others may have changed; with [`exclusive`](crate::RedisOptions::exclusive) served on every key that is known here, and queued as what it led to |
-/// | `take`, locks | [`Unavailable`](crate::Error::Unavailable) |
+/// | `set_if_not_exists`, `compare_and_set`, `get_and_delete`, `get_and_put`, `modify`, pops, `take` and its `done`, transactions, `clear`, `delete_prefix` | [`Unavailable`](crate::Error::Unavailable), since the answer depends on what others may have changed; with [`exclusive`](crate::RedisOptions::exclusive) served on every key that is known here, and queued as what it led to |
+/// | locks | [`Unavailable`](crate::Error::Unavailable) |
 ///
 /// What is queued is bounded by `max_pending`, `max_pending_bytes` and `max_away`: beyond them writes are refused
 /// with [`Unavailable`](crate::Error::Unavailable), and nothing that waits is dropped.

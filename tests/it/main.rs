@@ -13,6 +13,7 @@
 //!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`: what serves while the server is
 //!   away, and the way back;
 //! - `outage_cuts`: every operation, cut at every byte, with and without an outage behind the cut;
+//! - `outage_leases`: what is taken from queues while the server is away;
 //! - `outage_once`, `outage_asked`, `redis_once`: what `exactly_once` promises, with memory in the server's place
 //!   and without;
 //! - `outage_durable`: what waits in files, and programs that are killed;
@@ -63,6 +64,8 @@ mod outage_durable;
 mod outage_fork;
 #[cfg(feature = "redis")]
 mod outage_history;
+#[cfg(feature = "redis")]
+mod outage_leases;
 #[cfg(feature = "redis")]
 mod outage_once;
 #[cfg(feature = "redis")]

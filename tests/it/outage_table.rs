@@ -147,7 +147,7 @@ fn who_writes_alone_is_served_on_every_key_that_it_knows() {
     store.push_back_many("new", [1, 2]).unwrap();
     assert_eq!(store.pop_front::<i32>("new").unwrap(), Some(1));
     refused(store.lock("l", HOUR));
-    refused(store.take::<i32>("new", HOUR));
+    refused(store.take::<i32>("q", HOUR));
     scene.back();
     assert_eq!(store.get::<i32>("v").unwrap(), Some(4));
     assert!(matches!(store.ttl("made").unwrap(), Some(Ttl::In(_))));

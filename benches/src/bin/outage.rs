@@ -73,9 +73,8 @@ fn once(server: &RedisServer) {
     let exact = &open(&format!("{}?key_prefix=exact&exactly_once=true", server.url()));
     let plain = &open(&format!("{}?key_prefix=plain", server.url()));
     let contenders = |work: fn(&StateStore, &str, &mut BytesWriter, usize)| {
-        let step = |store| {
-            move |writer: &mut BytesWriter, index: usize| work(store, &keys[index], writer, index)
-        };
+        let step =
+            |store| move |writer: &mut BytesWriter, index: usize| work(store, &keys[index], writer, index);
         [
             Contender::ours(BytesWriter::default, step(exact)),
             Contender::new("exactly_once=false", PLAIN, BytesWriter::default, step(plain)),

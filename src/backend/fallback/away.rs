@@ -12,10 +12,12 @@ use smol_str::SmolStr;
 
 use super::exclusive::fact;
 use super::journal::Journal;
+use super::leasing;
 use super::queue::{Pending, Queue, Room, Stamp};
 use super::shadow::{Known, Shadow};
 use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::found::Here;
+use crate::backend::local::joint;
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::table::Table;
 use crate::bytes::Bytes;
@@ -127,9 +129,10 @@ impl Away {
                     continue;
                 }
                 // What fails on the part that is known here may still be done there.
-                let _ = self.table.commit(&op.key, now, |found| {
-                    plan(&op.key, action, &mut Here::new(&op.key, found, now), now)
-                });
+                let key = leasing::here(&op.key);
+                let _ = self
+                    .table
+                    .commit(&key, now, |found| plan(&key, action, &mut Here::new(&key, found, now), now));
             }
         }
     }
@@ -209,7 +212,7 @@ impl Away {
     }
 
     /// Nothing lies here under the key: tells whether that is known, or may be assumed.
-    fn absent(&self, key: &Key<'_>) -> Result<()> {
+    pub(super) fn absent(&self, key: &Key<'_>) -> Result<()> {
         let mut state = self.state.lock();
         let touched = state.touched.get(&**key);
         let is_known = match touched {
@@ -235,6 +238,9 @@ impl Away {
         let Op { key, action } = op;
         let as_fact = match action.offline() {
             Offline::Queued | Offline::Estimated => false,
+            Offline::Exclusive if self.rules.exclusive && joint::keys(op).is_some() => {
+                return self.apply_lease(op);
+            }
             Offline::Exclusive if self.rules.exclusive => {
                 // What lies here may be but the part of it that was written here.
                 self.absent(key)?;

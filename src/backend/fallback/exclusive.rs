@@ -78,13 +78,13 @@ impl Away {
 
 /// Where the values of a queue lie.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     begin: i64,
     end: i64,
 }
 
 impl Place {
-    fn of(found: Option<&Entry>) -> Self {
+    pub(super) fn of(found: Option<&Entry>) -> Self {
         match found.map(|entry| &entry.content) {
             Some(Content::Queue(queue)) => Self { begin: queue.begin(), end: queue.end() },
             Some(Content::Value(_) | Content::Map(_)) | None => Self { begin: 0, end: 0 },
@@ -92,7 +92,7 @@ impl Place {
     }
 
     /// Follows a change.
-    fn take_in(&mut self, change: &Change) {
+    pub(super) fn take_in(&mut self, change: &Change) {
         match change {
             Change::Set(entry) => *self = Self::of(Some(entry)),
             Change::Remove => *self = Self::of(None),
@@ -129,7 +129,7 @@ pub(super) fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Ac
 }
 
 /// The actions that make true on the server what a change makes true here.
-fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Action> {
+pub(super) fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Action> {
     let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
     match change {
         Change::Nothing => Vec::new(),

@@ -8,6 +8,7 @@ mod exclusive;
 mod history;
 mod journal;
 mod known;
+mod leasing;
 mod leaving;
 mod operations;
 mod questions;

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use super::queue::{Pending, Stamp};
 use crate::clock::Millis;
 use crate::deferred::{Deferred, Seen, Told};
-use crate::key::{Key, fault};
+use crate::key::Key;
 use crate::lanes::CallId;
 use crate::op::{Action, End};
 use crate::value::{Form, Value};
@@ -64,6 +64,7 @@ enum Step {
     Push { front: bool, values: Vec<Held>, birth_ttl: Option<u64> },
     Pop { front: bool },
     Trim { most: u64 },
+    Lease { id: String, left: Option<u64> },
 }
 
 /// The bytes of a value.
@@ -109,7 +110,7 @@ pub(super) fn read(text: &[u8], now: SystemTime) -> Result<Pending, String> {
     let Record { since, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let wall = UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or("its time is out of range")?;
     let ops = ops.into_iter().map(|Waiting { key, step, seen, call }| {
-        if let Some(reason) = fault(&key) {
+        if let Some(reason) = Key::waiting_fault(&key) {
             return Err(format!("its key is not valid: {reason}"));
         }
         let told = call.map(Noted::told).transpose()?;
@@ -175,6 +176,7 @@ impl Step {
             },
             Action::Pop { end } => Self::Pop { front: *end == End::Front },
             Action::Trim { most } => Self::Trim { most: *most },
+            Action::NoteLease { id, left } => Self::Lease { id: id.to_string(), left: birth(left) },
             Action::PutIfAbsent { .. }
             | Action::PutAndGet { .. }
             | Action::Swap { .. }
@@ -211,6 +213,7 @@ impl Step {
             }
             Self::Pop { front } => Action::Pop { end: end(front) },
             Self::Trim { most } => Action::Trim { most },
+            Self::Lease { id, left } => Action::NoteLease { id: id.into(), left: birth(left)? },
         })
     }
 }
@@ -263,7 +266,7 @@ mod tests {
     use super::*;
 
     /// Every kind of step and of what was seen, as the format of version 1 has them. Never changed.
-    const VERSION_1: [&str; 11] = [
+    const VERSION_1: [&str; 12] = [
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"json":"{\"n\":1}"},"ttl":null}},"seen":"unknown"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"seen":"absent"},{"key":"b","do":"delete","seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"update":{"value":{"json":"1"}}},"seen":"assumed"}]}"#,
@@ -275,6 +278,7 @@ mod tests {
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"birth_ttl":60000}},"seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":false}},"seen":"own"},{"key":"a","do":{"trim":{"most":3}},"seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":true}},"seen":"own","call":{"notes":"0123456789abcdef0123456789abcdef","born":7,"lane":1,"number":9,"place":0}}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"q:__millpond:leased","do":{"map_put":{"fields":[["7",{"json":"1"}]],"birth_ttl":null}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"7","left":30000}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"6","left":null}},"seen":"own"}]}"#,
     ];
 
     #[test]

@@ -42,7 +42,8 @@ pub(crate) fn keys(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
         | Action::MapIncr { .. }
         | Action::Push { .. }
         | Action::Pop { .. }
-        | Action::Trim { .. } => None,
+        | Action::Trim { .. }
+        | Action::NoteLease { .. } => None,
     }
 }
 
@@ -81,7 +82,8 @@ pub(crate) fn plan(
         | Action::MapIncr { .. }
         | Action::Push { .. }
         | Action::Pop { .. }
-        | Action::Trim { .. } => overlay.apply(op.clone())?,
+        | Action::Trim { .. }
+        | Action::NoteLease { .. } => overlay.apply(op.clone())?,
     };
     Ok((overlay.into_changes(), reply))
 }

@@ -83,12 +83,15 @@ pub(crate) fn plan(
         Action::Trim { most } => trim(most, found)?,
         Action::Lease { .. }
         | Action::EndLease { .. }
+        | Action::NoteLease { .. }
         | Action::Lock { .. }
         | Action::Extend { .. }
-        | Action::Unlock { .. } => {
-            return Err(Error::Unsupported { what: "leases and locks as a part of something else".into() });
-        }
+        | Action::Unlock { .. } => return Err(needs_more()),
     })
+}
+
+fn needs_more() -> Error {
+    Error::Unsupported { what: "leases and locks as a part of something else".into() }
 }
 
 /// What a put or a delete of a batch makes of a key, whatever lies there when its turn comes.

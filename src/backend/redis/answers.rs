@@ -45,7 +45,8 @@ pub(super) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
         | Action::MapPut { .. }
         | Action::MapIncr { .. }
         | Action::Push { .. }
-        | Action::Trim { .. } => Reply::Number(integer(answer)?),
+        | Action::Trim { .. }
+        | Action::NoteLease { .. } => Reply::Number(integer(answer)?),
         Action::Lease { .. } => Reply::Leased(leased(answer)?.map(Box::new)),
         Action::Lock { .. } => Reply::Granted(granted(answer)?),
         Action::Extend { .. } | Action::Unlock { .. } => Reply::Hold(hold(answer)?),

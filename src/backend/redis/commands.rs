@@ -57,6 +57,8 @@ impl Packer<'_> {
                 let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
                 arguments.word(id.as_bytes()).number(u64::from(*back)).birth(*birth_ttl);
             }
+            // It only ever waits, and is then a part of a script.
+            Action::NoteLease { id, .. } => _ = self.on("ZREM", key, 1).word(id.as_bytes()),
             Action::Lock { ttl } => self.lock(key, *ttl, "", call),
             Action::Extend { grant, ttl } => self.hold(key, *grant, Some(*ttl), call),
             Action::Unlock { grant } => self.hold(key, *grant, None, call),
@@ -189,6 +191,7 @@ pub(super) fn queued(action: &Action) -> Option<Queued> {
         | Action::Pop { .. }
         | Action::Lease { .. }
         | Action::EndLease { .. }
+        | Action::NoteLease { .. }
         | Action::Lock { .. }
         | Action::Extend { .. }
         | Action::Unlock { .. } => None,
@@ -222,6 +225,7 @@ pub(super) fn weight(action: &Action) -> usize {
         }
         Action::MapIncr { field, birth_ttl, .. } => born(birth_ttl) + field.len(),
         Action::MapDelete { field } => field.len(),
+        Action::NoteLease { id, .. } => id.len(),
         Action::Lease { .. } => script(LEASE),
         Action::EndLease { .. } => script(END_LEASE),
         Action::Lock { .. } => script(LOCK),

@@ -46,6 +46,7 @@ pub(super) fn is_covered(action: &Action) -> bool {
         | Action::Trim { .. }
         | Action::Lease { .. }
         | Action::EndLease { .. }
+        | Action::NoteLease { .. }
         | Action::Lock { .. }
         | Action::Extend { .. }
         | Action::Unlock { .. } => false,

@@ -381,6 +381,10 @@ impl Words {
             Action::Pop { end: End::Back } => self.one("RPOP", 0),
             Action::Trim { most: 0 } => self.one("LTRIM", 2).number(1).number(0),
             Action::Trim { most } => self.one("LTRIM", 2).word(format!("-{most}").as_bytes()).number(-1),
+            Action::NoteLease { id, left: None } => self.one("ZREM", 1).word(id.as_bytes()),
+            Action::NoteLease { id, left: Some(left) } => {
+                self.one("LEASE", 2).word(id.as_bytes()).number(left.get())
+            }
             // These are never queued as they are.
             Action::PutIfAbsent { .. }
             | Action::PutAndGet { .. }

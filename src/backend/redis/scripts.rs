@@ -30,7 +30,7 @@ scripts! {
     /// Runs a command that may create what lies under the key, and then gives that its TTL.
     BIRTH = "birth.lua", "10bb91d060107ae8b41a5a7b008b2f4fa93c7465";
     /// Gives back what leases have run out, and takes the first value of a queue.
-    LEASE = "lease.lua", "379b72bd360f2a11877f4309fc46ebbebdd9efc6";
+    LEASE = "lease.lua", "9f9da7c526f7a6e20bed9677bf4815df6da1b19e";
     /// Ends a lease.
     END_LEASE = "end_lease.lua", "5151f4c2655300ae277f445c629279b2948f1405";
     /// Takes a lock, or a place among those who wait for it.
@@ -42,5 +42,5 @@ scripts! {
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "5024593c89269949d45461c72a7a24c43e083ed9";
+    REPLAY = "replay.lua", "7745478a0733b97813069cc70b95b993433b7455";
 }

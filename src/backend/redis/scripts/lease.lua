@@ -8,7 +8,9 @@ local now = time[1] * 1000000 + time[2]
 local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
 -- All of them at once, since what came back later would lie in front of what was taken before it. What was
 -- taken first is pushed last, and so lies in front.
-table.sort(lapsed, function(a, b) return tonumber(a) > tonumber(b) end)
+-- The name of a lease ends in a number that grows.
+local function taken(id) return tonumber(string.match(id, '%d+$')) or 0 end
+table.sort(lapsed, function(a, b) return taken(a) > taken(b) end)
 -- Only so many can be unpacked at a time.
 for from = 1, #lapsed, 4000 do
   local last = math.min(from + 3999, #lapsed)

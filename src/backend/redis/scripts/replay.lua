@@ -68,6 +68,12 @@ local function is_dropped(index, key, seen, mine)
 end
 
 local function run(key, name, from, count)
+  if name == 'LEASE' then
+    local time = redis.call('TIME')
+    local until_then = time[1] * 1000000 + time[2] + ARGV[from + 1] * 1000
+    local reply = redis.pcall('ZADD', key, string.format('%.0f', until_then), ARGV[from])
+    return type(reply) == 'table' and reply.err or nil
+  end
   -- More arguments than fit on the stack at once come in pieces; HSET needs pairs.
   local reply
   repeat
