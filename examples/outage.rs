@@ -1,5 +1,6 @@
-//! What a program sees of an outage: nothing. It counts orders on a Redis server of its own, kills that after
-//! a third of them, starts it again after two thirds, and proves at the end that each is counted there once.
+//! What a rule engine sees of an outage: nothing. It runs its rules over orders, with its state on a Redis
+//! server of its own, kills that after a third of them, starts it again after two thirds, and proves at the end
+//! that the totals on the server are those of the file.
 //!
 //! `cargo run --example outage`: it needs `redis-server` in the `PATH`, and takes a few seconds.
 
@@ -11,14 +12,20 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millpond::{Error, Result, StateStore, Status};
+use millpond::{Result, StateStore, Status};
 
 type Outcome<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const HOUR: i64 = 3600;
+
+/// The sum in cents within three hours above which a customer is looked at.
+const SUSPICIOUS: i64 = 60_000;
 
 struct Order {
     id: u64,
     customer: String,
     cents: i64,
+    time: i64,
 }
 
 fn main() -> Outcome<()> {
@@ -26,12 +33,14 @@ fn main() -> Outcome<()> {
     let (dir, port) = (tempfile::tempdir()?, TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
     let mut server = Server(launch(dir.path(), port)?);
     // The server does not answer yet: the store finds it as soon as it does.
-    let store = StateStore::open(&format!("redis://127.0.0.1:{port}?key_prefix=outage&timeout=1s"))?;
+    // With `exactly_once` an increment that is caught by the kill is neither lost nor done twice.
+    let options = "key_prefix=outage&timeout=1s&exactly_once=true&unknown=absent";
+    let store = StateStore::open(&format!("redis://127.0.0.1:{port}?{options}"))?;
     store.on_event(|event| println!("{event:?}"));
     connect(&store)?;
 
     let (told, progress) = channel();
-    let doubtful = thread::scope(|scope| {
+    thread::scope(|scope| {
         let workers = [0, 1, 2, 3].map(|worker| {
             let (store, orders, told) = (&store, &orders, told.clone());
             scope.spawn(move || work(worker, store, orders, &told))
@@ -49,49 +58,51 @@ fn main() -> Outcome<()> {
                 println!("{done:4} orders  {state:9}  pending {pending:4}  replayed {:4}", counts.replayed);
             }
         }
-        let mut doubtful = HashSet::new();
         for worker in workers {
-            doubtful.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
-        Outcome::Ok(doubtful)
+        Outcome::Ok(())
     })?;
     connect(&store)?;
 
     // From here on nothing but the server itself will do.
     let redis = store.strict();
-    for customer in doubtful {
-        println!("recounted, since the answer to an increment was lost: {customer}");
-        let spent = redis.entries::<i64>(&format!("order:{customer}:")).map(|order| Ok(order?.1));
-        redis.put(&format!("spent:{customer}"), spent.sum::<Result<i64>>()?)?;
-    }
-    let totals: BTreeMap<String, i64> = redis.entries("spent:").collect::<Result<_>>()?;
-    if totals != recount(&orders) {
+    let sums = |prefix| redis.entries::<i64>(prefix).collect::<Result<BTreeMap<_, _>>>();
+    let (totals, hours) = (sums("total:")?, sums("hour:")?);
+    if (&totals, &hours) != (&recount(&orders, total_key), &recount(&orders, hour_key)) {
         return Err("the server and a plain recount of the file disagree".into());
     }
-    println!("{} orders, {} customers: Redis and the file agree", redis.count("order:")?, totals.len());
+    println!(
+        "{} orders, {} customers, {} alerts",
+        redis.count("order:")?,
+        totals.len(),
+        redis.count("alert:")?
+    );
+    println!("Redis and the file agree on every total and every hour");
     Ok(store.close()?)
 }
 
-/// Does a worker's share, which is all orders of some customers: it knows by itself which of them come twice,
-/// since nobody can ask the server while it is away. Returns who may have an increment too few.
-fn work(worker: u64, store: &StateStore, orders: &[Order], told: &Sender<()>) -> Result<HashSet<String>> {
-    let (mut seen, mut doubtful) = (HashSet::new(), HashSet::new());
+/// Runs the rules over a worker's share, which is all orders of some customers: it knows by itself which of them
+/// come twice, since nobody can ask the server while it is away.
+fn work(worker: u64, store: &StateStore, orders: &[Order], told: &Sender<()>) -> Result<()> {
+    let mut seen = HashSet::new();
     let mine = |order: &&Order| order.customer.bytes().map(u64::from).sum::<u64>() % 4 == worker;
-    for Order { id, customer, cents } in orders.iter().filter(mine) {
-        if seen.insert(id) {
-            // A put may be repeated, so a crash in the middle of it is no error.
-            store.put(&format!("order:{customer}:{id}"), cents)?;
-            // An increment may not: of one that was under way nobody knows whether it was done.
-            match store.incr(&format!("spent:{customer}"), *cents) {
-                Err(Error::Unavailable { maybe_applied: true, .. }) => _ = doubtful.insert(customer.clone()),
-                outcome => _ = outcome?,
+    for order in orders.iter().filter(mine) {
+        if seen.insert(order.id) {
+            store.put(&format!("order:{}", order.id), order.cents)?;
+            store.incr(&total_key(&order.customer, order.time), order.cents)?;
+            store.incr(&hour_key(&order.customer, order.time), order.cents)?;
+            let hours =
+                (0..3).map(|ago| store.get::<i64>(&hour_key(&order.customer, order.time - ago * HOUR)));
+            if hours.map(|sum| Ok(sum?.unwrap_or(0))).sum::<Result<i64>>()? > SUSPICIOUS {
+                store.put(&format!("alert:{}", order.customer), order.time)?;
             }
         }
         thread::sleep(Duration::from_millis(1));
         // Nobody listens where the server could not be started again.
         let _ = told.send(());
     }
-    Ok(doubtful)
+    Ok(())
 }
 
 /// Waits until the server is there and everything that waited is done.
@@ -105,19 +116,28 @@ fn connect(store: &StateStore) -> Result<()> {
     }
 }
 
-fn recount(orders: &[Order]) -> BTreeMap<String, i64> {
-    let (mut seen, mut totals) = (HashSet::new(), BTreeMap::new());
+fn total_key(customer: &str, _time: i64) -> String {
+    format!("total:{customer}")
+}
+
+fn hour_key(customer: &str, time: i64) -> String {
+    format!("hour:{customer}:{}", time / HOUR)
+}
+
+/// The sums that the file itself has, each order counted once.
+fn recount(orders: &[Order], key: fn(&str, i64) -> String) -> BTreeMap<String, i64> {
+    let (mut seen, mut sums) = (HashSet::new(), BTreeMap::new());
     for order in orders.iter().filter(|order| seen.insert(order.id)) {
-        *totals.entry(format!("spent:{}", order.customer)).or_insert(0) += order.cents;
+        *sums.entry(key(&order.customer, order.time)).or_insert(0) += order.cents;
     }
-    totals
+    sums
 }
 
 fn read(file: &str) -> Outcome<Vec<Order>> {
     let parse = |line: &str| {
         let mut fields = line.split(',');
         let (id, customer) = (fields.next()?.parse().ok()?, fields.next()?.to_owned());
-        Some(Order { id, customer, cents: fields.next()?.parse().ok()? })
+        Some(Order { id, customer, cents: fields.next()?.parse().ok()?, time: fields.next()?.parse().ok()? })
     };
     let text = std::fs::read_to_string(file).map_err(|error| format!("reading {file}: {error}"))?;
     let lines = text.lines().skip(1);

@@ -261,7 +261,7 @@ impl StateStore {
     }
 
     /// Makes everything acknowledged so far as durable as the backend can: on File it is on the disk when
-    /// this returns. On Memory and Redis there is nothing to do.
+    /// this returns, and so is what waits for a Redis server in files. Otherwise there is nothing to do.
     ///
     /// # Errors
     /// [`Poisoned`](Error::Poisoned) on File; [`Unavailable`](Error::Unavailable) after

@@ -172,6 +172,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Returns once all that was written is on the disk.
+    pub(super) fn flush(&self) -> Result<()> {
+        self.store.flush()
+    }
+
     pub(super) fn close(&self) -> Result<()> {
         self.store.close()
     }

@@ -267,7 +267,7 @@ impl Backend for Fallback {
     }
 
     fn flush(&self) -> Result<()> {
-        Ok(())
+        self.inner.journal.as_ref().map_or(Ok(()), |journal| journal.flush())
     }
 
     fn close(&self) -> Result<()> {
