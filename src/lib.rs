@@ -93,6 +93,6 @@ pub mod handle {
 }
 
 /// The snippets of the README, compiled and run.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

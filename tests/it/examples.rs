@@ -78,7 +78,7 @@ fn the_worker_pool_does_each_job_once_on_every_backend() {
 fn an_outage_in_the_middle_changes_no_total() {
     let printed = run("outage", &[], None);
     assert!(printed.contains("\nAway {") && printed.contains(" away "), "{printed}");
-    assert!(printed.contains("3888 orders, 60 customers: Redis and the file agree"), "{printed}");
+    assert!(printed.contains("3888 orders, 60 customers, 33 alerts\nRedis and the file agree"), "{printed}");
 }
 
 #[test]
