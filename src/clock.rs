@@ -111,6 +111,10 @@ impl Millis {
     pub(crate) fn get(self) -> u64 {
         self.0.get()
     }
+
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_millis(self.get())
+    }
 }
 
 /// A point in time in milliseconds since 1970, from which on an entry is gone.

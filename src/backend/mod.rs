@@ -134,6 +134,11 @@ pub(crate) trait Backend {
     /// Flushes and lets go of files and connections. No operation follows.
     fn close(&self) -> Result<()>;
 
+    /// Tells whether something serves in the place of the backend, which is away.
+    fn stands_in(&self) -> bool {
+        false
+    }
+
     /// Tells whether the backend serves.
     fn status(&self) -> Status {
         Status::Connected

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::queues::end;
 use super::{StateStore, on_backend};
@@ -47,8 +49,9 @@ impl StateStore {
     pub fn lock(&self, name: &str, ttl: Duration) -> Result<Option<LockGuard>> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
+        let sent = Instant::now();
         let granted = self.run(Op { key: name.clone(), action: Action::Lock { ttl } })?.granted()?;
-        Ok(granted.map(|grant| LockGuard::new(self, name, grant)))
+        Ok(granted.map(|grant| LockGuard::new(self, name, grant, sent + ttl.duration())))
     }
 
     /// Takes a lock for at most `ttl`, and waits for it to be free; `None` after `timeout`.
@@ -58,8 +61,12 @@ impl StateStore {
     pub fn lock_wait(&self, name: &str, ttl: Duration, timeout: Duration) -> Result<Option<LockGuard>> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
+        let begun = Instant::now();
         let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, end(timeout)))?;
-        Ok(granted.map(|grant| LockGuard::new(self, name, grant)))
+        // The attempt that succeeded took no longer than an operation may.
+        let sent =
+            Instant::now().checked_sub(self.context().shared.limit).map_or(begun, |sent| sent.max(begun));
+        Ok(granted.map(|grant| LockGuard::new(self, name, grant, sent + ttl.duration())))
     }
 }
 
@@ -72,10 +79,12 @@ pub struct LockGuard {
     token: u64,
     until: AtomicU64,
     released: AtomicBool,
+    /// Until then nobody else has it, whatever becomes of the server's clock and of the way to it.
+    deadline: Mutex<Instant>,
 }
 
 impl LockGuard {
-    fn new(store: &StateStore, name: Key<'_>, grant: Grant) -> Self {
+    fn new(store: &StateStore, name: Key<'_>, grant: Grant, deadline: Instant) -> Self {
         let Grant { token, until } = grant;
         Self {
             store: store.clone(),
@@ -83,6 +92,7 @@ impl LockGuard {
             token,
             until: AtomicU64::new(until),
             released: AtomicBool::new(false),
+            deadline: Mutex::new(deadline),
         }
     }
 
@@ -99,7 +109,10 @@ impl LockGuard {
     pub fn extend(&self, ttl: Duration) -> Result<()> {
         let ttl = Millis::new(ttl)?;
         self.store.context().check_open()?;
-        self.hold(Action::Extend { grant: self.grant(), ttl })
+        let sent = Instant::now();
+        self.hold(Action::Extend { grant: self.grant(), ttl })?;
+        *self.deadline.lock() = sent + ttl.duration();
+        Ok(())
     }
 
     /// Releases the lock.
@@ -112,13 +125,20 @@ impl LockGuard {
 
     /// Asks the store whether the lock is still this guard's.
     ///
+    /// While a Redis server is away, and something serves in its place, nobody can be asked: then it is this
+    /// guard's until the time is over for which it was taken or extended last, counted from before the server was
+    /// told.
+    ///
     /// # Errors
     /// [`Unavailable`](Error::Unavailable) on Redis.
     pub fn is_held(&self) -> Result<bool> {
         self.store.context().check_open()?;
         let lock = self.name.companion(Companion::Lock);
-        let holder = on_backend!(&self.store, backend => backend.get(&lock))?;
-        Ok(holder.is_some_and(|token| *token == *self.token.to_string().as_bytes()))
+        let outcome = on_backend!(&self.store, backend => backend.get(&lock));
+        if on_backend!(&self.store, backend => backend.stands_in()) {
+            return Ok(Instant::now() < *self.deadline.lock());
+        }
+        Ok(outcome?.is_some_and(|token| *token == *self.token.to_string().as_bytes()))
     }
 
     fn grant(&self) -> Grant {

@@ -1,14 +1,17 @@
-//! Taking from queues while the server is away, by a program that vouches that nobody else writes.
+//! Taking from queues while the server is away, by a program that vouches that nobody else writes; and locks that
+//! were taken before.
 
 use std::time::Duration;
 
 use millpond::{Error, RedisOptions, StateStore};
 
 use crate::support::backends::HOUR;
-use crate::support::outages::{connected, durable, memory, notices, open, pending};
+use crate::support::outages::{connected, durable, memory, notices, open, pending, until};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::RedisServer;
+
+const SHORT: Duration = Duration::from_millis(300);
 
 fn alone(options: RedisOptions) -> RedisOptions {
     options.exclusive(true)
@@ -111,4 +114,26 @@ fn who_does_not_write_alone_takes_nothing_while_away() {
     proxy.set(Mode::Pass);
     connected(&store);
     assert!(taken.done().unwrap());
+}
+
+#[test]
+fn a_lock_taken_before_counts_until_its_own_time_is_over() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), alone(memory())).unwrap();
+    let long = store.lock("long", HOUR).unwrap().unwrap();
+    let short = store.lock_wait("short", SHORT, HOUR).unwrap().unwrap();
+    let taken = store.lock("taken", HOUR).unwrap().unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    assert!(long.is_held().unwrap());
+    until("its time is over", || !short.is_held().unwrap());
+    assert_error!(store.strict().lock("other", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    // What became of it meanwhile is known again once the server is.
+    Raw::connect(&server.url(0)).run::<_, ()>("DEL", &["t:taken:__millpond:lock"]);
+    assert!(taken.is_held().unwrap());
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(long.is_held().unwrap() && !taken.is_held().unwrap());
+    long.release().unwrap();
 }

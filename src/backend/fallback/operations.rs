@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::away::{self, Away};
@@ -272,6 +273,10 @@ impl Backend for Fallback {
 
     fn close(&self) -> Result<()> {
         self.inner.close(self.inner.limit)
+    }
+
+    fn stands_in(&self) -> bool {
+        !self.strict && self.inner.serves && self.inner.is_away.load(Ordering::Acquire)
     }
 
     fn status(&self) -> Status {
