@@ -10,6 +10,7 @@ mod connection;
 mod dial;
 mod epoch;
 mod graveyard;
+mod greeting;
 mod limit;
 mod listing;
 pub(crate) mod many;
@@ -30,7 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use self::attempts::{Job, lost_answer};
-use self::classify::{About, Failure, Trouble};
+use self::classify::{About, Failure};
 use self::connection::Connection;
 use self::dial::Dialer;
 use self::epoch::Epoch;
@@ -84,38 +85,6 @@ impl Redis {
         let pool = Pool::new(dialer, options.pool_size);
         let lanes = Lanes::new(identity);
         Ok(Self { pool, waiting: OnceLock::new(), prefix, lanes, options: options.clone() })
-    }
-
-    /// Makes the first connection, within `connect_timeout`, and asks whether the server serves: one that
-    /// loads its data does not.
-    pub(crate) fn greet(&self) -> Result<()> {
-        let limit = Limit::new(self.options.connect_timeout);
-        let greet = || {
-            let mut lease = self.pool.checkout(&limit, true)?;
-            let connection = lease.connection()?;
-            self.pack(connection).command(1, "PING");
-            match answers::refused(connection.ask(&limit)?) {
-                Err(failure) if failure.trouble != Trouble::Denied => Err(failure),
-                _ => Ok(()),
-            }
-        };
-        greet().map_err(|failure: Failure| failure.into_error(About::reading("HELLO", ""), None))
-    }
-
-    /// Tells whether the server answers on a fresh connection: one that was slow once is not away.
-    pub(crate) fn is_alive(&self) -> bool {
-        let limit = Limit::new(self.verdict());
-        let ask = || {
-            let mut connection = self.pool.dial(&limit)?;
-            connection.arm(&limit)?;
-            self.pack(&mut connection).command(1, "PING");
-            connection.ask(&limit)
-        };
-        match ask().and_then(answers::refused) {
-            Ok(_) => true,
-            // One that says that it loads or is busy does not serve.
-            Err(failure) => failure.trouble == Trouble::Denied,
-        }
     }
 
     /// Refuses in a process that was forked off the one that opened the store.
