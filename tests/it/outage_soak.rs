@@ -1,7 +1,7 @@
 //! Outages of several kinds, one after the other and one in the middle of the return from another, under
 //! threads that write all the time: whatever was acknowledged lies on the server once.
 //!
-//! `MILLPOND_SOAK` says how many outages there are, 20 if it is unset, and behind an `@` the seed of a run that
+//! `MILLPOND_SOAK` says how many outages there are, 20 if it is unset (8 with `exactly_once`), and behind an `@` the seed of a run that
 //! is to be repeated: `MILLPOND_SOAK=500 cargo test outage_soak -- --nocapture`. It prints what it saw.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::redis_server::RedisServer;
 
 const OUTAGES: usize = 20;
+const OUTAGES_EXACTLY_ONCE: usize = 8;
 const WRITERS: u8 = 4;
 
 /// Writers that took no breath would queue more in an outage than they write in all the time between.
@@ -47,12 +48,12 @@ struct Pond {
 }
 
 impl Pond {
-    fn new() -> Self {
+    fn new(exactly_once: bool) -> Self {
         let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
         let proxy = Proxy::to(server.port());
         let forgotten: Arc<Mutex<Vec<String>>> = Arc::default();
         let [near, far] = [server.url(0), proxy.url()].map(|url| {
-            let store = open(&url, options().fallback(Fallback::Memory)).unwrap();
+            let store = open(&url, options().fallback(Fallback::Memory).exactly_once(exactly_once)).unwrap();
             let forgotten = Arc::clone(&forgotten);
             store.on_event(move |event| {
                 if let Event::HistoryLost { cause, .. } = event {
@@ -171,14 +172,25 @@ fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
 
 #[test]
 fn what_was_acknowledged_in_and_between_many_outages_is_there_once() {
+    soak(OUTAGES, false);
+}
+
+#[test]
+fn with_exactly_once_no_outage_leaves_anything_in_doubt() {
+    let doubtful = soak(OUTAGES_EXACTLY_ONCE, true);
+    assert_eq!(doubtful, 0, "calls whose outcome nobody knows");
+}
+
+/// Returns how many calls were told that nobody knows what became of them.
+fn soak(outages: usize, exactly_once: bool) -> u64 {
     let told = std::env::var("MILLPOND_SOAK").unwrap_or_default();
-    let (outages, seed) = told.split_once('@').unwrap_or((&told, ""));
-    let outages = outages.parse().unwrap_or(OUTAGES);
+    let (number, seed) = told.split_once('@').unwrap_or((&told, ""));
+    let outages = number.parse().unwrap_or(outages);
     let seed = seed.parse().unwrap_or(20_260_801);
     // A test that fails shows what it printed.
     println!("MILLPOND_SOAK={outages}@{seed}");
     let begun = Instant::now();
-    let mut pond = Pond::new();
+    let mut pond = Pond::new(exactly_once);
     let ledgers = run(&mut pond, outages, seed);
 
     let [near, far] = pond.stores().map(StateStore::stats);
@@ -203,6 +215,7 @@ fn what_was_acknowledged_in_and_between_many_outages_is_there_once() {
     assert_eq!(*pond.forgotten.lock().unwrap(), Vec::<String>::new());
     let bound = 2 * (LIMIT + CONNECT_LIMIT) + Duration::from_secs(1);
     assert!(figures.longest < bound, "a call took {:?}", figures.longest);
+    figures.doubtful
 }
 
 /// Found by the soak: what had been under way on the server when an outage began, and was acknowledged after,
