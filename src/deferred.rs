@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::lanes::{CallId, Turn};
@@ -91,6 +92,34 @@ impl Told {
 }
 
 impl Deferred {
+    /// The field of a map that it is about, where it is one.
+    pub(crate) fn field(&self) -> Option<String> {
+        match &self.action {
+            Action::MapPut { fields, .. } if fields.len() == 1 => {
+                fields.first().map(|(name, _)| name.to_string())
+            }
+            Action::MapDelete { field } | Action::MapIncr { field, .. } => Some(field.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The value or the number that it carries, where that is one.
+    pub(crate) fn argument(&self) -> Option<Bytes> {
+        match &self.action {
+            Action::Put { value, .. } | Action::PutIfPresent { value } => Some(value.bytes.clone()),
+            Action::Incr { by, .. } | Action::MapIncr { by, .. } => {
+                Some(Bytes::from(by.to_string().as_str()))
+            }
+            Action::MapPut { fields, .. } if fields.len() == 1 => {
+                fields.first().map(|(_, value)| value.bytes.clone())
+            }
+            Action::Push { values, .. } if values.len() == 1 => {
+                values.first().map(|value| value.bytes.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// How it is named to who asks what waits: by the command that it becomes.
     pub(crate) fn name(&self) -> &'static str {
         match &self.action {

@@ -317,7 +317,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { source, .. } => !source.is::<Closed>() && !is_forked(source),
+            Self::Unavailable { source, .. } => !source.is::<Closed>() && !is_final(source),
             Self::StorageFull { .. } | Self::Conflict { .. } | Self::Locked { .. } => true,
             Self::Partial { source, .. } => source.is_transient(),
             Self::InvalidKey { .. }
@@ -382,6 +382,12 @@ impl Error {
         Self::Unavailable { maybe_applied: false, source: Forked.into() }
     }
 
+    /// The store has ended before this many operations were done that waited for its server.
+    #[cfg(feature = "redis")]
+    pub(crate) fn abandoned(operations: u64) -> Self {
+        Self::Unavailable { maybe_applied: false, source: Abandoned(operations).into() }
+    }
+
     /// The store was closed by its owner.
     pub(crate) fn closed() -> Self {
         Self::Unavailable { maybe_applied: false, source: Closed.into() }
@@ -389,13 +395,13 @@ impl Error {
 }
 
 #[cfg(feature = "redis")]
-fn is_forked(source: &Cause) -> bool {
-    source.is::<Forked>()
+fn is_final(source: &Cause) -> bool {
+    source.is::<Forked>() || source.is::<Abandoned>()
 }
 
 /// Only a store on a server can be met in two processes.
 #[cfg(not(feature = "redis"))]
-fn is_forked(_source: &Cause) -> bool {
+fn is_final(_source: &Cause) -> bool {
     false
 }
 
@@ -470,6 +476,12 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[error("the store was opened by another process: fork before a store is opened, not after")]
 pub(crate) struct Forked;
+
+/// What becomes of operations that wait when a store ends.
+#[cfg(feature = "redis")]
+#[derive(Debug, thiserror::Error)]
+#[error("{0} operations that waited for the server are lost: it was away to the end")]
+struct Abandoned(u64);
 
 /// Why a closed store is not available.
 #[derive(Debug, thiserror::Error)]

@@ -16,11 +16,16 @@ pub enum Event {
         /// What was seen of it.
         cause: String,
     },
-    /// The server is back, and everything that waited is done there.
+    /// The server is back, and nothing waits any more.
     #[non_exhaustive]
     Connected {
-        /// How many operations were done there since it went away.
+        /// How many operations that waited were done there.
         replayed: u64,
+        /// How many the server refused: see [`StateStore::take_rejected`](crate::StateStore::take_rejected).
+        rejected: u64,
+        /// How many met what others had written: see
+        /// [`StateStore::take_conflicts`](crate::StateStore::take_conflicts).
+        conflicts: u64,
         /// For how long it was away.
         away_for: Duration,
     },
@@ -41,7 +46,8 @@ pub enum Event {
 pub struct Stats {
     /// How often the server went away.
     pub outages: u64,
-    /// Operations that were done in memory and queued for the server.
+    /// Operations that were done in memory and queued for the server. Neighbours on one key may become one there,
+    /// so more are queued than replayed.
     pub queued: u64,
     /// Operations of the queue that were done on the server.
     pub replayed: u64,
@@ -66,6 +72,10 @@ pub struct PendingOperation {
     pub key: String,
     /// The Redis command that it becomes.
     pub operation: &'static str,
+    /// The field of a map that it is about, where it is one.
+    pub field: Option<String>,
+    /// The bytes that it carries, or the number that it adds, where that is one.
+    pub value: Option<Bytes>,
     /// Since when it waits.
     pub since: SystemTime,
     /// Why it waits.
@@ -92,7 +102,9 @@ pub struct Rejected {
     pub key: String,
     /// The Redis command that it was.
     pub operation: &'static str,
-    /// The bytes that it carried, where it carried one value.
+    /// The field of a map that it was about, where it was one.
+    pub field: Option<String>,
+    /// The bytes that it carried, or the number that it was to add, where that was one.
     pub value: Option<Bytes>,
     /// Why it was refused.
     pub error: Error,

@@ -36,6 +36,11 @@ pub(super) fn parse(url: &str) -> Result<StateConfig> {
             return Err(invalid(format!("unknown scheme{shown}: {known}")));
         }
     };
+    if query.contains('?') {
+        return Err(invalid(
+            "a second ? stands in it: options are joined by &, and a ? in a value is written %3F",
+        ));
+    }
     let mut config = StateConfig { backend, ..StateConfig::default() };
     let mut options: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {

@@ -15,6 +15,7 @@ use super::journal::Journal;
 use super::leasing;
 use super::queue::{Pending, Queue, Room, Stamp};
 use super::shadow::{Known, Shadow};
+use super::state::{State, Touched, is_whole};
 use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::found::Here;
 use crate::backend::local::joint;
@@ -43,6 +44,10 @@ pub(super) struct Rules {
 /// One outage.
 pub(super) struct Away {
     pub(super) since: SystemTime,
+    /// Why the server was taken to be away.
+    pub(super) cause: String,
+    /// What became of what waited, as far as that is known.
+    tally: Mutex<Tally>,
     begun: Instant,
     rules: Rules,
     clock: Arc<dyn Clock>,
@@ -62,28 +67,21 @@ struct Pace {
     pause: AtomicU64,
 }
 
-/// What changes together with the table.
-pub(super) struct State {
-    pub(super) queue: Queue,
-    /// The keys that were written or assumed absent here.
-    touched: HashMap<SmolStr, Touched>,
+/// How many operations that waited were done, and how many were refused or met what others had written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) replayed: u64,
+    pub(super) rejected: u64,
+    pub(super) conflicts: u64,
 }
 
 /// An action that is to wait, and where the server may have done it already, how it is asked.
 pub(super) type Waiting = (Key<'static>, Action, Option<Told>);
 
-/// What is known of a key that was written or assumed absent here.
-#[derive(Clone)]
-struct Touched {
-    /// What the next write to it finds there, as far as this process knows.
-    seen: Seen,
-    /// Whether all of it is known: it was before, or all of it was written here.
-    known: bool,
-}
-
 impl Away {
     /// Begins with what was seen before, and with what waits already.
     pub(super) fn begin(
+        cause: &str,
         rules: Rules,
         queue: Queue,
         clock: Arc<dyn Clock>,
@@ -93,6 +91,8 @@ impl Away {
         let since = clock.now();
         let away = Self {
             since,
+            cause: cause.to_owned(),
+            tally: Mutex::default(),
             begun: Instant::now(),
             rules,
             shadow,
@@ -137,6 +137,17 @@ impl Away {
         }
     }
 
+    pub(super) fn tally(&self) -> Tally {
+        *self.tally.lock()
+    }
+
+    pub(super) fn add(&self, more: Tally) {
+        let mut tally = self.tally.lock();
+        tally.replayed += more.replayed;
+        tally.rejected += more.rejected;
+        tally.conflicts += more.conflicts;
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -151,6 +162,11 @@ impl Away {
 
     pub(super) fn is_exclusive(&self) -> bool {
         self.rules.exclusive
+    }
+
+    /// Whether a key of which nothing is known reads as absent.
+    pub(super) fn assumes_absence(&self) -> bool {
+        self.rules.unknown_is_absent
     }
 
     /// What was known of a key before an answer on its way was lost.
@@ -405,7 +421,7 @@ impl Away {
         loop {
             let state = self.state.lock();
             let pause = match state.queue.room() {
-                Room::None => return Err(full()),
+                Room::None => return Err(full(&state.queue)),
                 Room::Scarce(pause) => pause,
                 Room::Plenty => Duration::ZERO,
             };
@@ -421,47 +437,6 @@ impl Away {
             has_waited = true;
         }
     }
-}
-
-impl State {
-    /// What was seen of a key before the operation that is queued now. The next one finds there what this one
-    /// leaves, however soon this one is done.
-    fn see(&mut self, key: &str, action: &Action, lost: bool, shadow: &Shadow, now: &Now<'_>) -> Seen {
-        let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| {
-            let (seen, known) = shadow.seen(key, now);
-            Touched { seen, known }
-        });
-        touched.known |= is_whole(action);
-        let seen = std::mem::replace(&mut touched.seen, Seen::Own);
-        match (lost, &seen) {
-            (false, _) => seen,
-            (true, Seen::Own) => {
-                // Several were on their way: any of them may lie there.
-                if let Some(first) = self.queue.next_on(key) {
-                    first.seen = std::mem::replace(&mut first.seen, Seen::Own).or(Seen::done_by(action));
-                }
-                seen
-            }
-            (true, _) => seen.or(Seen::done_by(action)),
-        }
-    }
-
-    /// Notes that a write was dropped because of what somebody else had written: the next one to the key
-    /// does not find there what that one would have left.
-    pub(super) fn note_dropped(&mut self, key: &str) {
-        if let Some(next) = self.queue.next_on(key) {
-            if next.seen == Seen::Own {
-                next.seen = Seen::Assumed;
-            }
-        } else if let Some(touched) = self.touched.get_mut(key) {
-            touched.seen = Seen::Assumed;
-        }
-    }
-}
-
-/// Whether an action leaves nothing of what was there before.
-fn is_whole(action: &Action) -> bool {
-    matches!(action, Action::Put { .. } | Action::Delete)
 }
 
 fn unavailable(cause: &'static str) -> Error {
@@ -480,6 +455,11 @@ fn too_long() -> Error {
     unavailable("the server is away for longer than max_away, and no more operations can wait for it")
 }
 
-fn full() -> Error {
-    unavailable("the server is away, and no more operations can wait for it")
+fn full(queue: &Queue) -> Error {
+    let (operations, bytes) = (queue.len(), queue.bytes());
+    let source = format!(
+        "the server is away, and no more operations can wait for it: {operations} of {bytes} bytes do (see max_pending \
+         and max_pending_bytes)"
+    );
+    Error::Unavailable { maybe_applied: false, source: source.into() }
 }

@@ -1,6 +1,6 @@
 //! Owns when it is tried again whether the server is back. It only decides; the time is given to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The pause before the first try, which doubles.
 const FIRST: Duration = Duration::from_millis(5);
@@ -42,6 +42,42 @@ impl Breaker {
     }
 }
 
+/// No two lines of the log about one outage are closer, and from the second on they grow rarer.
+const LINES_APART: Duration = Duration::from_secs(10);
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// When the log is told again that an outage goes on, and why.
+pub(super) struct Reminder {
+    told: Instant,
+    cause: String,
+    pause: Duration,
+}
+
+impl Reminder {
+    /// The cause was told just now.
+    pub(super) fn new(cause: String) -> Self {
+        Self { told: Instant::now(), cause, pause: REMINDER }
+    }
+
+    /// Whether it is time for a line: soon where the cause is another, rarely where it is not.
+    pub(super) fn is_due(&mut self, cause: &str) -> bool {
+        self.is_due_after(self.told.elapsed(), cause)
+    }
+
+    fn is_due_after(&mut self, elapsed: Duration, cause: &str) -> bool {
+        let is_new = cause != self.cause;
+        // The first cause is often that one connection was cut: the next tells what is the matter.
+        let wait = if is_new && self.pause == REMINDER { Duration::ZERO } else { LINES_APART };
+        let is_due = if is_new { elapsed >= wait } else { elapsed >= self.pause };
+        if is_due {
+            cause.clone_into(&mut self.cause);
+            self.told = Instant::now();
+            self.pause = (self.pause * 2).min(REMINDER * 10);
+        }
+        is_due
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +96,17 @@ mod tests {
             breaker.next(Silence::TimedOut, 0.5);
         }
         assert!(breaker.next(Silence::Refused, 0.0) <= LONGEST_REFUSED, "refused again: quick again");
+    }
+
+    #[test]
+    fn the_log_is_told_again_when_the_cause_changes_and_rarely_otherwise() {
+        let second = Duration::from_secs(1);
+        let mut reminder = Reminder::new("end of file".to_owned());
+        assert!(!reminder.is_due_after(second, "end of file"));
+        assert!(reminder.is_due_after(Duration::ZERO, "refused"));
+        assert!(!reminder.is_due_after(second, "no memory"));
+        assert!(reminder.is_due_after(10 * second, "no memory"));
+        assert!(!reminder.is_due_after(60 * second, "no memory"), "rarer and rarer");
+        assert!(reminder.is_due_after(600 * second, "no memory"));
     }
 }

@@ -51,13 +51,10 @@ fn known(action: &Action, reply: &Reply, before: Option<&Known>, now: &Now<'_>) 
             Some(value(new, *birth_ttl))
         }
         (Action::Swap { expected: Some(_), new: Some(new), .. }, Reply::Flag(true)) => kept(new),
-        (Action::Incr { by, birth_ttl }, Reply::Number(number)) => match before {
+        (Action::Incr { birth_ttl, .. }, Reply::Number(number)) => match before {
             Some(Known::Value { .. }) => kept(&Value::integer(*number)),
-            Some(Known::Absent) if number == by => Some(value(&Value::integer(*number), *birth_ttl)),
-            Some(Known::Absent | Known::Other) | None => {
-                // Whether it was there before, and until when it stays, is not known.
-                birth_ttl.is_none().then(|| value(&Value::integer(*number), None))
-            }
+            // With a TTL at birth it may have been there before: then it stays no longer than this.
+            Some(Known::Absent | Known::Other) | None => Some(value(&Value::integer(*number), *birth_ttl)),
         },
         (Action::Touch { ttl }, Reply::Found(Some(bytes))) => {
             Some(Known::Value { bytes: bytes.clone(), deadline: Some(Deadline::after(now, *ttl)) })

@@ -86,7 +86,8 @@ impl Inner {
                 Ok(())
             }
             Ok(()) => {
-                self.leave_with("operations of an earlier run wait", || queue);
+                let cause = format!("{} operations of an earlier run are done first", queue.len());
+                self.leave_with(&cause, || queue);
                 match self.try_return() {
                     Err(closed) if closed.stale => {
                         let path = self.journal.as_ref().map(|journal| journal.path().display().to_string());
@@ -132,7 +133,7 @@ impl Inner {
         };
         let rules = Rules { unknown_is_absent, exclusive: self.exclusive, max_away: self.max_away };
         let (clock, shadow) = (Arc::clone(&self.clock), Arc::clone(&self.shadow));
-        let away = Arc::new(Away::begin(rules, queue, clock, shadow, self.journal.clone()));
+        let away = Arc::new(Away::begin(cause, rules, queue, clock, shadow, self.journal.clone()));
         *outage = Some(Arc::clone(&away));
         self.is_away.store(true, Ordering::Release);
         self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
@@ -141,7 +142,7 @@ impl Inner {
         drop(self.wake.lock());
         self.woken.notify_all();
         self.counts.outages.fetch_add(1, Ordering::Relaxed);
-        log::warn!("the Redis server cannot be reached: {cause}");
+        log::warn!("the Redis server {} is away: {cause}", self.redis.place());
         let inner = Arc::clone(self);
         let named = std::thread::Builder::new().name("millpond-return".to_owned());
         match named.spawn(move || inner.return_when_possible(&away)) {

@@ -11,14 +11,17 @@ mod known;
 mod leasing;
 mod leaving;
 mod operations;
+mod outcomes;
 mod questions;
 mod queue;
 mod record;
 mod returning;
 mod shadow;
+mod state;
 mod told;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -77,6 +80,8 @@ struct Inner {
     was_marked: AtomicBool,
     /// Whether there is an outage: what every operation looks at first.
     is_away: AtomicBool,
+    /// Whether nothing more is done here: what waited was counted, and is lost or kept.
+    has_ended: AtomicBool,
     /// INVARIANT: whoever does an operation here holds it for reading, so that none is under way when the
     /// outage ends.
     outage: RwLock<Option<Arc<Away>>>,
@@ -178,6 +183,7 @@ impl Fallback {
             was_connected: AtomicBool::new(false),
             was_marked: AtomicBool::new(left.marked),
             is_away: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             outage: RwLock::default(),
             returning: Mutex::default(),
             thread: Mutex::default(),
@@ -216,7 +222,11 @@ impl Fallback {
         let falls_back = !self.strict && inner.serves;
         loop {
             if !inner.is_away.load(Ordering::Acquire) {
-                let outcome = there(&inner.redis);
+                let outcome = match there(&inner.redis) {
+                    // What an earlier attempt may have done, the end of the store does not undo.
+                    Err(error @ Error::Unavailable { .. }) if lost => Err(error.after_lost_answer()),
+                    outcome => outcome,
+                };
                 inner.mind_history();
                 let Err(error) = &outcome else { return outcome };
                 let is_doubtful = error.maybe_applied();
@@ -238,9 +248,10 @@ impl Fallback {
             let outage = inner.outage.read();
             if let Some(away) = &*outage {
                 // Of what the server will tell, it is known that a refusal is one.
-                let unsure = lost && again != Again::Told;
-                return here(away, lost)
-                    .map_err(|error| if unsure { error.after_lost_answer() } else { error });
+                let is_over = inner.has_ended.load(Ordering::Acquire);
+                let unsure = lost && (is_over || again != Again::Told);
+                let outcome = if is_over { Err(Error::closed()) } else { here(away, lost) };
+                return outcome.map_err(|error| if unsure { error.after_lost_answer() } else { error });
             }
         }
     }
@@ -263,7 +274,10 @@ impl Inner {
             while let Some(event) = self.next_event() {
                 let listeners = self.listeners.lock().clone();
                 for listener in listeners {
-                    listener(&event);
+                    // Its panic is not that of the operation which happened to notice.
+                    if catch_unwind(AssertUnwindSafe(|| listener(&event))).is_err() {
+                        log::error!("a listener panicked when it was told {event:?}");
+                    }
                 }
             }
         }

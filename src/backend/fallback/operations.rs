@@ -253,7 +253,8 @@ impl Backend for Fallback {
             redis.remove(prefix).inspect(|_| self.inner.shadow.clear())
         };
         let here = |away: &Away, _| {
-            if !away.is_exclusive() {
+            // Of keys that are not known here nobody could say that they are gone.
+            if !away.is_exclusive() || !away.assumes_absence() {
                 return Err(away::refused());
             }
             let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());

@@ -40,6 +40,8 @@ impl Fallback {
                 pending.extend(waiting.ops.iter().map(|op| PendingOperation {
                     key: op.key.to_string(),
                     operation: op.name(),
+                    field: op.field(),
+                    value: op.argument(),
                     since: waiting.queued.wall,
                     reason: PendingReason::Away,
                 }));
@@ -59,9 +61,10 @@ impl Fallback {
     /// Tries now whether the server is back.
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.inner.redis.check_process()?;
-        self.inner
-            .try_return()
-            .map_err(|closed| Error::Unavailable { maybe_applied: false, source: closed.cause.into() })
+        self.inner.try_return().map_err(|closed| match closed.denied {
+            true => Error::Denied { source: closed.cause.into() },
+            false => Error::Unavailable { maybe_applied: false, source: closed.cause.into() },
+        })
     }
 
     pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
@@ -92,6 +95,9 @@ impl Inner {
                 Ok(()) | Err(_) => break,
             }
         }
+        self.has_ended.store(true, Ordering::Release);
+        // Whoever was about to add to what waits has done so by now.
+        drop(self.outage.write());
         let left = waiting();
         if left == 0 {
             self.redis.end_notes();
@@ -107,11 +113,7 @@ impl Inner {
         }
         match left {
             0 => Ok(()),
-            left => {
-                let source =
-                    format!("{left} operations that waited for the server were not done there").into();
-                Err(Error::Unavailable { maybe_applied: false, source })
-            }
+            left => Err(Error::abandoned(left)),
         }
     }
 }

@@ -185,6 +185,10 @@ impl Queue {
         self.waiting.len() as u64
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -6,18 +6,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Inner;
-use super::away::Away;
-use super::breaker::{Breaker, Silence};
+use super::away::{Away, Tally};
+use super::breaker::{Breaker, Reminder, Silence};
 use super::queue::{Pending, Stamp};
 use super::shadow::Known;
 use crate::backend::redis::replay::{Bridge, Closed, Replayed, Step};
-use crate::bytes::Bytes;
 use crate::clock::Deadline;
 use crate::config::OnConflict;
 use crate::deferred::{Deferred, Outcome};
 use crate::key::Key;
 use crate::op::Action;
-use crate::outage::{Event, PendingOperation, PendingReason, Rejected, WriteConflict};
+use crate::outage::Event;
 
 /// How much is done in one step.
 const CHUNK_OPERATIONS: usize = 1000;
@@ -35,18 +34,20 @@ impl Inner {
     /// one slept while somebody else ended the outage that it is for.
     pub(super) fn return_when_possible(&self, away: &Arc<Away>) {
         let mut breaker = Breaker::new();
-        let mut warned = false;
+        let mut reminder = Reminder::new(away.cause.clone());
         while !self.is_ending() && self.outage().is_some_and(|now| Arc::ptr_eq(&now, away)) {
             let closed = match self.try_return() {
                 Ok(()) => return,
                 Err(closed) => closed,
             };
-            if (closed.denied || closed.stale) && !warned {
-                // Waiting alone will not mend it.
-                log::warn!("the Redis server is there, but what waits cannot be done: {}", closed.cause);
-                warned = true;
+            if reminder.is_due(&closed.cause) {
+                let (place, waiting) = (self.redis.place(), away.state().queue.len());
+                let for_long = self.clock.now().duration_since(away.since).unwrap_or_default();
+                log::warn!(
+                    "the Redis server {place} is away for {for_long:.0?}, and {waiting} operations wait: {}",
+                    closed.cause
+                );
             }
-            log::debug!("the server is still away: {}", closed.cause);
             let silence = if closed.timed_out { Silence::TimedOut } else { Silence::Refused };
             self.rest(breaker.next(silence, fastrand::f64()));
         }
@@ -66,13 +67,7 @@ impl Inner {
         let Some(away) = self.outage() else {
             return Ok(());
         };
-        let mut way = Way {
-            inner: self,
-            away: &away,
-            bridge: self.redis.bridge()?,
-            replayed: 0,
-            most: CHUNK_OPERATIONS,
-        };
+        let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, most: CHUNK_OPERATIONS };
         way.agree()?;
         let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
@@ -93,7 +88,7 @@ impl Inner {
         while !way.away.state().queue.is_empty() {
             way.replay_chunk()?;
         }
-        let (replayed, since) = (way.replayed, away.since);
+        let (tally, since) = (away.tally(), away.since);
         self.done.store(away.state().queue.done(), Ordering::Relaxed);
         drop(way);
         self.shadow.settle();
@@ -102,11 +97,19 @@ impl Inner {
         self.is_away.store(false, Ordering::Release);
         *outage = None;
         let away_for = self.clock.now().duration_since(since).unwrap_or_default();
-        self.events.lock().push_back(Event::Connected { replayed, away_for });
+        let Tally { replayed, rejected, conflicts } = tally;
+        self.events.lock().push_back(Event::Connected { replayed, rejected, conflicts, away_for });
         drop(outage);
+        let place = self.redis.place();
         log::info!(
-            "the Redis server is back after {away_for:?}; {replayed} operations that waited are done there"
+            "the Redis server {place} is back after {away_for:?}: {replayed} operations that waited are done there"
         );
+        if rejected > 0 || conflicts > 0 {
+            log::warn!(
+                "of what waited for the Redis server {place} it refused {rejected} operations (see take_rejected), and \
+                 {conflicts} met what others had written (see take_conflicts)"
+            );
+        }
         Ok(())
     }
 
@@ -130,7 +133,6 @@ struct Way<'w> {
     inner: &'w Inner,
     away: &'w Away,
     bridge: Bridge<'w>,
-    replayed: u64,
     /// How many operations are done in one step.
     most: usize,
 }
@@ -222,8 +224,7 @@ impl Way<'_> {
         }
         let ops: Vec<(&Deferred, Stamp)> =
             finished.iter().flat_map(|pending| pending.ops.iter().map(|op| (op, pending.queued))).collect();
-        self.replayed += ops.len() as u64;
-        self.inner.counts.replayed.fetch_add(ops.len() as u64, Ordering::Relaxed);
+        self.inner.count(self.away, ops.len() as u64, &outcomes);
         let now = self.away.now();
         for (op, queued) in &ops {
             let writing = self.inner.shadow.writing(&op.key);
@@ -262,57 +263,4 @@ fn steps(pending: &Pending) -> impl Iterator<Item = Step<'_>> {
         told: op.told.as_ref(),
         age,
     })
-}
-
-impl Inner {
-    /// Keeps what became of an operation for whoever asks.
-    fn note(&self, op: &Deferred, outcome: Outcome) {
-        let key = op.key.to_string();
-        let mine = match &op.action {
-            Action::Put { value, .. } | Action::PutIfPresent { value } => Some(value.bytes.clone()),
-            _ => None,
-        };
-        let mut told = self.told.lock();
-        match outcome {
-            Outcome::Rejected(cause) => {
-                self.counts.rejected.fetch_add(1, Ordering::Relaxed);
-                log::warn!("the server refused an operation on {key:?} that had waited: {cause}");
-                let error = crate::error::Error::Server { command: op.name().into(), source: cause.into() };
-                told.rejected.push(Rejected { key, operation: op.name(), value: mine, error });
-            }
-            Outcome::Overwritten(theirs) => self.conflict(&mut told, key, mine, theirs, true),
-            Outcome::Dropped(theirs) => self.conflict(&mut told, key, mine, theirs, false),
-            Outcome::Uncertain => {}
-        }
-    }
-
-    fn conflict(
-        &self,
-        told: &mut super::Told,
-        key: String,
-        mine: Option<Bytes>,
-        theirs: Option<Vec<u8>>,
-        applied: bool,
-    ) {
-        self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
-        if told.conflicts.len() < super::MOST_TOLD {
-            let theirs = theirs.map(Bytes::from);
-            told.conflicts.push(WriteConflict { key, mine, theirs, applied });
-        }
-    }
-
-    fn doubt(&self, doubtful: Vec<Deferred>, away: &Away) {
-        self.counts.uncertain.fetch_add(doubtful.len() as u64, Ordering::Relaxed);
-        // What is known of these keys is known no more.
-        for op in &doubtful {
-            drop(self.shadow.writing(&op.key));
-        }
-        let uncertain = doubtful.into_iter().map(|op| PendingOperation {
-            key: op.key.to_string(),
-            operation: op.name(),
-            since: away.since,
-            reason: PendingReason::Uncertain,
-        });
-        self.told.lock().uncertain.extend(uncertain);
-    }
 }

@@ -214,7 +214,7 @@ fn unwrapped(text: &str) -> &str {
     reason.map_or(text, |(_line, reason)| reason.trim_start_matches('-'))
 }
 
-fn of_code(code: &str, details: &str) -> Trouble {
+pub(super) fn of_code(code: &str, details: &str) -> Trouble {
     match code {
         "WRONGTYPE" => Trouble::WrongType,
         "WRONGPASS" | "NOAUTH" | "NOPERM" => Trouble::Denied,
@@ -222,6 +222,10 @@ fn of_code(code: &str, details: &str) -> Trouble {
         | "UNBLOCKED" => Trouble::Busy,
         "NOSCRIPT" => Trouble::NoScript,
         "FORGOTTEN" => Trouble::Forgotten,
+        // What a script says of a command that its user may not run, before and since 7.0.
+        "ERR" if details.contains("can't run this command") || details.contains("can't access") => {
+            Trouble::Denied
+        }
         "ERR" if details.starts_with("value is not an integer") => Trouble::NotAnInteger,
         "ERR" if details.starts_with("hash value is not an integer") => Trouble::NotAnInteger,
         "ERR" if details.starts_with("increment or decrement would overflow") => Trouble::Overflow,

@@ -58,6 +58,8 @@ pub(crate) struct Redis {
     waiting: OnceLock<Pool>,
     /// What every key on the server begins with: empty, or ends in `:`.
     prefix: Vec<u8>,
+    /// How the log names it.
+    place: String,
     /// By these the server knows calls that were made before.
     lanes: Arc<Lanes>,
     options: RedisOptions,
@@ -74,6 +76,7 @@ impl Redis {
             return Err(Error::Unsupported { what: NO_TLS.to_owned() });
         }
         let prefix = wire_prefix(key_prefix);
+        let place = format!("{}:{}/{} (key prefix {key_prefix:?})", address.host, address.port, address.db);
         let dialer = Dialer {
             epoch: Epoch::new(&prefix),
             #[cfg(feature = "tls")]
@@ -84,7 +87,7 @@ impl Redis {
         };
         let pool = Pool::new(dialer, options.pool_size);
         let lanes = Lanes::new(identity);
-        Ok(Self { pool, waiting: OnceLock::new(), prefix, lanes, options: options.clone() })
+        Ok(Self { pool, waiting: OnceLock::new(), prefix, place, lanes, options: options.clone() })
     }
 
     /// Refuses in a process that was forked off the one that opened the store.
@@ -111,6 +114,11 @@ impl Redis {
     /// Takes up that the server has lost its memory, with what shows it.
     pub(crate) fn take_lost_history(&self) -> Option<&'static str> {
         self.pool.epoch().take_lost()
+    }
+
+    /// How the log names the server, and the part of it that is this store's.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
     }
 
     /// How many connections were buried.

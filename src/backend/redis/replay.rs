@@ -7,13 +7,14 @@ use redis::Value;
 
 use super::Redis;
 use super::answers::{self, refused};
-use super::classify::{Failure, Stage, Trouble};
+use super::classify::{self, About, Failure, Stage, Trouble};
 use super::connection::{Connection, Unit};
 use super::limit::Limit;
 use super::packer::Packer;
 use super::scripts::{Call, REPLAY};
 use crate::clock::Millis;
-use crate::deferred::{Outcome, Seen, Told};
+use crate::deferred::{Deferred, Outcome, Seen, Told};
+use crate::error::Error;
 use crate::key::Key;
 use crate::lanes::CallId;
 use crate::op::{Action, End};
@@ -40,6 +41,14 @@ pub(crate) struct Step<'s> {
     pub(crate) told: Option<&'s Told>,
     /// For how long it has waited: what it creates has lived since.
     pub(crate) age: Duration,
+}
+
+/// The error of an operation that waited and was refused.
+pub(crate) fn refusal(op: &Deferred, cause: String) -> Error {
+    let (code, details) = cause.split_once(' ').unwrap_or((&cause, ""));
+    let trouble = classify::of_code(code, details);
+    let about = About { command: op.name(), key: &op.key, mutation: true, expected: op.action.kind() };
+    Failure::new(trouble, Stage::Rejected, cause).into_error(about, None)
 }
 
 /// A fresh connection to a server that is back.

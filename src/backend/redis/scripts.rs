@@ -40,7 +40,7 @@ scripts! {
     /// Begins the notes on calls.
     NOTES = "notes.lua", "44a88b63baf62274c1b905ed0a42655d4c26605d";
     /// Does the steps of one call, once however often it is called.
-    ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
+    ONCE = "once.lua", "f4170306ffb922517c868816d8e87ea5f93465e1";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "7745478a0733b97813069cc70b95b993433b7455";
+    REPLAY = "replay.lua", "475f1347050cc19da2d7dc864c3e55cb1d0faa50";
 }

@@ -49,7 +49,8 @@ struct Shared {
     tried: AtomicUsize,
     open: AtomicUsize,
     most: AtomicUsize,
-    ends: Mutex<Vec<TcpStream>>,
+    /// Of each connection that is open.
+    ends: Mutex<Vec<(usize, TcpStream)>>,
     ended: AtomicBool,
 }
 
@@ -172,7 +173,7 @@ impl Shared {
 
     /// Cuts every connection that there is.
     fn sever(&self) {
-        for end in self.ends.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (_, end) in self.ends.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = end.shutdown(Shutdown::Both);
         }
     }
@@ -222,7 +223,7 @@ impl Pipe {
         let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most.fetch_max(open, Ordering::SeqCst);
         let ends = [client, server].map(|end| end.try_clone().expect("another handle of a socket"));
-        shared.ends.lock().unwrap_or_else(PoisonError::into_inner).extend(ends);
+        shared.ends.lock().unwrap_or_else(PoisonError::into_inner).extend(ends.map(|end| (index, end)));
         let severed = Arc::new(AtomicBool::new(false));
         for (way, from, to) in [(Way::Request, client, server), (Way::Answer, server, client)] {
             let pair = to.set_nodelay(true).and_then(|()| Ok((from.try_clone()?, to.try_clone()?)));
@@ -254,8 +255,12 @@ impl Pipe {
                 break;
             }
         }
-        if self.way == Way::Request {
-            self.shared.open.fetch_sub(1, Ordering::SeqCst);
+        match self.way {
+            Way::Request => _ = self.shared.open.fetch_sub(1, Ordering::SeqCst),
+            Way::Answer => {
+                let mut ends = self.shared.ends.lock().unwrap_or_else(PoisonError::into_inner);
+                ends.retain(|(index, _)| *index != self.index);
+            }
         }
         // What was held is delivered even if the sender has gone: a network does no less.
         let _ = self.to.shutdown(Shutdown::Write);

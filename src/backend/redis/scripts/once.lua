@@ -20,7 +20,7 @@ end
 local is_pop = #KEYS == 2 and (ARGV[6] == 'LPOP' or ARGV[6] == 'RPOP')
 -- Who finds nothing has done nothing: those who look again and again write nothing. It is a pop all the same,
 -- which a server that takes no writes refuses.
-if is_pop and ARGV[4] == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
+if is_pop and ARGV[4] == '1' and redis.pcall('EXISTS', KEYS[2]) == 0 then
   local found = redis.pcall(ARGV[6], KEYS[2])
   if found then return found end
   return { false }
@@ -29,7 +29,7 @@ end
 -- makes room, and the server takes the note after it.
 local noted = redis.pcall('HSET', notes, lane, number .. '|')
 if type(noted) == 'table' and not (is_pop and string.find(noted.err, 'OOM', 1, true)) then return noted end
-if ARGV[5] ~= '' then redis.call('PEXPIRE', notes, ARGV[5]) end
+if ARGV[5] ~= '' then redis.pcall('PEXPIRE', notes, ARGV[5]) end
 
 local function run(name, key, from, count)
   -- More arguments than fit on the stack at once come in pieces.
@@ -43,17 +43,16 @@ local function run(name, key, from, count)
   until count == 0
   -- A number of this language does not hold every integer of 64 bits; the text does.
   if type(reply) == 'number' and math.abs(reply) >= LARGE then
-    if name == 'HINCRBY' then return redis.call('HGET', key, ARGV[from - 2]) end
-    return redis.call('GET', key)
+    local text = name == 'HINCRBY' and redis.pcall('HGET', key, ARGV[from - 2]) or redis.pcall('GET', key)
+    if type(text) == 'string' then return text end
   end
   return reply
 end
 
 -- Until when a queue stays: with its last value it goes, and only this tells what it had.
 local function deadline(key)
-  local left = redis.call('PTTL', key)
-  if left < 0 then return false end
-  local time = redis.call('TIME')
+  local left, time = redis.pcall('PTTL', key), redis.pcall('TIME')
+  if type(left) == 'table' or time.err or left < 0 then return false end
   return string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + left)
 end
 
@@ -63,9 +62,14 @@ local at = 6
 for index = 2, #KEYS do
   local key, name, birth, count = KEYS[index], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   if is_pop then until_when = deadline(key) end
-  local is_born = birth ~= '' and redis.call('EXISTS', key) == 0
-  local reply = run(name, key, at + 3, count)
-  if is_born and type(reply) ~= 'table' then redis.call('PEXPIRE', key, birth) end
+  local there = birth ~= '' and redis.pcall('EXISTS', key)
+  local reply = there
+  if type(there) ~= 'table' then
+    reply = run(name, key, at + 3, count)
+    if there == 0 and type(reply) ~= 'table' then redis.pcall('PEXPIRE', key, birth) end
+  else
+    reply = { err = there.err }
+  end
   replies[index - 1] = reply
   at = at + 3 + count
 end

@@ -13,8 +13,9 @@ end
 -- First, so that a server without memory refuses before anything is done.
 local marked = redis.pcall('HSET', KEYS[1], 'at', ARGV[2])
 if type(marked) == 'table' and marked.err then return marked end
-redis.call('HDEL', KEYS[1], 'told')
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+-- INVARIANT: from here on nothing may end the script: what it has done would count, and the rest as done.
+redis.pcall('HDEL', KEYS[1], 'told')
+redis.pcall('PEXPIRE', KEYS[1], ARGV[3])
 
 local LONGEST = 4096
 local outcomes = {}
@@ -69,7 +70,8 @@ end
 
 local function run(key, name, from, count)
   if name == 'LEASE' then
-    local time = redis.call('TIME')
+    local time = redis.pcall('TIME')
+    if time.err then return time.err end
     local until_then = time[1] * 1000000 + time[2] + ARGV[from + 1] * 1000
     local reply = redis.pcall('ZADD', key, string.format('%.0f', until_then), ARGV[from])
     return type(reply) == 'table' and reply.err or nil
@@ -156,10 +158,11 @@ local function give_back(index, key, name, value, until_when)
     left = until_when - (time[1] * 1000 + math.floor(time[2] / 1000))
     if left <= 0 then return end
   end
-  local is_born = redis.call('EXISTS', key) == 0
+  local there = redis.pcall('EXISTS', key)
+  if type(there) == 'table' then return note(index, 'rejected', there.err) end
   local reply = redis.pcall(name, key, value)
   if type(reply) == 'table' then return note(index, 'rejected', reply.err) end
-  if is_born and left then redis.call('PEXPIRE', key, string.format('%.0f', left)) end
+  if there == 0 and left then redis.pcall('PEXPIRE', key, string.format('%.0f', left)) end
 end
 
 -- Of what may have been done before: whether it is still to be done.
@@ -189,7 +192,15 @@ local function general(index, key)
   local seen, birth, commands = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
   local skipped = is_done or is_dropped(index, key, seen, ARGV[at] == 'SET' and ARGV[at + 2])
-  local is_born = not skipped and birth ~= '' and redis.call('EXISTS', key) == 0
+  local is_born = false
+  if not skipped and birth ~= '' then
+    local there = redis.pcall('EXISTS', key)
+    if type(there) == 'table' then
+      note(index, 'rejected', there.err)
+      skipped = true
+    end
+    is_born = there == 0
+  end
   -- What it would have created has died since.
   if is_born and birth == '0' then skipped = true end
   for _ = 1, commands do
@@ -204,7 +215,10 @@ local function general(index, key)
     end
     at = at + count
   end
-  if is_born and not skipped then redis.call('PEXPIRE', key, birth) end
+  if is_born and not skipped then
+    local limited = redis.pcall('PEXPIRE', key, birth)
+    if type(limited) == 'table' then note(index, 'rejected', limited.err) end
+  end
 end
 
 local index, apart = 2, 1
@@ -228,5 +242,5 @@ while index <= keys do
   end
 end
 
-if #outcomes > 0 then redis.call('HSET', KEYS[1], 'told', cmsgpack.pack(outcomes)) end
+if #outcomes > 0 then redis.pcall('HSET', KEYS[1], 'told', cmsgpack.pack(outcomes)) end
 return { ARGV[2], outcomes }
