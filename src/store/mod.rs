@@ -275,7 +275,10 @@ impl StateStore {
     /// later operation, on any handle, returns [`Unavailable`](Error::Unavailable). Closing twice does
     /// nothing.
     ///
-    /// Dropping the last handle does the same, and logs what failed.
+    /// A Redis store whose server is away waits for it for one
+    /// [`timeout`](crate::RedisOptions::timeout) if operations wait: see [`close_within`](Self::close_within).
+    ///
+    /// Dropping the last handle does the same, but waits for no server, and logs what failed.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).

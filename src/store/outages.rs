@@ -42,8 +42,10 @@ impl StateStore {
         }
     }
 
-    /// Lets `listener` be told whenever the server goes away or comes back, by the thread that noticed. It
-    /// should be quick.
+    /// Lets `listener` be told whenever the server goes away or comes back, by the thread that noticed: that
+    /// operation waits for it, so it should be quick. It may use the store. It is not told what was before: see
+    /// [`status`](Self::status). Listeners add up and stay until the store is dropped, so one that holds the store
+    /// itself keeps it for ever.
     pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
         match self {
             #[cfg(feature = "redis")]
@@ -94,10 +96,12 @@ impl StateStore {
         }
     }
 
-    /// Tries now whether the server is back, and returns when what waited is done there.
+    /// Tries now whether a server that is away is back, and returns when what waited is done there. Where it is
+    /// not away there is nothing to do, and nothing is asked.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::Error::Unavailable) where it is still away.
+    /// [`Unavailable`](crate::Error::Unavailable) where it is still away; [`Denied`](crate::Error::Denied) where it
+    /// is back and refuses this client.
     pub fn reconnect(&self) -> Result<()> {
         self.context().check_open()?;
         match self {
@@ -111,7 +115,8 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`close`](Self::close); [`Unavailable`](crate::Error::Unavailable) where operations are left that
-    /// were not done: they are lost.
+    /// were not done: they are lost, and closing again does not bring them back. To wait without closing, call
+    /// [`reconnect`](Self::reconnect) again and again.
     #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only a server is waited for"))]
     pub fn close_within(&self, timeout: Duration) -> Result<()> {
         match self {

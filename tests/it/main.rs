@@ -13,6 +13,7 @@
 //!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`: what serves while the server is
 //!   away, and the way back;
 //! - `outage_cuts`: every operation, cut at every byte, with and without an outage behind the cut;
+//! - `outage_rights`: what a user of the server may do;
 //! - `outage_leases`: what is taken from queues while the server is away;
 //! - `outage_once`, `outage_asked`, `redis_once`: what `exactly_once` promises, with memory in the server's place
 //!   and without;
@@ -74,6 +75,8 @@ mod outage_order;
 mod outage_partition;
 #[cfg(feature = "redis")]
 mod outage_replay;
+#[cfg(feature = "redis")]
+mod outage_rights;
 #[cfg(feature = "redis")]
 mod outage_serving;
 #[cfg(feature = "redis")]

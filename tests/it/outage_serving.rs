@@ -244,3 +244,45 @@ fn listeners_may_use_the_store() {
     assert!(told == "acahc" || told == "acach", "{told}");
     assert!(open(&proxy.url(), options().fallback(Fallback::None)).is_ok());
 }
+
+/// It was acknowledged, and nobody was left to do it on the server.
+#[test]
+fn nothing_is_acknowledged_once_the_store_is_closed() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    let listener = store.clone();
+    store.on_event(move |event| {
+        if matches!(event, Event::Away { .. }) {
+            listener.close().unwrap();
+        }
+    });
+    store.put("a", 1).unwrap();
+    proxy.set(Mode::Down);
+    assert_error!(store.put("a", 2), Error::Unavailable { .. });
+    assert_error!(store.put("a", 3), Error::Unavailable { maybe_applied: false, .. });
+}
+
+#[test]
+fn a_panic_of_a_listener_is_not_that_of_the_operation() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    store.on_event(|_| panic!("a listener that panics"));
+    proxy.set(Mode::Down);
+    store.put("a", 1).unwrap();
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert_eq!(store.get("a").unwrap(), Some(1));
+}
+
+#[test]
+fn what_is_left_at_the_end_is_told_and_cannot_be_tried_again() {
+    let store = open("redis://127.0.0.1:1", memory()).unwrap();
+    store.put("a", 1).unwrap();
+    let error = store.close_within(std::time::Duration::from_millis(50)).unwrap_err();
+    assert!(
+        !error.is_transient() && crate::support::chain(&error).concat().contains("1 operations"),
+        "{error:?}"
+    );
+}
