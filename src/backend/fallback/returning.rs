@@ -172,11 +172,11 @@ impl Way<'_> {
 
     /// Does the first operations that wait.
     fn replay_chunk(&mut self) -> Result<(), Closed> {
-        let (chunk, done, last) = {
+        let (chunk, done, last, sent) = {
             let mut state = self.away.state();
             let done = state.queue.done();
             let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
-            (chunk, done, last)
+            (chunk, done, last, state.queue.sent())
         };
         if let Some(journal) = &self.inner.journal {
             journal
@@ -203,9 +203,15 @@ impl Way<'_> {
         self.most = (self.most * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match told {
             Replayed::Done(outcomes) => (last, outcomes),
-            // The answer to an earlier chunk was lost: it is told now.
-            Replayed::Marked(Some(at), outcomes) if at > done && at <= last => (at, outcomes),
-            Replayed::Marked(..) => return self.agree(),
+            // The answer to an earlier chunk was lost: it is told now. Of those before it nobody can tell any
+            // more what became of them, where they could not be noted before the program was killed.
+            Replayed::Marked { at: Some(at), from, outcomes } if at > done && at <= sent => {
+                if let Some(from) = from.filter(|from| (done + 1..at).contains(from)) {
+                    self.finish(from, Vec::new());
+                }
+                (at, outcomes)
+            }
+            Replayed::Marked { .. } => return self.agree(),
         };
         self.finish(upto, outcomes);
         Ok(())

@@ -42,5 +42,5 @@ scripts! {
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "186af3f540353c8c2f36db45de82f9732f02ce7e";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "7745478a0733b97813069cc70b95b993433b7455";
+    REPLAY = "replay.lua", "7b239da11849adebb9c8b79c4838c75bbac20a3a";
 }

@@ -6,15 +6,16 @@
 -- notes have it, what they were called, its lane, its number, which of the steps of the call it is, and if it is
 -- a pop: the command that gives back what it took; '1' if the server is known to have lost its memory since; for a
 -- pop no more. The last ARGV[5] keys are the notes.
-local told = redis.call('HMGET', KEYS[1], 'at', 'told')
+local told = redis.call('HMGET', KEYS[1], 'at', 'told', 'from')
 if told[1] ~= ARGV[1] then
-  return { told[1] or '', told[2] and cmsgpack.unpack(told[2]) or {} }
+  local known = told[2] and told[2] ~= '' and cmsgpack.unpack(told[2])
+  return { told[1] or '', known or {}, told[3] or '' }
 end
--- First, so that a server without memory refuses before anything is done.
-local marked = redis.pcall('HSET', KEYS[1], 'at', ARGV[2])
+-- First, so that a server without memory refuses before anything is done. From here on nothing may break off:
+-- what is not done counts as done.
+local marked = redis.pcall('HSET', KEYS[1], 'at', ARGV[2], 'told', '', 'from', ARGV[1])
 if type(marked) == 'table' and marked.err then return marked end
-redis.call('HDEL', KEYS[1], 'told')
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.pcall('PEXPIRE', KEYS[1], ARGV[3])
 
 local LONGEST = 4096
 local outcomes = {}
@@ -69,7 +70,8 @@ end
 
 local function run(key, name, from, count)
   if name == 'LEASE' then
-    local time = redis.call('TIME')
+    local time = redis.pcall('TIME')
+    if time.err then return time.err end
     local until_then = time[1] * 1000000 + time[2] + ARGV[from + 1] * 1000
     local reply = redis.pcall('ZADD', key, string.format('%.0f', until_then), ARGV[from])
     return type(reply) == 'table' and reply.err or nil
@@ -156,10 +158,10 @@ local function give_back(index, key, name, value, until_when)
     left = until_when - (time[1] * 1000 + math.floor(time[2] / 1000))
     if left <= 0 then return end
   end
-  local is_born = redis.call('EXISTS', key) == 0
+  local is_born = redis.pcall('EXISTS', key) == 0
   local reply = redis.pcall(name, key, value)
   if type(reply) == 'table' then return note(index, 'rejected', reply.err) end
-  if is_born and left then redis.call('PEXPIRE', key, string.format('%.0f', left)) end
+  if is_born and left then redis.pcall('PEXPIRE', key, string.format('%.0f', left)) end
 end
 
 -- Of what may have been done before: whether it is still to be done.
@@ -189,7 +191,13 @@ local function general(index, key)
   local seen, birth, commands = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
   local skipped = is_done or is_dropped(index, key, seen, ARGV[at] == 'SET' and ARGV[at + 2])
-  local is_born = not skipped and birth ~= '' and redis.call('EXISTS', key) == 0
+  local found = not skipped and birth ~= '' and redis.pcall('EXISTS', key)
+  local is_born = found == 0
+  if type(found) == 'table' then
+    -- Whether it would be born is not to be known, nor then how long it is to stay.
+    note(index, 'rejected', found.err)
+    skipped = true
+  end
   -- What it would have created has died since.
   if is_born and birth == '0' then skipped = true end
   for _ = 1, commands do
@@ -204,7 +212,7 @@ local function general(index, key)
     end
     at = at + count
   end
-  if is_born and not skipped then redis.call('PEXPIRE', key, birth) end
+  if is_born and not skipped then redis.pcall('PEXPIRE', key, birth) end
 end
 
 local index, apart = 2, 1
@@ -228,5 +236,5 @@ while index <= keys do
   end
 end
 
-if #outcomes > 0 then redis.call('HSET', KEYS[1], 'told', cmsgpack.pack(outcomes)) end
-return { ARGV[2], outcomes }
+if #outcomes > 0 then redis.pcall('HSET', KEYS[1], 'told', cmsgpack.pack(outcomes)) end
+return { ARGV[2], outcomes, ARGV[1] }

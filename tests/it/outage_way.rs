@@ -1,0 +1,84 @@
+//! What can stand in the way back to a server: rights that are missing, answers that never came, lines that are
+//! slow, copies that are old.
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use millpond::StateStore;
+
+use crate::support::outages::{connected, durable, memory, notices, open};
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::raw::Raw;
+use crate::support::redis_server::RedisServer;
+
+/// Runs what may never end in a thread of its own.
+fn ends<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(run()));
+    receiver.recv_timeout(Duration::from_secs(15)).unwrap_or_else(|_| panic!("{what} did not end"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// A right that only some operations need is missing: these are refused, and all others are done.
+#[test]
+fn a_missing_right_stops_none_but_the_operations_that_need_it() {
+    for lacks in ["-exists", "-hdel", "-get"] {
+        let server = RedisServer::start();
+        let raw = Raw::connect(&server.url(0));
+        let proxy = Proxy::to(server.port());
+        raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~t:*", "+@all", lacks]);
+        let url = format!("redis://limited:pw@{}", proxy.address());
+        let store = open(&url, memory()).unwrap();
+        store.put("a", 0).unwrap();
+        proxy.set(Mode::Down);
+        notices(&store);
+        store.put("before", 1).unwrap();
+        store.incr_with_ttl("born", 1, Duration::from_secs(100)).unwrap();
+        for n in 0..10 {
+            store.put(&format!("p{n}"), n).unwrap();
+            store.incr(&format!("n{n}"), n).unwrap();
+        }
+        proxy.set(Mode::Pass);
+        connected(&store);
+        let lost = (0..10).filter(|n| !raw.exists(&format!("t:p{n}")) || !raw.exists(&format!("t:n{n}")));
+        assert_eq!(lost.count(), 0, "{lacks}");
+        let told: Vec<String> = store.take_rejected().into_iter().map(|told| told.key).collect();
+        assert!(raw.exists("t:born") || told == ["born"], "{lacks}: {told:?}");
+    }
+}
+
+/// Several chunks were done, and nobody could note it before the program was killed.
+#[test]
+fn many_chunks_that_were_done_and_not_noted_are_not_done_again() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let [dir, killed] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+    proxy.set(Mode::Down);
+    let store = open(&proxy.url(), durable(dir.path())).unwrap();
+    for n in 0..2500 {
+        store.incr(&format!("n{n}"), 1).unwrap();
+    }
+    copy(dir.path(), killed.path());
+    proxy.set(Mode::Pass);
+    connected(&store);
+    store.close().unwrap();
+    // As it is where the disk has room for what says how much was sent, and for nothing else.
+    let files = StateStore::open(&format!("file:{}", killed.path().display())).unwrap();
+    let head = String::from_utf8(files.get_bytes("head").unwrap().unwrap().to_vec()).unwrap();
+    files.put_bytes("head", head.replace("\"sent\":0", "\"sent\":2500").as_bytes()).unwrap();
+    files.close().unwrap();
+    let (url, path) = (proxy.url(), killed.path().to_owned());
+    let store = ends("opening", move || open(&url, durable(&path)).unwrap());
+    connected(&store);
+    let raw = Raw::connect(&server.url(0));
+    assert!((0..2500).all(|n| raw.get(&format!("t:n{n}")).as_deref() == Some(&b"1"[..])));
+}
