@@ -82,3 +82,27 @@ fn many_chunks_that_were_done_and_not_noted_are_not_done_again() {
     let raw = Raw::connect(&server.url(0));
     assert!((0..2500).all(|n| raw.get(&format!("t:n{n}")).as_deref() == Some(&b"1"[..])));
 }
+
+/// Nothing waits in a copy that is older than what the server knows: it doubles nothing, and goes on.
+#[test]
+fn an_old_copy_in_which_nothing_waits_serves() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let [dir, old] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+    open(&proxy.url(), durable(dir.path())).unwrap().close().unwrap();
+    copy(dir.path(), old.path());
+    let store = open(&proxy.url(), durable(dir.path())).unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    store.incr("n", 1).unwrap();
+    proxy.set(Mode::Pass);
+    connected(&store);
+    store.close().unwrap();
+    let store = open(&proxy.url(), durable(old.path())).unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    store.incr("n", 1).unwrap();
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert_eq!(Raw::connect(&server.url(0)).get("t:n").as_deref(), Some(&b"2"[..]));
+}
