@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use millpond::StateStore;
+use millpond::{Event, StateStore};
 
-use crate::support::outages::{connected, durable, memory, notices, open};
+use crate::support::outages::{connected, durable, memory, notices, open, pending};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
-use crate::support::redis_server::RedisServer;
+use crate::support::redis_server::{RedisServer, free_port};
 
 /// Runs what may never end in a thread of its own.
 fn ends<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
@@ -105,4 +105,32 @@ fn an_old_copy_in_which_nothing_waits_serves() {
     proxy.set(Mode::Pass);
     connected(&store);
     assert_eq!(Raw::connect(&server.url(0)).get("t:n").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
+fn the_longest_wait_is_no_panic() {
+    let store = open(&format!("redis://127.0.0.1:{}", free_port()), memory()).unwrap();
+    assert_eq!(pending(&store), Some(0));
+    store.close_within(Duration::MAX).unwrap();
+}
+
+/// The thread that brought it back tells of it, and is the one that the end waits for.
+#[test]
+fn who_is_told_that_the_server_is_back_may_close_the_store() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let told = store.clone();
+    store.on_event(move |event| {
+        if matches!(event, Event::Connected { .. }) {
+            sender.send(told.close().is_ok()).unwrap();
+        }
+    });
+    proxy.set(Mode::Down);
+    notices(&store);
+    store.put("a", 1).unwrap();
+    proxy.set(Mode::Pass);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(true));
+    assert!(Raw::connect(&server.url(0)).exists("t:a"));
 }
