@@ -130,6 +130,10 @@ impl Bridge<'_> {
         remote_wins: bool,
         steps: &[Step<'_>],
     ) -> Result<Replayed, Closed> {
+        // Whoever was on its way when the outage began may have given up only since.
+        if !self.redis.pool.graveyard().is_empty() {
+            self.redis.pool.bury_always(&self.redis.limit())?;
+        }
         let mut words = Words::default();
         let mut notes = Vec::new();
         let now = self.redis.pool.epoch().losses();
