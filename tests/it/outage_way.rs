@@ -134,3 +134,33 @@ fn who_is_told_that_the_server_is_back_may_close_the_store() {
     assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(true));
     assert!(Raw::connect(&server.url(0)).exists("t:a"));
 }
+
+/// One that panics when it is told of something breaks nothing but that.
+#[test]
+fn a_listener_that_panics_does_not_keep_the_server_away() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = Raw::connect(&server.url(0));
+    raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~t:*", "+@all"]);
+    let store = open(&format!("redis://limited:pw@{}", proxy.address()), memory()).unwrap();
+    store.put("a", 1).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    store.on_event(move |event| {
+        if matches!(event, Event::HistoryLost { .. }) {
+            sender.send(()).unwrap();
+            panic!("on purpose");
+        }
+    });
+    proxy.set(Mode::Down);
+    notices(&store);
+    store.put("b", 1).unwrap();
+    raw.flush();
+    // It is told what was lost, and goes on being away.
+    raw.run::<_, ()>("ACL", &["SETUSER", "limited", "-eval"]);
+    proxy.set(Mode::Pass);
+    receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    raw.run::<_, ()>("ACL", &["SETUSER", "limited", "+eval"]);
+    connected(&store);
+    assert!(raw.exists("t:b"));
+}

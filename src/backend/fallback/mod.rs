@@ -19,6 +19,7 @@ mod shadow;
 mod told;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -263,7 +264,10 @@ impl Inner {
             while let Some(event) = self.next_event() {
                 let listeners = self.listeners.lock().clone();
                 for listener in listeners {
-                    listener(&event);
+                    // It runs in the thread that brings the server back, or in the middle of an operation.
+                    if catch_unwind(AssertUnwindSafe(|| listener(&event))).is_err() {
+                        log::error!("a listener panicked when it was told of {event:?}");
+                    }
                 }
             }
         }
