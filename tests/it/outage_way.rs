@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use millpond::{Event, StateStore};
 
-use crate::support::outages::{connected, durable, memory, notices, open, pending};
+use crate::support::outages::{connected, durable, memory, notices, open, pending, within};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::wait_until;
 
 /// Runs what may never end in a thread of its own.
 fn ends<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
@@ -163,4 +164,25 @@ fn a_listener_that_panics_does_not_keep_the_server_away() {
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "+eval"]);
     connected(&store);
     assert!(raw.exists("t:b"));
+}
+
+/// Four megabytes do not get through within the limit, and each value does.
+#[test]
+fn what_waits_gets_over_a_slow_line() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    store.put("a", 1).unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    for n in 0..600 {
+        store.put(&format!("k{n}"), "x".repeat(8 << 10)).unwrap();
+        store.incr("n", 1).unwrap();
+        store.put("n2", n).unwrap();
+    }
+    proxy.set(Mode::Slow(Duration::from_micros(500)));
+    wait_until("the store is connected", Duration::from_secs(30), || pending(&store).is_none());
+    let raw = Raw::connect(&server.url(0));
+    assert!((0..600).all(|n| raw.exists(&format!("t:k{n}"))));
+    assert_eq!(raw.get("t:n").as_deref(), Some(&b"600"[..]));
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::away::Away;
@@ -22,6 +22,7 @@ use crate::outage::{Event, PendingOperation, PendingReason, Rejected, WriteConfl
 /// How much is done in one step.
 const CHUNK_OPERATIONS: usize = 1000;
 const CHUNK_BYTES: u64 = 4 << 20;
+const MOST_HALVED: u32 = 10;
 
 /// When so few wait, writers wait until they are done too.
 const LAST: u64 = 256;
@@ -175,7 +176,8 @@ impl Way<'_> {
         let (chunk, done, last, sent) = {
             let mut state = self.away.state();
             let done = state.queue.done();
-            let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
+            let halved = self.away.halved();
+            let (chunk, last) = state.queue.chunk((self.most >> halved).max(1), CHUNK_BYTES >> halved);
             (chunk, done, last, state.queue.sent())
         };
         if let Some(journal) = &self.inner.journal {
@@ -186,7 +188,10 @@ impl Way<'_> {
         let steps: Vec<Step<'_>> = chunk.iter().flat_map(|pending| steps(pending)).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
         let marker = self.marker();
-        let told = match self.bridge.replay(&marker, done, last, remote_wins, &steps) {
+        let begun = Instant::now();
+        let told = self.bridge.replay(&marker, done, last, remote_wins, &steps);
+        self.suit(begun.elapsed(), &told);
+        let told = match told {
             // The server looks at all the keys first: one that this user may not touch stops the whole chunk.
             Err(closed) if closed.denied && chunk.len() > 1 => {
                 self.most = (chunk.len() / 2).max(1);
@@ -215,6 +220,16 @@ impl Way<'_> {
         };
         self.finish(upto, outcomes);
         Ok(())
+    }
+
+    /// Lets a step be as long as fits the limit: a line may be slow, and what is cut off is never done.
+    fn suit(&self, took: Duration, outcome: &Result<Replayed, Closed>) {
+        let halved = self.away.halved();
+        match outcome {
+            Err(closed) if closed.timed_out => self.away.halve((halved + 1).min(MOST_HALVED)),
+            Ok(_) if took < self.inner.limit / 8 => self.away.halve(halved.saturating_sub(1)),
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// Takes out what is done, and keeps what became of it: for whoever asks, and for the next outage.
