@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millpond::{Event, StateStore};
 
-use crate::support::outages::{connected, durable, memory, notices, open, pending, within};
+use crate::support::outages::{LIMIT, connected, durable, memory, notices, open, pending, within};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
@@ -185,4 +185,27 @@ fn what_waits_gets_over_a_slow_line() {
     let raw = Raw::connect(&server.url(0));
     assert!((0..600).all(|n| raw.exists(&format!("t:k{n}"))));
     assert_eq!(raw.get("t:n").as_deref(), Some(&b"600"[..]));
+}
+
+/// As long as it is not known that what waits gets through, nobody else waits for that.
+#[test]
+fn nobody_waits_for_what_does_not_get_through() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    store.put("a", 1).unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    store.put("large", "x".repeat(3 << 20)).unwrap();
+    let tried = proxy.tried();
+    proxy.set(Mode::Slow(Duration::from_micros(500)));
+    let begun = Instant::now();
+    while begun.elapsed() < 4 * LIMIT {
+        within(Duration::ZERO, || assert_eq!(store.get("a").unwrap(), Some(1)));
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(proxy.tried() > tried);
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(Raw::connect(&server.url(0)).exists("t:large"));
 }
