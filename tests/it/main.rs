@@ -10,8 +10,8 @@
 //! - `redis_outage`, `redis_refusals`, `redis_cuts`, `redis_burial`, `redis_tls`: servers and networks that
 //!   fail;
 //! - `outage`, `outage_serving`, `outage_table`, `outage_batches`, `outage_causes`, `outage_replay`,
-//!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`: what serves while the server is
-//!   away, and the way back;
+//!   `outage_conflicts`, `outage_order`, `outage_history`, `outage_fork`, `outage_way`: what serves while
+//!   the server is away, and the way back;
 //! - `outage_cuts`: every operation, cut at every byte, with and without an outage behind the cut;
 //! - `outage_rights`: what a user of the server may do;
 //! - `outage_leases`: what is taken from queues while the server is away;
@@ -83,6 +83,8 @@ mod outage_serving;
 mod outage_soak;
 #[cfg(feature = "redis")]
 mod outage_table;
+#[cfg(feature = "redis")]
+mod outage_way;
 #[cfg(feature = "redis")]
 mod redis_burial;
 #[cfg(feature = "redis")]

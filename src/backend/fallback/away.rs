@@ -2,7 +2,7 @@
 //! to be done there. Knows nothing of connections and of when an outage begins or ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -55,6 +55,8 @@ pub(super) struct Away {
     table: Table,
     state: Mutex<State>,
     pace: Pace,
+    /// How often that was halved which is done on the server in one step.
+    halved: AtomicU32,
     /// Where what waits is kept as well, for a program that is killed.
     journal: Option<Arc<Journal>>,
 }
@@ -100,6 +102,7 @@ impl Away {
             state: Mutex::new(State { queue, touched: HashMap::new() }),
             pace: Pace { most: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0) },
             clock,
+            halved: AtomicU32::new(0),
             journal,
         };
         let now = away.now();
@@ -404,6 +407,16 @@ impl Away {
         let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         self.pace.pause.store(micros, Ordering::Relaxed);
         self.pace.most.store(most, Ordering::Relaxed);
+    }
+
+    /// How often that is to be halved which is done on the server in one step.
+    pub(super) fn halved(&self) -> u32 {
+        self.halved.load(Ordering::Relaxed)
+    }
+
+    /// Notes how often: more where a step took too long, less where it was quick.
+    pub(super) fn halve(&self, times: u32) {
+        self.halved.store(times, Ordering::Relaxed);
     }
 
     /// Slows writers no longer.

@@ -82,17 +82,18 @@ impl Journal {
         };
         let journal = Self { store, path: path.to_owned(), head: Mutex::new(fresh.clone()) };
         let (head, waiting) = journal.read(clock)?;
+        if waiting.is_empty() {
+            // Nothing is left that could be done twice. As another queue it may serve another prefix, and also
+            // where this is a copy that is older than what the server knows.
+            journal.keep_head(&fresh)?;
+            return Ok((journal, Left::nothing(identity)));
+        }
         if head.prefix == prefix {
             let identity = u128::from_str_radix(&head.identity, 16);
             let identity = identity.map_err(|error| journal.corrupt(HEAD, error))?;
             let left = Left { identity, done: head.done, sent: head.sent, marked: head.marked, waiting };
             *journal.head.lock() = head;
             return Ok((journal, left));
-        }
-        if waiting.is_empty() {
-            // It may as well serve another prefix, as another queue.
-            journal.keep_head(&fresh)?;
-            return Ok((journal, Left::nothing(identity)));
         }
         Err(journal.foreign(format!("what waits there is for the key prefix {:?}", head.prefix)))
     }
@@ -155,7 +156,9 @@ impl Journal {
             return Ok(());
         }
         let noted = Head { sent: sent.max(head.sent), marked: true, ..head.clone() };
-        self.keep_head(&noted)?;
+        self.store.write(vec![head_put(&noted)])?;
+        // Whatever the policy says: a server that knows of more than these files holds them for an old copy.
+        self.store.flush()?;
         *head = noted;
         Ok(())
     }

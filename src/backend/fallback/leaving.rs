@@ -80,11 +80,10 @@ impl Inner {
     pub(super) fn begin(self: &Arc<Self>, waiting: Vec<Pending>, sent: u64) -> Result<()> {
         let is_left = !waiting.is_empty();
         let queue = Queue::load(self.bounds, self.done.load(Ordering::Relaxed), sent, waiting);
-        match self.redis.greet() {
-            Ok(()) if !is_left => {
-                self.was_connected.store(true, Ordering::Release);
-                Ok(())
-            }
+        let greeted = self.redis.greet();
+        self.was_connected.store(greeted.is_ok(), Ordering::Release);
+        match greeted {
+            Ok(()) if !is_left => Ok(()),
             Ok(()) => {
                 let cause = format!("{} operations of an earlier run are done first", queue.len());
                 self.leave_with(&cause, || queue);

@@ -85,13 +85,16 @@ impl Inner {
             wake.ending = true;
         }
         self.woken.notify_all();
-        // A thread that panicked has nothing to tell.
-        let _ = self.thread.lock().take().map(JoinHandle::join);
+        let returning = self.thread.lock().take();
+        // Who is told of something by that thread may close the store: it does not wait for itself. One that
+        // panicked has nothing to tell.
+        let me = std::thread::current().id();
+        let _ = returning.filter(|thread| thread.thread().id() != me).map(JoinHandle::join);
         let waiting = || self.outage().map_or(0, |away| away.state().queue.len());
-        let end = Instant::now() + timeout;
+        let begun = Instant::now();
         while waiting() > 0 {
             match self.try_return() {
-                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) if begun.elapsed() < timeout => std::thread::sleep(Duration::from_millis(10)),
                 Ok(()) | Err(_) => break,
             }
         }

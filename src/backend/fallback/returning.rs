@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Inner;
 use super::away::{Away, Tally};
@@ -21,6 +21,7 @@ use crate::outage::Event;
 /// How much is done in one step.
 const CHUNK_OPERATIONS: usize = 1000;
 const CHUNK_BYTES: u64 = 4 << 20;
+const MOST_HALVED: u32 = 10;
 
 /// When so few wait, writers wait until they are done too.
 const LAST: u64 = 256;
@@ -67,12 +68,19 @@ impl Inner {
         let Some(away) = self.outage() else {
             return Ok(());
         };
-        let mut way = Way { inner: self, away: &away, bridge: self.redis.bridge()?, most: CHUNK_OPERATIONS };
+        let mut way = Way {
+            inner: self,
+            away: &away,
+            bridge: self.redis.bridge()?,
+            has_done: false,
+            most: CHUNK_OPERATIONS,
+        };
         way.agree()?;
         let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
             let waiting = way.away.state().queue.len();
-            if waiting <= LAST {
+            // The first step shows whether anything gets through, and nobody is to wait for that.
+            if waiting == 0 || (waiting <= LAST && way.has_done) {
                 break;
             }
             // However many writers there are, in the end they are slower than what is done there.
@@ -133,6 +141,8 @@ struct Way<'w> {
     inner: &'w Inner,
     away: &'w Away,
     bridge: Bridge<'w>,
+    /// Whether anything got through.
+    has_done: bool,
     /// How many operations are done in one step.
     most: usize,
 }
@@ -174,11 +184,12 @@ impl Way<'_> {
 
     /// Does the first operations that wait.
     fn replay_chunk(&mut self) -> Result<(), Closed> {
-        let (chunk, done, last) = {
+        let (chunk, done, last, sent) = {
             let mut state = self.away.state();
             let done = state.queue.done();
-            let (chunk, last) = state.queue.chunk(self.most, CHUNK_BYTES);
-            (chunk, done, last)
+            let halved = self.away.halved();
+            let (chunk, last) = state.queue.chunk((self.most >> halved).max(1), CHUNK_BYTES >> halved);
+            (chunk, done, last, state.queue.sent())
         };
         if let Some(journal) = &self.inner.journal {
             journal
@@ -188,7 +199,10 @@ impl Way<'_> {
         let steps: Vec<Step<'_>> = chunk.iter().flat_map(|pending| steps(pending)).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
         let marker = self.marker();
-        let told = match self.bridge.replay(&marker, done, last, remote_wins, &steps) {
+        let begun = Instant::now();
+        let told = self.bridge.replay(&marker, done, last, remote_wins, &steps);
+        self.suit(begun.elapsed(), &told);
+        let told = match told {
             // The server looks at all the keys first: one that this user may not touch stops the whole chunk.
             Err(closed) if closed.denied && chunk.len() > 1 => {
                 self.most = (chunk.len() / 2).max(1);
@@ -205,12 +219,28 @@ impl Way<'_> {
         self.most = (self.most * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match told {
             Replayed::Done(outcomes) => (last, outcomes),
-            // The answer to an earlier chunk was lost: it is told now.
-            Replayed::Marked(Some(at), outcomes) if at > done && at <= last => (at, outcomes),
-            Replayed::Marked(..) => return self.agree(),
+            // The answer to an earlier chunk was lost: it is told now. Of those before it nobody can tell any
+            // more what became of them, where they could not be noted before the program was killed.
+            Replayed::Marked { at: Some(at), from, outcomes } if at > done && at <= sent => {
+                if let Some(from) = from.filter(|from| (done + 1..at).contains(from)) {
+                    self.finish(from, Vec::new());
+                }
+                (at, outcomes)
+            }
+            Replayed::Marked { .. } => return self.agree(),
         };
         self.finish(upto, outcomes);
         Ok(())
+    }
+
+    /// Lets a step be as long as fits the limit: a line may be slow, and what is cut off is never done.
+    fn suit(&self, took: Duration, outcome: &Result<Replayed, Closed>) {
+        let halved = self.away.halved();
+        match outcome {
+            Err(closed) if closed.timed_out => self.away.halve((halved + 1).min(MOST_HALVED)),
+            Ok(_) if took < self.inner.limit / 8 => self.away.halve(halved.saturating_sub(1)),
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// Takes out what is done, and keeps what became of it: for whoever asks, and for the next outage.
@@ -224,6 +254,7 @@ impl Way<'_> {
         }
         let ops: Vec<(&Deferred, Stamp)> =
             finished.iter().flat_map(|pending| pending.ops.iter().map(|op| (op, pending.queued))).collect();
+        self.has_done = true;
         self.inner.count(self.away, ops.len() as u64, &outcomes);
         let now = self.away.now();
         for (op, queued) in &ops {

@@ -28,8 +28,8 @@ pub(crate) enum Replayed {
     /// The chunk was done, now.
     Done(Vec<(usize, Outcome)>),
     /// The marker holds another number than was expected, or none, and beside it lies what became of the
-    /// chunk that it was set for.
-    Marked(Option<u64>, Vec<(usize, Outcome)>),
+    /// chunk that it was set for, and behind which number that begins.
+    Marked { at: Option<u64>, from: Option<u64>, outcomes: Vec<(usize, Outcome)> },
 }
 
 /// One operation of a chunk.
@@ -139,6 +139,10 @@ impl Bridge<'_> {
         remote_wins: bool,
         steps: &[Step<'_>],
     ) -> Result<Replayed, Closed> {
+        // Whoever was on its way when the outage began may have given up only since.
+        if !self.redis.pool.graveyard().is_empty() {
+            self.redis.pool.bury_always(&self.redis.limit())?;
+        }
         let mut words = Words::default();
         let mut notes = Vec::new();
         let now = self.redis.pool.epoch().losses();
@@ -165,13 +169,13 @@ impl Bridge<'_> {
         let Value::Array(parts) = answer else {
             return Err(Failure::unexpected(&answer).into());
         };
-        let [at, told] = <[Value; 2]>::try_from(parts).map_err(|_| {
+        let [at, told, from] = <[Value; 3]>::try_from(parts).map_err(|_| {
             Failure::new(Trouble::Garbage, Stage::Lost, "a replay was not answered as it should")
         })?;
         let outcomes = outcomes(told)?;
-        Ok(match number(Some(&at)) {
-            Some(at) if at == last => Replayed::Done(outcomes),
-            at => Replayed::Marked(at, outcomes),
+        Ok(match (number(Some(&at)), number(Some(&from))) {
+            (Some(at), Some(from)) if (at, from) == (last, done) => Replayed::Done(outcomes),
+            (at, from) => Replayed::Marked { at, from, outcomes },
         })
     }
 

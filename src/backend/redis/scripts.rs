@@ -42,5 +42,5 @@ scripts! {
     /// Does the steps of one call, once however often it is called.
     ONCE = "once.lua", "f4170306ffb922517c868816d8e87ea5f93465e1";
     /// Does operations that waited, each once.
-    REPLAY = "replay.lua", "475f1347050cc19da2d7dc864c3e55cb1d0faa50";
+    REPLAY = "replay.lua", "e7326e85957a061f173588855504a64395987037";
 }

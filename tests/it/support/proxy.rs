@@ -27,6 +27,8 @@ pub(crate) enum Mode {
     Down,
     /// Answers come one byte at a time, with this pause before each.
     Drip(Duration),
+    /// Requests come with this pause for each kilobyte.
+    Slow(Duration),
 }
 
 pub(crate) struct Proxy {
@@ -276,6 +278,10 @@ impl Pipe {
                 thread::sleep(pause);
                 self.to.write_all(byte)
             }),
+            Mode::Slow(pause) if self.way == Way::Request => {
+                thread::sleep(pause * u32::try_from(bytes.len() / 1024).unwrap_or(u32::MAX));
+                self.to.write_all(bytes)
+            }
             _ => self.to.write_all(bytes),
         }
     }

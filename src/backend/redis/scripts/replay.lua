@@ -6,15 +6,15 @@
 -- notes have it, what they were called, its lane, its number, which of the steps of the call it is, and if it is
 -- a pop: the command that gives back what it took; '1' if the server is known to have lost its memory since; for a
 -- pop no more. The last ARGV[5] keys are the notes.
-local told = redis.call('HMGET', KEYS[1], 'at', 'told')
+local told = redis.call('HMGET', KEYS[1], 'at', 'told', 'from')
 if told[1] ~= ARGV[1] then
-  return { told[1] or '', told[2] and cmsgpack.unpack(told[2]) or {} }
+  local known = told[2] and told[2] ~= '' and cmsgpack.unpack(told[2])
+  return { told[1] or '', known or {}, told[3] or '' }
 end
 -- First, so that a server without memory refuses before anything is done.
-local marked = redis.pcall('HSET', KEYS[1], 'at', ARGV[2])
+-- INVARIANT: from here on nothing may break off: what is not done counts as done.
+local marked = redis.pcall('HSET', KEYS[1], 'at', ARGV[2], 'told', '', 'from', ARGV[1])
 if type(marked) == 'table' and marked.err then return marked end
--- INVARIANT: from here on nothing may end the script: what it has done would count, and the rest as done.
-redis.pcall('HDEL', KEYS[1], 'told')
 redis.pcall('PEXPIRE', KEYS[1], ARGV[3])
 
 local LONGEST = 4096
@@ -192,14 +192,12 @@ local function general(index, key)
   local seen, birth, commands = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
   local skipped = is_done or is_dropped(index, key, seen, ARGV[at] == 'SET' and ARGV[at + 2])
-  local is_born = false
-  if not skipped and birth ~= '' then
-    local there = redis.pcall('EXISTS', key)
-    if type(there) == 'table' then
-      note(index, 'rejected', there.err)
-      skipped = true
-    end
-    is_born = there == 0
+  local found = not skipped and birth ~= '' and redis.pcall('EXISTS', key)
+  local is_born = found == 0
+  if type(found) == 'table' then
+    -- Whether it would be born is not to be known, nor then how long it is to stay.
+    note(index, 'rejected', found.err)
+    skipped = true
   end
   -- What it would have created has died since.
   if is_born and birth == '0' then skipped = true end
@@ -243,4 +241,4 @@ while index <= keys do
 end
 
 if #outcomes > 0 then redis.pcall('HSET', KEYS[1], 'told', cmsgpack.pack(outcomes)) end
-return { ARGV[2], outcomes }
+return { ARGV[2], outcomes, ARGV[1] }
