@@ -260,3 +260,29 @@ fn a_full_queue_refuses_and_drops_nothing() {
         store.put("more", 1).unwrap();
     }
 }
+
+/// A read does not tell until when a value stays. What was changed in place here stayed for ever there.
+#[test]
+fn what_is_changed_in_place_keeps_its_time_on_the_server() {
+    let server = RedisServer::start();
+    let raw = Raw::connect(&server.url(0));
+    for key in ["t:modified", "t:swapped"] {
+        raw.run::<_, ()>("SET", &[key, "1", "PX", "3600000"]);
+    }
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory().exclusive(true)).unwrap();
+    assert_eq!(store.batch_get::<i32>(["modified", "swapped"]).unwrap(), [Some(1), Some(1)]);
+    proxy.set(Mode::Down);
+    for n in 2..5 {
+        store.modify("modified", |_: Option<i32>| Some(n)).unwrap();
+        assert!(store.compare_and_set("swapped", Some(&(n - 1)), &n).unwrap());
+        store.get_and_touch::<i32>("swapped", HOUR).unwrap();
+    }
+    assert!(pending(&store) <= Some(7), "neighbours become one");
+    proxy.set(Mode::Pass);
+    connected(&store);
+    for key in ["modified", "swapped"] {
+        assert_eq!(store.get::<i32>(key).unwrap(), Some(4));
+        assert!(matches!(store.ttl(key).unwrap(), Some(Ttl::In(_))), "{key}");
+    }
+}

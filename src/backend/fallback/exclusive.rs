@@ -109,22 +109,29 @@ impl Place {
 
 /// The action that makes true on the server what a change made true here.
 pub(super) fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
-    match change {
-        Change::Nothing => None,
-        Change::Set(Entry { content: Content::Value(value), deadline }) => {
+    match (change, action) {
+        (Change::Nothing, _) => None,
+        // It is changed in place: until when it stays is known there, and here perhaps not.
+        (Change::Set(_), Action::Swap { expected: Some(_), new: Some(new), .. }) => {
+            Some(Action::PutIfPresent { value: new.clone() })
+        }
+        (Change::Set(Entry { content: Content::Value(value), deadline }), _) => {
             let ttl = deadline.and_then(|deadline| deadline.ttl(now));
             Some(Action::Put { value: value.clone(), ttl })
         }
-        Change::Remove if action.kind() == Kind::Value => Some(Action::Delete),
+        (Change::Remove, action) if action.kind() == Kind::Value => Some(Action::Delete),
         // What is done to a part of a map or a queue is as true there as it is here.
-        Change::Set(_)
-        | Change::Remove
-        | Change::SetDeadline(_)
-        | Change::SetFields(_)
-        | Change::RemoveField(_)
-        | Change::SetItems { .. }
-        | Change::DropBefore(_)
-        | Change::DropFrom(_) => Some(action.clone()),
+        (
+            Change::Set(_)
+            | Change::Remove
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_),
+            action,
+        ) => Some(action.clone()),
     }
 }
 

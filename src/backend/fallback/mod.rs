@@ -17,6 +17,7 @@ mod queue;
 mod record;
 mod returning;
 mod shadow;
+mod stamp;
 mod state;
 mod told;
 

@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
+use super::stamp::Stamp;
 use crate::clock::Millis;
 use crate::deferred::{Deferred, Seen};
 use crate::op::Action;
@@ -62,31 +63,6 @@ impl Pending {
             }
         };
         Self { ops, queued, bytes }
-    }
-}
-
-/// When an operation was queued: times to live go on running.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
-    at: Instant,
-    /// For how long it had waited by then, in an earlier run of the program.
-    before: Duration,
-    pub(crate) wall: SystemTime,
-}
-
-impl Stamp {
-    pub(crate) fn now(wall: SystemTime) -> Self {
-        Self { at: Instant::now(), before: Duration::ZERO, wall }
-    }
-
-    /// One that was made in an earlier run of the program, at `wall`.
-    pub(crate) fn past(wall: SystemTime, now: SystemTime) -> Self {
-        Self { at: Instant::now(), before: now.duration_since(wall).unwrap_or_default(), wall }
-    }
-
-    /// For how long it has waited.
-    pub(crate) fn age(&self) -> Duration {
-        self.before + self.at.elapsed()
     }
 }
 
@@ -333,9 +309,10 @@ impl Pending {
         if before.told.is_some() {
             return Some(action);
         }
-        let is_aging = matches!(action, Action::Put { ttl: Some(_), .. });
+        let ages =
+            matches!(action, Action::Put { ttl: Some(_), .. } | Action::Expire { .. } | Action::Touch { .. });
         let rest = merge(&mut before.action, action);
-        if is_aging && rest.is_none() {
+        if ages && rest.is_none() {
             self.queued = queued();
         }
         self.bytes = weight(before);
@@ -352,7 +329,11 @@ fn weight(op: &Deferred) -> u64 {
 fn merge(before: &mut Action, after: Action) -> Option<Action> {
     match (&mut *before, &after) {
         // What lay there before does not matter to either, and the second replaces all of the first.
-        (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete) => *before = after,
+        (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete)
+        | (Action::Expire { .. } | Action::Touch { .. }, Action::Expire { .. } | Action::Touch { .. })
+        | (Action::PutIfPresent { .. }, Action::PutIfPresent { .. }) => *before = after,
+        // Until when it stays is as it was.
+        (Action::Put { value, .. }, Action::PutIfPresent { value: new }) => *value = new.clone(),
         (Action::Incr { by, birth_ttl }, Action::Incr { by: more, birth_ttl: other })
             if same(*birth_ttl, *other) =>
         {
@@ -373,6 +354,8 @@ fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::key::Key;
     use crate::value::Value;

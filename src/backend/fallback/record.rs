@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use super::queue::{Pending, Stamp};
+use super::queue::Pending;
+use super::stamp::Stamp;
 use crate::clock::Millis;
 use crate::deferred::{Deferred, Seen, Told};
 use crate::key::Key;

@@ -218,6 +218,8 @@ impl Shadow {
             Outcome::Left(known) if alone => self.keep(key, known),
             Outcome::Failed if alone => {}
             Outcome::Nothing | Outcome::Saw(_) => {}
+            // Where nothing is kept nobody asks for it.
+            Outcome::Lost(_) if self.longest == 0 => {}
             Outcome::Lost(done) => {
                 let before = self.cache.remove(key).map(|(_, known)| known);
                 let mut lost = self.lost.lock();
