@@ -179,7 +179,8 @@ pub struct RedisOptions {
     #[serde(with = "duration::option")]
     pub max_away: Option<Duration>,
     /// How many bytes of values that were seen are kept, so that they can be read while the server is away.
-    /// Defaults to 16 777 216 (16 MiB); 0 keeps none.
+    /// Defaults to 16 777 216 (16 MiB); a value of more than a sixteenth of it is not kept. 0 keeps none: then each
+    /// put that waits and meets a key which is there counts as a conflict.
     pub shadow_bytes: u64,
     /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to
     /// none.

@@ -32,8 +32,11 @@ pub(in super::super) struct Many<'s, K: Deref<Target = str>> {
 
 impl<'s, K: Deref<Target = str>> Many<'s, K> {
     fn begin(shadow: &'s Shadow, keys: Vec<K>, writes: bool) -> Self {
-        let mut sorted: Vec<_> = keys.iter().map(|key| shadow.hash(key)).zip(0..).collect();
-        sorted.sort_unstable();
+        let mut sorted = Vec::new();
+        if !shadow.is_off() {
+            sorted.extend(keys.iter().map(|key| shadow.hash(key)).zip(0..));
+            sorted.sort_unstable();
+        }
         let enter = |hash| shadow.stripe(hash).lock().enter(hash, writes);
         let began = each(&sorted).map(|(hash, _)| enter(hash)).collect();
         let outcome = if writes { Outcome::Unknown } else { Outcome::Nothing };

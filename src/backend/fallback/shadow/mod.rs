@@ -154,6 +154,11 @@ impl Shadow {
         }
     }
 
+    /// Whether nothing is kept: then nothing is told apart either.
+    fn is_off(&self) -> bool {
+        self.longest == 0
+    }
+
     /// What is known of a key, unless its time is over.
     pub(super) fn get(&self, key: &str, now: &Now<'_>) -> Option<Known> {
         match self.cache.get(key)? {
@@ -218,8 +223,6 @@ impl Shadow {
             Outcome::Left(known) if alone => self.keep(key, known),
             Outcome::Failed if alone => {}
             Outcome::Nothing | Outcome::Saw(_) => {}
-            // Where nothing is kept nobody asks for it.
-            Outcome::Lost(_) if self.longest == 0 => {}
             Outcome::Lost(done) => {
                 let before = self.cache.remove(key).map(|(_, known)| known);
                 let mut lost = self.lost.lock();
@@ -280,6 +283,9 @@ struct Operation<'s> {
 
 impl<'s> Operation<'s> {
     fn begin(shadow: &'s Shadow, key: &'s str, writes: bool) -> Self {
+        if shadow.is_off() {
+            return Self { shadow, key, hash: 0, writes, began: (false, 0), outcome: Outcome::Nothing };
+        }
         let hash = shadow.hash(key);
         let began = shadow.stripe(hash).lock().enter(hash, writes);
         let outcome = if writes { Outcome::Unknown } else { Outcome::Nothing };
@@ -289,6 +295,9 @@ impl<'s> Operation<'s> {
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
+        if self.shadow.is_off() {
+            return;
+        }
         let mut stripe = self.shadow.stripe(self.hash).lock();
         let alone = stripe.leave(self.hash, self.writes, self.began);
         self.shadow.ended(self.key, std::mem::replace(&mut self.outcome, Outcome::Nothing), alone);
