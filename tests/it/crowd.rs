@@ -274,9 +274,14 @@ fn what_a_killed_process_had_taken_comes_back() {
     process.child.kill().unwrap();
     process.child.wait().unwrap();
     // What it had taken is known to the server alone, and comes back when its lease is over.
-    let left = store.queue_len("queue").unwrap();
     let raw = crate::support::raw::Raw::connect(&url);
-    let leases: Vec<String> = raw.run("ZRANGE", &["millpond:queue:__millpond:leases", "0", "-1"]);
+    let (mut left, mut leases) = (0, Vec::<String>::new());
+    crate::support::wait_until("nothing that it sent comes late", Duration::from_secs(20), || {
+        let before = (left, std::mem::take(&mut leases));
+        left = store.queue_len("queue").unwrap();
+        leases = raw.run("ZRANGE", &["millpond:queue:__millpond:leases", "0", "-1"]);
+        before == (left, leases.clone())
+    });
     assert!(leases.len() <= THREADS, "{leases:?}");
     for lease in &leases {
         raw.run::<_, ()>("ZADD", &["millpond:queue:__millpond:leases", "XX", "0", lease]);
