@@ -286,3 +286,29 @@ fn what_is_left_at_the_end_is_told_and_cannot_be_tried_again() {
         "{error:?}"
     );
 }
+
+/// Its answer was held back in the network until the outage was over: the server answers then, and so it was told
+/// that its own command had been slow.
+#[test]
+fn a_put_that_an_outage_caught_is_made_though_that_is_over() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory().max_retries(0)).unwrap();
+    store.put("k", 1).unwrap();
+    let before = proxy.requests();
+    proxy.hold_old();
+    thread::scope(|scope| {
+        let caught = scope.spawn(|| store.put("k", 2));
+        until("it is under way", || proxy.requests() > before);
+        proxy.set(Mode::Refuse);
+        store.put("other", 1).unwrap();
+        assert!(matches!(store.status(), Status::Away { .. }));
+        proxy.set(Mode::Pass);
+        connected(&store);
+        assert!(!caught.is_finished(), "its answer never comes");
+        caught.join().unwrap().unwrap();
+    });
+    assert_eq!(store.get::<i32>("k").unwrap(), Some(2));
+    let stats = store.stats();
+    assert_eq!((stats.outages, stats.conflicts), (1, 0));
+}

@@ -12,21 +12,32 @@ use crate::error::{Error, Result};
 use crate::outage::Event;
 
 impl Inner {
-    /// Tells whether an error means that the server is away, and draws the conclusion.
-    pub(super) fn is_outage(self: &Arc<Self>, error: &Error) -> bool {
+    /// Tells whether an error means that the server is away, and draws the conclusion. `outages` is how many there
+    /// had been when the operation began: one that began since may be over already, and it was caught by that.
+    pub(super) fn is_outage(self: &Arc<Self>, error: &Error, outages: u64) -> bool {
+        let was_caught =
+            || self.is_away.load(Ordering::Acquire) || self.counts.outages.load(Ordering::Acquire) != outages;
         let Some(unreachable) = error.unreachable() else {
-            return error.is_exhausted() && self.await_verdict();
+            if error.is_exhausted() && !was_caught() {
+                self.await_verdict();
+            }
+            return error.is_exhausted() && was_caught();
         };
-        if self.is_away.load(Ordering::Acquire) {
+        if was_caught() {
             return true;
         }
         // One slow command is no outage, nor one connection that was closed.
-        if unreachable.doubtful && self.is_alive() {
-            self.mind_history();
-            return false;
+        let is_alive = unreachable.doubtful && self.is_alive();
+        // Others may have been told meanwhile that the server does not answer, though it does again.
+        if was_caught() {
+            return true;
         }
-        self.leave(&unreachable.cause.to_string());
-        true
+        if is_alive {
+            self.mind_history();
+        } else {
+            self.leave(&unreachable.cause.to_string());
+        }
+        !is_alive
     }
 
     /// Begins an outage because nobody knows whether an operation was done, and the server is to be asked at its
@@ -61,7 +72,7 @@ impl Inner {
 
     /// Waits until those who have the connections have found out whether the server is away, for no longer
     /// than that takes them.
-    pub(super) fn await_verdict(self: &Arc<Self>) -> bool {
+    fn await_verdict(self: &Arc<Self>) {
         let is_away = || self.is_away.load(Ordering::Acquire);
         let end = Instant::now() + self.redis.verdict();
         let mut wake = self.wake.lock();
@@ -72,7 +83,6 @@ impl Inner {
         if verdict.is_some_and(|verdict| !verdict.alive && verdict.asked + self.limit > end) {
             self.leave("no answer within the time limit");
         }
-        is_away()
     }
 
     /// Begins to serve: on the server, or here where it cannot be reached. What was left `waiting` by an
@@ -134,13 +144,13 @@ impl Inner {
         let (clock, shadow) = (Arc::clone(&self.clock), Arc::clone(&self.shadow));
         let away = Arc::new(Away::begin(cause, rules, queue, clock, shadow, self.journal.clone()));
         *outage = Some(Arc::clone(&away));
+        self.counts.outages.fetch_add(1, Ordering::Release);
         self.is_away.store(true, Ordering::Release);
         self.events.lock().push_back(Event::Away { cause: cause.to_owned() });
         drop(outage);
         // Whoever waits for the verdict has either seen it or waits by now.
         drop(self.wake.lock());
         self.woken.notify_all();
-        self.counts.outages.fetch_add(1, Ordering::Relaxed);
         log::warn!("the Redis server {} is away: {cause}", self.redis.place());
         let inner = Arc::clone(self);
         let named = std::thread::Builder::new().name("millpond-return".to_owned());

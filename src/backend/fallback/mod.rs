@@ -222,6 +222,7 @@ impl Fallback {
         let mut lost = false;
         let falls_back = !self.strict && inner.serves;
         loop {
+            let outages = inner.counts.outages.load(Ordering::Acquire);
             if !inner.is_away.load(Ordering::Acquire) {
                 let outcome = match there(&inner.redis) {
                     // What an earlier attempt may have done, the end of the store does not undo.
@@ -233,7 +234,7 @@ impl Fallback {
                 let is_doubtful = error.maybe_applied();
                 if again == Again::Told && is_doubtful && falls_back && inner.leave_in_doubt(error) {
                     lost = true;
-                } else if !inner.is_outage(error) || !falls_back {
+                } else if !inner.is_outage(error, outages) || !falls_back {
                     // Who wants nobody else to serve is told what became of it there.
                     return outcome;
                 } else if matches!(error, Error::Partial { .. }) || (is_doubtful && again != Again::Harmless)
