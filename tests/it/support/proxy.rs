@@ -108,7 +108,7 @@ impl Proxy {
         }
     }
 
-    /// Holds back what is sent on the connections that are there; new ones pass.
+    /// Holds back what is sent on the connections that are there, and that they were closed; new ones pass.
     pub(crate) fn hold_old(&self) {
         self.shared.held.store(self.shared.opened.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -242,9 +242,7 @@ impl Pipe {
             if self.way == Way::Request {
                 self.shared.requests.fetch_add(1, Ordering::SeqCst);
             }
-            while self.shared.holds(self.index) {
-                thread::sleep(Duration::from_millis(2));
-            }
+            self.wait();
             let severed = self.way == Way::Answer && self.severed.load(Ordering::SeqCst);
             if severed {
                 continue;
@@ -257,6 +255,7 @@ impl Pipe {
                 break;
             }
         }
+        self.wait();
         match self.way {
             Way::Request => _ = self.shared.open.fetch_sub(1, Ordering::SeqCst),
             Way::Answer => {
@@ -269,6 +268,13 @@ impl Pipe {
         if self.severed.load(Ordering::SeqCst) && self.way == Way::Answer {
             let _ = self.to.shutdown(Shutdown::Both);
             let _ = self.from.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Holds back what came in, or that no more will.
+    fn wait(&self) {
+        while self.shared.holds(self.index) {
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
