@@ -10,7 +10,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The server cannot be reached any more; what is served from now on comes from memory.
+    /// The server cannot be reached any more; what is served from now on, if anything, comes from memory.
     #[non_exhaustive]
     Away {
         /// What was seen of it.

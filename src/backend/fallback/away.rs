@@ -25,11 +25,10 @@ use crate::backend::local::table::Table;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
 use crate::deferred::{Deferred, Seen, Told};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Offline, Op, Reply};
 use crate::query::{Answer, Query};
-use crate::value::Value;
 
 /// How an outage is lived through.
 #[derive(Debug, Clone, Copy)]
@@ -108,9 +107,7 @@ impl Away {
         };
         let now = away.now();
         for (key, known) in away.shadow.all() {
-            if let Known::Value { bytes, deadline } = known {
-                // Whose text it is does not matter: nothing is written down.
-                let entry = Entry::value(Value::raw(&bytes), deadline);
+            if let Some(entry) = known.entry() {
                 away.table.apply(&key, Change::Set(entry), &now);
             }
         }
@@ -196,10 +193,8 @@ impl Away {
             None => {}
         }
         let now = self.now();
-        let change = match self.shadow.get(key, &now) {
-            Some(Known::Value { bytes, deadline }) => Change::Set(Entry::value(Value::raw(&bytes), deadline)),
-            Some(Known::Absent | Known::Other) | None => Change::Remove,
-        };
+        let known = self.shadow.get(key, &now).and_then(Known::entry);
+        let change = known.map_or(Change::Remove, Change::Set);
         self.table.apply(key, change, &now);
     }
 
@@ -243,7 +238,7 @@ impl Away {
             return Ok(());
         }
         if !self.rules.unknown_is_absent {
-            return Err(unknown());
+            return Err(unknown(key));
         }
         if touched.is_none() {
             state.touched.insert(SmolStr::new(&**key), Touched { seen: Seen::Assumed, known: true });
@@ -350,6 +345,9 @@ impl Away {
         lost: bool,
         now: &Now<'_>,
     ) -> Result<Option<u64>> {
+        if actions.is_empty() {
+            return Ok(None);
+        }
         let mut before = Vec::new();
         if self.journal.is_some() {
             let keys = actions.iter().map(|(key, ..)| SmolStr::new(&**key));
@@ -453,12 +451,12 @@ impl Away {
     }
 }
 
-fn unavailable(cause: &'static str) -> Error {
+fn unavailable(cause: impl Into<Cause>) -> Error {
     Error::Unavailable { maybe_applied: false, source: cause.into() }
 }
 
-fn unknown() -> Error {
-    unavailable("the server is away, and this process has not seen the key")
+fn unknown(key: &Key<'_>) -> Error {
+    unavailable(format!("the server is away, and this process has not seen the key {:?}", &**key))
 }
 
 pub(super) fn refused() -> Error {
@@ -475,5 +473,5 @@ fn full(queue: &Queue) -> Error {
         "the server is away, and no more operations can wait for it: {operations} of {bytes} bytes do (see max_pending \
          and max_pending_bytes)"
     );
-    Error::Unavailable { maybe_applied: false, source: source.into() }
+    unavailable(source)
 }

@@ -60,8 +60,7 @@ impl Fallback {
             progress.borrow_mut().here(&self.inner, away, lost);
             Ok(())
         };
-        let outcome = self.serve(again, there, here);
-        self.inner.learn(ops.iter().map(|op| &op.key));
+        let outcome = self.serve_writes(again, || ops.iter().map(|op| &op.key), there, here);
         let mut replies = progress.into_inner().replies;
         replies.extend(outcome.err().map(Err));
         replies
@@ -96,13 +95,8 @@ impl<'o, 'k> Progress<'o, 'k> {
                 writing.left(place, known);
             }
         }
-        match is_lost {
-            true => {
-                let done = rest.iter().skip(replies.len()).map(|op| Seen::done_by(&op.action));
-                writing.lost_from(replies.len(), done);
-            }
-            false => writing.failed_from(replies.len()),
-        }
+        let done = rest.iter().skip(replies.len()).map(|op| Seen::done_by(&op.action));
+        writing.not_done_from(replies.len(), is_lost, done);
         self.replies.append(&mut replies);
         stopped
     }

@@ -42,7 +42,7 @@ impl Breaker {
     }
 }
 
-/// No two lines of the log about one outage are closer, and from the second on they grow rarer.
+/// How far apart the lines of the log about one outage are at least, from the second on; later they grow rarer.
 const LINES_APART: Duration = Duration::from_secs(10);
 const REMINDER: Duration = Duration::from_secs(60);
 

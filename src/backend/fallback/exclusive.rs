@@ -3,10 +3,14 @@
 
 use std::collections::HashMap;
 
-use super::away::{Away, refused};
+use parking_lot::MutexGuard;
+
+use super::away::{Away, Waiting, refused};
+use super::state::State;
 use crate::backend::Work;
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::overlay::Read;
+use crate::backend::local::table::Locked;
 use crate::clock::{Deadline, Now};
 use crate::error::{Kind, Result};
 use crate::key::Key;
@@ -48,10 +52,10 @@ impl Away {
     /// Makes the changes of a transaction if all that it read still holds, and lets them wait to be made there.
     pub(super) fn finish(&self, run: Run) -> Result<bool> {
         let Run { read, changes } = run;
-        let mut state = self.admit()?;
+        let state = self.admit()?;
         let now = self.now();
         let written = changes.iter().map(|(key, _)| &**key);
-        let mut locked = self.table().lock(written.chain(read.keys().map(|key| &**key)));
+        let locked = self.table().lock(written.chain(read.keys().map(|key| &**key)));
         if !read.holds(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }
@@ -64,15 +68,24 @@ impl Away {
             );
             place.take_in(change);
         }
-        let mut written = None;
-        if !actions.is_empty() {
-            written = self.enter(&mut state, actions, false, &now)?;
-        }
-        locked.apply(changes, &now);
+        self.make(changes, locked, actions, state, &now)?;
+        Ok(true)
+    }
+
+    /// Makes changes here, and lets the actions wait that make them there; or neither.
+    pub(super) fn make(
+        &self,
+        changes: Vec<(Key<'static>, Change)>,
+        mut locked: Locked<'_>,
+        actions: Vec<Waiting>,
+        mut state: MutexGuard<'_, State>,
+        now: &Now<'_>,
+    ) -> Result<()> {
+        let written = self.enter(&mut state, actions, false, now)?;
+        locked.apply(changes, now);
         drop(locked);
         drop(state);
-        self.settle(written)?;
-        Ok(true)
+        self.settle(written)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::clock::{Deadline, Millis, Now};
 use crate::error::Kind;
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
-use crate::value::Value;
+use crate::value::{Form, Value};
 
 impl Inner {
     /// Keeps what an operation on the server has left there.
@@ -26,6 +26,16 @@ impl Inner {
             _ => self.shadow.get(&op.key, &now),
         };
         known(&op.action, reply, before.as_ref(), &now)
+    }
+}
+
+impl Known {
+    /// What it lets lie here. Whose text a value is does not matter: nothing of it is written down.
+    pub(super) fn entry(self) -> Option<Entry> {
+        match self {
+            Self::Value { bytes, deadline } => Some(Entry::value(Value { bytes, form: Form::Raw }, deadline)),
+            Self::Absent | Self::Other => None,
+        }
     }
 }
 

@@ -25,9 +25,9 @@ impl Away {
         if matches!(op.action, Action::Lease { .. }) {
             self.absent(&op.key)?;
         }
-        let mut state = self.admit()?;
+        let state = self.admit()?;
         let now = self.now();
-        let mut locked = self.table().lock(keys.iter().map(|key| &**key));
+        let locked = self.table().lock(keys.iter().map(|key| &**key));
         let mut leases = Leases::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
         let (changes, reply) = match &op.action {
             Action::EndLease { id, back, .. } if !leases.has(id) && !self.is_of_this_outage(id) => {
@@ -52,14 +52,7 @@ impl Away {
             }
         }
         waiting.append(&mut leases.waiting);
-        let mut written = None;
-        if !waiting.is_empty() {
-            written = self.enter(&mut state, waiting, false, &now)?;
-        }
-        locked.apply(changes, &now);
-        drop(locked);
-        drop(state);
-        self.settle(written)?;
+        self.make(changes, locked, waiting, state, &now)?;
         Ok(reply)
     }
 

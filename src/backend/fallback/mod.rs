@@ -126,7 +126,6 @@ struct Verdict {
 /// What the thread that waits for the server is told.
 #[derive(Default)]
 struct Wake {
-    now: bool,
     ending: bool,
 }
 
@@ -205,6 +204,27 @@ impl Fallback {
     /// The same store, for which being away is always an error.
     pub(crate) fn strict(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), owner: Arc::clone(&self.owner), strict: true }
+    }
+
+    /// As [`Fallback::serve`], for writes: what serves in an outage has to know of those that were on their way to
+    /// the server when it began.
+    fn serve_writes<'k, R, K: IntoIterator<Item = &'k Key<'k>>>(
+        &self,
+        again: Again,
+        keys: impl FnOnce() -> K,
+        mut there: impl FnMut(&Redis) -> Result<R>,
+        here: impl FnMut(&Away, bool) -> Result<R>,
+    ) -> Result<R> {
+        let mut was_there = false;
+        let there = |redis: &Redis| {
+            was_there = true;
+            there(redis)
+        };
+        let outcome = self.serve(again, there, here);
+        if was_there {
+            self.inner.learn(keys());
+        }
+        outcome
     }
 
     /// Does something on the server, or here while that is away.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::away::{self, Away};
 use super::known;
-use super::shadow::{Known, Writing};
+use super::shadow::Known;
 use super::{Again, Fallback};
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, Status, Work};
@@ -42,18 +42,14 @@ impl Fallback {
             _ => Ok(false),
         }
     }
-}
 
-impl Fallback {
     /// Does one operation, within what is left of a wait if it is part of one.
     fn apply_one(&self, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
-        let mut was_there = false;
         let takes_turns = self.inner.redis.takes_turns(&op.action);
         let again = if takes_turns { Again::Told } else { Again::of(&op.action) };
         // Only who is on the way to the server needs a turn.
         let turn = OnceCell::new();
         let there = |redis: &Redis| {
-            was_there = true;
             let writing = self.inner.shadow.writing(&op.key);
             let turn = takes_turns.then(|| &**turn.get_or_init(|| redis.turn()));
             match redis.apply_in(turn, op, end) {
@@ -62,7 +58,7 @@ impl Fallback {
                     Ok(reply)
                 }
                 Err(error) => {
-                    not_done(writing, op, &error);
+                    writing.not_done(error.maybe_applied(), || Seen::done_by(&op.action));
                     Err(error)
                 }
             }
@@ -71,11 +67,7 @@ impl Fallback {
             Some(turn) if lost => self.inner.apply_told(away, op, turn),
             _ => away.apply(op, lost).inspect(|_| self.inner.note_queued(1)),
         };
-        let outcome = self.serve(again, there, here);
-        if was_there {
-            self.inner.learn([&op.key]);
-        }
-        outcome
+        self.serve_writes(again, || [&op.key], there, here)
     }
 }
 
@@ -126,10 +118,8 @@ impl Backend for Fallback {
         let there = |redis: &Redis| {
             let mut writing = self.inner.shadow.writing_many(keys_of(&writes));
             if let Err(error) = redis.commit(writes.clone()) {
-                match error.maybe_applied() {
-                    true => writing.lost_from(0, writes.iter().map(|op| Seen::done_by(&op.action))),
-                    false => writing.failed_from(0),
-                }
+                let done = writes.iter().map(|op| Seen::done_by(&op.action));
+                writing.not_done_from(0, error.maybe_applied(), done);
                 return Err(error);
             }
             for (place, op) in writes.iter().enumerate() {
@@ -142,9 +132,7 @@ impl Backend for Fallback {
         let here = |away: &Away, lost| {
             away.commit(&writes, lost).inspect(|()| self.inner.note_queued(writes.len() as u64))
         };
-        let outcome = self.serve(Again::Harmless, there, here);
-        self.inner.learn(writes.iter().map(|op| &op.key));
-        outcome
+        self.serve_writes(Again::Harmless, || writes.iter().map(|op| &op.key), there, here)
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
@@ -196,19 +184,16 @@ impl Backend for Fallback {
                 changes
             });
             if let Some(mut writing) = writing {
-                match &outcome {
-                    Ok(true) => {
-                        for (place, known) in after.into_iter().enumerate() {
-                            if let Some(known) = known {
-                                writing.left(place, known);
-                            }
+                if matches!(outcome, Ok(true)) {
+                    for (place, known) in after.into_iter().enumerate() {
+                        if let Some(known) = known {
+                            writing.left(place, known);
                         }
                     }
-                    Err(error) if error.maybe_applied() => {
-                        let done = |known: Option<Known>| known.map_or(Seen::Own, |known| known.seen());
-                        writing.lost_from(0, after.into_iter().map(done));
-                    }
-                    Ok(false) | Err(_) => writing.failed_from(0),
+                } else {
+                    let lost = outcome.as_ref().is_err_and(Error::maybe_applied);
+                    let done = |known: Option<Known>| known.map_or(Seen::Own, |known| known.seen());
+                    writing.not_done_from(0, lost, after.into_iter().map(done));
                 }
             }
             outcome
@@ -295,12 +280,4 @@ fn keys_of<'o>(ops: &'o [Op<'_>]) -> Vec<&'o str> {
 /// Whether a question is about what is no value.
 fn is_of_other(query: &Query) -> bool {
     matches!(query.kind(), Some(Kind::Map | Kind::Queue))
-}
-
-/// Notes that a write has failed, and whether it may be done all the same.
-fn not_done(writing: Writing<'_>, op: &Op<'_>, error: &Error) {
-    match error.maybe_applied() {
-        true => writing.lost(Seen::done_by(&op.action)),
-        false => writing.failed(),
-    }
 }

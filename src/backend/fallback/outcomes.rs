@@ -8,7 +8,6 @@ use super::{Inner, MOST_TOLD, Told};
 use crate::backend::redis::replay::refusal;
 use crate::bytes::Bytes;
 use crate::deferred::{Deferred, Outcome};
-use crate::op::Action;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
 
 impl Inner {
@@ -31,10 +30,7 @@ impl Inner {
     /// Keeps what became of an operation for whoever asks.
     pub(super) fn note(&self, op: &Deferred, outcome: Outcome) {
         let key = op.key.to_string();
-        let mine = match &op.action {
-            Action::Put { value, .. } | Action::PutIfPresent { value } => Some(value.bytes.clone()),
-            _ => None,
-        };
+        let mine = op.argument();
         let mut told = self.told.lock();
         match outcome {
             Outcome::Rejected(cause) => {

@@ -124,10 +124,9 @@ impl Inner {
 
     fn rest(&self, pause: Duration) {
         let mut wake = self.wake.lock();
-        if !wake.ending && !wake.now {
+        if !wake.ending {
             self.woken.wait_for(&mut wake, pause);
         }
-        wake.now = false;
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Inner;
 use super::away::{Away, refused};
 use super::shadow::Known;
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::Change;
 use crate::backend::local::found::Here;
 use crate::backend::local::plan::plan;
 use crate::clock::Now;
@@ -15,7 +15,6 @@ use crate::error::{Cause, Error, Result};
 use crate::key::Key;
 use crate::lanes::Turn;
 use crate::op::{Action, Op, Reply};
-use crate::value::Value;
 
 impl Inner {
     /// Does a call of one operation here, as far as that is possible.
@@ -70,9 +69,9 @@ impl Away {
     /// Lets what was known of a key before be what the lost answer is estimated from.
     fn recall(&self, key: &Key<'_>, now: &Now<'_>) {
         if self.table().ttl(key, now).is_none()
-            && let Some(Known::Value { bytes, deadline }) = self.before(key, now)
+            && let Some(entry) = self.before(key, now).and_then(Known::entry)
         {
-            self.table().apply(key, Change::Set(Entry::value(Value::raw(&bytes), deadline)), now);
+            self.table().apply(key, Change::Set(entry), now);
         }
     }
 

@@ -53,16 +53,16 @@ impl<'s, K: Deref<Target = str>> Many<'s, K> {
         self.outcomes[place] = Outcome::Left(known);
     }
 
-    /// Notes that the writes from a place on failed: see `Writing::failed`.
-    pub(in super::super) fn failed_from(&mut self, place: usize) {
-        self.outcomes[place..].fill(Outcome::Failed);
-    }
-
-    /// Notes that the answers to the writes from a place on were lost, and what they would leave: see
-    /// `Writing::lost`.
-    pub(in super::super) fn lost_from(&mut self, place: usize, done: impl Iterator<Item = Seen>) {
+    /// Notes that the writes from a place on failed, or where their answers were `lost`, what they would leave:
+    /// see `Writing::not_done`.
+    pub(in super::super) fn not_done_from(
+        &mut self,
+        place: usize,
+        lost: bool,
+        done: impl Iterator<Item = Seen>,
+    ) {
         for (outcome, done) in self.outcomes.iter_mut().skip(place).zip(done) {
-            *outcome = Outcome::Lost(done);
+            *outcome = if lost { Outcome::Lost(done) } else { Outcome::Failed };
         }
     }
 }

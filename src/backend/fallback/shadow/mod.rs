@@ -324,14 +324,10 @@ impl Writing<'_> {
         self.0.outcome = Outcome::Left(known);
     }
 
-    /// Keeps what was known before, if no other write was under way meanwhile.
-    pub(super) fn failed(mut self) {
-        self.0.outcome = Outcome::Failed;
-    }
-
-    /// Keeps only what may lie there now: what was known before, or what the write leaves.
-    pub(super) fn lost(mut self, done: Seen) {
-        self.0.outcome = Outcome::Lost(done);
+    /// Keeps what was known before, if no other write was under way meanwhile; where the answer was `lost`, only
+    /// what may lie there now: that, or what the write leaves.
+    pub(super) fn not_done(mut self, lost: bool, done: impl FnOnce() -> Seen) {
+        self.0.outcome = if lost { Outcome::Lost(done()) } else { Outcome::Failed };
     }
 }
 
@@ -416,12 +412,12 @@ mod tests {
         drop(reading);
         let found = ["a", "b", "c"].map(|key| shadow.get(key, &now()));
         assert_eq!(found, [Some(value("4")), Some(value("3")), Some(Known::Absent)]);
-        shadow.writing_many(vec!["a", "b"]).lost_from(0, [Seen::Absent, Seen::Own].into_iter());
+        shadow.writing_many(vec!["a", "b"]).not_done_from(0, true, [Seen::Absent, Seen::Own].into_iter());
         assert_eq!(shadow.get("a", &now()), None);
         assert_eq!(shadow.before("a", &now()), Some(value("4")));
         assert_eq!(shadow.seen("a", &now()), (Seen::Either(vec![value("4").seen(), Seen::Absent]), false));
         assert_eq!(shadow.seen("b", &now()), (Seen::Own, false));
-        shadow.writing_many(vec!["c"]).failed_from(0);
+        shadow.writing_many(vec!["c"]).not_done_from(0, false, [Seen::Absent].into_iter());
         assert_eq!(shadow.get("c", &now()), Some(Known::Absent));
     }
 
