@@ -1,7 +1,6 @@
 //! Owns when and how the journal is replaced by a snapshot, and how writers are kept from outrunning that.
 //! Knows nothing of how a mutation is decided.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,7 +88,8 @@ impl Compactor {
         if state.running {
             // The next line is likely to be as long as the last.
             let next = 2.0 * float(step.max(written));
-            self.paced.store(size + live + next > BOUND * live + SLACK, Ordering::Release);
+            let most = size + float(journal.reach() - journal.len) + live + next;
+            self.paced.store(most > BOUND * live + SLACK, Ordering::Release);
             return;
         }
         let due = size - live > self.ratio * live + float(self.min_bytes);
@@ -166,12 +166,12 @@ fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
     let written = write(core, number, begin, &path);
     let Ok(Some((len, weight))) = written else {
         // What stays is cleared away at the next opening.
-        let _ = fs::remove_file(&path);
+        let _ = core.layout.remove(&path);
         return written;
     };
     let whole = core.layout.snapshot(number);
-    fs::rename(&path, &whole).map_err(|error| {
-        let _ = fs::remove_file(&path);
+    core.layout.storage.rename(&path, &whole).map_err(|error| {
+        let _ = core.layout.remove(&path);
         failed("renaming", &path, error)
     })?;
     // INVARIANT: nothing is deleted before what replaces it has its name for good.
@@ -180,7 +180,7 @@ fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
     let journals = listing.journals.iter().filter(|n| **n < number).map(|n| core.layout.journal(*n));
     let snapshots = listing.snapshots.iter().filter(|n| **n < number).map(|n| core.layout.snapshot(*n));
     for path in snapshots.chain(journals) {
-        fs::remove_file(&path).map_err(|error| failed("deleting", &path, error))?;
+        core.layout.remove(&path)?;
     }
     core.compactor.older.store(len, Ordering::Release);
     Ok(Some((len, weight)))
@@ -199,7 +199,7 @@ fn rotate(core: &Core) -> Result<(u64, Mark)> {
     if let Err(error) = journal.rotate(next, path.clone(), time, core.sync, &core.durability) {
         // INVARIANT: a header that nobody goes on behind must not stay, or it would look like the journal
         // to go on with.
-        if let Err(cause) = fs::remove_file(&path) {
+        if let Err(cause) = core.layout.storage.remove(&path) {
             return Err(core.durability.poison("the rotation", &cause));
         }
         return Err(error);
@@ -211,7 +211,7 @@ fn rotate(core: &Core) -> Result<(u64, Mark)> {
 
 /// Writes the snapshot from the table, which moves on: the new journal says again what changes meanwhile.
 fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u64, u64)>> {
-    let mut writer = Writer::create(path, number, begin, core.sync)?;
+    let mut writer = Writer::create(&core.layout, path, number, begin, core.sync)?;
     // What had expired when the journal began stays so for every line in it: the clock does not go back.
     let beginning = ManualClock::new(
         UNIX_EPOCH.checked_add(Duration::from_millis(begin.time)).unwrap_or_else(|| core.clock.now()),

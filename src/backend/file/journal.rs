@@ -1,13 +1,13 @@
 //! Owns the end of the journal: appends lines, cuts a torn one back, and goes on in a new file. Knows
 //! nothing of the table and of who waits for a sync.
 
-use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::Disk;
 use super::layout::{Layout, failed};
 use super::record::{self, FileKind, Mark};
+use super::storage::Disk;
 use super::sync::Durability;
 use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
@@ -17,10 +17,19 @@ use crate::key::Key;
 /// A line buffer larger than this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;
 
+/// How far a journal that is synced often is filled with zeros: to the next multiple. What is written over bytes
+/// that are there leaves the file's length alone, and its sync has less to do.
+const FILL: u64 = 128 * 1024;
+
 /// The writer. Whoever holds it, behind its lock, is the only one who changes the store.
 pub(super) struct Journal {
     pub(super) number: u64,
+    /// Where the next line begins.
     pub(super) len: u64,
+    /// Up to where the file reaches: from `len` on there is nothing but zeros.
+    filled: u64,
+    /// Whether it is filled ahead.
+    fills: bool,
     /// The place of the last line.
     pub(super) sequence: u64,
     /// At which length the directory's size is looked at again.
@@ -35,8 +44,32 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(path: PathBuf, disk: Arc<dyn Disk>, number: u64, len: u64, sequence: u64) -> Self {
-        Self { number, len, sequence, next_look: 0, closed: false, disk, path, line: Vec::new(), time: 0 }
+    pub(super) fn new(
+        path: PathBuf,
+        disk: Arc<dyn Disk>,
+        number: u64,
+        len: u64,
+        sequence: u64,
+        sync: SyncPolicy,
+    ) -> Self {
+        Self {
+            number,
+            len,
+            filled: len,
+            fills: fills(sync),
+            sequence,
+            next_look: 0,
+            closed: false,
+            disk,
+            path,
+            line: Vec::new(),
+            time: 0,
+        }
+    }
+
+    /// How long the file may be after the next line, with what is filled ahead.
+    pub(super) fn reach(&self) -> u64 {
+        if self.fills { self.filled.max(self.len) + FILL } else { self.len }
     }
 
     /// Appends a commit as one line, and tells how long that is.
@@ -58,8 +91,11 @@ impl Journal {
         self.append(time, durability, |line, mark| record::opened(line, mark, sync))
     }
 
-    /// Appends the last line.
+    /// Appends the last line, which is the end of the file.
     pub(super) fn closed(&mut self, time: u64, durability: &Durability) -> Result<()> {
+        self.fills = false;
+        // If it fails, they stay: they mean nothing.
+        let _ = self.trim();
         self.append(time, durability, record::closed)
     }
 
@@ -73,13 +109,7 @@ impl Journal {
         self.line.clear();
         let said = if time == self.time { 0 } else { time };
         encode(&mut self.line, Mark { sequence, durable: durability.mark(), time: said });
-        if let Err(error) = self.disk.append(&self.line) {
-            // A part of the line may have been written: the next would merge with it.
-            return Err(match self.disk.cut(self.len) {
-                Ok(()) => failed("writing", &self.path, error),
-                Err(cut) => durability.poison("cutting back a torn line", &cut),
-            });
-        }
+        self.write(durability)?;
         self.len += self.line.len() as u64;
         self.sequence = sequence;
         self.time = time;
@@ -90,13 +120,62 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes the line to the end of the file.
+    fn write(&mut self, durability: &Durability) -> Result<()> {
+        let end = self.len + self.line.len() as u64;
+        if self.fills && end > self.filled {
+            match self.fill(end) {
+                Ok(()) => return Ok(()),
+                // There may be room for the line alone.
+                Err(_) => self.fills = false,
+            }
+        }
+        if let Err(error) = self.disk.write_all_at(self.len, &self.line) {
+            // A part of the line may have been written: the next would merge with it.
+            return Err(match self.disk.cut(self.len) {
+                Ok(()) => {
+                    self.filled = self.len;
+                    failed("writing", &self.path, error)
+                }
+                Err(cut) => durability.poison("cutting back a torn line", &cut),
+            });
+        }
+        self.filled = self.filled.max(end);
+        Ok(())
+    }
+
+    /// Writes the line, which ends at `end`, and zeros behind it.
+    fn fill(&mut self, end: u64) -> io::Result<()> {
+        let text = self.line.len();
+        let filled = end.next_multiple_of(FILL);
+        let zeros = usize::try_from(filled - end).unwrap_or_default();
+        self.line.resize(text + zeros, 0);
+        let outcome = self.disk.write_all_at(self.len, &self.line);
+        self.line.truncate(text);
+        match outcome {
+            Ok(()) => self.filled = filled,
+            // If it fails, there are zeros, and the line is written over what there is of it.
+            Err(_) => drop(self.disk.cut(self.len)),
+        }
+        outcome
+    }
+
+    /// Takes off what was filled ahead.
+    fn trim(&mut self) -> io::Result<()> {
+        if self.filled > self.len {
+            self.disk.cut(self.len)?;
+            self.filled = self.len;
+        }
+        Ok(())
+    }
+
     /// Goes on in `next`, an empty file whose name is durable.
     ///
     /// INVARIANT: all of this file is on the disk before the first line of the next one, and the next
     /// one's header before any line behind it.
     pub(super) fn rotate(
         &mut self,
-        next: File,
+        next: Arc<dyn Disk>,
         path: PathBuf,
         time: u64,
         sync: SyncPolicy,
@@ -104,30 +183,34 @@ impl Journal {
     ) -> Result<()> {
         durability.wait(self.sequence)?;
         let number = self.number + 1;
-        let len = write_header(&next, &path, number, self.sequence, time, sync)?;
-        let disk: Arc<dyn Disk> = Arc::new(next);
-        durability.rotated(Arc::clone(&disk));
-        (self.number, self.len, self.disk, self.path, self.next_look) = (number, len, disk, path, 0);
-        self.time = time;
+        let len = write_header(&*next, &path, number, self.sequence, time, sync)?;
+        durability.rotated(Arc::clone(&next));
+        if let Err(error) = self.trim() {
+            log::debug!("the zeros at the end of {} stay: {error}", self.path.display());
+        }
+        (self.number, self.len, self.disk, self.path, self.next_look) = (number, len, next, path, 0);
+        (self.filled, self.fills, self.time) = (len, fills(sync), time);
         Ok(())
     }
 }
 
-/// Opens a journal to append to it.
-pub(super) fn open(path: &Path) -> Result<File> {
-    OpenOptions::new().append(true).open(path).map_err(|error| failed("opening", path, error))
+/// Whether a journal is filled ahead: where it is synced often.
+fn fills(sync: SyncPolicy) -> bool {
+    match sync {
+        SyncPolicy::Always | SyncPolicy::Every(_) => true,
+        SyncPolicy::Never => false,
+    }
 }
 
 /// Makes an empty journal and its name durable.
-pub(super) fn create(layout: &Layout, number: u64) -> Result<(File, PathBuf)> {
+pub(super) fn create(layout: &Layout, number: u64) -> Result<(Arc<dyn Disk>, PathBuf)> {
     let path = layout.journal(number);
-    let file = OpenOptions::new().append(true).create_new(true).open(&path);
-    let file = file.map_err(|error| failed("creating", &path, error))?;
+    let disk = layout.storage.create_new(&path).map_err(|error| failed("creating", &path, error))?;
     match layout.sync() {
-        Ok(()) => Ok((file, path)),
+        Ok(()) => Ok((disk, path)),
         Err(error) => {
             // Nothing was lost: a file without a header is cleared away at the next opening too.
-            let _ = fs::remove_file(&path);
+            let _ = layout.remove(&path);
             Err(error)
         }
     }
@@ -135,7 +218,7 @@ pub(super) fn create(layout: &Layout, number: u64) -> Result<(File, PathBuf)> {
 
 /// Writes the first line of a journal and brings it to the disk.
 pub(super) fn write_header(
-    file: &File,
+    disk: &dyn Disk,
     path: &Path,
     number: u64,
     sequence: u64,
@@ -144,6 +227,6 @@ pub(super) fn write_header(
 ) -> Result<u64> {
     let mut line = Vec::new();
     record::header(&mut line, FileKind::Journal, number, Mark { sequence, durable: sequence, time }, sync);
-    file.append(&line).and_then(|()| file.sync()).map_err(|error| failed("writing", path, error))?;
+    disk.write_all_at(0, &line).and_then(|()| disk.sync()).map_err(|error| failed("writing", path, error))?;
     Ok(line.len() as u64)
 }

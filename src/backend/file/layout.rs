@@ -1,18 +1,27 @@
 //! Owns the names of the files in a store's directory, and how the directory is made and listed. Knows
 //! nothing of what is in the files.
 
-use std::fs;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::storage::{Disk, Kind, Storage};
 use crate::error::{Error, Result};
 
 const TEMPORARY: &str = ".tmp";
 
 /// The directory of a store.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Layout {
     pub(super) dir: PathBuf,
+    pub(super) storage: Arc<dyn Storage>,
+}
+
+impl fmt::Debug for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dir.fmt(f)
+    }
 }
 
 /// What of ours lies in the directory; each list is sorted.
@@ -25,20 +34,32 @@ pub(super) struct Listing {
 
 impl Layout {
     /// Makes the directory where it is missing, and what it lies in.
-    pub(super) fn create(dir: &Path) -> Result<Self> {
-        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !above(dir).exists()).collect();
-        fs::create_dir_all(dir).map_err(|error| match dir.is_file() {
-            true => failed(
-                "opening",
-                dir,
-                io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory"),
-            ),
-            false => failed("creating", dir, error),
-        })?;
-        for made in missing {
-            sync_directory(above(above(made).parent().unwrap_or(made)))?;
+    pub(super) fn create(dir: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
+        let layout = Self { dir: dir.to_path_buf(), storage };
+        let missing: Vec<&Path> =
+            dir.ancestors().take_while(|dir| layout.storage.kind(above(dir)).is_err()).collect();
+        for dir in missing.into_iter().rev() {
+            match layout.storage.make_directory(dir) {
+                // Somebody else has made it just now, or it is a link to nowhere, which is told below.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.map_err(|error| failed("creating", dir, error))?,
+            }
+            layout.sync_directory(above(above(dir).parent().unwrap_or(dir)))?;
         }
-        Ok(Self { dir: dir.to_path_buf() })
+        layout.check_directory()?;
+        Ok(layout)
+    }
+
+    /// Refuses what is there and no directory.
+    pub(super) fn check_directory(&self) -> Result<()> {
+        match self.storage.kind(above(&self.dir)) {
+            Ok(Kind::Directory) => Ok(()),
+            Ok(Kind::File | Kind::Other) => {
+                let reason = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory");
+                Err(failed("opening", &self.dir, reason))
+            }
+            Err(error) => Err(failed("opening", &self.dir, error)),
+        }
     }
 
     pub(super) fn lock(&self) -> PathBuf {
@@ -62,13 +83,10 @@ impl Layout {
     pub(super) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
         let opening = |error| failed("listing", &self.dir, error);
-        for item in fs::read_dir(&self.dir).map_err(opening)? {
-            let item = item.map_err(opening)?;
-            let name = item.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if let Some(number) = number(name, "journal-") {
+        for name in self.storage.list(&self.dir).map_err(opening)? {
+            if let Some(number) = number(&name, "journal-") {
                 listing.journals.push(number);
-            } else if let Some(number) = number(name, "snapshot-") {
+            } else if let Some(number) = number(&name, "snapshot-") {
                 listing.snapshots.push(number);
             } else if name.strip_suffix(TEMPORARY).is_some_and(|name| number(name, "snapshot-").is_some()) {
                 listing.leftovers.push(self.dir.join(name));
@@ -76,52 +94,57 @@ impl Layout {
             } else {
                 continue;
             }
-            refuse_other_than_file(&item)?;
+            self.refuse_other_than_file(&self.dir.join(&name))?;
         }
         listing.journals.sort_unstable();
         listing.snapshots.sort_unstable();
         Ok(listing)
     }
 
+    /// Refuses what is no file: whoever opens a named pipe waits until somebody writes to it. A link counts as
+    /// what it points to, and where that is nothing, opening it will tell.
+    fn refuse_other_than_file(&self, path: &Path) -> Result<()> {
+        match self.storage.kind(path) {
+            Ok(Kind::Directory | Kind::Other) => {
+                let reason = io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file");
+                Err(failed("opening", path, reason))
+            }
+            Ok(Kind::File) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Opens a file to change it.
+    pub(super) fn open(&self, path: &Path) -> Result<Arc<dyn Disk>> {
+        self.storage.open(path).map_err(|error| failed("opening", path, error))
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+        self.storage.remove(path).map_err(|error| failed("deleting", path, error))
+    }
+
     /// Makes the names in the directory durable.
     pub(super) fn sync(&self) -> Result<()> {
-        sync_directory(&self.dir)
+        self.sync_directory(&self.dir)
     }
 
     /// Makes the name of the directory durable; where its parent may not be read, that is up to whoever
     /// made it.
     pub(super) fn sync_parent(&self) -> Result<()> {
         let parent = self.dir.parent().map_or(Path::new("."), above);
-        match sync_directory(parent) {
+        match self.sync_directory(parent) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
         }
+    }
+
+    fn sync_directory(&self, dir: &Path) -> Result<()> {
+        self.storage.sync_directory(dir).map_err(|error| failed("syncing", dir, error))
     }
 }
 
 /// The empty path is where we are.
 fn above(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
-}
-
-fn sync_directory(dir: &Path) -> Result<()> {
-    if cfg!(unix) {
-        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed("syncing", dir, error))?;
-    }
-    Ok(())
-}
-
-/// Refuses what is no file: whoever opens a named pipe waits until somebody writes to it. A link counts as
-/// what it points to, and where that is nothing, opening it will tell.
-fn refuse_other_than_file(item: &fs::DirEntry) -> Result<()> {
-    let path = item.path();
-    match fs::metadata(&path) {
-        Ok(found) if !found.is_file() => {
-            let reason = io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file");
-            Err(failed("opening", &path, reason))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The number in the name of one of our files; a number has one spelling.

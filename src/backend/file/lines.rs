@@ -1,11 +1,10 @@
 //! Owns reading a file line by line, with where each line stands. Knows nothing of what the lines mean for
 //! the state.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::layout::failed;
+use super::layout::{Layout, failed};
 use super::record::{self, Fault, Line};
 use crate::error::{Error, Result};
 
@@ -15,12 +14,14 @@ const MOST_JOINED: usize = 64;
 /// The lines of one file.
 pub(super) struct Lines {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<Box<dyn Read + Send>>,
     line: Vec<u8>,
     /// Where the line that was read last begins, and which it is, counted from one.
     pub(super) at: Place,
     /// Where the next one begins.
     pub(super) offset: u64,
+    /// How many zero bytes the file ends with: it was filled ahead, or what stood there was lost.
+    pub(super) blank: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,20 +31,28 @@ pub(super) struct Place {
 }
 
 impl Lines {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| match error.kind() {
+    pub(super) fn open(layout: &Layout, path: &Path) -> Result<Self> {
+        let file = layout.storage.read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => corrupt(path, START, "the file is missing"),
             _ => failed("opening", path, error),
         })?;
         let reader = BufReader::with_capacity(1 << 16, file);
-        Ok(Self { path: path.to_path_buf(), reader, line: Vec::new(), at: Place::default(), offset: 0 })
+        let path = path.to_path_buf();
+        Ok(Self { path, reader, line: Vec::new(), at: Place::default(), offset: 0, blank: 0 })
     }
 
-    /// Reads the next line; `None` at the end of the file.
+    /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.
     pub(super) fn next(&mut self) -> Result<Option<Result<Line, Fault>>> {
         self.line.clear();
         let read = self.reader.read_until(b'\n', &mut self.line);
-        let read = read.map_err(|error| failed("reading", &self.path, error))?;
+        let mut read = read.map_err(|error| failed("reading", &self.path, error))?;
+        if self.line.last() == Some(&0) {
+            // The last line, since it has no end.
+            let text = self.line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            self.blank = (read - text) as u64;
+            self.line.truncate(text);
+            read = text;
+        }
         self.at = Place { line: self.at.line + 1, offset: self.offset };
         self.offset += read as u64;
         Ok((read > 0).then(|| record::decode(&self.line)))

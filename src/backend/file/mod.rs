@@ -2,7 +2,6 @@
 //! types and JSON values.
 
 mod compaction;
-mod disk;
 mod facts;
 mod floor;
 mod journal;
@@ -13,6 +12,7 @@ mod opening;
 mod record;
 mod recovery;
 mod snapshot;
+mod storage;
 mod sync;
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! damage. It only reads; what is to be changed on disk it hands out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -47,10 +46,10 @@ pub(super) struct Tail {
     /// How much of it stays, and how long it is.
     pub(super) keep: u64,
     pub(super) len: u64,
+    /// How many of the bytes that go a crash has torn.
+    pub(super) torn: u64,
     /// From where on no later line says that it reached the disk.
     pub(super) unvouched: u64,
-    /// Whether what goes is nothing but the line that a clean close left.
-    pub(super) closed: bool,
 }
 
 /// Reads the state, or says what is wrong. Nothing on disk is changed.
@@ -65,7 +64,7 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
         return Ok(reading.recovered(None, obsolete));
     }
 
-    let beginning = beginning(&layout.journal(last))?;
+    let beginning = beginning(layout, &layout.journal(last))?;
     if matches!(beginning, Beginning::Torn) && first == last && !reading.has_snapshot {
         obsolete.push(layout.journal(last));
         return Ok(reading.recovered(None, obsolete));
@@ -87,7 +86,7 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
         let path = layout.journal(last);
         match (beginning, tail.take()) {
             (Beginning::Header(mark), Some(found))
-                if mark.sequence == reading.sequence && found.keep == found.len =>
+                if mark.sequence == reading.sequence && found.torn == 0 =>
             {
                 reading.older_bytes += found.len;
                 tail = Some(reading.journal(layout, last, true)?);
@@ -109,7 +108,7 @@ fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)>
         let newest =
             listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
         let complete = (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
-        match (snapshot::load(&layout.snapshot(number), number), damage.is_some() && !complete) {
+        match (snapshot::load(layout, number), damage.is_some() && !complete) {
             (Ok(loaded), false) => {
                 return Ok((Reading::behind(loaded, &layout.snapshot(number)), number));
             }
@@ -137,9 +136,9 @@ enum Beginning {
 }
 
 /// Looks whether a journal holds nothing but a header, or a part of one.
-fn beginning(path: &Path) -> Result<Beginning> {
+fn beginning(layout: &Layout, path: &Path) -> Result<Beginning> {
     let mut bytes = Vec::new();
-    match File::open(path) {
+    match layout.storage.read(path) {
         Ok(file) => file.take(MAX_HEADER + 1).read_to_end(&mut bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(corrupt(path, START, "the file is missing"));
@@ -213,7 +212,7 @@ impl Reading {
     /// the disk before the next one was begun.
     fn journal(&mut self, layout: &Layout, number: u64, is_last: bool) -> Result<Tail> {
         let path = layout.journal(number);
-        let mut lines = Lines::open(&path)?;
+        let mut lines = Lines::open(layout, &path)?;
         // Nothing expires while facts are replayed: a later one may say that it lives on.
         let beginning = ManualClock::new(UNIX_EPOCH);
         let now = Now::of(&beginning);
@@ -258,17 +257,21 @@ impl Reading {
                 open_lines.pop_front();
             }
         }
-        let len = lines.offset;
-        if len == 0 {
+        let end = lines.offset;
+        let len = end + lines.blank;
+        if end == 0 {
             return Err(corrupt(&path, START, "the file is empty"));
         }
-        let keep = self.judge(&lines, damage, is_last, vouched)?.or(closed).unwrap_or(len);
+        let cut = self.judge(&lines, damage, is_last, vouched)?;
+        // What is synced is filled ahead with zeros; elsewhere they stand where something is lost.
+        let torn = end - cut.unwrap_or(end) + if vouched { 0 } else { lines.blank };
+        let keep = cut.or(closed).unwrap_or(end);
         let unvouched = open_lines.iter().find(|(sequence, _)| *sequence > self.durable);
         let unvouched = unvouched.map_or(keep, |(_, offset)| *offset);
         if closed.is_some() {
             self.sequence = self.sequence.saturating_sub(1);
         }
-        Ok(Tail { number, path, keep, len, unvouched, closed: closed.is_some() })
+        Ok(Tail { number, path, keep, len, torn, unvouched })
     }
 
     /// Applies one fact. Over a snapshot of a later state it may leave a queue with a gap or a map without

@@ -1,14 +1,14 @@
 //! Owns how the entries of a table become a snapshot and come back out of one. Knows nothing of journals.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::layout::failed;
+use super::layout::{Layout, failed};
 use super::lines::Lines;
 use super::record::{self, FileKind, Line, Mark};
+use super::storage::Disk;
 use crate::backend::local::change::{Change, Entry};
 use crate::config::SyncPolicy;
 use crate::error::Result;
@@ -19,7 +19,7 @@ const LINE: u64 = 32 * 1024;
 /// Writes a snapshot to a new file.
 pub(super) struct Writer<'a> {
     path: &'a Path,
-    file: std::fs::File,
+    disk: Arc<dyn Disk>,
     pending: Vec<(SmolStr, Change)>,
     pending_bytes: u64,
     line: Vec<u8>,
@@ -30,12 +30,17 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn create(path: &'a Path, number: u64, mark: Mark, sync: SyncPolicy) -> Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
-        let file = file.map_err(|error| failed("creating", path, error))?;
+    pub(super) fn create(
+        layout: &Layout,
+        path: &'a Path,
+        number: u64,
+        mark: Mark,
+        sync: SyncPolicy,
+    ) -> Result<Self> {
+        let disk = layout.storage.create(path).map_err(|error| failed("creating", path, error))?;
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
         let mut writer =
-            Self { path, file, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
+            Self { path, disk, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
         record::header(&mut writer.line, FileKind::Snapshot, number, mark, sync);
         writer.write()?;
         Ok(writer)
@@ -65,7 +70,7 @@ impl<'a> Writer<'a> {
         let sum = self.sum.clone().finalize();
         record::end(&mut self.line, self.count, sum, mark);
         self.write()?;
-        self.file.sync_all().map_err(|error| failed("syncing", self.path, error))?;
+        self.disk.sync().map_err(|error| failed("syncing", self.path, error))?;
         Ok((self.len, self.weight))
     }
 
@@ -82,7 +87,7 @@ impl<'a> Writer<'a> {
 
     fn write(&mut self) -> Result<()> {
         self.sum.update(&self.line);
-        self.file.write_all(&self.line).map_err(|error| failed("writing", self.path, error))?;
+        self.disk.write_all_at(self.len, &self.line).map_err(|error| failed("writing", self.path, error))?;
         self.len += self.line.len() as u64;
         self.line.clear();
         Ok(())
@@ -102,8 +107,8 @@ pub(super) struct Loaded {
 }
 
 /// Reads a snapshot, all of it or not at all.
-pub(super) fn load(path: &Path, number: u64) -> Result<Loaded> {
-    let mut lines = Lines::open(path)?;
+pub(super) fn load(layout: &Layout, number: u64) -> Result<Loaded> {
+    let mut lines = Lines::open(layout, &layout.snapshot(number))?;
     let mut entries: Vec<(SmolStr, Entry)> = Vec::new();
     let mut sum = crc32fast::Hasher::new();
     let mut begun = false;
@@ -128,7 +133,7 @@ pub(super) fn load(path: &Path, number: u64) -> Result<Loaded> {
                 if count != entries.len() as u64 || expected != sum.finalize() {
                     return Err(lines.corrupt("the snapshot is not the one that was written"));
                 }
-                if lines.next()?.is_some() {
+                if lines.next()?.is_some() || lines.blank > 0 {
                     return Err(lines.corrupt("the snapshot goes on behind its end"));
                 }
                 let pieced = entries.iter().filter(|(_, entry)| !entry.is_whole());
@@ -162,6 +167,7 @@ fn take_in(entries: &mut Vec<(SmolStr, Entry)>, key: &str, change: Change) -> bo
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
+    use super::super::storage::FileSystem;
     use super::*;
     use crate::backend::local::found::Here;
     use crate::backend::local::plan::plan;
@@ -269,12 +275,13 @@ mod tests {
     #[test]
     fn a_snapshot_of_what_moves_and_the_facts_since_then_give_the_last_state() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshot");
+        let layout = Layout::create(dir.path(), Arc::new(FileSystem)).unwrap();
+        let path = layout.snapshot(7);
         let (mut pieced, mut expired) = (0, 0);
         for seed in 0..100 {
             let mut moving = Moving::new(seed);
             let beginning = ManualClock::new(moving.clock.now());
-            let mut writer = Writer::create(&path, 7, Mark::default(), SyncPolicy::Never).unwrap();
+            let mut writer = Writer::create(&layout, &path, 7, Mark::default(), SyncPolicy::Never).unwrap();
             let mut walk = Walk::new();
             let steps = moving.random.u32(1..300);
             while let Some((key, change)) = walk.next(&moving.table, &Now::of(&beginning)) {
@@ -287,7 +294,7 @@ mod tests {
             }
             writer.finish(Mark::default()).unwrap();
 
-            let loaded = load(&path, 7).unwrap();
+            let loaded = load(&layout, 7).unwrap();
             pieced += loaded.pieced.len();
             let table = Table::load(loaded.entries);
             let epoch = ManualClock::new(UNIX_EPOCH);

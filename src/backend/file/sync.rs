@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::disk::Disk;
+use super::storage::Disk;
 use crate::error::{Error, Result};
 
 /// How far the journal is written, and how far it is on the disk.

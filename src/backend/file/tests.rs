@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::File;
-use super::disk::Disk;
+use super::storage::{Disk, FileSystem, Storage};
 use crate::backend::Backend;
 use crate::clock::SystemClock;
 use crate::config::{FileOptions, SyncPolicy};
@@ -19,7 +19,7 @@ use crate::value::Value;
 
 /// A file that fails where it is told to.
 struct Faulty {
-    file: std::fs::File,
+    file: Arc<dyn Disk>,
     no_room: AtomicBool,
     no_cut: AtomicBool,
     no_sync: AtomicBool,
@@ -33,12 +33,12 @@ fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
 }
 
 impl Disk for Faulty {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
         if self.no_room.load(Ordering::SeqCst) {
-            self.file.append(&bytes[..bytes.len() / 2])?;
+            self.file.write_at(at, &bytes[..bytes.len() / 2])?;
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.file.append(bytes)
+        self.file.write_at(at, bytes)
     }
 
     fn cut(&self, len: u64) -> io::Result<()> {
@@ -61,7 +61,7 @@ fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
 
 fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
     let store = open(dir, sync);
-    let file = super::journal::open(&store.core.journal.lock().path).unwrap();
+    let file = FileSystem.open(&store.core.journal.lock().path).unwrap();
     let disk = Arc::new(Faulty {
         file,
         no_room: AtomicBool::default(),
