@@ -132,7 +132,7 @@ fn compacted() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     for n in 0..4 {
         store.put(&format!("k{n}"), n).unwrap();
     }
-    let before = files(dir.path());
+    let before = files(crashed_copy(dir.path()).path());
     for n in 0.. {
         store.put("k9", (n, "x".repeat(100))).unwrap();
         if snapshot(dir.path(), 2).exists() {

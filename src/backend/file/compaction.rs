@@ -119,7 +119,7 @@ impl Compactor {
     }
 
     fn run(&self, core: &Arc<Core>) {
-        let outcome = compact(core);
+        let outcome = compact(core, &mut || ());
         let compacted = matches!(outcome, Ok(Some(_)));
         let mut state = self.state.lock();
         state.running = false;
@@ -159,9 +159,11 @@ fn float(bytes: u64) -> f64 {
 }
 
 /// Replaces all files by a new journal and the snapshot of what was before it. Tells the snapshot's size
-/// and the weight of what is in it, or nothing where the store was closed meanwhile.
-fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
+/// and the weight of what is in it, or nothing where the store was closed meanwhile. Writers go on all the time,
+/// and a test writes where it is told to.
+pub(super) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option<(u64, u64)>> {
     let (number, begin) = rotate(core)?;
+    write_now();
     let path = core.layout.unfinished(number);
     let written = write(core, number, begin, &path);
     let Ok(Some((len, weight))) = written else {
@@ -169,6 +171,7 @@ fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
         let _ = core.layout.remove(&path);
         return written;
     };
+    write_now();
     let whole = core.layout.snapshot(number);
     core.layout.storage.rename(&path, &whole).map_err(|error| {
         let _ = core.layout.remove(&path);
@@ -176,6 +179,7 @@ fn compact(core: &Core) -> Result<Option<(u64, u64)>> {
     })?;
     // INVARIANT: nothing is deleted before what replaces it has its name for good.
     core.layout.sync()?;
+    write_now();
     let listing = core.layout.list()?;
     let journals = listing.journals.iter().filter(|n| **n < number).map(|n| core.layout.journal(*n));
     let snapshots = listing.snapshots.iter().filter(|n| **n < number).map(|n| core.layout.snapshot(*n));

@@ -42,7 +42,7 @@ impl Layout {
             match layout.storage.make_directory(dir) {
                 // Somebody else has made it just now, or it is a link to nowhere, which is told below.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => made.map_err(|error| failed("creating", dir, error))?,
+                made => made.map_err(|error| failed("creating", &layout.dir, error))?,
             }
             layout.sync_directory(above(above(dir).parent().unwrap_or(dir)))?;
         }

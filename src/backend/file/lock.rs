@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// another file than whoever holds it.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
-    file: File,
+    file: Option<File>,
     process: u32,
 }
 
@@ -26,7 +26,7 @@ impl DirectoryLock {
             .open(&path)
             .map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file, process: std::process::id() }),
+            Ok(()) => Ok(Self { file: Some(file), process: std::process::id() }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: layout.dir.clone() }),
             Err(TryLockError::Error(error)) => Err(failed("locking", &path, error)),
         }
@@ -40,7 +40,13 @@ impl DirectoryLock {
     /// What a process that is started gets of it.
     #[cfg(test)]
     pub(super) fn copy(&self) -> File {
-        self.file.try_clone().unwrap()
+        self.file.as_ref().unwrap().try_clone().unwrap()
+    }
+
+    /// For a directory that no other process can see.
+    #[cfg(test)]
+    pub(super) fn of_nothing() -> Self {
+        Self { file: None, process: std::process::id() }
     }
 }
 
@@ -51,7 +57,7 @@ impl Drop for DirectoryLock {
         // What a fork has copied is one lock with the parent's.
         if self.is_ours() {
             // If it fails, closing the file is what remains.
-            let _ = self.file.unlock();
+            let _ = self.file.as_ref().map(File::unlock);
         }
     }
 }

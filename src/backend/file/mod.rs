@@ -16,7 +16,11 @@ mod storage;
 mod sync;
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod histories;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;
 

@@ -29,13 +29,13 @@ impl File {
     pub(crate) fn open(dir: &Path, options: &FileOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         let layout = Layout::create(dir, Arc::new(FileSystem))?;
         let lock = DirectoryLock::take(&layout)?;
-        Self::open_in(layout, Some(lock), options, clock)
+        Self::open_in(layout, lock, options, clock)
     }
 
     /// Opens the store in a directory that nobody else has open.
     pub(super) fn open_in(
         layout: Layout,
-        lock: Option<DirectoryLock>,
+        lock: DirectoryLock,
         options: &FileOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
@@ -77,7 +77,7 @@ impl File {
             SyncPolicy::Every(interval) => Some(spawn_syncer(&core, interval)?),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
-        Ok(Self { core, syncer: Mutex::new(syncer), lock: Mutex::new(lock) })
+        Ok(Self { core, syncer: Mutex::new(syncer), lock: Mutex::new(Some(lock)) })
     }
 }
 
@@ -89,7 +89,14 @@ fn spawn_syncer(core: &Arc<Core>, interval: Duration) -> Result<JoinHandle<()>> 
         .map_err(|error| failed("starting a thread for", &core.layout.dir, error))
 }
 
+/// Deletes what counts no more.
 fn clear(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
+    if obsolete.is_empty() {
+        return Ok(());
+    }
+    // INVARIANT: what replaces it has its name for good. A process that was killed, or a sync that failed, may
+    // have left a snapshot with a name that a power cut takes away.
+    layout.sync()?;
     obsolete.iter().try_for_each(|path| layout.remove(path))
 }
 

@@ -57,12 +57,19 @@ pub(crate) fn size(dir: &Path) -> u64 {
     sizes.values().sum()
 }
 
-/// A copy of a store's directory as a crash would leave it: without the last line that a close writes. The
-/// store must be too small to be compacted meanwhile.
+/// A copy of a store's directory as a crash would leave it: without the last line that a close writes, and
+/// without the zeros that a journal is filled ahead with. The store must be too small to be compacted meanwhile.
 pub(crate) fn crashed_copy(dir: &Path) -> TempDir {
+    let mut files = files(dir);
+    files.values_mut().for_each(trim);
     let copy = tempfile::tempdir().unwrap();
-    restore(copy.path(), &files(dir));
+    restore(copy.path(), &files);
     copy
+}
+
+/// Takes off the zeros at the end.
+fn trim(bytes: &mut Vec<u8>) {
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
 }
 
 /// A line of the format, with the checksum that makes it whole.
