@@ -134,7 +134,7 @@ impl Core {
     /// Returns once a line is as durable as the policy asks for.
     fn settle(&self, sequence: u64) -> Result<()> {
         match self.sync {
-            SyncPolicy::Always => self.durability.wait(sequence),
+            SyncPolicy::Always => self.durability.wait_together(sequence),
             SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
         }
     }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -22,7 +24,15 @@ pub(super) struct Durability {
     /// file once, and a second thread would be told that all is well.
     syncing: Mutex<bool>,
     ended: Condvar,
+    /// How many lines were under way when the last sync ended: those that it brought to the disk, and those that
+    /// came meanwhile.
+    company: AtomicU64,
+    /// How long the last sync took, in nanoseconds.
+    took: AtomicU64,
 }
+
+/// Who waits for others before it syncs does so no longer than this.
+const MOST_PATIENCE: Duration = Duration::from_micros(200);
 
 impl Durability {
     /// Begins with everything up to `sequence` on the disk.
@@ -35,6 +45,8 @@ impl Durability {
             disk: Mutex::new(disk),
             syncing: Mutex::new(false),
             ended: Condvar::new(),
+            company: AtomicU64::new(1),
+            took: AtomicU64::new(0),
         }
     }
 
@@ -75,6 +87,16 @@ impl Durability {
 
     /// Returns once everything up to `sequence` is on the disk. The first to come syncs for all that wait.
     pub(super) fn wait(&self, sequence: u64) -> Result<()> {
+        self.wait_after(sequence, || ())
+    }
+
+    /// As [`Durability::wait`], for one of many writers: who syncs lets those come first who were just told that
+    /// their last line is on the disk. Otherwise every other sync would be for one of them alone.
+    pub(super) fn wait_together(&self, sequence: u64) -> Result<()> {
+        self.wait_after(sequence, || self.gather())
+    }
+
+    fn wait_after(&self, sequence: u64, prepare: impl Fn()) -> Result<()> {
         if self.mark() >= sequence {
             return Ok(());
         }
@@ -86,7 +108,10 @@ impl Durability {
                 continue;
             }
             *syncing = true;
-            let outcome = MutexGuard::unlocked(&mut syncing, || self.sync());
+            let outcome = MutexGuard::unlocked(&mut syncing, || {
+                prepare();
+                self.sync()
+            });
             *syncing = false;
             self.ended.notify_all();
             outcome?;
@@ -94,7 +119,23 @@ impl Durability {
         Ok(())
     }
 
+    /// Waits until as many lines are under way as when the last sync ended, or for as long as waiting may be worth
+    /// while: less than the sync that it may save.
+    fn gather(&self) {
+        let company = self.company.load(Ordering::Relaxed);
+        let is_whole = || self.written().saturating_sub(self.mark()) >= company;
+        if is_whole() {
+            return;
+        }
+        let patience = Duration::from_nanos(self.took.load(Ordering::Relaxed) / 2).min(MOST_PATIENCE);
+        let begun = Instant::now();
+        while !is_whole() && begun.elapsed() < patience {
+            thread::yield_now();
+        }
+    }
+
     fn sync(&self) -> Result<()> {
+        let (before, begun) = (self.mark(), Instant::now());
         // INVARIANT: first how far, then which file. A rotation between the two has synced all that was
         // written to the file before.
         let target = self.written();
@@ -102,6 +143,9 @@ impl Durability {
         match disk.sync() {
             Ok(()) => {
                 self.synced.fetch_max(target, Ordering::AcqRel);
+                let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.took.store(took, Ordering::Relaxed);
+                self.company.store(self.written().saturating_sub(before), Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => Err(self.poison("a sync", &error)),
