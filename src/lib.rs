@@ -64,6 +64,7 @@ mod origin;
 mod outage;
 mod page;
 mod query;
+mod repair;
 mod store;
 mod transaction;
 #[cfg(feature = "redis")]
@@ -79,6 +80,7 @@ pub use crate::config::{
 };
 pub use crate::error::{Cause, Error, Kind, LockLoss, Result};
 pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+pub use crate::repair::{Loss, Progress, Repair};
 #[cfg(feature = "redis")]
 pub use crate::store::RedisStore;
 pub use crate::store::leases::Taken;

@@ -5,6 +5,7 @@ mod atomic;
 mod batches;
 mod counters;
 mod expiry;
+mod files;
 pub(crate) mod handle;
 pub(crate) mod leases;
 pub(crate) mod listing;
@@ -33,6 +34,7 @@ use crate::flights::Flights;
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
 use crate::query::{Answer, Query};
+use crate::repair::Progress;
 
 /// The variable that [`StateStore::from_env`] reads.
 const ENV_URL: &str = "MILLPOND_URL";
@@ -204,20 +206,28 @@ impl StateStore {
     /// As [`with_config`](Self::with_config).
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is given away when it is used")]
     pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::with_all(&config, clock, &mut |_| ())
+    }
+
+    fn with_all(
+        config: &StateConfig,
+        clock: Arc<dyn Clock>,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         config.validate()?;
         let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
-        let context = Context::new(shared(&config, default_ttl));
+        let context = Context::new(shared(config, default_ttl));
         match &config.backend {
             StateBackend::Memory => {
                 Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
             }
             StateBackend::File { path } => {
-                let backend = Arc::new(File::open(path, &config.file, clock)?);
+                let backend = Arc::new(File::open(path, &config.file, clock, report)?);
                 Ok(Self::File(FileStore(Handle { backend, context })))
             }
             #[cfg(feature = "redis")]
             StateBackend::Redis { url, key_prefix } => {
-                let backend = Arc::new(Fallback::open(url, key_prefix, &config, clock)?);
+                let backend = Arc::new(Fallback::open(url, key_prefix, config, clock)?);
                 Ok(Self::Redis(RedisStore(Handle { backend, context })))
             }
             #[cfg(not(feature = "redis"))]

@@ -43,6 +43,8 @@ mod file_compaction;
 mod file_crash;
 mod file_damage;
 mod file_opening;
+mod file_read_only;
+mod file_repair;
 #[cfg(feature = "redis")]
 mod interop;
 mod lease_order;

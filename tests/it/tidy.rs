@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 14] = [
     &["bytes"],
     &["error"],
-    &["key", "value", "clock", "finite", "flights", "origin", "page", "unique"],
+    &["key", "value", "clock", "finite", "flights", "origin", "page", "repair", "unique"],
     &["json", "lanes", "op", "query"],
     &["config", "deferred", "outage"],
     &["batch", "context", "stats"],

@@ -71,7 +71,7 @@ impl Journal {
         options: &FileOptions,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Left)> {
-        let store = File::open(path, options, Arc::clone(clock))?;
+        let store = File::open(path, options, Arc::clone(clock), &mut |_| ())?;
         let fresh = Head {
             format: FORMAT,
             prefix: prefix.to_owned(),

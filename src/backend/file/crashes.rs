@@ -106,7 +106,13 @@ fn open(storage: &Simulated, sync: SyncPolicy) -> Result<File> {
     // Compacted by the run alone.
     let options = FileOptions::default().sync(sync).compact_ratio(1.0).compact_min_bytes(1 << 30);
     let layout = Layout::create(&dir().join("store"), Arc::new(storage.clone()))?;
-    File::open_in(layout, DirectoryLock::of_nothing(), &options, Arc::new(ManualClock::default()))
+    File::open_in(
+        layout,
+        DirectoryLock::of_nothing(),
+        &options,
+        Arc::new(ManualClock::default()),
+        &mut |_| (),
+    )
 }
 
 /// What is there after these commits.

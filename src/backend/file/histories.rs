@@ -26,7 +26,7 @@ const LARGE: u64 = 600;
 
 fn open(dir: &Path, clock: &Arc<ManualClock>) -> File {
     let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(4096).compact_ratio(0.3);
-    File::open(dir, &options, clock.clone()).unwrap()
+    File::open(dir, &options, clock.clone(), &mut |_| ()).unwrap()
 }
 
 /// A directory as it is when the process is killed: without the last line that a close writes.

@@ -21,6 +21,16 @@ const KEPT_BUFFER: usize = 1 << 20;
 /// that are there leaves the file's length alone, and its sync has less to do.
 const FILL: u64 = 128 * 1024;
 
+/// Whether lines are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// The store is closed, or closing.
+    Closed,
+    /// The files may be another process's.
+    ReadOnly,
+}
+
 /// The writer. Whoever holds it, behind its lock, is the only one who changes the store.
 pub(super) struct Journal {
     pub(super) number: u64,
@@ -34,8 +44,7 @@ pub(super) struct Journal {
     pub(super) sequence: u64,
     /// At which length the directory's size is looked at again.
     pub(super) next_look: u64,
-    /// Whether the store is closed, or closing.
-    pub(super) closed: bool,
+    pub(super) state: State,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) path: PathBuf,
     line: Vec<u8>,
@@ -59,7 +68,7 @@ impl Journal {
             fills: fills(sync),
             sequence,
             next_look: 0,
-            closed: false,
+            state: State::Open,
             disk,
             path,
             line: Vec::new(),

@@ -1,20 +1,31 @@
 //! Owns reading a file line by line, with where each line stands. Knows nothing of what the lines mean for
 //! the state.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use super::layout::{Layout, failed};
+use super::input::Input;
+use super::layout::failed;
 use super::record::{self, Fault, Line};
+use super::storage::Reader;
 use crate::error::{Error, Result};
 
 /// At how many places in a damaged line another one is looked for: any bytes may be in it.
 const MOST_JOINED: usize = 64;
 
+/// How often a line is read again that may just be written, and the pause before the first time, which doubles.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// The lines of one file.
-pub(super) struct Lines {
+pub(super) struct Lines<'l, 'i> {
+    input: &'l Input<'i>,
     path: PathBuf,
-    reader: BufReader<Box<dyn Read + Send>>,
+    reader: BufReader<Box<dyn Reader>>,
+    /// Whether a damaged line may be one that is just written.
+    live: bool,
     line: Vec<u8>,
     /// Where the line that was read last begins, and which it is, counted from one.
     pub(super) at: Place,
@@ -30,32 +41,40 @@ pub(super) struct Place {
     pub(super) offset: u64,
 }
 
-impl Lines {
-    pub(super) fn open(layout: &Layout, path: &Path) -> Result<Self> {
-        let file = layout.storage.read(path).map_err(|error| match error.kind() {
+impl<'l, 'i> Lines<'l, 'i> {
+    pub(super) fn open(input: &'l Input<'i>, path: &Path) -> Result<Self> {
+        let file = input.layout.storage.read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => corrupt(path, START, "the file is missing"),
             _ => failed("opening", path, error),
         })?;
         let reader = BufReader::with_capacity(1 << 16, file);
         let path = path.to_path_buf();
-        Ok(Self { path, reader, line: Vec::new(), at: Place::default(), offset: 0, blank: 0 })
+        let (line, at, live) = (Vec::new(), Place::default(), input.live);
+        Ok(Self { input, path, reader, live, line, at, offset: 0, blank: 0 })
     }
 
     /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.
     pub(super) fn next(&mut self) -> Result<Option<Result<Line, Fault>>> {
-        self.line.clear();
-        let read = self.reader.read_until(b'\n', &mut self.line);
-        let mut read = read.map_err(|error| failed("reading", &self.path, error))?;
-        if self.line.last() == Some(&0) {
-            // The last line, since it has no end.
-            let text = self.line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            self.blank = (read - text) as u64;
-            self.line.truncate(text);
-            read = text;
-        }
+        let reading = |error| failed("reading", &self.path, error);
+        let mut blank = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
         self.at = Place { line: self.at.line + 1, offset: self.offset };
-        self.offset += read as u64;
-        Ok((read > 0).then(|| record::decode(&self.line)))
+        let mut line = record::decode(&self.line);
+        for look in 0..LOOKS {
+            if !self.live || self.line.is_empty() || !matches!(line, Err(Fault::Damaged(_))) {
+                break;
+            }
+            thread::sleep(PAUSE * (1 << look));
+            self.reader.seek(SeekFrom::Start(self.offset)).map_err(reading)?;
+            blank = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
+            line = record::decode(&self.line);
+            // From the first on that stays damaged, none is waited for.
+            self.live = look + 1 < LOOKS;
+        }
+        let read = self.line.len() as u64;
+        self.blank = blank;
+        self.offset += read;
+        self.input.advance(read + blank);
+        Ok((read > 0).then_some(line))
     }
 
     /// A whole line at the end of the damaged one that was read last: a line break that is damaged joins
@@ -94,4 +113,15 @@ pub(super) const START: Place = Place { line: 1, offset: 0 };
 
 pub(super) fn corrupt(path: &Path, at: Place, reason: impl Into<String>) -> Error {
     Error::Corrupt { path: path.to_path_buf(), line: at.line, offset: at.offset, reason: reason.into() }
+}
+
+/// Reads a line. At the end of the file it leaves out the zeros that this ends with, and tells how many.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+    line.clear();
+    let read = reader.read_until(b'\n', line)?;
+    if line.last() == Some(&0) {
+        // The last line, since it has no end.
+        line.truncate(line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    }
+    Ok((read - line.len()) as u64)
 }

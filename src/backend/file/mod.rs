@@ -4,6 +4,7 @@
 mod compaction;
 mod facts;
 mod floor;
+mod input;
 mod journal;
 mod layout;
 mod lines;
@@ -11,6 +12,7 @@ mod lock;
 mod opening;
 mod record;
 mod recovery;
+mod repair;
 mod snapshot;
 mod storage;
 mod sync;
@@ -32,7 +34,7 @@ use parking_lot::{Condvar, Mutex};
 
 use self::compaction::Compactor;
 use self::floor::FloorClock;
-use self::journal::Journal;
+use self::journal::{Journal, State};
 use self::layout::Layout;
 use self::lock::DirectoryLock;
 use self::sync::Durability;
@@ -110,8 +112,13 @@ impl Core {
             }
         };
         self.durability.check()?;
-        if journal.closed {
-            return Err(Error::closed());
+        match journal.state {
+            State::Open => {}
+            State::Closed => return Err(Error::closed()),
+            State::ReadOnly => {
+                let what = format!("writing to {}, which was opened to be read", self.layout.dir.display());
+                return Err(Error::Unsupported { what });
+            }
         }
         let now = Now::of(&self.clock);
         let (changes, reply) = decide(&self.table, &now)?;
@@ -214,7 +221,7 @@ impl File {
     fn write_end(&self) -> Result<()> {
         let mut journal = self.core.journal.lock();
         // INVARIANT: whatever fails below, nothing is written once the directory is let go of.
-        journal.closed = true;
+        journal.state = State::Closed;
         self.core.durability.check()?;
         self.core.durability.wait(journal.sequence)?;
         journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;

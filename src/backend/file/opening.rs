@@ -12,24 +12,37 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compaction::Compactor;
 use super::floor::FloorClock;
+use super::input::Input;
 use super::journal::{self, Journal};
 use super::layout::{Layout, failed};
 use super::lock::DirectoryLock;
 use super::recovery::{self, Recovered, Tail};
-use super::storage::{Disk, FileSystem};
+use super::storage::{Disk, FileSystem, NoDisk};
 use super::sync::Durability;
 use super::{Core, File};
+use crate::backend::local::table::Table;
 use crate::backend::local::waiters::Waiters;
 use crate::clock::{Clock, Now};
 use crate::config::{FileOptions, SyncPolicy};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::repair::Progress;
+
+/// How often the files are looked at that another process may just be replacing, and the pause before the second
+/// time, which grows.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(2);
 
 impl File {
     /// Opens the store in `dir`, or begins one there.
-    pub(crate) fn open(dir: &Path, options: &FileOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn open(
+        dir: &Path,
+        options: &FileOptions,
+        clock: Arc<dyn Clock>,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         let layout = Layout::create(dir, Arc::new(FileSystem))?;
         let lock = DirectoryLock::take(&layout)?;
-        Self::open_in(layout, lock, options, clock)
+        Self::open_in(layout, lock, options, clock, report)
     }
 
     /// Opens the store in a directory that nobody else has open.
@@ -38,9 +51,10 @@ impl File {
         lock: DirectoryLock,
         options: &FileOptions,
         clock: Arc<dyn Clock>,
+        report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let Recovered { table, sequence, time, tail, older_bytes, scale, obsolete } =
-            recovery::read(&layout)?;
+            recovery::read(&Input::new(&layout, false, report))?;
         let clock = FloorClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
         let time = Now::of(&clock).millis();
@@ -53,18 +67,8 @@ impl File {
             Some(tail) => continue_behind(&layout, tail, sequence, options.sync)?,
             None => begin(&layout, time, options.sync)?,
         };
-        let core = Arc::new(Core {
-            table,
-            clock,
-            sync: options.sync,
-            journal: Mutex::new(journal),
-            durability,
-            compactor: Compactor::new(options, older_bytes, scale),
-            waiters: Waiters::default(),
-            ending: Mutex::new(false),
-            end: Condvar::new(),
-            layout,
-        });
+        let compactor = Compactor::new(options, older_bytes, scale);
+        let core = core(layout, (table, clock), (journal, durability), compactor, options.sync);
         if !is_new {
             let mut journal = core.journal.lock();
             journal.opened(time, options.sync, &core.durability)?;
@@ -79,6 +83,53 @@ impl File {
         };
         Ok(Self { core, syncer: Mutex::new(syncer), lock: Mutex::new(Some(lock)) })
     }
+
+    /// Opens the store in `dir` as it is now, whoever has it open. Nothing on disk is changed, then or later.
+    pub(crate) fn open_read_only(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let layout = Layout { dir: dir.to_path_buf(), storage: Arc::new(FileSystem) };
+        layout.check_directory()?;
+        let mut looks = 0;
+        let Recovered { table, sequence, time, .. } = loop {
+            match recovery::read(&Input::new(&layout, true, &mut |_| ())) {
+                // Its owner may just be replacing files.
+                Err(Error::Corrupt { .. }) if looks < LOOKS => {
+                    looks += 1;
+                    std::thread::sleep(PAUSE * looks);
+                }
+                read => break read?,
+            }
+        };
+        let clock = FloorClock::new(clock, time);
+        table.reclaim_all(&Now::of(&clock));
+        let (sync, disk): (_, Arc<dyn Disk>) = (SyncPolicy::Never, Arc::new(NoDisk));
+        let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), sequence);
+        let mut journal = Journal::new(layout.dir.clone(), disk, 0, 0, sequence, sync);
+        journal.state = journal::State::ReadOnly;
+        let compactor = Compactor::new(&FileOptions::default(), 0, None);
+        let core = core(layout, (table, clock), (journal, durability), compactor, sync);
+        Ok(Self { core, syncer: Mutex::new(None), lock: Mutex::new(None) })
+    }
+}
+
+fn core(
+    layout: Layout,
+    (table, clock): (Table, FloorClock),
+    (journal, durability): (Journal, Durability),
+    compactor: Compactor,
+    sync: SyncPolicy,
+) -> Arc<Core> {
+    Arc::new(Core {
+        table,
+        clock,
+        sync,
+        journal: Mutex::new(journal),
+        durability,
+        compactor,
+        waiters: Waiters::default(),
+        ending: Mutex::new(false),
+        end: Condvar::new(),
+        layout,
+    })
 }
 
 fn spawn_syncer(core: &Arc<Core>, interval: Duration) -> Result<JoinHandle<()>> {

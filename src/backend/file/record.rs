@@ -53,6 +53,18 @@ pub(super) enum Line {
     End { count: u64, sum: u32, mark: Mark },
 }
 
+/// What a line says of the journal around it, if it does.
+pub(super) fn mark(line: &Line) -> Option<Mark> {
+    match line {
+        Line::Header { mark, .. }
+        | Line::Opened { mark, .. }
+        | Line::Commit { mark, .. }
+        | Line::Closed { mark }
+        | Line::End { mark, .. } => Some(*mark),
+        Line::Part { .. } => None,
+    }
+}
+
 /// Why a line was not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {

@@ -8,9 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
+use super::input::Input;
 use super::layout::{Layout, Listing, failed};
 use super::lines::{Lines, Place, START, corrupt};
-use super::record::{self, Fault, FileKind, Line, Mark};
+use super::record::{self, Fault, FileKind, Line, Mark, mark};
 use super::snapshot;
 use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::table::Table;
@@ -53,9 +54,10 @@ pub(super) struct Tail {
 }
 
 /// Reads the state, or says what is wrong. Nothing on disk is changed.
-pub(super) fn read(layout: &Layout) -> Result<Recovered> {
+pub(super) fn read(input: &Input<'_>) -> Result<Recovered> {
+    let layout = input.layout;
     let listing = layout.list()?;
-    let (mut reading, first) = newest_snapshot(layout, &listing)?;
+    let (mut reading, first) = newest_snapshot(input, &listing)?;
     let last = listing.journals.last().copied().unwrap_or(0).max(first);
     let mut obsolete = listing.leftovers.clone();
     obsolete.extend(listing.snapshots.iter().filter(|n| **n < first).map(|n| layout.snapshot(*n)));
@@ -76,7 +78,7 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
     }
     let mut tail = None;
     for number in first..=end {
-        let found = reading.journal(layout, number, number == end)?;
+        let found = reading.journal(input, number, number == end)?;
         if number < end {
             reading.older_bytes += found.len;
         }
@@ -89,7 +91,7 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
                 if mark.sequence == reading.sequence && found.torn == 0 =>
             {
                 reading.older_bytes += found.len;
-                tail = Some(reading.journal(layout, last, true)?);
+                tail = Some(reading.journal(input, last, true)?);
             }
             (_, found) => {
                 obsolete.push(path);
@@ -98,17 +100,20 @@ pub(super) fn read(layout: &Layout) -> Result<Recovered> {
         }
     }
     reading.check_whole()?;
+    input.end();
     Ok(reading.recovered(tail, obsolete))
 }
 
 /// Loads the newest whole snapshot whose journals are there, and tells with which journal to go on.
-fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)> {
+fn newest_snapshot(input: &Input<'_>, listing: &Listing) -> Result<(Reading, u64)> {
+    let layout = input.layout;
     let mut damage = None;
     for number in listing.snapshots.iter().rev().copied() {
         let newest =
             listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
         let complete = (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
-        match (snapshot::load(layout, number), damage.is_some() && !complete) {
+        input.begin(listing, number);
+        match (snapshot::load(input, number), damage.is_some() && !complete) {
             (Ok(loaded), false) => {
                 return Ok((Reading::behind(loaded, &layout.snapshot(number)), number));
             }
@@ -121,7 +126,10 @@ fn newest_snapshot(layout: &Layout, listing: &Listing) -> Result<(Reading, u64)>
         Some(damage) if !listing.journals.starts_with(&[1]) => Err(damage),
         Some(damage) if (1..).zip(&listing.journals).any(|(number, found)| number != *found) => Err(damage),
         Some(damage) if listing.journals.last() < listing.snapshots.last() => Err(damage),
-        _ => Ok((Reading::new(), 1)),
+        _ => {
+            input.begin(listing, 1);
+            Ok((Reading::new(), 1))
+        }
     }
 }
 
@@ -210,9 +218,9 @@ impl Reading {
 
     /// Reads one journal and applies it. Only the last one may have a torn tail: all of the others was on
     /// the disk before the next one was begun.
-    fn journal(&mut self, layout: &Layout, number: u64, is_last: bool) -> Result<Tail> {
-        let path = layout.journal(number);
-        let mut lines = Lines::open(layout, &path)?;
+    fn journal(&mut self, input: &Input<'_>, number: u64, is_last: bool) -> Result<Tail> {
+        let path = input.layout.journal(number);
+        let mut lines = Lines::open(input, &path)?;
         // Nothing expires while facts are replayed: a later one may say that it lives on.
         let beginning = ManualClock::new(UNIX_EPOCH);
         let now = Now::of(&beginning);
@@ -276,7 +284,7 @@ impl Reading {
 
     /// Applies one fact. Over a snapshot of a later state it may leave a queue with a gap or a map without
     /// fields, which a later fact makes whole.
-    fn replay(&mut self, key: &str, change: Change, now: &Now<'_>, lines: &Lines) {
+    fn replay(&mut self, key: &str, change: Change, now: &Now<'_>, lines: &Lines<'_, '_>) {
         let may_break = match change {
             Change::RemoveField(_)
             | Change::SetItems { .. }
@@ -316,7 +324,7 @@ impl Reading {
     }
 
     /// Checks that a whole line is the one that comes next, and takes note of what it says.
-    fn check_place(&mut self, line: &Line, number: u64, lines: &Lines) -> Result<()> {
+    fn check_place(&mut self, line: &Line, number: u64, lines: &Lines<'_, '_>) -> Result<()> {
         let is_first = lines.at.line == 1;
         let expected = match line {
             Line::Header { kind: FileKind::Journal, number: named, .. } if is_first && *named == number => {
@@ -345,7 +353,7 @@ impl Reading {
     /// Decides whether damage, or a missing end, is what a crash leaves; then it tells where to cut.
     fn judge(
         &self,
-        lines: &Lines,
+        lines: &Lines<'_, '_>,
         damage: Option<Damage>,
         is_last: bool,
         vouched: bool,
@@ -359,16 +367,5 @@ impl Reading {
             }
             None => Ok(None),
         }
-    }
-}
-
-fn mark(line: &Line) -> Option<Mark> {
-    match line {
-        Line::Header { mark, .. }
-        | Line::Opened { mark, .. }
-        | Line::Commit { mark, .. }
-        | Line::Closed { mark }
-        | Line::End { mark, .. } => Some(*mark),
-        Line::Part { .. } => None,
     }
 }

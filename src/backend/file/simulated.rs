@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
 
-use super::storage::{Disk, Kind, Storage};
+use super::storage::{Disk, Kind, Reader, Storage};
 
 const SECTOR: usize = 512;
 
@@ -305,7 +305,12 @@ impl Storage for Simulated {
         }
     }
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let state = self.0.lock();
+        state.find(path).map_or_else(missing, |inode| Ok(state.inodes[inode].cached.len() as u64))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Reader>> {
         let (state, _) = self.call(|| format!("read {}", name(path)))?;
         match state.find(path) {
             Some(inode) => Ok(Box::new(Cursor::new(state.inodes[inode].cached.clone()))),

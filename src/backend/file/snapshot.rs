@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use super::input::Input;
 use super::layout::{Layout, failed};
 use super::lines::Lines;
 use super::record::{self, FileKind, Line, Mark};
@@ -107,8 +108,8 @@ pub(super) struct Loaded {
 }
 
 /// Reads a snapshot, all of it or not at all.
-pub(super) fn load(layout: &Layout, number: u64) -> Result<Loaded> {
-    let mut lines = Lines::open(layout, &layout.snapshot(number))?;
+pub(super) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
+    let mut lines = Lines::open(input, &input.layout.snapshot(number))?;
     let mut entries: Vec<(SmolStr, Entry)> = Vec::new();
     let mut sum = crc32fast::Hasher::new();
     let mut begun = false;
@@ -294,7 +295,7 @@ mod tests {
             }
             writer.finish(Mark::default()).unwrap();
 
-            let loaded = load(&layout, 7).unwrap();
+            let loaded = load(&Input::new(&layout, false, &mut |_| ()), 7).unwrap();
             pieced += loaded.pieced.len();
             let table = Table::load(loaded.entries);
             let epoch = ManualClock::new(UNIX_EPOCH);

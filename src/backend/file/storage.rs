@@ -2,7 +2,7 @@
 //! nothing of lines and of which file means what.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,11 @@ pub(super) enum Kind {
     Other,
 }
 
+/// A file that is read.
+pub(super) trait Reader: Read + Seek + Send {}
+
+impl<R: Read + Seek + Send> Reader for R {}
+
 /// The calls that change or read files.
 pub(super) trait Storage: Send + Sync {
     fn kind(&self, path: &Path) -> io::Result<Kind>;
@@ -24,7 +29,9 @@ pub(super) trait Storage: Send + Sync {
     /// The names in a directory that are text.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
+    fn len(&self, path: &Path) -> io::Result<u64>;
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Reader>>;
 
     /// Makes an empty file, in the place of one that is there.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
@@ -71,6 +78,23 @@ pub(super) trait Disk: Send + Sync {
     }
 }
 
+/// What is written to where nothing is to be written.
+pub(super) struct NoDisk;
+
+impl Disk for NoDisk {
+    fn write_at(&self, _at: u64, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn cut(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// The file system.
 pub(super) struct FileSystem;
 
@@ -96,7 +120,11 @@ impl Storage for FileSystem {
             .collect()
     }
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Box<dyn Reader>> {
         Ok(Box::new(File::open(path)?))
     }
 

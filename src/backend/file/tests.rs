@@ -56,7 +56,7 @@ impl Disk for Faulty {
 
 fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
     let options = FileOptions::default().sync(sync);
-    File::open(dir, &options, Arc::new(SystemClock)).unwrap()
+    File::open(dir, &options, Arc::new(SystemClock), &mut |_| ()).unwrap()
 }
 
 fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {

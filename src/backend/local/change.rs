@@ -108,6 +108,16 @@ impl Entry {
         }
     }
 
+    /// What is left of it without what is missing; `None` where that is nothing.
+    pub(crate) fn closed_up(&self) -> Option<Self> {
+        let content = match &self.content {
+            Content::Queue(queue) => Content::Queue(Box::new(queue.closed_up())),
+            whole => whole.clone(),
+        };
+        let entry = Self { content, deadline: self.deadline };
+        entry.is_whole().then_some(entry)
+    }
+
     /// Changes it in place, and hands out what is no longer part of it. A change of another kind of thing
     /// than this is of an earlier state, which this one has overtaken: it changes nothing.
     pub(crate) fn amend(&mut self, change: Change) -> Dropped {

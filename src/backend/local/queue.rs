@@ -60,6 +60,13 @@ impl Queue {
         !self.strays.is_empty()
     }
 
+    /// All the values that are there, in order, with no gap between them.
+    pub(crate) fn closed_up(&self) -> Self {
+        let (before, behind) = (self.strays.range(..self.begin), self.strays.range(self.begin..));
+        let values = before.map(|(_, value)| value).chain(&self.values).chain(behind.map(|(_, value)| value));
+        Self::new(self.begin, values.cloned())
+    }
+
     /// Sets the values at the places from `at` on.
     pub(super) fn set(&mut self, at: i64, values: Vec<Value>) {
         if at.saturating_add_unsigned(values.len() as u64) == self.begin {

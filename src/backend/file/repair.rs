@@ -1,0 +1,261 @@
+//! Owns how a damaged directory is made one that opens, of all that is whole in its files. What is damage is
+//! decided by recovery.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use super::File;
+use super::input::Input;
+use super::journal;
+use super::layout::{Layout, Listing, failed};
+use super::lines::{Lines, Place};
+use super::lock::DirectoryLock;
+use super::record::{Fault, FileKind, Line, Mark, mark};
+use super::recovery::{self, Recovered};
+use super::snapshot::{self, Writer};
+use super::storage::FileSystem;
+use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::table::Table;
+use crate::backend::local::walk::Walk;
+use crate::clock::{ManualClock, Now, SystemClock};
+use crate::config::SyncPolicy;
+use crate::error::{Error, Result};
+use crate::repair::{Loss, Repair};
+
+impl File {
+    /// Makes a damaged store one that opens.
+    pub(crate) fn repair(dir: &Path) -> Result<Repair> {
+        let layout = Layout { dir: dir.to_path_buf(), storage: Arc::new(FileSystem) };
+        layout.check_directory()?;
+        let _lock = DirectoryLock::take(&layout)?;
+        let entries = |table: &Table| {
+            let now = Now::of(&SystemClock);
+            table.reclaim_all(&now);
+            table.len(&now)
+        };
+        match recovery::read(&Input::new(&layout, false, &mut |_| ())) {
+            Ok(Recovered { table, .. }) => {
+                Ok(Repair { copy: None, entries: entries(&table), lost: Vec::new(), incomplete: Vec::new() })
+            }
+            Err(Error::Corrupt { .. }) => {
+                let listing = layout.list()?;
+                let mut salvage = Salvage::read(&layout, &listing)?;
+                let incomplete = salvage.close_up();
+                let copy = copy(&layout, &listing)?;
+                salvage.write(&layout, &listing)?;
+                let Salvage { table, lost, .. } = salvage;
+                Ok(Repair { copy: Some(copy), entries: entries(&table), lost, incomplete })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// All that is whole.
+struct Salvage {
+    table: Table,
+    sequence: u64,
+    time: u64,
+    lost: Vec<Loss>,
+}
+
+impl Salvage {
+    /// Reads the files in the order in which they were written.
+    fn read(layout: &Layout, listing: &Listing) -> Result<Self> {
+        let mut salvage = Self { table: Table::new(), sequence: 0, time: 0, lost: Vec::new() };
+        let mut report = |_| ();
+        let input = Input::new(layout, false, &mut report);
+        let numbers: BTreeSet<u64> = listing.snapshots.iter().chain(&listing.journals).copied().collect();
+        for number in numbers {
+            if listing.snapshots.contains(&number) {
+                salvage.snapshot(&input, number)?;
+            }
+            if listing.journals.contains(&number) {
+                let path = layout.journal(number);
+                salvage.lines(&input, &path, FileKind::Journal)?;
+            } else {
+                let reason = "the journal is missing".to_owned();
+                salvage.lost.push(Loss {
+                    path: layout.journal(number),
+                    line: 1,
+                    offset: 0,
+                    bytes: 0,
+                    reason,
+                });
+            }
+        }
+        Ok(salvage)
+    }
+
+    /// A whole snapshot says all that was true before its journal; of a damaged one, what is whole is newer than
+    /// what was read before.
+    fn snapshot(&mut self, input: &Input<'_>, number: u64) -> Result<()> {
+        match snapshot::load(input, number) {
+            Ok(loaded) => {
+                let Mark { sequence, time, .. } = loaded.mark;
+                self.table = Table::load(loaded.entries);
+                (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
+                // What was lost before it does not matter.
+                self.lost.clear();
+                Ok(())
+            }
+            Err(Error::Corrupt { .. }) => {
+                self.lines(input, &input.layout.snapshot(number), FileKind::Snapshot)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the whole lines of a file.
+    fn lines(&mut self, input: &Input<'_>, path: &Path, kind: FileKind) -> Result<()> {
+        let mut lines = Lines::open(input, path)?;
+        let losses = self.lost.len();
+        let mut ended = false;
+        while let Some(line) = lines.next()? {
+            let (at, bytes) = (lines.at, lines.bytes().len() as u64);
+            let fault = match line {
+                Ok(line) => match self.take(line, kind) {
+                    Ok(is_end) => {
+                        ended |= is_end;
+                        continue;
+                    }
+                    Err((reason, lost)) => (reason, lost.unwrap_or(bytes)),
+                },
+                Err(Fault::Version(version)) => {
+                    let what = format!("version {version} of the format, in {}", path.display());
+                    return Err(Error::Unsupported { what });
+                }
+                Err(Fault::Damaged(reason)) => (reason.to_owned(), bytes),
+                Err(Fault::Meaningless(reason)) => (reason, bytes),
+            };
+            self.lose(path, at, fault);
+            if let Some(line) = lines.joined() {
+                // What it lacks is told of already.
+                let _ = self.take(line, kind);
+            }
+        }
+        if kind == FileKind::Snapshot && self.lost.len() == losses {
+            let reason = if ended { "lines of the snapshot are missing" } else { "the snapshot has no end" };
+            self.lose(path, lines.at, (reason.to_owned(), 0));
+        }
+        Ok(())
+    }
+
+    /// Takes one line; tells whether it is the last of a snapshot. What is wrong with it comes with how many bytes
+    /// are lost, where that is not the line.
+    fn take(&mut self, line: Line, kind: FileKind) -> std::result::Result<bool, (String, Option<u64>)> {
+        // Nothing expires while facts are read: a later one may say that it lives on.
+        let beginning = ManualClock::new(UNIX_EPOCH);
+        let now = Now::of(&beginning);
+        let expected = match &line {
+            Line::Header { .. } => self.sequence,
+            _ => self.sequence.saturating_add(1),
+        };
+        let mut gap = Ok(false);
+        if let Some(mark) = mark(&line).filter(|_| kind == FileKind::Journal) {
+            if mark.sequence < expected {
+                return Err((
+                    format!("line {} of the sequence stands here a second time", mark.sequence),
+                    None,
+                ));
+            }
+            if mark.sequence > expected && expected > 0 {
+                let last = mark.sequence - 1;
+                gap = Err((format!("lines {expected} to {last} of the sequence are missing"), Some(0)));
+            }
+        }
+        if let Some(Mark { sequence, time, .. }) = mark(&line) {
+            (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
+        }
+        match (line, kind) {
+            (Line::Commit { changes, .. }, FileKind::Journal)
+            | (Line::Part { changes }, FileKind::Snapshot) => {
+                for (key, change) in changes {
+                    self.table.apply(&key, change, &now);
+                }
+            }
+            (Line::End { .. }, FileKind::Snapshot) => return Ok(true),
+            (Line::Header { kind: said, .. }, _) if said == kind => {}
+            (Line::Opened { .. } | Line::Closed { .. }, FileKind::Journal) => {}
+            _ => return Err(("this line does not belong here".to_owned(), None)),
+        }
+        gap
+    }
+
+    /// Notes what is lost; neighbours are one.
+    fn lose(&mut self, path: &Path, Place { line, offset }: Place, (reason, bytes): (String, u64)) {
+        match self.lost.last_mut() {
+            Some(last) if bytes > 0 && last.path == path && last.offset + last.bytes == offset => {
+                last.bytes += bytes;
+            }
+            _ => self.lost.push(Loss { path: path.to_path_buf(), line, offset, bytes, reason }),
+        }
+    }
+
+    /// Leaves nothing in pieces; tells of what a part was missing.
+    fn close_up(&mut self) -> Vec<String> {
+        let beginning = ManualClock::new(UNIX_EPOCH);
+        let now = Now::of(&beginning);
+        let mut incomplete = Vec::new();
+        for key in self.table.all_keys(None, usize::MAX).0 {
+            let left =
+                self.table.read(&key, |found| found.filter(|entry| !entry.is_whole()).map(Entry::closed_up));
+            if let Some(left) = left {
+                self.table.apply(&key, left.map_or(Change::Remove, Change::Set), &now);
+                incomplete.push(key.to_string());
+            }
+        }
+        incomplete
+    }
+
+    /// Writes all of it as a snapshot and an empty journal, and deletes what they replace.
+    fn write(&self, layout: &Layout, listing: &Listing) -> Result<()> {
+        let newest = listing.snapshots.iter().chain(&listing.journals).max();
+        let number = newest.copied().unwrap_or_default() + 1;
+        let mark = Mark { sequence: self.sequence, durable: self.sequence, time: self.time };
+        let sync = SyncPolicy::Always;
+        let path = layout.unfinished(number);
+        let mut writer = Writer::create(layout, &path, number, mark, sync)?;
+        let beginning = ManualClock::new(UNIX_EPOCH);
+        let now = Now::of(&beginning);
+        let mut walk = Walk::new();
+        while let Some((key, change)) = walk.next(&self.table, &now) {
+            writer.add(key, change)?;
+        }
+        writer.finish(mark)?;
+        let (disk, begun) = journal::create(layout, number)?;
+        journal::write_header(&*disk, &begun, number, self.sequence, self.time, sync)?;
+        let whole = layout.snapshot(number);
+        layout.storage.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
+        // INVARIANT: nothing is deleted before what replaces it has its name for good.
+        layout.sync()?;
+        let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
+        let journals = listing.journals.iter().map(|number| layout.journal(*number));
+        snapshots
+            .chain(journals)
+            .chain(listing.leftovers.iter().cloned())
+            .try_for_each(|path| layout.remove(&path))
+    }
+}
+
+/// Copies the files as they are into a new directory beside them.
+fn copy(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
+    let free =
+        (1..u64::MAX).map(|number| layout.dir.join(format!("damaged-{number}"))).find(|dir| !dir.exists());
+    let dir = free.unwrap_or_else(|| layout.dir.join("damaged"));
+    fs::create_dir(&dir).map_err(|error| failed("creating", &dir, error))?;
+    let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
+    let journals = listing.journals.iter().map(|number| layout.journal(*number));
+    for path in snapshots.chain(journals) {
+        let to = dir.join(path.file_name().unwrap_or_default());
+        fs::copy(&path, &to)
+            .and_then(|_| fs::OpenOptions::new().write(true).open(&to)?.sync_all())
+            .map_err(|error| failed("copying", &path, error))?;
+    }
+    layout.storage.sync_directory(&dir).map_err(|error| failed("syncing", &dir, error))?;
+    layout.sync()?;
+    Ok(dir)
+}
