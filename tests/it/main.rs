@@ -22,6 +22,7 @@
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
 //! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
 //!   promises of its files, whatever happened to them;
+//! - `file_disk`: power cuts on real file systems;
 //! - `config`, `config_urls`, `errors`: the two spellings of a configuration, the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
 //! - `transaction_alike`: a transaction of several steps does what the same steps do one after another;
@@ -42,6 +43,8 @@ mod file_clock;
 mod file_compaction;
 mod file_crash;
 mod file_damage;
+#[cfg(target_os = "linux")]
+mod file_disk;
 mod file_opening;
 #[cfg(feature = "redis")]
 mod interop;

@@ -35,7 +35,7 @@ impl Process {
     }
 
     /// Starts it for a job of another test.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", target_os = "linux"))]
     pub(crate) fn start_test(test: &str, job: &str, url: &str) -> Self {
         Self::run_test(Command::new(std::env::current_exe().unwrap()), test, job, Path::new(url))
     }
