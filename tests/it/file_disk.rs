@@ -11,18 +11,19 @@ use crate::support::deeds::{self, Deeds, acked, flushed};
 use crate::support::disk::{Disk, Left, stop};
 use crate::support::files::snapshot;
 
-const JOBS: &str = "file_disk::a_history_goes_on_where_it_stopped";
+/// The test that does the jobs of all tests on disks.
+pub(crate) const JOBS: &str = "file_disk::a_history_goes_on_where_it_stopped";
 
 /// So often the power fails in one history.
 const CUTS: u64 = 5;
 
-/// A process that goes on with a history until the power fails.
+/// A process that does one of these jobs.
 pub(crate) fn writer(job: &str, dir: &std::path::Path) -> Process {
     Process::start_test(JOBS, job, &dir.to_string_lossy())
 }
 
 /// How many histories a test tells: so many, or, with `MILLPOND_TEST_SECONDS` set, as many as fit into these.
-fn histories(few: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn histories(few: u64) -> impl Iterator<Item = u64> {
     let seconds = std::env::var("MILLPOND_TEST_SECONDS").ok().map(|set| set.parse().unwrap());
     let begun = Instant::now();
     let given = std::env::var("MILLPOND_SEED").ok().map(|set| set.parse().unwrap());
@@ -81,7 +82,11 @@ fn cut(disk: &Disk, sync: SyncPolicy, seed: u64, done: u64, random: &mut Rng) ->
 #[test]
 fn a_history_goes_on_where_it_stopped() {
     if let Some((job, dir)) = child::job() {
-        return deeds::work(&job, &dir);
+        return match job.split(' ').next() {
+            Some("marks") => crate::file_traced::marks(&job, &dir),
+            Some("scarce") => crate::file_lost::scarce(&job, &dir),
+            _ => deeds::work(&job, &dir),
+        };
     }
     for seed in histories(2) {
         let disk = Disk::ext4(seed);

@@ -114,7 +114,14 @@ impl Disk {
         self.kind = Kind::Image { options };
         run(
             "mount",
-            &["-t", "ext4", "-o", &format!("loop,{options}"), &text(&self.image()), &text(self.path())],
+            &[
+                "-t",
+                "ext4",
+                "-o",
+                &format!("loop,errors=remount-ro,{options}"),
+                &text(&self.image()),
+                &text(self.path()),
+            ],
         )
     }
 
@@ -149,8 +156,28 @@ impl Disk {
     }
 
     /// Mounts it again with other options.
-    pub(crate) fn remount(&self, options: &str) {
-        run("mount", &["-o", &format!("remount,{options}"), &text(&self.path())]).unwrap();
+    pub(crate) fn remount(&self, options: &str) -> Result<(), String> {
+        run("mount", &["-o", &format!("remount,{options}"), &text(self.path())])
+    }
+
+    /// Lets what lies below the file system take only so many bytes more than it holds now, so that bringing
+    /// something to the disk fails.
+    pub(crate) fn starve(&self, more: u64) {
+        use std::os::unix::fs::MetadataExt;
+        let held = fs::metadata(self.image()).unwrap().blocks() * 512;
+        let ram = text(self.dir.path().join("ram"));
+        run("mount", &["-o", &format!("remount,size={}", held + more), &ram]).unwrap();
+    }
+
+    /// Lets the file system find something wrong with itself, so that it takes nothing more.
+    pub(crate) fn break_down(&self) -> Result<(), String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
+        let path = text(self.path());
+        let mut mounts = mounts.lines().map(|line| line.split(' '));
+        let device =
+            mounts.find_map(|mut words| Some((words.next()?, words.next()?)).filter(|found| found.1 == path));
+        let device = device.and_then(|(device, _)| device.strip_prefix("/dev/")).ok_or("no device")?;
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").map_err(|error| error.to_string())
     }
 }
 
