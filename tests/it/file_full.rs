@@ -66,9 +66,9 @@ fn on_a_full_disk_memory_and_disk_agree_and_the_same_store_goes_on_once_there_is
             take_all_but(&disk, &ballast, random.u64(..40_000));
             done = fill(&deeds, done);
             deeds.must_be_after(done..=done, &what);
-            // Again and again: nothing is half done, and nothing half done comes back.
+            // Again and again: nothing is half done. A compaction may have made a little room.
             for _ in 0..3 {
-                assert_error!(deeds.step(done + 1), Error::StorageFull { .. });
+                done = fill(&deeds, done);
                 deeds.must_be_after(done..=done, &what);
             }
             let copy = disk.cut().mount();

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fastrand::Rng;
@@ -117,6 +117,12 @@ fn calls(log: &Path) -> Vec<Call> {
     calls
 }
 
+/// So many steps are behind a store that is opened again.
+const BEGUN: u64 = 10;
+
+/// And so many behind one that was compacted.
+const STEPS: u64 = 110;
+
 const WRITES: [&str; 5] = ["write", "pwrite64", "writev", "pwritev", "pwritev2"];
 const SYNCS: [&str; 2] = ["fdatasync", "fsync"];
 
@@ -180,14 +186,21 @@ fn cut_after_answers() {
     }
 }
 
-/// Runs a short history with something injected, and tells what the process told.
-fn injected(what: &str, job: &str, dir: &Path, log: &Path) -> Vec<String> {
-    let inject = format!("inject={what}");
-    let calls = what.split(':').next().unwrap();
-    let mut process = traced(&["-e", &format!("trace={calls}"), "-e", &inject], log, job, dir);
+/// Runs a history with something injected into calls, into those on these paths only where any are named, and tells
+/// what the process told. It counts the calls of each thread apart.
+fn injected(what: &str, paths: &[PathBuf], job: &str, dir: &Path, log: &Path) -> Vec<String> {
+    let (filter, inject) = (format!("trace={}", what.split(':').next().unwrap()), format!("inject={what}"));
+    let mut args: Vec<&str> = vec!["-e", &filter, "-e", &inject];
+    args.extend(paths.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
+    let mut process = traced(&args, log, job, dir);
     let told = std::iter::from_fn(|| process.hear()).collect();
     process.child.wait().unwrap();
     told
+}
+
+/// Where the first compactions write their snapshots.
+fn unfinished(state: &Path) -> Vec<PathBuf> {
+    (2..60).map(|number| state.join(format!("snapshot-{number}.jsonl.tmp"))).collect()
 }
 
 fn last_acked(told: &[String]) -> u64 {
@@ -204,7 +217,7 @@ fn a_sync_that_fails_once_poisons_the_store_until_it_is_opened_anew_and_reads_go
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
             let job = deeds::job(SyncPolicy::Always, seed, 0, 400);
-            let told = injected(&format!("fdatasync:error=EIO:when={at}"), &job, &state, &log);
+            let told = injected(&format!("fdatasync:error=EIO:when={at}"), &[], &job, &state, &log);
             assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{told:?}");
             let done = last_acked(&told);
             if at == 1 {
@@ -228,12 +241,31 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
         return crate::file_full::fail_a_sync(2);
     }
     for seed in histories(1) {
-        // A new store syncs directories three times before it compacts.
-        for what in ["?rename,?renameat,?renameat2:error=EXDEV", "fsync:error=EIO:when=4+"] {
+        for (at, what) in [
+            "?rename,?renameat,?renameat2:error=EXDEV",
+            "?rename,?renameat,?renameat2:error=EPERM",
+            "fsync:error=EIO",
+            "fsync:error=EIO:when=2+",
+            "fsync:error=EIO",
+            "openat:error=EMFILE",
+            "?write,?pwrite64:error=EIO:when=2+",
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
-            let job = deeds::job(SyncPolicy::Always, seed, 0, 300);
-            let told = injected(what, &job, &state, &log);
+            let deeds = Deeds::in_directory(&state, SyncPolicy::Always, seed, 0).unwrap();
+            (1..=BEGUN).for_each(|n| deeds.step(n).unwrap());
+            drop(deeds);
+            // The directory before and after the snapshot, the snapshot itself.
+            let paths = match at {
+                0 | 1 => Vec::new(),
+                2 | 3 => vec![state.clone()],
+                _ => unfinished(&state),
+            };
+            let job = deeds::job(SyncPolicy::Always, seed, BEGUN, 300);
+            let told = injected(what, &paths, &job, &state, &log);
             assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{what}: {told:?}");
             assert_eq!(told.last().map(String::as_str), Some("end"), "{what}");
             assert!(journal(&state, 1).exists(), "{what}: the old files are gone");
@@ -241,7 +273,7 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
                 .unwrap()
                 .map(|item| item.unwrap().file_name().into_string().unwrap())
                 .collect();
-            assert!(!names.iter().any(|name| name.starts_with("snapshot-")), "{what}: {names:?}");
+            assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{what}: {names:?}");
             let deeds = Deeds::in_directory(&state, SyncPolicy::Always, seed, 300).unwrap();
             deeds.must_be_after(300..=300, what);
             (301..=500).for_each(|n| deeds.step(n).unwrap());
@@ -253,16 +285,25 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
 
 /// Kills a process at one call, and looks at what it left, as it lies there and as it is after a power cut.
 /// Tells whether it came so far.
-fn kill_at(call: &str, at: u64, seed: u64, steps: u64) -> bool {
+fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
     let (disk, dir) = (Disk::ext4(seed + at), tempfile::tempdir().unwrap());
-    let job = deeds::job(SyncPolicy::Always, seed, 0, steps);
+    let state = disk.state();
+    let mut begun = 0;
+    let paths: Vec<PathBuf> = path.into_iter().map(|path| state.join(path)).collect();
+    if path.is_some() {
+        // Opening a new store does some of this too.
+        let deeds = Deeds::in_directory(&state, SyncPolicy::Always, seed, 0).unwrap();
+        (1..=BEGUN).for_each(|n| deeds.step(n).unwrap());
+        begun = BEGUN;
+    }
+    let job = deeds::job(SyncPolicy::Always, seed, begun, STEPS);
     let told =
-        injected(&format!("{call}:signal=KILL:when={at}"), &job, &disk.state(), &dir.path().join("log"));
+        injected(&format!("{call}:signal=KILL:when={at}"), &paths, &job, &state, &dir.path().join("log"));
     if told.last().is_some_and(|said| said == "end") {
         return false;
     }
-    let done = last_acked(&told);
-    let what = format!("seed {seed}, killed at the {at}. {call} after {done} steps");
+    let done = last_acked(&told).max(begun);
+    let what = format!("seed {seed}, killed at the {at}. {call} on {path:?} after {done} steps");
     for found in [disk.cut().mount(), disk] {
         let deeds = Deeds::in_directory(&found.state(), SyncPolicy::Always, seed, done)
             .unwrap_or_else(|error| panic!("{what}: {error:?}"));
@@ -276,20 +317,35 @@ fn kill_at(call: &str, at: u64, seed: u64, steps: u64) -> bool {
 
 #[test]
 fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
+    const RENAME: &str = "?rename,?renameat,?renameat2";
+    const WRITE: &str = "?write,?pwrite64";
+    const SNAPSHOT: &str = "snapshot-2.jsonl.tmp";
+    const NEXT: &str = "journal-2.jsonl";
     if !is_traced() {
-        println!("processes are killed at any moment");
         return cut_after_answers();
     }
-    const STEPS: u64 = 70;
     for seed in histories(1) {
-        for call in ["?unlink,?unlinkat", "?rename,?renameat,?renameat2", "fsync", "fdatasync"] {
-            let killed = (1..).take_while(|at| kill_at(call, *at, seed, STEPS)).count();
-            println!("killed at each of {killed} {call}");
-            assert!(killed > 0, "no {call} in {STEPS} steps");
+        // How a new store begins, and each step of a compaction.
+        for (call, path, most) in [
+            ("fsync", None, 20),
+            ("?unlink,?unlinkat", None, 20),
+            (RENAME, None, 20),
+            ("openat", Some(NEXT), 1),
+            ("fsync", Some(""), 20),
+            (WRITE, Some(NEXT), 3),
+            ("fdatasync", Some(NEXT), 3),
+            ("openat", Some(SNAPSHOT), 20),
+            (WRITE, Some(SNAPSHOT), 20),
+            ("fsync", Some(SNAPSHOT), 20),
+            ("fdatasync", None, 100),
+        ] {
+            let killed = (1..=most).take_while(|at| kill_at(call, *at, path, seed)).count();
+            println!("killed at each of {killed} {call} on {path:?}");
+            assert!(killed > 0, "no {call} on {path:?} in {STEPS} steps");
         }
         let random = &mut Rng::with_seed(seed);
         for _ in 0..12 {
-            kill_at("?write,?pwrite64", random.u64(1..140), seed, STEPS);
+            kill_at(WRITE, random.u64(1..140), None, seed);
         }
     }
 }

@@ -200,7 +200,7 @@ pub(crate) fn work(job: &str, dir: &Path) {
             child::tell(&format!("failed {n} {error:?}"));
             let found = deeds.must_be_after(n - 1..=n, "after a failure");
             child::tell(&format!("reads {found}"));
-            let next = deeds.store.put("next", 1).map_err(|error| format!("{error:?}"));
+            let next = deeds.store.delete("nothing").map_err(|error| format!("{error:?}"));
             return child::tell(&format!("next {next:?}"));
         }
         child::tell(&format!("ack {n}"));

@@ -45,7 +45,7 @@ pub(crate) enum Left {
         options: &'static str,
     },
     /// The files of the stand-in, by their paths below it.
-    Files(Vec<(PathBuf, Vec<u8>)>),
+    Files(Files),
 }
 
 impl Disk {
@@ -143,14 +143,19 @@ impl Disk {
         !matches!(self.kind, Kind::Substitute)
     }
 
-    /// What is left where the power fails now. No process may be writing.
+    /// What is left where the power fails now. Whoever writes must stand still.
     pub(crate) fn cut(&self) -> Left {
         match &self.kind {
             Kind::Image { options } => Left::Image { bytes: still(&self.image()), options },
             Kind::Memory | Kind::Substitute => {
-                let mut files = Vec::new();
-                collect(&self.path(), &self.path(), &mut files);
-                Left::Files(files)
+                let mut files = None;
+                // A compaction may be about to come or to go.
+                wait_until("the files stand still", Duration::from_secs(20), || {
+                    let before = files.take();
+                    files = collect(&self.path(), &self.path()).ok();
+                    files.is_some() && files == before
+                });
+                Left::Files(files.unwrap())
             }
         }
     }
@@ -240,15 +245,20 @@ fn still(path: &Path) -> Vec<u8> {
     bytes
 }
 
-fn collect(dir: &Path, root: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
-    for item in fs::read_dir(dir).unwrap() {
-        let path = item.unwrap().path();
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// All files below a directory, by their paths below the root; an error where one goes meanwhile.
+fn collect(dir: &Path, root: &Path) -> std::io::Result<Files> {
+    let mut files = Files::new();
+    for item in fs::read_dir(dir)? {
+        let path = item?.path();
         if path.is_dir() {
-            collect(&path, root, files);
+            files.extend(collect(&path, root)?);
         } else {
-            files.push((path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap()));
+            files.push((path.strip_prefix(root).unwrap().to_owned(), fs::read(&path)?));
         }
     }
+    Ok(files)
 }
 
 fn text(path: impl AsRef<Path>) -> String {
