@@ -14,6 +14,14 @@ use crate::support::disk::Disk;
 use crate::support::files::{journal, snapshot};
 use crate::support::wait_until;
 
+/// Removes a directory in which a compaction may be making files.
+fn remove(dir: &Path) {
+    wait_until("the directory is gone", Duration::from_secs(10), || {
+        let _ = fs::remove_dir_all(dir);
+        !dir.exists()
+    });
+}
+
 #[test]
 fn a_disk_that_turns_read_only_is_a_typed_error_and_reads_go_on() {
     for seed in histories(3) {
@@ -22,7 +30,7 @@ fn a_disk_that_turns_read_only_is_a_typed_error_and_reads_go_on() {
         (1..=100).for_each(|n| deeds.step(n).unwrap());
         if !disk.is_mounted() {
             println!("nothing turns read-only here: the directory goes instead");
-            fs::remove_dir_all(disk.state()).unwrap();
+            remove(&disk.state());
             deeds.must_be_after(100..=100, "without a directory");
             continue;
         }
@@ -79,7 +87,7 @@ fn a_directory_that_is_removed_under_an_open_store_is_no_panic_and_reads_go_on()
         let disk = Disk::ext4(seed);
         let deeds = Deeds::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
         (1..=50).for_each(|n| deeds.step(n).unwrap());
-        fs::remove_dir_all(disk.state()).unwrap();
+        remove(&disk.state());
         let mut done = 50;
         // Enough for several compactions, which find no directory.
         for n in 51..=400 {

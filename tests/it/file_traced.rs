@@ -120,8 +120,8 @@ fn calls(log: &Path) -> Vec<Call> {
 /// So many steps are behind a store that is opened again.
 const BEGUN: u64 = 10;
 
-/// And so many behind one that was compacted.
-const STEPS: u64 = 110;
+/// And so many behind one that was compacted twice.
+const STEPS: u64 = 300;
 
 const WRITES: [&str; 5] = ["write", "pwrite64", "writev", "pwritev", "pwritev2"];
 const SYNCS: [&str; 2] = ["fdatasync", "fsync"];
@@ -203,6 +203,12 @@ fn unfinished(state: &Path) -> Vec<PathBuf> {
     (2..60).map(|number| state.join(format!("snapshot-{number}.jsonl.tmp"))).collect()
 }
 
+#[track_caller]
+fn assert_no_leftovers(state: &Path, what: &str) {
+    let mut left = fs::read_dir(state).unwrap().map(|item| item.unwrap().path());
+    assert_eq!(left.find(|path| path.extension().is_some_and(|end| end == "tmp")), None, "{what}");
+}
+
 fn last_acked(told: &[String]) -> u64 {
     told.iter().filter_map(|said| acked(said)).max().unwrap_or(0)
 }
@@ -269,11 +275,7 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
             assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{what}: {told:?}");
             assert_eq!(told.last().map(String::as_str), Some("end"), "{what}");
             assert!(journal(&state, 1).exists(), "{what}: the old files are gone");
-            let names: Vec<_> = fs::read_dir(&state)
-                .unwrap()
-                .map(|item| item.unwrap().file_name().into_string().unwrap())
-                .collect();
-            assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{what}: {names:?}");
+            assert_no_leftovers(&state, what);
             let deeds = Deeds::in_directory(&state, SyncPolicy::Always, seed, 300).unwrap();
             deeds.must_be_after(300..=300, what);
             (301..=500).for_each(|n| deeds.step(n).unwrap());
@@ -309,8 +311,7 @@ fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
             .unwrap_or_else(|error| panic!("{what}: {error:?}"));
         deeds.must_be_after(done..=done + 1, &what);
         drop(deeds);
-        let mut left = fs::read_dir(found.state()).unwrap().map(|item| item.unwrap().path());
-        assert!(!left.any(|path| path.extension().is_some_and(|end| end == "tmp")), "{what}: a leftover");
+        assert_no_leftovers(&found.state(), &what);
     }
     true
 }
@@ -318,6 +319,7 @@ fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
 #[test]
 fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
     const RENAME: &str = "?rename,?renameat,?renameat2";
+    const UNLINK: &str = "?unlink,?unlinkat";
     const WRITE: &str = "?write,?pwrite64";
     const SNAPSHOT: &str = "snapshot-2.jsonl.tmp";
     const NEXT: &str = "journal-2.jsonl";
@@ -328,7 +330,6 @@ fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
         // How a new store begins, and each step of a compaction.
         for (call, path, most) in [
             ("fsync", None, 20),
-            ("?unlink,?unlinkat", None, 20),
             (RENAME, None, 20),
             ("openat", Some(NEXT), 1),
             ("fsync", Some(""), 20),
@@ -337,7 +338,10 @@ fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
             ("openat", Some(SNAPSHOT), 20),
             (WRITE, Some(SNAPSHOT), 20),
             ("fsync", Some(SNAPSHOT), 20),
-            ("fdatasync", None, 100),
+            (UNLINK, Some("journal-1.jsonl"), 1),
+            (UNLINK, Some("snapshot-2.jsonl"), 1),
+            (UNLINK, Some(NEXT), 1),
+            ("fdatasync", None, 70),
         ] {
             let killed = (1..=most).take_while(|at| kill_at(call, *at, path, seed)).count();
             println!("killed at each of {killed} {call} on {path:?}");

@@ -52,7 +52,7 @@ impl Disk {
     /// An empty disk whose power can be cut; `variant` decides how it is made.
     pub(crate) fn ext4(variant: u64) -> Self {
         let options = OPTIONS[usize::try_from(variant % OPTIONS.len() as u64).unwrap()];
-        let block = if variant / 6 % 2 == 0 { "4096" } else { "1024" };
+        let block = if (variant / 6).is_multiple_of(2) { "4096" } else { "1024" };
         Self::or_substitute(|disk| {
             disk.mount_memory("ram", &format!("size={}", 2 * IMAGE_BYTES))?;
             let image = disk.image();
@@ -72,11 +72,11 @@ impl Disk {
 
     fn or_substitute(make: impl FnOnce(&mut Self) -> Result<(), String>) -> Self {
         let asked = std::env::var("MILLPOND_TEST_DISKS").ok();
-        let made = match asked.as_deref() {
+        let disk = match asked.as_deref() {
             Some("0") => Err("it is not asked for".to_owned()),
             _ => Self::unmounted().and_then(|mut disk| make(&mut disk).map(|()| disk)),
         };
-        made.unwrap_or_else(|cause| {
+        disk.unwrap_or_else(|cause| {
             assert_ne!(asked.as_deref(), Some("1"), "no disk could be mounted: {cause}");
             println!("the disk is a directory, none was mounted: {cause}");
             let dir = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ impl Disk {
     }
 
     fn mount_memory(&self, place: &str, options: &str) -> Result<(), String> {
-        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", &text(&self.dir.path().join(place))])
+        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", &text(self.dir.path().join(place))])
     }
 
     fn mount_image(&mut self, options: &'static str) -> Result<(), String> {
@@ -119,7 +119,7 @@ impl Disk {
                 "ext4",
                 "-o",
                 &format!("loop,errors=remount-ro,{options}"),
-                &text(&self.image()),
+                &text(self.image()),
                 &text(self.path()),
             ],
         )
