@@ -1,6 +1,7 @@
 //! What the File variant promises when the power fails: on a real file system, of which only what had been brought
 //! to the disk comes up again.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -9,7 +10,7 @@ use millpond::{Error, SyncPolicy};
 use crate::support::child::{self, Process};
 use crate::support::deeds::{self, Deeds, acked, flushed};
 use crate::support::disk::{Disk, Left, stop};
-use crate::support::files::snapshot;
+use crate::support::files::journal;
 
 /// The test that does the jobs of all tests on disks.
 pub(crate) const JOBS: &str = "file_disk::a_history_goes_on_where_it_stopped";
@@ -18,11 +19,12 @@ pub(crate) const JOBS: &str = "file_disk::a_history_goes_on_where_it_stopped";
 const CUTS: u64 = 5;
 
 /// A process that does one of these jobs.
-pub(crate) fn writer(job: &str, dir: &std::path::Path) -> Process {
+pub(crate) fn writer(job: &str, dir: &Path) -> Process {
     Process::start_test(JOBS, job, &dir.to_string_lossy())
 }
 
-/// How many histories a test tells: so many, or, with `MILLPOND_TEST_SECONDS` set, as many as fit into these.
+/// The seeds of the histories that a test tells: of so many, or, with `MILLPOND_TEST_SECONDS` set, of as many as
+/// begin within these. With `MILLPOND_SEED` it is that one alone.
 pub(crate) fn histories(few: u64) -> impl Iterator<Item = u64> {
     let seconds = std::env::var("MILLPOND_TEST_SECONDS").ok().map(|set| set.parse().unwrap());
     let begun = Instant::now();
@@ -95,7 +97,7 @@ fn a_history_goes_on_where_it_stopped() {
             deeds.must_be_after(at * 200..=at * 200, "reopened");
             (1..=200).for_each(|n| deeds.step(at * 200 + n).unwrap());
         }
-        assert!(!snapshot(&disk.state(), 1).exists());
+        assert!(!journal(&disk.state(), 1).exists(), "nothing was compacted");
     }
 }
 
@@ -118,7 +120,7 @@ fn when_the_power_fails_everything_acknowledged_is_there_and_nothing_deleted_com
             let deeds = Deeds::in_directory(&found.state(), SyncPolicy::Always, seed, done).unwrap();
             deeds.must_be_after(done..=done, &what);
             drop(deeds);
-            compacted |= !crate::support::files::journal(&found.state(), 1).exists();
+            compacted |= !journal(&found.state(), 1).exists();
             // The next process finds the files as the power cut left them, or as we did.
             disk = if random.bool() { left.mount() } else { found };
         }

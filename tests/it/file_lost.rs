@@ -11,7 +11,7 @@ use crate::file_disk::{JOBS, histories};
 use crate::support::child::{self, Process};
 use crate::support::deeds::{self, Deeds, acked};
 use crate::support::disk::Disk;
-use crate::support::files::{journal, snapshot};
+use crate::support::files::journal;
 use crate::support::wait_until;
 
 /// Removes a directory in which a compaction may be making files.
@@ -177,5 +177,4 @@ fn opening_without_file_descriptors_is_an_error_that_says_so() {
     assert!(refused > 0 && opened > 0, "{refused} were refused, {opened} opened");
     let deeds = Deeds::in_directory(dir.path(), SyncPolicy::Always, 3, done).unwrap();
     deeds.must_be_after(done..=done, "opened in the end");
-    assert!(!snapshot(dir.path(), 1).exists());
 }
