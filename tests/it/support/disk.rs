@@ -169,9 +169,12 @@ impl Disk {
     /// something to the disk fails.
     pub(crate) fn starve(&self, more: u64) {
         use std::os::unix::fs::MetadataExt;
-        let held = fs::metadata(self.image()).unwrap().blocks() * 512;
         let ram = text(self.dir.path().join("ram"));
-        run("mount", &["-o", &format!("remount,size={}", held + more), &ram]).unwrap();
+        // It may be taking more just now.
+        wait_until("the file system is short of room", Duration::from_secs(10), || {
+            let held = fs::metadata(self.image()).unwrap().blocks() * 512;
+            run("mount", &["-o", &format!("remount,size={}", held + more), &ram]).is_ok()
+        });
     }
 
     /// Lets the file system find something wrong with itself, so that it takes nothing more.
