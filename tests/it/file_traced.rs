@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fastrand::Rng;
-use millpond::SyncPolicy;
+use millpond::{FileOptions, SyncPolicy};
 
 use crate::file_disk::{JOBS, histories, writer};
 use crate::support::child::{self, Process};
 use crate::support::deeds::{self, Deeds, acked};
 use crate::support::disk::{Disk, stop};
-use crate::support::files::{journal, open};
+use crate::support::files::{config, journal, open};
 
 /// Whether processes can be traced here.
 fn is_traced() -> bool {
@@ -203,6 +203,14 @@ fn unfinished(state: &Path) -> Vec<PathBuf> {
     (2..60).map(|number| state.join(format!("snapshot-{number}.jsonl.tmp"))).collect()
 }
 
+/// Begins a history, without any compaction.
+fn begin(state: &Path, seed: u64) {
+    let deeds = Deeds::open(config(state, SyncPolicy::Always).file(FileOptions::default()), seed, 0).unwrap();
+    (1..=BEGUN).for_each(|n| deeds.step(n).unwrap());
+    drop(deeds);
+    assert!(journal(state, 1).exists());
+}
+
 #[track_caller]
 fn assert_no_leftovers(state: &Path, what: &str) {
     let mut left = fs::read_dir(state).unwrap().map(|item| item.unwrap().path());
@@ -261,9 +269,7 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
         {
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
-            let deeds = Deeds::in_directory(&state, SyncPolicy::Always, seed, 0).unwrap();
-            (1..=BEGUN).for_each(|n| deeds.step(n).unwrap());
-            drop(deeds);
+            begin(&state, seed);
             // The directory before and after the snapshot, the snapshot itself.
             let paths = match at {
                 0 | 1 => Vec::new(),
