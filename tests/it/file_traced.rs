@@ -300,8 +300,7 @@ fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
     let paths: Vec<PathBuf> = path.into_iter().map(|path| state.join(path)).collect();
     if path.is_some() {
         // Opening a new store does some of this too.
-        let deeds = Deeds::in_directory(&state, SyncPolicy::Always, seed, 0).unwrap();
-        (1..=BEGUN).for_each(|n| deeds.step(n).unwrap());
+        begin(&state, seed);
         begun = BEGUN;
     }
     let job = deeds::job(SyncPolicy::Always, seed, begun, STEPS);
