@@ -49,8 +49,8 @@ impl<'l, 'i> Lines<'l, 'i> {
         })?;
         let reader = BufReader::with_capacity(1 << 16, file);
         let path = path.to_path_buf();
-        let (line, at, live) = (Vec::new(), Place::default(), input.live);
-        Ok(Self { input, path, reader, live, line, at, offset: 0, blank: 0 })
+        let live = input.live;
+        Ok(Self { input, path, reader, live, line: Vec::new(), at: Place::default(), offset: 0, blank: 0 })
     }
 
     /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.

@@ -35,7 +35,7 @@ impl Process {
     }
 
     /// Starts it for a job of another test.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "redis", target_os = "linux"))]
     pub(crate) fn start_test(test: &str, job: &str, url: &str) -> Self {
         Self::run_test(Command::new(std::env::current_exe().unwrap()), test, job, Path::new(url))
     }
@@ -49,8 +49,14 @@ impl Process {
     /// As [`Process::start_limited`], for a job of another test.
     #[cfg(unix)]
     pub(crate) fn start_limited_test(test: &str, job: &str, dir: &Path, blocks: u32) -> Self {
+        Self::start_behind(&format!("ulimit -f {blocks}; trap '' XFSZ"), test, job, dir)
+    }
+
+    /// Starts it from a shell that has done something before, for a job of another test.
+    #[cfg(unix)]
+    pub(crate) fn start_behind(before: &str, test: &str, job: &str, dir: &Path) -> Self {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -f {blocks}; trap '' XFSZ; exec \"$@\"");
+        let script = format!("{before}; exec \"$@\"");
         command.arg("-c").arg(script).arg("sh").arg(std::env::current_exe().unwrap());
         Self::run_test(command, test, job, dir)
     }
@@ -59,7 +65,7 @@ impl Process {
         Self::run_test(command, TEST, job, dir)
     }
 
-    fn run_test(mut command: Command, test: &str, job: &str, dir: &Path) -> Self {
+    pub(crate) fn run_test(mut command: Command, test: &str, job: &str, dir: &Path) -> Self {
         command.args(["--exact", test, "--nocapture"]).env(VARIABLE, format!("{job}@{}", dir.display()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();

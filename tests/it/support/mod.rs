@@ -2,6 +2,10 @@
 
 pub(crate) mod backends;
 pub(crate) mod child;
+#[cfg(target_os = "linux")]
+pub(crate) mod deeds;
+#[cfg(target_os = "linux")]
+pub(crate) mod disk;
 pub(crate) mod files;
 #[cfg(feature = "redis")]
 pub(crate) mod ledger;
