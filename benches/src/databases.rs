@@ -1,19 +1,23 @@
 //! The databases, and the bare file, that File is measured beside. Each is opened in a directory of its
 //! own and puts one value at a time, as a program that keeps its state in it would.
+//!
+//! Before a put returns, all of them have handed it to the operating system, which is what [`Sync::Never`]
+//! means here; where a database would rather keep it in the process, there is a second way to open it.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use redb::{Durability, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Durability, StorageBackend, TableDefinition};
 use rusqlite::Connection;
 
 /// When a put is on the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// Whenever the operating system likes.
+    /// Whenever the operating system likes. It has been told before the put returns.
     Never,
     /// Before it returns.
     Always,
@@ -23,21 +27,33 @@ const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 pub struct Redb {
     database: redb::Database,
-    sync: Sync,
+    durability: Durability,
 }
 
 impl Redb {
+    /// Without syncs, each commit still writes its pages to the file: a commit of [`Durability::None`]
+    /// would keep them in the process, so it is the file that does not sync.
     pub fn open(directory: &Path, sync: Sync) -> Self {
-        let database = redb::Database::create(directory.join("redb")).unwrap();
-        Self { database, sync }
+        let path = directory.join("redb");
+        let database = match sync {
+            Sync::Always => redb::Database::create(path).unwrap(),
+            Sync::Never => {
+                let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+                let file = Unsynced(FileBackend::new(file.unwrap()).unwrap());
+                redb::Builder::new().create_with_backend(file).unwrap()
+            }
+        };
+        Self { database, durability: Durability::Immediate }
+    }
+
+    /// Keeps what is put in the process until it is settled.
+    pub fn buffered(directory: &Path) -> Self {
+        let database = redb::Database::create(directory.join("redb-buffered")).unwrap();
+        Self { database, durability: Durability::None }
     }
 
     pub fn put(&self, key: &str, value: &[u8]) {
-        let durability = match self.sync {
-            Sync::Never => Durability::None,
-            Sync::Always => Durability::Immediate,
-        };
-        self.commit(durability, |table| drop(table.insert(key, value).unwrap()));
+        self.commit(self.durability, |table| drop(table.insert(key, value).unwrap()));
     }
 
     /// Makes what was put without durability durable, which lets its pages be used again.
@@ -50,6 +66,32 @@ impl Redb {
         transaction.set_durability(durability).unwrap();
         write(&mut transaction.open_table(TABLE).unwrap());
         transaction.commit().unwrap();
+    }
+}
+
+/// A file that leaves it to the operating system when it is on the disk.
+#[derive(Debug)]
+struct Unsynced(FileBackend);
+
+impl StorageBackend for Unsynced {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
     }
 }
 
@@ -66,6 +108,7 @@ impl Fjall {
         Self { database, state, sync }
     }
 
+    /// An insert hands its line of the journal to the operating system by itself.
     pub fn put(&self, key: &str, value: &[u8]) {
         self.state.insert(key, value).unwrap();
         if self.sync == Sync::Always {
@@ -74,6 +117,8 @@ impl Fjall {
     }
 }
 
+/// It has no way to hand over what was put without waiting for the disk: without syncs it keeps it in the
+/// process, and [`Sync::Always`] asks Linux for a sync_file_range(2), which no disk empties its cache for.
 pub struct Sled {
     database: sled::Db,
     sync: Sync,

@@ -16,8 +16,10 @@ const WARM_UP: u32 = 5;
 pub struct Contender<'a> {
     pub name: &'static str,
     pub group: &'static str,
+    /// Where that is not the cell's number.
+    threads: Option<usize>,
     settle: Box<dyn Fn() + 'a>,
-    slice: Box<dyn Fn(&Cell) -> f64 + 'a>,
+    slice: Box<dyn Fn(&Cell, usize) -> f64 + 'a>,
 }
 
 impl<'a> Contender<'a> {
@@ -29,13 +31,14 @@ impl<'a> Contender<'a> {
         prepare: impl Fn() -> S + 'a,
         step: impl Fn(&mut S, usize) + Sync + 'a,
     ) -> Self {
-        let slice = move |cell: &Cell| run_slice(cell, &prepare, &step);
-        Self { name, group, settle: Box::new(|| ()), slice: Box::new(slice) }
+        let slice = move |cell: &Cell, threads| run_slice(cell, threads, &prepare, &step);
+        Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
     /// Who does its own timing: `slice` returns operations in a second.
     pub fn timed(name: &'static str, group: &'static str, slice: impl Fn() -> f64 + 'a) -> Self {
-        Self { name, group, settle: Box::new(|| ()), slice: Box::new(move |_| slice()) }
+        let slice = move |_: &Cell, _| slice();
+        Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
     /// As [`Contender::timed`], for the one that the others are compared with.
@@ -52,6 +55,12 @@ impl<'a> Contender<'a> {
     #[must_use]
     pub fn settling(self, settle: impl Fn() + 'a) -> Self {
         Self { settle: Box::new(settle), ..self }
+    }
+
+    /// Works with this many threads, whatever the cell says: what it is measured beside differs in that.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: Some(threads), ..self }
     }
 }
 
@@ -71,13 +80,18 @@ pub struct Cell {
 impl Cell {
     /// Measures all rounds and prints the rows.
     pub fn compare(&self, contenders: &[Contender<'_>]) {
-        let rounds: Vec<Vec<f64>> = (0..rounds())
+        self.compare_in(rounds(), contenders);
+    }
+
+    /// As [`Cell::compare`], in another number of rounds, for those that do their own timing.
+    pub fn compare_in(&self, rounds: usize, contenders: &[Contender<'_>]) {
+        let rounds: Vec<Vec<f64>> = (0..rounds)
             .map(|round| {
                 let mut rates = vec![0.0; contenders.len()];
                 for turn in 0..contenders.len() {
                     let at = (round + turn) % contenders.len();
                     (contenders[at].settle)();
-                    rates[at] = (contenders[at].slice)(self);
+                    rates[at] = (contenders[at].slice)(self, contenders[at].threads.unwrap_or(self.threads));
                 }
                 rates
             })
@@ -119,7 +133,7 @@ pub fn slice() -> Duration {
     Duration::from_millis(setting("BENCH_SLICE_MS", 100).max(1) as u64)
 }
 
-fn setting(name: &str, default: usize) -> usize {
+pub(crate) fn setting(name: &str, default: usize) -> usize {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
         Err(_) => default,
@@ -127,10 +141,15 @@ fn setting(name: &str, default: usize) -> usize {
 }
 
 /// Runs the threads of one contender and returns its operations in a second.
-fn run_slice<S: Send>(cell: &Cell, prepare: &impl Fn() -> S, step: &(impl Fn(&mut S, usize) + Sync)) -> f64 {
-    let states: Vec<S> = (0..cell.threads).map(|_| prepare()).collect();
+fn run_slice<S: Send>(
+    cell: &Cell,
+    threads: usize,
+    prepare: &impl Fn() -> S,
+    step: &(impl Fn(&mut S, usize) + Sync),
+) -> f64 {
+    let states: Vec<S> = (0..threads).map(|_| prepare()).collect();
     // The only thing the threads wait for each other at: one that panics later leaves nobody waiting.
-    let barrier = Barrier::new(cell.threads);
+    let barrier = Barrier::new(threads);
     let barrier = &barrier;
     std::thread::scope(|scope| {
         let workers: Vec<_> = states
