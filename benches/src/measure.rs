@@ -133,7 +133,8 @@ pub fn slice() -> Duration {
     Duration::from_millis(setting("BENCH_SLICE_MS", 100).max(1) as u64)
 }
 
-pub(crate) fn setting(name: &str, default: usize) -> usize {
+/// A number from the environment.
+pub fn setting(name: &str, default: usize) -> usize {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
         Err(_) => default,
@@ -157,7 +158,7 @@ fn run_slice<S: Send>(
             .zip(1..)
             .map(|(mut state, seed)| {
                 scope.spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Random::new(seed);
                     let mut work_until = |end: Instant| {
                         let mut steps = 0;
                         loop {
@@ -188,10 +189,14 @@ fn run_slice<S: Send>(
 }
 
 /// Weyl sequence and a multiplication: good enough to pick keys, and almost free.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let product = u128::from(self.0) * u128::from(self.0 ^ 0xd1b5_4a32_d192_ed03);
         let mixed = ((product >> 64) ^ product) as u64;
