@@ -4,14 +4,14 @@
 //! Before a put returns, all of them have handed it to the operating system, which is what [`Sync::Never`]
 //! means here; where a database would rather keep it in the process, there is a second way to open it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use redb::backends::FileBackend;
-use redb::{Durability, StorageBackend, TableDefinition};
+use redb::{Durability, ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend, TableDefinition};
 use rusqlite::Connection;
 
 /// When a put is on the disk.
@@ -23,6 +23,8 @@ pub enum Sync {
     Always,
 }
 
+/// What the keys begin with.
+const KEY: &[u8] = b"sensor:";
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 pub struct Redb {
@@ -54,6 +56,12 @@ impl Redb {
 
     pub fn put(&self, key: &str, value: &[u8]) {
         self.commit(self.durability, |table| drop(table.insert(key, value).unwrap()));
+    }
+
+    pub fn count(&self) -> usize {
+        let transaction = self.database.begin_read().unwrap();
+        // Where nothing is left, there is no table either.
+        transaction.open_table(TABLE).map_or(0, |table| table.len().unwrap() as usize)
     }
 
     /// Makes what was put without durability durable, which lets its pages be used again.
@@ -115,6 +123,10 @@ impl Fjall {
             self.database.persist(PersistMode::SyncData).unwrap();
         }
     }
+
+    pub fn count(&self) -> usize {
+        self.state.len().unwrap()
+    }
 }
 
 /// It has no way to hand over what was put without waiting for the disk: without syncs it keeps it in the
@@ -136,6 +148,10 @@ impl Sled {
             self.database.flush().unwrap();
         }
     }
+
+    pub fn count(&self) -> usize {
+        self.database.len()
+    }
 }
 
 /// One connection behind a lock: writers that share the file through connections of their own wait for
@@ -151,7 +167,8 @@ impl Sqlite {
             Sync::Always => "FULL",
         };
         connection.pragma_update(None, "synchronous", synchronous).unwrap();
-        let create = "CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
+        let create =
+            "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
         connection.execute(create, ()).unwrap();
         Self(Mutex::new(connection))
     }
@@ -162,18 +179,26 @@ impl Sqlite {
             connection.prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)").unwrap();
         put.execute((key, value)).unwrap();
     }
+
+    pub fn count(&self) -> usize {
+        let connection = self.0.lock().unwrap();
+        let count: i64 = connection.query_row("SELECT count(*) FROM state", (), |row| row.get(0)).unwrap();
+        count as usize
+    }
 }
 
 /// The floor: one line to the end of a file by one write(2), and nothing that could read it back.
 pub struct Append {
+    path: PathBuf,
     file: Mutex<(File, Vec<u8>)>,
     sync: Sync,
 }
 
 impl Append {
     pub fn open(directory: &Path, sync: Sync) -> Self {
-        let file = OpenOptions::new().create(true).append(true).open(directory.join("append")).unwrap();
-        Self { file: Mutex::new((file, Vec::new())), sync }
+        let path = directory.join("append");
+        let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        Self { path, file: Mutex::new((file, Vec::new())), sync }
     }
 
     pub fn sync(&self) -> Sync {
@@ -191,5 +216,11 @@ impl Append {
         if self.sync == Sync::Always {
             file.sync_data().unwrap();
         }
+    }
+
+    /// How many keys there are lines of.
+    pub fn count(&self) -> usize {
+        let text = fs::read(&self.path).unwrap();
+        text.windows(KEY.len()).filter(|begin| *begin == KEY).count()
     }
 }
