@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,14 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The longest put of a round that holds a whole compaction. Its floor are appends to a bare file beside
 /// somebody who writes another one as large as the snapshot and syncs it.
-pub fn stalls(directory: PathBuf) {
-    let store = open(&directory, "sync=never");
+pub fn stalls(directory: &Path) {
+    let store = open(directory, "sync=never");
     for writers in [1, 4] {
         let (mut ours, mut floor) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            ours.push(puts(&store, &directory, writers));
-            directory::rest(&directory);
-            floor.push(appends(writers, directory::look(&directory).snapshot_bytes));
+            ours.push(puts(&store, directory, writers));
+            directory::rest(directory);
+            floor.push(appends(writers, directory::look(directory).snapshot_bytes));
         }
         let row = |name: &str, rounds: &[Latencies], limit| {
             let longest: Vec<f64> = rounds.iter().map(Latencies::longest).collect();
