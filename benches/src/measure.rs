@@ -19,8 +19,11 @@ pub struct Contender<'a> {
     /// Where that is not the cell's number.
     threads: Option<usize>,
     settle: Box<dyn Fn() + 'a>,
-    slice: Box<dyn Fn(&Cell, usize) -> f64 + 'a>,
+    slice: Box<Slice<'a>>,
 }
+
+/// Runs one slice with that many threads and tells the operations in a second.
+type Slice<'a> = dyn Fn(&Cell, usize) -> f64 + 'a;
 
 impl<'a> Contender<'a> {
     /// `prepare` makes what one thread holds, outside the time that is measured; `step` is one step of
