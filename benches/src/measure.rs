@@ -22,8 +22,35 @@ pub struct Contender<'a> {
     slice: Box<Slice<'a>>,
 }
 
-/// Runs one slice with that many threads and tells the operations in a second.
-type Slice<'a> = dyn Fn(&Cell, usize) -> f64 + 'a;
+/// Runs one slice, so long, with that many threads, and tells the operations in a second.
+type Slice<'a> = dyn Fn(&Cell, Duration, usize) -> f64 + 'a;
+
+/// How often and for how long contenders are measured.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    pub rounds: usize,
+    pub slice: Duration,
+    /// What lies between two slices, so that what one left to its background threads falls on no other.
+    pub pause: Duration,
+}
+
+impl Timing {
+    pub fn usual() -> Self {
+        Self { rounds: rounds(), slice: slice(), pause: Duration::ZERO }
+    }
+
+    /// For those that leave much to background threads: a slice has to be long beside what they get done
+    /// behind its end, where it costs nothing.
+    pub fn long() -> Self {
+        Self { slice: 5 * slice(), pause: slice() / 2, ..Self::usual() }
+    }
+
+    /// In another number of rounds, for those that do their own timing.
+    #[must_use]
+    pub fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
+}
 
 impl<'a> Contender<'a> {
     /// `prepare` makes what one thread holds, outside the time that is measured; `step` is one step of
@@ -34,13 +61,13 @@ impl<'a> Contender<'a> {
         prepare: impl Fn() -> S + 'a,
         step: impl Fn(&mut S, usize) + Sync + 'a,
     ) -> Self {
-        let slice = move |cell: &Cell, threads| run_slice(cell, threads, &prepare, &step);
+        let slice = move |cell: &Cell, length, threads| run_slice(cell, length, threads, &prepare, &step);
         Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
     /// Who does its own timing: `slice` returns operations in a second.
     pub fn timed(name: &'static str, group: &'static str, slice: impl Fn() -> f64 + 'a) -> Self {
-        let slice = move |_: &Cell, _| slice();
+        let slice = move |_: &Cell, _, _| slice();
         Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
@@ -83,18 +110,20 @@ pub struct Cell {
 impl Cell {
     /// Measures all rounds and prints the rows.
     pub fn compare(&self, contenders: &[Contender<'_>]) {
-        self.compare_in(rounds(), contenders);
+        self.compare_in(Timing::usual(), contenders);
     }
 
-    /// As [`Cell::compare`], in another number of rounds, for those that do their own timing.
-    pub fn compare_in(&self, rounds: usize, contenders: &[Contender<'_>]) {
-        let rounds: Vec<Vec<f64>> = (0..rounds)
+    /// As [`Cell::compare`], with another timing.
+    pub fn compare_in(&self, timing: Timing, contenders: &[Contender<'_>]) {
+        let rounds: Vec<Vec<f64>> = (0..timing.rounds)
             .map(|round| {
                 let mut rates = vec![0.0; contenders.len()];
                 for turn in 0..contenders.len() {
                     let at = (round + turn) % contenders.len();
-                    (contenders[at].settle)();
-                    rates[at] = (contenders[at].slice)(self, contenders[at].threads.unwrap_or(self.threads));
+                    let Contender { threads, settle, slice, .. } = &contenders[at];
+                    settle();
+                    std::thread::sleep(timing.pause);
+                    rates[at] = slice(self, timing.slice, threads.unwrap_or(self.threads));
                 }
                 rates
             })
@@ -147,6 +176,7 @@ pub fn setting(name: &str, default: usize) -> usize {
 /// Runs the threads of one contender and returns its operations in a second.
 fn run_slice<S: Send>(
     cell: &Cell,
+    slice: Duration,
     threads: usize,
     prepare: &impl Fn() -> S,
     step: &(impl Fn(&mut S, usize) + Sync),
@@ -176,8 +206,8 @@ fn run_slice<S: Send>(
                         }
                     };
                     barrier.wait();
-                    let (_, start) = work_until(Instant::now() + slice() / WARM_UP);
-                    let (steps, end) = work_until(start + slice());
+                    let (_, start) = work_until(Instant::now() + slice / WARM_UP);
+                    let (steps, end) = work_until(start + slice);
                     (steps, start, end)
                 })
             })

@@ -6,7 +6,7 @@ use std::path::Path;
 use millpond::StateStore;
 use millpond_benches::data::{self, BytesWriter, ReadingWriter, check_bytes};
 use millpond_benches::databases::{Append, Fjall, Redb, Sled, Sqlite, Sync};
-use millpond_benches::measure::{Cell, Contender};
+use millpond_benches::measure::{Cell, Contender, Timing};
 use millpond_benches::report::{self, Bar};
 
 const KEYS: usize = 10_000;
@@ -26,8 +26,17 @@ const NO_SLOWER: &[Bar] = &[Bar { group: FEWER, at_least: 1.0 }];
 const READ_BARS: &[Bar] = &[Bar { group: "millpond in memory", at_least: 0.9 }];
 
 fn main() {
-    report::header("File");
-    for (sync, threads) in [(Sync::Never, 1), (Sync::Never, 8), (Sync::Always, 1), (Sync::Always, 8)] {
+    let (usual, long) = (Timing::usual(), Timing::long());
+    report::header_of(
+        "File",
+        &format!(
+            "{} rounds, slices of {} ms, with sync=never {} ms.",
+            usual.rounds,
+            usual.slice.as_millis(),
+            long.slice.as_millis()
+        ),
+    );
+    for (sync, threads) in [(Sync::Never, 1), (Sync::Always, 1), (Sync::Always, 8)] {
         bytes(sync, threads);
         json(sync, threads);
     }
@@ -46,12 +55,19 @@ fn open(directory: &Path, sync: Sync) -> Option<StateStore> {
 
 fn cell(name: &'static str, sync: Sync, threads: usize) -> Cell {
     let (steps, bars) = match (sync, threads) {
-        (Sync::Never, 1) => (16, UNSYNCED),
-        (Sync::Never, _) => (16, &[][..]),
+        (Sync::Never, _) => (16, UNSYNCED),
         (Sync::Always, 1) => (1, SYNCED_ALONE),
         (Sync::Always, _) => (1, SYNCED_TOGETHER),
     };
     Cell { name, threads, keys: KEYS, steps, operations: 1, bars }
+}
+
+/// What is synced before it returns leaves little for later.
+fn timing(sync: Sync) -> Timing {
+    match sync {
+        Sync::Never => Timing::long(),
+        Sync::Always => Timing::usual(),
+    }
 }
 
 struct Peers {
@@ -127,7 +143,7 @@ fn bytes(sync: Sync, threads: usize) {
         Sync::Never => "put_bytes, sync=never",
         Sync::Always => "put_bytes, sync=always",
     };
-    cell(name, sync, threads).compare(&contenders);
+    cell(name, sync, threads).compare_in(timing(sync), &contenders);
     drop(contenders);
     if let Some(store) = store {
         store.close().unwrap();
@@ -149,7 +165,7 @@ fn json(sync: Sync, threads: usize) {
         Sync::Never => "put (JSON), sync=never",
         Sync::Always => "put (JSON), sync=always",
     };
-    cell(name, sync, threads).compare(&contenders);
+    cell(name, sync, threads).compare_in(timing(sync), &contenders);
     drop(contenders);
     if let Some(store) = store {
         store.close().unwrap();
@@ -168,7 +184,7 @@ fn more_threads(name: &'static str, sync: Sync, more: usize, peer: &'static str,
         Contender::ours(BytesWriter::default, put),
         Contender::new(peer, FEWER, BytesWriter::default, put).threads(fewer),
     ];
-    Cell { bars: NO_SLOWER, ..cell(name, sync, more) }.compare(&contenders);
+    Cell { bars: NO_SLOWER, ..cell(name, sync, more) }.compare_in(timing(sync), &contenders);
     drop(contenders);
     store.close().unwrap();
 }

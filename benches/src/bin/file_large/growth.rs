@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use millpond::StateStore;
 use millpond_benches::directory;
-use millpond_benches::measure::{self, Cell, Contender, Random};
+use millpond_benches::measure::{Cell, Contender, Random, Timing};
 use millpond_benches::report::Bar;
 
 use crate::ROUNDS;
@@ -32,7 +32,7 @@ pub fn puts() {
     });
     let cell = |name| Cell { name, threads: 1, keys: MANY, steps: 16, operations: 1, bars: BARS };
     cell("put at 3 000 000 entries, no compaction").compare_in(
-        measure::rounds(),
+        Timing::usual(),
         &[
             Contender::ours(Entries::default, |entries, index| entries.put(&stores[0], index)),
             Contender::new(GROUP, GROUP, Entries::default, |entries, index| {
@@ -48,7 +48,7 @@ pub fn puts() {
         store
     });
     cell("put at 3 000 000 entries, whole compactions").compare_in(
-        ROUNDS,
+        Timing::usual().rounds(ROUNDS),
         &[
             Contender::ours_timed(|| cycle(&stores[0], &large, MANY)),
             Contender::timed(GROUP, GROUP, || cycle(&stores[1], &small, FEW)),

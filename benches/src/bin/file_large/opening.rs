@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use millpond_benches::directory;
-use millpond_benches::measure::{Cell, Contender};
+use millpond_benches::measure::{Cell, Contender, Timing};
 use millpond_benches::report::{self, Bar, Limit};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -91,7 +91,7 @@ pub fn times(stores: &Stores) {
             COUNT as f64 / taken.as_secs_f64()
         });
         Cell { name, threads: 1, keys: COUNT, steps: 1, operations: 1, bars: BARS }
-            .compare_in(OPEN_ROUNDS, &[ours, peer]);
+            .compare_in(Timing::usual().rounds(OPEN_ROUNDS), &[ours, peer]);
     }
 }
 
