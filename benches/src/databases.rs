@@ -1,43 +1,67 @@
 //! The databases, and the bare file, that File is measured beside. Each is opened in a directory of its
 //! own and puts one value at a time, as a program that keeps its state in it would.
+//!
+//! Before a put returns, all of them have handed it to the operating system, which is what [`Sync::Never`]
+//! means here; where a database would rather keep it in the process, there is a second way to open it.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::Path;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use redb::{Durability, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Durability, ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend, TableDefinition};
 use rusqlite::Connection;
 
 /// When a put is on the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// Whenever the operating system likes.
+    /// Whenever the operating system likes. It has been told before the put returns.
     Never,
     /// Before it returns.
     Always,
 }
 
+/// What the keys begin with.
+const KEY: &[u8] = b"sensor:";
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
 pub struct Redb {
     database: redb::Database,
-    sync: Sync,
+    durability: Durability,
 }
 
 impl Redb {
+    /// Without syncs, each commit still writes its pages to the file: a commit of [`Durability::None`]
+    /// would keep them in the process, so it is the file that does not sync.
     pub fn open(directory: &Path, sync: Sync) -> Self {
-        let database = redb::Database::create(directory.join("redb")).unwrap();
-        Self { database, sync }
+        let path = directory.join("redb");
+        let database = match sync {
+            Sync::Always => redb::Database::create(path).unwrap(),
+            Sync::Never => {
+                let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+                let file = Unsynced(FileBackend::new(file.unwrap()).unwrap());
+                redb::Builder::new().create_with_backend(file).unwrap()
+            }
+        };
+        Self { database, durability: Durability::Immediate }
+    }
+
+    /// Keeps what is put in the process until it is settled.
+    pub fn buffered(directory: &Path) -> Self {
+        let database = redb::Database::create(directory.join("redb-buffered")).unwrap();
+        Self { database, durability: Durability::None }
     }
 
     pub fn put(&self, key: &str, value: &[u8]) {
-        let durability = match self.sync {
-            Sync::Never => Durability::None,
-            Sync::Always => Durability::Immediate,
-        };
-        self.commit(durability, |table| drop(table.insert(key, value).unwrap()));
+        self.commit(self.durability, |table| drop(table.insert(key, value).unwrap()));
+    }
+
+    pub fn count(&self) -> usize {
+        let transaction = self.database.begin_read().unwrap();
+        // Where nothing is left, there is no table either.
+        transaction.open_table(TABLE).map_or(0, |table| table.len().unwrap() as usize)
     }
 
     /// Makes what was put without durability durable, which lets its pages be used again.
@@ -50,6 +74,32 @@ impl Redb {
         transaction.set_durability(durability).unwrap();
         write(&mut transaction.open_table(TABLE).unwrap());
         transaction.commit().unwrap();
+    }
+}
+
+/// A file that leaves it to the operating system when it is on the disk.
+#[derive(Debug)]
+struct Unsynced(FileBackend);
+
+impl StorageBackend for Unsynced {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
     }
 }
 
@@ -66,14 +116,21 @@ impl Fjall {
         Self { database, state, sync }
     }
 
+    /// An insert hands its line of the journal to the operating system by itself.
     pub fn put(&self, key: &str, value: &[u8]) {
         self.state.insert(key, value).unwrap();
         if self.sync == Sync::Always {
             self.database.persist(PersistMode::SyncData).unwrap();
         }
     }
+
+    pub fn count(&self) -> usize {
+        self.state.len().unwrap()
+    }
 }
 
+/// It has no way to hand over what was put without waiting for the disk: without syncs it keeps it in the
+/// process, and [`Sync::Always`] asks Linux for a sync_file_range(2), which no disk empties its cache for.
 pub struct Sled {
     database: sled::Db,
     sync: Sync,
@@ -91,6 +148,10 @@ impl Sled {
             self.database.flush().unwrap();
         }
     }
+
+    pub fn count(&self) -> usize {
+        self.database.len()
+    }
 }
 
 /// One connection behind a lock: writers that share the file through connections of their own wait for
@@ -106,7 +167,8 @@ impl Sqlite {
             Sync::Always => "FULL",
         };
         connection.pragma_update(None, "synchronous", synchronous).unwrap();
-        let create = "CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
+        let create =
+            "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
         connection.execute(create, ()).unwrap();
         Self(Mutex::new(connection))
     }
@@ -117,18 +179,26 @@ impl Sqlite {
             connection.prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)").unwrap();
         put.execute((key, value)).unwrap();
     }
+
+    pub fn count(&self) -> usize {
+        let connection = self.0.lock().unwrap();
+        let count: i64 = connection.query_row("SELECT count(*) FROM state", (), |row| row.get(0)).unwrap();
+        count as usize
+    }
 }
 
 /// The floor: one line to the end of a file by one write(2), and nothing that could read it back.
 pub struct Append {
+    path: PathBuf,
     file: Mutex<(File, Vec<u8>)>,
     sync: Sync,
 }
 
 impl Append {
     pub fn open(directory: &Path, sync: Sync) -> Self {
-        let file = OpenOptions::new().create(true).append(true).open(directory.join("append")).unwrap();
-        Self { file: Mutex::new((file, Vec::new())), sync }
+        let path = directory.join("append");
+        let file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        Self { path, file: Mutex::new((file, Vec::new())), sync }
     }
 
     pub fn sync(&self) -> Sync {
@@ -146,5 +216,11 @@ impl Append {
         if self.sync == Sync::Always {
             file.sync_data().unwrap();
         }
+    }
+
+    /// How many keys there are lines of.
+    pub fn count(&self) -> usize {
+        let text = fs::read(&self.path).unwrap();
+        text.windows(KEY.len()).filter(|begin| *begin == KEY).count()
     }
 }

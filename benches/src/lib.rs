@@ -1,8 +1,11 @@
 //! What the benchmarks share: the data, the interleaved rounds, the table that is printed, the
-//! databases that File is measured beside, and a Redis server of its own.
+//! databases that File is measured beside, a look at the directory of a store, and a Redis server of its
+//! own.
 
 pub mod data;
 pub mod databases;
+pub mod directory;
+pub mod latency;
 pub mod measure;
 pub mod redis_server;
 pub mod report;

@@ -16,8 +16,40 @@ const WARM_UP: u32 = 5;
 pub struct Contender<'a> {
     pub name: &'static str,
     pub group: &'static str,
+    /// Where that is not the cell's number.
+    threads: Option<usize>,
     settle: Box<dyn Fn() + 'a>,
-    slice: Box<dyn Fn(&Cell) -> f64 + 'a>,
+    slice: Box<Slice<'a>>,
+}
+
+/// Runs one slice, so long, with that many threads, and tells the operations in a second.
+type Slice<'a> = dyn Fn(&Cell, Duration, usize) -> f64 + 'a;
+
+/// How often and for how long contenders are measured.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    pub rounds: usize,
+    pub slice: Duration,
+    /// What lies between two slices, so that what one left to its background threads falls on no other.
+    pub pause: Duration,
+}
+
+impl Timing {
+    pub fn usual() -> Self {
+        Self { rounds: rounds(), slice: slice(), pause: Duration::ZERO }
+    }
+
+    /// For those that leave much to background threads: a slice has to be long beside what they get done
+    /// behind its end, where it costs nothing.
+    pub fn long() -> Self {
+        Self { slice: 5 * slice(), pause: slice() / 2, ..Self::usual() }
+    }
+
+    /// In another number of rounds, for those that do their own timing.
+    #[must_use]
+    pub fn rounds(self, rounds: usize) -> Self {
+        Self { rounds, ..self }
+    }
 }
 
 impl<'a> Contender<'a> {
@@ -29,13 +61,14 @@ impl<'a> Contender<'a> {
         prepare: impl Fn() -> S + 'a,
         step: impl Fn(&mut S, usize) + Sync + 'a,
     ) -> Self {
-        let slice = move |cell: &Cell| run_slice(cell, &prepare, &step);
-        Self { name, group, settle: Box::new(|| ()), slice: Box::new(slice) }
+        let slice = move |cell: &Cell, length, threads| run_slice(cell, length, threads, &prepare, &step);
+        Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
     /// Who does its own timing: `slice` returns operations in a second.
     pub fn timed(name: &'static str, group: &'static str, slice: impl Fn() -> f64 + 'a) -> Self {
-        Self { name, group, settle: Box::new(|| ()), slice: Box::new(move |_| slice()) }
+        let slice = move |_: &Cell, _, _| slice();
+        Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
     /// As [`Contender::timed`], for the one that the others are compared with.
@@ -52,6 +85,12 @@ impl<'a> Contender<'a> {
     #[must_use]
     pub fn settling(self, settle: impl Fn() + 'a) -> Self {
         Self { settle: Box::new(settle), ..self }
+    }
+
+    /// Works with this many threads, whatever the cell says: what it is measured beside differs in that.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: Some(threads), ..self }
     }
 }
 
@@ -71,13 +110,20 @@ pub struct Cell {
 impl Cell {
     /// Measures all rounds and prints the rows.
     pub fn compare(&self, contenders: &[Contender<'_>]) {
-        let rounds: Vec<Vec<f64>> = (0..rounds())
+        self.compare_in(Timing::usual(), contenders);
+    }
+
+    /// As [`Cell::compare`], with another timing.
+    pub fn compare_in(&self, timing: Timing, contenders: &[Contender<'_>]) {
+        let rounds: Vec<Vec<f64>> = (0..timing.rounds)
             .map(|round| {
                 let mut rates = vec![0.0; contenders.len()];
                 for turn in 0..contenders.len() {
                     let at = (round + turn) % contenders.len();
-                    (contenders[at].settle)();
-                    rates[at] = (contenders[at].slice)(self);
+                    let Contender { threads, settle, slice, .. } = &contenders[at];
+                    settle();
+                    std::thread::sleep(timing.pause);
+                    rates[at] = slice(self, timing.slice, threads.unwrap_or(self.threads));
                 }
                 rates
             })
@@ -119,7 +165,8 @@ pub fn slice() -> Duration {
     Duration::from_millis(setting("BENCH_SLICE_MS", 100).max(1) as u64)
 }
 
-fn setting(name: &str, default: usize) -> usize {
+/// A number from the environment.
+pub fn setting(name: &str, default: usize) -> usize {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
         Err(_) => default,
@@ -127,10 +174,16 @@ fn setting(name: &str, default: usize) -> usize {
 }
 
 /// Runs the threads of one contender and returns its operations in a second.
-fn run_slice<S: Send>(cell: &Cell, prepare: &impl Fn() -> S, step: &(impl Fn(&mut S, usize) + Sync)) -> f64 {
-    let states: Vec<S> = (0..cell.threads).map(|_| prepare()).collect();
+fn run_slice<S: Send>(
+    cell: &Cell,
+    slice: Duration,
+    threads: usize,
+    prepare: &impl Fn() -> S,
+    step: &(impl Fn(&mut S, usize) + Sync),
+) -> f64 {
+    let states: Vec<S> = (0..threads).map(|_| prepare()).collect();
     // The only thing the threads wait for each other at: one that panics later leaves nobody waiting.
-    let barrier = Barrier::new(cell.threads);
+    let barrier = Barrier::new(threads);
     let barrier = &barrier;
     std::thread::scope(|scope| {
         let workers: Vec<_> = states
@@ -138,7 +191,7 @@ fn run_slice<S: Send>(cell: &Cell, prepare: &impl Fn() -> S, step: &(impl Fn(&mu
             .zip(1..)
             .map(|(mut state, seed)| {
                 scope.spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Random::new(seed);
                     let mut work_until = |end: Instant| {
                         let mut steps = 0;
                         loop {
@@ -153,8 +206,8 @@ fn run_slice<S: Send>(cell: &Cell, prepare: &impl Fn() -> S, step: &(impl Fn(&mu
                         }
                     };
                     barrier.wait();
-                    let (_, start) = work_until(Instant::now() + slice() / WARM_UP);
-                    let (steps, end) = work_until(start + slice());
+                    let (_, start) = work_until(Instant::now() + slice / WARM_UP);
+                    let (steps, end) = work_until(start + slice);
                     (steps, start, end)
                 })
             })
@@ -169,10 +222,14 @@ fn run_slice<S: Send>(cell: &Cell, prepare: &impl Fn() -> S, step: &(impl Fn(&mu
 }
 
 /// Weyl sequence and a multiplication: good enough to pick keys, and almost free.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let product = u128::from(self.0) * u128::from(self.0 ^ 0xd1b5_4a32_d192_ed03);
         let mixed = ((product >> 64) ^ product) as u64;

@@ -16,13 +16,27 @@ pub(crate) struct Outcome<'a> {
     pub(crate) rounds: &'a [Vec<f64>],
 }
 
+/// What a quantity should stay under.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// It is shown beside those that have one.
+    None,
+    /// In the median of the rounds.
+    Median(f64),
+    /// In each of them.
+    Each(f64),
+}
+
 pub fn header(title: &str) {
+    let rounds = format!("{} rounds, slices of {} ms.", measure::rounds(), measure::slice().as_millis());
+    header_of(title, &rounds);
+}
+
+/// As [`header`], with other rounds.
+pub fn header_of(title: &str, rounds: &str) {
     println!("## {title}\n");
     println!(
-        "{} rounds, slices of {} ms. Ratio: millpond / peer, the median over the rounds, with the least \
-         and the greatest.\n",
-        measure::rounds(),
-        measure::slice().as_millis()
+        "{rounds} Ratio: millpond / peer, the median over the rounds, with the least and the greatest.\n"
     );
     println!("| cell | threads | millpond ops/s | peer (ops/s) | ratio (median, min–max) | bar | verdict |");
     println!("| --- | ---: | ---: | --- | ---: | ---: | --- |");
@@ -65,6 +79,17 @@ pub(crate) fn latency_row(name: &str, micros: &[f64], bar: f64) {
     let met = Some(median(micros) < bar);
     let rate = rate(&micros.iter().map(|micros| 1e6 / micros).collect::<Vec<_>>());
     println!("| {name} | 1 | {rate} | – | {} µs | < {bar} µs | {} |", spread(micros, 1), verdict(met));
+}
+
+/// Prints what each round showed of something that is no ratio.
+pub fn quantity(name: &str, threads: usize, numbers: &[f64], unit: &str, limit: Limit) {
+    let greatest = numbers.iter().copied().fold(f64::MIN, f64::max);
+    let (limit, met) = match limit {
+        Limit::None => (String::new(), None),
+        Limit::Median(limit) => (format!("≤ {limit} {unit}"), Some(median(numbers) <= limit)),
+        Limit::Each(limit) => (format!("each ≤ {limit} {unit}"), Some(greatest <= limit)),
+    };
+    println!("| {name} | {threads} | – | – | {} {unit} | {limit} | {} |", spread(numbers, 2), verdict(met));
 }
 
 fn verdict(met: Option<bool>) -> &'static str {

@@ -1,26 +1,47 @@
-//! File beside embedded databases and a bare append.
+//! File beside embedded databases and a bare append, each as durable as File is when a put returns; those
+//! that are not stand in groups of their own, which no bar counts.
 
 use std::path::Path;
 
 use millpond::StateStore;
 use millpond_benches::data::{self, BytesWriter, ReadingWriter, check_bytes};
 use millpond_benches::databases::{Append, Fjall, Redb, Sled, Sqlite, Sync};
-use millpond_benches::measure::{Cell, Contender};
+use millpond_benches::measure::{Cell, Contender, Timing};
 use millpond_benches::report::{self, Bar};
 
 const KEYS: usize = 10_000;
 
-const UNSYNCED_BARS: &[Bar] =
-    &[Bar { group: "database", at_least: 1.3 }, Bar { group: "bare file", at_least: 0.5 }];
-const SYNCED_BARS: &[Bar] = &[Bar { group: "database", at_least: 2.0 }];
+const DATABASE: &str = "database";
+const BARE_FILE: &str = "bare file";
+/// Their sync does not make the disk empty its cache.
+const WEAKER: &str = "weaker sync";
+/// Killing the program loses what they say is put.
+const BUFFERED: &str = "buffered in the process";
+const FEWER: &str = "millpond with fewer threads";
+
+const UNSYNCED: &[Bar] = &[Bar { group: DATABASE, at_least: 1.5 }, Bar { group: BARE_FILE, at_least: 0.6 }];
+const SYNCED_ALONE: &[Bar] = &[Bar { group: BARE_FILE, at_least: 1.0 }];
+const SYNCED_TOGETHER: &[Bar] = &[Bar { group: DATABASE, at_least: 2.0 }];
+const NO_SLOWER: &[Bar] = &[Bar { group: FEWER, at_least: 1.0 }];
 const READ_BARS: &[Bar] = &[Bar { group: "millpond in memory", at_least: 0.9 }];
 
 fn main() {
-    report::header("File");
+    let (usual, long) = (Timing::usual(), Timing::long());
+    report::header_of(
+        "File",
+        &format!(
+            "{} rounds, slices of {} ms, with sync=never {} ms.",
+            usual.rounds,
+            usual.slice.as_millis(),
+            long.slice.as_millis()
+        ),
+    );
     for (sync, threads) in [(Sync::Never, 1), (Sync::Always, 1), (Sync::Always, 8)] {
         bytes(sync, threads);
         json(sync, threads);
     }
+    more_threads("put_bytes, sync=never", Sync::Never, 8, "millpond, 1 thread", 1);
+    more_threads("put_bytes, sync=always", Sync::Always, 32, "millpond, 8 threads", 8);
     reads();
 }
 
@@ -34,15 +55,25 @@ fn open(directory: &Path, sync: Sync) -> Option<StateStore> {
 
 fn cell(name: &'static str, sync: Sync, threads: usize) -> Cell {
     let (steps, bars) = match (sync, threads) {
-        (Sync::Never, _) => (16, UNSYNCED_BARS),
-        (Sync::Always, 1) => (1, &[][..]),
-        (Sync::Always, _) => (1, SYNCED_BARS),
+        (Sync::Never, _) => (16, UNSYNCED),
+        (Sync::Always, 1) => (1, SYNCED_ALONE),
+        (Sync::Always, _) => (1, SYNCED_TOGETHER),
     };
     Cell { name, threads, keys: KEYS, steps, operations: 1, bars }
 }
 
+/// What is synced before it returns leaves little for later.
+fn timing(sync: Sync) -> Timing {
+    match sync {
+        Sync::Never => Timing::long(),
+        Sync::Always => Timing::usual(),
+    }
+}
+
 struct Peers {
     redb: Redb,
+    /// Where there is another way without syncs.
+    buffered: Option<Redb>,
     fjall: Fjall,
     sled: Sled,
     sqlite: Sqlite,
@@ -53,6 +84,7 @@ impl Peers {
     fn open(directory: &Path, sync: Sync) -> Self {
         Self {
             redb: Redb::open(directory, sync),
+            buffered: (sync == Sync::Never).then(|| Redb::buffered(directory)),
             fjall: Fjall::open(directory, sync),
             sled: Sled::open(directory, sync),
             sqlite: Sqlite::open(directory, sync),
@@ -66,30 +98,33 @@ impl Peers {
         keys: &'a [String],
         next: for<'w> fn(&'w mut W, usize) -> &'w [u8],
     ) -> Vec<Contender<'a>> {
-        let database = "database";
-        let synced = self.append.sync() == Sync::Always;
-        // On Linux its flush is sync_file_range(2), which does not make a disk empty its cache.
-        let sled = if synced { "weaker sync" } else { database };
-        // The bar of synced puts stands against redb and fjall.
-        let sqlite = if synced { "SQL" } else { database };
-        vec![
-            Contender::new("redb", database, W::default, move |writer, index| {
+        let sled = match self.append.sync() {
+            Sync::Never => ("sled, buffered", BUFFERED),
+            Sync::Always => ("sled, sync_file_range", WEAKER),
+        };
+        let mut contenders = vec![
+            Contender::new("redb", DATABASE, W::default, move |writer, index| {
                 self.redb.put(&keys[index], next(writer, index));
-            })
-            .settling(|| self.redb.settle()),
-            Contender::new("fjall", database, W::default, move |writer, index| {
+            }),
+            Contender::new("fjall", DATABASE, W::default, move |writer, index| {
                 self.fjall.put(&keys[index], next(writer, index));
             }),
-            Contender::new("sled", sled, W::default, move |writer, index| {
-                self.sled.put(&keys[index], next(writer, index));
-            }),
-            Contender::new("SQLite", sqlite, W::default, move |writer, index| {
+            Contender::new("SQLite", DATABASE, W::default, move |writer, index| {
                 self.sqlite.put(&keys[index], next(writer, index));
             }),
-            Contender::new("append", "bare file", W::default, move |writer, index| {
+            Contender::new(sled.0, sled.1, W::default, move |writer, index| {
+                self.sled.put(&keys[index], next(writer, index));
+            }),
+            Contender::new("append", BARE_FILE, W::default, move |writer, index| {
                 self.append.put(&keys[index], next(writer, index));
             }),
-        ]
+        ];
+        if let Some(redb) = &self.buffered {
+            let put = move |writer: &mut W, index: usize| redb.put(&keys[index], next(writer, index));
+            let buffered = Contender::new("redb, buffered", BUFFERED, W::default, put);
+            contenders.push(buffered.settling(|| redb.settle()));
+        }
+        contenders
     }
 }
 
@@ -108,7 +143,7 @@ fn bytes(sync: Sync, threads: usize) {
         Sync::Never => "put_bytes, sync=never",
         Sync::Always => "put_bytes, sync=always",
     };
-    cell(name, sync, threads).compare(&contenders);
+    cell(name, sync, threads).compare_in(timing(sync), &contenders);
     drop(contenders);
     if let Some(store) = store {
         store.close().unwrap();
@@ -130,11 +165,28 @@ fn json(sync: Sync, threads: usize) {
         Sync::Never => "put (JSON), sync=never",
         Sync::Always => "put (JSON), sync=always",
     };
-    cell(name, sync, threads).compare(&contenders);
+    cell(name, sync, threads).compare_in(timing(sync), &contenders);
     drop(contenders);
     if let Some(store) = store {
         store.close().unwrap();
     }
+}
+
+/// Our own `more` threads beside our own `fewer`, on one store.
+fn more_threads(name: &'static str, sync: Sync, more: usize, peer: &'static str, fewer: usize) {
+    let directory = millpond_benches::scratch();
+    let keys = data::keys("", KEYS);
+    let Some(store) = open(directory.path(), sync) else { return };
+    let put = |writer: &mut BytesWriter, index: usize| {
+        store.put_bytes(&keys[index], writer.next(index)).unwrap();
+    };
+    let contenders = [
+        Contender::ours(BytesWriter::default, put),
+        Contender::new(peer, FEWER, BytesWriter::default, put).threads(fewer),
+    ];
+    Cell { bars: NO_SLOWER, ..cell(name, sync, more) }.compare_in(timing(sync), &contenders);
+    drop(contenders);
+    store.close().unwrap();
 }
 
 fn reads() {

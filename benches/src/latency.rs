@@ -1,0 +1,49 @@
+//! How long single calls take, where the tail matters and not the middle.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+/// The longest that is told apart.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What many calls took, to three digits.
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(Histogram::new_with_max(MINUTE.as_nanos() as u64, 3).expect("bounds that go together"))
+    }
+}
+
+impl Latencies {
+    /// Makes one call.
+    pub fn time<R>(&mut self, call: impl FnOnce() -> R) -> R {
+        let before = Instant::now();
+        let outcome = call();
+        self.add(before.elapsed());
+        outcome
+    }
+
+    pub fn add(&mut self, latency: Duration) {
+        self.0.saturating_record(latency.as_nanos() as u64);
+    }
+
+    pub fn merge(&mut self, others: &Self) {
+        self.0.add(&others.0).expect("the same bounds");
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// In microseconds.
+    pub fn percentile(&self, percent: f64) -> f64 {
+        self.0.value_at_percentile(percent) as f64 / 1e3
+    }
+
+    /// In milliseconds.
+    pub fn longest(&self) -> f64 {
+        self.0.max() as f64 / 1e6
+    }
+}
