@@ -39,7 +39,7 @@ fn each_byte_of_a_journal_flipped_costs_its_line_alone_and_the_files_are_kept() 
     }
     store.close().unwrap();
     let bytes = fs::read(journal(dir.path(), 1)).unwrap();
-    let line_of = |at: usize| bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+    let line_of = |at: usize| bytes[..at].split(|byte| *byte == b'\n').count() as u64;
     for at in 0..bytes.len() {
         let dir = tempfile::tempdir().unwrap();
         let mut flipped = bytes.clone();

@@ -260,7 +260,7 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
             "?rename,?renameat,?renameat2:error=EPERM",
             "fsync:error=EIO",
             "fsync:error=EIO:when=2+",
-            "fsync:error=EIO",
+            "fdatasync:error=EIO",
             "openat:error=EMFILE",
             "?write,?pwrite64:error=EIO:when=2+",
         ]
@@ -342,7 +342,7 @@ fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
             ("fdatasync", Some(NEXT), 3),
             ("openat", Some(SNAPSHOT), 20),
             (WRITE, Some(SNAPSHOT), 20),
-            ("fsync", Some(SNAPSHOT), 20),
+            ("fdatasync", Some(SNAPSHOT), 20),
             (UNLINK, Some("journal-1.jsonl"), 1),
             (UNLINK, Some("snapshot-2.jsonl"), 1),
             (UNLINK, Some(NEXT), 1),

@@ -15,7 +15,6 @@ use super::layout::Layout;
 use super::lock::DirectoryLock;
 use super::simulated::{ENOSPC, Fault, Simulated};
 use crate::backend::Backend;
-use crate::backend::memory::Memory;
 use crate::clock::{ManualClock, Millis};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
@@ -115,9 +114,9 @@ fn open(storage: &Simulated, sync: SyncPolicy) -> Result<File> {
     )
 }
 
-/// What is there after these commits.
+/// What is there after these commits where nothing fails.
 fn after(commits: &[Commit]) -> Vec<String> {
-    let model = Memory::new(Arc::new(ManualClock::default()));
+    let model = open(&Simulated::new(dir()), SyncPolicy::Never).unwrap();
     for commit in commits {
         drop(model.apply_each(commit.clone()));
     }
