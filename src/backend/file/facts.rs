@@ -227,7 +227,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 impl Fact<'_> {
     /// The key and what changed, or why it means nothing.
-    pub(super) fn change(self) -> Result<(String, Change), String> {
+    pub(super) fn change(self) -> Result<(SmolStr, Change), String> {
         if let Some(fault) = self.fault() {
             return Err(fault.into());
         }
@@ -255,7 +255,7 @@ impl Fact<'_> {
         } else {
             Change::Remove
         };
-        Ok((self.k.into_owned(), change))
+        Ok((SmolStr::new(self.k), change))
     }
 
     /// Why its fields mean nothing, if they do not.
@@ -343,7 +343,7 @@ pub(super) mod tests {
     }
 
     /// One of each kind, at its edges.
-    pub(in super::super) fn facts() -> Vec<(String, Change)> {
+    pub(in super::super) fn facts() -> Vec<(SmolStr, Change)> {
         let facts = [
             ("a", set(Value::json(b"{\"x\":[1,null]}"), None)),
             ("q\"uo\\te", set(Value::json(b"null"), Some(1))),
@@ -369,7 +369,7 @@ pub(super) mod tests {
             ("q", Change::DropFrom(-7)),
             ("q", Change::DropFrom(*PLACES.end())),
         ];
-        facts.map(|(key, change)| (key.to_owned(), change)).into()
+        facts.map(|(key, change)| (key.into(), change)).into()
     }
 
     fn written(change: &Change) -> String {

@@ -10,6 +10,7 @@ mod layout;
 mod lines;
 mod lock;
 mod opening;
+mod plain;
 mod record;
 mod recovery;
 mod repair;

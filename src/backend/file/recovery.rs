@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
@@ -14,8 +13,8 @@ use super::lines::{Lines, Place, START, corrupt};
 use super::record::{self, Fault, FileKind, Line, Mark, mark};
 use super::snapshot;
 use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::loading::Loading;
 use crate::backend::local::table::Table;
-use crate::clock::{ManualClock, Now};
 use crate::error::{Error, Result};
 
 const MISSING: &str = "a part of a map or of a queue is missing";
@@ -169,7 +168,7 @@ fn beginning(layout: &Layout, path: &Path) -> Result<Beginning> {
 
 /// What has been read so far.
 struct Reading {
-    table: Table,
+    table: Loading,
     has_snapshot: bool,
     sequence: u64,
     /// The largest sequence that a whole line vouches for.
@@ -191,7 +190,7 @@ struct Damage {
 impl Reading {
     fn new() -> Self {
         Self {
-            table: Table::new(),
+            table: Loading::new(),
             has_snapshot: false,
             sequence: 0,
             durable: 0,
@@ -204,7 +203,7 @@ impl Reading {
 
     fn behind(loaded: snapshot::Loaded, path: &Path) -> Self {
         let Mark { sequence, durable, time } = loaded.mark;
-        let table = Table::load(loaded.entries);
+        let table = loaded.entries;
         #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes need not be exact")]
         let scale = (table.bytes() > 0).then(|| loaded.len as f64 / table.bytes() as f64);
         let pieced = loaded.pieced.into_iter().map(|key| (key, corrupt(path, START, MISSING))).collect();
@@ -213,6 +212,7 @@ impl Reading {
 
     fn recovered(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
         let Self { table, sequence, time, older_bytes, scale, .. } = self;
+        let table = table.finish();
         Recovered { table, sequence, time, tail, older_bytes, scale, obsolete }
     }
 
@@ -221,9 +221,6 @@ impl Reading {
     fn journal(&mut self, input: &Input<'_>, number: u64, is_last: bool) -> Result<Tail> {
         let path = input.layout.journal(number);
         let mut lines = Lines::open(input, &path)?;
-        // Nothing expires while facts are replayed: a later one may say that it lives on.
-        let beginning = ManualClock::new(UNIX_EPOCH);
-        let now = Now::of(&beginning);
         let mut vouched = true;
         let mut closed = None;
         let mut damage: Option<Damage> = None;
@@ -253,7 +250,7 @@ impl Reading {
                 Line::Closed { .. } => closed = Some(lines.at.offset),
                 Line::Commit { changes, .. } => {
                     for (key, change) in changes {
-                        self.replay(&key, change, &now, &lines);
+                        self.replay(&key, change, &lines);
                     }
                 }
                 Line::Part { .. } | Line::End { .. } => {}
@@ -284,7 +281,7 @@ impl Reading {
 
     /// Applies one fact. Over a snapshot of a later state it may leave a queue with a gap or a map without
     /// fields, which a later fact makes whole.
-    fn replay(&mut self, key: &str, change: Change, now: &Now<'_>, lines: &Lines<'_, '_>) {
+    fn replay(&mut self, key: &str, change: Change, lines: &Lines<'_, '_>) {
         let may_break = match change {
             Change::RemoveField(_)
             | Change::SetItems { .. }
@@ -296,7 +293,7 @@ impl Reading {
             | Change::SetDeadline(_)
             | Change::SetFields(_) => false,
         };
-        self.table.apply(key, change, now);
+        self.table.apply(key, change);
         if may_break && !self.is_whole(key) && !self.pieced.contains_key(key) {
             self.pieced.insert(SmolStr::new(key), lines.corrupt(MISSING));
         }

@@ -18,6 +18,7 @@ use super::recovery::{self, Recovered};
 use super::snapshot::{self, Writer};
 use super::storage::FileSystem;
 use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::loading::Loading;
 use crate::backend::local::table::Table;
 use crate::backend::local::walk::Walk;
 use crate::clock::{ManualClock, Now, SystemClock};
@@ -42,11 +43,12 @@ impl File {
             }
             Err(Error::Corrupt { .. }) => {
                 let listing = layout.list()?;
-                let mut salvage = Salvage::read(&layout, &listing)?;
-                let incomplete = salvage.close_up();
+                let Salvage { table, sequence, time, lost } = Salvage::read(&layout, &listing)?;
+                let table = table.finish();
+                let incomplete = close_up(&table);
                 let copy = copy(&layout, &listing)?;
-                salvage.write(&layout, &listing)?;
-                let Salvage { table, lost, .. } = salvage;
+                let mark = Mark { sequence, durable: sequence, time };
+                write(&table, mark, &layout, &listing)?;
                 Ok(Repair { copy: Some(copy), entries: entries(&table), lost, incomplete })
             }
             Err(error) => Err(error),
@@ -56,7 +58,7 @@ impl File {
 
 /// All that is whole.
 struct Salvage {
-    table: Table,
+    table: Loading,
     sequence: u64,
     time: u64,
     lost: Vec<Loss>,
@@ -65,7 +67,7 @@ struct Salvage {
 impl Salvage {
     /// Reads the files in the order in which they were written.
     fn read(layout: &Layout, listing: &Listing) -> Result<Self> {
-        let mut salvage = Self { table: Table::new(), sequence: 0, time: 0, lost: Vec::new() };
+        let mut salvage = Self { table: Loading::new(), sequence: 0, time: 0, lost: Vec::new() };
         let mut report = |_| ();
         let input = Input::new(layout, false, &mut report);
         let numbers: BTreeSet<u64> = listing.snapshots.iter().chain(&listing.journals).copied().collect();
@@ -96,7 +98,7 @@ impl Salvage {
         match snapshot::load(input, number) {
             Ok(loaded) => {
                 let Mark { sequence, time, .. } = loaded.mark;
-                self.table = Table::load(loaded.entries);
+                self.table = loaded.entries;
                 (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
                 // What was lost before it does not matter.
                 self.lost.clear();
@@ -147,9 +149,6 @@ impl Salvage {
     /// Takes one line; tells whether it is the last of a snapshot. What is wrong with it comes with how many bytes
     /// are lost, where that is not the line.
     fn take(&mut self, line: Line, kind: FileKind) -> std::result::Result<bool, (String, Option<u64>)> {
-        // Nothing expires while facts are read: a later one may say that it lives on.
-        let beginning = ManualClock::new(UNIX_EPOCH);
-        let now = Now::of(&beginning);
         let expected = match &line {
             Line::Header { .. } => self.sequence,
             _ => self.sequence.saturating_add(1),
@@ -174,7 +173,7 @@ impl Salvage {
             (Line::Commit { changes, .. }, FileKind::Journal)
             | (Line::Part { changes }, FileKind::Snapshot) => {
                 for (key, change) in changes {
-                    self.table.apply(&key, change, &now);
+                    self.table.apply(&key, change);
                 }
             }
             (Line::End { .. }, FileKind::Snapshot) => return Ok(true),
@@ -194,51 +193,48 @@ impl Salvage {
             _ => self.lost.push(Loss { path: path.to_path_buf(), line, offset, bytes, reason }),
         }
     }
+}
 
-    /// Leaves nothing in pieces; tells of what a part was missing.
-    fn close_up(&mut self) -> Vec<String> {
-        let beginning = ManualClock::new(UNIX_EPOCH);
-        let now = Now::of(&beginning);
-        let mut incomplete = Vec::new();
-        for key in self.table.all_keys(None, usize::MAX).0 {
-            let left =
-                self.table.read(&key, |found| found.filter(|entry| !entry.is_whole()).map(Entry::closed_up));
-            if let Some(left) = left {
-                self.table.apply(&key, left.map_or(Change::Remove, Change::Set), &now);
-                incomplete.push(key.to_string());
-            }
+/// Leaves nothing in pieces; tells of what a part was missing.
+fn close_up(table: &Table) -> Vec<String> {
+    let beginning = ManualClock::new(UNIX_EPOCH);
+    let now = Now::of(&beginning);
+    let mut incomplete = Vec::new();
+    for key in table.all_keys(None, usize::MAX).0 {
+        let left = table.read(&key, |found| found.filter(|entry| !entry.is_whole()).map(Entry::closed_up));
+        if let Some(left) = left {
+            table.apply(&key, left.map_or(Change::Remove, Change::Set), &now);
+            incomplete.push(key.to_string());
         }
-        incomplete
     }
+    incomplete
+}
 
-    /// Writes all of it as a snapshot and an empty journal, and deletes what they replace.
-    fn write(&self, layout: &Layout, listing: &Listing) -> Result<()> {
-        let newest = listing.snapshots.iter().chain(&listing.journals).max();
-        let number = newest.copied().unwrap_or_default() + 1;
-        let mark = Mark { sequence: self.sequence, durable: self.sequence, time: self.time };
-        let sync = SyncPolicy::Always;
-        let path = layout.unfinished(number);
-        let mut writer = Writer::create(layout, &path, number, mark, sync)?;
-        let beginning = ManualClock::new(UNIX_EPOCH);
-        let now = Now::of(&beginning);
-        let mut walk = Walk::new();
-        while let Some((key, change)) = walk.next(&self.table, &now) {
-            writer.add(key, change)?;
-        }
-        writer.finish(mark)?;
-        let (disk, begun) = journal::create(layout, number)?;
-        journal::write_header(&*disk, &begun, number, self.sequence, self.time, sync)?;
-        let whole = layout.snapshot(number);
-        layout.storage.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
-        // INVARIANT: nothing is deleted before what replaces it has its name for good.
-        layout.sync()?;
-        let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
-        let journals = listing.journals.iter().map(|number| layout.journal(*number));
-        snapshots
-            .chain(journals)
-            .chain(listing.leftovers.iter().cloned())
-            .try_for_each(|path| layout.remove(&path))
+/// Writes all of it as a snapshot and an empty journal, and deletes what they replace.
+fn write(table: &Table, mark: Mark, layout: &Layout, listing: &Listing) -> Result<()> {
+    let newest = listing.snapshots.iter().chain(&listing.journals).max();
+    let number = newest.copied().unwrap_or_default() + 1;
+    let sync = SyncPolicy::Always;
+    let path = layout.unfinished(number);
+    let mut writer = Writer::create(layout, &path, number, mark, sync)?;
+    // What has expired is left to the next opening.
+    let beginning = ManualClock::new(UNIX_EPOCH);
+    let now = Now::of(&beginning);
+    let mut walk = Walk::new();
+    while let Some((key, change)) = walk.next(table, &now) {
+        writer.add(key, change)?;
     }
+    writer.finish(mark)?;
+    let (disk, begun) = journal::create(layout, number)?;
+    journal::write_header(&*disk, &begun, number, mark.sequence, mark.time, sync)?;
+    let whole = layout.snapshot(number);
+    layout.storage.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
+    // INVARIANT: nothing is deleted before what replaces it has its name for good.
+    layout.sync()?;
+    let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
+    let journals = listing.journals.iter().map(|number| layout.journal(*number));
+    let leftovers = listing.leftovers.iter().cloned();
+    snapshots.chain(journals).chain(leftovers).try_for_each(|path| layout.remove(&path))
 }
 
 /// Copies the files as they are into a new directory beside them.

@@ -1,5 +1,6 @@
 //! Owns how the entries of a table become a snapshot and come back out of one. Knows nothing of journals.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::lines::Lines;
 use super::record::{self, FileKind, Line, Mark};
 use super::storage::Disk;
 use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::loading::Loading;
 use crate::config::SyncPolicy;
 use crate::error::Result;
 
@@ -97,8 +99,7 @@ impl<'a> Writer<'a> {
 
 /// What a snapshot holds.
 pub(super) struct Loaded {
-    /// Sorted by key.
-    pub(super) entries: Vec<(SmolStr, Entry)>,
+    pub(super) entries: Loading,
     /// The keys of those that only the journal behind it makes whole.
     pub(super) pieced: Vec<SmolStr>,
     /// Where the journal behind it begins, and up to where that journal was on the disk when the snapshot
@@ -110,7 +111,8 @@ pub(super) struct Loaded {
 /// Reads a snapshot, all of it or not at all.
 pub(super) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
     let mut lines = Lines::open(input, &input.layout.snapshot(number))?;
-    let mut entries: Vec<(SmolStr, Entry)> = Vec::new();
+    let mut entries = Loading::new();
+    let (mut last, mut parted) = (SmolStr::default(), BTreeSet::new());
     let mut sum = crc32fast::Hasher::new();
     let mut begun = false;
     loop {
@@ -125,9 +127,16 @@ pub(super) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
             }
             Line::Part { changes } if begun => {
                 for (key, change) in changes {
-                    if !take_in(&mut entries, &key, change) {
-                        return Err(lines.corrupt("the entries are not in order"));
+                    // No empty key comes before the first.
+                    match change {
+                        Change::Set(_) if *last < *key => last = key.clone(),
+                        Change::SetFields(_) | Change::SetItems { .. } if last == key => {
+                            parted.insert(key.clone());
+                        }
+                        Change::Remove if last == key => {}
+                        _ => return Err(lines.corrupt("the entries are not in order")),
                     }
+                    entries.apply(&key, change);
                 }
             }
             Line::End { count, sum: expected, mark } if begun => {
@@ -137,31 +146,14 @@ pub(super) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
                 if lines.next()?.is_some() || lines.blank > 0 {
                     return Err(lines.corrupt("the snapshot goes on behind its end"));
                 }
-                let pieced = entries.iter().filter(|(_, entry)| !entry.is_whole());
-                let pieced = pieced.map(|(key, _)| key.clone()).collect();
+                let is_pieced = |key: &SmolStr| !entries.read(key, |found| found.is_none_or(Entry::is_whole));
+                let pieced = parted.into_iter().filter(is_pieced).collect();
                 return Ok(Loaded { entries, pieced, mark, len: lines.offset });
             }
             _ => return Err(lines.corrupt("this line does not belong here")),
         }
         sum.update(lines.bytes());
     }
-}
-
-/// Adds one piece of a walk to those before, unless it does not belong there.
-fn take_in(entries: &mut Vec<(SmolStr, Entry)>, key: &str, change: Change) -> bool {
-    let last = entries.last_mut();
-    match (change, last) {
-        (Change::Set(entry), last) if last.as_ref().is_none_or(|(last, _)| **last < *key) => {
-            entries.push((SmolStr::new(key), entry));
-        }
-        (change @ (Change::SetFields(_) | Change::SetItems { .. }), Some((last, entry))) if *last == key => {
-            // No part goes: there is none to be dropped.
-            entry.amend(change);
-        }
-        (Change::Remove, Some((last, _))) if *last == key => drop(entries.pop()),
-        _ => return false,
-    }
-    true
 }
 
 #[cfg(test)]
@@ -297,7 +289,7 @@ mod tests {
 
             let loaded = load(&Input::new(&layout, false, &mut |_| ()), 7).unwrap();
             pieced += loaded.pieced.len();
-            let table = Table::load(loaded.entries);
+            let table = loaded.entries.finish();
             let epoch = ManualClock::new(UNIX_EPOCH);
             for (key, change) in moving.facts {
                 table.apply(key, change, &Now::of(&epoch));

@@ -4,6 +4,7 @@
 pub(crate) mod change;
 pub(crate) mod found;
 pub(crate) mod joint;
+pub(crate) mod loading;
 pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod queue;

@@ -28,32 +28,32 @@ const RECLAIM_STEP: usize = 64;
 
 /// The entries of one store.
 pub(crate) struct Table {
-    shards: Box<[Padded]>,
-    keys: RwLock<BTreeSet<SmolStr>>,
+    pub(super) shards: Box<[Padded]>,
+    pub(super) keys: RwLock<BTreeSet<SmolStr>>,
     /// The keys that are this crate's own and are listed to nobody.
-    reserved: RwLock<BTreeSet<SmolStr>>,
-    hasher: DefaultHashBuilder,
+    pub(super) reserved: RwLock<BTreeSet<SmolStr>>,
+    pub(super) hasher: DefaultHashBuilder,
 }
 
 /// Keeps the locks of two shards out of one cache line.
 #[repr(align(128))]
 #[derive(Default)]
-struct Padded(RwLock<Shard>);
+pub(super) struct Padded(pub(super) RwLock<Shard>);
 
 #[derive(Default)]
-struct Shard {
-    slots: HashTable<Slot>,
+pub(super) struct Shard {
+    pub(super) slots: HashTable<Slot>,
     /// The keys that have a deadline, the earliest first.
-    mortal: BTreeSet<(Deadline, SmolStr)>,
+    pub(super) mortal: BTreeSet<(Deadline, SmolStr)>,
     writes: u8,
     /// The weights of all its entries.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
-struct Slot {
+pub(super) struct Slot {
     /// Short keys lie in the slot itself: comparing them costs no further cache line.
-    key: SmolStr,
-    entry: Entry,
+    pub(super) key: SmolStr,
+    pub(super) entry: Entry,
 }
 
 impl Table {
@@ -186,23 +186,6 @@ impl Table {
     /// The weights of all entries, of expired ones too until they are reclaimed.
     pub(crate) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.0.read().bytes).sum()
-    }
-
-    /// A table of these entries, whose keys are sorted and differ.
-    pub(crate) fn load(entries: Vec<(SmolStr, Entry)>) -> Self {
-        let table = Self::new();
-        let (reserved, keys): (Vec<SmolStr>, Vec<SmolStr>) =
-            entries.iter().map(|(key, _)| key.clone()).partition(|key| is_reserved(key));
-        *table.keys.write() = keys.into_iter().collect();
-        *table.reserved.write() = reserved.into_iter().collect();
-        for (key, entry) in entries {
-            let hash = table.hasher.hash_one(&*key);
-            let mut shard = table.shards[index(hash)].0.write();
-            shard.bytes += entry.weight(&key);
-            shard.reschedule(key.clone(), None, entry.deadline);
-            shard.slots.insert_unique(hash, Slot { key, entry }, |slot| table.hasher.hash_one(&*slot.key));
-        }
-        table
     }
 
     /// Takes all expired entries out.
@@ -393,6 +376,29 @@ impl Shard {
 }
 
 /// The shard of a hash: from bits that the hash table inside a shard does not use to find its place.
-fn index(hash: u64) -> usize {
-    (hash >> 48) as usize % SHARDS
+pub(super) fn index(hash: u64) -> usize {
+    usize::from(SHARE[(hash >> 48) as usize % SHARE.len()])
+}
+
+/// The shards take shares that grow from one to two, in equal ratios. A hash table doubles when it is full; of equal
+/// ones all would do so at the same number of entries, which takes long, and leaves all of them half empty.
+static SHARE: [u8; 1024] = shares();
+
+/// Where the share of each shard ends: `1024 * (2^(n/32) - 1)`.
+const ENDS: [u16; SHARDS] = [
+    22, 45, 69, 93, 117, 142, 168, 194, 220, 248, 276, 304, 333, 363, 393, 424, 456, 488, 521, 555, 590, 625,
+    661, 698, 736, 774, 814, 854, 895, 937, 980, 1024,
+];
+
+const fn shares() -> [u8; 1024] {
+    let mut shares = [0; 1024];
+    let (mut at, mut shard) = (0, 0);
+    while at < shares.len() {
+        if at >= ENDS[shard as usize] as usize {
+            shard += 1;
+        }
+        shares[at] = shard;
+        at += 1;
+    }
+    shares
 }
