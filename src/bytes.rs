@@ -1,9 +1,12 @@
 //! Owns [`Bytes`], the shared byte string that values are handed around in. Knows nothing of what the
 //! bytes mean.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::Arc;
+
+use triomphe::ThinArc;
 
 /// An immutable, shared string of bytes: cloning it copies a pointer, not the bytes.
 ///
@@ -16,8 +19,8 @@ use std::sync::Arc;
 /// assert_eq!(bytes, b"ledger"[..]);
 /// assert_eq!(Vec::from(bytes), b"ledger");
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bytes(Arc<[u8]>);
+#[derive(Clone)]
+pub struct Bytes(ThinArc<(), u8>);
 
 /// How many bytes `Debug` shows before it only counts the rest.
 const SHOWN: usize = 64;
@@ -25,57 +28,83 @@ const SHOWN: usize = 64;
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.0.slice
     }
 }
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.0.slice
     }
 }
 
 impl Default for Bytes {
     fn default() -> Self {
-        Self(Arc::new([]))
+        Self::from(&[][..])
     }
 }
 
 impl From<&[u8]> for Bytes {
     fn from(bytes: &[u8]) -> Self {
-        Self(Arc::from(bytes))
+        Self(ThinArc::from_header_and_slice((), bytes))
     }
 }
 
 impl From<&str> for Bytes {
     fn from(text: &str) -> Self {
-        Self(Arc::from(text.as_bytes()))
+        Self::from(text.as_bytes())
     }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Arc::from(bytes))
+        Self::from(&bytes[..])
     }
 }
 
 impl From<Bytes> for Vec<u8> {
     fn from(bytes: Bytes) -> Self {
-        bytes.0.to_vec()
+        bytes.to_vec()
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes {}
+
+impl Hash for Bytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl PartialOrd for Bytes {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Bytes {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
     }
 }
 
 impl PartialEq<[u8]> for Bytes {
     fn eq(&self, other: &[u8]) -> bool {
-        *self.0 == *other
+        **self == *other
     }
 }
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(SHOWN)];
+        let shown = &self[..self.len().min(SHOWN)];
         write!(f, "b\"{}\"", shown.escape_ascii())?;
-        match self.0.len() - shown.len() {
+        match self.len() - shown.len() {
             0 => Ok(()),
             more => write!(f, " and {more} more bytes"),
         }
