@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -23,6 +23,12 @@ use crate::error::{Error, Result};
 const BOUND: f64 = 3.0;
 const SLACK: f64 = 1_048_576.0;
 
+/// Writers that are ahead of a compaction wait for so long at a time, at most.
+const MOST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How much of a compaction is writing the snapshot; the rest is bringing it to the disk and deleting files.
+const WRITING: f64 = 0.9;
+
 /// What is known of the directory's size, and whether somebody makes it smaller.
 pub(super) struct Compactor {
     ratio: f64,
@@ -34,10 +40,14 @@ pub(super) struct Compactor {
     stopping: AtomicBool,
     /// The bytes of all files but the journal that is written.
     older: AtomicU64,
+    /// How long the snapshot is that is written now.
+    written: AtomicU64,
 }
 
 struct State {
     running: bool,
+    /// When the compaction that runs began its journal.
+    rotated: Option<Instant>,
     thread: Option<JoinHandle<()>>,
     /// The size of a snapshot against the weight of its entries.
     scale: f64,
@@ -51,11 +61,12 @@ impl Compactor {
         Self {
             ratio: options.compact_ratio,
             min_bytes: options.compact_min_bytes,
-            state: Mutex::new(State { running: false, thread: None, scale, not_before: 0 }),
+            state: Mutex::new(State { running: false, rotated: None, thread: None, scale, not_before: 0 }),
             ended: Condvar::new(),
             paced: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             older: AtomicU64::new(older),
+            written: AtomicU64::new(0),
         }
     }
 
@@ -75,10 +86,11 @@ impl Compactor {
         }
     }
 
-    /// Looks now and then whether the journal, which has grown by `written` bytes, has grown enough.
-    pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) {
+    /// Looks now and then whether the journal, which has grown by `written` bytes, has grown enough. Tells for how
+    /// long the writer waits for the compaction that runs.
+    pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) -> Duration {
         if journal.len < journal.next_look {
-            return;
+            return Duration::ZERO;
         }
         let step = (self.min_bytes / 16).clamp(512, 32 * 1024);
         journal.next_look = journal.len + step;
@@ -90,11 +102,15 @@ impl Compactor {
             let next = 2.0 * float(step.max(written));
             let most = size + float(journal.reach() - journal.len) + live + next;
             self.paced.store(most > BOUND * live + SLACK, Ordering::Release);
-            return;
+            let older = size - float(journal.len);
+            let budget = BOUND * live + SLACK - older - live - next;
+            return state.rotated.map_or(Duration::ZERO, |rotated| {
+                self.pause(rotated.elapsed(), float(journal.len) / budget, live)
+            });
         }
         let due = size - live > self.ratio * live + float(self.min_bytes);
         if !due || total < state.not_before || self.stopping.load(Ordering::Acquire) {
-            return;
+            return Duration::ZERO;
         }
         let shared = Arc::clone(core);
         let named = std::thread::Builder::new().name("millpond-compaction".into());
@@ -108,6 +124,21 @@ impl Compactor {
                 log::warn!("no thread to compact {}: {error}", core.layout.dir.display());
             }
         }
+        Duration::ZERO
+    }
+
+    /// How long writers wait that have used this part of the room for a compaction that began so long ago: so that
+    /// they never use all of it, and would wait for its end.
+    fn pause(&self, elapsed: Duration, used: f64, live: f64) -> Duration {
+        let done = WRITING * (float(self.written.load(Ordering::Relaxed)) / live).min(1.0);
+        if used <= done {
+            return Duration::ZERO;
+        }
+        if done <= 0.0 || !used.is_finite() {
+            return MOST_PAUSE;
+        }
+        let seconds = elapsed.as_secs_f64() * (used - done) / done;
+        Duration::from_secs_f64(seconds.clamp(0.0, MOST_PAUSE.as_secs_f64()))
     }
 
     /// Lets no compaction begin and waits for the end of the one that runs.
@@ -122,7 +153,7 @@ impl Compactor {
         let outcome = compact(core, &mut || ());
         let compacted = matches!(outcome, Ok(Some(_)));
         let mut state = self.state.lock();
-        state.running = false;
+        (state.running, state.rotated) = (false, None);
         match outcome {
             Ok(Some((len, weight))) => {
                 state.not_before = 0;
@@ -163,6 +194,8 @@ fn float(bytes: u64) -> f64 {
 /// and a test writes where it is told to.
 pub(super) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option<(u64, u64)>> {
     let (number, begin) = rotate(core)?;
+    core.compactor.written.store(0, Ordering::Relaxed);
+    core.compactor.state.lock().rotated = Some(Instant::now());
     write_now();
     let path = core.layout.unfinished(number);
     let written = write(core, number, begin, &path);
@@ -223,7 +256,8 @@ fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u
     let now = Now::of(&beginning);
     let mut walk = Walk::new();
     while let Some((key, change)) = walk.next(&core.table, &now) {
-        writer.add(key, change)?;
+        let written = writer.add(key, change)?;
+        core.compactor.written.store(written, Ordering::Relaxed);
         if core.compactor.stopping.load(Ordering::Acquire) {
             return Ok(None);
         }

@@ -123,6 +123,7 @@ impl Core {
         }
         let now = Now::of(&self.clock);
         let (changes, reply) = decide(&self.table, &now)?;
+        let mut pause = Duration::ZERO;
         let list = match &changes {
             Changes::One(one) => one.as_slice(),
             Changes::Many(many) => many,
@@ -133,10 +134,15 @@ impl Core {
             let freed = self.publish(changes, &now);
             // A short line may make much of the files superfluous.
             journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
-            self.compactor.look(self, &mut journal, written);
+            pause = self.compactor.look(self, &mut journal, written);
         }
         // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
-        Ok((reply, journal.sequence))
+        let sequence = journal.sequence;
+        drop(journal);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
+        Ok((reply, sequence))
     }
 
     /// Returns once a line is as durable as the policy asks for.

@@ -19,6 +19,9 @@ use crate::error::Result;
 /// From which size on a line of entries is written out.
 const LINE: u64 = 32 * 1024;
 
+/// After so many bytes they are brought to the disk: a sync of all at the end would keep others' syncs waiting.
+const SYNCED: u64 = 8 << 20;
+
 /// Writes a snapshot to a new file.
 pub(super) struct Writer<'a> {
     path: &'a Path,
@@ -49,8 +52,8 @@ impl<'a> Writer<'a> {
         Ok(writer)
     }
 
-    /// Writes one piece of a walk.
-    pub(super) fn add(&mut self, key: SmolStr, change: Change) -> Result<()> {
+    /// Writes one piece of a walk, and tells how long the file is by now.
+    pub(super) fn add(&mut self, key: SmolStr, change: Change) -> Result<u64> {
         match change {
             Change::Set(_) => self.count += 1,
             Change::Remove => self.count -= 1,
@@ -64,7 +67,10 @@ impl<'a> Writer<'a> {
         }
         self.pending_bytes += change.weight(&key);
         self.pending.push((key, change));
-        if self.pending_bytes >= LINE { self.write_part() } else { Ok(()) }
+        if self.pending_bytes >= LINE {
+            self.write_part()?;
+        }
+        Ok(self.len)
     }
 
     /// Writes the end, brings all of it to the disk, and tells its size and the weight of what is in it.
@@ -73,8 +79,12 @@ impl<'a> Writer<'a> {
         let sum = self.sum.clone().finalize();
         record::end(&mut self.line, self.count, sum, mark);
         self.write()?;
-        self.disk.sync().map_err(|error| failed("syncing", self.path, error))?;
+        self.sync()?;
         Ok((self.len, self.weight))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.disk.sync().map_err(|error| failed("syncing", self.path, error))
     }
 
     fn write_part(&mut self) -> Result<()> {
@@ -91,8 +101,12 @@ impl<'a> Writer<'a> {
     fn write(&mut self) -> Result<()> {
         self.sum.update(&self.line);
         self.disk.write_all_at(self.len, &self.line).map_err(|error| failed("writing", self.path, error))?;
+        let before = self.len;
         self.len += self.line.len() as u64;
         self.line.clear();
+        if self.len / SYNCED > before / SYNCED {
+            self.sync()?;
+        }
         Ok(())
     }
 }
