@@ -26,8 +26,10 @@ const SLACK: f64 = 1_048_576.0;
 /// Writers that are ahead of a compaction wait for so long at a time, at most.
 const MOST_PAUSE: Duration = Duration::from_millis(5);
 
-/// How much of a compaction is writing the snapshot; the rest is bringing it to the disk and deleting files.
-const WRITING: f64 = 0.9;
+/// Of the room that there is while a compaction runs, writers may use this part at its beginning, and in the course
+/// of it this much more.
+const AT_ONCE: f64 = 0.3;
+const IN_COURSE: f64 = 0.65;
 
 /// What is known of the directory's size, and whether somebody makes it smaller.
 pub(super) struct Compactor {
@@ -130,14 +132,15 @@ impl Compactor {
     /// How long writers wait that have used this part of the room for a compaction that began so long ago: so that
     /// they never use all of it, and would wait for its end.
     fn pause(&self, elapsed: Duration, used: f64, live: f64) -> Duration {
-        let done = WRITING * (float(self.written.load(Ordering::Relaxed)) / live).min(1.0);
-        if used <= done {
+        let done = (float(self.written.load(Ordering::Relaxed)) / live).min(1.0);
+        let ahead = used - AT_ONCE - IN_COURSE * done;
+        if ahead <= 0.0 {
             return Duration::ZERO;
         }
-        if done <= 0.0 || !used.is_finite() {
+        if done <= 0.0 || !ahead.is_finite() {
             return MOST_PAUSE;
         }
-        let seconds = elapsed.as_secs_f64() * (used - done) / done;
+        let seconds = elapsed.as_secs_f64() * ahead / (IN_COURSE * done);
         Duration::from_secs_f64(seconds.clamp(0.0, MOST_PAUSE.as_secs_f64()))
     }
 
