@@ -189,7 +189,7 @@ pub enum Error {
     },
 
     /// A file of the store is damaged in a place that a crash cannot explain. The store was not opened and
-    /// nothing on disk was changed.
+    /// nothing on disk was changed; [`FileStore::repair`](crate::FileStore::repair) saves what is whole.
     #[error("{} is damaged at line {line} (byte {offset}): {reason}", .path.display())]
     #[non_exhaustive]
     Corrupt {

@@ -80,29 +80,47 @@ pub struct MemoryStore(Handle<Memory>);
 
 /// A handle on a store in a directory.
 ///
-/// The state lies in memory; reads never touch the disk. Each mutation is one line of a journal, in JSON, and
-/// is handed to the operating system before the call returns. A background thread replaces the journal by a
-/// snapshot now and then, so that the directory stays within 3 times the live data, as its text takes in a
-/// snapshot, plus 1 MiB.
+/// The state lies in memory, a little over twice the bytes of keys and values; reads never touch the disk, and
+/// wait for no sync. Each mutation is one line of a journal, in JSON, and is handed to the operating system by
+/// `write(2)` before the call returns. A background thread replaces the journal by a snapshot now and then, so
+/// that the directory stays within 3 times the live data, as its text takes in a snapshot, plus 1 MiB; while it
+/// does, writers that are ahead of it are held up for a few milliseconds at a time.
 ///
 /// # What can be lost
 /// Nothing that was acknowledged when the program is killed, on any level. When the power fails:
 ///
 /// | `sync` | lost |
 /// | --- | --- |
-/// | `"always"` | nothing that was acknowledged |
+/// | `"always"` | nothing that was acknowledged; threads that write at the same time share their syncs |
 /// | `"1s"`, any interval | at most what was written in the last interval, and while its sync ran |
-/// | `"never"` | what the operating system had not yet written; where it wrote later lines but not earlier ones, the store refuses to open |
+/// | `"never"` | what the operating system had not yet written; where it wrote later lines but not earlier ones, the store refuses to open, and [`repair`](Self::repair) takes what is whole |
 ///
-/// Bit rot in the lines that were synced last before a crash cannot be told from a torn write. Anywhere else it is found: the store refuses to open.
+/// A line is there as a whole or not at all: so are batches of [`write`](StateStore::write) and transactions.
+/// Readers of this process may see a change before it is on the disk; a write that changes nothing, and so may
+/// rest on it, waits for it too.
+///
+/// Bit rot in the lines that were synced last before a crash cannot be told from a torn write, and costs them.
+/// Anywhere else it is found: the store refuses to open ([`Corrupt`](Error::Corrupt)), and [`repair`](Self::repair)
+/// keeps a copy and saves the rest.
 ///
 /// # What is assumed
 /// A local file system whose `fdatasync` means what it says, whose `rename` is atomic, and whose directories
-/// can be synced; on Windows they cannot, and a rename may be lost with the power. Network file systems
-/// (NFS, SMB) are not promised: their locks and their appends are not dependable.
+/// can be synced; on Windows they cannot, and a rename may be lost with the power. Sectors of 512 bytes may be
+/// written in any order, and lost each by itself. Network file systems (NFS, SMB) are not promised: their locks
+/// and their writes are not dependable.
 ///
-/// One process has the directory open at a time. After a failed sync the store takes no more writes
-/// ([`Poisoned`](Error::Poisoned)) until it is opened anew.
+/// One process has the directory open at a time; others may look into it ([`open_read_only`](Self::open_read_only)).
+/// Nothing else may change or delete its files: what is written to a journal that somebody deleted is gone.
+///
+/// # When something fails
+/// A write for which there is no room is [`StorageFull`](Error::StorageFull): nothing has changed, in memory or on
+/// disk, and it works again when there is room. After a sync that failed even once the store takes no more writes
+/// ([`Poisoned`](Error::Poisoned)) until it is opened anew, since nobody knows what reached the disk; reads go on.
+///
+/// # The files
+/// `snapshot-<n>.jsonl` is the state before `journal-<n>.jsonl`; every line is one JSON object and carries the CRC-32
+/// of itself. While it is open, a journal that is synced ends with zeros, which make its syncs cheaper:
+/// `tr -d '\0' < journal-1.jsonl | jq .` shows it.
 #[derive(Clone)]
 pub struct FileStore(Handle<File>);
 

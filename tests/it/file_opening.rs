@@ -80,6 +80,21 @@ fn a_second_opening_is_refused_until_the_first_ends() {
     open(dir.path(), SyncPolicy::Always).unwrap();
 }
 
+/// What is renamed and deleted in a compaction is not what is locked.
+#[test]
+fn a_second_opening_is_refused_whatever_the_first_replaces_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Never).unwrap();
+    let is_over = || !journal(dir.path(), 1).exists() && !journal(dir.path(), 2).exists();
+    for n in 0.. {
+        store.put(&format!("k{}", n % 10), "x".repeat(500)).unwrap();
+        assert_error!(open(dir.path(), SyncPolicy::Never), Error::Locked { .. });
+        if is_over() {
+            break;
+        }
+    }
+}
+
 #[test]
 fn threads_that_wait_share_their_syncs_and_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
