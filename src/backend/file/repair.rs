@@ -115,7 +115,7 @@ impl Salvage {
         let losses = self.lost.len();
         let mut ended = false;
         while let Some(line) = lines.next()? {
-            let (at, bytes) = (lines.at, lines.bytes().len() as u64);
+            let (at, bytes) = (lines.at, lines.len());
             let fault = match line {
                 Ok(line) => match self.take(line, kind) {
                     Ok(is_end) => {
