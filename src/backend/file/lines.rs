@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// How much of a file is looked at at once.
 const CHUNK: usize = 1 << 16;
-const ZEROS: [u8; CHUNK] = [0; CHUNK];
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Of zeros in the middle of a line so many are kept: no whole line has any, and a hole in a file takes no room on
 /// the disk but would take memory.
@@ -59,8 +59,8 @@ impl<'l, 'i> Lines<'l, 'i> {
         })?;
         let reader = BufReader::with_capacity(CHUNK, file);
         let path = path.to_path_buf();
-        let (live, line, at) = (input.live, Vec::new(), Place::default());
-        Ok(Self { input, path, reader, live, line, len: 0, at, offset: 0, blank: 0 })
+        let (live, at) = (input.live, Place::default());
+        Ok(Self { input, path, reader, live, line: Vec::new(), len: 0, at, offset: 0, blank: 0 })
     }
 
     /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.
