@@ -40,9 +40,13 @@ impl File {
             Ok(Recovered { table, .. }) => {
                 Ok(Repair { copy: None, entries: entries(&table), lost: Vec::new(), incomplete: Vec::new() })
             }
-            Err(Error::Corrupt { .. }) => {
+            Err(Error::Corrupt { path, line, offset, reason }) => {
                 let listing = layout.list()?;
                 let mut salvage = Salvage::read(&layout, &listing)?;
+                // Lines that are missing at the end of a file leave no damaged place.
+                if salvage.lost.iter().all(|loss| loss.path != path) {
+                    salvage.lost.insert(0, Loss { path, line, offset, bytes: 0, reason });
+                }
                 let incomplete = salvage.close_up();
                 let copy = copy(&layout, &listing)?;
                 salvage.write(&layout, &listing)?;
