@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::{Seek as _, SeekFrom, Write as _};
 
 use millpond::{Error, SyncPolicy};
 
+#[cfg(target_os = "linux")]
+use crate::support::child::{self, Process};
 use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
 use crate::support::garble::{compacted, held};
 
@@ -277,5 +281,35 @@ fn a_map_or_a_queue_that_the_lines_leave_in_pieces_is_refused_by_the_line_that_d
         r#"{"k":"map","fr":"field"},{"k":"map","f":[{"f":"field","v":1}]}"#,
     ] {
         assert_eq!(opened(facts).unwrap(), whole, "{facts}");
+    }
+}
+
+/// A power cut may leave a file that is long and empty: its length is on the disk, its blocks are not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_journal_with_a_gigabyte_of_zeros_is_opened_in_little_memory() {
+    const TEST: &str = "file_damage::a_journal_with_a_gigabyte_of_zeros_is_opened_in_little_memory";
+    if let Some((_, dir)) = child::job() {
+        let opened = open(&dir, SyncPolicy::Always).map(|store| store.len().unwrap());
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        child::tell(&format!("{opened:?}"));
+        return child::tell(peak.trim().trim_end_matches(" kB"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    store.put("a", 1).unwrap();
+    store.put("b", 2).unwrap();
+    for behind in [None, Some(line(",\"s\":3,\"d\":0,\"w\":[{\"k\":\"c\",\"v\":3}]"))] {
+        let copy = crashed_copy(dir.path());
+        let mut file = fs::OpenOptions::new().write(true).open(journal(copy.path(), 1)).unwrap();
+        file.set_len(1 << 30).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(behind.unwrap_or_default().as_bytes()).unwrap();
+        let told = Process::start_test(TEST, "open", &copy.path().to_string_lossy()).hear_out();
+        let [opened, peak] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(opened, "Ok(2)");
+        let peak: u64 = peak.parse().unwrap();
+        assert!(peak < 64 * 1024, "it took {peak} KiB");
     }
 }
