@@ -90,7 +90,9 @@ fn no_text_makes_the_reader_of_urls_panic_and_none_makes_a_file() {
         "redis://h?fallback=file:/var/lib/x&sync=never&exactly_once=true",
         "rediss://h?tls_ca_file=/x&pool_size=1",
     ];
-    urls.iter().for_each(|url| assert!(read(url, 0), "{url}"));
+    for url in urls {
+        assert!(read(url, 0), "{url}");
+    }
     let mut read_well = 0;
     for seed in seeds(0, 100) {
         let random = &mut Rng::with_seed(seed);
