@@ -238,7 +238,7 @@ fn repair_is_whole(given: &Files, seed: u64) -> bool {
 fn a_repair_of_garbled_files_leaves_what_lines_say_and_a_store_that_opens() {
     for whole in whole_ones() {
         let (mut all, mut repaired) = (0, 0);
-        for seed in seeds(0, 600) {
+        for seed in seeds(0, 300) {
             all += 1;
             repaired += u32::from(repair_is_whole(&garbled(&whole, seed), seed));
         }
