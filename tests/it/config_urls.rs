@@ -3,34 +3,111 @@
 use fastrand::Rng;
 use millpond::{Error, StateConfig};
 
-#[test]
-fn no_url_makes_the_parser_panic() {
-    let seeds = [
-        "memory:?default_ttl=1h&max_value_bytes=5",
-        "file:///a%20b/c?sync=500ms&compact_ratio=0.5",
-        "redis://us%40er:p%3Aw@[::1]:6380/3?key_prefix=a:b&timeout=5s&fallback=none",
-        "rediss://h?tls_ca_file=/x&pool_size=1",
-    ];
-    let parts =
-        ["%", "%f", "%ff", "é", "\0", "://", "@", ":", "/", "?", "&", "=", "[", "]", "99999999999999999999"];
-    let mut random = Rng::with_seed(11);
-    for _ in 0..20_000 {
-        let mut url: Vec<char> = seeds[random.usize(..seeds.len())].chars().collect();
-        for _ in 0..random.usize(1..6) {
-            let at = random.usize(..=url.len());
-            match random.u32(..4) {
-                0 => url.truncate(at),
-                1 if at < url.len() => drop(url.remove(at)),
-                2 => url.insert(at, random.char(..)),
-                _ => drop(url.splice(at..at, parts[random.usize(..parts.len())].chars())),
-            }
+use crate::support::seeds::seeds;
+
+/// Reads a text as a URL: what it says comes back from its own spelling, or the configuration is to blame.
+fn read(url: &str, seed: u64) -> bool {
+    match StateConfig::from_url(url) {
+        Ok(config) => {
+            let spelled = config.to_url();
+            let again = StateConfig::from_url(&spelled);
+            assert_eq!(
+                again.as_ref().ok(),
+                Some(&config),
+                "MILLPOND_SEED={seed}: {url:?} became {spelled:?}"
+            );
+            assert_eq!(config.to_url(), again.unwrap().to_url(), "MILLPOND_SEED={seed}: {url:?}");
+            true
         }
-        let url: String = url.into_iter().collect();
-        if let Ok(config) = StateConfig::from_url(&url) {
-            let again = StateConfig::from_url(&config.to_url());
-            assert_eq!(again.as_ref().ok(), Some(&config), "{url:?} became {:?}", config.to_url());
+        Err(Error::InvalidConfig { .. }) => false,
+        Err(other) => panic!("MILLPOND_SEED={seed}: {url:?}: {other:?}"),
+    }
+}
+
+/// Changes a few characters, or puts in what means something in URLs and options.
+fn mutated(url: &str, random: &mut Rng) -> String {
+    const PARTS: [&str; 34] = [
+        "%",
+        "%f",
+        "%ff",
+        "%00",
+        "%2F",
+        "é",
+        "\0",
+        "://",
+        "@",
+        ":",
+        "/",
+        "?",
+        "&",
+        "=",
+        "[",
+        "]",
+        "#",
+        "..",
+        "~/",
+        "$",
+        " ",
+        "99999999999999999999",
+        "-1",
+        "1e999",
+        "NaN",
+        "1h",
+        "0ms",
+        "null",
+        "memory",
+        "file:",
+        "sync=never",
+        "fallback=file:",
+        "default_ttl=1y",
+        "key_prefix=",
+    ];
+    let mut url: Vec<char> = url.chars().collect();
+    for _ in 0..random.usize(1..6) {
+        let at = random.usize(..=url.len());
+        match random.u32(..4) {
+            0 => url.truncate(at),
+            1 if at < url.len() => drop(url.remove(at)),
+            2 => url.insert(at, random.char(..)),
+            _ => drop(url.splice(at..at, random.choice(PARTS).unwrap().chars())),
         }
     }
+    url.into_iter().collect()
+}
+
+/// Reading only reads: a directory that a URL names is not looked for.
+#[test]
+fn no_text_makes_the_reader_of_urls_panic_and_none_makes_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = format!("file://{}/a%20b/c?sync=500ms&compact_ratio=0.5", dir.path().display());
+    let short = format!("file:{}/state", dir.path().display());
+    let urls = [
+        "memory:?default_ttl=1h&max_value_bytes=5",
+        "file:///a%20b/c?sync=500ms&compact_ratio=0.5",
+        &file,
+        &short,
+        "redis://us%40er:p%3Aw@[::1]:6380/3?key_prefix=a:b&timeout=5s&fallback=none",
+        "redis://h?fallback=file:/var/lib/x&sync=never&exactly_once=true",
+        "rediss://h?tls_ca_file=/x&pool_size=1",
+    ];
+    for url in urls {
+        assert!(read(url, 0), "{url}");
+    }
+    let mut read_well = 0;
+    for seed in seeds(0, 100) {
+        let random = &mut Rng::with_seed(seed);
+        for _ in 0..300 {
+            read_well += u32::from(read(&mutated(random.choice(urls).unwrap(), random), seed));
+            let bytes: Vec<u8> = (0..random.usize(..60)).map(|_| random.u8(..)).collect();
+            read(&String::from_utf8_lossy(&bytes), seed);
+            let scheme = random
+                .choice(["memory:", "file:", "file:///", "redis://", "memory:?", "redis://h?"])
+                .unwrap();
+            read(&format!("{scheme}{}", String::from_utf8_lossy(&bytes)), seed);
+        }
+    }
+    assert!(read_well > 50, "{read_well}");
+    assert!(dir.path().read_dir().unwrap().next().is_none(), "something was made");
 }
 
 /// What stands in the wrong place of a configuration is quoted by whoever cannot read it.

@@ -11,6 +11,7 @@ use crate::support::child::{self, Process};
 use crate::support::deeds::{self, Deeds, acked, flushed};
 use crate::support::disk::{Disk, Left, stop};
 use crate::support::files::journal;
+use crate::support::seeds::any_seeds;
 
 /// The test that does the jobs of all tests on disks.
 pub(crate) const JOBS: &str = "file_disk::a_history_goes_on_where_it_stopped";
@@ -21,21 +22,6 @@ const CUTS: u64 = 5;
 /// A process that does one of these jobs.
 pub(crate) fn writer(job: &str, dir: &Path) -> Process {
     Process::start_test(JOBS, job, &dir.to_string_lossy())
-}
-
-/// The seeds of the histories that a test tells: of so many, or, with `MILLPOND_TEST_SECONDS` set, of as many as
-/// begin within these. With `MILLPOND_SEED` it is that one alone.
-pub(crate) fn histories(few: u64) -> impl Iterator<Item = u64> {
-    let seconds = std::env::var("MILLPOND_TEST_SECONDS").ok().map(|set| set.parse().unwrap());
-    let begun = Instant::now();
-    let given = std::env::var("MILLPOND_SEED").ok().map(|set| set.parse().unwrap());
-    let first: u64 = given.unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let goes_on = move |at: &u64| match seconds {
-        _ if given.is_some() => *at == 0,
-        Some(seconds) => begun.elapsed() < Duration::from_secs(seconds),
-        None => *at < few,
-    };
-    (0..).take_while(goes_on).map(move |at| first + at).inspect(|seed| println!("MILLPOND_SEED={seed}"))
 }
 
 /// A history in the middle of which the power fails.
@@ -90,7 +76,7 @@ fn a_history_goes_on_where_it_stopped() {
             _ => deeds::work(&job, &dir),
         };
     }
-    for seed in histories(2) {
+    for seed in any_seeds(2) {
         let disk = Disk::ext4(seed);
         for at in 0..3 {
             let deeds = Deeds::in_directory(&disk.state(), SyncPolicy::Always, seed, at * 200).unwrap();
@@ -104,7 +90,7 @@ fn a_history_goes_on_where_it_stopped() {
 #[test]
 fn when_the_power_fails_everything_acknowledged_is_there_and_nothing_deleted_comes_back() {
     let mut compacted = false;
-    for seed in histories(5) {
+    for seed in any_seeds(5) {
         let random = &mut Rng::with_seed(seed);
         let mut disk = Disk::ext4(seed);
         let mut done = 0;
@@ -131,7 +117,7 @@ fn when_the_power_fails_everything_acknowledged_is_there_and_nothing_deleted_com
 #[test]
 fn when_the_power_fails_under_an_interval_what_is_older_than_that_is_there() {
     let sync = SyncPolicy::Every(Duration::from_millis(10));
-    for seed in histories(2) {
+    for seed in any_seeds(2) {
         let random = &mut Rng::with_seed(seed);
         let mut disk = Disk::ext4(seed);
         let mut done = 0;
@@ -148,7 +134,7 @@ fn when_the_power_fails_under_an_interval_what_is_older_than_that_is_there() {
 
 #[test]
 fn when_the_power_fails_and_nothing_was_synced_the_store_is_at_an_earlier_step_or_refuses() {
-    for seed in histories(4) {
+    for seed in any_seeds(4) {
         let random = &mut Rng::with_seed(seed);
         let mut disk = Disk::ext4(seed);
         let mut done = 0;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use millpond::{Error, SyncPolicy};
 
-use crate::file_disk::{JOBS, histories};
+use crate::file_disk::JOBS;
 use crate::support::child::Process;
 use crate::support::deeds::{self, Deeds, acked};
 use crate::support::disk::Disk;
 use crate::support::files::journal;
+use crate::support::seeds::any_seeds;
 use crate::support::wait_until;
 
 /// A process whose files may not grow beyond a few KiB, where no small disk can be had.
@@ -29,7 +30,7 @@ fn outgrow_a_limit(seed: u64) {
 
 #[test]
 fn a_process_whose_files_may_not_grow_is_told_so_and_what_it_had_is_there() {
-    for seed in histories(2) {
+    for seed in any_seeds(2) {
         outgrow_a_limit(seed);
     }
 }
@@ -48,7 +49,7 @@ fn fill(deeds: &Deeds, done: u64) -> u64 {
 
 #[test]
 fn on_a_full_disk_memory_and_disk_agree_and_the_same_store_goes_on_once_there_is_room() {
-    for seed in histories(4) {
+    for seed in any_seeds(4) {
         let random = &mut Rng::with_seed(seed);
         let disk = Disk::small("size=4m");
         if !disk.is_mounted() {
@@ -111,7 +112,7 @@ fn take_all_but(disk: &Disk, ballast: &std::path::Path, left: u64) {
 
 #[test]
 fn on_a_disk_that_takes_no_more_files_the_store_goes_on_and_compacts_once_it_does() {
-    for seed in histories(1) {
+    for seed in any_seeds(1) {
         if !Disk::small("size=8m").is_mounted() {
             outgrow_a_limit(seed);
             continue;
@@ -150,7 +151,7 @@ fn on_a_disk_that_takes_no_more_files_the_store_goes_on_and_compacts_once_it_doe
 
 #[test]
 fn a_disk_that_fails_a_sync_poisons_the_store_and_what_was_acknowledged_is_there_when_it_is_opened_anew() {
-    for seed in histories(3) {
+    for seed in any_seeds(3) {
         fail_a_sync(seed);
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use millpond::{Error, SyncPolicy};
 
-use crate::file_disk::{JOBS, histories};
+use crate::file_disk::JOBS;
 use crate::support::child::{self, Process};
 use crate::support::deeds::{self, Deeds, acked};
 use crate::support::disk::Disk;
 use crate::support::files::journal;
+use crate::support::seeds::any_seeds;
 use crate::support::wait_until;
 
 /// Removes a directory in which a compaction may be making files.
@@ -24,7 +25,7 @@ fn remove(dir: &Path) {
 
 #[test]
 fn a_disk_that_turns_read_only_is_a_typed_error_and_reads_go_on() {
-    for seed in histories(3) {
+    for seed in any_seeds(3) {
         let disk = Disk::ext4(seed);
         let deeds = Deeds::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
         (1..=100).for_each(|n| deeds.step(n).unwrap());
@@ -83,7 +84,7 @@ fn opening_on_a_read_only_disk_is_an_error_that_names_it_and_changes_nothing() {
 /// What is written behind its back is lost, but nobody is told something wrong.
 #[test]
 fn a_directory_that_is_removed_under_an_open_store_is_no_panic_and_reads_go_on() {
-    for seed in histories(3) {
+    for seed in any_seeds(3) {
         let disk = Disk::ext4(seed);
         let deeds = Deeds::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
         (1..=50).for_each(|n| deeds.step(n).unwrap());
@@ -137,7 +138,7 @@ pub(crate) fn scarce(job: &str, dir: &Path) {
 
 #[test]
 fn a_store_out_of_file_descriptors_writes_on_and_compacts_once_it_has_some() {
-    for seed in histories(1) {
+    for seed in any_seeds(1) {
         for spare in 0..5 {
             let dir = tempfile::tempdir().unwrap();
             let job = format!("scarce {seed} {spare}");

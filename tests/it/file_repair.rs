@@ -7,6 +7,7 @@ use std::path::Path;
 use millpond::{Error, FileStore, Repair, StateStore, SyncPolicy};
 
 use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
+use crate::support::garble::compacted;
 
 fn repaired(dir: &Path) -> (Repair, StateStore) {
     let repair = FileStore::repair(dir).unwrap();
@@ -180,6 +181,28 @@ fn a_missing_journal_is_told_and_the_rest_is_kept() {
     assert!(repair.lost.iter().any(|loss| loss.path.ends_with(&number) && loss.reason.contains("missing")));
     assert!(all(&store).keys().all(|key| whole.contains_key(key)));
     assert!(store.contains("k9").unwrap());
+}
+
+/// Nothing in the files is damaged then, and `lost` was empty: who read it took all of it for saved.
+#[test]
+fn lines_that_are_missing_at_the_end_are_told_though_no_place_is_damaged() {
+    let name = "journal-2.jsonl";
+    let of_another =
+        line(",\"millpond\":\"journal\",\"version\":1,\"n\":3,\"s\":7,\"d\":7,\"sync\":\"always\"");
+    for left in [Vec::new(), of_another.into_bytes()] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut whole = compacted().1;
+        let bytes = whole.get_mut(name).unwrap();
+        *bytes = left;
+        restore(dir.path(), &whole);
+        assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
+        let (repair, store) = repaired(dir.path());
+        assert!(
+            matches!(&repair.lost[..], [loss] if loss.path.ends_with(name) && loss.line == 1),
+            "{repair:?}"
+        );
+        assert!(store.contains("k9").unwrap());
+    }
 }
 
 #[test]

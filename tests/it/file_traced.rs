@@ -12,11 +12,12 @@ use std::process::{Command, Stdio};
 use fastrand::Rng;
 use millpond::{FileOptions, SyncPolicy};
 
-use crate::file_disk::{JOBS, histories, writer};
+use crate::file_disk::{JOBS, writer};
 use crate::support::child::{self, Process};
 use crate::support::deeds::{self, Deeds, acked};
 use crate::support::disk::{Disk, stop};
 use crate::support::files::{config, journal, open};
+use crate::support::seeds::any_seeds;
 
 /// Whether processes can be traced here.
 fn is_traced() -> bool {
@@ -226,7 +227,7 @@ fn a_sync_that_fails_once_poisons_the_store_until_it_is_opened_anew_and_reads_go
     if !is_traced() {
         return crate::file_full::fail_a_sync(1);
     }
-    for seed in histories(1) {
+    for seed in any_seeds(1) {
         for at in [1, 2, 3, 7, 20, 60] {
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
@@ -254,7 +255,7 @@ fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_go
     if !is_traced() {
         return crate::file_full::fail_a_sync(2);
     }
-    for seed in histories(1) {
+    for seed in any_seeds(1) {
         for (at, what) in [
             "?rename,?renameat,?renameat2:error=EXDEV",
             "?rename,?renameat,?renameat2:error=EPERM",
@@ -331,7 +332,7 @@ fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
     if !is_traced() {
         return cut_after_answers();
     }
-    for seed in histories(1) {
+    for seed in any_seeds(1) {
         // How a new store begins, and each step of a compaction.
         for (call, path, most) in [
             ("fsync", None, 20),

@@ -20,8 +20,9 @@
 //! - `outage_durable`: what waits in files, and programs that are killed;
 //! - `outage_partition`: networks that swallow everything for a while;
 //! - `outage_soak`: outage after outage under threads that write, and a count of what is there in the end;
-//! - `file_opening`, `file_damage`, `file_clock`, `file_compaction`, `file_crash`: what the File variant
-//!   promises of its files, whatever happened to them;
+//! - `file_opening`, `file_damage`, `file_garbled`, `file_clock`, `file_compaction`, `file_crash`, `file_killed`:
+//!   what the File variant promises of its files, whatever happened to them;
+//! - `file_format`: the bytes of the files, which later versions go on reading;
 //! - `file_disk`, `file_full`, `file_lost`, `file_traced`: power cuts, full and failing disks, on real file
 //!   systems and at every system call;
 //! - `config`, `config_urls`, `errors`: the two spellings of a configuration, the wording of errors;
@@ -46,8 +47,12 @@ mod file_crash;
 mod file_damage;
 #[cfg(target_os = "linux")]
 mod file_disk;
+mod file_format;
 #[cfg(target_os = "linux")]
 mod file_full;
+mod file_garbled;
+#[cfg(target_os = "linux")]
+mod file_killed;
 #[cfg(target_os = "linux")]
 mod file_lost;
 mod file_opening;

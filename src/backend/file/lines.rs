@@ -19,6 +19,14 @@ const MOST_JOINED: usize = 64;
 const LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// How much of a file is looked at at once.
+const CHUNK: usize = 1 << 16;
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+/// Of zeros in the middle of a line so many are kept: no whole line has any, and a hole in a file takes no room on
+/// the disk but would take memory.
+const MOST_ZEROS: u64 = CHUNK as u64;
+
 /// The lines of one file.
 pub(super) struct Lines<'l, 'i> {
     input: &'l Input<'i>,
@@ -27,6 +35,8 @@ pub(super) struct Lines<'l, 'i> {
     /// Whether a damaged line may be one that is just written.
     live: bool,
     line: Vec<u8>,
+    /// How long the line is in the file: longer than what is kept of it where it holds many zeros.
+    len: u64,
     /// Where the line that was read last begins, and which it is, counted from one.
     pub(super) at: Place,
     /// Where the next one begins.
@@ -47,16 +57,16 @@ impl<'l, 'i> Lines<'l, 'i> {
             std::io::ErrorKind::NotFound => corrupt(path, START, "the file is missing"),
             _ => failed("opening", path, error),
         })?;
-        let reader = BufReader::with_capacity(1 << 16, file);
+        let reader = BufReader::with_capacity(CHUNK, file);
         let path = path.to_path_buf();
-        let live = input.live;
-        Ok(Self { input, path, reader, live, line: Vec::new(), at: Place::default(), offset: 0, blank: 0 })
+        let (live, at) = (input.live, Place::default());
+        Ok(Self { input, path, reader, live, line: Vec::new(), len: 0, at, offset: 0, blank: 0 })
     }
 
     /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.
     pub(super) fn next(&mut self) -> Result<Option<Result<Line, Fault>>> {
         let reading = |error| failed("reading", &self.path, error);
-        let mut blank = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
+        let mut read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
         self.at = Place { line: self.at.line + 1, offset: self.offset };
         let mut line = record::decode(&self.line);
         for look in 0..LOOKS {
@@ -65,16 +75,15 @@ impl<'l, 'i> Lines<'l, 'i> {
             }
             thread::sleep(PAUSE * (1 << look));
             self.reader.seek(SeekFrom::Start(self.offset)).map_err(reading)?;
-            blank = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
+            read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
             line = record::decode(&self.line);
             // From the first on that stays damaged, none is waited for.
             self.live = look + 1 < LOOKS;
         }
-        let read = self.line.len() as u64;
-        self.blank = blank;
-        self.offset += read;
-        self.input.advance(read + blank);
-        Ok((read > 0).then_some(line))
+        (self.len, self.blank) = (read.len, read.blank);
+        self.offset += read.len;
+        self.input.advance(read.len + read.blank);
+        Ok((read.len > 0).then_some(line))
     }
 
     /// A whole line at the end of the damaged one that was read last: a line break that is damaged joins
@@ -86,9 +95,14 @@ impl<'l, 'i> Lines<'l, 'i> {
             .find_map(|at| record::decode(&self.line[at..]).ok())
     }
 
-    /// The bytes of the line that was read last.
+    /// The bytes of the line that was read last, which is whole.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.line
+    }
+
+    /// How many bytes of the file the line that was read last takes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Says that the line that was read last is damaged.
@@ -115,13 +129,102 @@ pub(super) fn corrupt(path: &Path, at: Place, reason: impl Into<String>) -> Erro
     Error::Corrupt { path: path.to_path_buf(), line: at.line, offset: at.offset, reason: reason.into() }
 }
 
-/// Reads a line. At the end of the file it leaves out the zeros that this ends with, and tells how many.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
+/// How much of a file was read for one line.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Read {
+    /// The line itself.
+    len: u64,
+    /// The zeros behind it, which the file ends with.
+    blank: u64,
+}
+
+/// Reads a line. At the end of the file it leaves out the zeros that this ends with, and tells how many. However
+/// many zeros there are, it keeps few.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Read> {
     line.clear();
-    let read = reader.read_until(b'\n', line)?;
-    if line.last() == Some(&0) {
-        // The last line, since it has no end.
-        line.truncate(line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    let mut read = Read::default();
+    loop {
+        let chunk = match reader.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            chunk => chunk?,
+        };
+        if chunk.is_empty() {
+            return Ok(read);
+        }
+        if ZEROS.get(..chunk.len()).is_some_and(|zeros| zeros == chunk) {
+            let len = chunk.len();
+            reader.consume(len);
+            read.blank += len as u64;
+            continue;
+        }
+        let end = memchr::memchr(b'\n', chunk).map(|at| at + 1);
+        let piece = &chunk[..end.unwrap_or(chunk.len())];
+        let text = &piece[..piece.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
+        if !text.is_empty() {
+            let kept = usize::try_from(read.blank.min(MOST_ZEROS)).unwrap_or(CHUNK);
+            line.resize(line.len() + kept, 0);
+            line.extend_from_slice(text);
+            read.len += read.blank + text.len() as u64;
+            read.blank = 0;
+        }
+        read.blank += (piece.len() - text.len()) as u64;
+        let len = piece.len();
+        reader.consume(len);
+        if end.is_some() {
+            return Ok(read);
+        }
     }
-    Ok((read - line.len()) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Read as _};
+
+    use super::*;
+
+    /// What a line and the zeros behind it were before any were left out.
+    fn plainly(reader: &mut impl BufRead) -> (Vec<u8>, Read) {
+        let mut line = Vec::new();
+        let read = reader.read_until(b'\n', &mut line).unwrap();
+        if line.last() == Some(&0) {
+            line.truncate(line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        }
+        let len = line.len();
+        (line, Read { len: len as u64, blank: (read - len) as u64 })
+    }
+
+    #[test]
+    fn lines_are_read_as_they_are_wherever_chunks_end() {
+        for seed in 0..3000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let text: Vec<u8> =
+                (0..random.usize(..60)).map(|_| *random.choice(b"\0\0\0\0ab\n").unwrap()).collect();
+            let capacity = random.usize(1..9);
+            let mut reader = BufReader::with_capacity(capacity, &text[..]);
+            let mut plain = &text[..];
+            let mut line = Vec::new();
+            loop {
+                let read = read_line(&mut reader, &mut line).unwrap();
+                assert_eq!((line.clone(), read), plainly(&mut plain), "seed {seed}");
+                if line.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn however_many_zeros_there_are_few_are_kept() {
+        const MANY: u64 = 1 << 28;
+        let zeros = || io::repeat(0).take(MANY);
+        let (first, last) = (Cursor::new(b"whole\ntorn"), Cursor::new(b"next\n"));
+        let mut reader = BufReader::with_capacity(CHUNK, first.chain(zeros()).chain(last).chain(zeros()));
+        let mut line = Vec::new();
+        assert_eq!(read_line(&mut reader, &mut line).unwrap(), Read { len: 6, blank: 0 });
+        assert_eq!(line, b"whole\n");
+        assert_eq!(read_line(&mut reader, &mut line).unwrap(), Read { len: 4 + MANY + 5, blank: 0 });
+        assert!(line.starts_with(b"torn\0") && line.ends_with(b"\0next\n"));
+        assert_eq!(read_line(&mut reader, &mut line).unwrap(), Read { len: 0, blank: MANY });
+        assert!(line.is_empty() && line.capacity() < 1 << 20, "{}", line.capacity());
+    }
 }

@@ -41,9 +41,13 @@ impl File {
             Ok(Recovered { table, .. }) => {
                 Ok(Repair { copy: None, entries: entries(&table), lost: Vec::new(), incomplete: Vec::new() })
             }
-            Err(Error::Corrupt { .. }) => {
+            Err(Error::Corrupt { path, line, offset, reason }) => {
                 let listing = layout.list()?;
-                let Salvage { table, sequence, time, lost } = Salvage::read(&layout, &listing)?;
+                let Salvage { table, sequence, time, mut lost } = Salvage::read(&layout, &listing)?;
+                // Lines that are missing at the end of a file leave no damaged place.
+                if lost.iter().all(|loss| loss.path != path) {
+                    lost.insert(0, Loss { path, line, offset, bytes: 0, reason });
+                }
                 let table = table.finish();
                 let incomplete = close_up(&table);
                 let copy = copy(&layout, &listing)?;
@@ -117,7 +121,7 @@ impl Salvage {
         let losses = self.lost.len();
         let mut ended = false;
         while let Some(line) = lines.next()? {
-            let (at, bytes) = (lines.at, lines.bytes().len() as u64);
+            let (at, bytes) = (lines.at, lines.len());
             let fault = match line {
                 Ok(line) => match self.take(line, kind) {
                     Ok(is_end) => {

@@ -7,6 +7,7 @@ pub(crate) mod deeds;
 #[cfg(target_os = "linux")]
 pub(crate) mod disk;
 pub(crate) mod files;
+pub(crate) mod garble;
 #[cfg(feature = "redis")]
 pub(crate) mod ledger;
 #[cfg(feature = "redis")]
@@ -19,6 +20,7 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
+pub(crate) mod seeds;
 
 use std::error::Error as _;
 use std::thread;
