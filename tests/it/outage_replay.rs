@@ -191,10 +191,12 @@ fn without_the_marker_what_could_double_is_uncertain_and_the_rest_is_repeated() 
         proxy.cut_and_set(Way::Answer, bytes, Mode::Refuse);
         proxy.set(Mode::Pass);
         until("it was cut, or is back", || pending(&store).is_none() || proxy.is_cut());
+        let is_done = raw.exists("t:n");
         // What came through of the answers is heeded before the server is tried anew, and refuses.
         let tried = proxy.tried();
-        until("it is tried anew, or is back", || pending(&store).is_none() || proxy.tried() > tried + 1);
-        let is_done = raw.exists("t:n");
+        until("it is tried anew, or is back", || {
+            pending(&store).is_none() || !is_done || proxy.tried() > tried + 1
+        });
         if pending(&store).is_none() {
             proxy.was_cut();
             continue;
