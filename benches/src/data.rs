@@ -1,5 +1,7 @@
 //! Keys, and values that tell which key they belong to and change with every write.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 /// The length of a value of bytes; the JSON text of a [`Reading`] is about as long.
@@ -8,6 +10,13 @@ pub const VALUE_BYTES: usize = 100;
 /// `count` keys that begin with `prefix`.
 pub fn keys(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{prefix}sensor:{index:07}")).collect()
+}
+
+/// Where the counter of a new writer begins: no two write the same values. A database may well notice that a value
+/// is the one that is there, and do nothing.
+fn begin() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1_000_003, Ordering::Relaxed)
 }
 
 /// Makes values of bytes: the index of the key, a counter, and a filling.
@@ -25,7 +34,7 @@ impl Default for BytesWriter {
 impl BytesWriter {
     /// Makes values of this length, which is at least 17.
     pub fn of(length: usize) -> Self {
-        Self { value: (0..length).map(filling).collect(), count: 0 }
+        Self { value: (0..length).map(filling).collect(), count: begin() }
     }
 
     pub fn length(&self) -> usize {
@@ -102,10 +111,15 @@ pub fn check_json(text: &[u8], index: usize) {
 }
 
 /// Makes readings, and their text in a buffer that is used again.
-#[derive(Default)]
 pub struct ReadingWriter {
     count: u64,
     text: Vec<u8>,
+}
+
+impl Default for ReadingWriter {
+    fn default() -> Self {
+        Self { count: begin(), text: Vec::new() }
+    }
 }
 
 impl ReadingWriter {
