@@ -166,8 +166,11 @@ impl Salvage {
                 ));
             }
             if mark.sequence > expected && expected > 0 {
-                let last = mark.sequence - 1;
-                gap = Err((format!("lines {expected} to {last} of the sequence are missing"), Some(0)));
+                let missing = match mark.sequence - 1 {
+                    last if last == expected => format!("line {last} of the sequence is missing"),
+                    last => format!("lines {expected} to {last} of the sequence are missing"),
+                };
+                gap = Err((missing, Some(0)));
             }
         }
         if let Some(Mark { sequence, time, .. }) = mark(&line) {
@@ -188,11 +191,14 @@ impl Salvage {
         gap
     }
 
-    /// Notes what is lost; neighbours are one.
+    /// Notes what is lost; neighbours are one, and what is missing behind a damaged place was there.
     fn lose(&mut self, path: &Path, Place { line, offset }: Place, (reason, bytes): (String, u64)) {
         match self.lost.last_mut() {
-            Some(last) if bytes > 0 && last.path == path && last.offset + last.bytes == offset => {
+            Some(last) if last.path == path && last.offset + last.bytes == offset => {
                 last.bytes += bytes;
+                if bytes == 0 {
+                    last.reason = format!("{}; {reason}", last.reason);
+                }
             }
             _ => self.lost.push(Loss { path: path.to_path_buf(), line, offset, bytes, reason }),
         }
