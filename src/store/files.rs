@@ -46,6 +46,8 @@ impl FileStore {
     /// Reads the store in `path` as it is now, up to its last whole line, whoever has it open: for looking into the
     /// state of a program that runs. What is written later is not seen.
     ///
+    /// A directory without a store in it is an empty one.
+    ///
     /// No lock is taken, and nothing on disk is changed, now or later; a torn end is passed over. Every operation
     /// that could write is [`Unsupported`](Error::Unsupported).
     ///
@@ -85,8 +87,8 @@ impl FileStore {
     ///
     /// # Errors
     /// [`Locked`](Error::Locked), [`Io`](Error::Io), [`StorageFull`](Error::StorageFull) (the copy takes as much
-    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format. Then nothing was
-    /// changed, but that there may be a part of a copy.
+    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format. Then nothing
+    /// counts but what counted before, though there may be a copy, or a part of one.
     ///
     /// # Examples
     /// ```

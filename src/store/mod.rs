@@ -83,8 +83,9 @@ pub struct MemoryStore(Handle<Memory>);
 /// The state lies in memory, a little over twice the bytes of keys and values; reads never touch the disk, and
 /// wait for no sync. Each mutation is one line of a journal, in JSON, and is handed to the operating system by
 /// `write(2)` before the call returns. A background thread replaces the journal by a snapshot now and then, so
-/// that the directory stays within 3 times the live data, as its text takes in a snapshot, plus 1 MiB; while it
-/// does, writers that are ahead of it are held up for a few milliseconds at a time.
+/// that the directory stays within 3 times the live data, as its text takes in a snapshot, plus 1 MiB. Writers that
+/// are ahead of it are held up for a few milliseconds at a time, and where that is not enough, as with values of
+/// many kilobytes, until it is done.
 ///
 /// # What can be lost
 /// Nothing that was acknowledged when the program is killed, on any level. When the power fails:

@@ -113,6 +113,37 @@ fn any_bytes_for_a_journal_are_an_error_and_never_a_panic() {
     }
 }
 
+/// No crash leaves so many zeros: a header is shorter, and on the disk before any line behind it.
+#[test]
+fn a_small_journal_whose_bytes_are_all_lost_is_no_new_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    store.put("a", 1).unwrap();
+    store.close().unwrap();
+    let path = dir.path().join("journal-1.jsonl");
+    let zeros = vec![0; fs::read(&path).unwrap().len()];
+    fs::write(&path, &zeros).unwrap();
+    assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
+    assert_eq!(fs::read(&path).unwrap(), zeros);
+}
+
+/// Values that look like the beginning of a line stand between it and the whole line that vouches for it.
+#[test]
+fn a_line_is_found_behind_any_values_once_its_line_break_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    store.put("a", 1).unwrap();
+    store.put("b", vec![std::collections::BTreeMap::from([("c", "x")]); 200]).unwrap();
+    store.put("z", 1).unwrap();
+    let copy = crashed_copy(dir.path());
+    let path = copy.path().join("journal-1.jsonl");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    bytes[end] = b'x';
+    fs::write(&path, &bytes).unwrap();
+    assert_error!(open(copy.path(), SyncPolicy::Always), Error::Corrupt { line: 3, .. });
+}
+
 #[test]
 fn a_missing_file_of_the_chain_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -160,6 +160,46 @@ fn a_queue_with_a_gap_is_closed_up_and_named() {
     assert_eq!(store.get::<i32>("v").unwrap(), Some(7));
 }
 
+/// The line that began a map and a queue is damaged: of what came in later nothing is lost.
+#[test]
+fn a_map_and_a_queue_whose_beginning_is_lost_keep_what_came_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    for n in 0..5 {
+        store.push_back("q", n).unwrap();
+        store.map_put("m", &n.to_string(), n).unwrap();
+    }
+    store.close().unwrap();
+    let mut bytes = fs::read(journal(dir.path(), 1)).unwrap();
+    for (at, _) in String::from_utf8(bytes.clone()).unwrap().match_indices('\n').take(2) {
+        bytes[at + 20] ^= 1;
+    }
+    fs::write(journal(dir.path(), 1), bytes).unwrap();
+    let (repair, store) = repaired(dir.path());
+    assert_eq!(repair.incomplete, ["m", "q"]);
+    assert_eq!(store.queue_range::<i32>("q", ..).unwrap(), [1, 2, 3, 4]);
+    assert_eq!(store.map_len("m").unwrap(), 4);
+}
+
+/// A repair that was interrupted has left the snapshot that it was writing.
+#[test]
+fn a_repair_that_was_interrupted_is_made_anew_and_tells_what_was_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), SyncPolicy::Always).unwrap();
+    for n in 0..5 {
+        store.put(&format!("k{n}"), n).unwrap();
+    }
+    store.close().unwrap();
+    let mut bytes = fs::read(journal(dir.path(), 1)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(journal(dir.path(), 1), bytes).unwrap();
+    fs::write(dir.path().join("snapshot-2.jsonl.tmp"), "half a line").unwrap();
+    let (repair, _) = repaired(dir.path());
+    assert_eq!((repair.entries, repair.lost.len()), (4, 1));
+    assert!(own(dir.path()).keys().all(|name| !name.contains("tmp")));
+}
+
 #[test]
 fn a_missing_journal_is_told_and_the_rest_is_kept() {
     let dir = tempfile::tempdir().unwrap();

@@ -177,7 +177,15 @@ impl Run<'_> {
         match outcome {
             Ok(()) => told.done.push(commit.clone()),
             Err(Error::StorageFull { .. } | Error::Io { .. }) if !self.storage.has_crashed() => {
-                assert_eq!(state(store, &KEYS), after(&told.done), "what failed has changed something");
+                let expected = after(&told.done);
+                assert_eq!(state(store, &KEYS), expected, "what failed has changed something");
+                if self.sync == SyncPolicy::Always {
+                    let mut random = Rng::with_seed(told.done.len() as u64);
+                    for left in (0..CRASHES_LATER).map(|_| self.storage.after_crash(&mut random)) {
+                        let store = open(&left, self.sync).unwrap();
+                        assert_eq!(state(&store, &KEYS), expected, "what failed came back after a crash");
+                    }
+                }
             }
             Err(Error::Poisoned { .. } | Error::StorageFull { .. } | Error::Io { .. }) => {
                 told.doubtful = Some(commit.clone());

@@ -132,7 +132,8 @@ impl Journal {
     /// Writes the line to the end of the file.
     fn write(&mut self, durability: &Durability) -> Result<()> {
         let end = self.len + self.line.len() as u64;
-        if self.fills && end > self.filled {
+        let fills = self.fills && end > self.filled;
+        if fills {
             match self.fill(end) {
                 Ok(()) => return Ok(()),
                 // There may be room for the line alone.
@@ -141,7 +142,10 @@ impl Journal {
         }
         if let Err(error) = self.disk.write_all_at(self.len, &self.line) {
             // A part of the line may have been written: the next would merge with it.
-            return Err(match self.disk.cut(self.len) {
+            let cut = self.disk.cut(self.len);
+            // With zeros behind it the line may have been written as a whole. A power cut could bring it back.
+            let cut = if fills { cut.and_then(|()| self.disk.sync()) } else { cut };
+            return Err(match cut {
                 Ok(()) => {
                     self.filled = self.len;
                     failed("writing", &self.path, error)

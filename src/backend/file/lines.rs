@@ -78,7 +78,7 @@ impl<'l, 'i> Lines<'l, 'i> {
             read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
             line = record::decode(&self.line);
             // From the first on that stays damaged, none is waited for.
-            self.live = look + 1 < LOOKS;
+            self.live = look + 1 < LOOKS || line.is_ok();
         }
         (self.len, self.blank) = (read.len, read.blank);
         self.offset += read.len;
@@ -90,7 +90,7 @@ impl<'l, 'i> Lines<'l, 'i> {
     /// two.
     pub(super) fn joined(&self) -> Option<Line> {
         memchr::memmem::find_iter(&self.line, record::START)
-            .filter(|at| *at > 0)
+            .filter(|at| *at > 0 && record::is_begun(&self.line[*at..]))
             .take(MOST_JOINED)
             .find_map(|at| record::decode(&self.line[at..]).ok())
     }

@@ -75,12 +75,13 @@ impl File {
             core.clock.wrote(time);
             core.durability.wait(journal.sequence)?;
             clear(&core.layout, &obsolete)?;
-            core.compactor.look(&core, &mut journal, 0);
         }
         let syncer = match options.sync {
             SyncPolicy::Every(interval) => Some(spawn_syncer(&core, interval)?),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
+        // INVARIANT: nothing fails any more. A compaction outlives the lock on the directory otherwise.
+        core.compactor.look(&core, &mut core.journal.lock(), 0);
         Ok(Self { core, syncer: Mutex::new(syncer), lock: Mutex::new(Some(lock)) })
     }
 

@@ -178,6 +178,12 @@ pub(super) fn end(line: &mut Vec<u8>, count: u64, sum: u32, mark: Mark) {
     Encoder::new(line).mark(mark).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
 }
 
+/// Whether these bytes begin as every line does.
+pub(super) fn is_begun(bytes: &[u8]) -> bool {
+    let digits = bytes.strip_prefix(START).and_then(|rest| rest.split_at_checked(8));
+    digits.is_some_and(|(crc, rest)| crc.iter().all(|digit| HEX.contains(digit)) && rest.starts_with(b"\","))
+}
+
 /// Reads a line with its line break, the CRC first.
 pub(super) fn decode(line: &[u8]) -> Result<Line, Fault> {
     let text = check(line)?;

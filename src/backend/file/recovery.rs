@@ -19,8 +19,9 @@ use crate::error::{Error, Result};
 
 const MISSING: &str = "a part of a map or of a queue is missing";
 
-/// A header is shorter than this.
+/// A header is shorter than this, and one as this version writes it than that.
 const MAX_HEADER: u64 = 512;
+const MAX_TORN_HEADER: usize = 200;
 
 /// The state that the files hold.
 pub(super) struct Recovered {
@@ -62,6 +63,7 @@ pub(super) fn read(input: &Input<'_>) -> Result<Recovered> {
     obsolete.extend(listing.snapshots.iter().filter(|n| **n < first).map(|n| layout.snapshot(*n)));
     obsolete.extend(listing.journals.iter().filter(|n| **n < first).map(|n| layout.journal(*n)));
     if listing.journals.is_empty() && !reading.has_snapshot {
+        input.end();
         return Ok(reading.recovered(None, obsolete));
     }
 
@@ -162,7 +164,7 @@ fn beginning(layout: &Layout, path: &Path) -> Result<Beginning> {
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let text = &bytes[..written];
     let begun = record::START.starts_with(&text[..written.min(record::START.len())]);
-    let torn = begun && memchr::memchr2(b'\n', 0, text).is_none();
+    let torn = begun && bytes.len() <= MAX_TORN_HEADER && memchr::memchr2(b'\n', 0, text).is_none();
     Ok(if torn { Beginning::Torn } else { Beginning::Lines })
 }
 

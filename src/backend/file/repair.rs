@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use smol_str::SmolStr;
+
 use super::File;
 use super::input::Input;
 use super::journal;
@@ -17,8 +19,9 @@ use super::record::{Fault, FileKind, Line, Mark, mark};
 use super::recovery::{self, Recovered};
 use super::snapshot::{self, Writer};
 use super::storage::FileSystem;
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::{Change, Content, Entry, Map};
 use crate::backend::local::loading::Loading;
+use crate::backend::local::queue::Queue;
 use crate::backend::local::table::Table;
 use crate::backend::local::walk::Walk;
 use crate::clock::{ManualClock, Now, SystemClock};
@@ -43,13 +46,13 @@ impl File {
             }
             Err(Error::Corrupt { path, line, offset, reason }) => {
                 let listing = layout.list()?;
-                let Salvage { table, sequence, time, mut lost } = Salvage::read(&layout, &listing)?;
+                let Salvage { table, begun, sequence, time, mut lost } = Salvage::read(&layout, &listing)?;
                 // Lines that are missing at the end of a file leave no damaged place.
                 if lost.iter().all(|loss| loss.path != path) {
                     lost.insert(0, Loss { path, line, offset, bytes: 0, reason });
                 }
                 let table = table.finish();
-                let incomplete = close_up(&table);
+                let incomplete = close_up(&table, begun);
                 let copy = copy(&layout, &listing)?;
                 let mark = Mark { sequence, durable: sequence, time };
                 write(&table, mark, &layout, &listing)?;
@@ -63,6 +66,8 @@ impl File {
 /// All that is whole.
 struct Salvage {
     table: Loading,
+    /// The keys of maps and queues of which the beginning was lost.
+    begun: BTreeSet<SmolStr>,
     sequence: u64,
     time: u64,
     lost: Vec<Loss>,
@@ -71,7 +76,8 @@ struct Salvage {
 impl Salvage {
     /// Reads the files in the order in which they were written.
     fn read(layout: &Layout, listing: &Listing) -> Result<Self> {
-        let mut salvage = Self { table: Loading::new(), sequence: 0, time: 0, lost: Vec::new() };
+        let mut salvage =
+            Self { table: Loading::new(), begun: BTreeSet::new(), sequence: 0, time: 0, lost: Vec::new() };
         let mut report = |_| ();
         let input = Input::new(layout, false, &mut report);
         let numbers: BTreeSet<u64> = listing.snapshots.iter().chain(&listing.journals).copied().collect();
@@ -103,6 +109,7 @@ impl Salvage {
             Ok(loaded) => {
                 let Mark { sequence, time, .. } = loaded.mark;
                 self.table = loaded.entries;
+                self.begun.clear();
                 (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
                 // What was lost before it does not matter.
                 self.lost.clear();
@@ -180,7 +187,7 @@ impl Salvage {
             (Line::Commit { changes, .. }, FileKind::Journal)
             | (Line::Part { changes }, FileKind::Snapshot) => {
                 for (key, change) in changes {
-                    self.table.apply(&key, change);
+                    self.apply(&key, change);
                 }
             }
             (Line::End { .. }, FileKind::Snapshot) => return Ok(true),
@@ -189,6 +196,27 @@ impl Salvage {
             _ => return Err(("this line does not belong here".to_owned(), None)),
         }
         gap
+    }
+
+    /// Makes a change. Parts of a map or a queue whose beginning was lost are the beginning.
+    fn apply(&mut self, key: &SmolStr, change: Change) {
+        let is_absent = || self.table.read(key, |found| found.is_none());
+        let content = match change {
+            Change::SetFields(fields) if !self.lost.is_empty() && is_absent() => {
+                Content::Map(Box::new(Map::new(fields)))
+            }
+            Change::SetItems { at, values, .. } if !self.lost.is_empty() && is_absent() => {
+                Content::Queue(Box::new(Queue::new(at, values)))
+            }
+            change => {
+                if matches!(change, Change::Set(_) | Change::Remove) {
+                    self.begun.remove(key);
+                }
+                return self.table.apply(key, change);
+            }
+        };
+        self.begun.insert(key.clone());
+        self.table.apply(key, Change::Set(Entry { content, deadline: None }));
     }
 
     /// Notes what is lost; neighbours are one, and what is missing behind a damaged place was there.
@@ -206,24 +234,40 @@ impl Salvage {
 }
 
 /// Leaves nothing in pieces; tells of what a part was missing.
-fn close_up(table: &Table) -> Vec<String> {
+fn close_up(table: &Table, mut incomplete: BTreeSet<SmolStr>) -> Vec<String> {
     let beginning = ManualClock::new(UNIX_EPOCH);
     let now = Now::of(&beginning);
-    let mut incomplete = Vec::new();
     for key in table.all_keys(None, usize::MAX).0 {
         let left = table.read(&key, |found| found.filter(|entry| !entry.is_whole()).map(Entry::closed_up));
         if let Some(left) = left {
             table.apply(&key, left.map_or(Change::Remove, Change::Set), &now);
-            incomplete.push(key.to_string());
+            incomplete.insert(key);
         }
     }
-    incomplete
+    incomplete.into_iter().map(String::from).collect()
 }
 
 /// Writes all of it as a snapshot and an empty journal, and deletes what they replace.
 fn write(table: &Table, mark: Mark, layout: &Layout, listing: &Listing) -> Result<()> {
     let newest = listing.snapshots.iter().chain(&listing.journals).max();
     let number = newest.copied().unwrap_or_default() + 1;
+    let (snapshot, journal) = (layout.unfinished(number), layout.journal(number));
+    if let Err(error) = write_new(table, mark, layout, number) {
+        // What stays is cleared away at the next opening, or by the next repair.
+        let _ = (layout.remove(&snapshot), layout.remove(&journal));
+        return Err(error);
+    }
+    let leftovers = listing.leftovers.iter().filter(|path| **path != snapshot).cloned();
+    for path in paths(layout, listing).chain(leftovers) {
+        if let Err(error) = layout.remove(&path) {
+            log::warn!("{} counts no more, and could not be deleted: {error}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Writes a snapshot and an empty journal that take the place of all others.
+fn write_new(table: &Table, mark: Mark, layout: &Layout, number: u64) -> Result<()> {
     let sync = SyncPolicy::Always;
     let path = layout.unfinished(number);
     let mut writer = Writer::create(layout, &path, number, mark, sync)?;
@@ -240,11 +284,14 @@ fn write(table: &Table, mark: Mark, layout: &Layout, listing: &Listing) -> Resul
     let whole = layout.snapshot(number);
     layout.storage.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
     // INVARIANT: nothing is deleted before what replaces it has its name for good.
-    layout.sync()?;
+    layout.sync().inspect_err(|_| drop(layout.remove(&whole)))
+}
+
+/// The files that count.
+fn paths(layout: &Layout, listing: &Listing) -> impl Iterator<Item = PathBuf> {
     let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
     let journals = listing.journals.iter().map(|number| layout.journal(*number));
-    let leftovers = listing.leftovers.iter().cloned();
-    snapshots.chain(journals).chain(leftovers).try_for_each(|path| layout.remove(&path))
+    snapshots.chain(journals)
 }
 
 /// Copies the files as they are into a new directory beside them.
@@ -253,9 +300,7 @@ fn copy(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
         (1..u64::MAX).map(|number| layout.dir.join(format!("damaged-{number}"))).find(|dir| !dir.exists());
     let dir = free.unwrap_or_else(|| layout.dir.join("damaged"));
     fs::create_dir(&dir).map_err(|error| failed("creating", &dir, error))?;
-    let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
-    let journals = listing.journals.iter().map(|number| layout.journal(*number));
-    for path in snapshots.chain(journals) {
+    for path in paths(layout, listing) {
         let to = dir.join(path.file_name().unwrap_or_default());
         fs::copy(&path, &to)
             .and_then(|_| fs::OpenOptions::new().write(true).open(&to)?.sync_all())
