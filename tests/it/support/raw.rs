@@ -106,6 +106,36 @@ mod tests {
         raw.flush();
     }
 
+    /// Without that a test would find done twice what the server, and not the client, has done twice.
+    #[test]
+    fn a_server_whose_log_was_torn_does_nothing_of_the_torn_part() {
+        let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let url = server.url(0);
+        let script = "for i = 1, 200 do redis.call('RPUSH', KEYS[1], i) end";
+        Raw::connect(&url).run::<_, ()>("EVAL", &[script, "1", "q"]);
+        server.kill();
+        let logs = walk(server.dir()).into_iter().filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.ends_with(".incr.aof") || name == "appendonly.aof"
+        });
+        for log in logs {
+            let len = std::fs::metadata(&log).unwrap().len();
+            std::fs::OpenOptions::new().write(true).open(log).unwrap().set_len(len / 2 + 7).unwrap();
+        }
+        server.restart();
+        let raw = Raw::connect(&url);
+        assert_eq!(raw.run::<_, i64>("LLEN", &["q"]), 0, "the log was torn");
+        raw.run::<_, ()>("EVAL", &[script, "1", "q"]);
+        server.restart();
+        assert_eq!(Raw::connect(&url).run::<_, i64>("LLEN", &["q"]), 200);
+    }
+
+    /// The files of a directory, and of those in it.
+    fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let items = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
+        items.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+    }
+
     #[test]
     fn a_server_is_killed_restarted_frozen_and_freed() {
         let mut server = RedisServer::start();

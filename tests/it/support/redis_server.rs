@@ -114,8 +114,32 @@ impl RedisServer {
         assert!(done.expect("the kill command").success());
     }
 
+    /// Cuts off what the server had not written whole into its log when it was killed.
+    ///
+    /// Redis 7.0 itself cuts such a log behind the last whole command, also in the middle of a transaction, appends
+    /// to it, and at the next start does what stands before the cut as well: a second time, where a client has
+    /// repeated it.
+    fn mend_log(&self) {
+        let of_6 = self.dir.path().join("appendonly.aof");
+        let of_7 = self.dir.path().join("appendonlydir").join("appendonly.aof.manifest");
+        for log in [of_6, of_7].into_iter().filter(|log| log.exists()) {
+            let mut check = Command::new("redis-check-aof")
+                .arg("--fix")
+                .arg(log)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("redis-check-aof, which comes with redis-server");
+            // It asks only where there is something to cut off, and has ended otherwise.
+            let _ = check.stdin.take().expect("its standard input").write_all(b"y\n");
+            assert!(check.wait().expect("its end").success(), "the log of the server is damaged");
+        }
+    }
+
     /// Starts the process and waits until it answers; false where it ended instead.
     fn launch(&mut self) -> bool {
+        self.mend_log();
         let mut server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--appendonly", "no"])
             .args(["--port", &self.port.to_string()])
