@@ -95,7 +95,7 @@ fn a_server_that_loads_or_has_no_room_for_clients_is_away_and_comes_back() {
     let store = open(&server.url(0), memory()).unwrap();
     store.put("a", 1).unwrap();
     raw.run::<&str, ()>("SAVE", &[]);
-    server.restart_with(&["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"]);
+    server.restart_loading(Duration::from_micros(500));
     within(LIMIT, || store.put("a", 2).unwrap());
     assert!(away(&store), "it loads");
     connected(&store);

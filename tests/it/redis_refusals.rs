@@ -83,8 +83,7 @@ fn a_loading_server_is_away() {
     let fill = "for n = 1, 2000 do redis.call('SET', 'k' .. n, 'value') end";
     raw.run::<_, ()>("EVAL", &[fill, "0"]);
     raw.run::<&str, ()>("SAVE", &[]);
-    let slow = ["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"];
-    server.restart_with(&slow);
+    server.restart_loading(Duration::from_millis(2));
     let error = open(&server.url(0), options()).unwrap_err();
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
     let store = open(&server.url(0), options().fallback(Fallback::Memory)).unwrap();

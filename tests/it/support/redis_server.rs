@@ -16,6 +16,12 @@ const DATABASES: u32 = 10_000;
 /// How long a server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// How the answer to a `PING` begins where the server takes commands, or asks for a password first.
+const READY: &[&[u8]] = &[b"+PONG\r\n", b"-NOAUTH"];
+
+/// How it begins where the server still reads what it saved.
+const LOADING: &[&[u8]] = &[b"-LOADIN"];
+
 /// A running `redis-server`, killed on drop.
 pub(crate) struct RedisServer {
     port: u16,
@@ -45,7 +51,7 @@ impl RedisServer {
         for _ in 0..5 {
             // Another process may take the port before the server does; then the next one is tried.
             server.port = free_port();
-            if server.launch() {
+            if server.launch(READY) {
                 return server;
             }
         }
@@ -88,14 +94,20 @@ impl RedisServer {
 
     /// Starts it again on the same port, after killing it if it runs.
     pub(crate) fn restart(&mut self) {
-        self.kill();
-        assert!(self.launch(), "redis-server did not start again on port {}", self.port);
+        self.relaunch(READY);
     }
 
-    /// As [`restart`](Self::restart), with other arguments than before.
-    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
-        self.arguments = arguments.iter().map(ToString::to_string).collect();
-        self.restart();
+    /// Starts it again so slow that it tells everybody for a while that it still reads what it saved.
+    pub(crate) fn restart_loading(&mut self, delay_of_a_key: Duration) {
+        let micros = delay_of_a_key.as_micros().to_string();
+        let slow = ["--key-load-delay", &micros, "--loading-process-events-interval-bytes", "1024"];
+        self.arguments.extend(slow.map(str::to_owned));
+        self.relaunch(LOADING);
+    }
+
+    fn relaunch(&mut self, wanted: &[&[u8]]) {
+        self.kill();
+        assert!(self.launch(wanted), "redis-server did not start again on port {}", self.port);
     }
 
     /// Freezes the server: its connections stay open, and nothing is answered.
@@ -137,8 +149,8 @@ impl RedisServer {
         }
     }
 
-    /// Starts the process and waits until it answers; false where it ended instead.
-    fn launch(&mut self) -> bool {
+    /// Starts the process and waits until it answers as wanted; false where it did not.
+    fn launch(&mut self, wanted: &[&[u8]]) -> bool {
         self.mend_log();
         let mut server = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--appendonly", "no"])
@@ -167,7 +179,7 @@ impl RedisServer {
         let begun = Instant::now();
         let mut up = false;
         while !up && begun.elapsed() < START_LIMIT && matches!(server.try_wait(), Ok(None)) {
-            up = answers(self.port);
+            up = answers(self.port, wanted);
             if !up {
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -194,14 +206,14 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-fn answers(port: u16) -> bool {
+fn answers(port: u16, wanted: &[&[u8]]) -> bool {
     let ping = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"PING\r\n")?;
         let mut answer = [0; 7];
         stream.read_exact(&mut answer)?;
-        Ok(matches!(&answer, b"+PONG\r\n" | b"-NOAUTH" | b"-LOADIN"))
+        Ok(wanted.contains(&answer.as_slice()))
     };
     ping().unwrap_or(false)
 }
