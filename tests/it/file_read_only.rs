@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millpond::{Error, FileStore, StateBackend, StateConfig, SyncPolicy, WriteBatch};
 
+use crate::support::Ending;
 use crate::support::files::{config, crashed_copy, files, journal, open};
 use crate::support::wait_until;
 
@@ -33,7 +34,7 @@ fn a_store_that_another_handle_writes_is_read_as_of_some_whole_line() {
                     }
                 }
             });
-            let ending = scopeguard(&ended);
+            let ending = Ending(&ended);
             let mut last = 0;
             let mut looks = 0;
             // A busy disk may sync few lines while the first looks are taken.
@@ -50,17 +51,6 @@ fn a_store_that_another_handle_writes_is_read_as_of_some_whole_line() {
             drop(ending);
         });
     }
-}
-
-/// Sets a flag when it is dropped, also by a failing assertion.
-fn scopeguard(flag: &AtomicBool) -> impl Drop + '_ {
-    struct Guard<'f>(&'f AtomicBool);
-    impl Drop for Guard<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    Guard(flag)
 }
 
 #[test]
@@ -138,6 +128,11 @@ fn opening_tells_how_far_it_is() {
     assert!(told.windows(2).all(|two| two[0].0 <= two[1].0), "{told:?}");
     assert!(told.iter().all(|(read, total)| *total == size && read <= total), "{told:?} of {size}");
     assert_eq!(told.last(), Some(&(size, size)));
+    let empty = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    let config = self::config(empty.path(), SyncPolicy::Never);
+    FileStore::open_with_progress(config, |progress| told.push((progress.read, progress.total))).unwrap();
+    assert_eq!(told, [(0, 0)], "a new store");
     let memory = StateConfig::default().backend(StateBackend::Memory);
     assert_error!(FileStore::open_with_progress(memory, |_| ()), Error::InvalidConfig { .. });
 }

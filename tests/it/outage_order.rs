@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, StateStore};
 
+use crate::support::Ending;
 use crate::support::outages::{connected, memory, open, pending, until};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
@@ -16,15 +17,6 @@ use crate::support::redis_server::RedisServer;
 fn seconds() -> Duration {
     let set = std::env::var("MILLPOND_TEST_SECONDS").ok();
     Duration::from_secs(set.and_then(|seconds| seconds.parse().ok()).unwrap_or(3))
-}
-
-/// Ends the other threads of a test also where it fails.
-struct Ending<'e>(&'e AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Lets each of several threads write rising numbers to keys of its own and read them back, and hands out

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, StateStore};
 
+use crate::support::Ending;
 use crate::support::outages::{LIMIT, connected, memory, notices, open, pending, until};
 use crate::support::partition::Partition;
 use crate::support::raw::Raw;
@@ -16,15 +17,6 @@ const MOST: Duration = Duration::from_secs(10);
 const KEYS: usize = 50;
 const WRITERS: usize = 4;
 const COUNTERS: usize = 5;
-
-/// Ends the other threads of a test also where it fails.
-struct Ending<'e>(&'e AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// What was told of increments: surely done, perhaps done.
 #[derive(Default)]

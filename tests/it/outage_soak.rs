@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use millpond::{Event, Fallback, StateStore, Status};
 
+use crate::support::Ending;
 use crate::support::ledger::{Faults, Figures, Ledger, audit};
 use crate::support::outages::{CONNECT_LIMIT, LIMIT, open, options, until};
 use crate::support::proxy::{Mode, Proxy, Way};
@@ -127,15 +128,6 @@ fn outage(pond: &mut Pond, fault: Fault, random: &mut fastrand::Rng, done: &Atom
     } else {
         // The next outage begins in the middle of the return.
         until("the return begins", || pond.sum(|stats| stats.replayed) > replayed || pond.is_connected());
-    }
-}
-
-/// Lets the writers end, also where what directs them fails.
-struct Ending<'e>(&'e AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

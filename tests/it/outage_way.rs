@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use millpond::{Event, StateStore};
 
-use crate::support::outages::{LIMIT, connected, durable, memory, notices, open, pending, within};
+use crate::support::outages::{LIMIT, connected, durable, memory, notices, open, pending, until, within};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw::Raw;
 use crate::support::redis_server::{RedisServer, free_port};
@@ -160,7 +160,9 @@ fn a_listener_that_panics_does_not_keep_the_server_away() {
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "-eval"]);
     proxy.set(Mode::Pass);
     receiver.recv_timeout(Duration::from_secs(10)).unwrap();
-    thread::sleep(Duration::from_millis(100));
+    let tried = proxy.tried();
+    until("it was tried in vain", || proxy.tried() > tried + 1);
+    assert!(pending(&store).is_some());
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "+eval"]);
     connected(&store);
     assert!(raw.exists("t:b"));

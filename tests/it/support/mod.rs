@@ -23,6 +23,7 @@ pub(crate) mod redis_server;
 pub(crate) mod seeds;
 
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,4 +62,13 @@ pub(crate) fn chain(error: &millpond::Error) -> Vec<String> {
         source = error.source();
     }
     texts
+}
+
+/// Ends the other threads of a test, also where it fails: they look at the flag.
+pub(crate) struct Ending<'e>(pub(crate) &'e AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
