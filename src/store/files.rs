@@ -13,7 +13,7 @@ use crate::repair::{Progress, Repair};
 
 impl FileStore {
     /// Opens a store as [`StateStore::with_config`] does, and tells how far that is: about once for each MiB that
-    /// was read, and at the end. Large stores take a second for some hundred thousand entries.
+    /// was read, and at the end. A million small entries take about half a second.
     ///
     /// It may begin anew with another total, where a snapshot turns out to be damaged and the one before it is
     /// still there.

@@ -37,8 +37,8 @@ impl Inner {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
                 let (operation, place) = (op.name(), self.redis.place());
                 log::warn!("the Redis server {place} refused {operation} {key:?}, which had waited: {cause}");
-                let (field, value, error) = (op.field(), op.argument(), refusal(op, cause));
-                told.rejected.push(Rejected { key, operation, field, value, error });
+                let (field, error) = (op.field(), refusal(op, cause));
+                told.rejected.push(Rejected { key, operation, field, value: mine, error });
             }
             Outcome::Overwritten(theirs) => self.conflict(&mut told, key, mine, theirs, true),
             Outcome::Dropped(theirs) => self.conflict(&mut told, key, mine, theirs, false),

@@ -217,11 +217,7 @@ pub(super) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
     core.layout.sync()?;
     write_now();
     let listing = core.layout.list()?;
-    let journals = listing.journals.iter().filter(|n| **n < number).map(|n| core.layout.journal(*n));
-    let snapshots = listing.snapshots.iter().filter(|n| **n < number).map(|n| core.layout.snapshot(*n));
-    for path in snapshots.chain(journals) {
-        core.layout.remove(&path)?;
-    }
+    core.layout.paths(&listing, ..number).try_for_each(|path| core.layout.remove(&path))?;
     core.compactor.older.store(len, Ordering::Release);
     Ok(Some((len, weight)))
 }

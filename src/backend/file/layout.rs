@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -99,6 +100,17 @@ impl Layout {
         listing.journals.sort_unstable();
         listing.snapshots.sort_unstable();
         Ok(listing)
+    }
+
+    /// The snapshots and journals of a listing whose numbers are in a range.
+    pub(super) fn paths<'l>(
+        &'l self,
+        listing: &'l Listing,
+        range: impl RangeBounds<u64> + 'l,
+    ) -> impl Iterator<Item = PathBuf> + 'l {
+        let snapshots = listing.snapshots.iter().map(|number| (number, self.snapshot(*number)));
+        let journals = listing.journals.iter().map(|number| (number, self.journal(*number)));
+        snapshots.chain(journals).filter(move |(number, _)| range.contains(number)).map(|(_, path)| path)
     }
 
     /// Refuses what is no file: whoever opens a named pipe waits until somebody writes to it. A link counts as

@@ -55,15 +55,17 @@ pub(super) struct Tail {
 
 /// Reads the state, or says what is wrong. Nothing on disk is changed.
 pub(super) fn read(input: &Input<'_>) -> Result<Recovered> {
+    read_files(input).inspect(|_| input.end())
+}
+
+fn read_files(input: &Input<'_>) -> Result<Recovered> {
     let layout = input.layout;
     let listing = layout.list()?;
     let (mut reading, first) = newest_snapshot(input, &listing)?;
     let last = listing.journals.last().copied().unwrap_or(0).max(first);
     let mut obsolete = listing.leftovers.clone();
-    obsolete.extend(listing.snapshots.iter().filter(|n| **n < first).map(|n| layout.snapshot(*n)));
-    obsolete.extend(listing.journals.iter().filter(|n| **n < first).map(|n| layout.journal(*n)));
+    obsolete.extend(layout.paths(&listing, ..first));
     if listing.journals.is_empty() && !reading.has_snapshot {
-        input.end();
         return Ok(reading.recovered(None, obsolete));
     }
 
@@ -101,7 +103,6 @@ pub(super) fn read(input: &Input<'_>) -> Result<Recovered> {
         }
     }
     reading.check_whole()?;
-    input.end();
     Ok(reading.recovered(tail, obsolete))
 }
 

@@ -13,7 +13,7 @@ use super::File;
 use super::input::Input;
 use super::journal;
 use super::layout::{Layout, Listing, failed};
-use super::lines::{Lines, Place};
+use super::lines::{Lines, Place, START};
 use super::lock::DirectoryLock;
 use super::record::{Fault, FileKind, Line, Mark, mark};
 use super::recovery::{self, Recovered};
@@ -89,14 +89,8 @@ impl Salvage {
                 let path = layout.journal(number);
                 salvage.lines(&input, &path, FileKind::Journal)?;
             } else {
-                let reason = "the journal is missing".to_owned();
-                salvage.lost.push(Loss {
-                    path: layout.journal(number),
-                    line: 1,
-                    offset: 0,
-                    bytes: 0,
-                    reason,
-                });
+                let missing = ("the journal is missing".to_owned(), 0);
+                salvage.lose(&layout.journal(number), START, missing);
             }
         }
         Ok(salvage)
@@ -137,10 +131,7 @@ impl Salvage {
                     }
                     Err((reason, lost)) => (reason, lost.unwrap_or(bytes)),
                 },
-                Err(Fault::Version(version)) => {
-                    let what = format!("version {version} of the format, in {}", path.display());
-                    return Err(Error::Unsupported { what });
-                }
+                Err(fault @ Fault::Version(_)) => return Err(lines.refuse(fault)),
                 Err(Fault::Damaged(reason)) => (reason.to_owned(), bytes),
                 Err(Fault::Meaningless(reason)) => (reason, bytes),
             };
@@ -258,7 +249,7 @@ fn write(table: &Table, mark: Mark, layout: &Layout, listing: &Listing) -> Resul
         return Err(error);
     }
     let leftovers = listing.leftovers.iter().filter(|path| **path != snapshot).cloned();
-    for path in paths(layout, listing).chain(leftovers) {
+    for path in layout.paths(listing, ..).chain(leftovers) {
         if let Err(error) = layout.remove(&path) {
             log::warn!("{} counts no more, and could not be deleted: {error}", path.display());
         }
@@ -287,20 +278,13 @@ fn write_new(table: &Table, mark: Mark, layout: &Layout, number: u64) -> Result<
     layout.sync().inspect_err(|_| drop(layout.remove(&whole)))
 }
 
-/// The files that count.
-fn paths(layout: &Layout, listing: &Listing) -> impl Iterator<Item = PathBuf> {
-    let snapshots = listing.snapshots.iter().map(|number| layout.snapshot(*number));
-    let journals = listing.journals.iter().map(|number| layout.journal(*number));
-    snapshots.chain(journals)
-}
-
 /// Copies the files as they are into a new directory beside them.
 fn copy(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
     let free =
         (1..u64::MAX).map(|number| layout.dir.join(format!("damaged-{number}"))).find(|dir| !dir.exists());
     let dir = free.unwrap_or_else(|| layout.dir.join("damaged"));
     fs::create_dir(&dir).map_err(|error| failed("creating", &dir, error))?;
-    for path in paths(layout, listing) {
+    for path in layout.paths(listing, ..) {
         let to = dir.join(path.file_name().unwrap_or_default());
         fs::copy(&path, &to)
             .and_then(|_| fs::OpenOptions::new().write(true).open(&to)?.sync_all())
