@@ -50,6 +50,29 @@ fn pairs(store: &StateStore) {
     });
 }
 
+/// How many steps a thread of [`together`] takes before it tells so.
+const STEPS: u64 = 20;
+
+/// Counts from four threads that meet at the journal, until it is killed: in each step one operation on a counter of
+/// all, then one on an entry of the thread's own.
+fn together(store: &StateStore) {
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                let own = format!("own{thread}");
+                let done: u64 = store.get(&own).unwrap().unwrap_or(0);
+                for n in done + 1.. {
+                    store.incr("all", 1).unwrap();
+                    store.put(&own, n).unwrap();
+                    if n % STEPS == 0 {
+                        child::tell(&format!("wrote {n} {thread}"));
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// A store whose time is told by the steps of a history. Each step is one operation, so that it is done or not.
 struct History {
     store: StateStore,
@@ -213,6 +236,11 @@ fn work(job: &str, dir: &Path) {
         let sync = if sync == "always" { SyncPolicy::Always } else { SyncPolicy::Never };
         return go_on(dir, sync, done.parse().unwrap());
     }
+    if let Some(sync) = job.strip_prefix("together ") {
+        let sync =
+            if sync == "never" { SyncPolicy::Never } else { SyncPolicy::Every(Duration::from_millis(1)) };
+        return together(&open(dir, sync).unwrap());
+    }
     match job {
         "count" => count(&open(dir, SyncPolicy::Always).unwrap(), i64::MAX, |said| child::tell(&said)),
         "pairs" => pairs(&open(dir, SyncPolicy::Never).unwrap()),
@@ -298,6 +326,45 @@ fn kill_9_leaves_both_entries_of_a_batch_or_none() {
             if let Some(wrote) = wrote {
                 assert!(left.is_some_and(|(n, _)| n >= wrote), "round {round}: {wrote} was acknowledged");
             }
+        }
+    }
+}
+
+#[test]
+fn kill_9_loses_nothing_that_threads_wrote_together() {
+    for sync in ["never", "in the background"] {
+        let dir = tempfile::tempdir().unwrap();
+        // A step of each thread that was killed between its two operations.
+        let mut halves = 0;
+        for round in 0..8 {
+            let mut process = Process::start(&format!("together {sync}"), dir.path());
+            let mut said: Vec<_> =
+                (0..2 + round * 7).map(|_| process.hear().expect("the child ended")).collect();
+            let rest = process.kill();
+            // The last line may be cut off in the middle.
+            said.extend(rest.into_iter().rev().skip(1));
+            let store = open(dir.path(), SyncPolicy::Never).unwrap();
+            let mut sum = 0;
+            for thread in 0..4 {
+                let own: u64 = store.get(&format!("own{thread}")).unwrap().unwrap_or(0);
+                let told = said.iter().filter_map(|said| {
+                    let (n, who) = said.strip_prefix("wrote ")?.split_once(' ')?;
+                    (who == thread.to_string()).then(|| n.parse::<u64>().unwrap())
+                });
+                let told = told.max().unwrap_or(0);
+                assert!(
+                    own >= told,
+                    "{sync}, round {round}: thread {thread} had {told} acknowledged, found {own}"
+                );
+                sum += own;
+            }
+            let all: u64 = store.get("all").unwrap().unwrap_or(0);
+            let torn = all.checked_sub(sum + halves);
+            assert!(
+                torn.is_some_and(|torn| torn <= 4),
+                "{sync}, round {round}: counted {all}, the threads {sum} and {halves}"
+            );
+            halves += torn.unwrap_or(0);
         }
     }
 }

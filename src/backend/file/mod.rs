@@ -1,6 +1,7 @@
 //! Owns the File variant: the local table, behind a journal of facts in a directory. Knows nothing of Rust
 //! types and JSON values.
 
+mod combining;
 mod compaction;
 mod facts;
 mod floor;
@@ -31,18 +32,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use self::combining::Combiner;
 use self::compaction::Compactor;
 use self::floor::FloorClock;
 use self::journal::{Journal, State};
 use self::layout::Layout;
 use self::lock::DirectoryLock;
 use self::sync::Durability;
-use super::local::change::{Change, Entry};
-use super::local::found::Here;
+use super::local::change::Change;
 use super::local::overlay::{Overlay, Read};
-use super::local::plan::{is_blind, plan, plan_write};
+use super::local::plan::plan_write;
 use super::local::table::Table;
 use super::local::waiters::{self, STEP, Waiters};
 use super::local::{Reading, joint};
@@ -70,6 +71,7 @@ struct Core {
     sync: SyncPolicy,
     /// INVARIANT: every mutation happens under this lock. Readers never take it.
     journal: Mutex<Journal>,
+    combiner: Combiner,
     durability: Durability,
     compactor: Compactor,
     waiters: Waiters,
@@ -78,10 +80,26 @@ struct Core {
     end: Condvar,
 }
 
+/// Lets a writer wait for the compaction that runs, so that it does not outrun that.
+fn rest(pause: Duration) {
+    if !pause.is_zero() {
+        std::thread::sleep(pause);
+    }
+}
+
 /// What a commit changes.
 enum Changes<'k> {
     One([(Key<'k>, Change); 1]),
     Many(Vec<(Key<'k>, Change)>),
+}
+
+impl<'k> Changes<'k> {
+    fn as_slice(&self) -> &[(Key<'k>, Change)] {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
 }
 
 impl Core {
@@ -104,67 +122,71 @@ impl Core {
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<(R, u64)> {
-        let mut journal = loop {
+        let mut journal = self.lock();
+        self.check_open(&journal)?;
+        let now = Now::of(&self.clock);
+        let (changes, reply) = decide(&self.table, &now)?;
+        let pause = match self.log(&mut journal, changes.as_slice(), &now)? {
+            Some(written) => self.publish(&mut journal, changes, written, &now),
+            None => Duration::ZERO,
+        };
+        // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
+        let sequence = journal.sequence;
+        drop(journal);
+        rest(pause);
+        Ok((reply, sequence))
+    }
+
+    /// Takes the journal's lock, once there is room in the directory.
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        loop {
             self.compactor.pace();
             let journal = self.journal.lock();
             // Others may have written meanwhile.
             if !self.compactor.is_pacing() {
-                break journal;
+                return journal;
             }
-        };
+        }
+    }
+
+    fn check_open(&self, journal: &Journal) -> Result<()> {
         self.durability.check()?;
         match journal.state {
-            State::Open => {}
-            State::Closed => return Err(Error::closed()),
+            State::Open => Ok(()),
+            State::Closed => Err(Error::closed()),
             State::ReadOnly => {
                 let what = format!("writing to {}, which was opened to be read", self.layout.dir.display());
-                return Err(Error::Unsupported { what });
+                Err(Error::Unsupported { what })
             }
-        }
-        let now = Now::of(&self.clock);
-        let (changes, reply) = decide(&self.table, &now)?;
-        let mut pause = Duration::ZERO;
-        let list = match &changes {
-            Changes::One(one) => one.as_slice(),
-            Changes::Many(many) => many,
-        };
-        if list.iter().any(|(_, change)| *change != Change::Nothing) {
-            let written = journal.commit(list, now.millis(), &self.durability)?;
-            self.clock.wrote(now.millis());
-            let freed = self.publish(changes, &now);
-            // A short line may make much of the files superfluous.
-            journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
-            pause = self.compactor.look(self, &mut journal, written);
-        }
-        // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
-        let sequence = journal.sequence;
-        drop(journal);
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
-        }
-        Ok((reply, sequence))
-    }
-
-    /// Returns once a line is as durable as the policy asks for.
-    fn settle(&self, sequence: u64) -> Result<()> {
-        match self.sync {
-            SyncPolicy::Always => self.durability.wait_together(sequence),
-            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
         }
     }
 
-    /// Lets everybody see changes that are in the journal, wakes who waits for them, and tells the weight of
-    /// what they replaced.
-    fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
-        match changes {
-            Changes::One([(key, change)]) => {
-                let things = waiters::things(&key, &change);
-                let freed = self.table.apply(&key, change, now);
-                if things > 0 {
-                    self.waiters.wake(&key, things);
-                }
-                freed
-            }
+    /// Writes a line that says what changes, and tells how long it is; none where nothing does.
+    fn log(
+        &self,
+        journal: &mut Journal,
+        changes: &[(Key<'_>, Change)],
+        now: &Now<'_>,
+    ) -> Result<Option<u64>> {
+        if changes.iter().all(|(_, change)| *change == Change::Nothing) {
+            return Ok(None);
+        }
+        let written = journal.commit(changes, now.millis(), &self.durability)?;
+        self.clock.wrote(now.millis());
+        Ok(Some(written))
+    }
+
+    /// Lets everybody see changes that are in the journal, as a line of `written` bytes, and wakes who waits for
+    /// them. Tells for how long the writer rests then.
+    fn publish(
+        self: &Arc<Self>,
+        journal: &mut Journal,
+        changes: Changes<'_>,
+        written: u64,
+        now: &Now<'_>,
+    ) -> Duration {
+        let freed = match changes {
+            Changes::One([(key, change)]) => self.publish_one(&key, change, now),
             Changes::Many(many) => {
                 let called = waiters::called(&many);
                 let freed = self.table.apply_all(many, now);
@@ -173,6 +195,32 @@ impl Core {
                 }
                 freed
             }
+        };
+        self.look(journal, written, freed)
+    }
+
+    /// As [`Core::publish`] for one of several changes, and tells the weight of what it replaced.
+    fn publish_one(&self, key: &Key<'_>, change: Change, now: &Now<'_>) -> u64 {
+        let things = waiters::things(key, &change);
+        let freed = self.table.apply(key, change, now);
+        if things > 0 {
+            self.waiters.wake(key, things);
+        }
+        freed
+    }
+
+    /// Looks now and then at the directory's size.
+    fn look(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
+        // A short line may make much of the files superfluous.
+        journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
+        self.compactor.look(self, journal, written)
+    }
+
+    /// Returns once a line is as durable as the policy asks for.
+    fn settle(&self, sequence: u64) -> Result<()> {
+        match self.sync {
+            SyncPolicy::Always => self.durability.wait_together(sequence),
+            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
         }
     }
 
@@ -284,16 +332,7 @@ impl Backend for File {
             }
             return self.core.commit_joint(&op, &keys);
         }
-        let Op { key, action } = op;
-        let blind = is_blind(&action);
-        self.core.commit(|table, now| {
-            let plan = |found: Option<&Entry>| plan(&key, action, &mut Here::new(&key, found, now), now);
-            let (change, reply) = match blind {
-                true => plan(None)?,
-                false => table.read(&key, plan)?,
-            };
-            Ok((Changes::One([(key, change)]), reply))
-        })
+        self.core.apply(op)
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::combining::Combiner;
 use super::compaction::Compactor;
 use super::floor::FloorClock;
 use super::input::Input;
@@ -124,6 +125,7 @@ fn core(
         clock,
         sync,
         journal: Mutex::new(journal),
+        combiner: Combiner::default(),
         durability,
         compactor,
         waiters: Waiters::default(),

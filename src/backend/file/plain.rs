@@ -1,5 +1,5 @@
-//! Owns the quick way to read the line that is most of a journal: one commit that sets one value, in the very
-//! bytes that this crate writes. Whatever it does not know is read by [`super::record`].
+//! Owns the quick way to read the lines that are most of a journal: those that set values and do nothing else, in
+//! the very bytes that this crate writes. Whatever it does not know is read by [`super::record`].
 
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
@@ -11,27 +11,17 @@ use crate::clock::Deadline;
 use crate::value::Value;
 
 /// Reads the text of a line, whose checksum was right, behind that.
-pub(super) fn commit(text: &[u8]) -> Option<(Mark, SmolStr, Change)> {
+pub(super) fn commit(text: &[u8]) -> Option<(Mark, Vec<(SmolStr, Change)>)> {
     let mut rest = Text(text);
     let sequence = rest.number(b",\"s\":")?;
     let durable = rest.number(b",\"d\":")?;
     let time = if rest.0.starts_with(b",\"t\":") { rest.number(b",\"t\":")? } else { 0 };
-    rest.skip(b",\"w\":[")?;
-    let (key, change) = rest.set()?;
-    (rest.0 == b"]}").then_some((Mark { sequence, durable, time }, key, change))
+    Some((Mark { sequence, durable, time }, rest.sets(1)?))
 }
 
 /// Reads the text of a line that is a part of a snapshot, behind its checksum; `None` unless it sets values alone.
 pub(super) fn part(text: &[u8]) -> Option<Vec<(SmolStr, Change)>> {
-    let mut rest = Text(text);
-    rest.skip(b",\"w\":[")?;
-    let mut changes = Vec::with_capacity(text.len() / 64);
-    loop {
-        changes.push(rest.set()?);
-        if rest.skip(b",").is_none() {
-            return (rest.0 == b"]}").then_some(changes);
-        }
-    }
+    Text(text).sets(text.len() / 64)
 }
 
 struct Text<'t>(&'t [u8]);
@@ -52,6 +42,18 @@ impl<'t> Text<'t> {
         }
         self.0 = rest;
         number.iter().try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+    }
+
+    /// The rest of the line: about so many sets.
+    fn sets(&mut self, about: usize) -> Option<Vec<(SmolStr, Change)>> {
+        self.skip(b",\"w\":[")?;
+        let mut changes = Vec::with_capacity(about);
+        loop {
+            changes.push(self.set()?);
+            if self.skip(b",").is_none() {
+                return (self.0 == b"]}").then_some(changes);
+            }
+        }
     }
 
     /// `{"k":"…","v":…}`, with a deadline or without.
@@ -99,7 +101,7 @@ mod tests {
                     let mut line = Vec::new();
                     let change = set(Value::json(json), deadline);
                     record::commit(&mut line, mark, [(key, &change)]);
-                    let expected = is_plain.then(|| (mark, SmolStr::new(key), change));
+                    let expected = is_plain.then(|| (mark, vec![(SmolStr::new(key), change)]));
                     assert_eq!(commit(text(&line)), expected, "{}", line.escape_ascii());
                     assert_eq!(part(text(&line)), None);
                 }
@@ -108,8 +110,11 @@ mod tests {
         let several = [("a", set(Value::json(b"1"), None)), ("b", set(Value::json(b"[]"), Some(3)))];
         let mut line = Vec::new();
         record::part(&mut line, several.iter().map(|(key, change)| (key, change)));
-        let expected = several.map(|(key, change)| (SmolStr::new(key), change)).to_vec();
-        assert_eq!(part(text(&line)), Some(expected));
+        let expected = several.clone().map(|(key, change)| (SmolStr::new(key), change)).to_vec();
+        assert_eq!(part(text(&line)), Some(expected.clone()));
+        let mut line = Vec::new();
+        record::commit(&mut line, MARK, several.iter().map(|(key, change)| (*key, change)));
+        assert_eq!(commit(text(&line)), Some((MARK, expected)));
         for other in [set(Value::raw(b"x"), None), Change::Remove, Change::SetDeadline(None)] {
             let mut line = Vec::new();
             record::commit(&mut line, MARK, [("a", &other)]);
@@ -121,17 +126,18 @@ mod tests {
     #[test]
     fn it_takes_nothing_that_the_long_way_would_not() {
         let mut whole = Vec::new();
-        record::commit(&mut whole, MARK, [("key", &set(Value::json(b"{\"a\":[1,2.5,\"x\"]}"), Some(9)))]);
+        let sets = [set(Value::json(b"{\"a\":[1,2.5,\"x\"]}"), Some(9)), set(Value::json(b"7"), None)];
+        record::commit(&mut whole, MARK, [("key", &sets[0]), ("other", &sets[1])]);
         let mut taken = 0;
         for at in 15..whole.len() - 1 {
             for byte in 0..=u8::MAX {
                 let mut line = whole.clone();
                 line[at] = byte;
-                let Some((mark, key, change)) = commit(text(&line)) else { continue };
+                let Some(quick) = commit(text(&line)) else { continue };
                 taken += 1;
                 match record::decode_slowly(&line) {
                     Ok(Line::Commit { mark: slow, changes }) => {
-                        assert_eq!((slow, changes), (mark, vec![(key, change)]), "{}", line.escape_ascii());
+                        assert_eq!((slow, changes), quick, "{}", line.escape_ascii());
                     }
                     other => panic!("{}: {other:?}", line.escape_ascii()),
                 }

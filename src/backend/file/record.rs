@@ -188,8 +188,8 @@ pub(super) fn is_begun(bytes: &[u8]) -> bool {
 pub(super) fn decode(line: &[u8]) -> Result<Line, Fault> {
     let text = check(line)?;
     let behind = text[CRC_END..].strip_prefix(b"\"").unwrap_or_default();
-    if let Some((mark, key, change)) = plain::commit(behind) {
-        Ok(Line::Commit { mark, changes: vec![(key, change)] })
+    if let Some((mark, changes)) = plain::commit(behind) {
+        Ok(Line::Commit { mark, changes })
     } else if let Some(changes) = plain::part(behind) {
         Ok(Line::Part { changes })
     } else {

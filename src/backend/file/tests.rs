@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,10 +18,11 @@ use crate::op::{Action, Op, Reply};
 use crate::value::Value;
 
 /// A file that fails where it is told to.
-struct Faulty {
+pub(super) struct Faulty {
     file: Arc<dyn Disk>,
-    no_room: AtomicBool,
-    no_cut: AtomicBool,
+    /// How long a write may be, at most.
+    pub(super) room: AtomicUsize,
+    pub(super) no_cut: AtomicBool,
     no_sync: AtomicBool,
     syncs: AtomicU64,
     /// While it is held, a sync waits.
@@ -34,7 +35,7 @@ fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
 
 impl Disk for Faulty {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
-        if self.no_room.load(Ordering::SeqCst) {
+        if bytes.len() > self.room.load(Ordering::SeqCst) {
             self.file.write_at(at, &bytes[..bytes.len() / 2])?;
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -54,17 +55,17 @@ impl Disk for Faulty {
     }
 }
 
-fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
+pub(super) fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
     let options = FileOptions::default().sync(sync);
     File::open(dir, &options, Arc::new(SystemClock), &mut |_| ()).unwrap()
 }
 
-fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
+pub(super) fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
     let store = open(dir, sync);
     let file = FileSystem.open(&store.core.journal.lock().path).unwrap();
     let disk = Arc::new(Faulty {
         file,
-        no_room: AtomicBool::default(),
+        room: AtomicUsize::new(usize::MAX),
         no_cut: AtomicBool::default(),
         no_sync: AtomicBool::default(),
         syncs: AtomicU64::default(),
@@ -75,7 +76,7 @@ fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
     (store, disk)
 }
 
-fn key(name: &str) -> Key<'static> {
+pub(super) fn key(name: &str) -> Key<'static> {
     Key::listed(name.to_owned())
 }
 
@@ -88,10 +89,10 @@ fn a_write_without_room_changes_nothing_and_the_next_one_works() {
     let dir = tempfile::tempdir().unwrap();
     let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
     put(&store, "a").unwrap();
-    disk.no_room.store(true, Ordering::SeqCst);
+    disk.room.store(0, Ordering::SeqCst);
     assert!(matches!(put(&store, "b"), Err(Error::StorageFull { .. })));
     assert!(store.get(&key("b")).unwrap().is_none());
-    disk.no_room.store(false, Ordering::SeqCst);
+    disk.room.store(usize::MAX, Ordering::SeqCst);
     put(&store, "c").unwrap();
     drop(store);
     assert_eq!(open(dir.path(), SyncPolicy::Always).keys("", None, 9).unwrap(), ["a", "c"]);
@@ -102,10 +103,10 @@ fn a_torn_line_that_cannot_be_cut_back_poisons_and_reads_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (store, disk) = faulty(dir.path(), SyncPolicy::Never);
     put(&store, "a").unwrap();
-    disk.no_room.store(true, Ordering::SeqCst);
+    disk.room.store(0, Ordering::SeqCst);
     disk.no_cut.store(true, Ordering::SeqCst);
     assert!(matches!(put(&store, "b"), Err(Error::Poisoned { .. })));
-    disk.no_room.store(false, Ordering::SeqCst);
+    disk.room.store(usize::MAX, Ordering::SeqCst);
     assert!(matches!(put(&store, "c"), Err(Error::Poisoned { .. })));
     assert!(store.get(&key("a")).unwrap().is_some());
     assert!(matches!(store.close(), Err(Error::Poisoned { .. })));
@@ -204,9 +205,9 @@ fn a_store_whose_closing_failed_lets_go_of_the_directory_and_writes_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let (store, disk) = faulty(dir.path(), SyncPolicy::Always);
     put(&store, "a").unwrap();
-    disk.no_room.store(true, Ordering::SeqCst);
+    disk.room.store(0, Ordering::SeqCst);
     assert!(matches!(store.close(), Err(Error::StorageFull { .. })));
-    disk.no_room.store(false, Ordering::SeqCst);
+    disk.room.store(usize::MAX, Ordering::SeqCst);
     let next = open(dir.path(), SyncPolicy::Always);
     put(&next, "b").unwrap();
     assert!(matches!(put(&store, "c"), Err(Error::Unavailable { maybe_applied: false, .. })));
