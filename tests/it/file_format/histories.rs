@@ -201,9 +201,25 @@ fn left_open(sync: SyncPolicy) -> Files {
     written(dir.path())
 }
 
+/// The last key that is written before a compaction.
+const NOT_SHORT: &str = "not short";
+
 /// What lies there between the renaming of a snapshot and the deletion of what it replaces, and what does once
 /// the store went on and was closed.
 pub(super) fn compacting_and_compacted() -> [Files; 2] {
+    // Deleting what is large lets a compaction begin. Whether the next line comes before its new journal or into
+    // that is up to two threads; almost always it comes before.
+    let as_in_the_fixture = |[compacting, _]: &[Files; 2]| {
+        let before = &compacting["journal-1.jsonl"];
+        before.windows(NOT_SHORT.len()).any(|text| text == NOT_SHORT.as_bytes())
+    };
+    (0..100)
+        .map(|_| compacted_once())
+        .find(as_in_the_fixture)
+        .expect("the line came before the new journal once")
+}
+
+fn compacted_once() -> [Files; 2] {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = StateStore::with_clock(config(dir.path(), SyncPolicy::Always), clock.clone()).unwrap();
@@ -214,8 +230,7 @@ pub(super) fn compacting_and_compacted() -> [Files; 2] {
     let aside = tempfile::tempdir().unwrap();
     // It is deleted under its own name alone.
     fs::hard_link(journal(dir.path(), 1), journal(aside.path(), 1)).unwrap();
-    // How large the directory is, is looked at behind a line that is not short.
-    store.put("not short", "y".repeat(600)).unwrap();
+    store.put(NOT_SHORT, "y".repeat(600)).unwrap();
     wait_until("it is compacted", 20 * SECOND, || {
         snapshot(dir.path(), 2).exists() && !journal(dir.path(), 1).exists()
     });
