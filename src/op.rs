@@ -137,6 +137,38 @@ impl Action {
         }
     }
 
+    /// How many bytes it carries.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Put { value, .. }
+            | Self::PutIfAbsent { value, .. }
+            | Self::PutIfPresent { value }
+            | Self::PutAndGet { value, .. } => value.bytes.len(),
+            Self::Swap { expected, new, .. } => {
+                expected.as_ref().map_or(0, |bytes| bytes.len())
+                    + new.as_ref().map_or(0, |value| value.bytes.len())
+            }
+            Self::MapPut { fields, .. } => {
+                fields.iter().map(|(name, value)| name.len() + value.bytes.len()).sum()
+            }
+            Self::MapDelete { field } | Self::MapIncr { field, .. } => field.len(),
+            Self::Push { values, .. } => values.iter().map(|value| value.bytes.len()).sum(),
+            Self::EndLease { id, .. } | Self::NoteLease { id, .. } => id.len(),
+            Self::Delete
+            | Self::Take
+            | Self::Incr { .. }
+            | Self::Expire { .. }
+            | Self::Persist
+            | Self::Touch { .. }
+            | Self::Pop { .. }
+            | Self::Trim { .. }
+            | Self::Lease { .. }
+            | Self::Lock { .. }
+            | Self::Extend { .. }
+            | Self::Unlock { .. } => 0,
+        }
+    }
+
     /// The kind of thing that it works on.
     #[cfg(feature = "redis")]
     pub(crate) fn kind(&self) -> Kind {
@@ -238,38 +270,6 @@ impl Action {
             Self::Pop { end: End::Front } => "LPOP",
             Self::Trim { .. } => "LTRIM",
             Self::NoteLease { .. } => "ZADD",
-        }
-    }
-
-    /// How many bytes it carries.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Put { value, .. }
-            | Self::PutIfAbsent { value, .. }
-            | Self::PutIfPresent { value }
-            | Self::PutAndGet { value, .. } => value.bytes.len(),
-            Self::Swap { expected, new, .. } => {
-                expected.as_ref().map_or(0, |bytes| bytes.len())
-                    + new.as_ref().map_or(0, |value| value.bytes.len())
-            }
-            Self::MapPut { fields, .. } => {
-                fields.iter().map(|(name, value)| name.len() + value.bytes.len()).sum()
-            }
-            Self::MapDelete { field } | Self::MapIncr { field, .. } => field.len(),
-            Self::Push { values, .. } => values.iter().map(|value| value.bytes.len()).sum(),
-            Self::EndLease { id, .. } | Self::NoteLease { id, .. } => id.len(),
-            Self::Delete
-            | Self::Take
-            | Self::Incr { .. }
-            | Self::Expire { .. }
-            | Self::Persist
-            | Self::Touch { .. }
-            | Self::Pop { .. }
-            | Self::Trim { .. }
-            | Self::Lease { .. }
-            | Self::Lock { .. }
-            | Self::Extend { .. }
-            | Self::Unlock { .. } => 0,
         }
     }
 

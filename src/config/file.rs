@@ -13,19 +13,20 @@ use crate::error::{Error, Result};
 /// When a write to the File variant reaches the disk itself, not only the operating system.
 ///
 /// Whatever the policy, a call returns after its data was handed to the operating system: killing the
-/// program loses nothing that was acknowledged. The policy decides what a power cut can take. Of threads that
-/// write at the same time one hands over the data of all.
+/// program loses nothing that was acknowledged. The policy decides what a power cut can take.
 ///
 /// In a configuration: `"always"`, `"never"`, or the interval, `"1s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum SyncPolicy {
-    /// A write returns once it is on the disk. Threads that wait at the same time share one sync instead.
+    /// A write returns once it is on the disk. Threads that wait at the same time share one sync.
     #[default]
     Always,
     /// Writes are synced in the background at this interval: a power cut takes at most the last interval.
+    /// Threads that write at the same time share one call to the operating system.
     Every(Duration),
-    /// The operating system decides when: a power cut can take what it had not yet written.
+    /// The operating system decides when: a power cut can take what it had not yet written. Threads that write
+    /// at the same time share one call to it.
     Never,
 }
 

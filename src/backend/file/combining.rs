@@ -1,11 +1,12 @@
 //! Owns how operations of threads that meet at the journal are written together. Knows nothing of what a line
 //! looks like.
 //!
-//! Whoever has the journal does what those ask who wait for it: one line, and one call to the operating system, for
-//! all of them. That is flat combining (Hendler, Incze, Shavit and Tzafrir, "Flat Combining and the
-//! Synchronization-Parallelism Tradeoff", SPAA 2010). Where each of them waits for a sync anyway it is left out:
-//! they share the sync.
+//! Who finds the journal taken posts its operation. The first of those that gets the journal does what all of them
+//! have posted: in one line, and one call to the operating system. That is flat combining (Hendler, Incze, Shavit and
+//! Tzafrir, "Flat Combining and the Synchronization-Parallelism Tradeoff", SPAA 2010). Where each of them waits for a
+//! sync anyway it is left out: they share the sync.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,75 +27,125 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
 
-/// How often a thread looks whether its operation is done, and lets others run, before it sleeps.
-const LOOKS: usize = 50;
+/// How often a thread tries to get the journal, and lets others run, before it sleeps.
+const TRIES: usize = 50;
 
-/// Operations that wait for whoever has the journal, in the order in which they came.
+/// Operations that wait for whoever gets the journal, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Combiner {
-    asked: Mutex<Vec<Arc<Asked>>>,
+    posted: Mutex<VecDeque<Arc<Request>>>,
     /// Whether there are any.
     any: AtomicBool,
 }
 
 /// One operation, which a thread waits for.
-struct Asked {
+struct Request {
     state: Mutex<State>,
     done: AtomicBool,
 }
 
 enum State {
-    Waits(Op<'static>),
-    /// Somebody carries it out. Where nobody has the journal any more, whoever did is gone.
+    Posted(Op<'static>),
+    /// Somebody carries it out, or its thread has the outcome.
     Taken,
     Done(Result<Reply>),
 }
 
 impl Combiner {
-    fn ask(&self, op: Op<'static>) -> Arc<Asked> {
-        let asked = Arc::new(Asked { state: Mutex::new(State::Waits(op)), done: AtomicBool::new(false) });
-        let mut all = self.asked.lock();
-        all.push(Arc::clone(&asked));
+    fn post(&self, op: Op<'static>) -> Arc<Request> {
+        let request =
+            Arc::new(Request { state: Mutex::new(State::Posted(op)), done: AtomicBool::new(false) });
+        let mut posted = self.posted.lock();
+        posted.push_back(Arc::clone(&request));
         self.any.store(true, Ordering::Release);
-        asked
+        request
     }
 
-    fn take(&self) -> Vec<Arc<Asked>> {
-        let mut all = self.asked.lock();
-        self.any.store(false, Ordering::Release);
-        mem::take(&mut *all)
-    }
-}
-
-impl Asked {
-    fn take(&self) -> Option<Op<'static>> {
-        match mem::replace(&mut *self.state.lock(), State::Taken) {
-            State::Waits(op) => Some(op),
+    /// Takes the first one, to carry it out.
+    fn take(&self) -> Option<(Op<'static>, Debt)> {
+        let mut posted = self.posted.lock();
+        let next = posted.pop_front();
+        self.any.store(!posted.is_empty(), Ordering::Release);
+        drop(posted);
+        let request = next?;
+        match mem::replace(&mut *request.state.lock(), State::Taken) {
+            State::Posted(op) => Some((op, Debt(Arc::clone(&request)))),
+            // Nobody else takes what was posted.
             State::Taken | State::Done(_) => None,
         }
     }
 
+    /// Lets the one that was taken last be the first again.
+    fn put_back(&self, op: Op<'static>, debt: &Debt) {
+        *debt.0.state.lock() = State::Posted(op);
+        self.posted.lock().push_front(Arc::clone(&debt.0));
+        self.any.store(true, Ordering::Release);
+    }
+}
+
+impl Request {
     fn answer(&self, outcome: Result<Reply>) {
         *self.state.lock() = State::Done(outcome);
         self.done.store(true, Ordering::Release);
     }
 
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
     fn outcome(&self) -> Option<Result<Reply>> {
-        if !self.done.load(Ordering::Acquire) {
+        if !self.is_done() {
             return None;
         }
         match mem::replace(&mut *self.state.lock(), State::Taken) {
             State::Done(outcome) => Some(outcome),
-            State::Waits(_) | State::Taken => None,
+            State::Posted(_) | State::Taken => None,
         }
     }
 }
 
-/// Changes of several operations that make up one line, and whom to answer what once they are made.
+/// An answer that is owed to who waits for it.
+struct Debt(Arc<Request>);
+
+impl Debt {
+    fn pay(self, outcome: Result<Reply>) {
+        self.0.answer(outcome);
+    }
+}
+
+/// Nobody waits for ever for a thread that panicked.
+impl Drop for Debt {
+    fn drop(&mut self) {
+        let is_owed = matches!(*self.0.state.lock(), State::Taken) && !self.0.is_done();
+        if is_owed {
+            let source = "the thread that carried it out together with others panicked".into();
+            self.0.answer(Err(Error::Unavailable { maybe_applied: true, source }));
+        }
+    }
+}
+
+/// What several operations change, which makes up one line, and whom to answer what once that is written.
 #[derive(Default)]
-struct Together {
+struct Combined {
     changes: Vec<(Key<'static>, Change)>,
-    replies: Vec<(Arc<Asked>, Reply)>,
+    replies: Vec<(Debt, Reply)>,
+    weight: u64,
+}
+
+impl Combined {
+    /// Whether an operation comes behind this line: because it has to see what that changes, or the line would be
+    /// heavier than `most`.
+    fn ends_before(&self, op: &Op<'_>, most: u64) -> bool {
+        let sees = || !is_blind(&op.action) && self.changes.iter().any(|(key, _)| *key == op.key);
+        let weight = (op.key.len() + op.action.bytes()) as u64;
+        !self.changes.is_empty() && (self.weight + weight > most || sees())
+    }
+
+    fn add(&mut self, key: Key<'static>, change: Change, debt: Debt, reply: Reply) {
+        self.weight += change.weight(&key);
+        self.changes.push((key, change));
+        self.replies.push((debt, reply));
+    }
 }
 
 impl Core {
@@ -105,7 +156,7 @@ impl Core {
             SyncPolicy::Every(_) | SyncPolicy::Never => true,
         };
         if combines && (self.journal.is_locked() || self.combiner.any.load(Ordering::Acquire)) {
-            return self.apply_together(op);
+            return self.apply_combined(op);
         }
         self.commit(|table, now| {
             let (change, reply) = decide(&op.key, op.action, table, now)?;
@@ -113,76 +164,81 @@ impl Core {
         })
     }
 
-    /// Leaves an operation to whoever has the journal, or does it with all the others that wait.
-    fn apply_together(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
-        let asked = self.combiner.ask(Op { key: op.key.into_owned(), action: op.action });
-        for _ in 0..LOOKS {
-            if let Some(outcome) = asked.outcome() {
+    /// As [`Core::apply`]: posts it, and if nobody else has done it by then does all that is posted.
+    fn apply_combined(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
+        let request = self.combiner.post(Op { key: op.key.into_owned(), action: op.action });
+        let mut tries = 0;
+        loop {
+            if let Some(outcome) = request.outcome() {
                 return outcome;
             }
-            match self.journal.try_lock().filter(|_| !self.compactor.is_pacing()) {
-                Some(mut journal) => {
+            tries += 1;
+            let journal = if tries <= TRIES {
+                self.journal.try_lock()
+            } else {
+                self.compactor.pace();
+                Some(self.journal.lock())
+            };
+            match journal {
+                // It may have been done before this thread woke up.
+                Some(mut journal) if !request.is_done() => {
                     let pause = self.combine(&mut journal);
                     drop(journal);
                     rest(pause);
                 }
+                Some(_) => {}
                 None => thread::yield_now(),
             }
         }
-        let mut journal = self.lock();
-        let pause = self.combine(&mut journal);
-        drop(journal);
-        rest(pause);
-        // It is answered, unless another thread was torn out of its midst: what it made of this nobody knows.
-        asked.outcome().unwrap_or_else(|| Err(Error::Poisoned { path: self.layout.dir.clone() }))
     }
 
-    /// Carries out all that others ask for, and tells for how long the writer rests then.
+    /// Carries out what is posted, unless writers wait for a compaction, and tells for how long this one rests then.
     fn combine(self: &Arc<Self>, journal: &mut Journal) -> Duration {
         let now = Now::of(&self.clock);
-        let mut together = Together::default();
+        let mut combined = Combined::default();
         let mut pause = Duration::ZERO;
-        for asked in self.combiner.take() {
-            let Some(Op { key, action }) = asked.take() else { continue };
-            // What has to see the one before waits until that is made.
-            if !is_blind(&action) && together.changes.iter().any(|(other, _)| *other == key) {
-                pause = pause.max(self.make(journal, mem::take(&mut together), &now));
-            }
-            match self.check_open(journal).and_then(|()| decide(&key, action, &self.table, &now)) {
-                Ok((change, reply)) => {
-                    together.changes.push((key, change));
-                    together.replies.push((asked, reply));
+        while !self.compactor.is_pacing()
+            && let Some((op, debt)) = self.combiner.take()
+        {
+            if combined.ends_before(&op, self.compactor.step()) {
+                pause = pause.max(self.make(journal, mem::take(&mut combined), &now));
+                // The line may have been the last that there is room for.
+                if self.compactor.is_pacing() {
+                    self.combiner.put_back(op, &debt);
+                    break;
                 }
-                Err(error) => asked.answer(Err(error)),
+            }
+            let Op { key, action } = op;
+            match self.check_open(journal).and_then(|()| decide(&key, action, &self.table, &now)) {
+                Ok((Change::Nothing, reply)) => debt.pay(Ok(reply)),
+                Ok((change, reply)) => combined.add(key, change, debt, reply),
+                Err(error) => debt.pay(Err(error)),
             }
         }
-        pause.max(self.make(journal, together, &now))
+        pause.max(self.make(journal, combined, &now))
     }
 
     /// Makes changes, all in one line or, where that cannot be written, each in its own, and answers who asked for
     /// them. Tells for how long the writer rests then.
-    fn make(self: &Arc<Self>, journal: &mut Journal, together: Together, now: &Now<'_>) -> Duration {
-        let Together { changes, replies } = together;
-        let line = self.check_open(journal).and_then(|()| self.log(journal, &changes, now));
-        let mut all = changes.into_iter().zip(replies);
-        match line {
-            Ok(line) => {
-                let mut freed = 0;
-                for ((key, change), (asked, reply)) in all {
-                    freed += self.publish_one(&key, change, now);
-                    asked.answer(Ok(reply));
-                }
-                line.map_or(Duration::ZERO, |written| self.look(journal, written, freed))
+    fn make(self: &Arc<Self>, journal: &mut Journal, combined: Combined, now: &Now<'_>) -> Duration {
+        let Combined { changes, replies, .. } = combined;
+        let mut replies = replies.into_iter();
+        match self.check_open(journal).and_then(|()| self.log(journal, &changes, now)) {
+            Ok(None) => Duration::ZERO,
+            Ok(Some(written)) => {
+                let pause = self.publish(journal, Changes::Many(changes), written, now);
+                replies.for_each(|(debt, reply)| debt.pay(Ok(reply)));
+                pause
             }
-            Err(error) if all.len() == 1 => {
-                if let Some((_, (asked, _))) = all.next() {
-                    asked.answer(Err(error));
+            Err(error) if changes.len() == 1 => {
+                if let Some((debt, _)) = replies.next() {
+                    debt.pay(Err(error));
                 }
                 Duration::ZERO
             }
             // There may be room for some of them.
-            Err(_) => all.fold(Duration::ZERO, |pause, (change, reply)| {
-                let alone = Together { changes: vec![change], replies: vec![reply] };
+            Err(_) => changes.into_iter().zip(replies).fold(Duration::ZERO, |pause, (change, reply)| {
+                let alone = Combined { changes: vec![change], replies: vec![reply], weight: 0 };
                 pause.max(self.make(journal, alone, now))
             }),
         }
@@ -200,160 +256,4 @@ fn decide(key: &Key<'_>, action: Action, table: &Table, now: &Now<'_>) -> Result
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use super::super::File;
-    use super::super::tests::{faulty, key, open};
-    use super::*;
-    use crate::backend::Backend as _;
-    use crate::bytes::Bytes;
-    use crate::op::End;
-    use crate::value::Value;
-
-    fn put(name: &str, json: &[u8]) -> Op<'static> {
-        Op { key: key(name), action: Action::Put { value: Value::json(json), ttl: None } }
-    }
-
-    fn incr(name: &str) -> Op<'static> {
-        Op { key: key(name), action: Action::Incr { by: 1, birth_ttl: None } }
-    }
-
-    /// Lets threads ask for operations, one after another, while the journal is somebody else's, and tells their
-    /// outcomes, in that order.
-    fn together(
-        store: &File,
-        ops: Vec<Op<'static>>,
-        meanwhile: impl FnOnce(&mut Journal),
-    ) -> Vec<Result<Reply>> {
-        let mut journal = store.core.journal.lock();
-        thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for op in ops {
-                threads.push(scope.spawn(|| store.apply(op)));
-                while store.core.combiner.asked.lock().len() < threads.len() {
-                    thread::yield_now();
-                }
-            }
-            meanwhile(&mut journal);
-            drop(journal);
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        })
-    }
-
-    fn values(store: &File, names: &[&str]) -> Vec<Option<Bytes>> {
-        names.iter().map(|name| store.get(&key(name)).unwrap()).collect()
-    }
-
-    #[test]
-    fn what_waits_for_the_journal_is_one_line_unless_one_has_to_see_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path(), SyncPolicy::Never);
-        let push = Action::Push { end: End::Back, values: vec![Value::integer(1)], birth_ttl: None };
-        let ops =
-            vec![put("a", b"1"), put("b", b"\"x\""), incr("n"), Op { key: key("q"), action: push.clone() }];
-        let outcomes: Vec<_> = together(&store, ops, |_| ()).into_iter().map(Result::unwrap).collect();
-        assert_eq!(outcomes, [Reply::Done, Reply::Done, Reply::Number(1), Reply::Number(1)]);
-        assert_eq!(store.core.journal.lock().sequence, 1);
-
-        let ops = vec![put("a", b"7"), put("a", b"8"), incr("a"), incr("b"), incr("a"), incr("n")];
-        let outcomes = together(&store, ops, |_| ());
-        assert!(
-            matches!(
-                outcomes[..],
-                [
-                    Ok(Reply::Done),
-                    Ok(Reply::Done),
-                    Ok(Reply::Number(9)),
-                    Err(Error::NotAnInteger { .. }),
-                    Ok(Reply::Number(10)),
-                    Ok(Reply::Number(2))
-                ]
-            ),
-            "{outcomes:?}"
-        );
-        assert_eq!(store.core.journal.lock().sequence, 4);
-        let before = values(&store, &["a", "b", "n"]);
-        drop(store);
-        assert_eq!(values(&open(dir.path(), SyncPolicy::Never), &["a", "b", "n"]), before);
-    }
-
-    #[test]
-    fn what_there_is_no_room_for_fails_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, disk) = faulty(dir.path(), SyncPolicy::Never);
-        let large = format!("\"{}\"", "x".repeat(1000));
-        let ops = vec![put("a", b"1"), put("large", large.as_bytes()), put("b", b"2"), incr("n")];
-        let outcomes = together(&store, ops, |_| disk.room.store(500, Ordering::SeqCst));
-        assert!(
-            matches!(
-                outcomes[..],
-                [Ok(Reply::Done), Err(Error::StorageFull { .. }), Ok(Reply::Done), Ok(Reply::Number(1))]
-            ),
-            "{outcomes:?}"
-        );
-        let names = ["a", "b", "n", "large"];
-        let before = values(&store, &names);
-        assert_eq!(before.iter().flatten().count(), 3);
-        drop(store);
-        assert_eq!(values(&open(dir.path(), SyncPolicy::Never), &names), before);
-    }
-
-    #[test]
-    fn all_are_told_where_the_store_was_closed_or_poisoned_meanwhile() {
-        let ops = || vec![put("a", b"1"), incr("n"), put("b", b"2")];
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path(), SyncPolicy::Never);
-        let outcomes = together(&store, ops(), |journal| journal.state = super::super::State::Closed);
-        let is_closed =
-            |outcome: &Result<_>| matches!(outcome, Err(Error::Unavailable { maybe_applied: false, .. }));
-        assert!(outcomes.iter().all(is_closed), "{outcomes:?}");
-        drop(store);
-
-        let dir = tempfile::tempdir().unwrap();
-        let (store, disk) = faulty(dir.path(), SyncPolicy::Never);
-        let outcomes = together(&store, ops(), |_| {
-            disk.room.store(0, Ordering::SeqCst);
-            disk.no_cut.store(true, Ordering::SeqCst);
-        });
-        let is_poisoned = |outcome: &Result<_>| matches!(outcome, Err(Error::Poisoned { .. }));
-        assert!(outcomes.iter().all(is_poisoned), "{outcomes:?}");
-    }
-
-    /// Counters of many threads, with compactions in between: every number is handed out once.
-    #[test]
-    fn nothing_is_lost_and_nothing_is_done_twice() {
-        const THREADS: usize = 8;
-        const EACH: usize = 2_000;
-        let dir = tempfile::tempdir().unwrap();
-        for sync in [SyncPolicy::Never, SyncPolicy::Every(Duration::from_millis(5))] {
-            let store = open(dir.path(), sync);
-            let before = store.core.journal.lock().sequence;
-            let seen: Vec<AtomicUsize> = (0..=THREADS * EACH).map(|_| AtomicUsize::new(0)).collect();
-            let name = format!("n {sync}");
-            thread::scope(|scope| {
-                for thread in 0..THREADS {
-                    let (store, seen, name) = (&store, &seen, &name);
-                    scope.spawn(move || {
-                        for at in 0..EACH {
-                            let Reply::Number(number) = store.apply(incr(name)).unwrap() else { panic!() };
-                            seen[usize::try_from(number).unwrap()].fetch_add(1, Ordering::Relaxed);
-                            store.apply(put(&format!("k{thread}"), at.to_string().as_bytes())).unwrap();
-                        }
-                    });
-                }
-            });
-            assert!(seen[1..].iter().all(|times| times.load(Ordering::Relaxed) == 1), "{sync}");
-            let lines = store.core.journal.lock().sequence - before;
-            assert!(lines <= (2 * THREADS * EACH) as u64, "{sync}: {lines} lines");
-            drop(store);
-            let store = open(dir.path(), sync);
-            let total = store.get(&key(&name)).unwrap().unwrap();
-            assert_eq!(*total, *(THREADS * EACH).to_string().as_bytes(), "{sync}");
-            for thread in 0..THREADS {
-                let last = store.get(&key(&format!("k{thread}"))).unwrap().unwrap();
-                assert_eq!(*last, *(EACH - 1).to_string().as_bytes(), "{sync}");
-            }
-        }
-    }
-}
+mod tests;

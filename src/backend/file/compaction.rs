@@ -88,13 +88,18 @@ impl Compactor {
         }
     }
 
+    /// How far the journal grows between two looks at the directory's size, unless by a single operation.
+    pub(super) fn step(&self) -> u64 {
+        (self.min_bytes / 16).clamp(512, 32 * 1024)
+    }
+
     /// Looks now and then whether the journal, which has grown by `written` bytes, has grown enough. Tells for how
     /// long the writer waits for the compaction that runs.
     pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) -> Duration {
         if journal.len < journal.next_look {
             return Duration::ZERO;
         }
-        let step = (self.min_bytes / 16).clamp(512, 32 * 1024);
+        let step = self.step();
         journal.next_look = journal.len + step;
         let total = self.older.load(Ordering::Acquire) + journal.len;
         let mut state = self.state.lock();
@@ -142,6 +147,14 @@ impl Compactor {
         }
         let seconds = elapsed.as_secs_f64() * ahead / (IN_COURSE * done);
         Duration::from_secs_f64(seconds.clamp(0.0, MOST_PAUSE.as_secs_f64()))
+    }
+
+    /// Lets writers wait as for a compaction, or no longer.
+    #[cfg(test)]
+    pub(super) fn hold(&self, holds: bool) {
+        self.state.lock().running = holds;
+        self.paced.store(holds, Ordering::Release);
+        self.ended.notify_all();
     }
 
     /// Lets no compaction begin and waits for the end of the one that runs.

@@ -103,11 +103,7 @@ impl<'k> Changes<'k> {
 }
 
 impl Core {
-    /// The one way in which the state changes. `decide` sees the table as it will be when its changes are
-    /// applied to it.
-    ///
-    /// INVARIANT: the line is in the journal before anyone sees what it says, and where it cannot be
-    /// written nothing is changed.
+    /// Changes the state. `decide` sees the table as it will be when its changes are applied to it.
     fn commit<'k, R>(
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
@@ -161,7 +157,11 @@ impl Core {
         }
     }
 
-    /// Writes a line that says what changes, and tells how long it is; none where nothing does.
+    /// Writes a line that says what changes, and tells how long it is; none where nothing does. That and
+    /// [`Core::publish`] are the two steps of every change, under one lock.
+    ///
+    /// INVARIANT: the line is in the journal before anyone sees what it says, and where it cannot be
+    /// written nothing is changed.
     fn log(
         &self,
         journal: &mut Journal,
@@ -186,7 +186,14 @@ impl Core {
         now: &Now<'_>,
     ) -> Duration {
         let freed = match changes {
-            Changes::One([(key, change)]) => self.publish_one(&key, change, now),
+            Changes::One([(key, change)]) => {
+                let things = waiters::things(&key, &change);
+                let freed = self.table.apply(&key, change, now);
+                if things > 0 {
+                    self.waiters.wake(&key, things);
+                }
+                freed
+            }
             Changes::Many(many) => {
                 let called = waiters::called(&many);
                 let freed = self.table.apply_all(many, now);
@@ -196,21 +203,6 @@ impl Core {
                 freed
             }
         };
-        self.look(journal, written, freed)
-    }
-
-    /// As [`Core::publish`] for one of several changes, and tells the weight of what it replaced.
-    fn publish_one(&self, key: &Key<'_>, change: Change, now: &Now<'_>) -> u64 {
-        let things = waiters::things(key, &change);
-        let freed = self.table.apply(key, change, now);
-        if things > 0 {
-            self.waiters.wake(key, things);
-        }
-        freed
-    }
-
-    /// Looks now and then at the directory's size.
-    fn look(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
         // A short line may make much of the files superfluous.
         journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
         self.compactor.look(self, journal, written)
