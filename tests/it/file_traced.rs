@@ -228,14 +228,15 @@ fn a_sync_that_fails_once_poisons_the_store_until_it_is_opened_anew_and_reads_go
         return crate::file_full::fail_a_sync(1);
     }
     for seed in any_seeds(1) {
-        for at in [1, 2, 3, 7, 20, 60] {
+        // The beginning of a journal is synced twice, since that makes it longer; so is its first line.
+        for at in [1, 2, 3, 4, 7, 20, 60] {
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
             let job = deeds::job(SyncPolicy::Always, seed, 0, 400);
             let told = injected(&format!("fdatasync:error=EIO:when={at}"), &[], &job, &state, &log);
             assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{told:?}");
             let done = last_acked(&told);
-            if at == 1 {
+            if at <= 2 {
                 assert!(matches!(&told[..], [said] if said.starts_with("refused Io")), "{told:?}");
             } else {
                 let [.., failed, reads, next] = &told[..] else { panic!("{told:?}") };

@@ -357,6 +357,13 @@ fn a_disk_that_is_full_from_any_call_on_changes_nothing_or_poisons() {
 }
 
 #[test]
+fn a_sync_that_lies_at_any_call_loses_nothing_acknowledged() {
+    at_every_call(SyncPolicy::Always, Fault::Lie);
+    at_every_call(EVERY, Fault::Lie);
+    at_every_call(SyncPolicy::Never, Fault::Lie);
+}
+
+#[test]
 fn a_short_write_at_any_call_is_gone_on_with() {
     at_every_call(SyncPolicy::Always, Fault::Short);
     at_every_call(SyncPolicy::Never, Fault::Short);

@@ -132,6 +132,9 @@ impl Journal {
     /// Writes the line to the end of the file.
     fn write(&mut self, durability: &Durability) -> Result<()> {
         let end = self.len + self.line.len() as u64;
+        if end > self.filled {
+            durability.grew();
+        }
         let fills = self.fills && end > self.filled;
         if fills {
             match self.fill(end) {
@@ -144,7 +147,7 @@ impl Journal {
             // A part of the line may have been written: the next would merge with it.
             let cut = self.disk.cut(self.len);
             // With zeros behind it the line may have been written as a whole. A power cut could bring it back.
-            let cut = if fills { cut.and_then(|()| self.disk.sync()) } else { cut };
+            let cut = if fills { cut.and_then(|()| self.disk.sync_length()) } else { cut };
             return Err(match cut {
                 Ok(()) => {
                     self.filled = self.len;
@@ -240,6 +243,8 @@ pub(super) fn write_header(
 ) -> Result<u64> {
     let mut line = Vec::new();
     record::header(&mut line, FileKind::Journal, number, Mark { sequence, durable: sequence, time }, sync);
-    disk.write_all_at(0, &line).and_then(|()| disk.sync()).map_err(|error| failed("writing", path, error))?;
+    disk.write_all_at(0, &line)
+        .and_then(|()| disk.sync_length())
+        .map_err(|error| failed("writing", path, error))?;
     Ok(line.len() as u64)
 }

@@ -181,7 +181,7 @@ fn continue_behind(
     // After a failed sync the page cache shows what is not on the disk, and counts it as clean: only what
     // is written again is sure to get there.
     rewrite(layout, &path, &*disk, unvouched.min(keep)..keep)?;
-    disk.sync().map_err(|error| failed("syncing", &path, error))?;
+    disk.sync_length().map_err(|error| failed("syncing", &path, error))?;
     let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), sequence);
     Ok((Journal::new(path, disk, number, keep, sequence, sync), durability))
 }

@@ -226,6 +226,7 @@ impl Reading {
         let mut lines = Lines::open(input, &path)?;
         let mut vouched = true;
         let mut closed = None;
+        let mut header = 0;
         let mut damage: Option<Damage> = None;
         let mut open_lines: VecDeque<(u64, u64)> = VecDeque::new();
         while let Some(line) = lines.next()? {
@@ -258,7 +259,9 @@ impl Reading {
                 }
                 Line::Part { .. } | Line::End { .. } => {}
             }
-            if closed.is_none() && lines.at.line > 1 {
+            if lines.at.line == 1 {
+                header = lines.offset;
+            } else if closed.is_none() {
                 open_lines.push_back((self.sequence, lines.at.offset));
             }
             while open_lines.front().is_some_and(|(sequence, _)| *sequence <= self.durable) {
@@ -276,6 +279,8 @@ impl Reading {
         let keep = cut.or(closed).unwrap_or(end);
         let unvouched = open_lines.iter().find(|(sequence, _)| *sequence > self.durable);
         let unvouched = unvouched.map_or(keep, |(_, offset)| *offset);
+        // Where no line behind it is vouched for, neither is the header.
+        let unvouched = if unvouched <= header { 0 } else { unvouched };
         if closed.is_some() {
             self.sequence = self.sequence.saturating_sub(1);
         }

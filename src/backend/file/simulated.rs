@@ -31,6 +31,8 @@ pub(super) enum Fault {
     Short,
     /// Half is written, then there is no room; other calls fail altogether.
     Torn,
+    /// A sync does nothing and says that all is well. Once the system is asked again, nothing is written any more.
+    Lie,
 }
 
 /// A change of a file since its last sync.
@@ -68,6 +70,8 @@ struct State {
     calls: u64,
     fault: Option<(u64, Fault)>,
     crashed: bool,
+    /// A sync lied.
+    lied: bool,
     log: Vec<String>,
     /// For what a failed sync leaves.
     random: Rng,
@@ -96,7 +100,8 @@ impl Simulated {
 
     /// Faults no more.
     pub(super) fn heal(&self) {
-        self.0.lock().fault = None;
+        let mut state = self.0.lock();
+        (state.fault, state.lied) = (None, false);
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -147,6 +152,10 @@ impl Simulated {
         state.calls += 1;
         let what = what();
         let is_write = what.starts_with("write");
+        let asks_again = !["write", "sync", "read", "list", "open"].iter().any(|call| what.starts_with(call));
+        if state.lied && asks_again {
+            state.fault = Some((number, Fault::Lasting(EROFS)));
+        }
         let lasts = is_write || what.starts_with("sync") || what.starts_with("create");
         let fault = match state.fault {
             _ if was_off => Some(Fault::Crash),
@@ -168,6 +177,8 @@ impl Simulated {
                 }
             }
             Some(Fault::Short | Fault::Torn) if is_write => short = true,
+            // Where nothing but the contents changed there is nothing to lie about.
+            Some(Fault::Lie) => state.lied = what.starts_with("sync the length"),
             None | Some(Fault::Short) => {}
             Some(Fault::Torn) => return Err(io::Error::from_raw_os_error(ENOSPC)),
             Some(Fault::Error(code) | Fault::Lasting(code)) => {
@@ -184,6 +195,9 @@ impl Simulated {
 
 /// No room.
 pub(super) const ENOSPC: i32 = 28;
+
+/// Nothing may be written.
+const EROFS: i32 = 30;
 
 fn apply(names: &mut BTreeMap<String, usize>, change: &Renaming) {
     for (name, inode) in change {
@@ -270,6 +284,14 @@ fn missing<T>() -> io::Result<T> {
 impl State {
     fn find(&self, path: &Path) -> Option<usize> {
         self.directories.get(parent(path))?.cached.get(&name(path)).copied()
+    }
+
+    /// As a sync that fails: some of a file is on the disk; the rest counts as clean and never gets there.
+    fn forget(&mut self, inode: usize) {
+        let mut random = self.random.fork();
+        let inode = &mut self.inodes[inode];
+        inode.synced = inode.after_crash(&mut random);
+        inode.since.clear();
     }
 
     fn change(&mut self, dir: &Path, change: Renaming) -> io::Result<()> {
@@ -396,8 +418,23 @@ impl Disk for Open {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.sync_as("sync")
+    }
+
+    fn sync_length(&self) -> io::Result<()> {
+        self.sync_as("sync the length of")?;
+        self.simulated.call(|| format!("confirm {}", self.inode)).map(drop)
+    }
+}
+
+impl Open {
+    fn sync_as(&self, what: &str) -> io::Result<()> {
         let inode = self.inode;
-        match self.simulated.call(|| format!("sync {inode}")) {
+        match self.simulated.call(|| format!("{what} {inode}")) {
+            Ok((mut state, _)) if state.lied => {
+                state.forget(inode);
+                Ok(())
+            }
             Ok((mut state, _)) => {
                 state.inodes[inode].sync();
                 Ok(())
@@ -405,11 +442,7 @@ impl Disk for Open {
             Err(error) => {
                 let mut state = self.simulated.0.lock();
                 if !state.crashed {
-                    // Some of it is on the disk; the rest counts as clean and never gets there.
-                    let mut random = state.random.fork();
-                    let inode = &mut state.inodes[inode];
-                    inode.synced = inode.after_crash(&mut random);
-                    inode.since.clear();
+                    state.forget(inode);
                 }
                 Err(error)
             }

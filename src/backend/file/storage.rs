@@ -58,8 +58,14 @@ pub(super) trait Disk: Send + Sync {
     /// Cuts the file to this length.
     fn cut(&self, len: u64) -> io::Result<()>;
 
-    /// Brings what was written, and the length, to the disk.
+    /// Brings what was written to the disk.
     fn sync(&self) -> io::Result<()>;
+
+    /// As [`Disk::sync`], where the file was cut or became longer.
+    ///
+    /// A file system may say that all is well though it could not note where the new part lies: ext4 does if its own
+    /// journal has failed in the course of another sync. It notices with its next change, and says so from then on.
+    fn sync_length(&self) -> io::Result<()>;
 
     /// Writes all the bytes: in one call where the system takes them.
     fn write_all_at(&self, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
@@ -91,6 +97,10 @@ impl Disk for NoDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_length(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -172,6 +182,14 @@ impl Disk for File {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn sync_length(&self) -> io::Result<()> {
+        self.sync_data()?;
+        // A change that changes nothing. Only the owner of a file may set its times: then the sync alone has to
+        // tell.
+        let _ = self.metadata().and_then(|now| self.set_modified(now.modified()?));
         self.sync_data()
     }
 }

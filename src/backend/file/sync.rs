@@ -19,6 +19,8 @@ pub(super) struct Durability {
     written: AtomicU64,
     synced: AtomicU64,
     poisoned: AtomicBool,
+    /// Whether the file has become longer since the last sync began.
+    longer: AtomicBool,
     disk: Mutex<Arc<dyn Disk>>,
     /// Whether a thread syncs. INVARIANT: one at a time, since the system reports a failed sync of an open
     /// file once, and a second thread would be told that all is well.
@@ -42,6 +44,7 @@ impl Durability {
             written: AtomicU64::new(sequence),
             synced: AtomicU64::new(sequence),
             poisoned: AtomicBool::new(false),
+            longer: AtomicBool::new(false),
             disk: Mutex::new(disk),
             syncing: Mutex::new(false),
             ended: Condvar::new(),
@@ -57,6 +60,11 @@ impl Durability {
 
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
+    }
+
+    /// Tells that the file becomes longer with the next line.
+    pub(super) fn grew(&self) {
+        self.longer.store(true, Ordering::Release);
     }
 
     /// Tells that the line `sequence` was handed to the operating system.
@@ -136,11 +144,12 @@ impl Durability {
 
     fn sync(&self) -> Result<()> {
         let (before, begun) = (self.mark(), Instant::now());
-        // INVARIANT: first how far, then which file. A rotation between the two has synced all that was
-        // written to the file before.
+        // INVARIANT: first how far, then whether the file is longer, then which file it is. A rotation in between
+        // has synced all that was written to the file before.
         let target = self.written();
+        let longer = self.longer.swap(false, Ordering::AcqRel);
         let disk = Arc::clone(&*self.disk.lock());
-        match disk.sync() {
+        match if longer { disk.sync_length() } else { disk.sync() } {
             Ok(()) => {
                 self.synced.fetch_max(target, Ordering::AcqRel);
                 let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -53,6 +53,10 @@ impl Disk for Faulty {
         fail(&self.no_sync, io::ErrorKind::Other)?;
         self.file.sync()
     }
+
+    fn sync_length(&self) -> io::Result<()> {
+        self.sync()
+    }
 }
 
 pub(super) fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
