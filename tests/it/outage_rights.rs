@@ -1,5 +1,7 @@
 //! What a user of a server may do, and what becomes of an outage where that is too little.
 
+use std::time::Duration;
+
 use millpond::{Error, StateStore};
 
 use crate::support::backends::HOUR;
@@ -107,4 +109,26 @@ fn a_right_that_is_missing_makes_nothing_vanish() {
         let stats = store.stats();
         assert_eq!(stats.replayed + stats.rejected, 10, "{missing}: {stats:?}");
     }
+}
+
+/// The server refused to do anything at all, which is no fault of what waited.
+#[test]
+fn a_right_that_is_given_meanwhile_lets_what_waits_be_done() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = Raw::connect(&server.url(0));
+    raw.run::<_, ()>("ACL", &readme_line());
+    let store = open(&url(&proxy), memory()).unwrap();
+    store.put("a", 1).unwrap();
+    proxy.set(Mode::Down);
+    until("it is away", || store.put("b", 2).is_ok() && pending(&store).is_some());
+    raw.run::<_, ()>("ACL", &["SETUSER", "app", "-eval"]);
+    // The right is there again before the refusal is.
+    proxy.set(Mode::Drip(Duration::from_micros(200)));
+    until("it is refused", || !raw.run::<_, Vec<redis::Value>>("ACL", &["LOG"]).is_empty());
+    raw.run::<_, ()>("ACL", &["SETUSER", "app", "+eval"]);
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert_eq!(raw.get("t:b").as_deref(), Some(&b"2"[..]));
+    assert_eq!(store.stats().rejected, 0, "{:?}", store.take_rejected());
 }

@@ -210,9 +210,16 @@ impl Way<'_> {
             }
             Err(closed) if closed.denied => {
                 // Where not even nothing may be done, it is not this operation that stands in the way.
-                self.bridge.replay(&marker, done, last, remote_wins, &[])?;
-                let rejected = |index| (index, Outcome::Rejected(closed.cause.clone()));
-                Replayed::Done((0..steps.len()).map(rejected).collect())
+                self.bridge.replay(&marker, done, done, remote_wins, &[])?;
+                // That may have been so, and be so no more.
+                match self.bridge.replay(&marker, done, last, remote_wins, &steps) {
+                    Err(closed) if closed.denied => {
+                        self.bridge.replay(&marker, done, last, remote_wins, &[])?;
+                        let rejected = |index| (index, Outcome::Rejected(closed.cause.clone()));
+                        Replayed::Done((0..steps.len()).map(rejected).collect())
+                    }
+                    told => told?,
+                }
             }
             told => told?,
         };
