@@ -61,25 +61,47 @@ impl Combiner {
         request
     }
 
-    /// Takes the first one, to carry it out.
-    fn take(&self) -> Option<(Op<'static>, Debt)> {
+    /// Takes all of them, to carry them out.
+    fn take(&self) -> Posted<'_> {
         let mut posted = self.posted.lock();
-        let next = posted.pop_front();
-        self.any.store(!posted.is_empty(), Ordering::Release);
-        drop(posted);
-        let request = next?;
-        match mem::replace(&mut *request.state.lock(), State::Taken) {
-            State::Posted(op) => Some((op, Debt(Arc::clone(&request)))),
+        self.any.store(false, Ordering::Release);
+        Posted { combiner: self, requests: mem::take(&mut *posted) }
+    }
+}
+
+/// Operations of which some thread carries out the first ones; the others are posted again.
+struct Posted<'c> {
+    combiner: &'c Combiner,
+    requests: VecDeque<Arc<Request>>,
+}
+
+impl Posted<'_> {
+    fn next(&mut self) -> Option<(Op<'static>, Debt)> {
+        let request = self.requests.pop_front()?;
+        let state = mem::replace(&mut *request.state.lock(), State::Taken);
+        match state {
+            State::Posted(op) => Some((op, Debt(request))),
             // Nobody else takes what was posted.
             State::Taken | State::Done(_) => None,
         }
     }
 
     /// Lets the one that was taken last be the first again.
-    fn put_back(&self, op: Op<'static>, debt: &Debt) {
+    fn put_back(&mut self, op: Op<'static>, debt: &Debt) {
         *debt.0.state.lock() = State::Posted(op);
-        self.posted.lock().push_front(Arc::clone(&debt.0));
-        self.any.store(true, Ordering::Release);
+        self.requests.push_front(Arc::clone(&debt.0));
+    }
+}
+
+impl Drop for Posted<'_> {
+    fn drop(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let mut posted = self.combiner.posted.lock();
+        self.requests.append(&mut posted);
+        mem::swap(&mut self.requests, &mut *posted);
+        self.combiner.any.store(true, Ordering::Release);
     }
 }
 
@@ -194,17 +216,19 @@ impl Core {
 
     /// Carries out what is posted, unless writers wait for a compaction, and tells for how long this one rests then.
     fn combine(self: &Arc<Self>, journal: &mut Journal) -> Duration {
+        let mut posted = self.combiner.take();
+        // Not before the last of them was posted.
         let now = Now::of(&self.clock);
         let mut combined = Combined::default();
         let mut pause = Duration::ZERO;
         while !self.compactor.is_pacing()
-            && let Some((op, debt)) = self.combiner.take()
+            && let Some((op, debt)) = posted.next()
         {
             if combined.ends_before(&op, self.compactor.step()) {
-                pause = pause.max(self.make(journal, mem::take(&mut combined), &now));
+                pause += self.make(journal, mem::take(&mut combined), &now);
                 // The line may have been the last that there is room for.
                 if self.compactor.is_pacing() {
-                    self.combiner.put_back(op, &debt);
+                    posted.put_back(op, &debt);
                     break;
                 }
             }
@@ -215,7 +239,7 @@ impl Core {
                 Err(error) => debt.pay(Err(error)),
             }
         }
-        pause.max(self.make(journal, combined, &now))
+        pause + self.make(journal, combined, &now)
     }
 
     /// Makes changes, all in one line or, where that cannot be written, each in its own, and answers who asked for
@@ -226,9 +250,10 @@ impl Core {
         match self.check_open(journal).and_then(|()| self.log(journal, &changes, now)) {
             Ok(None) => Duration::ZERO,
             Ok(Some(written)) => {
-                let pause = self.publish(journal, Changes::Many(changes), written, now);
+                let freed = self.publish(Changes::Many(changes), now);
+                // Before writers may have to wait.
                 replies.for_each(|(debt, reply)| debt.pay(Ok(reply)));
-                pause
+                self.look(journal, written, freed)
             }
             Err(error) if changes.len() == 1 => {
                 if let Some((debt, _)) = replies.next() {
@@ -239,7 +264,7 @@ impl Core {
             // There may be room for some of them.
             Err(_) => changes.into_iter().zip(replies).fold(Duration::ZERO, |pause, (change, reply)| {
                 let alone = Combined { changes: vec![change], replies: vec![reply], weight: 0 };
-                pause.max(self.make(journal, alone, now))
+                pause + self.make(journal, alone, now)
             }),
         }
     }

@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 const BOUND: f64 = 3.0;
 const SLACK: f64 = 1_048_576.0;
 
+/// How much of that is left alone: how long a snapshot will be is known only roughly.
+const MARGIN: f64 = 32_768.0;
+
 /// Writers that are ahead of a compaction wait for so long at a time, at most.
 const MOST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -108,9 +111,10 @@ impl Compactor {
             // The next line is likely to be as long as the last.
             let next = 2.0 * float(step.max(written));
             let most = size + float(journal.reach() - journal.len) + live + next;
-            self.paced.store(most > BOUND * live + SLACK, Ordering::Release);
+            let bound = BOUND * live + SLACK - MARGIN;
+            self.paced.store(most > bound, Ordering::Release);
             let older = size - float(journal.len);
-            let budget = BOUND * live + SLACK - older - live - next;
+            let budget = bound - older - live - next;
             return state.rotated.map_or(Duration::ZERO, |rotated| {
                 self.pause(rotated.elapsed(), float(journal.len) / budget, live)
             });
@@ -165,11 +169,11 @@ impl Compactor {
         let _ = thread.map(JoinHandle::join);
     }
 
-    fn run(&self, core: &Arc<Core>) {
+    pub(super) fn run(&self, core: &Arc<Core>) {
+        let running = Running(self);
         let outcome = compact(core, &mut || ());
         let compacted = matches!(outcome, Ok(Some(_)));
         let mut state = self.state.lock();
-        (state.running, state.rotated) = (false, None);
         match outcome {
             Ok(Some((len, weight))) => {
                 state.not_before = 0;
@@ -188,15 +192,26 @@ impl Compactor {
                 state.not_before = total + total / 2 + self.min_bytes;
             }
         }
-        self.paced.store(false, Ordering::Release);
-        self.ended.notify_all();
         drop(state);
+        drop(running);
         if compacted {
             // What was deleted meanwhile may be in the snapshot, and there may be no further write to notice.
             let mut journal = core.journal.lock();
             journal.next_look = 0;
             self.look(core, &mut journal, 0);
         }
+    }
+}
+
+/// A compaction. Nobody waits for ever for one that panicked, as a clock of the program's own may let it.
+struct Running<'c>(&'c Compactor);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        (state.running, state.rotated) = (false, None);
+        self.0.paced.store(false, Ordering::Release);
+        self.0.ended.notify_all();
     }
 }
 

@@ -123,7 +123,10 @@ impl Core {
         let now = Now::of(&self.clock);
         let (changes, reply) = decide(&self.table, &now)?;
         let pause = match self.log(&mut journal, changes.as_slice(), &now)? {
-            Some(written) => self.publish(&mut journal, changes, written, &now),
+            Some(written) => {
+                let freed = self.publish(changes, &now);
+                self.look(&mut journal, written, freed)
+            }
             None => Duration::ZERO,
         };
         // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
@@ -176,16 +179,10 @@ impl Core {
         Ok(Some(written))
     }
 
-    /// Lets everybody see changes that are in the journal, as a line of `written` bytes, and wakes who waits for
-    /// them. Tells for how long the writer rests then.
-    fn publish(
-        self: &Arc<Self>,
-        journal: &mut Journal,
-        changes: Changes<'_>,
-        written: u64,
-        now: &Now<'_>,
-    ) -> Duration {
-        let freed = match changes {
+    /// Lets everybody see changes that are in the journal, wakes who waits for them, and tells the weight of what
+    /// they replaced.
+    fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
+        match changes {
             Changes::One([(key, change)]) => {
                 let things = waiters::things(&key, &change);
                 let freed = self.table.apply(&key, change, now);
@@ -202,7 +199,12 @@ impl Core {
                 }
                 freed
             }
-        };
+        }
+    }
+
+    /// Looks now and then at the directory's size, behind a line of `written` bytes, and tells for how long the
+    /// writer rests then.
+    fn look(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
         // A short line may make much of the files superfluous.
         journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
         self.compactor.look(self, journal, written)

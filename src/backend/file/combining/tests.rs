@@ -1,14 +1,14 @@
 //! Owns the proof that operations which are written together are done as if each were alone.
 
-use std::sync::atomic::AtomicUsize;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::File;
 use super::super::tests::{faulty, key, open};
 use super::*;
 use crate::backend::Backend as _;
 use crate::bytes::Bytes;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::FileOptions;
 use crate::op::End;
 use crate::value::Value;
@@ -199,6 +199,48 @@ fn nobody_waits_for_a_thread_that_panicked() {
     assert_eq!(outcomes.iter().filter(|outcome| told(outcome)).count(), 2, "{outcomes:?}");
     store.apply(put("d", b"1")).unwrap();
     assert_eq!(store.keys("", None, 9).unwrap(), ["d"]);
+}
+
+/// A clock that counts how often it was asked.
+struct Counts(AtomicU64);
+
+impl Clock for Counts {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.0.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+/// What was posted is done at a time that is not before.
+#[test]
+fn the_clock_is_read_when_the_last_operation_is_posted() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Counts(AtomicU64::new(0)));
+    let options = FileOptions::default().sync(SyncPolicy::Never);
+    let store = File::open(dir.path(), &options, clock.clone(), &mut |_| ()).unwrap();
+    let ttl = Millis::new(Duration::from_secs(1000)).ok();
+    let mortal = |name| Op { key: key(name), action: Action::Put { value: Value::integer(1), ttl } };
+    let mut posted = 0;
+    meeting(&store, vec![mortal("a"), mortal("b")], |_| posted = clock.0.load(Ordering::SeqCst));
+    for name in ["a", "b"] {
+        let until = store.core.table.read(name, |found| found.unwrap().deadline.unwrap().millis());
+        assert!(until > (posted + 1000) * 1000, "{name}: {until}, posted at {posted}");
+    }
+}
+
+/// Writers that wait for a compaction do not wait for ever.
+#[test]
+fn a_compaction_that_panics_lets_writers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Panics(AtomicBool::new(false)));
+    let options = FileOptions::default().sync(SyncPolicy::Never);
+    let store = File::open(dir.path(), &options, clock.clone(), &mut |_| ()).unwrap();
+    store.apply(put("a", b"1")).unwrap();
+    store.core.compactor.hold(true);
+    clock.0.store(true, Ordering::SeqCst);
+    let compaction = thread::scope(|scope| scope.spawn(|| store.core.compactor.run(&store.core)).join());
+    assert!(compaction.is_err());
+    store.apply(put("a", b"2")).unwrap();
+    assert_eq!(values(&store, &["a"]), [Some(Bytes::from(&b"2"[..]))]);
 }
 
 /// Counters of many threads, with compactions in between: every number is handed out once.
