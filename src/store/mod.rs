@@ -82,10 +82,10 @@ pub struct MemoryStore(Handle<Memory>);
 ///
 /// The state lies in memory, a little over twice the bytes of keys and values; reads never touch the disk, and
 /// wait for no sync. Each mutation is a line of a journal, in JSON, and is handed to the operating system by
-/// `write(2)` before the call returns; those of several threads may share one. A background thread replaces the journal by a snapshot now and then, so
-/// that the directory stays within 3 times the live data, as its text takes in a snapshot, plus 1 MiB. Writers that
-/// are ahead of it are held up for a few milliseconds at a time, and where that is not enough, as with values of
-/// many kilobytes, until it is done.
+/// `write(2)` before the call returns; those of several threads may share one. A background thread replaces the
+/// journal by a snapshot now and then, so that the directory stays within 3 times the live data, as its text takes
+/// in a snapshot, plus 1 MiB. Writers that are ahead of it are held up for a few milliseconds at a time, and where
+/// that is not enough, as with values of many kilobytes, until it is done.
 ///
 /// # What can be lost
 /// Nothing that was acknowledged when the program is killed, on any level. When the power fails:
@@ -107,9 +107,9 @@ pub struct MemoryStore(Handle<Memory>);
 /// # What is assumed
 /// A local file system whose `fdatasync` means what it says, whose `rename` is atomic, and whose directories
 /// can be synced; on Windows they cannot, and a rename may be lost with the power. Sectors of 512 bytes may be
-/// written in any order, and lost each by itself. A sync that made a journal longer is asked for twice: on a failing
-/// disk the first may say that all is well (seen on ext4, whose own journal had failed in another sync). Network file systems (NFS, SMB) are not promised: their locks
-/// and their writes are not dependable.
+/// written in any order, and lost each by itself. On Linux a sync that made a journal longer is asked for twice: on
+/// a failing disk the first may say that all is well (seen on ext4, whose own journal had failed in another sync).
+/// Network file systems (NFS, SMB) are not promised: their locks and their writes are not dependable.
 ///
 /// One process has the directory open at a time; others may look into it ([`open_read_only`](Self::open_read_only)).
 /// Nothing else may change or delete its files: what is written to a journal that somebody deleted is gone.

@@ -132,13 +132,14 @@ impl Journal {
     /// Writes the line to the end of the file.
     fn write(&mut self, durability: &Durability) -> Result<()> {
         let end = self.len + self.line.len() as u64;
-        if end > self.filled {
-            durability.grew();
-        }
-        let fills = self.fills && end > self.filled;
+        let grows = end > self.filled;
+        let fills = self.fills && grows;
         if fills {
             match self.fill(end) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    durability.grew();
+                    return Ok(());
+                }
                 // There may be room for the line alone.
                 Err(_) => self.fills = false,
             }
@@ -147,7 +148,10 @@ impl Journal {
             // A part of the line may have been written: the next would merge with it.
             let cut = self.disk.cut(self.len);
             // With zeros behind it the line may have been written as a whole. A power cut could bring it back.
-            let cut = if fills { cut.and_then(|()| self.disk.sync_length()) } else { cut };
+            let cut = match cut {
+                Ok(()) if fills => durability.alone(|| self.disk.sync_length()),
+                cut => cut,
+            };
             return Err(match cut {
                 Ok(()) => {
                     self.filled = self.len;
@@ -157,6 +161,9 @@ impl Journal {
             });
         }
         self.filled = self.filled.max(end);
+        if grows {
+            durability.grew();
+        }
         Ok(())
     }
 

@@ -31,7 +31,8 @@ pub(super) enum Fault {
     Short,
     /// Half is written, then there is no room; other calls fail altogether.
     Torn,
-    /// A sync does nothing and says that all is well. Once the system is asked again, nothing is written any more.
+    /// A sync of a length or of names does nothing and says that all is well. With the next change but of contents the
+    /// system notices, and nothing is written any more.
     Lie,
 }
 
@@ -152,8 +153,8 @@ impl Simulated {
         state.calls += 1;
         let what = what();
         let is_write = what.starts_with("write");
-        let asks_again = !["write", "sync", "read", "list", "open"].iter().any(|call| what.starts_with(call));
-        if state.lied && asks_again {
+        let is_change = !["write", "sync", "read", "list", "open"].iter().any(|call| what.starts_with(call));
+        if state.lied && is_change {
             state.fault = Some((number, Fault::Lasting(EROFS)));
         }
         let lasts = is_write || what.starts_with("sync") || what.starts_with("create");
@@ -178,7 +179,7 @@ impl Simulated {
             }
             Some(Fault::Short | Fault::Torn) if is_write => short = true,
             // Where nothing but the contents changed there is nothing to lie about.
-            Some(Fault::Lie) => state.lied = what.starts_with("sync the length"),
+            Some(Fault::Lie) => state.lied = what.starts_with("sync, changed"),
             None | Some(Fault::Short) => {}
             Some(Fault::Torn) => return Err(io::Error::from_raw_os_error(ENOSPC)),
             Some(Fault::Error(code) | Fault::Lasting(code)) => {
@@ -267,6 +268,11 @@ impl Inode {
         }
         version
     }
+}
+
+/// How the sync of something is called.
+fn sync(is_changed: bool) -> &'static str {
+    if is_changed { "sync, changed" } else { "sync" }
 }
 
 fn name(path: &Path) -> String {
@@ -383,7 +389,11 @@ impl Storage for Simulated {
     }
 
     fn sync_directory(&self, dir: &Path) -> io::Result<()> {
-        let (mut state, _) = self.call(|| format!("sync {}", dir.display()))?;
+        let is_changed = self.0.lock().directories.get(dir).is_some_and(|found| !found.since.is_empty());
+        let (mut state, _) = self.call(|| format!("{} {}", sync(is_changed), dir.display()))?;
+        if state.lied && is_changed {
+            return Ok(());
+        }
         state.unnamed.retain(|path| parent(path) != dir);
         let Some(directory) = state.directories.get_mut(dir) else { return missing() };
         directory.synced = directory.cached.clone();
@@ -418,20 +428,13 @@ impl Disk for Open {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_as("sync")
-    }
-
-    fn sync_length(&self) -> io::Result<()> {
-        self.sync_as("sync the length of")?;
-        self.simulated.call(|| format!("confirm {}", self.inode)).map(drop)
-    }
-}
-
-impl Open {
-    fn sync_as(&self, what: &str) -> io::Result<()> {
         let inode = self.inode;
-        match self.simulated.call(|| format!("{what} {inode}")) {
-            Ok((mut state, _)) if state.lied => {
+        let is_changed = {
+            let state = self.simulated.0.lock();
+            state.inodes[inode].cached.len() != state.inodes[inode].synced.len()
+        };
+        match self.simulated.call(|| format!("{} {inode}", sync(is_changed))) {
+            Ok((mut state, _)) if state.lied && is_changed => {
                 state.forget(inode);
                 Ok(())
             }
@@ -447,5 +450,10 @@ impl Open {
                 Err(error)
             }
         }
+    }
+
+    fn sync_length(&self) -> io::Result<()> {
+        self.sync()?;
+        self.simulated.call(|| format!("touch {}", self.inode)).map(drop)
     }
 }

@@ -61,10 +61,12 @@ pub(super) trait Disk: Send + Sync {
     /// Brings what was written to the disk.
     fn sync(&self) -> io::Result<()>;
 
-    /// As [`Disk::sync`], where the file was cut or became longer.
+    /// As [`Disk::sync`], where the file was cut or became longer and nothing else of the file system is changed
+    /// before somebody relies on that.
     ///
     /// A file system may say that all is well though it could not note where the new part lies: ext4 does if its own
-    /// journal has failed in the course of another sync. It notices with its next change, and says so from then on.
+    /// journal has failed in the course of another sync. It notices with its next change, such as a renaming, and
+    /// says so from then on.
     fn sync_length(&self) -> io::Result<()>;
 
     /// Writes all the bytes: in one call where the system takes them.
@@ -187,9 +189,14 @@ impl Disk for File {
 
     fn sync_length(&self) -> io::Result<()> {
         self.sync_data()?;
-        // A change that changes nothing. Only the owner of a file may set its times: then the sync alone has to
-        // tell.
-        let _ = self.metadata().and_then(|now| self.set_modified(now.modified()?));
-        self.sync_data()
+        if !cfg!(target_os = "linux") {
+            return Ok(());
+        }
+        // A change that changes nothing.
+        match self.metadata().and_then(|found| self.set_modified(found.modified()?)) {
+            // Only the owner of a file may set its times: the sync has to tell by itself.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+            Ok(()) | Err(_) => self.sync_data(),
+        }
     }
 }

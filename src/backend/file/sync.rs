@@ -62,7 +62,8 @@ impl Durability {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Tells that the file becomes longer with the next line.
+    /// Tells that the file has become longer. INVARIANT: after that was written, and before it is told that the line
+    /// was: so whoever syncs the line, or the one before, knows.
     pub(super) fn grew(&self) {
         self.longer.store(true, Ordering::Release);
     }
@@ -115,16 +116,27 @@ impl Durability {
                 self.ended.wait(&mut syncing);
                 continue;
             }
-            *syncing = true;
-            let outcome = MutexGuard::unlocked(&mut syncing, || {
+            self.run(&mut syncing, || {
                 prepare();
                 self.sync()
-            });
-            *syncing = false;
-            self.ended.notify_all();
-            outcome?;
+            })?;
         }
         Ok(())
+    }
+
+    /// Syncs something of the journal while nobody else does.
+    pub(super) fn alone<R>(&self, sync: impl FnOnce() -> R) -> R {
+        let mut syncing = self.syncing.lock();
+        self.ended.wait_while(&mut syncing, |syncing| *syncing);
+        self.run(&mut syncing, sync)
+    }
+
+    fn run<R>(&self, syncing: &mut MutexGuard<'_, bool>, sync: impl FnOnce() -> R) -> R {
+        **syncing = true;
+        let outcome = MutexGuard::unlocked(syncing, sync);
+        **syncing = false;
+        self.ended.notify_all();
+        outcome
     }
 
     /// Waits until as many lines are under way as when the last sync ended, or for as long as waiting may be worth

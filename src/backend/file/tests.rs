@@ -25,8 +25,13 @@ pub(super) struct Faulty {
     pub(super) no_cut: AtomicBool,
     no_sync: AtomicBool,
     syncs: AtomicU64,
+    /// How many of them were told that the file is longer.
+    lengths: AtomicU64,
     /// While it is held, a sync waits.
     gate: Mutex<()>,
+    /// While it is held, a write waits; how many have begun.
+    writing: Mutex<()>,
+    writes: AtomicU64,
 }
 
 fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
@@ -35,6 +40,8 @@ fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
 
 impl Disk for Faulty {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        drop(self.writing.lock());
         if bytes.len() > self.room.load(Ordering::SeqCst) {
             self.file.write_at(at, &bytes[..bytes.len() / 2])?;
             return Err(io::ErrorKind::StorageFull.into());
@@ -55,6 +62,7 @@ impl Disk for Faulty {
     }
 
     fn sync_length(&self) -> io::Result<()> {
+        self.lengths.fetch_add(1, Ordering::SeqCst);
         self.sync()
     }
 }
@@ -73,7 +81,10 @@ pub(super) fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faul
         no_cut: AtomicBool::default(),
         no_sync: AtomicBool::default(),
         syncs: AtomicU64::default(),
+        lengths: AtomicU64::default(),
         gate: Mutex::default(),
+        writing: Mutex::default(),
+        writes: AtomicU64::default(),
     });
     store.core.journal.lock().disk = disk.clone();
     store.core.durability.rotated(disk.clone());
@@ -184,6 +195,29 @@ fn threads_that_wait_at_the_same_time_share_one_sync() {
     assert_eq!(store.core.durability.mark(), THREADS);
     let syncs = disk.syncs.load(Ordering::SeqCst);
     assert!((1..=2).contains(&syncs), "{syncs} syncs for {THREADS} commits");
+}
+
+#[test]
+fn what_makes_the_file_longer_is_synced_as_that_though_another_sync_begins_before_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, disk) = faulty(dir.path(), SyncPolicy::Never);
+    put(&store, "a").unwrap();
+    let writing = disk.writing.lock();
+    let begun = disk.writes.load(Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| put(&store, "b").unwrap());
+        while disk.writes.load(Ordering::SeqCst) == begun {
+            std::thread::yield_now();
+        }
+        store.flush().unwrap();
+        assert_eq!(disk.lengths.load(Ordering::SeqCst), 1);
+        drop(writing);
+        waits.join().unwrap();
+    });
+    store.flush().unwrap();
+    assert_eq!(disk.lengths.load(Ordering::SeqCst), 2);
+    store.flush().unwrap();
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), 2, "nothing is left to be synced");
 }
 
 #[test]
