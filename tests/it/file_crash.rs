@@ -171,8 +171,14 @@ impl History {
         let reference = Self::after(ends, steps);
         let copy = crashed_copy(dir);
         let found = Self::open(config(copy.path(), SyncPolicy::Never), steps);
+        // A compaction may have noted that the time of the next step had come.
+        let is_alike = (steps..=steps + 1).any(|now| {
+            set_time(&found.clock, now);
+            set_time(&reference.clock, now);
+            found.state() == reference.state()
+        });
         // A value whose lease has run out may just have been taken again: then it does not come at once.
-        found.state() == reference.state()
+        is_alike
             && [1, 1000].into_iter().all(|later| found.drain(steps + later) == reference.drain(steps + later))
     }
 

@@ -350,7 +350,10 @@ fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
             (UNLINK, Some(NEXT), 1),
             ("fdatasync", None, 70),
         ] {
-            let killed = (1..=most).take_while(|at| kill_at(call, *at, path, seed)).count();
+            // On a busy machine a compaction may come when all steps are done.
+            let mut rounds =
+                (0..5).map(|_| (1..=most).take_while(|at| kill_at(call, *at, path, seed)).count());
+            let killed = rounds.find(|killed| *killed > 0).unwrap_or(0);
             println!("killed at each of {killed} {call} on {path:?}");
             assert!(killed > 0, "no {call} on {path:?} in {STEPS} steps");
         }
