@@ -153,12 +153,12 @@ impl Compactor {
         Duration::from_secs_f64(seconds.clamp(0.0, MOST_PAUSE.as_secs_f64()))
     }
 
-    /// Lets writers wait as for a compaction, or no longer.
+    /// Lets writers wait as for a compaction, or no longer; tells how many did.
     #[cfg(test)]
-    pub(super) fn hold(&self, holds: bool) {
+    pub(super) fn hold(&self, holds: bool) -> usize {
         self.state.lock().running = holds;
         self.paced.store(holds, Ordering::Release);
-        self.ended.notify_all();
+        self.ended.notify_all()
     }
 
     /// Lets no compaction begin and waits for the end of the one that runs.

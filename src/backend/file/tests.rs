@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::File;
 use super::storage::{Disk, FileSystem, Storage};
 use crate::backend::Backend;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -68,8 +68,12 @@ impl Disk for Faulty {
 }
 
 pub(super) fn open(dir: &std::path::Path, sync: SyncPolicy) -> File {
+    open_with(dir, sync, Arc::new(SystemClock))
+}
+
+pub(super) fn open_with(dir: &std::path::Path, sync: SyncPolicy, clock: Arc<dyn Clock>) -> File {
     let options = FileOptions::default().sync(sync);
-    File::open(dir, &options, Arc::new(SystemClock), &mut |_| ()).unwrap()
+    File::open(dir, &options, clock, &mut |_| ()).unwrap()
 }
 
 pub(super) fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {

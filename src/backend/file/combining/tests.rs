@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::File;
-use super::super::tests::{faulty, key, open};
+use super::super::tests::{faulty, key, open, open_with};
 use super::*;
 use crate::backend::Backend as _;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, SystemClock};
-use crate::config::FileOptions;
 use crate::op::End;
 use crate::value::Value;
 
@@ -147,7 +146,9 @@ fn what_waits_for_a_compaction_is_done_after_it_and_what_is_done_returns() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| store.core.apply_combined(put("a", b"1")));
         // It tries for a while, and then sleeps.
-        thread::sleep(Duration::from_millis(20));
+        while store.core.compactor.hold(true) == 0 {
+            thread::yield_now();
+        }
         assert!(!waiting.is_finished());
         assert_eq!(values(&store, &["a"]), [None]);
         store.core.compactor.hold(false);
@@ -182,8 +183,7 @@ impl Clock for Panics {
 fn nobody_waits_for_a_thread_that_panicked() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Panics(AtomicBool::new(false)));
-    let options = FileOptions::default().sync(SyncPolicy::Never);
-    let store = File::open(dir.path(), &options, clock.clone(), &mut |_| ()).unwrap();
+    let store = open_with(dir.path(), SyncPolicy::Never, clock.clone());
     let journal = store.core.journal.lock();
     let outcomes: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = ["a", "b", "c"].map(|name| scope.spawn(|| store.apply(put(name, b"1")))).into();
@@ -215,8 +215,7 @@ impl Clock for Counts {
 fn the_clock_is_read_when_the_last_operation_is_posted() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Counts(AtomicU64::new(0)));
-    let options = FileOptions::default().sync(SyncPolicy::Never);
-    let store = File::open(dir.path(), &options, clock.clone(), &mut |_| ()).unwrap();
+    let store = open_with(dir.path(), SyncPolicy::Never, clock.clone());
     let ttl = Millis::new(Duration::from_secs(1000)).ok();
     let mortal = |name| Op { key: key(name), action: Action::Put { value: Value::integer(1), ttl } };
     let mut posted = 0;
@@ -232,8 +231,7 @@ fn the_clock_is_read_when_the_last_operation_is_posted() {
 fn a_compaction_that_panics_lets_writers_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Panics(AtomicBool::new(false)));
-    let options = FileOptions::default().sync(SyncPolicy::Never);
-    let store = File::open(dir.path(), &options, clock.clone(), &mut |_| ()).unwrap();
+    let store = open_with(dir.path(), SyncPolicy::Never, clock.clone());
     store.apply(put("a", b"1")).unwrap();
     store.core.compactor.hold(true);
     clock.0.store(true, Ordering::SeqCst);
