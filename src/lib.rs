@@ -44,35 +44,20 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod backend;
-mod batch;
 mod bytes;
 mod clock;
 mod config;
-mod context;
-#[cfg(feature = "redis")]
-mod deferred;
 mod error;
-mod finite;
-mod flights;
 mod json;
 mod key;
-#[cfg(feature = "redis")]
-mod lanes;
 mod op;
-#[cfg(feature = "redis")]
-mod origin;
 mod outage;
-mod page;
-mod query;
-mod repair;
 mod store;
-mod transaction;
-#[cfg(feature = "redis")]
-mod unique;
+mod util;
 mod value;
 
 pub use crate::backend::Status;
-pub use crate::batch::WriteBatch;
+pub use crate::backend::file::report::{Loss, Progress, Repair};
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{
@@ -80,14 +65,14 @@ pub use crate::config::{
 };
 pub use crate::error::{Cause, Error, Kind, LockLoss, Result};
 pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
-pub use crate::repair::{Loss, Progress, Repair};
-#[cfg(feature = "redis")]
-pub use crate::store::RedisStore;
 pub use crate::store::leases::Taken;
 pub use crate::store::listing::{Entries, Keys};
 pub use crate::store::locks::LockGuard;
-pub use crate::store::{FileStore, MemoryStore, StateStore};
-pub use crate::transaction::Transaction;
+#[cfg(feature = "redis")]
+pub use crate::store::state_store::RedisStore;
+pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};
+pub use crate::store::transaction_body::Transaction;
+pub use crate::store::write_batch::WriteBatch;
 
 /// Handles on a single key: no logic of their own, only the key said once.
 pub mod handle {

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::local::found::Here;
-use super::local::overlay::Read;
-use super::local::plan::{plan, plan_write};
-use super::local::table::Table;
-use super::local::waiters::{self, STEP, Waiters};
-use super::local::{Reading, joint};
-use super::{Backend, Work};
+use crate::backend::local::overlay::Read;
+use crate::backend::local::plan::{plan, plan_write};
+use crate::backend::local::plan_multi;
+use crate::backend::local::reading::Reading;
+use crate::backend::local::table::shards::Table;
+use crate::backend::local::view::Here;
+use crate::backend::local::wait_list;
+use crate::backend::local::wait_list::{STEP, Waiters};
+use crate::backend::{Backend, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, Now, Ttl};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{Action, End, Grant, Op, Reply};
-use crate::page::{Cursor, Page};
-use crate::query::{Answer, Query};
+use crate::op::{Answer, Query};
+use crate::op::{Cursor, Page};
 
 pub(crate) struct Memory {
     table: Table,
@@ -37,8 +39,8 @@ impl Memory {
     fn apply_joint(&self, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
         let now = self.now();
         let mut locked = self.table.lock(keys.iter().map(|key| &**key));
-        let (changes, reply) = joint::plan(op, &locked, &now)?;
-        let called = waiters::called(&changes);
+        let (changes, reply) = plan_multi::plan(op, &locked, &now)?;
+        let called = wait_list::called(&changes);
         locked.apply(changes, &now);
         drop(locked);
         self.wake(called);
@@ -70,7 +72,7 @@ impl Backend for Memory {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        if let Some(keys) = joint::keys(&op) {
+        if let Some(keys) = plan_multi::keys(&op) {
             if matches!(op.action, Action::Lock { .. }) && self.waiters.has_line(&keys[0]) {
                 return Ok(Reply::Granted(None));
             }
@@ -119,7 +121,7 @@ impl Backend for Memory {
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
         let op = Op { key: name.clone(), action: Action::Lock { ttl } };
-        let Some(keys) = joint::keys(&op) else { return Ok(None) };
+        let Some(keys) = plan_multi::keys(&op) else { return Ok(None) };
         let lock = name.companion(Companion::Lock);
         self.waiters.attempt_in_line(&lock, end, || self.apply_joint(&op, &keys)?.granted())
     }
@@ -134,7 +136,7 @@ impl Backend for Memory {
         if !read.holds(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }
-        let called = waiters::called(&changes);
+        let called = wait_list::called(&changes);
         locked.apply(changes, &now);
         drop(locked);
         self.wake(called);

@@ -11,14 +11,14 @@ pub(crate) mod redis;
 
 use std::time::{Instant, SystemTime};
 
-use self::local::change::Change;
+use crate::backend::local::change::Change;
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Grant, Op, Reply};
-use crate::page::{Cursor, Page};
-use crate::query::{Answer, Base, Query};
+use crate::op::{Answer, Base, Query};
+use crate::op::{Cursor, Page};
 
 /// How many entries an operation over many of them handles at a time.
 pub(crate) const CHUNK: usize = 1000;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::duration;
-use super::redis::in_range;
+use crate::config::duration;
+use crate::config::range::in_range;
 use crate::error::{Error, Result};
 
 /// When a write to the File variant reaches the disk itself, not only the operating system.
@@ -101,7 +101,7 @@ impl FileOptions {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if let SyncPolicy::Every(interval) = self.sync {
             in_range("file.sync", interval, Duration::from_millis(1)..=Duration::from_secs(3600))?;
         }

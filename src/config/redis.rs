@@ -1,15 +1,16 @@
 //! Owns the options of the Redis variant, their defaults and limits.
 
-use std::fmt::{self, Debug};
-use std::ops::RangeInclusive;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{duration, url};
 use crate::clock::MAX_TTL;
+use crate::config::duration;
+use crate::config::file_path::{behind_scheme, path_behind_scheme};
+use crate::config::range::in_range;
 use crate::error::{Error, Result};
 
 /// What serves the program while the Redis server cannot be reached.
@@ -46,7 +47,7 @@ impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
-            Self::File { path } => write!(f, "file:{}", url::behind_scheme(path)),
+            Self::File { path } => write!(f, "file:{}", behind_scheme(path)),
             Self::None => f.write_str("none"),
         }
     }
@@ -65,9 +66,9 @@ impl<'de> Deserialize<'de> for Fallback {
             "memory" => Ok(Self::Memory),
             "none" => Ok(Self::None),
             _ => match text.strip_prefix("file:") {
-                Some(path) => url::path_behind_scheme(path)
-                    .map(Self::file)
-                    .map_err(|(_, reason)| D::Error::custom(reason)),
+                Some(path) => {
+                    path_behind_scheme(path).map(Self::file).map_err(|(_, reason)| D::Error::custom(reason))
+                }
                 None => Err(D::Error::custom("expected \"memory\", \"none\" or \"file:\" and a path")),
             },
         }
@@ -348,7 +349,7 @@ impl RedisOptions {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let span = Duration::from_millis(1)..=Duration::from_secs(3600);
         in_range("redis.pool_size", self.pool_size, 1..=1024)?;
         in_range("redis.wait_connections", self.wait_connections, 1..=1024)?;
@@ -371,14 +372,4 @@ impl RedisOptions {
             Some(time) => in_range("redis.max_away", time, Duration::from_millis(1)..=MAX_TTL),
         }
     }
-}
-
-/// Checks one option against its limits.
-#[expect(clippy::needless_pass_by_value, reason = "a literal range reads better at the call")]
-pub(super) fn in_range<T: PartialOrd + Debug>(field: &str, value: T, range: RangeInclusive<T>) -> Result<()> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let reason = format!("{value:?} is not between {:?} and {:?}", range.start(), range.end());
-    Err(Error::invalid_config(field, reason))
 }

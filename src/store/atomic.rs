@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::patience::Patience;
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::Action;
+use crate::store::cas_backoff::Patience;
+use crate::store::state_store::{StateStore, on_backend};
 use crate::value::Value;
 
 /// # Atomic steps
@@ -144,7 +144,7 @@ impl StateStore {
     }
 
     /// Reads the value of a key, or sets the one that `f` makes where nothing is; one thread at a time.
-    pub(super) fn get_or_insert_with<T: Serialize + DeserializeOwned>(
+    pub(crate) fn get_or_insert_with<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
         f: impl FnOnce() -> T,

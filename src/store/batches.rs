@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
-use crate::batch::{Write, WriteBatch, WriteChange};
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
+use crate::store::state_store::{StateStore, on_backend};
+use crate::store::write_batch::{Write, WriteBatch, WriteChange};
 
 /// # Batches
 ///
@@ -122,7 +122,7 @@ impl StateStore {
 
     /// Carries out any number of actions chunk by chunk and shows each reply to `take`. All actions of a
     /// chunk are made before the first of them is carried out.
-    pub(super) fn apply_chunks<K: AsRef<str>, P>(
+    pub(crate) fn apply_chunks<K: AsRef<str>, P>(
         &self,
         parts: impl IntoIterator<Item = (K, P)>,
         mut make: impl FnMut(&Key<'_>, P) -> Result<Action>,

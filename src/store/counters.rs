@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::StateStore;
 use crate::error::Result;
 use crate::op::Action;
+use crate::store::state_store::StateStore;
 
 /// # Counters
 ///

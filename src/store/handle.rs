@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::StateStore;
-use super::leases::Taken;
 use crate::clock::Ttl;
 use crate::error::Result;
+use crate::store::leases::Taken;
+use crate::store::state_store::StateStore;
 
 /// # Handles
 ///

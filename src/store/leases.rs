@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
-use super::queues::end;
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
+use crate::store::queues::end;
+use crate::store::state_store::{StateStore, on_backend};
 
 /// # Taking
 ///

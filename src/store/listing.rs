@@ -7,12 +7,12 @@ use std::vec;
 
 use serde::de::DeserializeOwned;
 
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
-use crate::page::Cursor;
+use crate::op::Cursor;
+use crate::store::state_store::{StateStore, on_backend};
 
 /// # Listing
 ///

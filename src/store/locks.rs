@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::queues::end;
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::clock::Millis;
 use crate::error::{Error, LockLoss, Result};
 use crate::key::{Companion, Key};
 use crate::op::{Action, Grant, Hold, Op};
+use crate::store::queues::end;
+use crate::store::state_store::{StateStore, on_backend};
 
 /// # Locks
 ///

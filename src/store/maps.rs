@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::StateStore;
-use crate::context::Context;
 use crate::error::Result;
 use crate::json;
+use crate::op::Query;
 use crate::op::Reply;
-use crate::query::Query;
+use crate::store::context::Context;
+use crate::store::state_store::StateStore;
 
 /// # Maps
 ///

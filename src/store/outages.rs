@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::StateStore;
-#[cfg(feature = "redis")]
-use super::{Handle, RedisStore};
 use crate::error::Result;
 use crate::outage::{Event, PendingOperation, Rejected, Stats, WriteConflict};
+use crate::store::state_store::StateStore;
+#[cfg(feature = "redis")]
+use crate::store::state_store::{Handle, RedisStore};
 
 /// # Outages
 ///

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::json;
+use crate::op::Query;
 use crate::op::{Action, End, Op};
-use crate::query::Query;
+use crate::store::state_store::{StateStore, on_backend};
 
 /// A time-out that is longer than any wait.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -151,7 +151,7 @@ impl StateStore {
 }
 
 /// When a wait ends.
-pub(super) fn end(timeout: Duration) -> Instant {
+pub(crate) fn end(timeout: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(timeout.min(FOREVER)).unwrap_or(now)
 }

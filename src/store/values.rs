@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{StateStore, on_backend};
 use crate::backend::Backend;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::json;
 use crate::op::Action;
+use crate::store::state_store::{StateStore, on_backend};
 
 /// # Values
 ///

@@ -75,7 +75,7 @@ fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
     let notes: Vec<String> = lab.raw.run("KEYS", &["t:__millpond:lanes:*"]);
     let born: String = lab.raw.run("HGET", &[notes[0].as_str(), "born"]);
     let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../src/backend/redis/scripts/once.lua");
+        let script = include_str!("../../src/backend/redis/wire/scripts/once.lua");
         lab.raw.ask("EVAL", &[&[script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
     };
     lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);

@@ -88,7 +88,7 @@ fn a_call_that_comes_late_is_refused_and_one_that_comes_again_is_answered() {
     let notes = notes(&raw).remove(0);
     let born: String = raw.run("HGET", &[notes.as_str(), "born"]);
     let say = |born: &str, number: &str| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../src/backend/redis/scripts/once.lua");
+        let script = include_str!("../../src/backend/redis/wire/scripts/once.lua");
         raw.ask("EVAL", &[script, "2", &notes, "t:n", born, "1", number, "1", "", "INCRBY", "", "1", "1"])
     };
     assert_eq!(say(&born, "3").unwrap(), [3], "it is told what it was told before");

@@ -3,20 +3,20 @@
 
 use std::cell::RefCell;
 
-use super::away::Away;
-use super::shadow::Known;
-use super::{Again, Fallback, Inner};
 use crate::backend::Backend;
-use crate::backend::redis::Redis;
-use crate::backend::redis::many::{Batch, Doubt};
+use crate::backend::fallback::outage::disconnected::Away;
+use crate::backend::fallback::shadow::cache::Known;
+use crate::backend::fallback::shared::{Again, Fallback, Inner};
+use crate::backend::redis::batch::{Batch, Doubt};
+use crate::backend::redis::client::Redis;
+use crate::backend::redis::replay::queued_op::Seen;
 use crate::bytes::Bytes;
-use crate::deferred::Seen;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply};
 
 impl Fallback {
-    pub(super) fn get_batch(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+    pub(crate) fn get_batch(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         let found = RefCell::new(Vec::with_capacity(keys.len()));
         let there = |redis: &Redis| {
             let mut found = found.borrow_mut();
@@ -46,7 +46,7 @@ impl Fallback {
 
     /// Where the server goes away in the middle, what it has done stays done, and the rest is done here if that
     /// cannot double anything.
-    pub(super) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
+    pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
         let again = if ops.iter().all(|op| op.action.is_idempotent()) {
             Again::Harmless
         } else if ops.iter().all(|op| self.inner.redis.takes_turns(&op.action)) {

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::away::{self, Away};
-use super::known;
-use super::shadow::Known;
-use super::{Again, Fallback};
-use crate::backend::redis::Redis;
+use crate::backend::fallback::outage::disconnected;
+use crate::backend::fallback::outage::disconnected::Away;
+use crate::backend::fallback::shadow::after_write;
+use crate::backend::fallback::shadow::cache::Known;
+use crate::backend::fallback::shared::{Again, Fallback};
+use crate::backend::redis::client::Redis;
+use crate::backend::redis::replay::queued_op::Seen;
 use crate::backend::{Backend, Status, Work};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
-use crate::deferred::Seen;
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End, Grant, Op, Reply};
-use crate::page::{Cursor, Page};
-use crate::query::{Answer, Query};
+use crate::op::{Answer, Query};
+use crate::op::{Cursor, Page};
 
 /// How often a queue is looked at by who waits for a value while the server is away.
 const LOOK: Duration = Duration::from_millis(10);
@@ -168,7 +169,11 @@ impl Backend for Fallback {
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        self.serve(Again::Harmful, |redis| redis.lock_wait(name, ttl, end), |_, _| Err(away::refused()))
+        self.serve(
+            Again::Harmful,
+            |redis| redis.lock_wait(name, ttl, end),
+            |_, _| Err(disconnected::refused()),
+        )
     }
 
     fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
@@ -178,7 +183,7 @@ impl Backend for Fallback {
             let mut after = Vec::new();
             let outcome = redis.transact(&mut |base, now| {
                 let changes = work(base, now);
-                after = known::after(&changes);
+                after = after_write::after(&changes);
                 written = changes.iter().map(|(key, _)| key.clone()).collect();
                 writing = Some(self.inner.shadow.writing_many(written.clone()));
                 changes
@@ -240,7 +245,7 @@ impl Backend for Fallback {
         let here = |away: &Away, _| {
             // Of keys that are not known here nobody could say that they are gone.
             if !away.is_exclusive() || !away.assumes_absence() {
-                return Err(away::refused());
+                return Err(disconnected::refused());
             }
             let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());
             let removed = keys.into_iter().map(|key| {

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Core;
-use super::journal::{self, Journal};
-use super::layout::failed;
-use super::record::Mark;
-use super::snapshot::Writer;
-use crate::backend::local::walk::Walk;
+use crate::backend::file::core::Core;
+use crate::backend::file::format::line::Mark;
+use crate::backend::file::journal::writer;
+use crate::backend::file::journal::writer::Journal;
+use crate::backend::file::layout::failed;
+use crate::backend::file::snapshot::Writer;
+use crate::backend::local::table::fuzzy_scan::Walk;
 use crate::clock::{Clock as _, ManualClock, Now};
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ const AT_ONCE: f64 = 0.3;
 const IN_COURSE: f64 = 0.65;
 
 /// What is known of the directory's size, and whether somebody makes it smaller.
-pub(super) struct Compactor {
+pub(crate) struct Compactor {
     ratio: f64,
     min_bytes: u64,
     state: Mutex<State>,
@@ -61,7 +62,7 @@ struct State {
 }
 
 impl Compactor {
-    pub(super) fn new(options: &FileOptions, older: u64, scale: Option<f64>) -> Self {
+    pub(crate) fn new(options: &FileOptions, older: u64, scale: Option<f64>) -> Self {
         let scale = scale.map_or(1.0, |scale| scale.clamp(0.2, 5.0));
         Self {
             ratio: options.compact_ratio,
@@ -76,12 +77,12 @@ impl Compactor {
     }
 
     /// Whether the directory would grow beyond its bound before the compaction that runs is done.
-    pub(super) fn is_pacing(&self) -> bool {
+    pub(crate) fn is_pacing(&self) -> bool {
         self.paced.load(Ordering::Acquire)
     }
 
     /// Waits while the directory would grow beyond its bound before the compaction that runs is done.
-    pub(super) fn pace(&self) {
+    pub(crate) fn pace(&self) {
         if !self.is_pacing() {
             return;
         }
@@ -92,13 +93,13 @@ impl Compactor {
     }
 
     /// How far the journal grows between two looks at the directory's size, unless by a single operation.
-    pub(super) fn step(&self) -> u64 {
+    pub(crate) fn step(&self) -> u64 {
         (self.min_bytes / 16).clamp(512, 32 * 1024)
     }
 
     /// Looks now and then whether the journal, which has grown by `written` bytes, has grown enough. Tells for how
     /// long the writer waits for the compaction that runs.
-    pub(super) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) -> Duration {
+    pub(crate) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) -> Duration {
         if journal.len < journal.next_look {
             return Duration::ZERO;
         }
@@ -155,21 +156,21 @@ impl Compactor {
 
     /// Lets writers wait as for a compaction, or no longer; tells how many did.
     #[cfg(test)]
-    pub(super) fn hold(&self, holds: bool) -> usize {
+    pub(crate) fn hold(&self, holds: bool) -> usize {
         self.state.lock().running = holds;
         self.paced.store(holds, Ordering::Release);
         self.ended.notify_all()
     }
 
     /// Lets no compaction begin and waits for the end of the one that runs.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         let thread = self.state.lock().thread.take();
         // A thread that panicked has nothing to tell.
         let _ = thread.map(JoinHandle::join);
     }
 
-    pub(super) fn run(&self, core: &Arc<Core>) {
+    pub(crate) fn run(&self, core: &Arc<Core>) {
         let running = Running(self);
         let outcome = compact(core, &mut || ());
         let compacted = matches!(outcome, Ok(Some(_)));
@@ -223,7 +224,7 @@ fn float(bytes: u64) -> f64 {
 /// Replaces all files by a new journal and the snapshot of what was before it. Tells the snapshot's size
 /// and the weight of what is in it, or nothing where the store was closed meanwhile. Writers go on all the time,
 /// and a test writes where it is told to.
-pub(super) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option<(u64, u64)>> {
+pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option<(u64, u64)>> {
     let (number, begin) = rotate(core)?;
     core.compactor.written.store(0, Ordering::Relaxed);
     core.compactor.state.lock().rotated = Some(Instant::now());
@@ -255,7 +256,7 @@ fn rotate(core: &Core) -> Result<(u64, Mark)> {
     // Most is synced while writers go on, so that they wait for little below.
     core.durability.wait(core.durability.written())?;
     let number = core.journal.lock().number + 1;
-    let (next, path) = journal::create(&core.layout, number)?;
+    let (next, path) = writer::create(&core.layout, number)?;
     let mut journal = core.journal.lock();
     core.durability.check()?;
     let time = Now::of(&core.clock).millis();

@@ -7,16 +7,16 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::storage::{Disk, Kind, Storage};
+use crate::backend::file::fs::{Disk, Kind, Storage};
 use crate::error::{Error, Result};
 
 const TEMPORARY: &str = ".tmp";
 
 /// The directory of a store.
 #[derive(Clone)]
-pub(super) struct Layout {
-    pub(super) dir: PathBuf,
-    pub(super) storage: Arc<dyn Storage>,
+pub(crate) struct Layout {
+    pub(crate) dir: PathBuf,
+    pub(crate) storage: Arc<dyn Storage>,
 }
 
 impl fmt::Debug for Layout {
@@ -27,15 +27,15 @@ impl fmt::Debug for Layout {
 
 /// What of ours lies in the directory; each list is sorted.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) snapshots: Vec<u64>,
-    pub(super) journals: Vec<u64>,
-    pub(super) leftovers: Vec<PathBuf>,
+pub(crate) struct Listing {
+    pub(crate) snapshots: Vec<u64>,
+    pub(crate) journals: Vec<u64>,
+    pub(crate) leftovers: Vec<PathBuf>,
 }
 
 impl Layout {
     /// Makes the directory where it is missing, and what it lies in.
-    pub(super) fn create(dir: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
+    pub(crate) fn create(dir: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
         let layout = Self { dir: dir.to_path_buf(), storage };
         let missing: Vec<&Path> =
             dir.ancestors().take_while(|dir| layout.storage.kind(above(dir)).is_err()).collect();
@@ -52,7 +52,7 @@ impl Layout {
     }
 
     /// Refuses what is there and no directory.
-    pub(super) fn check_directory(&self) -> Result<()> {
+    pub(crate) fn check_directory(&self) -> Result<()> {
         match self.storage.kind(above(&self.dir)) {
             Ok(Kind::Directory) => Ok(()),
             Ok(Kind::File | Kind::Other) => {
@@ -63,25 +63,25 @@ impl Layout {
         }
     }
 
-    pub(super) fn lock(&self) -> PathBuf {
+    pub(crate) fn lock(&self) -> PathBuf {
         self.dir.join("LOCK")
     }
 
-    pub(super) fn journal(&self, number: u64) -> PathBuf {
+    pub(crate) fn journal(&self, number: u64) -> PathBuf {
         self.dir.join(format!("journal-{number}.jsonl"))
     }
 
-    pub(super) fn snapshot(&self, number: u64) -> PathBuf {
+    pub(crate) fn snapshot(&self, number: u64) -> PathBuf {
         self.dir.join(format!("snapshot-{number}.jsonl"))
     }
 
     /// Where a snapshot is written before it is whole.
-    pub(super) fn unfinished(&self, number: u64) -> PathBuf {
+    pub(crate) fn unfinished(&self, number: u64) -> PathBuf {
         self.dir.join(format!("snapshot-{number}.jsonl{TEMPORARY}"))
     }
 
     /// Lists what is ours; everything else is passed over.
-    pub(super) fn list(&self) -> Result<Listing> {
+    pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
         let opening = |error| failed("listing", &self.dir, error);
         for name in self.storage.list(&self.dir).map_err(opening)? {
@@ -103,7 +103,7 @@ impl Layout {
     }
 
     /// The snapshots and journals of a listing whose numbers are in a range.
-    pub(super) fn paths<'l>(
+    pub(crate) fn paths<'l>(
         &'l self,
         listing: &'l Listing,
         range: impl RangeBounds<u64> + 'l,
@@ -126,22 +126,22 @@ impl Layout {
     }
 
     /// Opens a file to change it.
-    pub(super) fn open(&self, path: &Path) -> Result<Arc<dyn Disk>> {
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<dyn Disk>> {
         self.storage.open(path).map_err(|error| failed("opening", path, error))
     }
 
-    pub(super) fn remove(&self, path: &Path) -> Result<()> {
+    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
         self.storage.remove(path).map_err(|error| failed("deleting", path, error))
     }
 
     /// Makes the names in the directory durable.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.sync_directory(&self.dir)
     }
 
     /// Makes the name of the directory durable; where its parent may not be read, that is up to whoever
     /// made it.
-    pub(super) fn sync_parent(&self) -> Result<()> {
+    pub(crate) fn sync_parent(&self) -> Result<()> {
         let parent = self.dir.parent().map_or(Path::new("."), above);
         match self.sync_directory(parent) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -167,7 +167,7 @@ fn number(name: &str, prefix: &str) -> Option<u64> {
 }
 
 /// Sorts what the operating system said.
-pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+pub(crate) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
     let path = path.to_path_buf();
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

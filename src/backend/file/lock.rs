@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 
-use super::layout::{Layout, failed};
+use crate::backend::file::layout::{Layout, failed};
 use crate::error::{Error, Result};
 
 /// Holds the directory until it is dropped.
@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 /// INVARIANT: the file is never renamed or deleted. Whoever opened it by its name would otherwise lock
 /// another file than whoever holds it.
 #[derive(Debug)]
-pub(super) struct DirectoryLock {
+pub(crate) struct DirectoryLock {
     file: Option<File>,
     process: u32,
 }
 
 impl DirectoryLock {
-    pub(super) fn take(layout: &Layout) -> Result<Self> {
+    pub(crate) fn take(layout: &Layout) -> Result<Self> {
         let path = layout.lock();
         let file = OpenOptions::new()
             .read(true)
@@ -33,19 +33,19 @@ impl DirectoryLock {
     }
 
     /// Whether it was taken by this process, and not by the parent that this one was forked from.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
 
     /// What a process that is started gets of it.
     #[cfg(test)]
-    pub(super) fn copy(&self) -> File {
+    pub(crate) fn copy(&self) -> File {
         self.file.as_ref().unwrap().try_clone().unwrap()
     }
 
     /// For a directory that no other process can see.
     #[cfg(test)]
-    pub(super) fn of_nothing() -> Self {
+    pub(crate) fn of_nothing() -> Self {
         Self { file: None, process: std::process::id() }
     }
 }

@@ -9,25 +9,27 @@ use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
-use super::File;
-use super::input::Input;
-use super::journal;
-use super::layout::{Layout, Listing, failed};
-use super::lines::{Lines, Place, START};
-use super::lock::DirectoryLock;
-use super::record::{Fault, FileKind, Line, Mark, mark};
-use super::recovery::{self, Recovered};
-use super::snapshot::{self, Writer};
-use super::storage::FileSystem;
+use crate::backend::file::core::File;
+use crate::backend::file::format::line::{Fault, FileKind, Line, Mark, mark};
+use crate::backend::file::fs::FileSystem;
+use crate::backend::file::journal::writer;
+use crate::backend::file::layout::{Layout, Listing, failed};
+use crate::backend::file::lock::DirectoryLock;
+use crate::backend::file::read::context::Input;
+use crate::backend::file::read::line_reader::{Lines, Place, START};
+use crate::backend::file::read::recovery;
+use crate::backend::file::read::recovery::Recovered;
+use crate::backend::file::report::{Loss, Repair};
+use crate::backend::file::snapshot;
+use crate::backend::file::snapshot::Writer;
 use crate::backend::local::change::{Change, Content, Entry, Map};
-use crate::backend::local::loading::Loading;
 use crate::backend::local::queue::Queue;
-use crate::backend::local::table::Table;
-use crate::backend::local::walk::Walk;
+use crate::backend::local::table::bulk_load::Loading;
+use crate::backend::local::table::fuzzy_scan::Walk;
+use crate::backend::local::table::shards::Table;
 use crate::clock::{ManualClock, Now, SystemClock};
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
-use crate::repair::{Loss, Repair};
 
 impl File {
     /// Makes a damaged store one that opens.
@@ -270,8 +272,8 @@ fn write_new(table: &Table, mark: Mark, layout: &Layout, number: u64) -> Result<
         writer.add(key, change)?;
     }
     writer.finish(mark)?;
-    let (disk, begun) = journal::create(layout, number)?;
-    journal::write_header(&*disk, &begun, number, mark.sequence, mark.time, sync)?;
+    let (disk, begun) = writer::create(layout, number)?;
+    writer::write_header(&*disk, &begun, number, mark.sequence, mark.time, sync)?;
     let whole = layout.snapshot(number);
     layout.storage.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
     // INVARIANT: nothing is deleted before what replaces it has its name for good.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::input::Input;
-use super::layout::{Layout, failed};
-use super::lines::Lines;
-use super::record::{self, FileKind, Line, Mark};
-use super::storage::Disk;
+use crate::backend::file::format::line;
+use crate::backend::file::format::line::{FileKind, Line, Mark};
+use crate::backend::file::fs::Disk;
+use crate::backend::file::layout::{Layout, failed};
+use crate::backend::file::read::context::Input;
+use crate::backend::file::read::line_reader::Lines;
 use crate::backend::local::change::{Change, Entry};
-use crate::backend::local::loading::Loading;
+use crate::backend::local::table::bulk_load::Loading;
 use crate::config::SyncPolicy;
 use crate::error::Result;
 
@@ -23,7 +24,7 @@ const LINE: u64 = 32 * 1024;
 const SYNCED: u64 = 8 << 20;
 
 /// Writes a snapshot to a new file.
-pub(super) struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     path: &'a Path,
     disk: Arc<dyn Disk>,
     pending: Vec<(SmolStr, Change)>,
@@ -36,7 +37,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn create(
+    pub(crate) fn create(
         layout: &Layout,
         path: &'a Path,
         number: u64,
@@ -47,13 +48,13 @@ impl<'a> Writer<'a> {
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
         let mut writer =
             Self { path, disk, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
-        record::header(&mut writer.line, FileKind::Snapshot, number, mark, sync);
+        line::header(&mut writer.line, FileKind::Snapshot, number, mark, sync);
         writer.write()?;
         Ok(writer)
     }
 
     /// Writes one piece of a walk, and tells how long the file is by now.
-    pub(super) fn add(&mut self, key: SmolStr, change: Change) -> Result<u64> {
+    pub(crate) fn add(&mut self, key: SmolStr, change: Change) -> Result<u64> {
         match change {
             Change::Set(_) => self.count += 1,
             Change::Remove => self.count -= 1,
@@ -74,10 +75,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the end, brings all of it to the disk, and tells its size and the weight of what is in it.
-    pub(super) fn finish(mut self, mark: Mark) -> Result<(u64, u64)> {
+    pub(crate) fn finish(mut self, mark: Mark) -> Result<(u64, u64)> {
         self.write_part()?;
         let sum = self.sum.clone().finalize();
-        record::end(&mut self.line, self.count, sum, mark);
+        line::end(&mut self.line, self.count, sum, mark);
         self.write()?;
         self.sync()?;
         Ok((self.len, self.weight))
@@ -91,7 +92,7 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        record::part(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
+        line::part(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
         self.pending.clear();
         self.weight += self.pending_bytes;
         self.pending_bytes = 0;
@@ -112,18 +113,18 @@ impl<'a> Writer<'a> {
 }
 
 /// What a snapshot holds.
-pub(super) struct Loaded {
-    pub(super) entries: Loading,
+pub(crate) struct Loaded {
+    pub(crate) entries: Loading,
     /// The keys of those that only the journal behind it makes whole.
-    pub(super) pieced: Vec<SmolStr>,
+    pub(crate) pieced: Vec<SmolStr>,
     /// Where the journal behind it begins, and up to where that journal was on the disk when the snapshot
     /// took its place.
-    pub(super) mark: Mark,
-    pub(super) len: u64,
+    pub(crate) mark: Mark,
+    pub(crate) len: u64,
 }
 
 /// Reads a snapshot, all of it or not at all.
-pub(super) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
+pub(crate) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
     let mut lines = Lines::open(input, &input.layout.snapshot(number))?;
     let mut entries = Loading::new();
     let (mut last, mut parted) = (SmolStr::default(), BTreeSet::new());
@@ -174,12 +175,12 @@ pub(super) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::super::storage::FileSystem;
     use super::*;
-    use crate::backend::local::found::Here;
+    use crate::backend::file::fs::FileSystem;
     use crate::backend::local::plan::plan;
-    use crate::backend::local::table::Table;
-    use crate::backend::local::walk::Walk;
+    use crate::backend::local::table::fuzzy_scan::Walk;
+    use crate::backend::local::table::shards::Table;
+    use crate::backend::local::view::Here;
     use crate::clock::{Clock as _, ManualClock, Millis, Now};
     use crate::op::{Action, End};
     use crate::value::Value;

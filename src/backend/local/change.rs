@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use smol_str::SmolStr;
 
-use super::queue::{self, Queue};
+use crate::backend::local::queue;
+use crate::backend::local::queue::Queue;
 use crate::bytes::Bytes;
 use crate::clock::Deadline;
 use crate::error::Kind;
@@ -66,7 +67,7 @@ impl Map {
     }
 }
 
-pub(super) fn weight(field: &str, value: &Value) -> u64 {
+pub(crate) fn weight(field: &str, value: &Value) -> u64 {
     part_weight(field.len(), value)
 }
 

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use smol_str::SmolStr;
 
-use super::change::{Change, Entry};
-use super::found::{Found, Here};
-use super::plan::plan;
+use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::plan::plan;
+use crate::backend::local::view::{Found, Here};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
+use crate::op::{Answer, Base, Presence, Query};
 use crate::op::{Op, Reply};
-use crate::query::{Answer, Base, Presence, Query};
 use crate::value::Value;
 
 /// Operations carried out one after another, each on what those before it leave.

@@ -3,9 +3,9 @@
 
 use smol_str::SmolStr;
 
-use super::change::{Change, Content, Entry, Map};
-use super::found::Found;
-use super::queue::Queue;
+use crate::backend::local::change::{Change, Content, Entry, Map};
+use crate::backend::local::queue::Queue;
+use crate::backend::local::view::Found;
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::{Error, Result};
 use crate::op::{Action, End, Reply};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::value::Value;
 
 /// How many bytes one value of a map or a queue takes at least where it is written down as text.
-pub(super) const AROUND_PART: usize = r#"{"v":},"#.len();
+pub(crate) const AROUND_PART: usize = r#"{"v":},"#.len();
 
 /// Up to so many values are dropped where they are.
 const FEW: usize = 16;
@@ -68,7 +68,7 @@ impl Queue {
     }
 
     /// Sets the values at the places from `at` on.
-    pub(super) fn set(&mut self, at: i64, values: Vec<Value>) {
+    pub(crate) fn set(&mut self, at: i64, values: Vec<Value>) {
         if at.saturating_add_unsigned(values.len() as u64) == self.begin {
             for value in values.into_iter().rev() {
                 self.begin -= 1;
@@ -95,7 +95,7 @@ impl Queue {
     }
 
     /// Drops the values before the place `begin`, and hands them out where they are many.
-    pub(super) fn drop_before(&mut self, begin: i64) -> VecDeque<Value> {
+    pub(crate) fn drop_before(&mut self, begin: i64) -> VecDeque<Value> {
         let count = usize::try_from(begin.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.max(begin);
         if self.has_strays() {
@@ -115,7 +115,7 @@ impl Queue {
     }
 
     /// Drops the values from the place `end` on, and hands them out where they are many.
-    pub(super) fn drop_from(&mut self, end: i64) -> VecDeque<Value> {
+    pub(crate) fn drop_from(&mut self, end: i64) -> VecDeque<Value> {
         let left = usize::try_from(end.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.min(end);
         self.strays.split_off(&end);
@@ -162,7 +162,7 @@ impl Queue {
     }
 }
 
-pub(super) fn weight(value: &Value) -> u64 {
+pub(crate) fn weight(value: &Value) -> u64 {
     AROUND_PART as u64 + value.weight()
 }
 

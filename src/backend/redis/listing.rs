@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashSet;
 
-use super::classify::About;
-use super::{Redis, scan};
+use crate::backend::redis::client::Redis;
+use crate::backend::redis::failure::About;
+use crate::backend::redis::wire::scan;
 use crate::error::{Error, Result};
 use crate::key::is_cleared;
-use crate::page::{Cursor, Page};
+use crate::op::{Cursor, Page};
 
 impl Redis {
-    pub(super) fn listed_page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
+    pub(crate) fn listed_page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
         let cursor = match from {
             Cursor::Server(cursor) => *cursor,
             // A walk begun elsewhere cannot go on here; it begins anew.
@@ -22,7 +23,7 @@ impl Redis {
         Ok(Page { keys, next: (next != 0).then_some(Cursor::Server(next)) })
     }
 
-    pub(super) fn first_keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    pub(crate) fn first_keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
         let mut first = BTreeSet::new();
         if limit == 0 {
             return Ok(Vec::new());
@@ -41,7 +42,7 @@ impl Redis {
         Ok(first.into_iter().collect())
     }
 
-    pub(super) fn count_keys(&self, prefix: &str) -> Result<u64> {
+    pub(crate) fn count_keys(&self, prefix: &str) -> Result<u64> {
         let mut seen = HashSet::new();
         self.walk(prefix, |keys| {
             seen.extend(keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)));
@@ -50,7 +51,7 @@ impl Redis {
         Ok(seen.len() as u64)
     }
 
-    pub(super) fn remove_keys(&self, prefix: &str) -> Result<u64> {
+    pub(crate) fn remove_keys(&self, prefix: &str) -> Result<u64> {
         if self.prefix.is_empty() && prefix.is_empty() {
             let what = "clearing a Redis store without a key_prefix: it cannot know which keys are its own";
             return Err(Error::Unsupported { what: what.to_owned() });
@@ -90,7 +91,7 @@ impl Redis {
 
     fn scan_page(&self, pattern: &[u8], cursor: u64) -> Result<(u64, Vec<Vec<u8>>)> {
         let count = self.options.scan_count as u64;
-        let pack = |packer: &mut super::Packer<'_>| {
+        let pack = |packer: &mut crate::backend::redis::wire::resp::Packer<'_>| {
             packer
                 .command(6, "SCAN")
                 .number(cursor)

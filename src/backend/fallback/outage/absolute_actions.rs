@@ -1,0 +1,189 @@
+//! Owns what is served while the server is away to a program that vouches that nobody else writes: what rests
+//! on what is there, in several steps. Knows nothing of when an outage begins or ends.
+
+use std::collections::HashMap;
+
+use parking_lot::MutexGuard;
+
+use crate::backend::Work;
+use crate::backend::fallback::outage::disconnected::{Away, Waiting, refused};
+use crate::backend::fallback::outage::touched::State;
+use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::overlay::Read;
+use crate::backend::local::table::shards::Locked;
+use crate::clock::{Deadline, Now};
+use crate::error::{Kind, Result};
+use crate::key::Key;
+use crate::op::{Action, End};
+use crate::op::{Answer, Base, Query};
+
+/// What a transaction is based on here.
+struct Here<'a> {
+    away: &'a Away,
+    read: &'a mut Read,
+}
+
+impl Base for Here<'_> {
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let outcome = self.away.ask_whole(key, query);
+        self.read.note(key, query, &outcome);
+        outcome
+    }
+}
+
+/// What a transaction has read here, and is to change.
+pub(crate) struct Run {
+    read: Read,
+    changes: Vec<(Key<'static>, Change)>,
+}
+
+impl Away {
+    /// Lets a transaction read and decide. No lock is held meanwhile.
+    pub(crate) fn run(&self, work: &mut Work<'_>) -> Result<Run> {
+        if !self.is_exclusive() {
+            return Err(refused());
+        }
+        let mut read = Read::default();
+        let now = self.now();
+        let changes = work(&mut Here { away: self, read: &mut read }, &now);
+        Ok(Run { read, changes })
+    }
+
+    /// Makes the changes of a transaction if all that it read still holds, and lets them wait to be made there.
+    pub(crate) fn finish(&self, run: Run) -> Result<bool> {
+        let Run { read, changes } = run;
+        let state = self.admit()?;
+        let now = self.now();
+        let written = changes.iter().map(|(key, _)| &**key);
+        let locked = self.table().lock(written.chain(read.keys().map(|key| &**key)));
+        if !read.holds(|key, query| locked.ask(key, query, &now)) {
+            return Ok(false);
+        }
+        let mut actions = Vec::new();
+        let mut places = HashMap::new();
+        for (key, change) in &changes {
+            let place = places.entry(&**key).or_insert_with(|| Place::of(locked.find(key)));
+            actions.extend(
+                self::actions(*place, change, &now).into_iter().map(|action| (key.clone(), action, None)),
+            );
+            place.take_in(change);
+        }
+        self.make(changes, locked, actions, state, &now)?;
+        Ok(true)
+    }
+
+    /// Makes changes here, and lets the actions wait that make them there; or neither.
+    pub(crate) fn make(
+        &self,
+        changes: Vec<(Key<'static>, Change)>,
+        mut locked: Locked<'_>,
+        actions: Vec<Waiting>,
+        mut state: MutexGuard<'_, State>,
+        now: &Now<'_>,
+    ) -> Result<()> {
+        let written = self.enter(&mut state, actions, false, now)?;
+        locked.apply(changes, now);
+        drop(locked);
+        drop(state);
+        self.settle(written)
+    }
+}
+
+/// Where the values of a queue lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    begin: i64,
+    end: i64,
+}
+
+impl Place {
+    pub(crate) fn of(found: Option<&Entry>) -> Self {
+        match found.map(|entry| &entry.content) {
+            Some(Content::Queue(queue)) => Self { begin: queue.begin(), end: queue.end() },
+            Some(Content::Value(_) | Content::Map(_)) | None => Self { begin: 0, end: 0 },
+        }
+    }
+
+    /// Follows a change.
+    pub(crate) fn take_in(&mut self, change: &Change) {
+        match change {
+            Change::Set(entry) => *self = Self::of(Some(entry)),
+            Change::Remove => *self = Self::of(None),
+            Change::SetItems { at, values, .. } => {
+                self.begin = self.begin.min(*at);
+                self.end = self.end.max(at.saturating_add_unsigned(values.len() as u64));
+            }
+            Change::DropBefore(begin) => self.begin = *begin,
+            Change::DropFrom(end) => self.end = *end,
+            Change::Nothing | Change::SetDeadline(_) | Change::SetFields(_) | Change::RemoveField(_) => {}
+        }
+    }
+}
+
+/// The action that makes true on the server what a change made true here.
+pub(crate) fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
+    match (change, action) {
+        (Change::Nothing, _) => None,
+        // It is changed in place: until when it stays is known there, and here perhaps not.
+        (Change::Set(_), Action::Swap { expected: Some(_), new: Some(new), .. }) => {
+            Some(Action::PutIfPresent { value: new.clone() })
+        }
+        (Change::Set(Entry { content: Content::Value(value), deadline }), _) => {
+            let ttl = deadline.and_then(|deadline| deadline.ttl(now));
+            Some(Action::Put { value: value.clone(), ttl })
+        }
+        (Change::Remove, action) if action.kind() == Kind::Value => Some(Action::Delete),
+        // What is done to a part of a map or a queue is as true there as it is here.
+        (
+            Change::Set(_)
+            | Change::Remove
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_),
+            action,
+        ) => Some(action.clone()),
+    }
+}
+
+/// The actions that make true on the server what a change makes true here.
+pub(crate) fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Action> {
+    let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
+    match change {
+        Change::Nothing => Vec::new(),
+        Change::Remove => vec![Action::Delete],
+        Change::Set(Entry { content, deadline }) => match content {
+            Content::Value(value) => vec![Action::Put { value: value.clone(), ttl: ttl(*deadline) }],
+            Content::Map(map) => {
+                let fields = map.fields().iter().map(|(name, value)| (name.clone(), value.clone()));
+                let put = Action::MapPut { fields: fields.collect(), birth_ttl: ttl(*deadline) };
+                vec![Action::Delete, put]
+            }
+            Content::Queue(queue) => {
+                let values = queue.range(i64::MIN, i64::MAX).cloned().collect();
+                let push = Action::Push { end: End::Back, values, birth_ttl: ttl(*deadline) };
+                vec![Action::Delete, push]
+            }
+        },
+        Change::SetDeadline(None) => vec![Action::Persist],
+        Change::SetDeadline(Some(deadline)) => match deadline.ttl(now) {
+            Some(ttl) => vec![Action::Expire { ttl }],
+            None => vec![Action::Delete],
+        },
+        Change::SetFields(fields) => {
+            vec![Action::MapPut { fields: fields.clone(), birth_ttl: None }]
+        }
+        Change::RemoveField(field) => vec![Action::MapDelete { field: field.clone() }],
+        Change::SetItems { values, end, .. } => {
+            let mut values = values.clone();
+            if *end == End::Front {
+                values.reverse();
+            }
+            vec![Action::Push { end: *end, values, birth_ttl: None }]
+        }
+        Change::DropBefore(begin) => (place.begin..*begin).map(|_| Action::Pop { end: End::Front }).collect(),
+        Change::DropFrom(end) => (*end..place.end).map(|_| Action::Pop { end: End::Back }).collect(),
+    }
+}

@@ -1,0 +1,477 @@
+//! Owns what is served while the server is away: the state as it is known here, and the operations that wait
+//! to be done there. Knows nothing of connections and of when an outage begins or ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
+use smol_str::SmolStr;
+
+use crate::backend::fallback::outage::absolute_actions::fact;
+use crate::backend::fallback::outage::leases;
+use crate::backend::fallback::outage::touched::{State, Touched, is_whole};
+use crate::backend::fallback::queue::file::Journal;
+use crate::backend::fallback::queue::queued_at::Stamp;
+use crate::backend::fallback::queue::replay_queue::{Pending, Queue, Room};
+use crate::backend::fallback::shadow::cache::{Known, Shadow};
+use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::plan::{plan, plan_write};
+use crate::backend::local::plan_multi;
+use crate::backend::local::table::shards::Table;
+use crate::backend::local::view::Here;
+use crate::backend::redis::replay::queued_op::{Deferred, Seen, Told};
+use crate::bytes::Bytes;
+use crate::clock::{Clock, Now, Ttl};
+use crate::error::{Cause, Error, Result};
+use crate::key::Key;
+use crate::op::{Action, Offline, Op, Reply};
+use crate::op::{Answer, Query};
+
+/// How an outage is lived through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// A key of which nothing is known reads as absent; otherwise it cannot be read.
+    pub(crate) unknown_is_absent: bool,
+    /// Nobody else writes under this prefix.
+    pub(crate) exclusive: bool,
+    /// After this long nothing more may wait.
+    pub(crate) max_away: Option<Duration>,
+}
+
+/// One outage.
+pub(crate) struct Away {
+    pub(crate) since: SystemTime,
+    /// Why the server was taken to be away.
+    pub(crate) cause: String,
+    /// What became of what waited, as far as that is known.
+    tally: Mutex<Tally>,
+    begun: Instant,
+    rules: Rules,
+    clock: Arc<dyn Clock>,
+    shadow: Arc<Shadow>,
+    table: Table,
+    state: Mutex<State>,
+    pace: Pace,
+    /// How often that was halved which is done on the server in one step.
+    halved: AtomicU32,
+    /// Where what waits is kept as well, for a program that is killed.
+    journal: Option<Arc<Journal>>,
+}
+
+/// How writers are slowed while what waits is done on the server. The two need not change together.
+struct Pace {
+    /// Above so many that wait.
+    most: AtomicU64,
+    /// By so many microseconds.
+    pause: AtomicU64,
+}
+
+/// How many operations that waited were done, and how many were refused or met what others had written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) replayed: u64,
+    pub(crate) rejected: u64,
+    pub(crate) conflicts: u64,
+}
+
+/// An action that is to wait, and where the server may have done it already, how it is asked.
+pub(crate) type Waiting = (Key<'static>, Action, Option<Told>);
+
+impl Away {
+    /// Begins with what was seen before, and with what waits already.
+    pub(crate) fn begin(
+        cause: &str,
+        rules: Rules,
+        queue: Queue,
+        clock: Arc<dyn Clock>,
+        shadow: Arc<Shadow>,
+        journal: Option<Arc<Journal>>,
+    ) -> Self {
+        let since = clock.now();
+        let away = Self {
+            since,
+            cause: cause.to_owned(),
+            tally: Mutex::default(),
+            begun: Instant::now(),
+            rules,
+            shadow,
+            table: Table::new(),
+            state: Mutex::new(State { queue, touched: HashMap::new() }),
+            pace: Pace { most: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0) },
+            clock,
+            halved: AtomicU32::new(0),
+            journal,
+        };
+        let now = away.now();
+        for (key, known) in away.shadow.all() {
+            if let Some(entry) = known.entry() {
+                away.table.apply(&key, Change::Set(entry), &now);
+            }
+        }
+        away.repeat(&now);
+        away
+    }
+
+    /// Does here what waits already: a program that was started again finds what it wrote.
+    fn repeat(&self, now: &Now<'_>) {
+        let mut state = self.state.lock();
+        let State { queue, touched } = &mut *state;
+        for pending in queue.iter() {
+            let age = pending.queued.age();
+            for op in pending.ops.iter() {
+                let action = op.aged(age);
+                let touched = touched.entry(SmolStr::new(&*op.key));
+                let touched = touched.or_insert(Touched { seen: Seen::Own, known: op.seen == Seen::Absent });
+                touched.known |= is_whole(&action);
+                if op.gives_back() {
+                    continue;
+                }
+                // What fails on the part that is known here may still be done there.
+                let key = leases::here(&op.key);
+                let _ = self
+                    .table
+                    .commit(&key, now, |found| plan(&key, action, &mut Here::new(&key, found, now), now));
+            }
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        *self.tally.lock()
+    }
+
+    pub(crate) fn add(&self, more: Tally) {
+        let mut tally = self.tally.lock();
+        tally.replayed += more.replayed;
+        tally.rejected += more.rejected;
+        tally.conflicts += more.conflicts;
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now::of(&*self.clock)
+    }
+
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.rules.exclusive
+    }
+
+    /// Whether a key of which nothing is known reads as absent.
+    pub(crate) fn assumes_absence(&self) -> bool {
+        self.rules.unknown_is_absent
+    }
+
+    /// What was known of a key before an answer on its way was lost.
+    pub(crate) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
+        self.shadow.before(key, now)
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::now(self.clock.now())
+    }
+
+    /// Takes over what is known of a key by now, unless it was written here: an operation that was under way on
+    /// the server when the outage began may have ended since.
+    pub(crate) fn learn(&self, key: &Key<'_>) {
+        let mut state = self.state.lock();
+        match state.touched.get(&**key).map(|touched| &touched.seen) {
+            _ if state.queue.has(key) => return,
+            // It was only read, and assumed absent; now more is known.
+            Some(Seen::Assumed) => drop(state.touched.remove(&**key)),
+            Some(
+                Seen::Value(_) | Seen::Absent | Seen::Other | Seen::Unknown | Seen::Own | Seen::Either(_),
+            ) => return,
+            None => {}
+        }
+        let now = self.now();
+        let known = self.shadow.get(key, &now).and_then(Known::entry);
+        let change = known.map_or(Change::Remove, Change::Set);
+        self.table.apply(key, change, &now);
+    }
+
+    pub(crate) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        match self.table.get(key, &self.now())? {
+            Some(found) => Ok(Some(found)),
+            None => self.absent(key).map(|()| None),
+        }
+    }
+
+    pub(crate) fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        match self.table.ttl(key, &self.now()) {
+            Some(ttl) => Ok(Some(ttl)),
+            None => self.absent(key).map(|()| None),
+        }
+    }
+
+    pub(crate) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let now = self.now();
+        if self.table.ttl(key, &now).is_none() {
+            self.absent(key)?;
+        }
+        self.table.ask(key, query, &now)
+    }
+
+    /// As [`Away::ask`], of a key that has to be known whole.
+    pub(crate) fn ask_whole(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.absent(key)?;
+        self.table.ask(key, query, &self.now())
+    }
+
+    /// Nothing lies here under the key: tells whether that is known, or may be assumed.
+    pub(crate) fn absent(&self, key: &Key<'_>) -> Result<()> {
+        let mut state = self.state.lock();
+        let touched = state.touched.get(&**key);
+        let is_known = match touched {
+            Some(touched) => touched.known,
+            None => self.shadow.get(key, &self.now()).as_ref().is_some_and(Known::is_whole),
+        };
+        if is_known {
+            return Ok(());
+        }
+        if !self.rules.unknown_is_absent {
+            return Err(unknown(key));
+        }
+        if touched.is_none() {
+            state.touched.insert(SmolStr::new(&**key), Touched { seen: Seen::Assumed, known: true });
+        }
+        Ok(())
+    }
+
+    /// Does an operation here and lets it wait to be done there, or refuses it.
+    ///
+    /// `lost`: it may have been done there already.
+    pub(crate) fn apply(&self, op: &Op<'_>, lost: bool) -> Result<Reply> {
+        let Op { key, action } = op;
+        let as_fact = match action.offline() {
+            Offline::Queued | Offline::Estimated => false,
+            Offline::Exclusive if self.rules.exclusive && plan_multi::keys(op).is_some() => {
+                return self.apply_lease(op);
+            }
+            Offline::Exclusive if self.rules.exclusive => {
+                // What lies here may be but the part of it that was written here.
+                self.absent(key)?;
+                true
+            }
+            Offline::Exclusive | Offline::Refused => return Err(refused()),
+        };
+        if matches!(action, Action::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
+            self.absent(key)?;
+        }
+        let mut state = self.admit()?;
+        let now = self.now();
+        if self.journal.is_some() {
+            return self.apply_kept(state, op, as_fact, lost, &now);
+        }
+        let mut made = None;
+        let reply = self.table.commit(key, &now, |found| {
+            let (change, reply) = plan(key, action.clone(), &mut Here::new(key, found, &now), &now)?;
+            if as_fact {
+                made = fact(&change, action, &now);
+            }
+            Ok((change, reply))
+        })?;
+        let mut action = if as_fact { made } else { Some(action.clone()) };
+        if !lost {
+            action = action.and_then(|action| state.queue.merge(key, action, || self.stamp()));
+        }
+        if let Some(action) = action {
+            self.enter(&mut state, vec![(key.clone().into_owned(), action, None)], lost, &now)?;
+        }
+        Ok(reply)
+    }
+
+    /// As the end of [`Away::apply`], where what waits is written down before anything changes here.
+    fn apply_kept(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        op: &Op<'_>,
+        as_fact: bool,
+        lost: bool,
+        now: &Now<'_>,
+    ) -> Result<Reply> {
+        let Op { key, action } = op;
+        // Nobody else changes the table while the state is locked.
+        let plan = |found: Option<&Entry>| plan(key, action.clone(), &mut Here::new(key, found, now), now);
+        let (change, reply) = self.table.read(key, plan)?;
+        let action = if as_fact { fact(&change, action, now) } else { Some(action.clone()) };
+        let written = match action {
+            None => None,
+            Some(action) => match state.queue.merged(key, &action, self.stamp()).filter(|_| !lost) {
+                Some((number, pending)) => {
+                    let written = self.keep(number, &pending)?;
+                    state.queue.replace(number, pending);
+                    written
+                }
+                None => self.enter(&mut state, vec![(key.clone().into_owned(), action, None)], lost, now)?,
+            },
+        };
+        self.table.apply(key, change, now);
+        drop(state);
+        self.settle(written)?;
+        Ok(reply)
+    }
+
+    /// Makes puts and deletes all at once.
+    pub(crate) fn commit(&self, writes: &[Op<'_>], lost: bool) -> Result<()> {
+        let mut state = self.admit()?;
+        let now = self.now();
+        let changes = writes
+            .iter()
+            .map(|op| plan_write(op.action.clone(), &now).map(|change| (op.key.clone(), change)))
+            .collect::<Result<Vec<_>>>()?;
+        let actions =
+            writes.iter().map(|op| (op.key.clone().into_owned(), op.action.clone(), None)).collect();
+        let written = self.enter(&mut state, actions, lost, &now)?;
+        self.table.apply_all(changes, &now);
+        drop(state);
+        self.settle(written)
+    }
+
+    /// Lets actions wait, all at once; they are written down first where that is done. Tells what to
+    /// [`settle`](Away::settle) then.
+    pub(crate) fn enter(
+        &self,
+        state: &mut State,
+        actions: Vec<Waiting>,
+        lost: bool,
+        now: &Now<'_>,
+    ) -> Result<Option<u64>> {
+        if actions.is_empty() {
+            return Ok(None);
+        }
+        let mut before = Vec::new();
+        if self.journal.is_some() {
+            let keys = actions.iter().map(|(key, ..)| SmolStr::new(&**key));
+            before.extend(keys.map(|key| (state.touched.get(&key).cloned(), key)));
+        }
+        let ops = actions.into_iter().map(|(key, action, told)| {
+            let seen = state.see(&key, &action, lost, &self.shadow, now);
+            Deferred { key, action, seen, told }
+        });
+        let pending = Pending::new(ops.collect(), self.stamp());
+        match self.keep(state.queue.next(), &pending) {
+            Ok(written) => {
+                state.queue.add(pending);
+                Ok(written)
+            }
+            Err(error) => {
+                // Nothing was done after all. The first of several on one key comes last, and counts.
+                for (touched, key) in before.into_iter().rev() {
+                    match touched {
+                        Some(touched) => drop(state.touched.insert(key, touched)),
+                        None => drop(state.touched.remove(&key)),
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&self, number: u64, pending: &Pending) -> Result<Option<u64>> {
+        self.journal.as_ref().map(|journal| journal.keep(number, pending)).transpose()
+    }
+
+    /// Takes out of what may have been done there the operations that must not be done twice.
+    pub(crate) fn take_doubtful(&self) -> Vec<Deferred> {
+        let mut state = self.state.lock();
+        let doubtful = state.queue.take_doubtful();
+        let kept =
+            state.queue.doubted().try_for_each(|(number, pending)| self.keep(number, pending).map(drop));
+        if let Err(error) = kept {
+            log::warn!("what must not be done twice could not be taken out of the queue's files: {error}");
+        }
+        doubtful
+    }
+
+    /// Returns once what was entered is as durable as it has to be. No lock is held meanwhile: threads wait
+    /// together.
+    pub(crate) fn settle(&self, written: Option<u64>) -> Result<()> {
+        match (&self.journal, written) {
+            (Some(journal), Some(written)) => journal.settle(written),
+            _ => Ok(()),
+        }
+    }
+
+    /// Slows writers by this much while more than `most` wait.
+    pub(crate) fn slow(&self, most: u64, pause: Duration) {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.pace.pause.store(micros, Ordering::Relaxed);
+        self.pace.most.store(most, Ordering::Relaxed);
+    }
+
+    /// How often that is to be halved which is done on the server in one step.
+    pub(crate) fn halved(&self) -> u32 {
+        self.halved.load(Ordering::Relaxed)
+    }
+
+    /// Notes how often: more where a step took too long, less where it was quick.
+    pub(crate) fn halve(&self, times: u32) {
+        self.halved.store(times, Ordering::Relaxed);
+    }
+
+    /// Slows writers no longer.
+    pub(crate) fn hurry(&self) {
+        self.pace.most.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full, or the
+    /// server is away for too long.
+    pub(crate) fn admit(&self) -> Result<MutexGuard<'_, State>> {
+        if self.rules.max_away.is_some_and(|most| self.begun.elapsed() > most) {
+            return Err(too_long());
+        }
+        let mut has_waited = false;
+        loop {
+            let state = self.state.lock();
+            let pause = match state.queue.room() {
+                Room::None => return Err(full(&state.queue)),
+                Room::Scarce(pause) => pause,
+                Room::Plenty => Duration::ZERO,
+            };
+            let pause = match state.queue.len() > self.pace.most.load(Ordering::Relaxed) {
+                true => pause.max(Duration::from_micros(self.pace.pause.load(Ordering::Relaxed))),
+                false => pause,
+            };
+            if has_waited || pause.is_zero() {
+                return Ok(state);
+            }
+            drop(state);
+            thread::sleep(pause);
+            has_waited = true;
+        }
+    }
+}
+
+fn unavailable(cause: impl Into<Cause>) -> Error {
+    Error::Unavailable { maybe_applied: false, source: cause.into() }
+}
+
+fn unknown(key: &Key<'_>) -> Error {
+    unavailable(format!("the server is away, and this process has not seen the key {:?}", &**key))
+}
+
+pub(crate) fn refused() -> Error {
+    unavailable("the server is away, and the answer depends on what others may have changed there")
+}
+
+fn too_long() -> Error {
+    unavailable("the server is away for longer than max_away, and no more operations can wait for it")
+}
+
+fn full(queue: &Queue) -> Error {
+    let (operations, bytes) = (queue.len(), queue.bytes());
+    let source = format!(
+        "the server is away, and no more operations can wait for it: {operations} of {bytes} bytes do (see max_pending \
+         and max_pending_bytes)"
+    );
+    unavailable(source)
+}

@@ -1,0 +1,135 @@
+//! Owns what is taken from queues while the server is away, by a program that vouches that nobody else writes.
+//! Here the leases of a queue are one map; there they are a sorted set and a hash.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, UNIX_EPOCH};
+
+use smol_str::SmolStr;
+
+use crate::backend::fallback::outage::absolute_actions::{Place, actions};
+use crate::backend::fallback::outage::disconnected::{Away, Waiting, refused};
+use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::plan_multi;
+use crate::clock::{Millis, Now};
+use crate::error::Result;
+use crate::key::{Companion, Key};
+use crate::op::{Action, Op, Reply};
+use crate::value::Value;
+
+impl Away {
+    /// Takes from a queue or ends a lease, and lets what that led to wait.
+    pub(crate) fn apply_lease(&self, op: &Op<'_>) -> Result<Reply> {
+        let Some(keys) = plan_multi::keys(op) else {
+            return Err(refused());
+        };
+        if matches!(op.action, Action::Lease { .. }) {
+            self.absent(&op.key)?;
+        }
+        let state = self.admit()?;
+        let now = self.now();
+        let locked = self.table().lock(keys.iter().map(|key| &**key));
+        let mut leases = Leases::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
+        let (changes, reply) = match &op.action {
+            Action::EndLease { id, back, .. } if !leases.has(id) && !self.is_of_this_outage(id) => {
+                // The server has it, and so the value. Nobody else can have taken that since.
+                if *back {
+                    return Err(refused());
+                }
+                leases.drop(id);
+                (Vec::new(), Reply::Flag(true))
+            }
+            _ => plan_multi::plan(op, &locked, &now)?,
+        };
+        let mut place = Place::of(locked.find(&op.key));
+        let mut waiting: Vec<Waiting> = Vec::new();
+        for (key, change) in &changes {
+            if **key == *op.key {
+                let actions = actions(place, change, &now).into_iter();
+                waiting.extend(actions.map(|action| (key.clone(), action, None)));
+                place.take_in(change);
+            } else {
+                leases.take_in(key, change, &now);
+            }
+        }
+        waiting.append(&mut leases.waiting);
+        self.make(changes, locked, waiting, state, &now)?;
+        Ok(reply)
+    }
+
+    /// Whether a lease was given here in this outage.
+    fn is_of_this_outage(&self, id: &str) -> bool {
+        let taken = id.split_once('-').and_then(|(_, taken)| taken.parse::<u128>().ok());
+        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // The clock that gave it counts whole milliseconds.
+        taken.is_some_and(|taken| taken >= since.as_millis() * 1000)
+    }
+}
+
+/// What lies here in the place of what waits to be done to a part of a queue's leases.
+pub(crate) fn here(key: &Key<'static>) -> Key<'static> {
+    key.other(Companion::Leased, Companion::Leases).unwrap_or_else(|| key.clone())
+}
+
+/// The leases of a queue, and what is to be done to them there.
+struct Leases {
+    /// Where the server keeps their names and when they run out, and here all of them lie.
+    names: Key<'static>,
+    /// Where the server keeps the values that they are on.
+    values: Key<'static>,
+    ids: BTreeSet<SmolStr>,
+    waiting: Vec<Waiting>,
+}
+
+impl Leases {
+    fn of(queue: &Key<'_>, found: Option<&Entry>) -> Self {
+        let ids = match found.map(|entry| &entry.content) {
+            Some(Content::Map(map)) => map.fields().keys().cloned().collect(),
+            Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
+        };
+        let [names, values] = [Companion::Leases, Companion::Leased].map(|beside| queue.companion(beside));
+        Self { names, values, ids, waiting: Vec::new() }
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Follows a change of the map here.
+    fn take_in(&mut self, key: &Key<'static>, change: &Change, now: &Now<'_>) {
+        // Not so the last token: the server has its own.
+        if *key != self.names {
+            return;
+        }
+        match change {
+            Change::RemoveField(id) => self.drop(id),
+            Change::Remove => std::mem::take(&mut self.ids).iter().for_each(|id| self.drop(id)),
+            Change::SetFields(fields) => fields.iter().for_each(|(id, value)| self.keep(id, value, now)),
+            Change::Set(Entry { content: Content::Map(map), .. }) => {
+                map.fields().iter().for_each(|(id, value)| self.keep(id, value, now));
+            }
+            Change::Nothing
+            | Change::Set(_)
+            | Change::SetDeadline(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => {}
+        }
+    }
+
+    fn drop(&mut self, id: &SmolStr) {
+        self.ids.remove(id);
+        self.waiting.push((self.values.clone(), Action::MapDelete { field: id.clone() }, None));
+        self.waiting.push((self.names.clone(), Action::NoteLease { id: id.clone(), left: None }, None));
+    }
+
+    fn keep(&mut self, id: &SmolStr, value: &Value, now: &Now<'_>) {
+        self.ids.insert(id.clone());
+        // A name begins with the time at which the lease runs out.
+        let until: u64 = id.split('-').next().and_then(|until| until.parse().ok()).unwrap_or_default();
+        let left = Millis::new(Duration::from_millis(until.saturating_sub(now.millis())));
+        let fields = vec![(id.clone(), value.clone())];
+        self.waiting.push((self.values.clone(), Action::MapPut { fields, birth_ttl: None }, None));
+        let note = Action::NoteLease { id: id.clone(), left: Some(left.unwrap_or(Millis::LEAST)) };
+        self.waiting.push((self.names.clone(), note, None));
+    }
+}

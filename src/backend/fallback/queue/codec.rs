@@ -1,0 +1,313 @@
+//! Owns the text of operations that wait, as they lie in a file. Knows nothing of files.
+//!
+//! It is a format of its own: what it says stays readable whatever becomes of the types that it is made from.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::backend::fallback::queue::queued_at::Stamp;
+use crate::backend::fallback::queue::replay_queue::Pending;
+use crate::backend::redis::exactly_once::slots::CallId;
+use crate::backend::redis::replay::queued_op::{Deferred, Seen, Told};
+use crate::clock::Millis;
+use crate::key::Key;
+use crate::op::{Action, End};
+use crate::value::{Form, Value};
+
+/// What is done at once, and since when it waits, in milliseconds since 1970.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    since: u64,
+    ops: Vec<Waiting>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    key: String,
+    #[serde(rename = "do")]
+    step: Step,
+    seen: Saw,
+    /// Where the server may have done it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    call: Option<Noted>,
+}
+
+/// The step of a call of which the server has a note: whose notes, in hexadecimal digits, and how it finds it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    notes: String,
+    born: u64,
+    lane: u32,
+    number: u64,
+    place: usize,
+}
+
+/// An action, with times to live in milliseconds.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Step {
+    Put { value: Held, ttl: Option<u64> },
+    Update { value: Held },
+    Delete,
+    Incr { by: i64, birth_ttl: Option<u64> },
+    Expire { ttl: u64 },
+    Persist,
+    MapPut { fields: Vec<(String, Held)>, birth_ttl: Option<u64> },
+    MapDelete { field: String },
+    MapIncr { field: String, by: i64, birth_ttl: Option<u64> },
+    Push { front: bool, values: Vec<Held>, birth_ttl: Option<u64> },
+    Pop { front: bool },
+    Trim { most: u64 },
+    Lease { id: String, left: Option<u64> },
+}
+
+/// The bytes of a value.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Held {
+    /// JSON text from our own encoder.
+    Json(String),
+    /// Any other bytes, in base64.
+    Raw(String),
+}
+
+/// What had been seen of the key; values by their SHA-1.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Saw {
+    Value(String),
+    Either(Vec<Saw>),
+    Other,
+    Absent,
+    Assumed,
+    Unknown,
+    Own,
+}
+
+/// Writes down what waits; `None` where it holds what never waits.
+pub(crate) fn write(pending: &Pending) -> Option<Vec<u8>> {
+    let since = pending.queued.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ops = pending.ops.iter().map(|op| {
+        Some(Waiting {
+            key: op.key.to_string(),
+            step: Step::of(&op.action)?,
+            seen: Saw::of(&op.seen),
+            call: op.told.as_ref().map(Noted::of),
+        })
+    });
+    let record = Record { since: millis(since), ops: ops.collect::<Option<_>>()? };
+    serde_json::to_vec(&record).ok()
+}
+
+/// Reads what was written down, or says what is wrong with it. `now` is the time of the day.
+pub(crate) fn read(text: &[u8], now: SystemTime) -> Result<Pending, String> {
+    let Record { since, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let wall = UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or("its time is out of range")?;
+    let ops = ops.into_iter().map(|Waiting { key, step, seen, call }| {
+        if let Some(reason) = Key::waiting_fault(&key) {
+            return Err(format!("its key is not valid: {reason}"));
+        }
+        let told = call.map(Noted::told).transpose()?;
+        Ok(Deferred { key: Key::listed(key), action: step.action()?, seen: seen.seen()?, told })
+    });
+    Ok(Pending::new(ops.collect::<Result<_, String>>()?, Stamp::past(wall, now)))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ttl(millis: u64) -> Result<Millis, String> {
+    Millis::new(Duration::from_millis(millis)).map_err(|error| error.to_string())
+}
+
+fn birth(millis: Option<u64>) -> Result<Option<Millis>, String> {
+    millis.map(ttl).transpose()
+}
+
+impl Held {
+    fn of(value: &Value) -> Self {
+        match (value.form, std::str::from_utf8(&value.bytes)) {
+            (Form::Json, Ok(text)) => Self::Json(text.to_owned()),
+            _ => Self::Raw(BASE64.encode(&*value.bytes)),
+        }
+    }
+
+    fn value(self) -> Result<Value, String> {
+        match self {
+            Self::Json(text) => Ok(Value::json(text.as_bytes())),
+            Self::Raw(text) => {
+                let bytes = BASE64.decode(text).map_err(|error| error.to_string())?;
+                Ok(Value::raw(&bytes))
+            }
+        }
+    }
+}
+
+impl Step {
+    fn of(action: &Action) -> Option<Self> {
+        let birth = |ttl: &Option<Millis>| ttl.map(Millis::get);
+        Some(match action {
+            Action::Put { value, ttl } => Self::Put { value: Held::of(value), ttl: birth(ttl) },
+            Action::PutIfPresent { value } => Self::Update { value: Held::of(value) },
+            Action::Delete => Self::Delete,
+            Action::Incr { by, birth_ttl } => Self::Incr { by: *by, birth_ttl: birth(birth_ttl) },
+            // Nobody waits for what was read.
+            Action::Expire { ttl } | Action::Touch { ttl } => Self::Expire { ttl: ttl.get() },
+            Action::Persist => Self::Persist,
+            Action::MapPut { fields, birth_ttl } => {
+                let fields = fields.iter().map(|(name, value)| (name.to_string(), Held::of(value)));
+                Self::MapPut { fields: fields.collect(), birth_ttl: birth(birth_ttl) }
+            }
+            Action::MapDelete { field } => Self::MapDelete { field: field.to_string() },
+            Action::MapIncr { field, by, birth_ttl } => {
+                Self::MapIncr { field: field.to_string(), by: *by, birth_ttl: birth(birth_ttl) }
+            }
+            Action::Push { end, values, birth_ttl } => Self::Push {
+                front: *end == End::Front,
+                values: values.iter().map(Held::of).collect(),
+                birth_ttl: birth(birth_ttl),
+            },
+            Action::Pop { end } => Self::Pop { front: *end == End::Front },
+            Action::Trim { most } => Self::Trim { most: *most },
+            Action::NoteLease { id, left } => Self::Lease { id: id.to_string(), left: birth(left) },
+            Action::PutIfAbsent { .. }
+            | Action::PutAndGet { .. }
+            | Action::Swap { .. }
+            | Action::Take
+            | Action::Lease { .. }
+            | Action::EndLease { .. }
+            | Action::Lock { .. }
+            | Action::Extend { .. }
+            | Action::Unlock { .. } => return None,
+        })
+    }
+
+    fn action(self) -> Result<Action, String> {
+        let end = |front: bool| if front { End::Front } else { End::Back };
+        Ok(match self {
+            Self::Put { value, ttl } => Action::Put { value: value.value()?, ttl: birth(ttl)? },
+            Self::Update { value } => Action::PutIfPresent { value: value.value()? },
+            Self::Delete => Action::Delete,
+            Self::Incr { by, birth_ttl } => Action::Incr { by, birth_ttl: birth(birth_ttl)? },
+            Self::Expire { ttl: left } => Action::Expire { ttl: ttl(left)? },
+            Self::Persist => Action::Persist,
+            Self::MapPut { fields, birth_ttl } => {
+                let fields = fields.into_iter().map(|(name, value)| Ok((SmolStr::new(name), value.value()?)));
+                let fields = fields.collect::<Result<_, String>>()?;
+                Action::MapPut { fields, birth_ttl: birth(birth_ttl)? }
+            }
+            Self::MapDelete { field } => Action::MapDelete { field: field.into() },
+            Self::MapIncr { field, by, birth_ttl } => {
+                Action::MapIncr { field: field.into(), by, birth_ttl: birth(birth_ttl)? }
+            }
+            Self::Push { front, values, birth_ttl } => {
+                let values = values.into_iter().map(Held::value).collect::<Result<_, _>>()?;
+                Action::Push { end: end(front), values, birth_ttl: birth(birth_ttl)? }
+            }
+            Self::Pop { front } => Action::Pop { end: end(front) },
+            Self::Trim { most } => Action::Trim { most },
+            Self::Lease { id, left } => Action::NoteLease { id: id.into(), left: birth(left)? },
+        })
+    }
+}
+
+impl Noted {
+    fn of(told: &Told) -> Self {
+        let CallId { notes, born, lane, number } = told.call;
+        Self { notes: format!("{notes:032x}"), born, lane, number, place: told.place }
+    }
+
+    fn told(self) -> Result<Told, String> {
+        let Self { notes, born, lane, number, place } = self;
+        let notes = u128::from_str_radix(&notes, 16).map_err(|error| error.to_string())?;
+        Ok(Told::left(CallId { notes, born, lane, number }, place))
+    }
+}
+
+impl Saw {
+    fn of(seen: &Seen) -> Self {
+        match seen {
+            Seen::Value(sha) => Self::Value(BASE64.encode(sha)),
+            Seen::Either(all) => Self::Either(all.iter().map(Self::of).collect()),
+            Seen::Other => Self::Other,
+            Seen::Absent => Self::Absent,
+            Seen::Assumed => Self::Assumed,
+            Seen::Unknown => Self::Unknown,
+            Seen::Own => Self::Own,
+        }
+    }
+
+    fn seen(self) -> Result<Seen, String> {
+        let sha = |text: String| {
+            let bytes = BASE64.decode(text).map_err(|error| error.to_string())?;
+            <[u8; 20]>::try_from(bytes).map_err(|_| "a digest has not 20 bytes".to_owned())
+        };
+        Ok(match self {
+            Self::Value(text) => Seen::Value(sha(text)?),
+            Self::Either(all) => Seen::Either(all.into_iter().map(Self::seen).collect::<Result<_, _>>()?),
+            Self::Other => Seen::Other,
+            Self::Absent => Seen::Absent,
+            Self::Assumed => Seen::Assumed,
+            Self::Unknown => Seen::Unknown,
+            Self::Own => Seen::Own,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind of step and of what was seen, as the format of version 1 has them. Never changed.
+    const VERSION_1: [&str; 12] = [
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"json":"{\"n\":1}"},"ttl":null}},"seen":"unknown"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"seen":"absent"},{"key":"b","do":"delete","seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"update":{"value":{"json":"1"}}},"seen":"assumed"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"incr":{"by":-7,"birth_ttl":9}},"seen":{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"expire":{"ttl":12}},"seen":{"either":["absent",{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}]}}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":"persist","seen":"other"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_put":{"fields":[["f",{"json":"1"}]],"birth_ttl":null}},"seen":"own"},{"key":"a","do":{"map_delete":{"field":"f"}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_incr":{"field":"f","by":2,"birth_ttl":null}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"birth_ttl":60000}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":false}},"seen":"own"},{"key":"a","do":{"trim":{"most":3}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":true}},"seen":"own","call":{"notes":"0123456789abcdef0123456789abcdef","born":7,"lane":1,"number":9,"place":0}}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"q:__millpond:leased","do":{"map_put":{"fields":[["7",{"json":"1"}]],"birth_ttl":null}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"7","left":30000}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"6","left":null}},"seen":"own"}]}"#,
+    ];
+
+    #[test]
+    fn the_format_is_read_and_written_as_it_was() {
+        let now = UNIX_EPOCH + Duration::from_millis(1_700_000_001_500);
+        for text in VERSION_1 {
+            let pending = read(text.as_bytes(), now).unwrap();
+            assert_eq!(String::from_utf8(write(&pending).unwrap()).unwrap(), text);
+            assert!(pending.queued.age() >= Duration::from_millis(1500));
+            assert!(pending.queued.age() < Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_an_error() {
+        let now = SystemTime::now();
+        let known = VERSION_1[1];
+        for end in 0..known.len() {
+            assert!(read(&known.as_bytes()[..end], now).is_err(), "cut at {end}");
+        }
+        for (from, to) in [
+            (r#""key":"a""#, r#""key":"""#),
+            ("AP8=", "A"),
+            ("5000", "0"),
+            ("delete", "explode"),
+            (r#""own""#, r#"{"value":"AAA="}"#),
+        ] {
+            assert!(read(known.replacen(from, to, 1).as_bytes(), now).is_err(), "{to}");
+        }
+    }
+}

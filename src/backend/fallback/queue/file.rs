@@ -1,0 +1,206 @@
+//! Owns the copy of the queue in a directory, which outlives the program: a store of files with one entry for
+//! each thing that waits, and one that says how far it got. Knows nothing of how operations are sent.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Backend;
+use crate::backend::fallback::queue::codec;
+use crate::backend::fallback::queue::replay_queue::Pending;
+use crate::backend::file::core::File;
+use crate::clock::Clock;
+use crate::config::FileOptions;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Action, Op};
+use crate::value::Value;
+
+const HEAD: &str = "head";
+const WAITING: &str = "waiting:";
+const FORMAT: u32 = 1;
+
+/// What is known of a queue as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    format: u32,
+    /// What the keys on the server begin with.
+    prefix: String,
+    /// Whose marker on the server says how much is done, in hexadecimal digits.
+    identity: String,
+    /// The number of the last operation that is done there, as far as this knows.
+    done: u64,
+    /// The number of the last one that was sent, and may have been done.
+    sent: u64,
+    /// Whether there was a marker on the server.
+    marked: bool,
+}
+
+/// A queue's directory.
+pub(crate) struct Journal {
+    store: File,
+    path: PathBuf,
+    head: Mutex<Head>,
+}
+
+/// What a program left behind when it ended.
+pub(crate) struct Left {
+    pub(crate) identity: u128,
+    pub(crate) done: u64,
+    pub(crate) sent: u64,
+    pub(crate) marked: bool,
+    /// What waits, from the number behind `done` on.
+    pub(crate) waiting: Vec<Pending>,
+}
+
+impl Left {
+    pub(crate) fn nothing(identity: u128) -> Self {
+        Self { identity, done: 0, sent: 0, marked: false, waiting: Vec::new() }
+    }
+}
+
+impl Journal {
+    /// Opens the directory of a queue for the server's keys under `prefix`, or begins one with this identity.
+    pub(crate) fn open(
+        path: &Path,
+        prefix: &str,
+        identity: u128,
+        options: &FileOptions,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(Self, Left)> {
+        let store = File::open(path, options, Arc::clone(clock), &mut |_| ())?;
+        let fresh = Head {
+            format: FORMAT,
+            prefix: prefix.to_owned(),
+            identity: format!("{identity:032x}"),
+            done: 0,
+            sent: 0,
+            marked: false,
+        };
+        let journal = Self { store, path: path.to_owned(), head: Mutex::new(fresh.clone()) };
+        let (head, waiting) = journal.read(clock)?;
+        if waiting.is_empty() {
+            // Nothing is left that could be done twice. As another queue it may serve another prefix, and also
+            // where this is a copy that is older than what the server knows.
+            journal.keep_head(&fresh)?;
+            return Ok((journal, Left::nothing(identity)));
+        }
+        if head.prefix == prefix {
+            let identity = u128::from_str_radix(&head.identity, 16);
+            let identity = identity.map_err(|error| journal.corrupt(HEAD, error))?;
+            let left = Left { identity, done: head.done, sent: head.sent, marked: head.marked, waiting };
+            *journal.head.lock() = head;
+            return Ok((journal, left));
+        }
+        Err(journal.foreign(format!("what waits there is for the key prefix {:?}", head.prefix)))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self, clock: &Arc<dyn Clock>) -> Result<(Head, Vec<Pending>)> {
+        let keys = self.store.keys("", None, usize::MAX)?;
+        let head = match self.store.get(&Key::listed(HEAD.to_owned()))? {
+            Some(text) => serde_json::from_slice::<Head>(&text).map_err(|error| self.corrupt(HEAD, error))?,
+            None if keys.is_empty() => {
+                let head = self.head.lock().clone();
+                self.keep_head(&head)?;
+                head
+            }
+            None => return Err(self.foreign("it holds a store, and not what waits for a server")),
+        };
+        if head.format != FORMAT {
+            return Err(self.foreign("what waits there was written by a newer version"));
+        }
+        let mut waiting = Vec::new();
+        for key in keys.iter().filter(|key| *key != HEAD) {
+            let expected = name(head.done + 1 + waiting.len() as u64);
+            if **key != *expected {
+                return Err(self.corrupt(key, format!("{:?} was expected there", &*expected)));
+            }
+            let text = self.store.get(&expected)?.unwrap_or_default();
+            waiting.push(codec::read(&text, clock.now()).map_err(|reason| self.corrupt(key, reason))?);
+        }
+        Ok((head, waiting))
+    }
+
+    fn corrupt(&self, entry: &str, reason: impl std::fmt::Display) -> Error {
+        self.foreign(format!("its entry {entry:?} cannot be read: {reason}"))
+    }
+
+    fn foreign(&self, reason: impl std::fmt::Display) -> Error {
+        Error::invalid_config("redis.fallback", format!("{}: {reason}", self.path.display()))
+    }
+
+    /// Writes down what waits under a number, also in the place of what was there. Tells what to wait for.
+    pub(crate) fn keep(&self, number: u64, pending: &Pending) -> Result<u64> {
+        let text = codec::write(pending).ok_or(Error::Unsupported {
+            what: "an operation that cannot wait for a server in a file".to_owned(),
+        })?;
+        self.store.write(vec![put(name(number), &text)])
+    }
+
+    /// Returns once what was written is as durable as it has to be.
+    pub(crate) fn settle(&self, sequence: u64) -> Result<()> {
+        self.store.settle(sequence)
+    }
+
+    /// Notes that operations up to a number are on their way to the server, which has a marker by now.
+    pub(crate) fn sending(&self, sent: u64) -> Result<()> {
+        let mut head = self.head.lock();
+        if head.sent >= sent && head.marked {
+            return Ok(());
+        }
+        let noted = Head { sent: sent.max(head.sent), marked: true, ..head.clone() };
+        self.store.write(vec![head_put(&noted)])?;
+        // Whatever the policy says: a server that knows of more than these files holds them for an old copy.
+        self.store.flush()?;
+        *head = noted;
+        Ok(())
+    }
+
+    /// Takes out what is done, up to a number.
+    pub(crate) fn finished(&self, done: u64) -> Result<()> {
+        let mut head = self.head.lock();
+        let noted = Head { done, sent: head.sent.max(done), ..head.clone() };
+        let mut writes = vec![head_put(&noted)];
+        writes.extend((head.done + 1..=done).map(|number| Op { key: name(number), action: Action::Delete }));
+        // It need not be on the disk: the marker on the server tells it too.
+        self.store.write(writes)?;
+        *head = noted;
+        Ok(())
+    }
+
+    /// Returns once all that was written is on the disk.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.store.flush()
+    }
+
+    pub(crate) fn close(&self) -> Result<()> {
+        self.store.close()
+    }
+
+    fn keep_head(&self, head: &Head) -> Result<()> {
+        let written = self.store.write(vec![head_put(head)])?;
+        self.store.settle(written)
+    }
+}
+
+fn head_put(head: &Head) -> Op<'static> {
+    // Numbers and plain texts make JSON.
+    let text = serde_json::to_vec(head).unwrap_or_default();
+    put(Key::listed(HEAD.to_owned()), &text)
+}
+
+fn put(key: Key<'static>, text: &[u8]) -> Op<'static> {
+    Op { key, action: Action::Put { value: Value::json(text), ttl: None } }
+}
+
+/// Names what waits so that it is listed in order.
+fn name(number: u64) -> Key<'static> {
+    Key::listed(format!("{WAITING}{number:020}"))
+}

@@ -1,0 +1,479 @@
+//! Owns the operations that wait for the server: their order, their bounds, and which of them become one.
+//! Knows nothing of how they are sent.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use smol_str::SmolStr;
+
+use crate::backend::fallback::queue::queued_at::Stamp;
+use crate::backend::redis::replay::queued_op::{Deferred, Seen};
+use crate::clock::Millis;
+use crate::op::Action;
+
+/// What an operation takes besides what it carries, roughly.
+const AROUND: u64 = 160;
+
+/// What is done at once: one operation, or all of a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) ops: Ops,
+    pub(crate) queued: Stamp,
+    bytes: u64,
+}
+
+/// One operation lies in its place, without a vector around it.
+#[derive(Debug, Clone)]
+pub(crate) enum Ops {
+    One([Deferred; 1]),
+    Several(Vec<Deferred>),
+}
+
+impl Deref for Ops {
+    type Target = [Deferred];
+
+    fn deref(&self) -> &[Deferred] {
+        match self {
+            Self::One(op) => op,
+            Self::Several(ops) => ops,
+        }
+    }
+}
+
+impl DerefMut for Ops {
+    fn deref_mut(&mut self) -> &mut [Deferred] {
+        match self {
+            Self::One(op) => op,
+            Self::Several(ops) => ops,
+        }
+    }
+}
+
+impl Pending {
+    pub(crate) fn new(mut ops: Vec<Deferred>, queued: Stamp) -> Self {
+        let bytes = ops.iter().map(weight).sum();
+        let ops = match ops.pop() {
+            Some(op) if ops.is_empty() => Ops::One([op]),
+            last => {
+                ops.extend(last);
+                Ops::Several(ops)
+            }
+        };
+        Self { ops, queued, bytes }
+    }
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) operations: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Whether there is room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Plenty,
+    /// More than half is used: writers are slowed, by this much.
+    Scarce(Duration),
+    None,
+}
+
+/// The queue, in the order in which operations were done here.
+///
+/// INVARIANT: of two operations on one key the earlier one comes first. Numbers are never used twice.
+pub(crate) struct Queue {
+    /// Whoever sends some of them holds them too.
+    waiting: VecDeque<Arc<Pending>>,
+    /// The number of the first that waits.
+    first: u64,
+    /// Up to here they were sent, and may have been done.
+    sent: u64,
+    bytes: u64,
+    /// The number of the last operation on each key.
+    last: HashMap<SmolStr, u64>,
+    bounds: Bounds,
+}
+
+impl Queue {
+    /// A queue that goes on behind the number `done`.
+    pub(crate) fn new(bounds: Bounds, done: u64) -> Self {
+        let (waiting, last) = (VecDeque::new(), HashMap::new());
+        Self { waiting, first: done + 1, sent: done, bytes: 0, last, bounds }
+    }
+
+    /// A queue in which these waited before the program was started again, behind the number `done`; up to
+    /// `sent` they may have been done.
+    pub(crate) fn load(bounds: Bounds, done: u64, sent: u64, waiting: Vec<Pending>) -> Self {
+        let mut queue = Self::new(bounds, done);
+        for pending in waiting {
+            queue.add(pending);
+        }
+        queue.sent = sent.clamp(done, done + queue.len());
+        queue
+    }
+
+    /// The number of the last one that was sent, and may have been done.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Takes out of those that may have been done the ones that must not be done twice.
+    pub(crate) fn take_doubtful(&mut self) -> Vec<Deferred> {
+        let count = self.in_doubt();
+        let mut doubtful = Vec::new();
+        for pending in self.waiting.iter_mut().take(count) {
+            let (kept, taken): (Vec<_>, Vec<_>) =
+                pending.ops.iter().cloned().partition(|op| op.action.is_idempotent());
+            Arc::make_mut(pending).ops = Ops::Several(kept);
+            doubtful.extend(taken);
+        }
+        doubtful
+    }
+
+    /// What may have been done, by number.
+    pub(crate) fn doubted(&self) -> impl Iterator<Item = (u64, &Pending)> {
+        (self.first..).zip(self.iter().take(self.in_doubt()))
+    }
+
+    fn in_doubt(&self) -> usize {
+        usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX)
+    }
+
+    /// Forgets what was seen of keys on a server that has lost it: nobody has written over it.
+    pub(crate) fn forget_seen(&mut self) {
+        for pending in &mut self.waiting {
+            for op in Arc::make_mut(pending).ops.iter_mut() {
+                match &mut op.seen {
+                    Seen::Value(_) => op.seen = Seen::Unknown,
+                    // It may have been done there since.
+                    Seen::Either(all) => all.push(Seen::Absent),
+                    Seen::Absent | Seen::Assumed | Seen::Unknown | Seen::Other | Seen::Own => {}
+                }
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The number of the last one that is done.
+    pub(crate) fn done(&self) -> u64 {
+        self.first - 1
+    }
+
+    /// Whether an operation on the key waits.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.last.contains_key(key)
+    }
+
+    /// The next operation on the key.
+    pub(crate) fn next_on(&mut self, key: &str) -> Option<&mut Deferred> {
+        if !self.has(key) {
+            return None;
+        }
+        let pending = self.waiting.iter_mut().find(|pending| pending.ops.iter().any(|op| *op.key == *key))?;
+        Arc::make_mut(pending).ops.iter_mut().find(|op| *op.key == *key)
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        let Bounds { operations, bytes } = self.bounds;
+        let (count, size) = (self.len(), self.bytes);
+        if count >= operations || size >= bytes {
+            return Room::None;
+        }
+        if count <= operations / 2 && size <= bytes / 2 {
+            return Room::Plenty;
+        }
+        // From half to full the wait grows from nothing to ten milliseconds.
+        let used = |part: u64, whole: u64| part.saturating_sub(whole / 2) * 20_000 / whole.max(1);
+        Room::Scarce(Duration::from_micros(used(count, operations).max(used(size, bytes))))
+    }
+
+    /// Makes an action one with the last operation on its key, or hands it back: then it is to be added.
+    pub(crate) fn merge(
+        &mut self,
+        key: &str,
+        action: Action,
+        queued: impl FnOnce() -> Stamp,
+    ) -> Option<Action> {
+        // What was not sent nobody else holds.
+        let place = self.unsent(key);
+        let Some(pending) = place.and_then(|place| self.waiting.get_mut(place)).and_then(Arc::get_mut) else {
+            return Some(action);
+        };
+        self.bytes -= pending.bytes;
+        let rest = pending.merge(action, queued);
+        self.bytes += pending.bytes;
+        rest
+    }
+
+    /// What [`Queue::merge`] would make of the last operation on a key, and its number.
+    pub(crate) fn merged(&self, key: &str, action: &Action, queued: Stamp) -> Option<(u64, Pending)> {
+        let place = self.unsent(key)?;
+        let mut pending = Pending::clone(self.waiting.get(place)?);
+        match pending.merge(action.clone(), || queued) {
+            None => Some((self.first + place as u64, pending)),
+            Some(_) => None,
+        }
+    }
+
+    /// Puts something in the place of what has this number.
+    pub(crate) fn replace(&mut self, number: u64, pending: Pending) {
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(before) = place.and_then(|place| self.waiting.get_mut(place)) {
+            self.bytes += pending.bytes;
+            self.bytes -= before.bytes;
+            *before = Arc::new(pending);
+        }
+    }
+
+    /// Where the last operation on a key waits, if it was not sent.
+    fn unsent(&self, key: &str) -> Option<usize> {
+        let number = self.last.get(key).copied().filter(|number| *number > self.sent)?;
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    /// The number of what is added next.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.len()
+    }
+
+    /// Adds what is done at once behind all others.
+    pub(crate) fn add(&mut self, pending: Pending) {
+        let number = self.next();
+        for op in pending.ops.iter() {
+            self.last.insert(SmolStr::new(&*op.key), number);
+        }
+        self.bytes += pending.bytes;
+        self.waiting.push_back(Arc::new(pending));
+    }
+
+    /// The first of those that wait, at most so many operations and bytes, with the number of the last.
+    /// From here on they may have been done.
+    pub(crate) fn chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Arc<Pending>>, u64) {
+        let (mut count, mut size) = (0, 0);
+        let fits = |pending: &&Arc<Pending>| {
+            count += pending.ops.len();
+            size += pending.bytes;
+            count <= operations && size <= bytes
+        };
+        let chosen = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
+        let chunk: Vec<_> = self.waiting.iter().take(chosen).cloned().collect();
+        let last = self.done() + chunk.len() as u64;
+        self.sent = self.sent.max(last);
+        (chunk, last)
+    }
+
+    /// Takes out all up to a number: they are done.
+    pub(crate) fn finish(&mut self, number: u64) -> Vec<Arc<Pending>> {
+        let count = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);
+        let done: Vec<_> = self.waiting.drain(..count.min(self.waiting.len())).collect();
+        self.first += done.len() as u64;
+        for pending in &done {
+            self.bytes -= pending.bytes;
+            for op in pending.ops.iter() {
+                if self.last.get(&*op.key).is_some_and(|last| *last < self.first) {
+                    self.last.remove(&*op.key);
+                }
+            }
+        }
+        done
+    }
+
+    /// Those that wait, the first in front.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.waiting.iter().map(|pending| &**pending)
+    }
+}
+
+impl Pending {
+    /// Makes an action one with the only operation, or hands it back.
+    fn merge(&mut self, action: Action, queued: impl FnOnce() -> Stamp) -> Option<Action> {
+        let Ops::One([before]) = &mut self.ops else {
+            return Some(action);
+        };
+        // Of one that may have been done only the server knows whether it is still to be.
+        if before.told.is_some() {
+            return Some(action);
+        }
+        let ages =
+            matches!(action, Action::Put { ttl: Some(_), .. } | Action::Expire { .. } | Action::Touch { .. });
+        let rest = merge(&mut before.action, action);
+        if ages && rest.is_none() {
+            self.queued = queued();
+        }
+        self.bytes = weight(before);
+        rest
+    }
+}
+
+fn weight(op: &Deferred) -> u64 {
+    AROUND + (op.key.len() + op.action.bytes()) as u64
+}
+
+/// Makes of an action the one that does what it and the next do one after the other, if there is one that may
+/// be sent in its place; hands the next one back otherwise.
+fn merge(before: &mut Action, after: Action) -> Option<Action> {
+    match (&mut *before, &after) {
+        // What lay there before does not matter to either, and the second replaces all of the first.
+        (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete)
+        | (Action::Expire { .. } | Action::Touch { .. }, Action::Expire { .. } | Action::Touch { .. })
+        | (Action::PutIfPresent { .. }, Action::PutIfPresent { .. }) => *before = after,
+        // Until when it stays is as it was.
+        (Action::Put { value, .. }, Action::PutIfPresent { value: new }) => *value = new.clone(),
+        (Action::Incr { by, birth_ttl }, Action::Incr { by: more, birth_ttl: other })
+            if same(*birth_ttl, *other) =>
+        {
+            match by.checked_add(*more) {
+                Some(sum) => *by = sum,
+                None => return Some(after),
+            }
+        }
+        _ => return Some(after),
+    }
+    None
+}
+
+fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
+    // With a time to live at birth the first of them decides when it ends.
+    one.is_none() && other.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::key::Key;
+    use crate::value::Value;
+
+    const BOUNDS: Bounds = Bounds { operations: 10, bytes: 1 << 20 };
+
+    fn op(key: &str, action: Action) -> Deferred {
+        Deferred { key: Key::listed(key.to_owned()), action, seen: Seen::Unknown, told: None }
+    }
+
+    fn put(number: i64) -> Action {
+        Action::Put { value: Value::integer(number), ttl: None }
+    }
+
+    fn incr(by: i64) -> Action {
+        Action::Incr { by, birth_ttl: None }
+    }
+
+    fn push(queue: &mut Queue, key: &str, action: Action) {
+        if let Some(action) = queue.merge(key, action, stamp) {
+            queue.add(Pending::new(vec![op(key, action)], stamp()));
+        }
+    }
+
+    fn stamp() -> Stamp {
+        Stamp::now(SystemTime::UNIX_EPOCH)
+    }
+
+    fn texts(queue: &Queue) -> Vec<String> {
+        let one = |op: &Deferred| match &op.action {
+            Action::Put { value, .. } => {
+                format!("{}={}", &*op.key, String::from_utf8_lossy(&value.bytes))
+            }
+            Action::Incr { by, .. } => format!("{}+{by}", &*op.key),
+            other => format!("{} {other:?}", &*op.key),
+        };
+        queue.iter().map(|pending| pending.ops.iter().map(one).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[test]
+    fn neighbours_on_one_key_become_one() {
+        let mut queue = Queue::new(BOUNDS, 0);
+        for (key, action) in [
+            ("a", put(1)),
+            ("b", incr(1)),
+            ("a", put(2)),
+            ("b", incr(2)),
+            ("a", Action::Delete),
+            ("a", put(3)),
+        ] {
+            push(&mut queue, key, action);
+        }
+        assert_eq!(texts(&queue), ["a=3", "b+3"]);
+        push(&mut queue, "a", incr(1));
+        push(&mut queue, "a", put(4));
+        assert_eq!(texts(&queue), ["a=3", "b+3", "a+1", "a=4"], "another action lies between");
+        push(&mut queue, "b", incr(i64::MAX));
+        assert_eq!(queue.len(), 5, "what would overflow stays two");
+    }
+
+    #[test]
+    fn what_was_sent_and_what_is_in_a_batch_stays_as_it_is() {
+        let mut queue = Queue::new(BOUNDS, 0);
+        push(&mut queue, "a", put(1));
+        let (chunk, last) = queue.chunk(100, 1 << 20);
+        assert_eq!((chunk.len(), last), (1, 1));
+        push(&mut queue, "a", put(2));
+        queue.add(Pending::new(vec![op("a", put(3)), op("b", put(3))], stamp()));
+        push(&mut queue, "b", put(4));
+        assert_eq!(texts(&queue), ["a=1", "a=2", "a=3 b=3", "b=4"]);
+        assert_eq!(queue.finish(1).len(), 1);
+        assert!(queue.has("a"));
+        assert_eq!((queue.done(), queue.len()), (1, 3));
+        queue.finish(4);
+        assert!(queue.is_empty() && !queue.has("a") && !queue.has("b"));
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn a_queue_goes_on_where_it_was_left() {
+        let before = |key: &str, n| Pending::new(vec![op(key, put(n))], stamp());
+        let mut queue = Queue::load(BOUNDS, 7, 8, vec![before("a", 1), before("b", 2)]);
+        assert_eq!((queue.done(), queue.sent(), queue.next(), queue.len()), (7, 8, 10, 2));
+        push(&mut queue, "a", put(3));
+        push(&mut queue, "b", put(4));
+        assert_eq!(texts(&queue), ["a=1", "b=4", "a=3"], "the first may have been sent");
+        let (number, merged) = queue.merged("b", &put(5), stamp()).unwrap();
+        assert_eq!((number, texts(&queue)[1].as_str()), (9, "b=4"), "nothing is changed yet");
+        queue.replace(number, merged);
+        assert_eq!(texts(&queue)[1], "b=5");
+        queue.finish(10);
+        assert_eq!((queue.bytes, queue.done()), (0, 10));
+    }
+
+    #[test]
+    fn a_chunk_is_bounded_and_never_empty() {
+        let mut queue = Queue::new(BOUNDS, 0);
+        for number in 0..5 {
+            push(&mut queue, &format!("k{number}"), put(number));
+        }
+        assert_eq!(queue.chunk(2, 1 << 20).1, 2);
+        assert_eq!(queue.chunk(100, 1).1, 1, "one goes whatever its size");
+        assert_eq!(queue.chunk(100, 1 << 20).1, 5);
+    }
+
+    #[test]
+    fn it_slows_and_then_refuses() {
+        let mut queue = Queue::new(BOUNDS, 0);
+        let mut rooms = Vec::new();
+        for number in 0..10 {
+            rooms.push(queue.room());
+            push(&mut queue, &format!("k{number}"), put(number));
+        }
+        assert!(rooms[..6].iter().all(|room| *room == Room::Plenty));
+        assert!(rooms[6..].windows(2).all(|pair| match pair {
+            [Room::Scarce(one), Room::Scarce(other)] => one < other,
+            _ => false,
+        }));
+        assert_eq!(queue.room(), Room::None);
+    }
+}

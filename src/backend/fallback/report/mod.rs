@@ -1,0 +1,5 @@
+//! What a program can learn about outages: counts, pending operations, events, data loss.
+
+mod data_loss;
+mod outcomes;
+mod questions;

@@ -1,0 +1,122 @@
+//! Owns what a program asks about outages, and how a store ends. Knows nothing of how an outage is lived
+//! through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::backend::fallback::shared::{Fallback, Inner};
+use crate::error::{Error, Result};
+use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+
+/// What a program asks about outages.
+impl Fallback {
+    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
+        self.inner.listeners.lock().push(Arc::new(listener));
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counts = &self.inner.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            outages: read(&counts.outages),
+            queued: read(&counts.queued),
+            replayed: read(&counts.replayed),
+            pending: self.inner.outage().map_or(0, |away| away.state().queue.len()),
+            conflicts: read(&counts.conflicts),
+            rejected: read(&counts.rejected),
+            uncertain: read(&counts.uncertain),
+            buried: self.inner.redis.buried(),
+        }
+    }
+
+    pub(crate) fn pending(&self) -> Vec<PendingOperation> {
+        let mut pending = self.inner.told.lock().uncertain.clone();
+        if let Some(away) = self.inner.outage() {
+            let state = away.state();
+            for waiting in state.queue.iter() {
+                pending.extend(waiting.ops.iter().map(|op| PendingOperation {
+                    key: op.key.to_string(),
+                    operation: op.name(),
+                    field: op.field(),
+                    value: op.argument(),
+                    since: waiting.queued.wall,
+                    reason: PendingReason::Away,
+                }));
+            }
+        }
+        pending
+    }
+
+    pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
+        std::mem::take(&mut self.inner.told.lock().rejected)
+    }
+
+    pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
+        std::mem::take(&mut self.inner.told.lock().conflicts)
+    }
+
+    /// Tries now whether the server is back.
+    pub(crate) fn reconnect(&self) -> Result<()> {
+        self.inner.redis.check_process()?;
+        self.inner.try_return().map_err(|closed| match closed.denied {
+            true => Error::Denied { source: closed.cause.into() },
+            false => Error::Unavailable { maybe_applied: false, source: closed.cause.into() },
+        })
+    }
+
+    pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
+        self.inner.close(timeout)
+    }
+}
+
+impl Inner {
+    /// Ends: what waits is done on the server within `timeout`, or is lost.
+    pub(crate) fn close(&self, timeout: Duration) -> Result<()> {
+        // Here is no thread to wait for, and what waits is done by the process that has it.
+        self.redis.check_process()?;
+        {
+            let mut wake = self.wake.lock();
+            if wake.ending {
+                return Ok(());
+            }
+            wake.ending = true;
+        }
+        self.woken.notify_all();
+        let returning = self.thread.lock().take();
+        // Who is told of something by that thread may close the store: it does not wait for itself. One that
+        // panicked has nothing to tell.
+        let me = std::thread::current().id();
+        let _ = returning.filter(|thread| thread.thread().id() != me).map(JoinHandle::join);
+        let waiting = || self.outage().map_or(0, |away| away.state().queue.len());
+        let begun = Instant::now();
+        while waiting() > 0 {
+            match self.try_return() {
+                Err(_) if begun.elapsed() < timeout => std::thread::sleep(Duration::from_millis(10)),
+                Ok(()) | Err(_) => break,
+            }
+        }
+        self.has_ended.store(true, Ordering::Release);
+        // Whoever was about to add to what waits has done so by now.
+        drop(self.outage.write());
+        let left = waiting();
+        if left == 0 {
+            self.redis.end_notes();
+        }
+        self.redis.close()?;
+        if let Some(journal) = &self.journal {
+            journal.close()?;
+            if left > 0 {
+                let path = journal.path().display();
+                log::info!("{left} operations that wait for the Redis server are kept in {path}");
+            }
+            return Ok(());
+        }
+        match left {
+            0 => Ok(()),
+            left => Err(Error::abandoned(left)),
+        }
+    }
+}

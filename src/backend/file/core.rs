@@ -1,0 +1,386 @@
+//! Owns the File variant: the local table, behind a journal of facts in a directory. Knows nothing of Rust
+//! types and JSON values.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::backend::file::clock::FloorClock;
+use crate::backend::file::compaction::Compactor;
+use crate::backend::file::journal::combining::Combiner;
+use crate::backend::file::journal::durability::Durability;
+use crate::backend::file::journal::writer::{Journal, State};
+use crate::backend::file::layout::Layout;
+use crate::backend::file::lock::DirectoryLock;
+use crate::backend::local::change::Change;
+use crate::backend::local::overlay::{Overlay, Read};
+use crate::backend::local::plan::plan_write;
+use crate::backend::local::plan_multi;
+use crate::backend::local::reading::Reading;
+use crate::backend::local::table::shards::Table;
+use crate::backend::local::wait_list;
+use crate::backend::local::wait_list::{STEP, Waiters};
+use crate::backend::{Backend, Work};
+use crate::bytes::Bytes;
+use crate::clock::{Millis, Now, Ttl};
+use crate::config::SyncPolicy;
+use crate::error::{Error, Result};
+use crate::key::{Companion, Key};
+use crate::op::{Action, End, Grant, Op, Reply};
+use crate::op::{Answer, Query};
+use crate::op::{Cursor, Page};
+
+pub(crate) struct File {
+    pub(crate) core: Arc<Core>,
+    pub(crate) syncer: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) lock: Mutex<Option<DirectoryLock>>,
+}
+
+/// What the threads of a store share.
+pub(crate) struct Core {
+    pub(crate) layout: Layout,
+    pub(crate) table: Table,
+    pub(crate) clock: FloorClock,
+    pub(crate) sync: SyncPolicy,
+    /// INVARIANT: every mutation happens under this lock. Readers never take it.
+    pub(crate) journal: Mutex<Journal>,
+    pub(crate) combiner: Combiner,
+    pub(crate) durability: Durability,
+    pub(crate) compactor: Compactor,
+    pub(crate) waiters: Waiters,
+    /// Set when the thread that syncs at an interval is to end.
+    pub(crate) ending: Mutex<bool>,
+    pub(crate) end: Condvar,
+}
+
+/// Lets a writer wait for the compaction that runs, so that it does not outrun that.
+pub(crate) fn rest(pause: Duration) {
+    if !pause.is_zero() {
+        std::thread::sleep(pause);
+    }
+}
+
+/// What a commit changes.
+pub(crate) enum Changes<'k> {
+    One([(Key<'k>, Change); 1]),
+    Many(Vec<(Key<'k>, Change)>),
+}
+
+impl<'k> Changes<'k> {
+    fn as_slice(&self) -> &[(Key<'k>, Change)] {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+}
+
+impl Core {
+    /// Changes the state. `decide` sees the table as it will be when its changes are applied to it.
+    pub(crate) fn commit<'k, R>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
+    ) -> Result<R> {
+        let (reply, sequence) = self.write(decide)?;
+        self.settle(sequence)?;
+        Ok(reply)
+    }
+
+    /// As [`Core::commit`], for who waits afterwards, and tells for what.
+    fn write<'k, R>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
+    ) -> Result<(R, u64)> {
+        let mut journal = self.lock();
+        self.check_open(&journal)?;
+        let now = Now::of(&self.clock);
+        let (changes, reply) = decide(&self.table, &now)?;
+        let pause = match self.log(&mut journal, changes.as_slice(), &now)? {
+            Some(written) => {
+                let freed = self.publish(changes, &now);
+                self.look(&mut journal, written, freed)
+            }
+            None => Duration::ZERO,
+        };
+        // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
+        let sequence = journal.sequence;
+        drop(journal);
+        rest(pause);
+        Ok((reply, sequence))
+    }
+
+    /// Takes the journal's lock, once there is room in the directory.
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        loop {
+            self.compactor.pace();
+            let journal = self.journal.lock();
+            // Others may have written meanwhile.
+            if !self.compactor.is_pacing() {
+                return journal;
+            }
+        }
+    }
+
+    pub(crate) fn check_open(&self, journal: &Journal) -> Result<()> {
+        self.durability.check()?;
+        match journal.state {
+            State::Open => Ok(()),
+            State::Closed => Err(Error::closed()),
+            State::ReadOnly => {
+                let what = format!("writing to {}, which was opened to be read", self.layout.dir.display());
+                Err(Error::Unsupported { what })
+            }
+        }
+    }
+
+    /// Writes a line that says what changes, and tells how long it is; none where nothing does. That and
+    /// [`Core::publish`] are the two steps of every change, under one lock.
+    ///
+    /// INVARIANT: the line is in the journal before anyone sees what it says, and where it cannot be
+    /// written nothing is changed.
+    pub(crate) fn log(
+        &self,
+        journal: &mut Journal,
+        changes: &[(Key<'_>, Change)],
+        now: &Now<'_>,
+    ) -> Result<Option<u64>> {
+        if changes.iter().all(|(_, change)| *change == Change::Nothing) {
+            return Ok(None);
+        }
+        let written = journal.commit(changes, now.millis(), &self.durability)?;
+        self.clock.wrote(now.millis());
+        Ok(Some(written))
+    }
+
+    /// Lets everybody see changes that are in the journal, wakes who waits for them, and tells the weight of what
+    /// they replaced.
+    pub(crate) fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
+        match changes {
+            Changes::One([(key, change)]) => {
+                let things = wait_list::things(&key, &change);
+                let freed = self.table.apply(&key, change, now);
+                if things > 0 {
+                    self.waiters.wake(&key, things);
+                }
+                freed
+            }
+            Changes::Many(many) => {
+                let called = wait_list::called(&many);
+                let freed = self.table.apply_all(many, now);
+                for (key, things) in called {
+                    self.waiters.wake(&key, things);
+                }
+                freed
+            }
+        }
+    }
+
+    /// Looks now and then at the directory's size, behind a line of `written` bytes, and tells for how long the
+    /// writer rests then.
+    pub(crate) fn look(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
+        // A short line may make much of the files superfluous.
+        journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
+        self.compactor.look(self, journal, written)
+    }
+
+    /// Returns once a line is as durable as the policy asks for.
+    fn settle(&self, sequence: u64) -> Result<()> {
+        match self.sync {
+            SyncPolicy::Always => self.durability.wait_together(sequence),
+            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
+        }
+    }
+
+    /// Carries out an operation that changes several entries.
+    fn commit_joint(self: &Arc<Self>, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
+        self.commit(|table, now| {
+            let locked = table.lock(keys.iter().map(|key| &**key));
+            let (changes, reply) = plan_multi::plan(op, &locked, now)?;
+            Ok((Changes::Many(changes), reply))
+        })
+    }
+
+    /// Syncs at an interval until the store ends.
+    pub(crate) fn sync_every(&self, interval: Duration) {
+        loop {
+            let due = Instant::now() + interval;
+            let mut ending = self.ending.lock();
+            while !*ending && !self.end.wait_until(&mut ending, due).timed_out() {}
+            if *ending {
+                return;
+            }
+            drop(ending);
+            // A failure has poisoned the store and was logged: nobody waits here to be told.
+            if self.durability.wait(self.durability.written()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl File {
+    /// Stops the threads, flushes, writes the last line and lets go of the directory.
+    ///
+    /// A copy that a fork made is its parent's to end: the files are one and the same, and the threads are not
+    /// there.
+    fn end(&self) -> Result<()> {
+        let Some(lock) = self.lock.lock().take() else {
+            return Ok(());
+        };
+        if !lock.is_ours() {
+            return Ok(());
+        }
+        *self.core.ending.lock() = true;
+        self.core.end.notify_all();
+        // A thread that panicked has nothing to tell.
+        let _ = self.syncer.lock().take().map(JoinHandle::join);
+        self.core.compactor.stop();
+        let outcome = self.write_end();
+        drop(lock);
+        outcome
+    }
+
+    fn write_end(&self) -> Result<()> {
+        let mut journal = self.core.journal.lock();
+        // INVARIANT: whatever fails below, nothing is written once the directory is let go of.
+        journal.state = State::Closed;
+        self.core.durability.check()?;
+        self.core.durability.wait(journal.sequence)?;
+        journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;
+        self.core.durability.wait(journal.sequence)
+    }
+
+    fn now(&self) -> Now<'_> {
+        Now::of(&self.core.clock)
+    }
+}
+
+/// What a store needs that keeps something in files and orders it itself.
+#[cfg(feature = "redis")]
+impl File {
+    /// Writes as [`Backend::commit`] does, but does not wait for a sync: tells what to wait for.
+    pub(crate) fn write(&self, writes: Vec<Op<'_>>) -> Result<u64> {
+        let ((), sequence) = self.core.write(|_, now| Ok((planned(writes, now)?, ())))?;
+        Ok(sequence)
+    }
+
+    /// Returns once what was written is as durable as the policy asks for.
+    pub(crate) fn settle(&self, sequence: u64) -> Result<()> {
+        self.core.settle(sequence)
+    }
+}
+
+fn planned<'k>(writes: Vec<Op<'k>>, now: &Now<'_>) -> Result<Changes<'k>> {
+    let plan = |Op { key, action }| plan_write(action, now).map(|change| (key, change));
+    Ok(Changes::Many(writes.into_iter().map(plan).collect::<Result<_>>()?))
+}
+
+impl Backend for File {
+    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        self.core.table.get(key, &self.now())
+    }
+
+    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.core.table.ask(key, query, &self.now())
+    }
+
+    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        Ok(self.core.table.ttl(key, &self.now()))
+    }
+
+    fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        if let Some(keys) = plan_multi::keys(&op) {
+            if matches!(op.action, Action::Lock { .. }) && self.core.waiters.has_line(&keys[0]) {
+                return Ok(Reply::Granted(None));
+            }
+            return self.core.commit_joint(&op, &keys);
+        }
+        self.core.apply(op)
+    }
+
+    fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
+        let outcomes = self.core.commit(|table, now| {
+            let mut base = Reading { table, now, read: None };
+            let mut overlay = Overlay::new(&mut base, now);
+            let outcomes: Vec<_> = ops.into_iter().map(|op| overlay.apply(op)).collect();
+            Ok((Changes::Many(overlay.into_changes()), outcomes))
+        });
+        outcomes.unwrap_or_else(|error| vec![Err(error)])
+    }
+
+    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+        self.core.commit(|_, now| Ok((planned(writes, now)?, ())))
+    }
+
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        let pop = || self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found();
+        self.core.waiters.attempt_until(key, end, None, pop)
+    }
+
+    fn attempt_until<R>(
+        &self,
+        queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        self.core.waiters.attempt_until(queue, end, Some(STEP), attempt)
+    }
+
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+        let op = Op { key: name.clone(), action: Action::Lock { ttl } };
+        let Some(keys) = plan_multi::keys(&op) else { return Ok(None) };
+        let lock = name.companion(Companion::Lock);
+        self.core.waiters.attempt_in_line(&lock, end, || self.core.commit_joint(&op, &keys)?.granted())
+    }
+
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        let mut read = Read::default();
+        let now = self.now();
+        let table = &self.core.table;
+        let changes = work(&mut Reading { table, now: &now, read: Some(&mut read) }, &now);
+        self.core.commit(|table, now| match read.holds(|key, query| table.ask(key, query, now)) {
+            true => Ok((Changes::Many(changes), true)),
+            false => Ok((Changes::Many(Vec::new()), false)),
+        })
+    }
+
+    fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
+        Ok(self.core.table.page(prefix, from, &self.now()))
+    }
+
+    fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        Ok(self.core.table.first_keys(prefix, after, limit, &self.now()))
+    }
+
+    fn count(&self, prefix: &str) -> Result<u64> {
+        Ok(self.core.table.count(prefix, &self.now()))
+    }
+
+    fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
+        self.core.table.cleared_keys(prefix)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.core.durability.check()?;
+        self.core.durability.wait(self.core.durability.written())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.core.waiters.close();
+        self.end()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            log::error!("closing the store at {} failed: {error}", self.core.layout.dir.display());
+        }
+    }
+}

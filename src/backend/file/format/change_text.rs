@@ -1,0 +1,486 @@
+//! Owns the bytes of a fact: how a change of one key is written down, and how it is read back. Knows nothing
+//! of the line around it.
+//!
+//! INVARIANT: it is frozen together with the lines, as [`crate::backend::file::format::line::VERSION`] of the format.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use smol_str::SmolStr;
+
+use crate::backend::local::change::{Change, Content, Entry, Map};
+use crate::backend::local::queue::Queue;
+use crate::clock::Deadline;
+use crate::op::End;
+use crate::value::{Form, Value};
+
+/// The places that a queue can get to. A place beyond was not written by this crate, and counting on from
+/// there would overflow.
+const PLACES: RangeInclusive<i64> = -(1 << 62)..=1 << 62;
+
+/// Writes one fact, or nothing where nothing changed.
+pub(crate) fn push(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
+    line.extend_from_slice(b"{\"k\":");
+    push_text(line, key);
+    match change {
+        Change::Nothing => return false,
+        Change::Remove => line.extend_from_slice(b",\"r\":1"),
+        Change::SetDeadline(deadline) => {
+            line.extend_from_slice(b",\"e\":");
+            push_number(line, deadline.map_or(0, Deadline::millis));
+        }
+        Change::Set(Entry { content, deadline }) => {
+            match content {
+                Content::Value(value) => {
+                    line.push(b',');
+                    push_value(line, value);
+                }
+                Content::Map(map) => push_fields(line, ",\"m\":[", map.fields()),
+                Content::Queue(queue) => {
+                    push_place(line, ",\"at\":", queue.begin());
+                    push_items(line, ",\"q\":[", queue.range(queue.begin(), queue.end()));
+                }
+            }
+            if let Some(deadline) = deadline {
+                line.extend_from_slice(b",\"x\":");
+                push_number(line, deadline.millis());
+            }
+        }
+        Change::SetFields(fields) => {
+            push_fields(line, ",\"f\":[", fields.iter().map(|(name, value)| (name, value)));
+        }
+        Change::RemoveField(name) => {
+            line.extend_from_slice(b",\"fr\":");
+            push_text(line, name);
+        }
+        // From which end they came makes no difference to what is then true.
+        Change::SetItems { at, values, end: End::Front | End::Back } => {
+            push_place(line, ",\"at\":", *at);
+            push_items(line, ",\"i\":[", values);
+        }
+        Change::DropBefore(begin) => push_place(line, ",\"lo\":", *begin),
+        Change::DropFrom(end) => push_place(line, ",\"hi\":", *end),
+    }
+    line.push(b'}');
+    true
+}
+
+fn push_fields<'v>(
+    line: &mut Vec<u8>,
+    name: &str,
+    fields: impl IntoIterator<Item = (&'v SmolStr, &'v Value)>,
+) {
+    push_list(line, name, fields, |line, (name, value)| {
+        line.extend_from_slice(b"\"f\":");
+        push_text(line, name);
+        line.push(b',');
+        push_value(line, value);
+    });
+}
+
+fn push_items<'v>(line: &mut Vec<u8>, name: &str, values: impl IntoIterator<Item = &'v Value>) {
+    push_list(line, name, values, push_value);
+}
+
+/// Writes a list of objects, the fields of each by `push_part`.
+fn push_list<P>(
+    line: &mut Vec<u8>,
+    name: &str,
+    parts: impl IntoIterator<Item = P>,
+    push_part: impl Fn(&mut Vec<u8>, P),
+) {
+    line.extend_from_slice(name.as_bytes());
+    let first = line.len();
+    for part in parts {
+        line.extend_from_slice(if line.len() == first { b"{" } else { b",{" });
+        push_part(line, part);
+        line.push(b'}');
+    }
+    line.push(b']');
+}
+
+fn push_place(line: &mut Vec<u8>, name: &str, place: i64) {
+    line.extend_from_slice(name.as_bytes());
+    if place < 0 {
+        line.push(b'-');
+    }
+    push_number(line, place.unsigned_abs());
+}
+
+pub(crate) fn push_number(line: &mut Vec<u8>, mut number: u64) {
+    const DIGITS: &[u8; 10] = b"0123456789";
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = DIGITS[(number % 10) as usize];
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    line.extend_from_slice(&digits[at..]);
+}
+
+fn push_text(line: &mut Vec<u8>, text: &str) {
+    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    if plain {
+        line.push(b'"');
+        line.extend_from_slice(text.as_bytes());
+        line.push(b'"');
+    } else {
+        // Writing a string to memory cannot fail.
+        let _ = serde_json::to_writer(line, text);
+    }
+}
+
+fn push_value(line: &mut Vec<u8>, value: &Value) {
+    let bytes = &*value.bytes;
+    let name = match value.form {
+        Form::Json if embeddable(bytes) => {
+            line.extend_from_slice(b"\"v\":");
+            line.extend_from_slice(bytes);
+            return;
+        }
+        Form::Json => b"\"j\":\"",
+        Form::Raw => b"\"b\":\"",
+    };
+    line.extend_from_slice(name);
+    let start = line.len();
+    line.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    if let Ok(written) = BASE64.encode_slice(bytes, &mut line[start..]) {
+        line.truncate(start + written);
+    }
+    line.push(b'"');
+}
+
+/// Tells whether our JSON comes back byte for byte out of the line it is put into.
+fn embeddable(json: &[u8]) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
+    edge(json.first()) && edge(json.last()) && memchr::memchr(b'\n', json).is_none()
+}
+
+/// All fields that a fact can have.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fact<'a> {
+    #[serde(borrow)]
+    k: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    v: Option<&'a RawValue>,
+    #[serde(borrow)]
+    b: Option<&'a str>,
+    #[serde(borrow)]
+    j: Option<&'a str>,
+    x: Option<u64>,
+    e: Option<u64>,
+    r: Option<u64>,
+    #[serde(borrow)]
+    m: Option<Vec<Field<'a>>>,
+    #[serde(borrow)]
+    f: Option<Vec<Field<'a>>>,
+    #[serde(borrow)]
+    fr: Option<Cow<'a, str>>,
+    at: Option<i64>,
+    #[serde(borrow)]
+    q: Option<Vec<Item<'a>>>,
+    #[serde(borrow)]
+    i: Option<Vec<Item<'a>>>,
+    lo: Option<i64>,
+    hi: Option<i64>,
+}
+
+/// One field of a map.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Field<'a> {
+    #[serde(borrow)]
+    f: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    v: Option<&'a RawValue>,
+    #[serde(borrow)]
+    b: Option<&'a str>,
+    #[serde(borrow)]
+    j: Option<&'a str>,
+}
+
+/// One value of a queue.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    v: Option<&'a RawValue>,
+    #[serde(borrow)]
+    b: Option<&'a str>,
+    #[serde(borrow)]
+    j: Option<&'a str>,
+}
+
+/// Reads a value that is there, `null` too, which `Option` alone would take for absent.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl Fact<'_> {
+    /// The key and what changed, or why it means nothing.
+    pub(crate) fn change(self) -> Result<(SmolStr, Change), String> {
+        if let Some(fault) = self.fault() {
+            return Err(fault.into());
+        }
+        let deadline = self.x.and_then(Deadline::from_millis);
+        let set = |content| Change::Set(Entry { content, deadline });
+        let at = self.at.unwrap_or(0);
+        let change = if let Some(value) = value(self.v, self.b, self.j)? {
+            set(Content::Value(value))
+        } else if let Some(fields) = self.m {
+            set(Content::Map(Box::new(Map::new(pairs(fields)?))))
+        } else if let Some(items) = self.q {
+            set(Content::Queue(Box::new(Queue::new(at, values(items)?))))
+        } else if let Some(fields) = self.f {
+            Change::SetFields(pairs(fields)?)
+        } else if let Some(name) = self.fr {
+            Change::RemoveField(SmolStr::new(name))
+        } else if let Some(items) = self.i {
+            Change::SetItems { at, values: values(items)?, end: End::Back }
+        } else if let Some(begin) = self.lo {
+            Change::DropBefore(begin)
+        } else if let Some(end) = self.hi {
+            Change::DropFrom(end)
+        } else if let Some(millis) = self.e {
+            Change::SetDeadline(Deadline::from_millis(millis))
+        } else {
+            Change::Remove
+        };
+        Ok((SmolStr::new(self.k), change))
+    }
+
+    /// Why its fields mean nothing, if they do not.
+    fn fault(&self) -> Option<&'static str> {
+        let value = self.v.is_some() || self.b.is_some() || self.j.is_some();
+        let (map, queue, items) = (self.m.is_some(), self.q.is_some(), self.i.is_some());
+        let kinds = [
+            value,
+            map,
+            queue,
+            items,
+            self.f.is_some(),
+            self.fr.is_some(),
+            self.lo.is_some(),
+            self.hi.is_some(),
+            self.e.is_some(),
+            self.r.is_some(),
+        ];
+        let is_one = kinds.into_iter().filter(|there| *there).count() == 1;
+        let place_fits = self.at.is_some() == (queue || items);
+        let deadline_fits = self.x.is_none() || value || map || queue;
+        if !is_one || !place_fits || !deadline_fits || self.r.is_some_and(|r| r != 1) {
+            return Some("its fields fit no kind of change");
+        }
+        if self.m.as_ref().is_some_and(Vec::is_empty) || self.q.as_ref().is_some_and(Vec::is_empty) {
+            return Some("a map or a queue is never empty");
+        }
+        let mut places = [self.at, self.lo, self.hi].into_iter().flatten();
+        places.any(|place| !PLACES.contains(&place)).then_some("a place in a queue is out of reach")
+    }
+}
+
+fn pairs(fields: Vec<Field<'_>>) -> Result<Vec<(SmolStr, Value)>, String> {
+    fields.into_iter().map(|Field { f, v, b, j }| Ok((SmolStr::new(f), part(v, b, j)?))).collect()
+}
+
+fn values(items: Vec<Item<'_>>) -> Result<Vec<Value>, String> {
+    items.into_iter().map(|Item { v, b, j }| part(v, b, j)).collect()
+}
+
+fn part(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Value, String> {
+    value(v, b, j)?.ok_or_else(|| "a part has no value".into())
+}
+
+/// The value that one of three fields holds; `None` where none of them is there.
+fn value(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Option<Value>, String> {
+    let raw = |text: &str| BASE64.decode(text).map_err(|error| error.to_string());
+    Ok(match (v, b, j) {
+        (None, None, None) => None,
+        (Some(json), None, None) => Some(Value::json(json.get().as_bytes())),
+        (None, Some(text), None) => Some(Value::raw(&raw(text)?)),
+        (None, None, Some(text)) => Some(Value::json(&raw(text)?)),
+        _ => return Err("it has more than one value".into()),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn set(value: Value, deadline: Option<u64>) -> Change {
+        Change::Set(Entry::value(value, deadline.and_then(Deadline::from_millis)))
+    }
+
+    fn values() -> Vec<Value> {
+        vec![Value::json(b"null"), Value::raw(b"\xff"), Value::json(b"[\n1 ]"), Value::json(b"7")]
+    }
+
+    fn fields() -> Vec<(SmolStr, Value)> {
+        ["", "f", "q\"uo\\\u{0}te", "ключ"].into_iter().map(SmolStr::new).zip(values()).collect()
+    }
+
+    fn map(fields: Vec<(SmolStr, Value)>, deadline: Option<u64>) -> Change {
+        let content = Content::Map(Box::new(Map::new(fields)));
+        Change::Set(Entry { content, deadline: deadline.and_then(Deadline::from_millis) })
+    }
+
+    fn queue(at: i64, values: Vec<Value>, deadline: Option<u64>) -> Change {
+        let content = Content::Queue(Box::new(Queue::new(at, values)));
+        Change::Set(Entry { content, deadline: deadline.and_then(Deadline::from_millis) })
+    }
+
+    fn items(at: i64, values: Vec<Value>) -> Change {
+        Change::SetItems { at, values, end: End::Back }
+    }
+
+    /// One of each kind, at its edges.
+    pub(crate) fn facts() -> Vec<(SmolStr, Change)> {
+        let facts = [
+            ("a", set(Value::json(b"{\"x\":[1,null]}"), None)),
+            ("q\"uo\\te", set(Value::json(b"null"), Some(1))),
+            ("empty", set(Value::raw(b""), None)),
+            ("raw", set(Value::raw(b"\x00\xff\n"), Some(u64::MAX))),
+            ("json", set(Value::json(b"[\n1 ]"), None)),
+            ("edge", set(Value::json(b" 1"), None)),
+            ("ключ", Change::Remove),
+            ("e", Change::SetDeadline(Deadline::from_millis(5))),
+            ("never", Change::SetDeadline(None)),
+            ("m", map(fields(), None)),
+            ("m", map(fields()[..1].to_vec(), Some(7))),
+            ("m", Change::SetFields(fields())),
+            ("m", Change::SetFields(Vec::new())),
+            ("m", Change::RemoveField("".into())),
+            ("m", Change::RemoveField("q\"uo\\\nte".into())),
+            ("q", queue(-2, values(), None)),
+            ("q", queue(*PLACES.start(), values()[..1].to_vec(), Some(7))),
+            ("q", items(*PLACES.end(), values())),
+            ("q", items(-1, Vec::new())),
+            ("q", Change::DropBefore(0)),
+            ("q", Change::DropBefore(*PLACES.start())),
+            ("q", Change::DropFrom(-7)),
+            ("q", Change::DropFrom(*PLACES.end())),
+        ];
+        facts.map(|(key, change)| (key.into(), change)).into()
+    }
+
+    fn written(change: &Change) -> String {
+        let mut text = Vec::new();
+        assert!(push(&mut text, "k", change));
+        String::from_utf8(text).unwrap()
+    }
+
+    fn read(text: &str) -> Result<Change, String> {
+        let fact: Fact<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        fact.change().map(|(_, change)| change)
+    }
+
+    #[test]
+    fn the_bytes_of_a_fact_are_frozen() {
+        let three = || vec![Value::json(b"1"), Value::raw(b"\x00"), Value::json(b"\n")];
+        let pairs = || ["a", "b\"", "c"].into_iter().map(SmolStr::new).zip(three()).collect::<Vec<_>>();
+        for (change, text) in [
+            (set(Value::json(b"1"), Some(7)), r#"{"k":"k","v":1,"x":7}"#),
+            (Change::Remove, r#"{"k":"k","r":1}"#),
+            (Change::SetDeadline(None), r#"{"k":"k","e":0}"#),
+            (
+                map(pairs(), None),
+                r#"{"k":"k","m":[{"f":"a","v":1},{"f":"b\"","b":"AA=="},{"f":"c","j":"Cg=="}]}"#,
+            ),
+            (map(pairs()[..1].to_vec(), Some(7)), r#"{"k":"k","m":[{"f":"a","v":1}],"x":7}"#),
+            (Change::SetFields(pairs()[..1].to_vec()), r#"{"k":"k","f":[{"f":"a","v":1}]}"#),
+            (Change::RemoveField("a".into()), r#"{"k":"k","fr":"a"}"#),
+            (
+                queue(-1, three(), Some(7)),
+                r#"{"k":"k","at":-1,"q":[{"v":1},{"b":"AA=="},{"j":"Cg=="}],"x":7}"#,
+            ),
+            (items(12, three()[..2].to_vec()), r#"{"k":"k","at":12,"i":[{"v":1},{"b":"AA=="}]}"#),
+            (Change::DropBefore(-3), r#"{"k":"k","lo":-3}"#),
+            (Change::DropFrom(0), r#"{"k":"k","hi":0}"#),
+        ] {
+            assert_eq!(written(&change), text);
+            assert_eq!(read(text), Ok(change));
+        }
+    }
+
+    #[test]
+    fn from_which_end_values_came_is_not_written_down() {
+        let front = Change::SetItems { at: 3, values: values(), end: End::Front };
+        assert_eq!(read(&written(&front)), Ok(items(3, values())));
+    }
+
+    #[test]
+    fn a_fact_that_means_nothing_is_refused() {
+        for fields in [
+            "",
+            r#","x":1"#,
+            r#","at":1"#,
+            r#","r":0"#,
+            r#","v":1,"b":"""#,
+            r#","b":"?""#,
+            r#","v":1,"r":1"#,
+            r#","v":1,"at":1"#,
+            r#","r":1,"x":1"#,
+            r#","m":[]"#,
+            r#","m":{}"#,
+            r#","m":[{"v":1}]"#,
+            r#","m":[{"f":"a"}]"#,
+            r#","m":[{"f":"a","v":1,"b":""}]"#,
+            r#","m":[{"f":"a","v":1,"x":1}]"#,
+            r#","m":[{"f":"a","v":1}],"f":[]"#,
+            r#","m":[{"f":"a","v":1}],"at":1"#,
+            r#","f":[{"f":"a","v":1}],"x":1"#,
+            r#","fr":1"#,
+            r#","at":1,"q":[]"#,
+            r#","q":[{"v":1}]"#,
+            r#","i":[{"v":1}]"#,
+            r#","at":1,"i":[{"f":"a","v":1}]"#,
+            r#","at":1,"i":[{"v":1}],"x":1"#,
+            r#","at":1,"i":[{"v":1}],"q":[{"v":1}]"#,
+            r#","at":1.5,"i":[{"v":1}]"#,
+            r#","lo":1,"hi":2"#,
+            r#","lo":1,"at":2"#,
+            r#","lo":null"#,
+        ] {
+            assert!(read(&format!("{{\"k\":\"k\"{fields}}}")).is_err(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_no_queue_gets_to_is_refused() {
+        let beyond = [i64::MIN, i64::MIN + 1, PLACES.start() - 1, PLACES.end() + 1, i64::MAX - 1, i64::MAX];
+        for place in beyond {
+            for change in [
+                Change::DropBefore(place),
+                Change::DropFrom(place),
+                items(place, Vec::new()),
+                queue(place, values(), None),
+            ] {
+                assert!(read(&written(&change)).is_err(), "{change:?}");
+            }
+        }
+        assert!(read(r#"{"k":"k","lo":9223372036854775808}"#).is_err());
+    }
+
+    #[test]
+    fn numbers_are_written_as_digits() {
+        for number in [0, 9, 10, 1_760_000_000_000, u64::MAX] {
+            let mut text = Vec::new();
+            push_number(&mut text, number);
+            assert_eq!(text, number.to_string().as_bytes());
+        }
+        for place in [i64::MIN, -1, 0, 1, i64::MAX] {
+            let mut text = Vec::new();
+            push_place(&mut text, "", place);
+            assert_eq!(text, place.to_string().as_bytes());
+        }
+    }
+}

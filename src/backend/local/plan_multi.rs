@@ -1,0 +1,231 @@
+//! Owns the operations on a queue's leases and on locks, each of which changes several entries at once. The
+//! leases of a queue are a map beside it, a lock is a value, and the last token of a store another one. It
+//! only decides; it changes nothing.
+
+use std::ops::Bound;
+
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::overlay::Overlay;
+use crate::backend::local::table::shards::Locked;
+use crate::backend::local::view::live;
+use crate::clock::{Millis, Now};
+use crate::error::Result;
+use crate::key::{Companion, Key};
+use crate::op::{Action, End, Grant, Hold, Op, Reply};
+use crate::op::{Answer, Base, Query};
+use crate::value::Value;
+
+/// The keys that an operation of this file needs locked; `None` for all others, which need but their own.
+pub(crate) fn keys(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
+    match op.action {
+        Action::Lease { .. } | Action::EndLease { .. } => {
+            Some([op.key.clone().into_owned(), op.key.companion(Companion::Leases), Key::fence()])
+        }
+        Action::Lock { .. } | Action::Extend { .. } | Action::Unlock { .. } => {
+            Some([op.key.companion(Companion::Lock), Key::fence(), Key::fence()])
+        }
+        Action::Put { .. }
+        | Action::PutIfAbsent { .. }
+        | Action::PutIfPresent { .. }
+        | Action::PutAndGet { .. }
+        | Action::Swap { .. }
+        | Action::Delete
+        | Action::Take
+        | Action::Incr { .. }
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::MapPut { .. }
+        | Action::MapDelete { .. }
+        | Action::MapIncr { .. }
+        | Action::Push { .. }
+        | Action::Pop { .. }
+        | Action::Trim { .. }
+        | Action::NoteLease { .. } => None,
+    }
+}
+
+/// Decides what an operation makes of the keys that [`keys`] named.
+pub(crate) fn plan(
+    op: &Op<'_>,
+    locked: &Locked<'_>,
+    now: &Now<'_>,
+) -> Result<(Vec<(Key<'static>, Change)>, Reply)> {
+    let mut base = Under { locked, now };
+    let mut overlay = Overlay::new(&mut base, now);
+    let mut joint = Joint { overlay: &mut overlay, locked, now };
+    let reply = match &op.action {
+        Action::Lease { lease, birth_ttl } => joint.lease(&op.key, *lease, *birth_ttl)?,
+        Action::EndLease { id, back, birth_ttl } => joint.end_lease(&op.key, id, *back, *birth_ttl)?,
+        Action::Lock { ttl } => joint.lock(&op.key.companion(Companion::Lock), *ttl)?,
+        Action::Extend { grant, ttl } => {
+            joint.hold(&op.key.companion(Companion::Lock), *grant, Action::Expire { ttl: *ttl }, *ttl)?
+        }
+        Action::Unlock { grant } => {
+            joint.hold(&op.key.companion(Companion::Lock), *grant, Action::Delete, Millis::LEAST)?
+        }
+        Action::Put { .. }
+        | Action::PutIfAbsent { .. }
+        | Action::PutIfPresent { .. }
+        | Action::PutAndGet { .. }
+        | Action::Swap { .. }
+        | Action::Delete
+        | Action::Take
+        | Action::Incr { .. }
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::MapPut { .. }
+        | Action::MapDelete { .. }
+        | Action::MapIncr { .. }
+        | Action::Push { .. }
+        | Action::Pop { .. }
+        | Action::Trim { .. }
+        | Action::NoteLease { .. } => overlay.apply(op.clone())?,
+    };
+    Ok((overlay.into_changes(), reply))
+}
+
+/// The entries whose shards are locked.
+struct Under<'l> {
+    locked: &'l Locked<'l>,
+    now: &'l Now<'l>,
+}
+
+impl Base for Under<'_> {
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.locked.ask(key, query, self.now)
+    }
+}
+
+struct Joint<'j, 'o> {
+    overlay: &'j mut Overlay<'o>,
+    locked: &'j Locked<'j>,
+    now: &'j Now<'j>,
+}
+
+impl Joint<'_, '_> {
+    fn apply(&mut self, key: &Key<'_>, action: Action) -> Result<Reply> {
+        self.overlay.apply(Op { key: key.clone(), action })
+    }
+
+    fn lease(&mut self, queue: &Key<'_>, lease: Millis, birth_ttl: Option<Millis>) -> Result<Reply> {
+        let leases = queue.companion(Companion::Leases);
+        // Another kind of thing under the key is told of before anything is changed.
+        self.overlay.ask(queue, &Query::Bounds)?;
+        let lapsed = self.lapsed(&leases);
+        let mut first = lapsed.first().map(|(_, value)| value.clone());
+        if !lapsed.is_empty() {
+            let (names, mut values): (Vec<_>, Vec<_>) = lapsed.into_iter().unzip();
+            for field in names {
+                self.apply(&leases, Action::MapDelete { field })?;
+            }
+            // The one that is pushed last lies in front.
+            values.reverse();
+            self.apply(queue, Action::Push { end: End::Front, values, birth_ttl })?;
+        }
+        first = first.or_else(|| self.first(queue));
+        let (Some(value), Some(_)) = (first, self.apply(queue, Action::Pop { end: End::Front })?.found()?)
+        else {
+            return Ok(Reply::Leased(None));
+        };
+        let until = self.now.millis().saturating_add(lease.get());
+        let id = format_smolstr!("{until:020}-{:020}", self.token()?);
+        let bytes = value.bytes.clone();
+        self.apply(&leases, Action::MapPut { fields: vec![(id.clone(), value)], birth_ttl: None })?;
+        Ok(Reply::Leased(Some(Box::new((id, bytes)))))
+    }
+
+    fn end_lease(
+        &mut self,
+        queue: &Key<'_>,
+        id: &SmolStr,
+        back: bool,
+        birth_ttl: Option<Millis>,
+    ) -> Result<Reply> {
+        let leases = queue.companion(Companion::Leases);
+        let Some(value) = self.part(&leases, id) else {
+            return Ok(Reply::Flag(false));
+        };
+        if back {
+            self.apply(queue, Action::Push { end: End::Front, values: vec![value], birth_ttl })?;
+        }
+        self.apply(&leases, Action::MapDelete { field: id.clone() })
+    }
+
+    /// The leases that have run out, in the order in which they were taken.
+    fn lapsed(&self, leases: &str) -> Vec<(SmolStr, Value)> {
+        let Some(Entry { content: Content::Map(map), .. }) = live(self.locked.find(leases), self.now) else {
+            return Vec::new();
+        };
+        // A name begins with the time at which the lease runs out.
+        let open = format_smolstr!("{:020}", self.now.millis().saturating_add(1));
+        // All of them at once: what came back later would lie in front of what was taken before it.
+        let lapsed = map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(open.as_str())));
+        let mut lapsed: Vec<_> = lapsed.map(|(id, value)| (id.clone(), value.clone())).collect();
+        lapsed.sort_by(|(a, _), (b, _)| taken(a).cmp(taken(b)));
+        lapsed
+    }
+
+    fn part(&self, leases: &str, id: &SmolStr) -> Option<Value> {
+        match &live(self.locked.find(leases), self.now)?.content {
+            Content::Map(map) => map.fields().get(id).cloned(),
+            Content::Value(_) | Content::Queue(_) => None,
+        }
+    }
+
+    fn first(&self, queue: &str) -> Option<Value> {
+        match &live(self.locked.find(queue), self.now)?.content {
+            Content::Queue(queue) => queue.get(queue.begin()).cloned(),
+            Content::Value(_) | Content::Map(_) => None,
+        }
+    }
+
+    fn lock(&mut self, lock: &Key<'_>, ttl: Millis) -> Result<Reply> {
+        if self.overlay.ask(lock, &Query::Value)?.found()?.is_some() {
+            return Ok(Reply::Granted(None));
+        }
+        let token = self.token()?;
+        let value = Value::json(token.to_string().as_bytes());
+        self.apply(lock, Action::Put { value, ttl: Some(ttl) })?;
+        Ok(Reply::Granted(Some(Grant { token, until: self.until(ttl) })))
+    }
+
+    /// Does `action` to a lock if it is still the one that was given.
+    fn hold(&mut self, lock: &Key<'_>, grant: Grant, action: Action, ttl: Millis) -> Result<Reply> {
+        let holder = self.overlay.ask(lock, &Query::Value)?.found()?;
+        Ok(Reply::Hold(match holder {
+            Some(token) if *token == *grant.token.to_string().as_bytes() => {
+                self.apply(lock, action)?;
+                Hold::Held { until: self.until(ttl) }
+            }
+            Some(_) => Hold::TakenByAnother,
+            None if grant.until <= self.now.millis() => Hold::Expired,
+            None => Hold::NotHeld,
+        }))
+    }
+
+    /// A number larger than all that this store gave out before, whatever its clock says.
+    fn token(&mut self) -> Result<u64> {
+        let fence = Key::fence();
+        let last = self.overlay.ask(&fence, &Query::Value)?.found()?;
+        let last: u64 = last
+            .and_then(|text| std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()))
+            .unwrap_or(0);
+        let token = last.saturating_add(1).max(self.now.millis().saturating_mul(1000));
+        let value = Value::json(token.to_string().as_bytes());
+        self.apply(&fence, Action::Put { value, ttl: None })?;
+        Ok(token)
+    }
+
+    fn until(&self, ttl: Millis) -> u64 {
+        self.now.millis().saturating_add(ttl.get())
+    }
+}
+
+/// The part of a lease's name that says when it was taken.
+fn taken(id: &str) -> &str {
+    id.split_once('-').map_or(id, |(_, taken)| taken)
+}

@@ -1,0 +1,151 @@
+//! Owns what a plan may see of one key: what lies there, part by part. Knows nothing of what is planned.
+
+use smol_str::SmolStr;
+
+use crate::backend::local::change::{Content, Entry, Map, bytes};
+use crate::backend::local::queue::Queue;
+use crate::bytes::Bytes;
+use crate::clock::{Deadline, Now, Ttl};
+use crate::error::{Error, Kind, Result};
+use crate::op::{Answer, Presence, Query};
+use crate::value::Value;
+
+/// What lies under a key. A part of another kind of thing than lies there is `WrongType`; where nothing
+/// lies, a map has no fields and a queue no values.
+pub(crate) trait Found {
+    fn presence(&mut self) -> Result<Option<Presence>>;
+
+    fn value(&mut self) -> Result<Option<Bytes>>;
+
+    fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>>;
+
+    fn map_length(&mut self) -> Result<u64>;
+
+    /// The place of the first value of a queue and the one behind the last.
+    fn bounds(&mut self) -> Result<(i64, i64)>;
+
+    /// The value of a queue at a place within its bounds.
+    fn item(&mut self, at: i64) -> Result<Option<Value>>;
+
+    fn is_there(&mut self) -> Result<bool> {
+        Ok(self.presence()?.is_some())
+    }
+
+    fn deadline(&mut self) -> Result<Option<Deadline>> {
+        Ok(self.presence()?.and_then(|presence| presence.deadline))
+    }
+}
+
+/// The entry, unless its deadline has passed.
+pub(crate) fn live<'a>(found: Option<&'a Entry>, now: &Now<'_>) -> Option<&'a Entry> {
+    found.filter(|entry| entry.deadline.is_none_or(|deadline| !deadline.has_passed(now)))
+}
+
+/// What lies in the table under a key.
+pub(crate) struct Here<'a> {
+    key: &'a str,
+    entry: Option<&'a Entry>,
+}
+
+impl<'a> Here<'a> {
+    pub(crate) fn new(key: &'a str, found: Option<&'a Entry>, now: &Now<'_>) -> Self {
+        Self { key, entry: live(found, now) }
+    }
+
+    /// As [`Here::new`], whatever time it is.
+    pub(crate) fn unexpiring(key: &'a str, entry: Option<&'a Entry>) -> Self {
+        Self { key, entry }
+    }
+
+    fn wrong(&self, expected: Kind) -> Error {
+        let found = self.entry.map(Entry::kind);
+        Error::WrongType { key: self.key.to_owned(), expected, found }
+    }
+
+    fn as_value(&self) -> Result<Option<&'a Value>> {
+        match self.entry.map(|entry| &entry.content) {
+            None => Ok(None),
+            Some(Content::Value(value)) => Ok(Some(value)),
+            Some(Content::Map(_) | Content::Queue(_)) => Err(self.wrong(Kind::Value)),
+        }
+    }
+
+    fn as_map(&self) -> Result<Option<&'a Map>> {
+        match self.entry.map(|entry| &entry.content) {
+            None => Ok(None),
+            Some(Content::Map(map)) => Ok(Some(map)),
+            Some(Content::Value(_) | Content::Queue(_)) => Err(self.wrong(Kind::Map)),
+        }
+    }
+
+    fn as_queue(&self) -> Result<Option<&'a Queue>> {
+        match self.entry.map(|entry| &entry.content) {
+            None => Ok(None),
+            Some(Content::Queue(queue)) => Ok(Some(queue)),
+            Some(Content::Value(_) | Content::Map(_)) => Err(self.wrong(Kind::Queue)),
+        }
+    }
+
+    pub(crate) fn ttl(&self, now: &Now<'_>) -> Option<Ttl> {
+        let deadline = self.entry?.deadline;
+        Some(deadline.map_or(Ttl::Never, |deadline| Ttl::In(deadline.remaining(now))))
+    }
+
+    /// Answers any question.
+    pub(crate) fn answer(&mut self, query: &Query) -> Result<Answer> {
+        let field = |map: Option<&Map>, field: &SmolStr| {
+            map.and_then(|map| map.fields().get(field)).map(|value| value.bytes.clone())
+        };
+        Ok(match query {
+            Query::Presence => Answer::Presence(self.presence()?),
+            Query::Value => Answer::Found(self.value()?),
+            Query::Field(name) => Answer::Found(field(self.as_map()?, name)),
+            Query::Fields(names) => {
+                let map = self.as_map()?;
+                Answer::Each(names.iter().map(|name| field(map, name)).collect())
+            }
+            Query::Map => {
+                let fields = self.as_map()?.into_iter().flat_map(Map::fields);
+                Answer::Map(fields.map(|(name, value)| (name.clone(), value.bytes.clone())).collect())
+            }
+            Query::Names => Answer::Names(
+                self.as_map()?.map(|map| map.fields().keys().cloned().collect()).unwrap_or_default(),
+            ),
+            Query::MapLength => Answer::Count(self.map_length()?),
+            Query::Bounds => {
+                let (begin, end) = self.bounds()?;
+                Answer::Bounds(begin, end)
+            }
+            Query::Items { from, to } => Answer::Items(self.as_queue()?.map_or_else(Vec::new, |queue| {
+                let at = |from: u64| queue.begin().saturating_add_unsigned(from);
+                bytes(queue.range(at(*from), at(*to)))
+            })),
+        })
+    }
+}
+
+impl Found for Here<'_> {
+    fn presence(&mut self) -> Result<Option<Presence>> {
+        Ok(self.entry.map(|entry| Presence { kind: Some(entry.kind()), deadline: entry.deadline }))
+    }
+
+    fn value(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.as_value()?.map(|value| value.bytes.clone()))
+    }
+
+    fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>> {
+        Ok(self.as_map()?.and_then(|map| map.fields().get(field)).map(|value| value.bytes.clone()))
+    }
+
+    fn map_length(&mut self) -> Result<u64> {
+        Ok(self.as_map()?.map_or(0, |map| map.fields().len() as u64))
+    }
+
+    fn bounds(&mut self) -> Result<(i64, i64)> {
+        Ok(self.as_queue()?.map_or((0, 0), |queue| (queue.begin(), queue.end())))
+    }
+
+    fn item(&mut self, at: i64) -> Result<Option<Value>> {
+        Ok(self.as_queue()?.and_then(|queue| queue.get(at)).cloned())
+    }
+}

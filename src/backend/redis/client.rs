@@ -1,0 +1,260 @@
+//! Owns the Redis variant: attempts, retries, and the operations of a backend as exchanges with a server.
+//! Knows nothing of what serves when the server is away.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::backend::redis::connect::connection::Connection;
+use crate::backend::redis::connect::dialer::Dialer;
+use crate::backend::redis::connect::epoch::Epoch;
+use crate::backend::redis::connect::pool::Pool;
+#[cfg(feature = "tls")]
+use crate::backend::redis::connect::tls;
+use crate::backend::redis::exactly_once::slots::{Lanes, Turn};
+use crate::backend::redis::failure::{About, Failure};
+use crate::backend::redis::retry::{Job, lost_answer};
+use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::wire::{commands, queries, replies};
+use crate::backend::{Backend, Work};
+use crate::bytes::Bytes;
+use crate::clock::{Millis, Ttl};
+use crate::config::{RedisAddress, RedisOptions};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Answer, Query};
+use crate::op::{Cursor, Page};
+use crate::op::{Grant, Op, Reply};
+
+#[cfg(not(feature = "tls"))]
+const NO_TLS: &str = "rediss:// URLs: this build has no `tls` feature";
+
+pub(crate) struct Redis {
+    pub(crate) pool: Pool,
+    /// Connections that wait for something to be pushed: made when the first wait begins.
+    pub(crate) waiting: OnceLock<Pool>,
+    /// What every key on the server begins with: empty, or ends in `:`.
+    pub(crate) prefix: Vec<u8>,
+    /// How the log names it.
+    place: String,
+    /// By these the server knows calls that were made before.
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) options: RedisOptions,
+}
+
+impl Redis {
+    /// Makes what is needed to connect, and connects to nothing yet.
+    ///
+    /// `identity`: no other store has the same.
+    pub(crate) fn new(url: &str, key_prefix: &str, options: &RedisOptions, identity: u128) -> Result<Self> {
+        let address = RedisAddress::parse(url)?;
+        #[cfg(not(feature = "tls"))]
+        if address.tls {
+            return Err(Error::Unsupported { what: NO_TLS.to_owned() });
+        }
+        let prefix = wire_prefix(key_prefix);
+        let place = format!("{}:{}/{} (key prefix {key_prefix:?})", address.host, address.port, address.db);
+        let dialer = Dialer {
+            epoch: Epoch::new(&prefix),
+            #[cfg(feature = "tls")]
+            trust: tls::Trust::load(address.tls, options.tls_ca_file.as_deref())?,
+            address,
+            connect_timeout: options.connect_timeout,
+            timeout: options.timeout,
+        };
+        let pool = Pool::new(dialer, options.pool_size);
+        let lanes = Lanes::new(identity);
+        Ok(Self { pool, waiting: OnceLock::new(), prefix, place, lanes, options: options.clone() })
+    }
+
+    /// Refuses in a process that was forked off the one that opened the store.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.pool.is_ours() { Ok(()) } else { Err(Error::forked()) }
+    }
+
+    /// Touches no socket any more until it is said to come back.
+    pub(crate) fn cut_off(&self) {
+        self.pool.cut_off();
+    }
+
+    /// Serves again, on new connections.
+    pub(crate) fn come_back(&self) {
+        self.pool.come_back();
+    }
+
+    /// Whether the server was found to have lost its memory, and nobody has taken that up yet.
+    pub(crate) fn has_lost_history(&self) -> bool {
+        self.pool.epoch().is_lost()
+    }
+
+    /// Takes up that the server has lost its memory, with what shows it.
+    pub(crate) fn take_lost_history(&self) -> Option<&'static str> {
+        self.pool.epoch().take_lost()
+    }
+
+    /// How the log names the server, and the part of it that is this store's.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// How many connections were buried.
+    pub(crate) fn buried(&self) -> u64 {
+        self.pool.graveyard().buried()
+    }
+
+    /// Begins to fill the buffer of a connection.
+    pub(crate) fn pack<'a>(&'a self, connection: &'a mut Connection) -> Packer<'a> {
+        connection.buffer.clear();
+        Packer::new(&mut connection.buffer, &self.prefix)
+    }
+
+    /// Carries out one mutation, within what is left of a wait if it is part of one; with a turn, once however
+    /// often this is called with it.
+    pub(crate) fn apply_in(&self, turn: Option<&Turn>, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
+        let limit = end.map_or_else(|| self.limit(), |end| self.limit_until(end));
+        let Some(turn) = turn else {
+            return self.apply_within(op, &limit);
+        };
+        let replies = self.call(turn, std::slice::from_ref(op), &limit);
+        let reply = replies.and_then(|mut replies| {
+            replies.pop().unwrap_or_else(|| Err(Failure::unexpected(&redis::Value::Nil)))
+        });
+        reply.map_err(|failure| self.explain(failure, commands::about(op), &limit))
+    }
+
+    fn apply_within(&self, op: &Op<'_>, limit: &Limit) -> Result<Reply> {
+        let job = Job { mutation: true, repeatable: op.action.is_idempotent() };
+        match self.run(job, limit, |connection, _| self.exchange(op, connection, limit)) {
+            Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
+            Ok((reply, _)) => Ok(reply),
+            Err(failure) => Err(self.explain(failure, commands::about(op), limit)),
+        }
+    }
+
+    /// The limit of one operation: what is left of it is for [`Redis::is_alive`].
+    pub(crate) fn limit(&self) -> Limit {
+        Limit::new(self.options.timeout.saturating_sub(self.verdict()))
+    }
+
+    /// How long it may take to find out whether a silent server is away.
+    pub(crate) fn verdict(&self) -> Duration {
+        self.options.connect_timeout.min(self.options.timeout / 4)
+    }
+}
+
+/// What keys begin with on the server.
+fn wire_prefix(key_prefix: &str) -> Vec<u8> {
+    match key_prefix.strip_suffix(':').unwrap_or(key_prefix) {
+        "" => Vec::new(),
+        prefix => format!("{prefix}:").into_bytes(),
+    }
+}
+
+impl Backend for Redis {
+    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        let limit = self.limit();
+        self.read(&limit, |packer| _ = packer.command(2, "GET").key(key), replies::bytes)
+            .map_err(|failure| self.explain(failure, About::reading("GET", key), &limit))
+    }
+
+    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        self.get_chunks(keys)
+    }
+
+    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let limit = self.limit();
+        self.answer(key, query, &limit)
+            .map_err(|failure| self.explain(failure, queries::about(key, query), &limit))
+    }
+
+    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        self.read(&self.limit(), |packer| _ = packer.command(2, "PTTL").key(key), replies::ttl)
+            .map_err(|failure| failure.into_error(About::reading("PTTL", key), None))
+    }
+
+    fn apply(&self, op: Op<'_>) -> Result<Reply> {
+        let turn = self.takes_turns(&op.action).then(|| self.turn());
+        self.apply_in(turn.as_deref(), &op, None)
+    }
+
+    fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
+        let turn = self.takes_turns(&op.action).then(|| self.turn());
+        self.apply_in(turn.as_deref(), &op, Some(end))
+    }
+
+    fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
+        self.apply_chunks(&ops, None).replies
+    }
+
+    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+        self.commit_all(&writes)
+    }
+
+    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+        self.wait_to_pop(key, end)
+    }
+
+    fn attempt_until<R>(
+        &self,
+        _queue: &Key<'_>,
+        end: Instant,
+        attempt: impl FnMut() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        self.poll(end, attempt)
+    }
+
+    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+        self.wait_to_lock(name, ttl, end)
+    }
+
+    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+        self.run_transaction(work)
+    }
+
+    fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
+        self.listed_page(prefix, from)
+    }
+
+    fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        self.first_keys(prefix, after, limit)
+    }
+
+    fn count(&self, prefix: &str) -> Result<u64> {
+        self.count_keys(prefix)
+    }
+
+    fn remove(&self, prefix: &str) -> Result<u64> {
+        self.remove_keys(prefix)
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.pool.close();
+        if let Some(waiting) = self.waiting.get() {
+            waiting.close();
+        }
+        match self.pool.graveyard().buried() {
+            0 => {}
+            buried => log::debug!("closed; {buried} unanswered connections were buried"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::redis::client::wire_prefix;
+
+    #[test]
+    fn a_prefix_ends_in_one_colon_or_is_none() {
+        for (key_prefix, wire) in
+            [("", ""), (":", ""), ("a", "a:"), ("a:", "a:"), ("a:b", "a:b:"), ("a::", "a::")]
+        {
+            assert_eq!(wire_prefix(key_prefix), wire.as_bytes(), "{key_prefix:?}");
+        }
+    }
+}

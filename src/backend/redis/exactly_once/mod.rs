@@ -1,0 +1,4 @@
+//! Calls that the server recognises as duplicates.
+
+pub(crate) mod call;
+pub(crate) mod slots;

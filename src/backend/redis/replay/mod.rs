@@ -1,0 +1,4 @@
+//! Applying queued operations on the server, each once.
+
+pub(crate) mod connection;
+pub(crate) mod queued_op;

@@ -1,0 +1,215 @@
+//! Owns which commands the changes of a transaction become. Does no I/O. What the changes are based on is
+//! watched, so none of the commands meets another kind of thing than it works on.
+
+use std::collections::HashMap;
+
+use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::redis::wire::resp::Packer;
+use crate::clock::Deadline;
+use crate::key::Key;
+use crate::op::End;
+use crate::value::Value;
+
+/// What the changes so far leave of a key.
+struct Left {
+    /// The deadline that the key had before the transaction, for as long as it still has it.
+    deadline: Option<Deadline>,
+    /// The place at which its queue begins.
+    begin: i64,
+}
+
+impl Packer<'_> {
+    /// Writes changes, in order. `deadline` says which deadline a key had when it was read. Deadlines are
+    /// counted from now.
+    pub(crate) fn changes(
+        &mut self,
+        changes: &[(Key<'static>, Change)],
+        deadline: impl Fn(&Key<'static>) -> Option<Deadline>,
+    ) {
+        let mut all = HashMap::new();
+        for (key, change) in changes {
+            let left = all.entry(key).or_insert_with(|| Left { deadline: deadline(key), begin: 0 });
+            self.change(key, change, left);
+        }
+    }
+
+    fn change(&mut self, key: &Key<'_>, change: &Change, left: &mut Left) {
+        match change {
+            Change::Nothing => {}
+            Change::Set(entry) => self.entry(key, entry, left),
+            Change::Remove => {
+                left.deadline = None;
+                self.command(2, "DEL").key(key);
+            }
+            Change::SetDeadline(deadline) => {
+                left.deadline = None;
+                match deadline {
+                    Some(deadline) => self.command(3, "PEXPIRE").key(key).number(deadline.millis()),
+                    None => self.command(2, "PERSIST").key(key),
+                };
+            }
+            Change::SetFields(fields) => {
+                self.parts("HSET", key, fields.iter().flat_map(|(field, value)| pair(field, value)));
+            }
+            Change::RemoveField(field) => {
+                self.command(3, "HDEL").key(key).word(field.as_bytes());
+            }
+            Change::SetItems { values, end: End::Back, .. } => {
+                self.parts("RPUSH", key, values.iter().map(|value| &*value.bytes));
+            }
+            Change::SetItems { at, values, end: End::Front } => {
+                left.begin = *at;
+                // What is pushed last lies in front.
+                self.parts("LPUSH", key, values.iter().rev().map(|value| &*value.bytes));
+            }
+            Change::DropBefore(begin) => {
+                let dropped = begin.saturating_sub(left.begin);
+                left.begin = *begin;
+                self.command(4, "LTRIM").key(key).integer(dropped).integer(-1);
+            }
+            Change::DropFrom(end) => {
+                let kept = end.saturating_sub(left.begin);
+                let (first, last) = if kept > 0 { (0, kept - 1) } else { (1, 0) };
+                self.command(4, "LTRIM").key(key).integer(first).integer(last);
+            }
+        }
+    }
+
+    /// Lets this lie under the key, whatever lay there.
+    fn entry(&mut self, key: &Key<'_>, entry: &Entry, left: &mut Left) {
+        let had = std::mem::take(&mut left.deadline);
+        let parts = match &entry.content {
+            Content::Value(value) => {
+                match entry.deadline {
+                    None => self.command(3, "SET").key(key).word(&value.bytes),
+                    Some(deadline) if had == Some(deadline) => {
+                        left.deadline = had;
+                        self.command(4, "SET").key(key).word(&value.bytes).word(b"KEEPTTL")
+                    }
+                    Some(deadline) => {
+                        let set = self.command(5, "SET").key(key).word(&value.bytes).word(b"PX");
+                        set.number(deadline.millis())
+                    }
+                };
+                return;
+            }
+            Content::Map(map) => {
+                let parts = map.fields().iter().flat_map(|(field, value)| pair(field, value));
+                ("HSET", parts.collect::<Vec<_>>())
+            }
+            Content::Queue(queue) => {
+                left.begin = queue.begin();
+                let values = queue.range(queue.begin(), queue.end());
+                ("RPUSH", values.map(|value| &*value.bytes).collect())
+            }
+        };
+        self.command(2, "DEL").key(key);
+        self.parts(parts.0, key, parts.1);
+        if let Some(deadline) = entry.deadline {
+            self.command(3, "PEXPIRE").key(key).number(deadline.millis());
+        }
+    }
+
+    /// Writes as many commands as these words need.
+    fn parts<'v>(&mut self, name: &str, key: &Key<'_>, words: impl IntoIterator<Item = &'v [u8]>) {
+        let words: Vec<_> = words.into_iter().collect();
+        self.pieces(&words, |packer, count| _ = packer.command(2 + count, name).key(key));
+    }
+}
+
+fn pair<'v>(field: &'v str, value: &'v Value) -> [&'v [u8]; 2] {
+    [field.as_bytes(), &*value.bytes]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::local::change::Map;
+    use crate::backend::local::queue::Queue;
+    use crate::backend::redis::wire::resp::words;
+
+    fn text(deadline: Option<u64>, changes: Vec<Change>) -> String {
+        let changes: Vec<_> =
+            changes.into_iter().map(|change| (Key::listed("k".to_owned()), change)).collect();
+        let deadline = deadline.and_then(Deadline::from_millis);
+        words(|packer| packer.changes(&changes, |_| deadline))
+    }
+
+    fn value(number: i64) -> Value {
+        Value::integer(number)
+    }
+
+    fn set(number: i64, deadline: Option<u64>) -> Change {
+        Change::Set(Entry::value(value(number), deadline.and_then(Deadline::from_millis)))
+    }
+
+    fn queue(begin: i64, values: impl IntoIterator<Item = i64>) -> Change {
+        let content = Content::Queue(Box::new(Queue::new(begin, values.into_iter().map(value))));
+        Change::Set(Entry { content, deadline: None })
+    }
+
+    #[test]
+    fn a_value_keeps_the_deadline_that_it_had_and_gets_any_other() {
+        let until = |millis| Change::SetDeadline(Deadline::from_millis(millis));
+        for (had, changes, commands) in [
+            (None, vec![set(1, None)], "SET p:k 1"),
+            (None, vec![set(1, Some(70))], "SET p:k 1 PX 70"),
+            (Some(70), vec![set(1, Some(70))], "SET p:k 1 KEEPTTL"),
+            (Some(70), vec![set(1, Some(70)), set(2, Some(70))], "SET p:k 1 KEEPTTL SET p:k 2 KEEPTTL"),
+            (Some(70), vec![set(1, Some(99))], "SET p:k 1 PX 99"),
+            (Some(70), vec![set(1, Some(99)), set(2, Some(70))], "SET p:k 1 PX 99 SET p:k 2 PX 70"),
+            (Some(70), vec![set(1, None), set(2, Some(70))], "SET p:k 1 SET p:k 2 PX 70"),
+            (Some(70), vec![Change::Remove, set(1, Some(70))], "DEL p:k SET p:k 1 PX 70"),
+            (Some(70), vec![until(70), set(1, Some(70))], "PEXPIRE p:k 70 SET p:k 1 PX 70"),
+            (Some(70), vec![until(0), set(1, None)], "PERSIST p:k SET p:k 1"),
+            (None, vec![Change::Nothing], ""),
+        ] {
+            assert_eq!(text(had, changes.clone()), commands, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_is_set_anew_or_field_by_field() {
+        let fields = || vec![("f".into(), value(1)), ("g".into(), value(2))];
+        let content = Content::Map(Box::new(Map::new(fields())));
+        let anew = Change::Set(Entry { content, deadline: Deadline::from_millis(70) });
+        for (change, commands) in [
+            (anew, "DEL p:k HSET p:k f 1 g 2 PEXPIRE p:k 70"),
+            (Change::SetFields(fields()), "HSET p:k f 1 g 2"),
+            (Change::RemoveField("f".into()), "HDEL p:k f"),
+        ] {
+            assert_eq!(text(None, vec![change]), commands);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_trimmed_from_where_it_begins_by_then() {
+        let items =
+            |at, values: [i64; 2], end| Change::SetItems { at, values: values.map(value).to_vec(), end };
+        for (changes, commands) in [
+            (vec![queue(0, [1, 2])], "DEL p:k RPUSH p:k 1 2"),
+            (vec![items(5, [1, 2], End::Back)], "RPUSH p:k 1 2"),
+            (vec![items(-2, [1, 2], End::Front)], "LPUSH p:k 2 1"),
+            (vec![Change::DropBefore(2)], "LTRIM p:k 2 -1"),
+            (vec![Change::DropFrom(2)], "LTRIM p:k 0 1"),
+            (vec![Change::DropFrom(0)], "LTRIM p:k 1 0"),
+            (vec![Change::DropBefore(2), Change::DropBefore(3)], "LTRIM p:k 2 -1 LTRIM p:k 1 -1"),
+            (
+                vec![items(-2, [1, 2], End::Front), Change::DropBefore(1), Change::DropFrom(4)],
+                "LPUSH p:k 2 1 LTRIM p:k 3 -1 LTRIM p:k 0 2",
+            ),
+            (vec![queue(7, [1, 2, 3]), Change::DropBefore(8)], "DEL p:k RPUSH p:k 1 2 3 LTRIM p:k 1 -1"),
+        ] {
+            assert_eq!(text(None, changes.clone()), commands, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn each_key_has_its_own_past() {
+        let [a, b] = ["a", "b"].map(|key| Key::listed(key.to_owned()));
+        let changes = [(a.clone(), set(1, Some(70))), (b, set(1, Some(70)))];
+        let deadline = |key: &Key<'_>| (*key == a).then(|| Deadline::from_millis(70)).flatten();
+        let commands = words(|packer| packer.changes(&changes, deadline));
+        assert_eq!(commands, "SET p:a 1 KEEPTTL SET p:b 1 PX 70");
+    }
+}

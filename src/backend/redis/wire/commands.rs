@@ -1,0 +1,368 @@
+//! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
+
+use crate::backend::redis::failure::About;
+use crate::backend::redis::wire::resp::{MOST_WORDS, Packer};
+use crate::backend::redis::wire::scripts::{BIRTH, Call, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script};
+use crate::clock::Millis;
+use crate::key::{Companion, Key};
+use crate::op::{Action, Grant, Op};
+use crate::value::Value;
+
+/// For so long one who waits for a lock and was not seen keeps the place, in microseconds.
+const GRACE_MICROS: u64 = 300_000;
+
+impl Packer<'_> {
+    /// Writes a mutation of one entry.
+    pub(crate) fn action(&mut self, key: &Key<'_>, action: &Action, call: Call) {
+        match action {
+            Action::Put { value, ttl } => self.set(key, value, &[], *ttl),
+            Action::PutIfAbsent { value, ttl } => self.set(key, value, &[b"NX"], *ttl),
+            // INVARIANT: without GET a map or a queue would be replaced silently.
+            Action::PutIfPresent { value } => self.set(key, value, &[b"XX", b"GET", b"KEEPTTL"], None),
+            Action::PutAndGet { value, ttl } => self.set(key, value, &[b"GET"], *ttl),
+            Action::Swap { expected, new, birth_ttl } => {
+                self.script(&SWAP, call, &[key], 5).given(expected.as_deref());
+                self.given(new.as_ref().map(|new| &*new.bytes)).birth(*birth_ttl);
+            }
+            Action::Incr { by, birth_ttl: Some(ttl) } => self.incr_with_birth(key, *by, *ttl),
+            Action::Incr { by, birth_ttl: None } => _ = self.on(action.name(), key, 1).integer(*by),
+            Action::Expire { ttl } => _ = self.on(action.name(), key, 1).number(ttl.get()),
+            Action::Touch { ttl } => _ = self.on(action.name(), key, 2).ttl(Some(*ttl)),
+            Action::Delete | Action::Take | Action::Persist | Action::Pop { .. } => {
+                self.on(action.name(), key, 0);
+            }
+            Action::MapPut { fields, birth_ttl } => {
+                let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
+                self.create(key, action.name(), &words.collect::<Vec<_>>(), *birth_ttl, call);
+            }
+            Action::MapDelete { field } => _ = self.on(action.name(), key, 1).word(field.as_bytes()),
+            Action::MapIncr { field, by, birth_ttl } => {
+                let by = by.to_string();
+                self.create(key, action.name(), &[field.as_bytes(), by.as_bytes()], *birth_ttl, call);
+            }
+            Action::Push { values, birth_ttl, .. } => {
+                let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
+                self.create(key, action.name(), &words, *birth_ttl, call);
+            }
+            Action::Trim { most } => self.trim(key, *most),
+            Action::Lease { lease, birth_ttl } => {
+                let [leases, items] =
+                    [Companion::Leases, Companion::Leased].map(|beside| key.companion(beside));
+                let keys = [key, &leases, &items, &Key::fence()];
+                self.script(&LEASE, call, &keys, 2).number(lease.get()).birth(*birth_ttl);
+            }
+            Action::EndLease { id, back, birth_ttl } => {
+                let [leases, items] =
+                    [Companion::Leases, Companion::Leased].map(|beside| key.companion(beside));
+                let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
+                arguments.word(id.as_bytes()).number(u64::from(*back)).birth(*birth_ttl);
+            }
+            // It only ever waits, and is then a part of a script.
+            Action::NoteLease { id, .. } => _ = self.on("ZREM", key, 1).word(id.as_bytes()),
+            Action::Lock { ttl } => self.lock(key, *ttl, "", call),
+            Action::Extend { grant, ttl } => self.hold(key, *grant, Some(*ttl), call),
+            Action::Unlock { grant } => self.hold(key, *grant, None, call),
+        }
+    }
+
+    /// Begins a command on a key, with so many words behind that.
+    fn on(&mut self, name: &str, key: &str, words: usize) -> &mut Self {
+        self.command(2 + words, name).key(key)
+    }
+
+    fn set(&mut self, key: &str, value: &Value, options: &[&[u8]], ttl: Option<Millis>) {
+        let words = 1 + options.len() + if ttl.is_some() { 2 } else { 0 };
+        self.on("SET", key, words).word(&value.bytes);
+        for option in options {
+            self.word(option);
+        }
+        self.ttl(ttl);
+    }
+
+    /// The birth and the step in one transaction: a counter never lies there without its TTL.
+    fn incr_with_birth(&mut self, key: &str, by: i64, ttl: Millis) {
+        self.command(1, "MULTI");
+        self.on("SET", key, 4).word(b"0").word(b"NX").ttl(Some(ttl));
+        self.on("INCRBY", key, 1).integer(by);
+        self.command(1, "EXEC");
+    }
+
+    fn trim(&mut self, key: &str, most: u64) {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        // INVARIANT: for none to be left it is still LTRIM, which refuses what is no queue.
+        let (first, last) = if most == 0 { (1, 0) } else { (-most, -1) };
+        self.command(1, "MULTI");
+        self.on("LLEN", key, 0);
+        self.on("LTRIM", key, 2).integer(first).integer(last);
+        self.command(1, "EXEC");
+    }
+
+    /// Writes what lets a lock go on, or go.
+    fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: Call) {
+        let arguments = self.script(&HOLD, call, &[&name.companion(Companion::Lock)], 3);
+        arguments.number(grant.token).number(grant.until).birth(ttl);
+    }
+
+    /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
+    /// does not wait.
+    pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: Call) {
+        let [lock, waiting, seen] =
+            [Companion::Lock, Companion::Waiting, Companion::Seen].map(|companion| name.companion(companion));
+        let keys = [&lock, &waiting, &seen, &Key::fence()];
+        self.script(&LOCK, call, &keys, 3).number(ttl.get()).word(waiter.as_bytes()).number(GRACE_MICROS);
+    }
+
+    /// Writes that one who waited for a lock does so no more.
+    pub(crate) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
+        self.command(3, "ZREM").key(&name.companion(Companion::Waiting)).word(waiter.as_bytes());
+        self.command(3, "HDEL").key(&name.companion(Companion::Seen)).word(waiter.as_bytes());
+    }
+
+    /// Writes a command that may create what lies under the key, in one transaction where it is too long.
+    fn create(&mut self, key: &Key<'_>, name: &str, words: &[&[u8]], birth_ttl: Option<Millis>, call: Call) {
+        let long = words.len() > MOST_WORDS;
+        let mut birth_ttl = birth_ttl;
+        let call = if long { Call::Whole } else { call };
+        if long {
+            self.command(1, "MULTI");
+        }
+        self.pieces(words, |packer, count| match birth_ttl.take() {
+            None => _ = packer.on(name, key, count),
+            Some(ttl) => {
+                let arguments = packer.script(&BIRTH, call, &[key], 2 + count);
+                arguments.number(ttl.get()).word(name.as_bytes());
+            }
+        });
+        if long {
+            self.command(1, "EXEC");
+        }
+    }
+
+    fn given(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+        match bytes {
+            None => self.word(b"0").word(b""),
+            Some(bytes) => self.word(b"1").word(bytes),
+        }
+    }
+}
+
+/// A mutation that is a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queued {
+    /// Of so many commands.
+    pub(crate) commands: usize,
+    pub(crate) reply: Number,
+}
+
+/// Which number a transaction replies with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Number {
+    /// The last of those that its commands answered with.
+    Last,
+    /// All of them together.
+    Sum,
+    /// What the last is above this one.
+    Above(u64),
+}
+
+/// Tells whether a mutation is a transaction.
+pub(crate) fn queued(action: &Action) -> Option<Queued> {
+    let long = |words: usize, reply| {
+        (words > MOST_WORDS).then(|| Queued { commands: words.div_ceil(MOST_WORDS), reply })
+    };
+    match action {
+        Action::Incr { birth_ttl: Some(_), .. } => Some(Queued { commands: 2, reply: Number::Last }),
+        Action::Trim { most } => Some(Queued { commands: 2, reply: Number::Above(*most) }),
+        Action::MapPut { fields, .. } => long(2 * fields.len(), Number::Sum),
+        Action::Push { values, .. } => long(values.len(), Number::Last),
+        Action::Put { .. }
+        | Action::PutIfAbsent { .. }
+        | Action::PutIfPresent { .. }
+        | Action::PutAndGet { .. }
+        | Action::Swap { .. }
+        | Action::Delete
+        | Action::Take
+        | Action::Incr { birth_ttl: None, .. }
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::MapDelete { .. }
+        | Action::MapIncr { .. }
+        | Action::Pop { .. }
+        | Action::Lease { .. }
+        | Action::EndLease { .. }
+        | Action::NoteLease { .. }
+        | Action::Lock { .. }
+        | Action::Extend { .. }
+        | Action::Unlock { .. } => None,
+    }
+}
+
+/// What an error about a mutation names.
+pub(crate) fn about<'a>(op: &'a Op<'_>) -> About<'a> {
+    About { command: op.action.name(), key: &op.key, mutation: true, expected: op.action.kind() }
+}
+
+/// How many bytes a mutation carries, roughly.
+pub(crate) fn weight(action: &Action) -> usize {
+    let born = |birth_ttl: &Option<Millis>| birth_ttl.map_or(0, |_| BIRTH.text.len());
+    let script = |script: Script| script.text.len();
+    match action {
+        Action::Put { value, .. }
+        | Action::PutIfAbsent { value, .. }
+        | Action::PutIfPresent { value }
+        | Action::PutAndGet { value, .. } => value.bytes.len(),
+        Action::Swap { expected, new, .. } => {
+            let expected = expected.as_ref().map_or(0, |expected| expected.len());
+            script(SWAP) + expected + new.as_ref().map_or(0, |new| new.bytes.len())
+        }
+        Action::MapPut { fields, birth_ttl } => {
+            let parts = fields.iter().map(|(field, value)| field.len() + value.bytes.len());
+            born(birth_ttl) + parts.sum::<usize>()
+        }
+        Action::Push { values, birth_ttl, .. } => {
+            born(birth_ttl) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
+        }
+        Action::MapIncr { field, birth_ttl, .. } => born(birth_ttl) + field.len(),
+        Action::MapDelete { field } => field.len(),
+        Action::NoteLease { id, .. } => id.len(),
+        Action::Lease { .. } => script(LEASE),
+        Action::EndLease { .. } => script(END_LEASE),
+        Action::Lock { .. } => script(LOCK),
+        Action::Extend { .. } | Action::Unlock { .. } => script(HOLD),
+        Action::Delete
+        | Action::Take
+        | Action::Incr { .. }
+        | Action::Expire { .. }
+        | Action::Persist
+        | Action::Touch { .. }
+        | Action::Pop { .. }
+        | Action::Trim { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backend::redis::wire::resp::words;
+    use crate::backend::redis::wire::scripts;
+    use crate::backend::redis::wire::scripts::Call;
+    use crate::bytes::Bytes;
+    use crate::op::End;
+    use crate::value::Value as Stored;
+
+    fn text(action: &Action, call: Call) -> String {
+        words(|packer| packer.action(&Key::listed("k".to_owned()), action, call))
+    }
+
+    fn ttl() -> Millis {
+        Millis::new(Duration::from_millis(1500)).unwrap()
+    }
+
+    #[test]
+    fn each_action_on_a_value_is_its_command() {
+        let value = || Stored::json(b"1");
+        let ttl = ttl();
+        for (action, command) in [
+            (Action::Put { value: value(), ttl: None }, "SET p:k 1"),
+            (Action::Put { value: value(), ttl: Some(ttl) }, "SET p:k 1 PX 1500"),
+            (Action::PutIfAbsent { value: value(), ttl: None }, "SET p:k 1 NX"),
+            (Action::PutIfAbsent { value: value(), ttl: Some(ttl) }, "SET p:k 1 NX PX 1500"),
+            (Action::PutIfPresent { value: value() }, "SET p:k 1 XX GET KEEPTTL"),
+            (Action::PutAndGet { value: value(), ttl: Some(ttl) }, "SET p:k 1 GET PX 1500"),
+            (Action::Delete, "DEL p:k"),
+            (Action::Take, "GETDEL p:k"),
+            (Action::Incr { by: -3, birth_ttl: None }, "INCRBY p:k -3"),
+            (Action::Incr { by: 3, birth_ttl: Some(ttl) }, "MULTI SET p:k 0 NX PX 1500 INCRBY p:k 3 EXEC"),
+            (Action::Expire { ttl }, "PEXPIRE p:k 1500"),
+            (Action::Persist, "PERSIST p:k"),
+            (Action::Touch { ttl }, "GETEX p:k PX 1500"),
+        ] {
+            assert_eq!(text(&action, Call::Whole), command);
+        }
+        let swap = Action::Swap { expected: Some(Bytes::from("a")), new: None, birth_ttl: Some(ttl) };
+        let sha = scripts::SWAP.sha;
+        assert_eq!(text(&swap, Call::ByName), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
+    }
+
+    #[test]
+    fn each_action_on_a_map_or_a_queue_is_its_command() {
+        let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
+        let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
+        let push = |end| Action::Push { end, values: values(), birth_ttl: None };
+        let birth = scripts::BIRTH.sha;
+        for (action, command) in [
+            (Action::MapPut { fields: fields(), birth_ttl: None }, "HSET p:k f 1  2".to_owned()),
+            (
+                Action::MapPut { fields: fields(), birth_ttl: Some(ttl()) },
+                format!("EVALSHA {birth} 1 p:k 1500 HSET f 1  2"),
+            ),
+            (Action::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
+            (Action::MapIncr { field: "f".into(), by: -2, birth_ttl: None }, "HINCRBY p:k f -2".to_owned()),
+            (
+                Action::MapIncr { field: "f".into(), by: 2, birth_ttl: Some(ttl()) },
+                format!("EVALSHA {birth} 1 p:k 1500 HINCRBY f 2"),
+            ),
+            (push(End::Back), "RPUSH p:k 1 2".to_owned()),
+            (push(End::Front), "LPUSH p:k 1 2".to_owned()),
+            (
+                Action::Push { end: End::Back, values: values(), birth_ttl: Some(ttl()) },
+                format!("EVALSHA {birth} 1 p:k 1500 RPUSH 1 2"),
+            ),
+            (Action::Pop { end: End::Back }, "RPOP p:k".to_owned()),
+            (Action::Pop { end: End::Front }, "LPOP p:k".to_owned()),
+            (Action::Trim { most: 3 }, "MULTI LLEN p:k LTRIM p:k -3 -1 EXEC".to_owned()),
+            (Action::Trim { most: 0 }, "MULTI LLEN p:k LTRIM p:k 1 0 EXEC".to_owned()),
+            (
+                Action::Trim { most: u64::MAX },
+                "MULTI LLEN p:k LTRIM p:k -9223372036854775807 -1 EXEC".to_owned(),
+            ),
+        ] {
+            assert_eq!(text(&action, Call::ByName), command);
+        }
+    }
+
+    #[test]
+    fn each_action_on_a_lease_or_a_lock_is_its_script() {
+        let grant = Grant { token: 7, until: 99 };
+        let [lease, end, lock, hold] = [LEASE, END_LEASE, LOCK, HOLD].map(|script| script.sha);
+        for (action, command) in [
+            (
+                Action::Lease { lease: ttl(), birth_ttl: None },
+                format!("{lease} 4 p:k p:k:__millpond:leases p:k:__millpond:leased p:__millpond:fence 1500"),
+            ),
+            (
+                Action::EndLease { id: "7".into(), back: true, birth_ttl: Some(ttl()) },
+                format!("{end} 3 p:k p:k:__millpond:leases p:k:__millpond:leased 7 1 1500"),
+            ),
+            (
+                Action::Lock { ttl: ttl() },
+                format!(
+                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:waiting p:k:__millpond:seen \
+                     p:__millpond:fence 1500  300000"
+                ),
+            ),
+            (Action::Extend { grant, ttl: ttl() }, format!("{hold} 1 p:k:__millpond:lock 7 99 1500")),
+            (Action::Unlock { grant }, format!("{hold} 1 p:k:__millpond:lock 7 99")),
+        ] {
+            assert_eq!(text(&action, Call::ByName), format!("EVALSHA {command}"));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_command_is_a_transaction_and_born_with_its_ttl() {
+        let values = vec![Stored::json(b"1"); MOST_WORDS + 1];
+        let mut action = Action::Push { end: End::Back, values, birth_ttl: Some(ttl()) };
+        assert_eq!(queued(&action), Some(Queued { commands: 2, reply: Number::Last }));
+        let long = text(&action, Call::ByName);
+        assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
+        assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));
+        if let Action::Push { values, .. } = &mut action {
+            values.pop();
+        }
+        assert_eq!(queued(&action), None);
+        assert!(text(&action, Call::ByName).starts_with("EVALSHA"));
+    }
+}

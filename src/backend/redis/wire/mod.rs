@@ -1,0 +1,9 @@
+//! What is sent to a server and what its replies mean. Nothing in this room does I/O.
+
+pub(crate) mod changes;
+pub(crate) mod commands;
+pub(crate) mod queries;
+pub(crate) mod replies;
+pub(crate) mod resp;
+pub(crate) mod scan;
+pub(crate) mod scripts;

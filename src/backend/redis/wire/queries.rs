@@ -1,0 +1,235 @@
+//! Owns which commands a question about one key becomes, and what their answers mean. Does no I/O.
+
+use redis::Value;
+use smol_str::SmolStr;
+
+use crate::backend::redis::failure::{About, Failure};
+use crate::backend::redis::wire::replies::{array, bytes, deadline, kind, number, refused, ttl};
+use crate::backend::redis::wire::resp::Packer;
+use crate::bytes::Bytes;
+use crate::key::Key;
+use crate::op::{Answer, Presence, Query};
+
+impl Packer<'_> {
+    /// Writes a question.
+    pub(crate) fn query(&mut self, key: &Key<'_>, query: &Query) {
+        let name = name(query);
+        match query {
+            Query::Presence => {
+                self.command(2, "PTTL").key(key);
+                self.command(2, "TYPE").key(key);
+            }
+            Query::Value | Query::Map | Query::Names | Query::MapLength | Query::Bounds => {
+                self.command(2, name).key(key);
+            }
+            Query::Field(field) => {
+                self.command(3, name).key(key).word(field.as_bytes());
+            }
+            Query::Fields(fields) => {
+                self.command(2 + fields.len(), name).key(key);
+                for field in fields {
+                    self.word(field.as_bytes());
+                }
+            }
+            Query::Items { from, to } => {
+                let place = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+                // The last is part of what LRANGE gives, and -1 would be the end of the list.
+                let (first, last) = if from < to { (place(*from), place(to - 1)) } else { (1, 0) };
+                self.command(4, name).key(key).integer(first).integer(last);
+            }
+        }
+    }
+}
+
+/// How errors name the command.
+fn name(query: &Query) -> &'static str {
+    match query {
+        Query::Presence => "TYPE",
+        Query::Value => "GET",
+        Query::Field(_) => "HGET",
+        Query::Fields(_) => "HMGET",
+        Query::Map => "HGETALL",
+        Query::Names => "HKEYS",
+        Query::MapLength => "HLEN",
+        Query::Bounds => "LLEN",
+        Query::Items { .. } => "LRANGE",
+    }
+}
+
+/// What an error about a question names.
+pub(crate) fn about<'a>(key: &'a Key<'_>, query: &Query) -> About<'a> {
+    let about = About::reading(name(query), key);
+    About { expected: query.kind().unwrap_or(about.expected), ..about }
+}
+
+/// Reads the answers to a question. Deadlines are counted from now.
+pub(crate) fn answer(
+    query: &Query,
+    next: &mut dyn FnMut() -> Result<Value, Failure>,
+) -> Result<Answer, Failure> {
+    let first = next()?;
+    Ok(match query {
+        Query::Presence => Answer::Presence(presence(first, &next()?)?),
+        Query::Value | Query::Field(_) => Answer::Found(bytes(first)?),
+        Query::Fields(fields) => {
+            let each: Vec<_> = array(first)?.into_iter().map(bytes).collect::<Result<_, _>>()?;
+            if each.len() != fields.len() {
+                return Err(Failure::unexpected(&Value::Nil));
+            }
+            Answer::Each(each)
+        }
+        Query::Map => Answer::Map(map(array(first)?)?),
+        Query::Names => {
+            let mut names: Vec<_> = array(first)?.into_iter().filter_map(field).collect();
+            names.sort();
+            Answer::Names(names)
+        }
+        Query::MapLength => Answer::Count(count(first)?),
+        Query::Bounds => {
+            let length = number(first)?;
+            Answer::Bounds(0, length)
+        }
+        Query::Items { .. } => Answer::Items(array(first)?.into_iter().map(item).collect::<Result<_, _>>()?),
+    })
+}
+
+/// The answer where nothing lies under the key.
+pub(crate) fn nothing(query: &Query) -> Answer {
+    match query {
+        Query::Presence => Answer::Presence(None),
+        Query::Value | Query::Field(_) => Answer::Found(None),
+        Query::Fields(fields) => Answer::Each(vec![None; fields.len()]),
+        Query::Map => Answer::Map(Vec::new()),
+        Query::Names => Answer::Names(Vec::new()),
+        Query::MapLength => Answer::Count(0),
+        Query::Bounds => Answer::Bounds(0, 0),
+        Query::Items { .. } => Answer::Items(Vec::new()),
+    }
+}
+
+fn presence(pttl: Value, kind_answer: &Value) -> Result<Option<Presence>, Failure> {
+    refused(kind_answer.clone())?;
+    let there = !matches!(kind_answer, Value::SimpleString(name) if name == "none");
+    // What came or went between the two was not there at one time or the other.
+    let left = ttl(pttl)?.filter(|_| there);
+    Ok(left.map(|left| Presence { kind: kind(kind_answer), deadline: deadline(left) }))
+}
+
+/// The fields of a map, sorted. A name that is no text is not one of this crate's.
+fn map(parts: Vec<Value>) -> Result<Vec<(SmolStr, Bytes)>, Failure> {
+    let mut fields = Vec::with_capacity(parts.len() / 2);
+    let mut parts = parts.into_iter();
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        if let Some(name) = field(name) {
+            fields.push((name, item(value)?));
+        }
+    }
+    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(fields)
+}
+
+fn field(name: Value) -> Option<SmolStr> {
+    match name {
+        Value::BulkString(name) => String::from_utf8(name).ok().map(SmolStr::from),
+        _ => None,
+    }
+}
+
+fn item(answer: Value) -> Result<Bytes, Failure> {
+    bytes(answer)?.ok_or_else(|| Failure::unexpected(&Value::Nil))
+}
+
+fn count(answer: Value) -> Result<u64, Failure> {
+    let length = number(answer)?;
+    u64::try_from(length).map_err(|_| Failure::unexpected(&Value::Int(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::redis::failure::Trouble;
+    use crate::backend::redis::wire::resp::words;
+    use crate::clock::Deadline;
+    use crate::error::Kind;
+
+    fn bulk(text: &[u8]) -> Value {
+        Value::BulkString(text.to_vec())
+    }
+
+    fn answered(query: &Query, answers: &[Value]) -> Result<Answer, Failure> {
+        let mut answers = answers.iter();
+        let outcome = answer(query, &mut || Ok(answers.next().unwrap().clone()));
+        assert_eq!(answers.next(), None, "{query:?} leaves no answer unread");
+        outcome
+    }
+
+    #[test]
+    fn each_question_is_its_command() {
+        for (query, command) in [
+            (Query::Presence, "PTTL p:k TYPE p:k"),
+            (Query::Value, "GET p:k"),
+            (Query::Field("f".into()), "HGET p:k f"),
+            (Query::Fields(vec!["f".into(), "g".into()]), "HMGET p:k f g"),
+            (Query::Map, "HGETALL p:k"),
+            (Query::Names, "HKEYS p:k"),
+            (Query::MapLength, "HLEN p:k"),
+            (Query::Bounds, "LLEN p:k"),
+            (Query::Items { from: 2, to: 5 }, "LRANGE p:k 2 4"),
+            (Query::Items { from: 0, to: 0 }, "LRANGE p:k 1 0"),
+            (Query::Items { from: 5, to: 2 }, "LRANGE p:k 1 0"),
+            (Query::Items { from: 0, to: u64::MAX }, "LRANGE p:k 0 9223372036854775807"),
+        ] {
+            assert_eq!(words(|packer| packer.query(&Key::listed("k".to_owned()), &query)), command);
+        }
+    }
+
+    #[test]
+    fn each_answer_is_read_and_nothing_else_passes() {
+        let x = || Bytes::from("x");
+        for (query, given, expected) in [
+            (Query::Value, bulk(b"x"), Answer::Found(Some(x()))),
+            (Query::Field("f".into()), Value::Nil, Answer::Found(None)),
+            (
+                Query::Fields(vec!["f".into(), "g".into()]),
+                Value::Array(vec![bulk(b"x"), Value::Nil]),
+                Answer::Each(vec![Some(x()), None]),
+            ),
+            (
+                Query::Map,
+                Value::Array([&b"g"[..], b"x", b"\xff", b"x", b"f", b"x"].map(bulk).to_vec()),
+                Answer::Map(vec![("f".into(), x()), ("g".into(), x())]),
+            ),
+            (
+                Query::Names,
+                Value::Array([&b"g"[..], b"\xff", b"f"].map(bulk).to_vec()),
+                Answer::Names(vec!["f".into(), "g".into()]),
+            ),
+            (Query::MapLength, Value::Int(3), Answer::Count(3)),
+            (Query::Bounds, Value::Int(3), Answer::Bounds(0, 3)),
+            (Query::Items { from: 0, to: 9 }, Value::Array(vec![bulk(b"x")]), Answer::Items(vec![x()])),
+        ] {
+            assert_eq!(answered(&query, &[given]).unwrap(), expected, "{query:?}");
+            let failure = answered(&query, &[Value::Okay]).unwrap_err();
+            assert_eq!(failure.trouble, Trouble::Garbage, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_told_with_what_is_left_of_its_time() {
+        let kind = |name: &str| Value::SimpleString(name.to_owned());
+        let there = |kind, left| {
+            let deadline = Deadline::from_millis(left);
+            Answer::Presence(Some(Presence { kind, deadline }))
+        };
+        for (left, name, expected) in [
+            (-2, "none", Answer::Presence(None)),
+            (-1, "hash", there(Some(Kind::Map), 0)),
+            (0, "list", there(Some(Kind::Queue), 1)),
+            (70, "set", there(None, 70)),
+            (70, "none", Answer::Presence(None)),
+            (-2, "string", Answer::Presence(None)),
+        ] {
+            assert_eq!(answered(&Query::Presence, &[Value::Int(left), kind(name)]).unwrap(), expected);
+        }
+    }
+}

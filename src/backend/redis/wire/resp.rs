@@ -1,0 +1,162 @@
+//! Owns how commands are written in the protocol of the server. Knows nothing of what they do.
+
+use crate::backend::redis::wire::scripts::{Call, Script};
+use crate::clock::Millis;
+use crate::key::Key;
+
+/// The most words of a command; a server takes a million. Even, so that a field stays with its value.
+pub(crate) const MOST_WORDS: usize = 500_000;
+
+/// Writes commands; keys get the store's prefix.
+pub(crate) struct Packer<'a> {
+    out: &'a mut Vec<u8>,
+    prefix: &'a [u8],
+    commands: usize,
+}
+
+impl<'a> Packer<'a> {
+    pub(crate) fn new(out: &'a mut Vec<u8>, prefix: &'a [u8]) -> Self {
+        Self { out, prefix, commands: 0 }
+    }
+
+    /// How many commands were written. Each gets one answer.
+    pub(crate) fn commands(&self) -> usize {
+        self.commands
+    }
+
+    /// Begins a command of this many words, the name included.
+    pub(crate) fn command(&mut self, words: usize, name: &str) -> &mut Self {
+        self.commands += 1;
+        self.header(b'*', words as u64);
+        self.word(name.as_bytes())
+    }
+
+    /// Begins the call of a script, with this many arguments behind the keys.
+    pub(crate) fn script(
+        &mut self,
+        script: &Script,
+        call: Call,
+        keys: &[&Key<'_>],
+        arguments: usize,
+    ) -> &mut Self {
+        let words = 3 + keys.len() + arguments;
+        match call {
+            Call::ByName => self.command(words, "EVALSHA").word(script.sha.as_bytes()),
+            Call::Whole => self.command(words, "EVAL").word(script.text.as_bytes()),
+        };
+        self.number(keys.len() as u64);
+        for key in keys {
+            self.key(key);
+        }
+        self
+    }
+
+    pub(crate) fn word(&mut self, word: &[u8]) -> &mut Self {
+        self.header(b'$', word.len() as u64);
+        self.out.extend_from_slice(word);
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Writes words as arguments of as many commands as they need; `begin` begins one for so many of them.
+    pub(crate) fn pieces(&mut self, words: &[&[u8]], mut begin: impl FnMut(&mut Self, usize)) {
+        for piece in words.chunks(MOST_WORDS) {
+            begin(self, piece.len());
+            for word in piece {
+                self.word(word);
+            }
+        }
+    }
+
+    pub(crate) fn key(&mut self, key: &str) -> &mut Self {
+        self.header(b'$', (self.prefix.len() + key.len()) as u64);
+        self.out.extend_from_slice(self.prefix);
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
+        let mut digits = [0; 20];
+        let digits = decimal(number, &mut digits);
+        self.word(digits)
+    }
+
+    pub(crate) fn integer(&mut self, number: i64) -> &mut Self {
+        self.word(number.to_string().as_bytes())
+    }
+
+    /// The option that sets a time to live, if there is one.
+    pub(crate) fn ttl(&mut self, ttl: Option<Millis>) -> &mut Self {
+        match ttl {
+            None => self,
+            Some(ttl) => self.word(b"PX").number(ttl.get()),
+        }
+    }
+
+    /// The time to live as an argument of a script: empty is none.
+    pub(crate) fn birth(&mut self, ttl: Option<Millis>) -> &mut Self {
+        match ttl {
+            None => self.word(b""),
+            Some(ttl) => self.number(ttl.get()),
+        }
+    }
+
+    fn header(&mut self, mark: u8, number: u64) {
+        let mut digits = [0; 20];
+        self.out.push(mark);
+        self.out.extend_from_slice(decimal(number, &mut digits));
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// The words of what was written, for tests to read.
+#[cfg(test)]
+pub(crate) fn words(write: impl FnOnce(&mut Packer<'_>)) -> String {
+    let mut out = Vec::new();
+    write(&mut Packer::new(&mut out, b"p:"));
+    let text = String::from_utf8(out).unwrap_or_default();
+    let words: Vec<_> = text.split("\r\n").filter(|word| !word.starts_with(['$', '*'])).collect();
+    words.join(" ").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_counted_in_bytes() {
+        let mut out = Vec::new();
+        Packer::new(&mut out, b"").command(3, "SET").key("é").word(b"");
+        assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$0\r\n\r\n");
+        out.clear();
+        Packer::new(&mut out, b"").number(u64::MAX).number(0).integer(i64::MIN);
+        assert_eq!(out, b"$20\r\n18446744073709551615\r\n$1\r\n0\r\n$20\r\n-9223372036854775808\r\n");
+    }
+
+    #[test]
+    fn a_script_is_called_with_its_keys_and_the_count_of_all_words() {
+        const SCRIPT: Script = Script { text: "return 1", sha: "e0e1" };
+        let key = Key::listed("k".to_owned());
+        let mut out = Vec::new();
+        let mut packer = Packer::new(&mut out, b"p:");
+        packer.script(&SCRIPT, Call::ByName, &[&key, &key], 1).word(b"x");
+        assert_eq!(packer.commands(), 1);
+        assert_eq!(
+            out,
+            b"*6\r\n$7\r\nEVALSHA\r\n$4\r\ne0e1\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! Owns the configuration: what can be set, its defaults and limits, and its two spellings (serde and URL).
+//! Knows nothing of how a backend is opened.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock::Millis;
+use crate::config::duration;
+use crate::config::file::FileOptions;
+use crate::config::range::in_range;
+use crate::config::redis::RedisOptions;
+use crate::config::redis_address::{RedisAddress, without_password};
+use crate::error::{Error, Result};
+use crate::key::{MAX_KEY_BYTES, is_reserved};
+
+/// What Redis keys begin with where a URL or a configuration names no `key_prefix`.
+pub(crate) const DEFAULT_KEY_PREFIX: &str = "millpond";
+
+/// The largest value where nothing else is configured: 64 MiB.
+const DEFAULT_MAX_VALUE_BYTES: usize = 64 << 20;
+
+/// The largest limit that can be configured, which is also the largest string of Redis: 512 MiB.
+const MOST_VALUE_BYTES: usize = 512 << 20;
+
+/// Where the state is kept.
+///
+/// In a configuration: `"memory"`, `{"file": {"path": "./state"}}`, or
+/// `{"redis": {"url": "redis://127.0.0.1:6379", "key_prefix": "orders"}}`.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum StateBackend {
+    /// In this process, and gone with it.
+    #[default]
+    Memory,
+    /// In memory and in a directory that one process has open at a time.
+    File {
+        /// The directory; it is made where it is missing.
+        path: PathBuf,
+    },
+    /// On a Redis server, 6.2 or newer.
+    Redis {
+        /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS. It holds no options.
+        url: String,
+        /// Keys lie under `{key_prefix}:{key}`. Defaults to `millpond` in a configuration that does not
+        /// name it; an empty prefix means the bare key.
+        #[serde(default = "default_key_prefix")]
+        key_prefix: String,
+    },
+}
+
+fn default_key_prefix() -> String {
+    DEFAULT_KEY_PREFIX.to_owned()
+}
+
+impl fmt::Debug for StateBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("Memory"),
+            Self::File { path } => f.debug_struct("File").field("path", path).finish(),
+            Self::Redis { url, key_prefix } => f
+                .debug_struct("Redis")
+                .field("url", &without_password(url))
+                .field("key_prefix", key_prefix)
+                .finish(),
+        }
+    }
+}
+
+/// Everything that can be configured. A URL is another spelling of the same: every option has one name and
+/// one default in both.
+///
+/// It is a serde type, to be put into a program's own JSON, TOML or YAML file. An option that it does not
+/// know is an error that names it. Durations are texts with a unit: `"500ms"`, `"5s"`, `"1h"`. Serialized,
+/// it holds the password that its URL holds; `Debug` hides it.
+///
+/// ```
+/// use millpond::{FileOptions, StateBackend, StateConfig, SyncPolicy};
+/// use std::time::Duration;
+///
+/// let built = StateConfig::default()
+///     .backend(StateBackend::File { path: "./state".into() })
+///     .default_ttl(Duration::from_secs(3600))
+///     .file(FileOptions::default().sync(SyncPolicy::Never));
+/// let read: StateConfig = serde_json::from_str(
+///     r#"{ "backend": {"file": {"path": "./state"}}, "default_ttl": "1h", "file": {"sync": "never"} }"#,
+/// ).unwrap();
+/// assert_eq!(built, read);
+/// assert_eq!(built, StateConfig::from_url("file:./state?default_ttl=1h&sync=never").unwrap());
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StateConfig {
+    /// Where the state is kept. Defaults to Memory.
+    pub backend: StateBackend,
+    /// The time to live of every write that creates an entry, or replaces it whole, and names none.
+    /// Defaults to none: entries stay.
+    #[serde(with = "duration::option")]
+    pub default_ttl: Option<Duration>,
+    /// The largest value in bytes. Defaults to 64 MiB (`67108864`); at most 512 MiB.
+    pub max_value_bytes: usize,
+    /// Options of the File variant; the others ignore them.
+    pub file: FileOptions,
+    /// Options of the Redis variant; the others ignore them.
+    pub redis: RedisOptions,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self {
+            backend: StateBackend::Memory,
+            default_ttl: None,
+            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
+            file: FileOptions::default(),
+            redis: RedisOptions::default(),
+        }
+    }
+}
+
+impl StateConfig {
+    /// Sets where the state is kept. Defaults to Memory.
+    #[must_use]
+    pub fn backend(mut self, backend: StateBackend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Sets the time to live of writes that name none. Defaults to none.
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.default_ttl = ttl.into();
+        self
+    }
+
+    /// Sets the largest value in bytes. Defaults to 64 MiB.
+    #[must_use]
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
+    /// Sets the options of the File variant, and of the files in which a [`Fallback`] keeps what waits.
+    #[must_use]
+    pub fn file(mut self, options: FileOptions) -> Self {
+        self.file = options;
+        self
+    }
+
+    /// Sets the options of the Redis variant.
+    #[must_use]
+    pub fn redis(mut self, options: RedisOptions) -> Self {
+        self.redis = options;
+        self
+    }
+
+    /// Checks every option against its limits and names the first that is wrong.
+    pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(ttl) = self.default_ttl {
+            Millis::new(ttl).map_err(|error| Error::invalid_config("default_ttl", error.to_string()))?;
+        }
+        in_range("max_value_bytes", self.max_value_bytes, 1..=MOST_VALUE_BYTES)?;
+        self.file.validate()?;
+        self.redis.validate()?;
+        match &self.backend {
+            StateBackend::File { path } if path.as_os_str().is_empty() => {
+                Err(Error::invalid_config("path", "it is empty"))
+            }
+            StateBackend::Memory | StateBackend::File { .. } => Ok(()),
+            StateBackend::Redis { url, key_prefix } => {
+                RedisAddress::parse(url)?;
+                validate_key_prefix(key_prefix)
+            }
+        }
+    }
+
+    /// Sets one option by its name: `default_ttl`, `file.sync`, `redis.timeout`.
+    pub(crate) fn set(&mut self, field: &str, value: Value) -> Result<()> {
+        let outcome = match field.split_once('.') {
+            Some(("file", name)) => replace(&mut self.file, name, value),
+            Some(("redis", name)) => replace(&mut self.redis, name, value),
+            _ => match field {
+                "backend" => from_value(value).map(|backend| self.backend = backend),
+                "max_value_bytes" => from_value(value).map(|bytes| self.max_value_bytes = bytes),
+                "default_ttl" => duration::option::deserialize(value)
+                    .map(|ttl| self.default_ttl = ttl)
+                    .map_err(|error| error.to_string()),
+                _ => Err("there is no such option".to_owned()),
+            },
+        };
+        outcome.map_err(|reason| Error::invalid_config(field, reason))
+    }
+
+    fn from_value(value: Value) -> Result<Self> {
+        let mut config = Self::default();
+        for (field, value) in
+            object(value).map_err(|reason| Error::invalid_config("configuration", reason))?
+        {
+            if !matches!(field.as_str(), "file" | "redis") {
+                config.set(&field, value)?;
+                continue;
+            }
+            for (name, value) in object(value).map_err(|reason| Error::invalid_config(&field, reason))? {
+                config.set(&format!("{field}.{name}"), value)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// Tells whether a section has an option of that name.
+    pub(crate) fn has_option(&self, section: &str, name: &str) -> bool {
+        as_map(self).get(section).is_some_and(|section| section.get(name).is_some())
+    }
+
+    /// The options that differ from their defaults: the general ones and those of one section.
+    pub(crate) fn changed_options(&self, section: Option<&str>) -> Vec<(String, Value)> {
+        let mut changed = differing(&as_map(self), &as_map(&Self::default()));
+        changed.retain(|(name, _)| name != "backend");
+        changed.extend(section.into_iter().flat_map(|section| self.changed_in(section)));
+        changed
+    }
+
+    /// The options of one section that differ from their defaults.
+    pub(crate) fn changed_in(&self, section: &str) -> Vec<(String, Value)> {
+        match (as_map(self).get(section), as_map(&Self::default()).get(section)) {
+            (Some(Value::Object(mine)), Some(Value::Object(defaults))) => differing(mine, defaults),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The options that are not as they are by default.
+fn differing(mine: &Map<String, Value>, defaults: &Map<String, Value>) -> Vec<(String, Value)> {
+    mine.iter()
+        .filter(|(name, value)| !value.is_object() && defaults.get(*name) != Some(value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+impl<'de> Deserialize<'de> for StateConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_value(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+fn validate_key_prefix(prefix: &str) -> Result<()> {
+    let reason = if prefix.len() > MAX_KEY_BYTES {
+        "it is longer than 512 bytes"
+    } else if prefix.chars().any(char::is_control) {
+        "it holds a control character"
+    } else if is_reserved(prefix) {
+        "its part `__millpond` is reserved"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid_config("key_prefix", reason))
+}
+
+/// Replaces one field of a section; the section's own serde rules say whether it exists and what it takes.
+fn replace<T: Serialize + DeserializeOwned>(section: &mut T, name: &str, value: Value) -> Result<(), String> {
+    let mut fields = as_map(section);
+    fields.insert(name.to_owned(), value);
+    *section = from_value(Value::Object(fields))?;
+    Ok(())
+}
+
+fn as_map<T: Serialize>(section: &T) -> Map<String, Value> {
+    match serde_json::to_value(section) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+fn object(value: Value) -> Result<Map<String, Value>, String> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err("expected a table of options".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_backend_hides_the_password() {
+        let backend = StateBackend::Redis { url: "redis://u:hunter2@h".into(), key_prefix: "p".into() };
+        assert!(!format!("{backend:?}").contains("hunter2"));
+    }
+}

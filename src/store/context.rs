@@ -1,0 +1,211 @@
+//! Owns what a handle's operations need besides the backend: its namespace, and the defaults and limits of its
+//! store. It makes operations of what callers give, and knows nothing of what carries them out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use crate::clock::Millis;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::key::{Key, MAX_KEY_BYTES, Namespace};
+use crate::op::{Action, End, Op};
+use crate::store::single_flight::Flights;
+use crate::value::Value;
+
+/// One handle's view of its store.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) namespace: Namespace,
+}
+
+/// What all handles on one store have in common.
+pub(crate) struct Shared {
+    pub(crate) default_ttl: Option<Millis>,
+    pub(crate) max_value_bytes: usize,
+    /// How many entries of a batch are handled at a time.
+    pub(crate) chunk: usize,
+    /// The longest that an operation keeps trying.
+    pub(crate) limit: Duration,
+    pub(crate) closed: AtomicBool,
+    pub(crate) flights: Flights,
+}
+
+impl Context {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared), namespace: Namespace::default() }
+    }
+
+    pub(crate) fn default_ttl(&self) -> Option<Millis> {
+        self.shared.default_ttl
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.shared.closed.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Error::closed()),
+        }
+    }
+
+    pub(crate) fn check_size(&self, key: &str, bytes: usize) -> Result<()> {
+        let limit = self.shared.max_value_bytes;
+        match bytes <= limit {
+            true => Ok(()),
+            false => Err(Error::TooLarge { key: key.to_owned(), bytes, limit }),
+        }
+    }
+
+    /// Checks a key of this handle's namespace.
+    pub(crate) fn key<'a>(&self, key: &'a str) -> Result<Key<'a>> {
+        self.check_open()?;
+        self.namespace.key(key)
+    }
+
+    /// Encodes a value and checks its size.
+    pub(crate) fn encode<T: Serialize + ?Sized>(&self, key: &Key<'_>, value: &T) -> Result<Value> {
+        let value = json::encode(key, value)?;
+        self.check_size(key, value.bytes.len())?;
+        Ok(value)
+    }
+
+    fn bytes(&self, key: &Key<'_>, value: &[u8]) -> Result<Value> {
+        self.check_size(key, value.len())?;
+        Ok(Value::raw(value))
+    }
+
+    /// The one rule for the names of a map's fields.
+    pub(crate) fn field(key: &Key<'_>, field: &str) -> Result<SmolStr> {
+        if field.len() > MAX_KEY_BYTES {
+            let reason = "the name of a field is longer than 512 bytes";
+            return Err(Error::InvalidKey { key: key.to_string(), reason });
+        }
+        Ok(SmolStr::new(field))
+    }
+
+    pub(crate) fn fields(key: &Key<'_>, fields: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<SmolStr>> {
+        fields.into_iter().map(|field| Self::field(key, field.as_ref())).collect()
+    }
+}
+
+/// The operations. `ttl: None` is `default_ttl` where an entry is set anew.
+impl Context {
+    pub(crate) fn op<'a>(&self, key: &'a str, action: Action) -> Result<Op<'a>> {
+        Ok(Op { key: self.key(key)?, action })
+    }
+
+    pub(crate) fn put<'a, T: Serialize + ?Sized>(
+        &self,
+        key: &'a str,
+        value: &T,
+        ttl: Option<Duration>,
+    ) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let ttl = self.ttl(ttl)?;
+        let value = self.encode(&key, value)?;
+        Ok(Op { key, action: Action::Put { value, ttl } })
+    }
+
+    pub(crate) fn put_bytes<'a>(&self, key: &'a str, value: &[u8], ttl: Option<Duration>) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let ttl = self.ttl(ttl)?;
+        let value = self.bytes(&key, value)?;
+        Ok(Op { key, action: Action::Put { value, ttl } })
+    }
+
+    pub(crate) fn update<'a, T: Serialize + ?Sized>(&self, key: &'a str, value: &T) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let value = self.encode(&key, value)?;
+        Ok(Op { key, action: Action::PutIfPresent { value } })
+    }
+
+    pub(crate) fn set_if_not_exists<'a, T: Serialize + ?Sized>(
+        &self,
+        key: &'a str,
+        value: &T,
+        ttl: Option<Duration>,
+    ) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let ttl = self.ttl(ttl)?;
+        let value = self.encode(&key, value)?;
+        Ok(Op { key, action: Action::PutIfAbsent { value, ttl } })
+    }
+
+    pub(crate) fn get_and_put<'a, T: Serialize + ?Sized>(&self, key: &'a str, value: &T) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let value = self.encode(&key, value)?;
+        Ok(Op { key, action: Action::PutAndGet { value, ttl: self.default_ttl() } })
+    }
+
+    pub(crate) fn incr<'a>(&self, key: &'a str, by: i64, birth_ttl: Option<Duration>) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let birth_ttl = self.ttl(birth_ttl)?;
+        Ok(Op { key, action: Action::Incr { by, birth_ttl } })
+    }
+
+    pub(crate) fn decr<'a>(&self, key: &'a str, by: i64) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: key.to_string() })?;
+        Ok(Op { key, action: Action::Incr { by, birth_ttl: self.default_ttl() } })
+    }
+
+    pub(crate) fn expire<'a>(&self, key: &'a str, ttl: Duration) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        Ok(Op { key, action: Action::Expire { ttl: Millis::new(ttl)? } })
+    }
+
+    pub(crate) fn touch<'a>(&self, key: &'a str, ttl: Duration) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        Ok(Op { key, action: Action::Touch { ttl: Millis::new(ttl)? } })
+    }
+
+    /// Of fields with one name the last counts.
+    pub(crate) fn map_put<'a, F: AsRef<str>, V: Serialize>(
+        &self,
+        key: &'a str,
+        fields: impl IntoIterator<Item = (F, V)>,
+    ) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let encoded = fields.into_iter().map(|(field, value)| {
+            let field = Self::field(&key, field.as_ref())?;
+            Ok((field, self.encode(&key, &value)?))
+        });
+        let fields: BTreeMap<SmolStr, Value> = encoded.collect::<Result<_>>()?;
+        let fields = fields.into_iter().collect();
+        Ok(Op { key, action: Action::MapPut { fields, birth_ttl: self.default_ttl() } })
+    }
+
+    pub(crate) fn map_delete<'a>(&self, key: &'a str, field: &str) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let field = Self::field(&key, field)?;
+        Ok(Op { key, action: Action::MapDelete { field } })
+    }
+
+    pub(crate) fn map_incr<'a>(&self, key: &'a str, field: &str, by: i64) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let field = Self::field(&key, field)?;
+        Ok(Op { key, action: Action::MapIncr { field, by, birth_ttl: self.default_ttl() } })
+    }
+
+    pub(crate) fn push<'a, V: Serialize>(
+        &self,
+        key: &'a str,
+        end: End,
+        values: impl IntoIterator<Item = V>,
+    ) -> Result<Op<'a>> {
+        let key = self.key(key)?;
+        let values = values.into_iter().map(|value| self.encode(&key, &value)).collect::<Result<Vec<_>>>()?;
+        Ok(Op { key, action: Action::Push { end, values, birth_ttl: self.default_ttl() } })
+    }
+
+    fn ttl(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {
+        match ttl {
+            Some(ttl) => Millis::new(ttl).map(Some),
+            None => Ok(self.default_ttl()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Owns what can be done to a directory of files besides working with the store in it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::file::core::File;
+use crate::backend::file::report::{Progress, Repair};
+use crate::clock::SystemClock;
+use crate::config::{StateBackend, StateConfig};
+use crate::error::{Error, Result};
+use crate::store::context::Context;
+use crate::store::state_store::{FileStore, Handle, StateStore, shared};
+
+impl FileStore {
+    /// Opens a store as [`StateStore::with_config`] does, and tells how far that is: about once for each MiB that
+    /// was read, and at the end. A million small entries take about half a second.
+    ///
+    /// It may begin anew with another total, where a snapshot turns out to be damaged and the one before it is
+    /// still there.
+    ///
+    /// # Errors
+    /// As [`StateStore::with_config`]; [`InvalidConfig`](Error::InvalidConfig) for another backend than File.
+    ///
+    /// # Examples
+    /// ```
+    /// use millpond::{FileStore, StateBackend, StateConfig};
+    ///
+    /// # fn main() -> millpond::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().to_path_buf();
+    /// let config = StateConfig::default().backend(StateBackend::File { path });
+    /// let store = FileStore::open_with_progress(config, |progress| {
+    ///     eprintln!("{} of {} bytes", progress.read, progress.total);
+    /// })?;
+    /// # store.put("a", 1)
+    /// # }
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is given away when it is used")]
+    pub fn open_with_progress(config: StateConfig, mut report: impl FnMut(Progress)) -> Result<StateStore> {
+        match config.backend {
+            StateBackend::File { .. } => StateStore::with_all(&config, Arc::new(SystemClock), &mut report),
+            _ => Err(Error::invalid_config("backend", "only a File store is read when it is opened")),
+        }
+    }
+
+    /// Reads the store in `path` as it is now, up to its last whole line, whoever has it open: for looking into the
+    /// state of a program that runs. What is written later is not seen.
+    ///
+    /// A directory without a store in it is an empty one.
+    ///
+    /// No lock is taken, and nothing on disk is changed, now or later; a torn end is passed over. Every operation
+    /// that could write is [`Unsupported`](Error::Unsupported).
+    ///
+    /// # Errors
+    /// [`Io`](Error::Io) where there is no directory, or no right to read it; [`Corrupt`](Error::Corrupt);
+    /// [`Unsupported`](Error::Unsupported) for a later version of the format.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    /// let store = millpond::StateStore::open(&format!("file:{}", path.display()))?;
+    /// store.put("orders", 17)?;
+    /// let seen = millpond::FileStore::open_read_only(path)?;
+    /// assert_eq!(seen.get("orders")?, Some(17));
+    /// assert!(seen.put("orders", 18).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<StateStore> {
+        let backend = Arc::new(File::open_read_only(path.as_ref(), Arc::new(SystemClock))?);
+        let context = Context::new(shared(&StateConfig::default(), None));
+        Ok(StateStore::File(Self(Handle { backend, context })))
+    }
+
+    /// Makes a store that is [`Corrupt`](Error::Corrupt) one that opens, of all that is whole in its files.
+    ///
+    /// The files are first copied, as they are, into a directory beside them, `damaged-1` or the next number that
+    /// is free. Then every line whose checksum is right is taken, in order, and the result is written as a new
+    /// snapshot; a crash in the middle leaves what was there, to be repaired again. Where nothing is damaged,
+    /// nothing is changed; the torn end that a crash leaves is no damage, and cut off by opening as ever.
+    ///
+    /// What was in a damaged line is gone: an older value of its keys may be there, or one that had been deleted.
+    /// [`Repair::lost`] lists the damaged places, [`Repair::incomplete`] the maps and queues of which parts are
+    /// known to be missing. Nobody may have the store open.
+    ///
+    /// # Errors
+    /// [`Locked`](Error::Locked), [`Io`](Error::Io), [`StorageFull`](Error::StorageFull) (the copy takes as much
+    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format. Then nothing
+    /// counts but what counted before, though there may be a copy, or a part of one.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    /// # millpond::StateStore::open(&format!("file:{}", path.display()))?.put("orders", 17)?;
+    /// let repair = millpond::FileStore::repair(path)?;
+    /// for loss in &repair.lost {
+    ///     eprintln!("{}, line {}: {} bytes: {}", loss.path.display(), loss.line, loss.bytes, loss.reason);
+    /// }
+    /// assert_eq!((repair.entries, repair.copy), (1, None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
+        File::repair(path.as_ref())
+    }
+}

@@ -1,0 +1,4 @@
+//! Small tools that any room may use. They know nothing of stores.
+
+#[cfg(feature = "redis")]
+pub(crate) mod unique_id;
