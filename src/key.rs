@@ -25,15 +25,15 @@ pub(crate) enum Companion {
     Leases,
     /// The values that the leases are on, where they do not lie in the leases themselves.
     #[cfg(feature = "redis")]
-    Leased,
+    LeasedValues,
     /// A lock of that name.
     Lock,
     /// Who waits for the lock, and since when.
     #[cfg(feature = "redis")]
-    Waiting,
+    LockQueue,
     /// When those who wait were last seen.
     #[cfg(feature = "redis")]
-    Seen,
+    LockLastSeen,
 }
 
 impl Companion {
@@ -41,12 +41,12 @@ impl Companion {
         match self {
             Self::Leases => ":__millpond:leases",
             #[cfg(feature = "redis")]
-            Self::Leased => ":__millpond:leased",
+            Self::LeasedValues => ":__millpond:leased",
             Self::Lock => ":__millpond:lock",
             #[cfg(feature = "redis")]
-            Self::Waiting => ":__millpond:waiting",
+            Self::LockQueue => ":__millpond:waiting",
             #[cfg(feature = "redis")]
-            Self::Seen => ":__millpond:seen",
+            Self::LockLastSeen => ":__millpond:seen",
         }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
         beside.is_some_and(|key| key.starts_with(prefix))
     };
     #[cfg(feature = "redis")]
-    if goes(Companion::Leased) {
+    if goes(Companion::LeasedValues) {
         return true;
     }
     goes(Companion::Leases)
@@ -90,17 +90,17 @@ impl Key<'_> {
     /// What this crate keeps as `to` beside the key beside which it keeps this one as `from`; `None` where it is
     /// something else.
     #[cfg(feature = "redis")]
-    pub(crate) fn other(&self, from: Companion, to: Companion) -> Option<Key<'static>> {
+    pub(crate) fn sibling(&self, from: Companion, to: Companion) -> Option<Key<'static>> {
         let beside = self.strip_suffix(from.suffix())?;
         Some(Key(Cow::Owned([beside, to.suffix()].concat())))
     }
 
     /// Says which rule the key breaks of what may wait for a server, or nothing: the keys of leases may too.
     #[cfg(feature = "redis")]
-    pub(crate) fn waiting_fault(key: &str) -> Option<&'static str> {
-        let beside =
-            [Companion::Leases, Companion::Leased].map(|companion| key.strip_suffix(companion.suffix()));
-        fault(beside.into_iter().flatten().next().unwrap_or(key))
+    pub(crate) fn queued_key_fault(key: &str) -> Option<&'static str> {
+        let beside = [Companion::Leases, Companion::LeasedValues]
+            .map(|companion| key.strip_suffix(companion.suffix()));
+        key_fault(beside.into_iter().flatten().next().unwrap_or(key))
     }
 
     /// The key of the marker that says how much of a queue is done.
@@ -111,7 +111,7 @@ impl Key<'_> {
 
     /// The key of what became of the last call in each lane of a store.
     #[cfg(feature = "redis")]
-    pub(crate) fn lanes(identity: u128) -> Key<'static> {
+    pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
         Key(Cow::Owned(format!("{RESERVED}:lanes:{identity:032x}")))
     }
 
@@ -138,7 +138,7 @@ impl Key<'_> {
 
 /// Says which rule a full key breaks, or nothing.
 #[inline]
-pub(crate) fn fault(key: &str) -> Option<&'static str> {
+pub(crate) fn key_fault(key: &str) -> Option<&'static str> {
     if key.is_empty() {
         return Some("it is empty");
     }
@@ -220,7 +220,7 @@ impl Namespace {
     #[inline]
     pub(crate) fn key<'a>(&self, key: &'a str) -> Result<Key<'a>> {
         let full = self.join(key);
-        let reason = if key.is_empty() { Some("it is empty") } else { fault(&full) };
+        let reason = if key.is_empty() { Some("it is empty") } else { key_fault(&full) };
         match reason {
             None => Ok(Key(full)),
             Some(reason) => Err(Error::InvalidKey { key: full.into_owned(), reason }),
@@ -233,7 +233,7 @@ impl Namespace {
         let full = self.join(prefix).into_owned();
         let reason = match full.as_str() {
             "" => None,
-            _ => fault(&full).filter(|_| !is_reserved(&full)),
+            _ => key_fault(&full).filter(|_| !is_reserved(&full)),
         };
         match reason {
             None => Ok(full),
@@ -255,7 +255,7 @@ mod tests {
     fn ordinary_characters_are_ordinary() {
         for key in ["a", "a b", "*?[]\\^", "a/b", "a::b", ":", "ключ", "__millpondx", "x__millpond", "é"]
         {
-            assert_eq!(fault(key), None, "{key:?}");
+            assert_eq!(key_fault(key), None, "{key:?}");
         }
     }
 
@@ -269,10 +269,10 @@ mod tests {
             ("__millpond", "reserved"),
             ("a:__millpond:b", "reserved"),
         ] {
-            assert!(fault(key).is_some_and(|reason| reason.contains(word)), "{key:?}");
+            assert!(key_fault(key).is_some_and(|reason| reason.contains(word)), "{key:?}");
         }
-        assert_eq!(fault(&"k".repeat(512)), None);
-        assert!(fault(&"k".repeat(513)).is_some_and(|reason| reason.contains("512")));
+        assert_eq!(key_fault(&"k".repeat(512)), None);
+        assert!(key_fault(&"k".repeat(513)).is_some_and(|reason| reason.contains("512")));
     }
 
     #[test]

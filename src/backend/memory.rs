@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::backend::local::overlay::Read;
+use crate::backend::local::overlay::ReadSet;
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::plan_multi;
-use crate::backend::local::reading::Reading;
+use crate::backend::local::reading::TableSource;
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::view::Here;
+use crate::backend::local::view::LiveEntry;
 use crate::backend::local::wait_list;
-use crate::backend::local::wait_list::{STEP, Waiters};
-use crate::backend::{Backend, Work};
+use crate::backend::local::wait_list::{STEP, WaitList};
+use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, Now, Ttl};
 use crate::error::Result;
@@ -23,12 +23,12 @@ use crate::op::{Cursor, Page};
 pub(crate) struct Memory {
     table: Table,
     clock: Arc<dyn Clock>,
-    waiters: Waiters,
+    wait_list: WaitList,
 }
 
 impl Memory {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { table: Table::new(), clock, waiters: Waiters::default() }
+        Self { table: Table::new(), clock, wait_list: WaitList::default() }
     }
 
     fn now(&self) -> Now<'_> {
@@ -36,11 +36,11 @@ impl Memory {
     }
 
     /// Carries out an operation that changes several entries.
-    fn apply_joint(&self, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
+    fn apply_multi(&self, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
         let now = self.now();
         let mut locked = self.table.lock(keys.iter().map(|key| &**key));
         let (changes, reply) = plan_multi::plan(op, &locked, &now)?;
-        let called = wait_list::called(&changes);
+        let called = wait_list::keys_to_wake(&changes);
         locked.apply(changes, &now);
         drop(locked);
         self.wake(called);
@@ -49,7 +49,7 @@ impl Memory {
 
     fn wake(&self, called: Vec<(smol_str::SmolStr, usize)>) {
         for (key, things) in called {
-            self.waiters.wake(&key, things);
+            self.wait_list.wake(&key, things);
         }
     }
 }
@@ -72,21 +72,21 @@ impl Backend for Memory {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        if let Some(keys) = plan_multi::keys(&op) {
-            if matches!(op.action, Action::Lock { .. }) && self.waiters.has_line(&keys[0]) {
+        if let Some(keys) = plan_multi::keys_to_lock(&op) {
+            if matches!(op.action, Action::Lock { .. }) && self.wait_list.has_queue(&keys[0]) {
                 return Ok(Reply::Granted(None));
             }
-            return self.apply_joint(&op, &keys);
+            return self.apply_multi(&op, &keys);
         }
         let now = self.now();
         let Op { key, action } = op;
         let pushed = if let Action::Push { values, .. } = &action { values.len() } else { 0 };
         let reply = self.table.commit(&key, &now, |found| {
-            let mut here = Here::new(&key, found, &now);
+            let mut here = LiveEntry::new(&key, found, &now);
             plan(&key, action, &mut here, &now)
         })?;
         if pushed > 0 {
-            self.waiters.wake(&key, pushed);
+            self.wait_list.wake(&key, pushed);
         }
         Ok(reply)
     }
@@ -107,7 +107,7 @@ impl Backend for Memory {
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
         let pop = || self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found();
-        self.waiters.attempt_until(key, end, None, pop)
+        self.wait_list.attempt_until(key, end, None, pop)
     }
 
     fn attempt_until<R>(
@@ -116,27 +116,28 @@ impl Backend for Memory {
         end: Instant,
         attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
-        self.waiters.attempt_until(queue, end, Some(STEP), attempt)
+        self.wait_list.attempt_until(queue, end, Some(STEP), attempt)
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
         let op = Op { key: name.clone(), action: Action::Lock { ttl } };
-        let Some(keys) = plan_multi::keys(&op) else { return Ok(None) };
+        let Some(keys) = plan_multi::keys_to_lock(&op) else { return Ok(None) };
         let lock = name.companion(Companion::Lock);
-        self.waiters.attempt_in_line(&lock, end, || self.apply_joint(&op, &keys)?.granted())
+        self.wait_list.attempt_in_order(&lock, end, || self.apply_multi(&op, &keys)?.granted())
     }
 
-    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
-        let mut read = Read::default();
+    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
+        let mut read = ReadSet::default();
         let begun = self.now();
-        let changes = work(&mut Reading { table: &self.table, now: &begun, read: Some(&mut read) }, &begun);
+        let changes =
+            work(&mut TableSource { table: &self.table, now: &begun, read_set: Some(&mut read) }, &begun);
         let now = self.now();
         let written = changes.iter().map(|(key, _)| &**key);
         let mut locked = self.table.lock(written.chain(read.keys().map(|key| &**key)));
-        if !read.holds(|key, query| locked.ask(key, query, &now)) {
+        if !read.is_still_valid(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }
-        let called = wait_list::called(&changes);
+        let called = wait_list::keys_to_wake(&changes);
         locked.apply(changes, &now);
         drop(locked);
         self.wake(called);
@@ -164,7 +165,7 @@ impl Backend for Memory {
     }
 
     fn close(&self) -> Result<()> {
-        self.waiters.close();
+        self.wait_list.close();
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::clock::{Millis, Now, Ttl};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Grant, Op, Reply};
-use crate::op::{Answer, Base, Query};
+use crate::op::{Answer, Query, ReadSource};
 use crate::op::{Cursor, Page};
 
 /// How many entries an operation over many of them handles at a time.
@@ -41,7 +41,8 @@ pub enum Status {
 
 /// One run of a transaction: reads, and decides what is to be changed, in order. Deadlines are by the time
 /// it is given.
-pub(crate) type Work<'w> = dyn FnMut(&mut dyn Base, &Now<'_>) -> Vec<(Key<'static>, Change)> + 'w;
+pub(crate) type TransactionBody<'w> =
+    dyn FnMut(&mut dyn ReadSource, &Now<'_>) -> Vec<(Key<'static>, Change)> + 'w;
 
 /// The small core that each variant provides. Everything else is built on it, once.
 pub(crate) trait Backend {
@@ -91,7 +92,7 @@ pub(crate) trait Backend {
     /// Lets `work` read, and then makes its changes, all of them or none, if all that it read still holds;
     /// `false` where it does not. After a failure of the backend all that `work` reads fails, nothing is
     /// changed, and the failure is returned whatever `work` made of it.
-    fn transact(&self, work: &mut Work<'_>) -> Result<bool>;
+    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool>;
 
     /// One step of a walk over all keys that begin with `prefix`; a key present throughout the walk comes
     /// at least once.

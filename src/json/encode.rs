@@ -46,7 +46,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Valu
 
 fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), Cause> {
     let mut wrote_null = false;
-    let formatter = Watched { wrote_null: &mut wrote_null, depth: 0 };
+    let formatter = ValidatingFormatter { wrote_null: &mut wrote_null, depth: 0 };
     value.serialize(&mut serde_json::Serializer::with_formatter(buffer, formatter))?;
     // A null may stand for a number that is not finite: only then is the value walked again.
     if wrote_null {
@@ -56,12 +56,12 @@ fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), C
 }
 
 /// The compact format, which notes whether a null was written and refuses what could not be read back.
-struct Watched<'a> {
+struct ValidatingFormatter<'a> {
     wrote_null: &'a mut bool,
     depth: u32,
 }
 
-impl Watched<'_> {
+impl ValidatingFormatter<'_> {
     fn deeper(&mut self) -> io::Result<()> {
         self.depth += 1;
         match self.depth < MAX_DEPTH {
@@ -71,7 +71,7 @@ impl Watched<'_> {
     }
 }
 
-impl Formatter for Watched<'_> {
+impl Formatter for ValidatingFormatter<'_> {
     fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
         *self.wrote_null = true;
         CompactFormatter.write_null(writer)
@@ -118,12 +118,12 @@ pub(crate) fn decode_found<T: DeserializeOwned>(key: &str, found: Option<Bytes>)
 
 /// Tells whether two JSON texts mean the same: integers exactly, an integer against a float as `f64`, the
 /// order of an object's fields does not matter. Bytes that are no JSON equal only themselves.
-pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn eq(left: &[u8], right: &[u8]) -> bool {
     if left == right {
         return true;
     }
     match (raw(left), raw(right)) {
-        (Some(left), Some(right)) => same_raw(left, right, 0),
+        (Some(left), Some(right)) => raw_eq(left, right, 0),
         _ => false,
     }
 }
@@ -132,7 +132,7 @@ fn raw(bytes: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(bytes).ok()
 }
 
-fn same_raw(left: &RawValue, right: &RawValue, depth: u32) -> bool {
+fn raw_eq(left: &RawValue, right: &RawValue, depth: u32) -> bool {
     type Object<'a> = BTreeMap<String, &'a RawValue>;
     type Array<'a> = Vec<&'a RawValue>;
 
@@ -152,29 +152,28 @@ fn same_raw(left: &RawValue, right: &RawValue, depth: u32) -> bool {
                 && left
                     .iter()
                     .zip(&right)
-                    .all(|((name, mine), (other, theirs))| name == other && same_raw(mine, theirs, depth + 1))
+                    .all(|((name, mine), (other, theirs))| name == other && raw_eq(mine, theirs, depth + 1))
         }
         ([b'[', ..], [b'[', ..]) => {
             let (Some(left), Some(right)) = (parse::<Array<'_>>(left), parse::<Array<'_>>(right)) else {
                 return false;
             };
             left.len() == right.len()
-                && left.iter().zip(&right).all(|(mine, theirs)| same_raw(mine, theirs, depth + 1))
+                && left.iter().zip(&right).all(|(mine, theirs)| raw_eq(mine, theirs, depth + 1))
         }
         ([b'"', ..], [b'"', ..]) => parse::<String>(left).is_some_and(|text| parse(right) == Some(text)),
-        ([b'-' | b'0'..=b'9', ..], [b'-' | b'0'..=b'9', ..]) => same_number(left, right),
+        ([b'-' | b'0'..=b'9', ..], [b'-' | b'0'..=b'9', ..]) => number_eq(left, right),
         _ => false,
     }
 }
 
 /// Two numbers whose texts differ. JSON spells an integer in one way only, but for the sign of zero.
-fn same_number(left: &str, right: &str) -> bool {
+fn number_eq(left: &str, right: &str) -> bool {
     let integer = |text: &str| !text.contains(['.', 'e', 'E']);
     if integer(left) && integer(right) {
         return matches!((left, right), ("0", "-0") | ("-0", "0"));
     }
     match (left.parse::<f64>(), right.parse::<f64>()) {
-        #[expect(clippy::float_cmp, reason = "equality of the stored numbers is what is asked")]
         (Ok(left), Ok(right)) => left == right,
         _ => false,
     }
@@ -199,7 +198,7 @@ mod tests {
             ("[]", "[ ]"),
             ("\"x\n", "\"x\n"),
         ] {
-            assert!(same(left.as_bytes(), right.as_bytes()), "{left} {right}");
+            assert!(eq(left.as_bytes(), right.as_bytes()), "{left} {right}");
         }
         for (left, right) in [
             ("1", "2"),
@@ -213,15 +212,15 @@ mod tests {
             ("1", "\"1\""),
             ("\u{1}", "1"),
         ] {
-            assert!(!same(left.as_bytes(), right.as_bytes()), "{left} {right}");
+            assert!(!eq(left.as_bytes(), right.as_bytes()), "{left} {right}");
         }
     }
 
     #[test]
     fn deep_texts_are_compared_without_overflowing_the_stack() {
         let deep = |inner: &str| "[".repeat(100_000) + inner + &"]".repeat(100_000);
-        assert!(same(deep("1").as_bytes(), deep("1").as_bytes()));
-        assert!(!same(deep("1").as_bytes(), deep("2").as_bytes()));
+        assert!(eq(deep("1").as_bytes(), deep("1").as_bytes()));
+        assert!(!eq(deep("1").as_bytes(), deep("2").as_bytes()));
     }
 
     #[test]

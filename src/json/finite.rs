@@ -25,12 +25,12 @@ impl ser::Error for NotFinite {
 
 /// Walks the value and fails at the first number that is not finite.
 pub(crate) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
-    value.serialize(Walk)
+    value.serialize(FiniteChecker)
 }
 
 /// A serializer that writes nothing.
 #[derive(Clone, Copy)]
-struct Walk;
+struct FiniteChecker;
 
 macro_rules! passes {
     ($($method:ident: $type:ty),* $(,)?) => {
@@ -38,7 +38,7 @@ macro_rules! passes {
     };
 }
 
-impl ser::Serializer for Walk {
+impl ser::Serializer for FiniteChecker {
     type Ok = ();
     type Error = NotFinite;
     type SerializeSeq = Self;
@@ -144,7 +144,7 @@ impl ser::Serializer for Walk {
 
 macro_rules! walks_items {
     ($($part:ident::$method:ident),* $(,)?) => {
-        $(impl ser::$part for Walk {
+        $(impl ser::$part for FiniteChecker {
             type Ok = ();
             type Error = NotFinite;
 
@@ -168,7 +168,7 @@ walks_items! {
 
 macro_rules! walks_fields {
     ($($part:ident),* $(,)?) => {
-        $(impl ser::$part for Walk {
+        $(impl ser::$part for FiniteChecker {
             type Ok = ();
             type Error = NotFinite;
 
@@ -189,7 +189,7 @@ macro_rules! walks_fields {
 
 walks_fields! { SerializeStruct, SerializeStructVariant }
 
-impl ser::SerializeMap for Walk {
+impl ser::SerializeMap for FiniteChecker {
     type Ok = ();
     type Error = NotFinite;
 

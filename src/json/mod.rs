@@ -3,4 +3,4 @@
 mod encode;
 mod finite;
 
-pub(crate) use self::encode::{decode, decode_found, encode, same};
+pub(crate) use self::encode::{decode, decode_found, encode, eq};

@@ -21,7 +21,7 @@ pub(crate) struct Op<'a> {
 /// What to do to an entry, as it was asked for: relative, and able to fail. Behind each stands which
 /// [`Reply`] it gets.
 ///
-/// `ttl` is what the entry gets when it is set anew; `None` is none. `birth_ttl` is what it gets only if
+/// `ttl` is what the entry gets when it is set anew; `None` is none. `ttl_if_created` is what it gets only if
 /// this very step creates it.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
@@ -35,13 +35,13 @@ pub(crate) enum Action {
     PutAndGet { value: Value, ttl: Option<Millis> },
     /// Replaces (or with no `new` deletes) the value if its bytes are still the expected ones, or if
     /// nothing is there and nothing is expected; keeps the deadline: `Flag`.
-    Swap { expected: Option<Bytes>, new: Option<Value>, birth_ttl: Option<Millis> },
+    Swap { expected: Option<Bytes>, new: Option<Value>, ttl_if_created: Option<Millis> },
     /// Removes whatever is there: `Flag`.
     Delete,
     /// Removes a value and hands it out: `Found`.
     Take,
     /// Adds to a counter: `Number`.
-    Incr { by: i64, birth_ttl: Option<Millis> },
+    Incr { by: i64, ttl_if_created: Option<Millis> },
     /// Gives whatever is there a deadline: `Flag`.
     Expire { ttl: Millis },
     /// Takes the deadline off: `Flag`.
@@ -49,23 +49,23 @@ pub(crate) enum Action {
     /// Reads a value and gives it a deadline: `Found`.
     Touch { ttl: Millis },
     /// Sets fields of a map, at least one and each once: `Number`, how many are new.
-    MapPut { fields: Vec<(SmolStr, Value)>, birth_ttl: Option<Millis> },
+    MapPut { fields: Vec<(SmolStr, Value)>, ttl_if_created: Option<Millis> },
     /// Removes a field of a map: `Flag`.
     MapDelete { field: SmolStr },
     /// Adds to a counter in a field of a map: `Number`.
-    MapIncr { field: SmolStr, by: i64, birth_ttl: Option<Millis> },
+    MapIncr { field: SmolStr, by: i64, ttl_if_created: Option<Millis> },
     /// Adds values, at least one, at one end of a queue, one after another: `Number`, the new length.
-    Push { end: End, values: Vec<Value>, birth_ttl: Option<Millis> },
+    Push { end: End, values: Vec<Value>, ttl_if_created: Option<Millis> },
     /// Takes a value off one end of a queue: `Found`.
     Pop { end: End },
     /// Drops the first values of a queue until at most `most` are left: `Number`, how many were dropped.
     Trim { most: u64 },
     /// Gives back what leases of the queue have run out, then takes the first value for as long as a new
     /// lease lasts: `Leased`.
-    Lease { lease: Millis, birth_ttl: Option<Millis> },
+    Lease { lease: Millis, ttl_if_created: Option<Millis> },
     /// Ends a lease, and lets the value be the first of the queue again if it is to go `back`: `Flag`,
     /// whether there still was such a lease.
-    EndLease { id: SmolStr, back: bool, birth_ttl: Option<Millis> },
+    EndLease { id: SmolStr, back: bool, ttl_if_created: Option<Millis> },
     /// Notes for how long the server is to keep a lease of this name, which was given while it was away, or that
     /// it keeps it no longer. Only what waits for a server is this: `Done`.
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "there is no server to wait for"))]

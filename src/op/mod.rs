@@ -8,4 +8,4 @@ mod query;
 pub(crate) use self::action::Offline;
 pub(crate) use self::action::{Action, End, Grant, Hold, Op, Reply};
 pub(crate) use self::page::{Cursor, Page};
-pub(crate) use self::query::{Answer, Base, Presence, Query};
+pub(crate) use self::query::{Answer, Presence, Query, ReadSource};

@@ -149,6 +149,6 @@ impl Answer {
 
 /// What the changes of a transaction are based on: it answers as of the moment it is asked, and remembers
 /// what it was asked for.
-pub(crate) trait Base {
+pub(crate) trait ReadSource {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
 }

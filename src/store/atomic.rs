@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::Action;
-use crate::store::cas_backoff::Patience;
+use crate::store::cas_backoff::CasBackoff;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::value::Value;
 
@@ -78,7 +78,7 @@ impl StateStore {
         }
         self.until_settled(&key, |found| {
             Ok(match found {
-                Some(found) if json::same(&found, &expected.bytes) => {
+                Some(found) if json::eq(&found, &expected.bytes) => {
                     Step::Swap { expected: Some(found), new: Some(new.clone()), outcome: true }
                 }
                 _ => Step::Leave(false),
@@ -153,7 +153,7 @@ impl StateStore {
             return Ok(found);
         }
         let full = self.context().key(key)?;
-        self.context().shared.flights.alone(&full, || {
+        self.context().shared.single_flight.run(&full, || {
             if let Some(found) = self.get(key)? {
                 return Ok(found);
             }
@@ -176,7 +176,7 @@ impl StateStore {
         key: &Key<'_>,
         mut decide: impl FnMut(Option<Bytes>) -> Result<Step<R>>,
     ) -> Result<R> {
-        let mut patience = Patience::new(self.context().shared.limit);
+        let mut patience = CasBackoff::new(self.context().shared.limit);
         loop {
             let found = on_backend!(self, backend => backend.get(key))?;
             match decide(found)? {
@@ -194,8 +194,8 @@ impl StateStore {
     }
 
     fn swap(&self, key: &Key<'_>, expected: Option<Bytes>, new: Option<Value>) -> Result<bool> {
-        let birth_ttl = self.context().default_ttl();
-        self.apply(key.clone(), Action::Swap { expected, new, birth_ttl })?.flag()
+        let ttl_if_created = self.context().default_ttl();
+        self.apply(key.clone(), Action::Swap { expected, new, ttl_if_created })?.flag()
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The time that one operation has.
-pub(crate) struct Patience {
+pub(crate) struct CasBackoff {
     begun: Instant,
     limit: Duration,
     pause: Duration,
 }
 
-impl Patience {
+impl CasBackoff {
     pub(crate) fn new(limit: Duration) -> Self {
         Self { begun: Instant::now(), limit, pause: Duration::from_micros(10) }
     }

@@ -14,18 +14,18 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::key::{Key, MAX_KEY_BYTES, Namespace};
 use crate::op::{Action, End, Op};
-use crate::store::single_flight::Flights;
+use crate::store::single_flight::SingleFlight;
 use crate::value::Value;
 
 /// One handle's view of its store.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<SharedState>,
     pub(crate) namespace: Namespace,
 }
 
 /// What all handles on one store have in common.
-pub(crate) struct Shared {
+pub(crate) struct SharedState {
     pub(crate) default_ttl: Option<Millis>,
     pub(crate) max_value_bytes: usize,
     /// How many entries of a batch are handled at a time.
@@ -33,11 +33,11 @@ pub(crate) struct Shared {
     /// The longest that an operation keeps trying.
     pub(crate) limit: Duration,
     pub(crate) closed: AtomicBool,
-    pub(crate) flights: Flights,
+    pub(crate) single_flight: SingleFlight,
 }
 
 impl Context {
-    pub(crate) fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: SharedState) -> Self {
         Self { shared: Arc::new(shared), namespace: Namespace::default() }
     }
 
@@ -141,16 +141,16 @@ impl Context {
         Ok(Op { key, action: Action::PutAndGet { value, ttl: self.default_ttl() } })
     }
 
-    pub(crate) fn incr<'a>(&self, key: &'a str, by: i64, birth_ttl: Option<Duration>) -> Result<Op<'a>> {
+    pub(crate) fn incr<'a>(&self, key: &'a str, by: i64, ttl_if_created: Option<Duration>) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        let birth_ttl = self.ttl(birth_ttl)?;
-        Ok(Op { key, action: Action::Incr { by, birth_ttl } })
+        let ttl_if_created = self.ttl(ttl_if_created)?;
+        Ok(Op { key, action: Action::Incr { by, ttl_if_created } })
     }
 
     pub(crate) fn decr<'a>(&self, key: &'a str, by: i64) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: key.to_string() })?;
-        Ok(Op { key, action: Action::Incr { by, birth_ttl: self.default_ttl() } })
+        Ok(Op { key, action: Action::Incr { by, ttl_if_created: self.default_ttl() } })
     }
 
     pub(crate) fn expire<'a>(&self, key: &'a str, ttl: Duration) -> Result<Op<'a>> {
@@ -176,7 +176,7 @@ impl Context {
         });
         let fields: BTreeMap<SmolStr, Value> = encoded.collect::<Result<_>>()?;
         let fields = fields.into_iter().collect();
-        Ok(Op { key, action: Action::MapPut { fields, birth_ttl: self.default_ttl() } })
+        Ok(Op { key, action: Action::MapPut { fields, ttl_if_created: self.default_ttl() } })
     }
 
     pub(crate) fn map_delete<'a>(&self, key: &'a str, field: &str) -> Result<Op<'a>> {
@@ -188,7 +188,7 @@ impl Context {
     pub(crate) fn map_incr<'a>(&self, key: &'a str, field: &str, by: i64) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let field = Self::field(&key, field)?;
-        Ok(Op { key, action: Action::MapIncr { field, by, birth_ttl: self.default_ttl() } })
+        Ok(Op { key, action: Action::MapIncr { field, by, ttl_if_created: self.default_ttl() } })
     }
 
     pub(crate) fn push<'a, V: Serialize>(
@@ -199,7 +199,7 @@ impl Context {
     ) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let values = values.into_iter().map(|value| self.encode(&key, &value)).collect::<Result<Vec<_>>>()?;
-        Ok(Op { key, action: Action::Push { end, values, birth_ttl: self.default_ttl() } })
+        Ok(Op { key, action: Action::Push { end, values, ttl_if_created: self.default_ttl() } })
     }
 
     fn ttl(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {

@@ -58,11 +58,11 @@ impl StateStore {
     /// As [`incr`](Self::incr); [`Partial`](crate::Error::Partial) where some were done. One counter that fails
     /// does not keep the others of its chunk of 1000 from being counted.
     pub fn batch_incr<K: AsRef<str>>(&self, by: impl IntoIterator<Item = (K, i64)>) -> Result<Vec<i64>> {
-        let birth_ttl = self.context().default_ttl();
+        let ttl_if_created = self.context().default_ttl();
         let mut numbers = Vec::new();
         self.apply_chunks(
             by,
-            |_, by| Ok(Action::Incr { by, birth_ttl }),
+            |_, by| Ok(Action::Incr { by, ttl_if_created }),
             |reply| {
                 numbers.push(reply.number()?);
                 Ok(())

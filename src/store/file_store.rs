@@ -9,7 +9,7 @@ use crate::clock::SystemClock;
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
 use crate::store::context::Context;
-use crate::store::state_store::{FileStore, Handle, StateStore, shared};
+use crate::store::state_store::{FileStore, Handle, StateStore, shared_state};
 
 impl FileStore {
     /// Opens a store as [`StateStore::with_config`] does, and tells how far that is: about once for each MiB that
@@ -38,7 +38,7 @@ impl FileStore {
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is given away when it is used")]
     pub fn open_with_progress(config: StateConfig, mut report: impl FnMut(Progress)) -> Result<StateStore> {
         match config.backend {
-            StateBackend::File { .. } => StateStore::with_all(&config, Arc::new(SystemClock), &mut report),
+            StateBackend::File { .. } => StateStore::open_with(&config, Arc::new(SystemClock), &mut report),
             _ => Err(Error::invalid_config("backend", "only a File store is read when it is opened")),
         }
     }
@@ -70,7 +70,7 @@ impl FileStore {
     /// ```
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<StateStore> {
         let backend = Arc::new(File::open_read_only(path.as_ref(), Arc::new(SystemClock))?);
-        let context = Context::new(shared(&StateConfig::default(), None));
+        let context = Context::new(shared_state(&StateConfig::default(), None));
         Ok(StateStore::File(Self(Handle { backend, context })))
     }
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::json;
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
-use crate::store::queues::end;
+use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
 
 /// # Taking
@@ -69,7 +69,7 @@ impl StateStore {
     ) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
         let action = self.lease(lease)?;
-        let end = end(timeout);
+        let end = deadline_after(timeout);
         on_backend!(self, backend => backend.attempt_until(&key, end, || {
             self.context().check_open()?;
             let op = Op { key: key.clone(), action: action.clone() };
@@ -78,7 +78,7 @@ impl StateStore {
     }
 
     fn lease(&self, lease: Duration) -> Result<Action> {
-        Ok(Action::Lease { lease: Millis::new(lease)?, birth_ttl: self.context().default_ttl() })
+        Ok(Action::Lease { lease: Millis::new(lease)?, ttl_if_created: self.context().default_ttl() })
     }
 
     fn taken<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Taken<T>>> {
@@ -130,7 +130,7 @@ impl<T> Taken<T> {
     fn end(&self, back: bool) -> Result<bool> {
         let context = self.store.context();
         context.check_open()?;
-        let action = Action::EndLease { id: self.id.clone(), back, birth_ttl: context.default_ttl() };
+        let action = Action::EndLease { id: self.id.clone(), back, ttl_if_created: context.default_ttl() };
         self.store.run(Op { key: self.queue.clone(), action })?.flag()
     }
 }

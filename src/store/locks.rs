@@ -11,7 +11,7 @@ use crate::clock::Millis;
 use crate::error::{Error, LockLoss, Result};
 use crate::key::{Companion, Key};
 use crate::op::{Action, Grant, Hold, Op};
-use crate::store::queues::end;
+use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
 
 /// # Locks
@@ -62,7 +62,7 @@ impl StateStore {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
         let begun = Instant::now();
-        let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, end(timeout)))?;
+        let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, deadline_after(timeout)))?;
         // The attempt that succeeded took no longer than an operation may.
         let sent =
             Instant::now().checked_sub(self.context().shared.limit).map_or(begun, |sent| sent.max(begun));

@@ -106,7 +106,7 @@ impl StateStore {
     /// server goes away meanwhile.
     pub fn pop_front_wait<T: DeserializeOwned>(&self, key: &str, timeout: Duration) -> Result<Option<T>> {
         let key = self.context().key(key)?;
-        let found = on_backend!(self, backend => backend.pop_wait(&key, end(timeout)))?;
+        let found = on_backend!(self, backend => backend.pop_wait(&key, deadline_after(timeout)))?;
         json::decode_found(&key, found)
     }
 
@@ -151,7 +151,7 @@ impl StateStore {
 }
 
 /// When a wait ends.
-pub(crate) fn end(timeout: Duration) -> Instant {
+pub(crate) fn deadline_after(timeout: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(timeout.min(FOREVER)).unwrap_or(now)
 }

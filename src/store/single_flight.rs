@@ -8,11 +8,11 @@ use parking_lot::{Mutex, ReentrantMutex};
 
 /// The keys that are being worked on.
 #[derive(Default)]
-pub(crate) struct Flights(Mutex<HashMap<String, Arc<ReentrantMutex<()>>>>);
+pub(crate) struct SingleFlight(Mutex<HashMap<String, Arc<ReentrantMutex<()>>>>);
 
-impl Flights {
+impl SingleFlight {
     /// Runs `work` while no other thread does for the same key. The same thread may come back here.
-    pub(crate) fn alone<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn run<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
         let flight = Arc::clone(self.0.lock().entry(key.to_owned()).or_default());
         let landing = Landing { flights: self, key, flight: Some(flight) };
         let _turn = landing.flight.as_ref().map(|flight| flight.lock());
@@ -22,7 +22,7 @@ impl Flights {
 
 /// Forgets the key once nobody works on it, also after a panic.
 struct Landing<'f> {
-    flights: &'f Flights,
+    flights: &'f SingleFlight,
     key: &'f str,
     flight: Option<Arc<ReentrantMutex<()>>>,
 }
@@ -48,15 +48,15 @@ mod tests {
 
     #[test]
     fn one_thread_at_a_time_and_nothing_is_left() {
-        let flights = Flights::default();
+        let flights = SingleFlight::default();
         let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        flights.alone("k", || {
+                        flights.run("k", || {
                             most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                            flights.alone("k", || inside.fetch_sub(1, Ordering::SeqCst));
+                            flights.run("k", || inside.fetch_sub(1, Ordering::SeqCst));
                         });
                     }
                 });

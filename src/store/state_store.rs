@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
 use crate::op::{Answer, Query};
-use crate::store::context::{Context, Shared};
-use crate::store::single_flight::Flights;
+use crate::store::context::{Context, SharedState};
+use crate::store::single_flight::SingleFlight;
 
 /// The variable that [`StateStore::from_env`] reads.
 const ENV_URL: &str = "MILLPOND_URL";
@@ -158,7 +158,7 @@ impl StateStore {
     /// Opens a store in memory with the default options.
     #[must_use]
     pub fn memory() -> Self {
-        let context = Context::new(shared(&StateConfig::default(), None));
+        let context = Context::new(shared_state(&StateConfig::default(), None));
         Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(Arc::new(SystemClock))), context }))
     }
 
@@ -210,17 +210,17 @@ impl StateStore {
     /// As [`with_config`](Self::with_config).
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is given away when it is used")]
     pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::with_all(&config, clock, &mut |_| ())
+        Self::open_with(&config, clock, &mut |_| ())
     }
 
-    pub(crate) fn with_all(
+    pub(crate) fn open_with(
         config: &StateConfig,
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         config.validate()?;
         let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
-        let context = Context::new(shared(config, default_ttl));
+        let context = Context::new(shared_state(config, default_ttl));
         match &config.backend {
             StateBackend::Memory => {
                 Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
@@ -339,8 +339,8 @@ impl StateStore {
 }
 
 /// What all handles on a store with this configuration have in common.
-pub(crate) fn shared(config: &StateConfig, default_ttl: Option<Millis>) -> Shared {
-    Shared {
+pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) -> SharedState {
+    SharedState {
         default_ttl,
         max_value_bytes: config.max_value_bytes,
         chunk: match config.backend {
@@ -350,7 +350,7 @@ pub(crate) fn shared(config: &StateConfig, default_ttl: Option<Millis>) -> Share
         },
         limit: config.redis.timeout,
         closed: AtomicBool::new(false),
-        flights: Flights::default(),
+        single_flight: SingleFlight::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::store::cas_backoff::Patience;
+use crate::store::cas_backoff::CasBackoff;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::transaction_body::Transaction;
 
@@ -47,7 +47,7 @@ impl StateStore {
     /// never repeated: [`Unavailable`](Error::Unavailable) says that all of it may have been applied.
     pub fn transaction<R>(&self, mut f: impl FnMut(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
         let context = self.context();
-        let mut patience = Patience::new(context.shared.limit);
+        let mut patience = CasBackoff::new(context.shared.limit);
         loop {
             context.check_open()?;
             let mut outcome = None;

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::json;
 use crate::key::Key;
 use crate::op::{Action, End, Op, Reply};
-use crate::op::{Answer, Base, Query};
+use crate::op::{Answer, Query, ReadSource};
 use crate::store::context::Context;
 
 /// What the closure of [`StateStore::transaction`](crate::StateStore::transaction) reads and writes with.
@@ -32,7 +32,7 @@ pub struct Transaction<'t> {
 }
 
 impl<'t> Transaction<'t> {
-    pub(crate) fn new(context: &'t Context, base: &'t mut (dyn Base + 't), now: &'t Now<'t>) -> Self {
+    pub(crate) fn new(context: &'t Context, base: &'t mut (dyn ReadSource + 't), now: &'t Now<'t>) -> Self {
         Self { context, overlay: Overlay::new(base, now), now, first_key: None }
     }
 
@@ -141,14 +141,14 @@ impl Transaction<'_> {
         let expected = expected.map(|expected| json::encode(&key, expected)).transpose()?;
         let new = self.context.encode(&key, new)?;
         let same = match (&found, &expected) {
-            (Some(found), Some(expected)) => json::same(found, &expected.bytes),
+            (Some(found), Some(expected)) => json::eq(found, &expected.bytes),
             (None, None) => true,
             _ => false,
         };
-        let birth_ttl = self.context.default_ttl();
+        let ttl_if_created = self.context.default_ttl();
         match same {
             true => {
-                let action = Action::Swap { expected: found, new: Some(new), birth_ttl };
+                let action = Action::Swap { expected: found, new: Some(new), ttl_if_created };
                 self.run(Op { key, action })?.flag()
             }
             false => Ok(false),
@@ -179,7 +179,7 @@ impl Transaction<'_> {
         let expected = answer.found()?;
         let made = f(json::decode_found(&key, expected.clone())?);
         let new = made.as_ref().map(|made| self.context.encode(&key, made)).transpose()?;
-        let action = Action::Swap { expected, new, birth_ttl: self.context.default_ttl() };
+        let action = Action::Swap { expected, new, ttl_if_created: self.context.default_ttl() };
         self.run(Op { key, action })?.flag()?;
         Ok(made)
     }

@@ -2,7 +2,7 @@
 
 /// A number that no other call has made, also not one in a process that was forked off and has the same
 /// random numbers before it.
-pub(crate) fn number() -> u128 {
+pub(crate) fn unique_id() -> u128 {
     let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
     let mut hash = sha1_smol::Sha1::new();
     hash.update(&fastrand::u128(..).to_le_bytes());

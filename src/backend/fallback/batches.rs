@@ -4,12 +4,12 @@
 use std::cell::RefCell;
 
 use crate::backend::Backend;
-use crate::backend::fallback::outage::disconnected::Away;
-use crate::backend::fallback::shadow::cache::Known;
-use crate::backend::fallback::shared::{Again, Fallback, Inner};
-use crate::backend::redis::batch::{Batch, Doubt};
+use crate::backend::fallback::outage::disconnected::Outage;
+use crate::backend::fallback::shadow::cache::Shadowed;
+use crate::backend::fallback::shared::{Fallback, OnLostReply, Shared};
+use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::replay::queued_op::Seen;
+use crate::backend::redis::replay::queued_op::Observed;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -21,24 +21,24 @@ impl Fallback {
         let there = |redis: &Redis| {
             let mut found = found.borrow_mut();
             let rest = &keys[found.len()..];
-            let mut reading = self.inner.shadow.reading_many(rest.iter().map(|key| &**key).collect());
+            let mut reading = self.shared.shadow.begin_reads(rest.iter().map(|key| &**key).collect());
             let mut more = redis.get_many(rest);
-            let stopped = stopped(&mut more);
+            let stopped = take_stop(&mut more);
             for (place, outcome) in more.iter().enumerate() {
                 if let Ok(found) = outcome {
-                    reading.saw(place, Known::value(found.clone()));
+                    reading.record_read(place, Shadowed::value(found.clone()));
                 }
             }
             found.append(&mut more);
             stopped
         };
-        let here = |away: &Away, _| {
+        let here = |away: &Outage, _| {
             let mut found = found.borrow_mut();
             let rest = &keys[found.len()..];
             found.extend(rest.iter().map(|key| away.get(key)));
             Ok(())
         };
-        let outcome = self.serve(Again::Harmless, there, here);
+        let outcome = self.route(OnLostReply::Repeat, there, here);
         let mut found = found.into_inner();
         found.extend(outcome.err().map(Err));
         found
@@ -48,19 +48,20 @@ impl Fallback {
     /// cannot double anything.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
         let again = if ops.iter().all(|op| op.action.is_idempotent()) {
-            Again::Harmless
-        } else if ops.iter().all(|op| self.inner.redis.takes_turns(&op.action)) {
-            Again::Told
+            OnLostReply::Repeat
+        } else if ops.iter().all(|op| self.shared.redis.deduplicates(&op.action)) {
+            OnLostReply::AskServer
         } else {
-            Again::Harmful
+            OnLostReply::Fail
         };
-        let progress = RefCell::new(Progress { ops, replies: Vec::with_capacity(ops.len()), doubt: None });
-        let there = |redis: &Redis| progress.borrow_mut().there(&self.inner, redis);
-        let here = |away: &Away, lost| {
-            progress.borrow_mut().here(&self.inner, away, lost);
+        let progress =
+            RefCell::new(BatchProgress { ops, replies: Vec::with_capacity(ops.len()), in_doubt: None });
+        let there = |redis: &Redis| progress.borrow_mut().run_on_server(&self.shared, redis);
+        let here = |away: &Outage, lost| {
+            progress.borrow_mut().run_locally(&self.shared, away, lost);
             Ok(())
         };
-        let outcome = self.serve_writes(again, || ops.iter().map(|op| &op.key), there, here);
+        let outcome = self.route_write(again, || ops.iter().map(|op| &op.key), there, here);
         let mut replies = progress.into_inner().replies;
         replies.extend(outcome.err().map(Err));
         replies
@@ -68,43 +69,43 @@ impl Fallback {
 }
 
 /// How far a batch is.
-struct Progress<'o, 'k> {
+struct BatchProgress<'o, 'k> {
     ops: &'o [Op<'k>],
     replies: Vec<Result<Reply>>,
     /// What nobody knows of the next operations.
-    doubt: Option<Doubt>,
+    in_doubt: Option<BatchInDoubt>,
 }
 
-impl<'o, 'k> Progress<'o, 'k> {
+impl<'o, 'k> BatchProgress<'o, 'k> {
     fn rest(&self) -> &'o [Op<'k>] {
         &self.ops[self.replies.len()..]
     }
 
-    fn there(&mut self, inner: &Inner, redis: &Redis) -> Result<()> {
+    fn run_on_server(&mut self, inner: &Shared, redis: &Redis) -> Result<()> {
         let rest = self.rest();
-        let mut writing = inner.shadow.writing_many(rest.iter().map(|op| &*op.key).collect());
-        let Batch { mut replies, doubt } = redis.apply_chunks(rest, self.doubt.take());
+        let mut writing = inner.shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
+        let Batch { mut replies, in_doubt: doubt } = redis.apply_chunks(rest, self.in_doubt.take());
         let stopped = match doubt {
             Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
-            None => stopped(&mut replies),
+            None => take_stop(&mut replies),
         };
-        self.doubt = doubt;
+        self.in_doubt = doubt;
         let is_lost = stopped.as_ref().is_err_and(Error::maybe_applied);
         for (place, (op, reply)) in rest.iter().zip(&replies).enumerate() {
-            if let Some(known) = reply.as_ref().ok().and_then(|reply| inner.known_after(op, reply)) {
-                writing.left(place, known);
+            if let Some(known) = reply.as_ref().ok().and_then(|reply| inner.shadowed_after(op, reply)) {
+                writing.record_write(place, known);
             }
         }
-        let done = rest.iter().skip(replies.len()).map(|op| Seen::done_by(&op.action));
-        writing.not_done_from(replies.len(), is_lost, done);
+        let done = rest.iter().skip(replies.len()).map(|op| Observed::left_by(&op.action));
+        writing.record_failures_from(replies.len(), is_lost, done);
         self.replies.append(&mut replies);
         stopped
     }
 
-    fn here(&mut self, inner: &Inner, away: &Away, mut lost: bool) {
-        if let Some(Doubt { turn, length }) = self.doubt.take() {
+    fn run_locally(&mut self, inner: &Shared, away: &Outage, mut lost: bool) {
+        if let Some(BatchInDoubt { call: turn, length }) = self.in_doubt.take() {
             let rest = self.rest();
-            let replies = away.apply_told(&rest[..length.min(rest.len())], &turn);
+            let replies = away.apply_in_doubt(&rest[..length.min(rest.len())], &turn);
             inner.note_queued(replies.iter().filter(|reply| reply.is_ok()).count() as u64);
             self.replies.extend(replies);
             // Those behind were not sent.
@@ -118,7 +119,7 @@ impl<'o, 'k> Progress<'o, 'k> {
 }
 
 /// Takes the error out of a list of outcomes that ends with one because the server went away.
-fn stopped<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
+fn take_stop<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
     match outcomes.pop() {
         Some(Err(error)) if error.unreachable().is_some() => Err(error),
         last => {

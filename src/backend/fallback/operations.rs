@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::backend::fallback::outage::disconnected;
-use crate::backend::fallback::outage::disconnected::Away;
+use crate::backend::fallback::outage::disconnected::Outage;
 use crate::backend::fallback::shadow::after_write;
-use crate::backend::fallback::shadow::cache::Known;
-use crate::backend::fallback::shared::{Again, Fallback};
+use crate::backend::fallback::shadow::cache::Shadowed;
+use crate::backend::fallback::shared::{Fallback, OnLostReply};
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::replay::queued_op::Seen;
-use crate::backend::{Backend, Status, Work};
+use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::{Backend, Status, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::error::{Error, Kind, Result};
@@ -27,17 +27,17 @@ const LOOK: Duration = Duration::from_millis(10);
 
 impl Fallback {
     /// Runs a transaction while the server is away.
-    fn transact_here(&self, work: &mut Work<'_>) -> Result<bool> {
-        let Some(away) = self.inner.outage() else {
+    fn transact_locally(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
+        let Some(away) = self.shared.outage() else {
             return Ok(false);
         };
         let run = away.run(work)?;
         // The closure may have forked.
-        self.inner.redis.check_process()?;
-        let outage = self.inner.outage.read();
+        self.shared.redis.check_process()?;
+        let outage = self.shared.outage.read();
         match &*outage {
             Some(now) if Arc::ptr_eq(now, &away) => {
-                away.finish(run).inspect(|made| self.inner.note_queued(u64::from(*made)))
+                away.finish(run).inspect(|made| self.shared.note_queued(u64::from(*made)))
             }
             // It is over: what was read here is to be read there.
             _ => Ok(false),
@@ -46,41 +46,41 @@ impl Fallback {
 
     /// Does one operation, within what is left of a wait if it is part of one.
     fn apply_one(&self, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
-        let takes_turns = self.inner.redis.takes_turns(&op.action);
-        let again = if takes_turns { Again::Told } else { Again::of(&op.action) };
+        let takes_turns = self.shared.redis.deduplicates(&op.action);
+        let again = if takes_turns { OnLostReply::AskServer } else { OnLostReply::of(&op.action) };
         // Only who is on the way to the server needs a turn.
         let turn = OnceCell::new();
         let there = |redis: &Redis| {
-            let writing = self.inner.shadow.writing(&op.key);
-            let turn = takes_turns.then(|| &**turn.get_or_init(|| redis.turn()));
+            let writing = self.shared.shadow.begin_write(&op.key);
+            let turn = takes_turns.then(|| &**turn.get_or_init(|| redis.begin_call()));
             match redis.apply_in(turn, op, end) {
                 Ok(reply) => {
-                    self.inner.keep(writing, op, &reply);
+                    self.shared.record_reply(writing, op, &reply);
                     Ok(reply)
                 }
                 Err(error) => {
-                    writing.not_done(error.maybe_applied(), || Seen::done_by(&op.action));
+                    writing.record_failure(error.maybe_applied(), || Observed::left_by(&op.action));
                     Err(error)
                 }
             }
         };
-        let here = |away: &Away, lost| match turn.get() {
-            Some(turn) if lost => self.inner.apply_told(away, op, turn),
-            _ => away.apply(op, lost).inspect(|_| self.inner.note_queued(1)),
+        let here = |away: &Outage, lost| match turn.get() {
+            Some(turn) if lost => self.shared.apply_in_doubt(away, op, turn),
+            _ => away.apply(op, lost).inspect(|_| self.shared.note_queued(1)),
         };
-        self.serve_writes(again, || [&op.key], there, here)
+        self.route_write(again, || [&op.key], there, here)
     }
 }
 
 impl Backend for Fallback {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         let there = |redis: &Redis| {
-            let reading = self.inner.shadow.reading(key);
+            let reading = self.shared.shadow.begin_read(key);
             let found = redis.get(key)?;
-            reading.saw(Known::value(found.clone()));
+            reading.record_read(Shadowed::value(found.clone()));
             Ok(found)
         };
-        self.serve(Again::Harmless, there, |away, _| away.get(key))
+        self.route(OnLostReply::Repeat, there, |away, _| away.get(key))
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
@@ -89,18 +89,18 @@ impl Backend for Fallback {
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         let there = |redis: &Redis| {
-            let reading = is_of_other(query).then(|| self.inner.shadow.reading(key));
+            let reading = is_of_other(query).then(|| self.shared.shadow.begin_read(key));
             let answer = redis.ask(key, query)?;
             if let Some(reading) = reading {
-                reading.saw(Known::Other);
+                reading.record_read(Shadowed::NotAValue);
             }
             Ok(answer)
         };
-        self.serve(Again::Harmless, there, |away, _| away.ask(key, query))
+        self.route(OnLostReply::Repeat, there, |away, _| away.ask(key, query))
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        self.serve(Again::Harmless, |redis| redis.ttl(key), |away, _| away.ttl(key))
+        self.route(OnLostReply::Repeat, |redis| redis.ttl(key), |away, _| away.ttl(key))
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
@@ -117,38 +117,38 @@ impl Backend for Fallback {
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
         let there = |redis: &Redis| {
-            let mut writing = self.inner.shadow.writing_many(keys_of(&writes));
+            let mut writing = self.shared.shadow.begin_writes(keys_of(&writes));
             if let Err(error) = redis.commit(writes.clone()) {
-                let done = writes.iter().map(|op| Seen::done_by(&op.action));
-                writing.not_done_from(0, error.maybe_applied(), done);
+                let done = writes.iter().map(|op| Observed::left_by(&op.action));
+                writing.record_failures_from(0, error.maybe_applied(), done);
                 return Err(error);
             }
             for (place, op) in writes.iter().enumerate() {
-                if let Some(known) = self.inner.known_after(op, &Reply::Done) {
-                    writing.left(place, known);
+                if let Some(known) = self.shared.shadowed_after(op, &Reply::Done) {
+                    writing.record_write(place, known);
                 }
             }
             Ok(())
         };
-        let here = |away: &Away, lost| {
-            away.commit(&writes, lost).inspect(|()| self.inner.note_queued(writes.len() as u64))
+        let here = |away: &Outage, lost| {
+            away.commit(&writes, lost).inspect(|()| self.shared.note_queued(writes.len() as u64))
         };
-        self.serve_writes(Again::Harmless, || writes.iter().map(|op| &op.key), there, here)
+        self.route_write(OnLostReply::Repeat, || writes.iter().map(|op| &op.key), there, here)
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
         let pop = || Op { key: key.clone(), action: Action::Pop { end: End::Front } };
-        if self.inner.redis.takes_turns(&pop().action) {
+        if self.shared.redis.deduplicates(&pop().action) {
             return self.attempt_until(key, end, || self.apply_until(pop(), end)?.found());
         }
         loop {
-            self.inner.shadow.writing(key);
-            let here = |away: &Away, _| {
+            self.shared.shadow.begin_write(key);
+            let here = |away: &Outage, _| {
                 let found = away.apply(&pop(), false)?.found()?;
-                self.inner.note_queued(u64::from(found.is_some()));
+                self.shared.note_queued(u64::from(found.is_some()));
                 Ok(found)
             };
-            let found = self.serve(Again::Harmful, |redis| redis.pop_wait(key, end), here)?;
+            let found = self.route(OnLostReply::Fail, |redis| redis.pop_wait(key, end), here)?;
             let left = end.saturating_duration_since(Instant::now());
             if found.is_some() || left.is_zero() {
                 return Ok(found);
@@ -165,73 +165,74 @@ impl Backend for Fallback {
         attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         // The attempts themselves are served by one or the other.
-        self.inner.redis.attempt_until(queue, end, attempt)
+        self.shared.redis.attempt_until(queue, end, attempt)
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        self.serve(
-            Again::Harmful,
+        self.route(
+            OnLostReply::Fail,
             |redis| redis.lock_wait(name, ttl, end),
             |_, _| Err(disconnected::refused()),
         )
     }
 
-    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
         let mut written = Vec::new();
         let mut there = |redis: &Redis| {
             let mut writing = None;
             let mut after = Vec::new();
             let outcome = redis.transact(&mut |base, now| {
                 let changes = work(base, now);
-                after = after_write::after(&changes);
+                after = after_write::after_changes(&changes);
                 written = changes.iter().map(|(key, _)| key.clone()).collect();
-                writing = Some(self.inner.shadow.writing_many(written.clone()));
+                writing = Some(self.shared.shadow.begin_writes(written.clone()));
                 changes
             });
             if let Some(mut writing) = writing {
                 if matches!(outcome, Ok(true)) {
                     for (place, known) in after.into_iter().enumerate() {
                         if let Some(known) = known {
-                            writing.left(place, known);
+                            writing.record_write(place, known);
                         }
                     }
                 } else {
                     let lost = outcome.as_ref().is_err_and(Error::maybe_applied);
-                    let done = |known: Option<Known>| known.map_or(Seen::Own, |known| known.seen());
-                    writing.not_done_from(0, lost, after.into_iter().map(done));
+                    let done =
+                        |known: Option<Shadowed>| known.map_or(Observed::OwnWrite, |known| known.observed());
+                    writing.record_failures_from(0, lost, after.into_iter().map(done));
                 }
             }
             outcome
         };
         // While the server is away it runs below, where no lock is held that the store may want meanwhile.
         let mut is_here = false;
-        let outcome = self.serve(Again::Harmful, &mut there, |_, _| {
+        let outcome = self.route(OnLostReply::Fail, &mut there, |_, _| {
             is_here = true;
             Ok(false)
         });
-        self.inner.learn(&written);
-        if is_here { self.transact_here(work) } else { outcome }
+        self.shared.carry_into_outage(&written);
+        if is_here { self.transact_locally(work) } else { outcome }
     }
 
     fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        self.serve(
-            Again::Harmless,
+        self.route(
+            OnLostReply::Repeat,
             |redis| redis.page(prefix, from),
             |away, _| Ok(away.table().page(prefix, from, &away.now())),
         )
     }
 
     fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        self.serve(
-            Again::Harmless,
+        self.route(
+            OnLostReply::Repeat,
             |redis| redis.keys(prefix, after, limit),
             |away, _| Ok(away.table().first_keys(prefix, after, limit, &away.now())),
         )
     }
 
     fn count(&self, prefix: &str) -> Result<u64> {
-        self.serve(
-            Again::Harmless,
+        self.route(
+            OnLostReply::Repeat,
             |redis| redis.count(prefix),
             |away, _| Ok(away.table().count(prefix, &away.now())),
         )
@@ -239,10 +240,10 @@ impl Backend for Fallback {
 
     fn remove(&self, prefix: &str) -> Result<u64> {
         let there = |redis: &Redis| {
-            self.inner.shadow.clear();
-            redis.remove(prefix).inspect(|_| self.inner.shadow.clear())
+            self.shared.shadow.clear();
+            redis.remove(prefix).inspect(|_| self.shared.shadow.clear())
         };
-        let here = |away: &Away, _| {
+        let here = |away: &Outage, _| {
             // Of keys that are not known here nobody could say that they are gone.
             if !away.is_exclusive() || !away.assumes_absence() {
                 return Err(disconnected::refused());
@@ -250,28 +251,28 @@ impl Backend for Fallback {
             let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());
             let removed = keys.into_iter().map(|key| {
                 let removed = away.apply(&Op { key: Key::listed(key), action: Action::Delete }, false)?;
-                self.inner.note_queued(1);
+                self.shared.note_queued(1);
                 removed.flag()
             });
             removed.map(|removed| removed.map(u64::from)).sum()
         };
-        self.serve(Again::Harmful, there, here)
+        self.route(OnLostReply::Fail, there, here)
     }
 
     fn flush(&self) -> Result<()> {
-        self.inner.journal.as_ref().map_or(Ok(()), |journal| journal.flush())
+        self.shared.queue_file.as_ref().map_or(Ok(()), |journal| journal.flush())
     }
 
     fn close(&self) -> Result<()> {
-        self.inner.close(self.inner.limit)
+        self.shared.close(self.shared.limit)
     }
 
     fn stands_in(&self) -> bool {
-        !self.strict && self.inner.serves && self.inner.is_away.load(Ordering::Acquire)
+        !self.strict && self.shared.serves && self.shared.is_disconnected.load(Ordering::Acquire)
     }
 
     fn status(&self) -> Status {
-        match self.inner.outage() {
+        match self.shared.outage() {
             None => Status::Connected,
             Some(away) => Status::Away { since: away.since, pending: away.state().queue.len() },
         }

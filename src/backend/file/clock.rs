@@ -10,16 +10,16 @@ use crate::clock::Clock;
 const TOO_FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// The clock of a store, which stands still where the one below it goes back.
-pub(crate) struct FloorClock {
-    below: Arc<dyn Clock>,
+pub(crate) struct MonotonicClock {
+    inner: Arc<dyn Clock>,
     floor: AtomicU64,
 }
 
-impl FloorClock {
+impl MonotonicClock {
     /// Begins with the time of the newest line, in milliseconds since 1970.
     pub(crate) fn new(below: Arc<dyn Clock>, newest: u64) -> Self {
-        let clock = Self { below, floor: AtomicU64::new(newest) };
-        if clock.ahead(clock.below.now()) > TOO_FAR {
+        let clock = Self { inner: below, floor: AtomicU64::new(newest) };
+        if clock.how_far_ahead(clock.inner.now()) > TOO_FAR {
             log::warn!(
                 "the newest line of the journal is more than a day ahead of the clock: it is not heeded"
             );
@@ -28,7 +28,7 @@ impl FloorClock {
     }
 
     /// Takes note of the time of a line.
-    pub(crate) fn wrote(&self, millis: u64) {
+    pub(crate) fn note_written(&self, millis: u64) {
         self.floor.store(millis, Ordering::Relaxed);
     }
 
@@ -37,15 +37,15 @@ impl FloorClock {
         UNIX_EPOCH.checked_add(floor).unwrap_or(UNIX_EPOCH)
     }
 
-    fn ahead(&self, now: SystemTime) -> Duration {
+    fn how_far_ahead(&self, now: SystemTime) -> Duration {
         self.floor().duration_since(now).unwrap_or_default()
     }
 }
 
-impl Clock for FloorClock {
+impl Clock for MonotonicClock {
     fn now(&self) -> SystemTime {
-        let now = self.below.now();
-        let ahead = self.ahead(now);
+        let now = self.inner.now();
+        let ahead = self.how_far_ahead(now);
         if ahead > TOO_FAR { now } else { now + ahead }
     }
 }
@@ -60,7 +60,7 @@ mod tests {
         let below = Arc::new(ManualClock::default());
         let start = below.now();
         let millis = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-        let clock = FloorClock::new(below.clone(), millis);
+        let clock = MonotonicClock::new(below.clone(), millis);
         below.set(start - Duration::from_secs(60));
         assert_eq!(clock.now(), start);
         below.set(start + Duration::from_secs(1));

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex};
 
 use crate::backend::file::core::Core;
-use crate::backend::file::format::line::Mark;
+use crate::backend::file::format::line::LineStamp;
 use crate::backend::file::journal::writer;
 use crate::backend::file::journal::writer::Journal;
 use crate::backend::file::layout::failed;
-use crate::backend::file::snapshot::Writer;
-use crate::backend::local::table::fuzzy_scan::Walk;
+use crate::backend::file::snapshot::SnapshotWriter;
+use crate::backend::local::table::fuzzy_scan::FuzzyScan;
 use crate::clock::{Clock as _, ManualClock, Now};
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
 
 /// The directory stays within this many times the live data, and this much more.
-const BOUND: f64 = 3.0;
+const MAX_RATIO: f64 = 3.0;
 const SLACK: f64 = 1_048_576.0;
 
 /// How much of that is left alone: how long a snapshot will be is known only roughly.
@@ -39,10 +39,10 @@ const IN_COURSE: f64 = 0.65;
 pub(crate) struct Compactor {
     ratio: f64,
     min_bytes: u64,
-    state: Mutex<State>,
+    state: Mutex<CompactionState>,
     ended: Condvar,
     /// Whether writers wait for the compaction that runs.
-    paced: AtomicBool,
+    throttled: AtomicBool,
     stopping: AtomicBool,
     /// The bytes of all files but the journal that is written.
     older: AtomicU64,
@@ -50,15 +50,15 @@ pub(crate) struct Compactor {
     written: AtomicU64,
 }
 
-struct State {
+struct CompactionState {
     running: bool,
     /// When the compaction that runs began its journal.
     rotated: Option<Instant>,
     thread: Option<JoinHandle<()>>,
     /// The size of a snapshot against the weight of its entries.
-    scale: f64,
+    bytes_per_weight: f64,
     /// After a failure: not before the directory is this large.
-    not_before: u64,
+    retry_above: u64,
 }
 
 impl Compactor {
@@ -67,9 +67,15 @@ impl Compactor {
         Self {
             ratio: options.compact_ratio,
             min_bytes: options.compact_min_bytes,
-            state: Mutex::new(State { running: false, rotated: None, thread: None, scale, not_before: 0 }),
+            state: Mutex::new(CompactionState {
+                running: false,
+                rotated: None,
+                thread: None,
+                bytes_per_weight: scale,
+                retry_above: 0,
+            }),
             ended: Condvar::new(),
-            paced: AtomicBool::new(false),
+            throttled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             older: AtomicU64::new(older),
             written: AtomicU64::new(0),
@@ -77,17 +83,17 @@ impl Compactor {
     }
 
     /// Whether the directory would grow beyond its bound before the compaction that runs is done.
-    pub(crate) fn is_pacing(&self) -> bool {
-        self.paced.load(Ordering::Acquire)
+    pub(crate) fn is_throttling(&self) -> bool {
+        self.throttled.load(Ordering::Acquire)
     }
 
     /// Waits while the directory would grow beyond its bound before the compaction that runs is done.
-    pub(crate) fn pace(&self) {
-        if !self.is_pacing() {
+    pub(crate) fn wait_for_room(&self) {
+        if !self.is_throttling() {
             return;
         }
         let mut state = self.state.lock();
-        while state.running && self.is_pacing() {
+        while state.running && self.is_throttling() {
             self.ended.wait(&mut state);
         }
     }
@@ -99,21 +105,21 @@ impl Compactor {
 
     /// Looks now and then whether the journal, which has grown by `written` bytes, has grown enough. Tells for how
     /// long the writer waits for the compaction that runs.
-    pub(crate) fn look(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) -> Duration {
-        if journal.len < journal.next_look {
+    pub(crate) fn check_size(&self, core: &Arc<Core>, journal: &mut Journal, written: u64) -> Duration {
+        if journal.len < journal.next_size_check {
             return Duration::ZERO;
         }
         let step = self.step();
-        journal.next_look = journal.len + step;
+        journal.next_size_check = journal.len + step;
         let total = self.older.load(Ordering::Acquire) + journal.len;
         let mut state = self.state.lock();
-        let (size, live) = (float(total), float(core.table.bytes()) * state.scale);
+        let (size, live) = (float(total), float(core.table.bytes()) * state.bytes_per_weight);
         if state.running {
             // The next line is likely to be as long as the last.
             let next = 2.0 * float(step.max(written));
-            let most = size + float(journal.reach() - journal.len) + live + next;
-            let bound = BOUND * live + SLACK - MARGIN;
-            self.paced.store(most > bound, Ordering::Release);
+            let most = size + float(journal.max_len_after_next() - journal.len) + live + next;
+            let bound = MAX_RATIO * live + SLACK - MARGIN;
+            self.throttled.store(most > bound, Ordering::Release);
             let older = size - float(journal.len);
             let budget = bound - older - live - next;
             return state.rotated.map_or(Duration::ZERO, |rotated| {
@@ -121,7 +127,7 @@ impl Compactor {
             });
         }
         let due = size - live > self.ratio * live + float(self.min_bytes);
-        if !due || total < state.not_before || self.stopping.load(Ordering::Acquire) {
+        if !due || total < state.retry_above || self.stopping.load(Ordering::Acquire) {
             return Duration::ZERO;
         }
         let shared = Arc::clone(core);
@@ -132,7 +138,7 @@ impl Compactor {
                 state.thread = Some(thread);
             }
             Err(error) => {
-                state.not_before = total + total / 2 + self.min_bytes;
+                state.retry_above = total + total / 2 + self.min_bytes;
                 log::warn!("no thread to compact {}: {error}", core.layout.dir.display());
             }
         }
@@ -158,7 +164,7 @@ impl Compactor {
     #[cfg(test)]
     pub(crate) fn hold(&self, holds: bool) -> usize {
         self.state.lock().running = holds;
-        self.paced.store(holds, Ordering::Release);
+        self.throttled.store(holds, Ordering::Release);
         self.ended.notify_all()
     }
 
@@ -171,26 +177,26 @@ impl Compactor {
     }
 
     pub(crate) fn run(&self, core: &Arc<Core>) {
-        let running = Running(self);
+        let running = RunningCompaction(self);
         let outcome = compact(core, &mut || ());
         let compacted = matches!(outcome, Ok(Some(_)));
         let mut state = self.state.lock();
         match outcome {
             Ok(Some((len, weight))) => {
-                state.not_before = 0;
+                state.retry_above = 0;
                 if weight > 0 {
-                    state.scale = (float(len) / float(weight)).clamp(0.2, 5.0);
+                    state.bytes_per_weight = (float(len) / float(weight)).clamp(0.2, 5.0);
                 }
             }
             Ok(None) | Err(Error::Poisoned { .. }) => {}
             Err(error) => {
-                if state.not_before == 0 {
+                if state.retry_above == 0 {
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     log::warn!("compacting {} failed: {error}: {cause}", core.layout.dir.display());
                 }
                 let total = self.older.load(Ordering::Acquire);
-                state.not_before = total + total / 2 + self.min_bytes;
+                state.retry_above = total + total / 2 + self.min_bytes;
             }
         }
         drop(state);
@@ -198,20 +204,20 @@ impl Compactor {
         if compacted {
             // What was deleted meanwhile may be in the snapshot, and there may be no further write to notice.
             let mut journal = core.journal.lock();
-            journal.next_look = 0;
-            self.look(core, &mut journal, 0);
+            journal.next_size_check = 0;
+            self.check_size(core, &mut journal, 0);
         }
     }
 }
 
 /// A compaction. Nobody waits for ever for one that panicked, as a clock of the program's own may let it.
-struct Running<'c>(&'c Compactor);
+struct RunningCompaction<'c>(&'c Compactor);
 
-impl Drop for Running<'_> {
+impl Drop for RunningCompaction<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         (state.running, state.rotated) = (false, None);
-        self.0.paced.store(false, Ordering::Release);
+        self.0.throttled.store(false, Ordering::Release);
         self.0.ended.notify_all();
     }
 }
@@ -229,7 +235,7 @@ pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
     core.compactor.written.store(0, Ordering::Relaxed);
     core.compactor.state.lock().rotated = Some(Instant::now());
     write_now();
-    let path = core.layout.unfinished(number);
+    let path = core.layout.unfinished_snapshot(number);
     let written = write(core, number, begin, &path);
     let Ok(Some((len, weight))) = written else {
         // What stays is cleared away at the next opening.
@@ -238,7 +244,7 @@ pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
     };
     write_now();
     let whole = core.layout.snapshot(number);
-    core.layout.storage.rename(&path, &whole).map_err(|error| {
+    core.layout.fs.rename(&path, &whole).map_err(|error| {
         let _ = core.layout.remove(&path);
         failed("renaming", &path, error)
     })?;
@@ -252,7 +258,7 @@ pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
 }
 
 /// Begins a new journal and tells its number, and what was true at its beginning.
-fn rotate(core: &Core) -> Result<(u64, Mark)> {
+fn rotate(core: &Core) -> Result<(u64, LineStamp)> {
     // Most is synced while writers go on, so that they wait for little below.
     core.durability.wait(core.durability.written())?;
     let number = core.journal.lock().number + 1;
@@ -264,25 +270,25 @@ fn rotate(core: &Core) -> Result<(u64, Mark)> {
     if let Err(error) = journal.rotate(next, path.clone(), time, core.sync, &core.durability) {
         // INVARIANT: a header that nobody goes on behind must not stay, or it would look like the journal
         // to go on with.
-        if let Err(cause) = core.layout.storage.remove(&path) {
+        if let Err(cause) = core.layout.fs.remove(&path) {
             return Err(core.durability.poison("the rotation", &cause));
         }
         return Err(error);
     }
-    core.clock.wrote(time);
+    core.clock.note_written(time);
     core.compactor.older.fetch_add(before, Ordering::AcqRel);
-    Ok((number, Mark { sequence: journal.sequence, durable: journal.sequence, time }))
+    Ok((number, LineStamp { sequence: journal.sequence, durable: journal.sequence, time }))
 }
 
 /// Writes the snapshot from the table, which moves on: the new journal says again what changes meanwhile.
-fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u64, u64)>> {
-    let mut writer = Writer::create(&core.layout, path, number, begin, core.sync)?;
+fn write(core: &Core, number: u64, begin: LineStamp, path: &Path) -> Result<Option<(u64, u64)>> {
+    let mut writer = SnapshotWriter::create(&core.layout, path, number, begin, core.sync)?;
     // What had expired when the journal began stays so for every line in it: the clock does not go back.
     let beginning = ManualClock::new(
         UNIX_EPOCH.checked_add(Duration::from_millis(begin.time)).unwrap_or_else(|| core.clock.now()),
     );
     let now = Now::of(&beginning);
-    let mut walk = Walk::new();
+    let mut walk = FuzzyScan::new();
     while let Some((key, change)) = walk.next(&core.table, &now) {
         let written = writer.add(key, change)?;
         core.compactor.written.store(written, Ordering::Relaxed);
@@ -294,5 +300,5 @@ fn write(core: &Core, number: u64, begin: Mark, path: &Path) -> Result<Option<(u
     // could leave half of a commit.
     let durable = core.durability.written();
     core.durability.wait(durable)?;
-    writer.finish(Mark { durable, ..begin }).map(Some)
+    writer.finish(LineStamp { durable, ..begin }).map(Some)
 }

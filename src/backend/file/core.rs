@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::backend::file::clock::FloorClock;
+use crate::backend::file::clock::MonotonicClock;
 use crate::backend::file::compaction::Compactor;
 use crate::backend::file::journal::combining::Combiner;
 use crate::backend::file::journal::durability::Durability;
-use crate::backend::file::journal::writer::{Journal, State};
+use crate::backend::file::journal::writer::{Journal, JournalState};
 use crate::backend::file::layout::Layout;
 use crate::backend::file::lock::DirectoryLock;
 use crate::backend::local::change::Change;
-use crate::backend::local::overlay::{Overlay, Read};
+use crate::backend::local::overlay::{Overlay, ReadSet};
 use crate::backend::local::plan::plan_write;
 use crate::backend::local::plan_multi;
-use crate::backend::local::reading::Reading;
+use crate::backend::local::reading::TableSource;
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::wait_list;
-use crate::backend::local::wait_list::{STEP, Waiters};
-use crate::backend::{Backend, Work};
+use crate::backend::local::wait_list::{STEP, WaitList};
+use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
 use crate::config::SyncPolicy;
@@ -42,21 +42,21 @@ pub(crate) struct File {
 pub(crate) struct Core {
     pub(crate) layout: Layout,
     pub(crate) table: Table,
-    pub(crate) clock: FloorClock,
+    pub(crate) clock: MonotonicClock,
     pub(crate) sync: SyncPolicy,
     /// INVARIANT: every mutation happens under this lock. Readers never take it.
     pub(crate) journal: Mutex<Journal>,
     pub(crate) combiner: Combiner,
     pub(crate) durability: Durability,
     pub(crate) compactor: Compactor,
-    pub(crate) waiters: Waiters,
+    pub(crate) wait_list: WaitList,
     /// Set when the thread that syncs at an interval is to end.
-    pub(crate) ending: Mutex<bool>,
+    pub(crate) is_ending: Mutex<bool>,
     pub(crate) end: Condvar,
 }
 
 /// Lets a writer wait for the compaction that runs, so that it does not outrun that.
-pub(crate) fn rest(pause: Duration) {
+pub(crate) fn throttle(pause: Duration) {
     if !pause.is_zero() {
         std::thread::sleep(pause);
     }
@@ -84,7 +84,7 @@ impl Core {
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<R> {
         let (reply, sequence) = self.write(decide)?;
-        self.settle(sequence)?;
+        self.wait_durable(sequence)?;
         Ok(reply)
     }
 
@@ -97,27 +97,27 @@ impl Core {
         self.check_open(&journal)?;
         let now = Now::of(&self.clock);
         let (changes, reply) = decide(&self.table, &now)?;
-        let pause = match self.log(&mut journal, changes.as_slice(), &now)? {
+        let pause = match self.append(&mut journal, changes.as_slice(), &now)? {
             Some(written) => {
                 let freed = self.publish(changes, &now);
-                self.look(&mut journal, written, freed)
+                self.check_size(&mut journal, written, freed)
             }
             None => Duration::ZERO,
         };
         // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
         let sequence = journal.sequence;
         drop(journal);
-        rest(pause);
+        throttle(pause);
         Ok((reply, sequence))
     }
 
     /// Takes the journal's lock, once there is room in the directory.
     fn lock(&self) -> MutexGuard<'_, Journal> {
         loop {
-            self.compactor.pace();
+            self.compactor.wait_for_room();
             let journal = self.journal.lock();
             // Others may have written meanwhile.
-            if !self.compactor.is_pacing() {
+            if !self.compactor.is_throttling() {
                 return journal;
             }
         }
@@ -126,9 +126,9 @@ impl Core {
     pub(crate) fn check_open(&self, journal: &Journal) -> Result<()> {
         self.durability.check()?;
         match journal.state {
-            State::Open => Ok(()),
-            State::Closed => Err(Error::closed()),
-            State::ReadOnly => {
+            JournalState::Open => Ok(()),
+            JournalState::Closed => Err(Error::closed()),
+            JournalState::ReadOnly => {
                 let what = format!("writing to {}, which was opened to be read", self.layout.dir.display());
                 Err(Error::Unsupported { what })
             }
@@ -140,7 +140,7 @@ impl Core {
     ///
     /// INVARIANT: the line is in the journal before anyone sees what it says, and where it cannot be
     /// written nothing is changed.
-    pub(crate) fn log(
+    pub(crate) fn append(
         &self,
         journal: &mut Journal,
         changes: &[(Key<'_>, Change)],
@@ -150,7 +150,7 @@ impl Core {
             return Ok(None);
         }
         let written = journal.commit(changes, now.millis(), &self.durability)?;
-        self.clock.wrote(now.millis());
+        self.clock.note_written(now.millis());
         Ok(Some(written))
     }
 
@@ -159,18 +159,18 @@ impl Core {
     pub(crate) fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
         match changes {
             Changes::One([(key, change)]) => {
-                let things = wait_list::things(&key, &change);
+                let things = wait_list::available_after(&key, &change);
                 let freed = self.table.apply(&key, change, now);
                 if things > 0 {
-                    self.waiters.wake(&key, things);
+                    self.wait_list.wake(&key, things);
                 }
                 freed
             }
             Changes::Many(many) => {
-                let called = wait_list::called(&many);
+                let called = wait_list::keys_to_wake(&many);
                 let freed = self.table.apply_all(many, now);
                 for (key, things) in called {
-                    self.waiters.wake(&key, things);
+                    self.wait_list.wake(&key, things);
                 }
                 freed
             }
@@ -179,14 +179,14 @@ impl Core {
 
     /// Looks now and then at the directory's size, behind a line of `written` bytes, and tells for how long the
     /// writer rests then.
-    pub(crate) fn look(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
+    pub(crate) fn check_size(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
         // A short line may make much of the files superfluous.
-        journal.next_look = journal.next_look.saturating_sub(freed.saturating_sub(written));
-        self.compactor.look(self, journal, written)
+        journal.next_size_check = journal.next_size_check.saturating_sub(freed.saturating_sub(written));
+        self.compactor.check_size(self, journal, written)
     }
 
     /// Returns once a line is as durable as the policy asks for.
-    fn settle(&self, sequence: u64) -> Result<()> {
+    fn wait_durable(&self, sequence: u64) -> Result<()> {
         match self.sync {
             SyncPolicy::Always => self.durability.wait_together(sequence),
             SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
@@ -194,7 +194,7 @@ impl Core {
     }
 
     /// Carries out an operation that changes several entries.
-    fn commit_joint(self: &Arc<Self>, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
+    fn commit_multi(self: &Arc<Self>, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
         self.commit(|table, now| {
             let locked = table.lock(keys.iter().map(|key| &**key));
             let (changes, reply) = plan_multi::plan(op, &locked, now)?;
@@ -206,7 +206,7 @@ impl Core {
     pub(crate) fn sync_every(&self, interval: Duration) {
         loop {
             let due = Instant::now() + interval;
-            let mut ending = self.ending.lock();
+            let mut ending = self.is_ending.lock();
             while !*ending && !self.end.wait_until(&mut ending, due).timed_out() {}
             if *ending {
                 return;
@@ -232,7 +232,7 @@ impl File {
         if !lock.is_ours() {
             return Ok(());
         }
-        *self.core.ending.lock() = true;
+        *self.core.is_ending.lock() = true;
         self.core.end.notify_all();
         // A thread that panicked has nothing to tell.
         let _ = self.syncer.lock().take().map(JoinHandle::join);
@@ -245,7 +245,7 @@ impl File {
     fn write_end(&self) -> Result<()> {
         let mut journal = self.core.journal.lock();
         // INVARIANT: whatever fails below, nothing is written once the directory is let go of.
-        journal.state = State::Closed;
+        journal.state = JournalState::Closed;
         self.core.durability.check()?;
         self.core.durability.wait(journal.sequence)?;
         journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;
@@ -262,17 +262,17 @@ impl File {
 impl File {
     /// Writes as [`Backend::commit`] does, but does not wait for a sync: tells what to wait for.
     pub(crate) fn write(&self, writes: Vec<Op<'_>>) -> Result<u64> {
-        let ((), sequence) = self.core.write(|_, now| Ok((planned(writes, now)?, ())))?;
+        let ((), sequence) = self.core.write(|_, now| Ok((plan_writes(writes, now)?, ())))?;
         Ok(sequence)
     }
 
     /// Returns once what was written is as durable as the policy asks for.
-    pub(crate) fn settle(&self, sequence: u64) -> Result<()> {
-        self.core.settle(sequence)
+    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
+        self.core.wait_durable(sequence)
     }
 }
 
-fn planned<'k>(writes: Vec<Op<'k>>, now: &Now<'_>) -> Result<Changes<'k>> {
+fn plan_writes<'k>(writes: Vec<Op<'k>>, now: &Now<'_>) -> Result<Changes<'k>> {
     let plan = |Op { key, action }| plan_write(action, now).map(|change| (key, change));
     Ok(Changes::Many(writes.into_iter().map(plan).collect::<Result<_>>()?))
 }
@@ -295,18 +295,18 @@ impl Backend for File {
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        if let Some(keys) = plan_multi::keys(&op) {
-            if matches!(op.action, Action::Lock { .. }) && self.core.waiters.has_line(&keys[0]) {
+        if let Some(keys) = plan_multi::keys_to_lock(&op) {
+            if matches!(op.action, Action::Lock { .. }) && self.core.wait_list.has_queue(&keys[0]) {
                 return Ok(Reply::Granted(None));
             }
-            return self.core.commit_joint(&op, &keys);
+            return self.core.commit_multi(&op, &keys);
         }
         self.core.apply(op)
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         let outcomes = self.core.commit(|table, now| {
-            let mut base = Reading { table, now, read: None };
+            let mut base = TableSource { table, now, read_set: None };
             let mut overlay = Overlay::new(&mut base, now);
             let outcomes: Vec<_> = ops.into_iter().map(|op| overlay.apply(op)).collect();
             Ok((Changes::Many(overlay.into_changes()), outcomes))
@@ -315,12 +315,12 @@ impl Backend for File {
     }
 
     fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
-        self.core.commit(|_, now| Ok((planned(writes, now)?, ())))
+        self.core.commit(|_, now| Ok((plan_writes(writes, now)?, ())))
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
         let pop = || self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found();
-        self.core.waiters.attempt_until(key, end, None, pop)
+        self.core.wait_list.attempt_until(key, end, None, pop)
     }
 
     fn attempt_until<R>(
@@ -329,22 +329,22 @@ impl Backend for File {
         end: Instant,
         attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
-        self.core.waiters.attempt_until(queue, end, Some(STEP), attempt)
+        self.core.wait_list.attempt_until(queue, end, Some(STEP), attempt)
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
         let op = Op { key: name.clone(), action: Action::Lock { ttl } };
-        let Some(keys) = plan_multi::keys(&op) else { return Ok(None) };
+        let Some(keys) = plan_multi::keys_to_lock(&op) else { return Ok(None) };
         let lock = name.companion(Companion::Lock);
-        self.core.waiters.attempt_in_line(&lock, end, || self.core.commit_joint(&op, &keys)?.granted())
+        self.core.wait_list.attempt_in_order(&lock, end, || self.core.commit_multi(&op, &keys)?.granted())
     }
 
-    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
-        let mut read = Read::default();
+    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
+        let mut read = ReadSet::default();
         let now = self.now();
         let table = &self.core.table;
-        let changes = work(&mut Reading { table, now: &now, read: Some(&mut read) }, &now);
-        self.core.commit(|table, now| match read.holds(|key, query| table.ask(key, query, now)) {
+        let changes = work(&mut TableSource { table, now: &now, read_set: Some(&mut read) }, &now);
+        self.core.commit(|table, now| match read.is_still_valid(|key, query| table.ask(key, query, now)) {
             true => Ok((Changes::Many(changes), true)),
             false => Ok((Changes::Many(Vec::new()), false)),
         })
@@ -372,7 +372,7 @@ impl Backend for File {
     }
 
     fn close(&self) -> Result<()> {
-        self.core.waiters.close();
+        self.core.wait_list.close();
         self.end()
     }
 }

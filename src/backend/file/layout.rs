@@ -7,7 +7,7 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::backend::file::fs::{Disk, Kind, Storage};
+use crate::backend::file::fs::{FileSystem, FileType, WritableFile};
 use crate::error::{Error, Result};
 
 const TEMPORARY: &str = ".tmp";
@@ -16,7 +16,7 @@ const TEMPORARY: &str = ".tmp";
 #[derive(Clone)]
 pub(crate) struct Layout {
     pub(crate) dir: PathBuf,
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) fs: Arc<dyn FileSystem>,
 }
 
 impl fmt::Debug for Layout {
@@ -35,17 +35,17 @@ pub(crate) struct Listing {
 
 impl Layout {
     /// Makes the directory where it is missing, and what it lies in.
-    pub(crate) fn create(dir: &Path, storage: Arc<dyn Storage>) -> Result<Self> {
-        let layout = Self { dir: dir.to_path_buf(), storage };
+    pub(crate) fn create(dir: &Path, storage: Arc<dyn FileSystem>) -> Result<Self> {
+        let layout = Self { dir: dir.to_path_buf(), fs: storage };
         let missing: Vec<&Path> =
-            dir.ancestors().take_while(|dir| layout.storage.kind(above(dir)).is_err()).collect();
+            dir.ancestors().take_while(|dir| layout.fs.file_type(above(dir)).is_err()).collect();
         for dir in missing.into_iter().rev() {
-            match layout.storage.make_directory(dir) {
+            match layout.fs.create_dir(dir) {
                 // Somebody else has made it just now, or it is a link to nowhere, which is told below.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(|error| failed("creating", &layout.dir, error))?,
             }
-            layout.sync_directory(above(above(dir).parent().unwrap_or(dir)))?;
+            layout.sync_dir(above(above(dir).parent().unwrap_or(dir)))?;
         }
         layout.check_directory()?;
         Ok(layout)
@@ -53,9 +53,9 @@ impl Layout {
 
     /// Refuses what is there and no directory.
     pub(crate) fn check_directory(&self) -> Result<()> {
-        match self.storage.kind(above(&self.dir)) {
-            Ok(Kind::Directory) => Ok(()),
-            Ok(Kind::File | Kind::Other) => {
+        match self.fs.file_type(above(&self.dir)) {
+            Ok(FileType::Directory) => Ok(()),
+            Ok(FileType::File | FileType::Other) => {
                 let reason = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory");
                 Err(failed("opening", &self.dir, reason))
             }
@@ -76,7 +76,7 @@ impl Layout {
     }
 
     /// Where a snapshot is written before it is whole.
-    pub(crate) fn unfinished(&self, number: u64) -> PathBuf {
+    pub(crate) fn unfinished_snapshot(&self, number: u64) -> PathBuf {
         self.dir.join(format!("snapshot-{number}.jsonl{TEMPORARY}"))
     }
 
@@ -84,7 +84,7 @@ impl Layout {
     pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
         let opening = |error| failed("listing", &self.dir, error);
-        for name in self.storage.list(&self.dir).map_err(opening)? {
+        for name in self.fs.read_dir(&self.dir).map_err(opening)? {
             if let Some(number) = number(&name, "journal-") {
                 listing.journals.push(number);
             } else if let Some(number) = number(&name, "snapshot-") {
@@ -116,41 +116,41 @@ impl Layout {
     /// Refuses what is no file: whoever opens a named pipe waits until somebody writes to it. A link counts as
     /// what it points to, and where that is nothing, opening it will tell.
     fn refuse_other_than_file(&self, path: &Path) -> Result<()> {
-        match self.storage.kind(path) {
-            Ok(Kind::Directory | Kind::Other) => {
+        match self.fs.file_type(path) {
+            Ok(FileType::Directory | FileType::Other) => {
                 let reason = io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file");
                 Err(failed("opening", path, reason))
             }
-            Ok(Kind::File) | Err(_) => Ok(()),
+            Ok(FileType::File) | Err(_) => Ok(()),
         }
     }
 
     /// Opens a file to change it.
-    pub(crate) fn open(&self, path: &Path) -> Result<Arc<dyn Disk>> {
-        self.storage.open(path).map_err(|error| failed("opening", path, error))
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<dyn WritableFile>> {
+        self.fs.open(path).map_err(|error| failed("opening", path, error))
     }
 
     pub(crate) fn remove(&self, path: &Path) -> Result<()> {
-        self.storage.remove(path).map_err(|error| failed("deleting", path, error))
+        self.fs.remove(path).map_err(|error| failed("deleting", path, error))
     }
 
     /// Makes the names in the directory durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.sync_directory(&self.dir)
+        self.sync_dir(&self.dir)
     }
 
     /// Makes the name of the directory durable; where its parent may not be read, that is up to whoever
     /// made it.
     pub(crate) fn sync_parent(&self) -> Result<()> {
         let parent = self.dir.parent().map_or(Path::new("."), above);
-        match self.sync_directory(parent) {
+        match self.sync_dir(parent) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
         }
     }
 
-    fn sync_directory(&self, dir: &Path) -> Result<()> {
-        self.storage.sync_directory(dir).map_err(|error| failed("syncing", dir, error))
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.fs.sync_dir(dir).map_err(|error| failed("syncing", dir, error))
     }
 }
 

@@ -45,7 +45,7 @@ impl DirectoryLock {
 
     /// For a directory that no other process can see.
     #[cfg(test)]
-    pub(crate) fn of_nothing() -> Self {
+    pub(crate) fn none() -> Self {
         Self { file: None, process: std::process::id() }
     }
 }

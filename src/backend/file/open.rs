@@ -10,29 +10,29 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::backend::file::clock::FloorClock;
+use crate::backend::file::clock::MonotonicClock;
 use crate::backend::file::compaction::Compactor;
 use crate::backend::file::core::{Core, File};
-use crate::backend::file::fs::{Disk, FileSystem, NoDisk};
+use crate::backend::file::fs::{OsFileSystem, ReadOnlyFile, WritableFile};
 use crate::backend::file::journal::combining::Combiner;
 use crate::backend::file::journal::durability::Durability;
 use crate::backend::file::journal::writer;
 use crate::backend::file::journal::writer::Journal;
 use crate::backend::file::layout::{Layout, failed};
 use crate::backend::file::lock::DirectoryLock;
-use crate::backend::file::read::context::Input;
+use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::recovery;
 use crate::backend::file::read::recovery::{Recovered, Tail};
 use crate::backend::file::report::Progress;
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::wait_list::Waiters;
+use crate::backend::local::wait_list::WaitList;
 use crate::clock::{Clock, Now};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
 
 /// How often the files are looked at that another process may just be replacing, and the pause before the second
 /// time, which grows.
-const LOOKS: u32 = 5;
+const LOCK_RETRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl File {
@@ -43,7 +43,7 @@ impl File {
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let layout = Layout::create(dir, Arc::new(FileSystem))?;
+        let layout = Layout::create(dir, Arc::new(OsFileSystem))?;
         let lock = DirectoryLock::take(&layout)?;
         Self::open_in(layout, lock, options, clock, report)
     }
@@ -56,18 +56,18 @@ impl File {
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let Recovered { table, sequence, time, tail, older_bytes, scale, obsolete } =
-            recovery::read(&Input::new(&layout, false, report))?;
-        let clock = FloorClock::new(clock, time);
+        let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight: scale, obsolete } =
+            recovery::read(&ReadContext::new(&layout, false, report))?;
+        let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
         let time = Now::of(&clock).millis();
 
         let is_new = tail.is_none();
         if is_new {
-            clear(&layout, &obsolete)?;
+            remove_leftovers(&layout, &obsolete)?;
         }
         let (journal, durability) = match tail {
-            Some(tail) => continue_behind(&layout, tail, sequence, options.sync)?,
+            Some(tail) => resume_after(&layout, tail, sequence, options.sync)?,
             None => begin(&layout, time, options.sync)?,
         };
         let compactor = Compactor::new(options, older_bytes, scale);
@@ -75,40 +75,40 @@ impl File {
         if !is_new {
             let mut journal = core.journal.lock();
             journal.opened(time, options.sync, &core.durability)?;
-            core.clock.wrote(time);
+            core.clock.note_written(time);
             core.durability.wait(journal.sequence)?;
-            clear(&core.layout, &obsolete)?;
+            remove_leftovers(&core.layout, &obsolete)?;
         }
         let syncer = match options.sync {
             SyncPolicy::Every(interval) => Some(spawn_syncer(&core, interval)?),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
         // INVARIANT: nothing fails any more. A compaction outlives the lock on the directory otherwise.
-        core.compactor.look(&core, &mut core.journal.lock(), 0);
+        core.compactor.check_size(&core, &mut core.journal.lock(), 0);
         Ok(Self { core, syncer: Mutex::new(syncer), lock: Mutex::new(Some(lock)) })
     }
 
     /// Opens the store in `dir` as it is now, whoever has it open. Nothing on disk is changed, then or later.
     pub(crate) fn open_read_only(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
-        let layout = Layout { dir: dir.to_path_buf(), storage: Arc::new(FileSystem) };
+        let layout = Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) };
         layout.check_directory()?;
         let mut looks = 0;
         let Recovered { table, sequence, time, .. } = loop {
-            match recovery::read(&Input::new(&layout, true, &mut |_| ())) {
+            match recovery::read(&ReadContext::new(&layout, true, &mut |_| ())) {
                 // Its owner may just be replacing files.
-                Err(Error::Corrupt { .. }) if looks < LOOKS => {
+                Err(Error::Corrupt { .. }) if looks < LOCK_RETRIES => {
                     looks += 1;
                     std::thread::sleep(PAUSE * looks);
                 }
                 read => break read?,
             }
         };
-        let clock = FloorClock::new(clock, time);
+        let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
-        let (sync, disk): (_, Arc<dyn Disk>) = (SyncPolicy::Never, Arc::new(NoDisk));
+        let (sync, disk): (_, Arc<dyn WritableFile>) = (SyncPolicy::Never, Arc::new(ReadOnlyFile));
         let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), sequence);
         let mut journal = Journal::new(layout.dir.clone(), disk, 0, 0, sequence, sync);
-        journal.state = writer::State::ReadOnly;
+        journal.state = writer::JournalState::ReadOnly;
         let compactor = Compactor::new(&FileOptions::default(), 0, None);
         let core = core(layout, (table, clock), (journal, durability), compactor, sync);
         Ok(Self { core, syncer: Mutex::new(None), lock: Mutex::new(None) })
@@ -117,7 +117,7 @@ impl File {
 
 fn core(
     layout: Layout,
-    (table, clock): (Table, FloorClock),
+    (table, clock): (Table, MonotonicClock),
     (journal, durability): (Journal, Durability),
     compactor: Compactor,
     sync: SyncPolicy,
@@ -130,8 +130,8 @@ fn core(
         combiner: Combiner::default(),
         durability,
         compactor,
-        waiters: Waiters::default(),
-        ending: Mutex::new(false),
+        wait_list: WaitList::default(),
+        is_ending: Mutex::new(false),
         end: Condvar::new(),
         layout,
     })
@@ -146,7 +146,7 @@ fn spawn_syncer(core: &Arc<Core>, interval: Duration) -> Result<JoinHandle<()>> 
 }
 
 /// Deletes what counts no more.
-fn clear(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
+fn remove_leftovers(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
     if obsolete.is_empty() {
         return Ok(());
     }
@@ -166,35 +166,35 @@ fn begin(layout: &Layout, time: u64, sync: SyncPolicy) -> Result<(Journal, Durab
 }
 
 /// Goes on behind the last whole line of a journal.
-fn continue_behind(
+fn resume_after(
     layout: &Layout,
     tail: Tail,
     sequence: u64,
     sync: SyncPolicy,
 ) -> Result<(Journal, Durability)> {
-    let Tail { number, path, keep, len, torn, unvouched } = tail;
+    let Tail { number, path, valid_len: keep, len, torn_bytes: torn, rewrite_from: unvouched } = tail;
     if torn > 0 {
         log::warn!("cut {torn} torn bytes off the end of {}", path.display());
     }
     let disk = layout.open(&path)?;
     if keep < len {
-        disk.cut(keep).map_err(|error| failed("writing", &path, error))?;
+        disk.truncate(keep).map_err(|error| failed("writing", &path, error))?;
     }
     // After a failed sync the page cache shows what is not on the disk, and counts it as clean: only what
     // is written again is sure to get there.
     rewrite(layout, &path, &*disk, unvouched.min(keep)..keep)?;
-    disk.sync_length().map_err(|error| failed("syncing", &path, error))?;
+    disk.sync_data_and_len().map_err(|error| failed("syncing", &path, error))?;
     let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), sequence);
     Ok((Journal::new(path, disk, number, keep, sequence, sync), durability))
 }
 
 /// Writes a part of a file over itself.
-fn rewrite(layout: &Layout, path: &Path, disk: &dyn Disk, range: Range<u64>) -> Result<()> {
+fn rewrite(layout: &Layout, path: &Path, disk: &dyn WritableFile, range: Range<u64>) -> Result<()> {
     let reading = |error| failed("reading", path, error);
     if range.is_empty() {
         return Ok(());
     }
-    let mut file = layout.storage.read(path).map_err(reading)?;
+    let mut file = layout.fs.read(path).map_err(reading)?;
     io::copy(&mut (&mut file).take(range.start), &mut io::sink()).map_err(reading)?;
     let mut chunk = vec![0; 1 << 16];
     let mut at = range.start;

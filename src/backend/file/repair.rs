@@ -10,22 +10,22 @@ use std::time::UNIX_EPOCH;
 use smol_str::SmolStr;
 
 use crate::backend::file::core::File;
-use crate::backend::file::format::line::{Fault, FileKind, Line, Mark, mark};
-use crate::backend::file::fs::FileSystem;
+use crate::backend::file::format::line::{FileKind, Line, LineFault, LineStamp, parse_stamp};
+use crate::backend::file::fs::OsFileSystem;
 use crate::backend::file::journal::writer;
 use crate::backend::file::layout::{Layout, Listing, failed};
 use crate::backend::file::lock::DirectoryLock;
-use crate::backend::file::read::context::Input;
-use crate::backend::file::read::line_reader::{Lines, Place, START};
+use crate::backend::file::read::context::ReadContext;
+use crate::backend::file::read::line_reader::{LinePosition, LineReader, START};
 use crate::backend::file::read::recovery;
 use crate::backend::file::read::recovery::Recovered;
 use crate::backend::file::report::{Loss, Repair};
 use crate::backend::file::snapshot;
-use crate::backend::file::snapshot::Writer;
-use crate::backend::local::change::{Change, Content, Entry, Map};
-use crate::backend::local::queue::Queue;
-use crate::backend::local::table::bulk_load::Loading;
-use crate::backend::local::table::fuzzy_scan::Walk;
+use crate::backend::file::snapshot::SnapshotWriter;
+use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::local::queue::QueueValue;
+use crate::backend::local::table::bulk_load::BulkLoader;
+use crate::backend::local::table::fuzzy_scan::FuzzyScan;
 use crate::backend::local::table::shards::Table;
 use crate::clock::{ManualClock, Now, SystemClock};
 use crate::config::SyncPolicy;
@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 impl File {
     /// Makes a damaged store one that opens.
     pub(crate) fn repair(dir: &Path) -> Result<Repair> {
-        let layout = Layout { dir: dir.to_path_buf(), storage: Arc::new(FileSystem) };
+        let layout = Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) };
         layout.check_directory()?;
         let _lock = DirectoryLock::take(&layout)?;
         let entries = |table: &Table| {
@@ -42,7 +42,7 @@ impl File {
             table.reclaim_all(&now);
             table.len(&now)
         };
-        match recovery::read(&Input::new(&layout, false, &mut |_| ())) {
+        match recovery::read(&ReadContext::new(&layout, false, &mut |_| ())) {
             Ok(Recovered { table, .. }) => {
                 Ok(Repair { copy: None, entries: entries(&table), lost: Vec::new(), incomplete: Vec::new() })
             }
@@ -54,9 +54,9 @@ impl File {
                     lost.insert(0, Loss { path, line, offset, bytes: 0, reason });
                 }
                 let table = table.finish();
-                let incomplete = close_up(&table, begun);
+                let incomplete = remove_gaps(&table, begun);
                 let copy = copy(&layout, &listing)?;
-                let mark = Mark { sequence, durable: sequence, time };
+                let mark = LineStamp { sequence, durable: sequence, time };
                 write(&table, mark, &layout, &listing)?;
                 Ok(Repair { copy: Some(copy), entries: entries(&table), lost, incomplete })
             }
@@ -67,7 +67,7 @@ impl File {
 
 /// All that is whole.
 struct Salvage {
-    table: Loading,
+    table: BulkLoader,
     /// The keys of maps and queues of which the beginning was lost.
     begun: BTreeSet<SmolStr>,
     sequence: u64,
@@ -79,9 +79,9 @@ impl Salvage {
     /// Reads the files in the order in which they were written.
     fn read(layout: &Layout, listing: &Listing) -> Result<Self> {
         let mut salvage =
-            Self { table: Loading::new(), begun: BTreeSet::new(), sequence: 0, time: 0, lost: Vec::new() };
+            Self { table: BulkLoader::new(), begun: BTreeSet::new(), sequence: 0, time: 0, lost: Vec::new() };
         let mut report = |_| ();
-        let input = Input::new(layout, false, &mut report);
+        let input = ReadContext::new(layout, false, &mut report);
         let numbers: BTreeSet<u64> = listing.snapshots.iter().chain(&listing.journals).copied().collect();
         for number in numbers {
             if listing.snapshots.contains(&number) {
@@ -92,7 +92,7 @@ impl Salvage {
                 salvage.lines(&input, &path, FileKind::Journal)?;
             } else {
                 let missing = ("the journal is missing".to_owned(), 0);
-                salvage.lose(&layout.journal(number), START, missing);
+                salvage.record_loss(&layout.journal(number), START, missing);
             }
         }
         Ok(salvage)
@@ -100,10 +100,10 @@ impl Salvage {
 
     /// A whole snapshot says all that was true before its journal; of a damaged one, what is whole is newer than
     /// what was read before.
-    fn snapshot(&mut self, input: &Input<'_>, number: u64) -> Result<()> {
+    fn snapshot(&mut self, input: &ReadContext<'_>, number: u64) -> Result<()> {
         match snapshot::load(input, number) {
             Ok(loaded) => {
-                let Mark { sequence, time, .. } = loaded.mark;
+                let LineStamp { sequence, time, .. } = loaded.stamp;
                 self.table = loaded.entries;
                 self.begun.clear();
                 (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
@@ -119,8 +119,8 @@ impl Salvage {
     }
 
     /// Takes the whole lines of a file.
-    fn lines(&mut self, input: &Input<'_>, path: &Path, kind: FileKind) -> Result<()> {
-        let mut lines = Lines::open(input, path)?;
+    fn lines(&mut self, input: &ReadContext<'_>, path: &Path, kind: FileKind) -> Result<()> {
+        let mut lines = LineReader::open(input, path)?;
         let losses = self.lost.len();
         let mut ended = false;
         while let Some(line) = lines.next()? {
@@ -133,19 +133,19 @@ impl Salvage {
                     }
                     Err((reason, lost)) => (reason, lost.unwrap_or(bytes)),
                 },
-                Err(fault @ Fault::Version(_)) => return Err(lines.refuse(fault)),
-                Err(Fault::Damaged(reason)) => (reason.to_owned(), bytes),
-                Err(Fault::Meaningless(reason)) => (reason, bytes),
+                Err(fault @ LineFault::Version(_)) => return Err(lines.refuse(fault)),
+                Err(LineFault::Damaged(reason)) => (reason.to_owned(), bytes),
+                Err(LineFault::Malformed(reason)) => (reason, bytes),
             };
-            self.lose(path, at, fault);
-            if let Some(line) = lines.joined() {
+            self.record_loss(path, at, fault);
+            if let Some(line) = lines.embedded_line() {
                 // What it lacks is told of already.
                 let _ = self.take(line, kind);
             }
         }
         if kind == FileKind::Snapshot && self.lost.len() == losses {
             let reason = if ended { "lines of the snapshot are missing" } else { "the snapshot has no end" };
-            self.lose(path, lines.at, (reason.to_owned(), 0));
+            self.record_loss(path, lines.at, (reason.to_owned(), 0));
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Salvage {
             _ => self.sequence.saturating_add(1),
         };
         let mut gap = Ok(false);
-        if let Some(mark) = mark(&line).filter(|_| kind == FileKind::Journal) {
+        if let Some(mark) = parse_stamp(&line).filter(|_| kind == FileKind::Journal) {
             if mark.sequence < expected {
                 return Err((
                     format!("line {} of the sequence stands here a second time", mark.sequence),
@@ -173,17 +173,17 @@ impl Salvage {
                 gap = Err((missing, Some(0)));
             }
         }
-        if let Some(Mark { sequence, time, .. }) = mark(&line) {
+        if let Some(LineStamp { sequence, time, .. }) = parse_stamp(&line) {
             (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
         }
         match (line, kind) {
             (Line::Commit { changes, .. }, FileKind::Journal)
-            | (Line::Part { changes }, FileKind::Snapshot) => {
+            | (Line::Entries { changes }, FileKind::Snapshot) => {
                 for (key, change) in changes {
                     self.apply(&key, change);
                 }
             }
-            (Line::End { .. }, FileKind::Snapshot) => return Ok(true),
+            (Line::Footer { .. }, FileKind::Snapshot) => return Ok(true),
             (Line::Header { kind: said, .. }, _) if said == kind => {}
             (Line::Opened { .. } | Line::Closed { .. }, FileKind::Journal) => {}
             _ => return Err(("this line does not belong here".to_owned(), None)),
@@ -196,10 +196,10 @@ impl Salvage {
         let is_absent = || self.table.read(key, |found| found.is_none());
         let content = match change {
             Change::SetFields(fields) if !self.lost.is_empty() && is_absent() => {
-                Content::Map(Box::new(Map::new(fields)))
+                Content::Map(Box::new(MapValue::new(fields)))
             }
             Change::SetItems { at, values, .. } if !self.lost.is_empty() && is_absent() => {
-                Content::Queue(Box::new(Queue::new(at, values)))
+                Content::Queue(Box::new(QueueValue::new(at, values)))
             }
             change => {
                 if matches!(change, Change::Set(_) | Change::Remove) {
@@ -213,7 +213,12 @@ impl Salvage {
     }
 
     /// Notes what is lost; neighbours are one, and what is missing behind a damaged place was there.
-    fn lose(&mut self, path: &Path, Place { line, offset }: Place, (reason, bytes): (String, u64)) {
+    fn record_loss(
+        &mut self,
+        path: &Path,
+        LinePosition { line, offset }: LinePosition,
+        (reason, bytes): (String, u64),
+    ) {
         match self.lost.last_mut() {
             Some(last) if last.path == path && last.offset + last.bytes == offset => {
                 last.bytes += bytes;
@@ -227,11 +232,12 @@ impl Salvage {
 }
 
 /// Leaves nothing in pieces; tells of what a part was missing.
-fn close_up(table: &Table, mut incomplete: BTreeSet<SmolStr>) -> Vec<String> {
+fn remove_gaps(table: &Table, mut incomplete: BTreeSet<SmolStr>) -> Vec<String> {
     let beginning = ManualClock::new(UNIX_EPOCH);
     let now = Now::of(&beginning);
     for key in table.all_keys(None, usize::MAX).0 {
-        let left = table.read(&key, |found| found.filter(|entry| !entry.is_whole()).map(Entry::closed_up));
+        let left =
+            table.read(&key, |found| found.filter(|entry| !entry.is_complete()).map(Entry::without_gaps));
         if let Some(left) = left {
             table.apply(&key, left.map_or(Change::Remove, Change::Set), &now);
             incomplete.insert(key);
@@ -241,10 +247,10 @@ fn close_up(table: &Table, mut incomplete: BTreeSet<SmolStr>) -> Vec<String> {
 }
 
 /// Writes all of it as a snapshot and an empty journal, and deletes what they replace.
-fn write(table: &Table, mark: Mark, layout: &Layout, listing: &Listing) -> Result<()> {
+fn write(table: &Table, mark: LineStamp, layout: &Layout, listing: &Listing) -> Result<()> {
     let newest = listing.snapshots.iter().chain(&listing.journals).max();
     let number = newest.copied().unwrap_or_default() + 1;
-    let (snapshot, journal) = (layout.unfinished(number), layout.journal(number));
+    let (snapshot, journal) = (layout.unfinished_snapshot(number), layout.journal(number));
     if let Err(error) = write_new(table, mark, layout, number) {
         // What stays is cleared away at the next opening, or by the next repair.
         let _ = (layout.remove(&snapshot), layout.remove(&journal));
@@ -260,14 +266,14 @@ fn write(table: &Table, mark: Mark, layout: &Layout, listing: &Listing) -> Resul
 }
 
 /// Writes a snapshot and an empty journal that take the place of all others.
-fn write_new(table: &Table, mark: Mark, layout: &Layout, number: u64) -> Result<()> {
+fn write_new(table: &Table, mark: LineStamp, layout: &Layout, number: u64) -> Result<()> {
     let sync = SyncPolicy::Always;
-    let path = layout.unfinished(number);
-    let mut writer = Writer::create(layout, &path, number, mark, sync)?;
+    let path = layout.unfinished_snapshot(number);
+    let mut writer = SnapshotWriter::create(layout, &path, number, mark, sync)?;
     // What has expired is left to the next opening.
     let beginning = ManualClock::new(UNIX_EPOCH);
     let now = Now::of(&beginning);
-    let mut walk = Walk::new();
+    let mut walk = FuzzyScan::new();
     while let Some((key, change)) = walk.next(table, &now) {
         writer.add(key, change)?;
     }
@@ -275,7 +281,7 @@ fn write_new(table: &Table, mark: Mark, layout: &Layout, number: u64) -> Result<
     let (disk, begun) = writer::create(layout, number)?;
     writer::write_header(&*disk, &begun, number, mark.sequence, mark.time, sync)?;
     let whole = layout.snapshot(number);
-    layout.storage.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
+    layout.fs.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
     // INVARIANT: nothing is deleted before what replaces it has its name for good.
     layout.sync().inspect_err(|_| drop(layout.remove(&whole)))
 }
@@ -292,7 +298,7 @@ fn copy(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
             .and_then(|_| fs::OpenOptions::new().write(true).open(&to)?.sync_all())
             .map_err(|error| failed("copying", &path, error))?;
     }
-    layout.storage.sync_directory(&dir).map_err(|error| failed("syncing", &dir, error))?;
+    layout.fs.sync_dir(&dir).map_err(|error| failed("syncing", &dir, error))?;
     layout.sync()?;
     Ok(dir)
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use crate::backend::file::format::line;
-use crate::backend::file::format::line::{FileKind, Line, Mark};
-use crate::backend::file::fs::Disk;
+use crate::backend::file::format::line::{FileKind, Line, LineStamp};
+use crate::backend::file::fs::WritableFile;
 use crate::backend::file::layout::{Layout, failed};
-use crate::backend::file::read::context::Input;
-use crate::backend::file::read::line_reader::Lines;
+use crate::backend::file::read::context::ReadContext;
+use crate::backend::file::read::line_reader::LineReader;
 use crate::backend::local::change::{Change, Entry};
-use crate::backend::local::table::bulk_load::Loading;
+use crate::backend::local::table::bulk_load::BulkLoader;
 use crate::config::SyncPolicy;
 use crate::error::Result;
 
@@ -24,9 +24,9 @@ const LINE: u64 = 32 * 1024;
 const SYNCED: u64 = 8 << 20;
 
 /// Writes a snapshot to a new file.
-pub(crate) struct Writer<'a> {
+pub(crate) struct SnapshotWriter<'a> {
     path: &'a Path,
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn WritableFile>,
     pending: Vec<(SmolStr, Change)>,
     pending_bytes: u64,
     line: Vec<u8>,
@@ -36,15 +36,15 @@ pub(crate) struct Writer<'a> {
     len: u64,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> SnapshotWriter<'a> {
     pub(crate) fn create(
         layout: &Layout,
         path: &'a Path,
         number: u64,
-        mark: Mark,
+        mark: LineStamp,
         sync: SyncPolicy,
     ) -> Result<Self> {
-        let disk = layout.storage.create(path).map_err(|error| failed("creating", path, error))?;
+        let disk = layout.fs.create(path).map_err(|error| failed("creating", path, error))?;
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
         let mut writer =
             Self { path, disk, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
@@ -75,24 +75,24 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the end, brings all of it to the disk, and tells its size and the weight of what is in it.
-    pub(crate) fn finish(mut self, mark: Mark) -> Result<(u64, u64)> {
+    pub(crate) fn finish(mut self, mark: LineStamp) -> Result<(u64, u64)> {
         self.write_part()?;
         let sum = self.sum.clone().finalize();
-        line::end(&mut self.line, self.count, sum, mark);
+        line::footer(&mut self.line, self.count, sum, mark);
         self.write()?;
         self.sync()?;
         Ok((self.len, self.weight))
     }
 
     fn sync(&self) -> Result<()> {
-        self.disk.sync().map_err(|error| failed("syncing", self.path, error))
+        self.disk.sync_data().map_err(|error| failed("syncing", self.path, error))
     }
 
     fn write_part(&mut self) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        line::part(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
+        line::entries(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
         self.pending.clear();
         self.weight += self.pending_bytes;
         self.pending_bytes = 0;
@@ -114,19 +114,19 @@ impl<'a> Writer<'a> {
 
 /// What a snapshot holds.
 pub(crate) struct Loaded {
-    pub(crate) entries: Loading,
+    pub(crate) entries: BulkLoader,
     /// The keys of those that only the journal behind it makes whole.
-    pub(crate) pieced: Vec<SmolStr>,
+    pub(crate) incomplete: Vec<SmolStr>,
     /// Where the journal behind it begins, and up to where that journal was on the disk when the snapshot
     /// took its place.
-    pub(crate) mark: Mark,
+    pub(crate) stamp: LineStamp,
     pub(crate) len: u64,
 }
 
 /// Reads a snapshot, all of it or not at all.
-pub(crate) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
-    let mut lines = Lines::open(input, &input.layout.snapshot(number))?;
-    let mut entries = Loading::new();
+pub(crate) fn load(input: &ReadContext<'_>, number: u64) -> Result<Loaded> {
+    let mut lines = LineReader::open(input, &input.layout.snapshot(number))?;
+    let mut entries = BulkLoader::new();
     let (mut last, mut parted) = (SmolStr::default(), BTreeSet::new());
     let mut sum = crc32fast::Hasher::new();
     let mut begun = false;
@@ -140,7 +140,7 @@ pub(crate) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
             Line::Header { kind: FileKind::Snapshot, number: named, .. } if !begun && named == number => {
                 begun = true;
             }
-            Line::Part { changes } if begun => {
+            Line::Entries { changes } if begun => {
                 for (key, change) in changes {
                     // No empty key comes before the first.
                     match change {
@@ -154,16 +154,17 @@ pub(crate) fn load(input: &Input<'_>, number: u64) -> Result<Loaded> {
                     entries.apply(&key, change);
                 }
             }
-            Line::End { count, sum: expected, mark } if begun => {
+            Line::Footer { count, sum: expected, mark } if begun => {
                 if count != entries.len() as u64 || expected != sum.finalize() {
                     return Err(lines.corrupt("the snapshot is not the one that was written"));
                 }
-                if lines.next()?.is_some() || lines.blank > 0 {
+                if lines.next()?.is_some() || lines.trailing_zeros > 0 {
                     return Err(lines.corrupt("the snapshot goes on behind its end"));
                 }
-                let is_pieced = |key: &SmolStr| !entries.read(key, |found| found.is_none_or(Entry::is_whole));
+                let is_pieced =
+                    |key: &SmolStr| !entries.read(key, |found| found.is_none_or(Entry::is_complete));
                 let pieced = parted.into_iter().filter(is_pieced).collect();
-                return Ok(Loaded { entries, pieced, mark, len: lines.offset });
+                return Ok(Loaded { entries, incomplete: pieced, stamp: mark, len: lines.offset });
             }
             _ => return Err(lines.corrupt("this line does not belong here")),
         }
@@ -176,11 +177,11 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::backend::file::fs::FileSystem;
+    use crate::backend::file::fs::OsFileSystem;
     use crate::backend::local::plan::plan;
-    use crate::backend::local::table::fuzzy_scan::Walk;
+    use crate::backend::local::table::fuzzy_scan::FuzzyScan;
     use crate::backend::local::table::shards::Table;
-    use crate::backend::local::view::Here;
+    use crate::backend::local::view::LiveEntry;
     use crate::clock::{Clock as _, ManualClock, Millis, Now};
     use crate::op::{Action, End};
     use crate::value::Value;
@@ -204,11 +205,12 @@ mod tests {
                 Self { table, clock: ManualClock::default(), facts: Vec::new(), random, number: 0 };
             for key in KEYS {
                 let seconds = moving.random.u64(1..6);
-                let birth_ttl = (key == "mortal").then(|| Millis::new(Duration::from_secs(seconds)).unwrap());
+                let ttl_if_created =
+                    (key == "mortal").then(|| Millis::new(Duration::from_secs(seconds)).unwrap());
                 let is_map = key == "map" || key != "queue" && moving.random.bool();
                 let action = match is_map {
-                    true => Action::MapPut { fields: moving.fields(LARGE), birth_ttl },
-                    false => Action::Push { end: End::Back, values: moving.values(LARGE), birth_ttl },
+                    true => Action::MapPut { fields: moving.fields(LARGE), ttl_if_created },
+                    false => Action::Push { end: End::Back, values: moving.values(LARGE), ttl_if_created },
                 };
                 moving.act(key, action);
             }
@@ -221,7 +223,7 @@ mod tests {
             let facts = &mut self.facts;
             // What another kind of thing refuses changes nothing.
             let _ = self.table.commit(key, &now, |found| {
-                let (change, _) = plan(key, action, &mut Here::new(key, found, &now), &now)?;
+                let (change, _) = plan(key, action, &mut LiveEntry::new(key, found, &now), &now)?;
                 facts.push((key, change.clone()));
                 Ok((change, ()))
             });
@@ -257,10 +259,10 @@ mod tests {
                 2 => Action::Trim { most: self.random.u64(200..900) },
                 3 => Action::Persist,
                 4 => Action::Expire { ttl: Millis::new(Duration::from_secs(2)).unwrap() },
-                5..130 => Action::Push { end, values: self.values(count), birth_ttl: None },
+                5..130 => Action::Push { end, values: self.values(count), ttl_if_created: None },
                 130..260 => Action::Pop { end },
                 260..330 => Action::MapDelete { field: self.field() },
-                _ => Action::MapPut { fields: self.fields(count), birth_ttl: None },
+                _ => Action::MapPut { fields: self.fields(count), ttl_if_created: None },
             };
             let times = if matches!(action, Action::Pop { .. }) { count } else { 1 };
             (0..times).for_each(|_| self.act(key, action.clone()));
@@ -283,14 +285,15 @@ mod tests {
     #[test]
     fn a_snapshot_of_what_moves_and_the_facts_since_then_give_the_last_state() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::create(dir.path(), Arc::new(FileSystem)).unwrap();
+        let layout = Layout::create(dir.path(), Arc::new(OsFileSystem)).unwrap();
         let path = layout.snapshot(7);
         let (mut pieced, mut expired) = (0, 0);
         for seed in 0..100 {
             let mut moving = Moving::new(seed);
             let beginning = ManualClock::new(moving.clock.now());
-            let mut writer = Writer::create(&layout, &path, 7, Mark::default(), SyncPolicy::Never).unwrap();
-            let mut walk = Walk::new();
+            let mut writer =
+                SnapshotWriter::create(&layout, &path, 7, LineStamp::default(), SyncPolicy::Never).unwrap();
+            let mut walk = FuzzyScan::new();
             let steps = moving.random.u32(1..300);
             while let Some((key, change)) = walk.next(&moving.table, &Now::of(&beginning)) {
                 expired += u32::from(key == "mortal" && change == Change::Remove);
@@ -300,16 +303,16 @@ mod tests {
                     moving.step(&walked);
                 }
             }
-            writer.finish(Mark::default()).unwrap();
+            writer.finish(LineStamp::default()).unwrap();
 
-            let loaded = load(&Input::new(&layout, false, &mut |_| ()), 7).unwrap();
-            pieced += loaded.pieced.len();
+            let loaded = load(&ReadContext::new(&layout, false, &mut |_| ()), 7).unwrap();
+            pieced += loaded.incomplete.len();
             let table = loaded.entries.finish();
             let epoch = ManualClock::new(UNIX_EPOCH);
             for (key, change) in moving.facts {
                 table.apply(key, change, &Now::of(&epoch));
             }
-            let mut whole = each(&table, |found| found.is_none_or(Entry::is_whole)).into_iter();
+            let mut whole = each(&table, |found| found.is_none_or(Entry::is_complete)).into_iter();
             assert!(whole.all(|(_, is_whole)| is_whole), "seed {seed}");
             moving.table.reclaim_all(&Now::of(&moving.clock));
             table.reclaim_all(&Now::of(&moving.clock));

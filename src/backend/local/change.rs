@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use smol_str::SmolStr;
 
 use crate::backend::local::queue;
-use crate::backend::local::queue::Queue;
+use crate::backend::local::queue::QueueValue;
 use crate::bytes::Bytes;
 use crate::clock::Deadline;
 use crate::error::Kind;
@@ -14,7 +14,7 @@ use crate::op::End;
 use crate::value::Value;
 
 /// The least that stands around an entry where it is written down as text.
-const AROUND: usize = r#"{"k":"","v":},"#.len();
+const OVERHEAD: usize = r#"{"k":"","v":},"#.len();
 
 /// What lies under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +28,18 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {
     Value(Value),
-    Map(Box<Map>),
-    Queue(Box<Queue>),
+    Map(Box<MapValue>),
+    Queue(Box<QueueValue>),
 }
 
 /// The fields of a map.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Map {
+pub(crate) struct MapValue {
     fields: BTreeMap<SmolStr, Value>,
     bytes: u64,
 }
 
-impl Map {
+impl MapValue {
     pub(crate) fn new(fields: impl IntoIterator<Item = (SmolStr, Value)>) -> Self {
         let mut map = Self::default();
         for (field, value) in fields {
@@ -96,53 +96,53 @@ impl Entry {
             Content::Map(map) => map.bytes,
             Content::Queue(queue) => queue.bytes(),
         };
-        (AROUND + key.len()) as u64 + bytes
+        (OVERHEAD + key.len()) as u64 + bytes
     }
 
     /// Tells whether it is as mutations leave it: a map with fields, or a queue with values and without
     /// gaps. While facts are read over a later state it may be otherwise.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         match &self.content {
             Content::Value(_) => true,
             Content::Map(map) => !map.fields.is_empty(),
-            Content::Queue(queue) => queue.begin() < queue.end() && !queue.has_strays(),
+            Content::Queue(queue) => queue.begin() < queue.end() && !queue.has_gaps(),
         }
     }
 
     /// What is left of it without what is missing; `None` where that is nothing.
-    pub(crate) fn closed_up(&self) -> Option<Self> {
+    pub(crate) fn without_gaps(&self) -> Option<Self> {
         let content = match &self.content {
-            Content::Queue(queue) => Content::Queue(Box::new(queue.closed_up())),
+            Content::Queue(queue) => Content::Queue(Box::new(queue.without_gaps())),
             whole => whole.clone(),
         };
         let entry = Self { content, deadline: self.deadline };
-        entry.is_whole().then_some(entry)
+        entry.is_complete().then_some(entry)
     }
 
     /// Changes it in place, and hands out what is no longer part of it. A change of another kind of thing
     /// than this is of an earlier state, which this one has overtaken: it changes nothing.
-    pub(crate) fn amend(&mut self, change: Change) -> Dropped {
+    pub(crate) fn apply_in_place(&mut self, change: Change) -> Garbage {
         match (&mut self.content, change) {
             (_, Change::SetDeadline(deadline)) => {
                 self.deadline = deadline;
-                Dropped::Nothing
+                Garbage::Nothing
             }
             (Content::Map(map), Change::SetFields(fields)) => {
                 for (field, value) in fields {
                     map.set(field, value);
                 }
-                Dropped::Nothing
+                Garbage::Nothing
             }
             (Content::Map(map), Change::RemoveField(field)) => {
-                map.remove(&field).map_or(Dropped::Nothing, Dropped::Value)
+                map.remove(&field).map_or(Garbage::Nothing, Garbage::Value)
             }
             (Content::Queue(queue), Change::SetItems { at, values, .. }) => {
                 queue.set(at, values);
-                Dropped::Nothing
+                Garbage::Nothing
             }
-            (Content::Queue(queue), Change::DropBefore(begin)) => Dropped::Values(queue.drop_before(begin)),
-            (Content::Queue(queue), Change::DropFrom(end)) => Dropped::Values(queue.drop_from(end)),
-            _ => Dropped::Nothing,
+            (Content::Queue(queue), Change::DropBefore(begin)) => Garbage::Values(queue.drop_before(begin)),
+            (Content::Queue(queue), Change::DropFrom(end)) => Garbage::Values(queue.drop_from(end)),
+            _ => Garbage::Nothing,
         }
     }
 }
@@ -150,7 +150,7 @@ impl Entry {
 /// What a change took out of the state. It may be large, so it is dropped where no lock is held.
 #[derive(Debug)]
 #[expect(dead_code, reason = "what is in it is there to be dropped")]
-pub(crate) enum Dropped {
+pub(crate) enum Garbage {
     Nothing,
     Entry(Entry),
     Value(Value),
@@ -197,7 +197,7 @@ impl Change {
             | Self::DropBefore(_)
             | Self::DropFrom(_) => 0,
         };
-        (AROUND + key.len()) as u64 + bytes
+        (OVERHEAD + key.len()) as u64 + bytes
     }
 }
 

@@ -7,49 +7,49 @@ use smol_str::SmolStr;
 
 use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::plan::plan;
-use crate::backend::local::view::{Found, Here};
+use crate::backend::local::view::{EntryView, LiveEntry};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
-use crate::op::{Answer, Base, Presence, Query};
+use crate::op::{Answer, Presence, Query, ReadSource};
 use crate::op::{Op, Reply};
 use crate::value::Value;
 
 /// Operations carried out one after another, each on what those before it leave.
 pub(crate) struct Overlay<'b> {
-    base: &'b mut dyn Base,
+    source: &'b mut dyn ReadSource,
     now: &'b Now<'b>,
-    states: HashMap<Key<'static>, State>,
+    keys: HashMap<Key<'static>, KeyOverlay>,
     changes: Vec<(Key<'static>, Change)>,
 }
 
 /// What is known of one key.
 #[derive(Default)]
-struct State {
+struct KeyOverlay {
     /// What the base answered: it is asked once, so that a second look sees the same.
     answers: HashMap<Query, Answer>,
-    made: Made,
+    staged: Staged,
 }
 
 /// What the changes so far have made of a key.
-enum Made {
+enum Staged {
     /// What the base holds, but for these.
-    Amended(Amendments),
+    Delta(Delta),
     /// This, whatever the base holds.
-    Whole(Option<Entry>),
+    Replaced(Option<Entry>),
 }
 
-impl Default for Made {
+impl Default for Staged {
     fn default() -> Self {
-        Self::Amended(Amendments::default())
+        Self::Delta(Delta::default())
     }
 }
 
 /// What differs from the base in a map or a queue that is there.
 #[derive(Default)]
-struct Amendments {
-    deadline: Renewed,
+struct Delta {
+    deadline: NewDeadline,
     /// `None` is a field that is gone.
     fields: BTreeMap<SmolStr, Option<Value>>,
     /// How many fields there are by now; it is known before the first of them changes.
@@ -61,15 +61,15 @@ struct Amendments {
 
 /// Whether the deadline is still that of the base.
 #[derive(Default, Clone, Copy)]
-enum Renewed {
+enum NewDeadline {
     #[default]
-    No,
-    To(Option<Deadline>),
+    Unchanged,
+    Set(Option<Deadline>),
 }
 
 impl<'b> Overlay<'b> {
-    pub(crate) fn new(base: &'b mut dyn Base, now: &'b Now<'b>) -> Self {
-        Self { base, now, states: HashMap::new(), changes: Vec::new() }
+    pub(crate) fn new(source: &'b mut dyn ReadSource, now: &'b Now<'b>) -> Self {
+        Self { source, now, keys: HashMap::new(), changes: Vec::new() }
     }
 
     /// Carries out one operation.
@@ -78,7 +78,7 @@ impl<'b> Overlay<'b> {
         let now = self.now;
         let (change, reply) = plan(&key, op.action, &mut self.view(&key), now)?;
         if change != Change::Nothing {
-            self.states.entry(key.clone()).or_default().take_in(&change);
+            self.keys.entry(key.clone()).or_default().apply_change(&change);
             self.changes.push((key, change));
         }
         Ok(reply)
@@ -94,30 +94,30 @@ impl<'b> Overlay<'b> {
         self.changes
     }
 
-    fn view<'v>(&'v mut self, key: &'v Key<'static>) -> View<'v> {
-        let State { answers, made } = self.states.entry(key.clone()).or_default();
-        View { key, below: Below { key, base: &mut *self.base, answers }, made }
+    fn view<'v>(&'v mut self, key: &'v Key<'static>) -> OverlayView<'v> {
+        let KeyOverlay { answers, staged: made } = self.keys.entry(key.clone()).or_default();
+        OverlayView { key, source: CachedSource { key, source: &mut *self.source, answers }, staged: made }
     }
 }
 
-impl State {
-    fn take_in(&mut self, change: &Change) {
-        match (&mut self.made, change) {
-            (made, Change::Set(entry)) => *made = Made::Whole(Some(entry.clone())),
-            (made, Change::Remove) => *made = Made::Whole(None),
-            (Made::Whole(None), _) => {}
-            (Made::Whole(Some(entry)), change) => drop(entry.amend(change.clone())),
-            (Made::Amended(amendments), change) => amendments.take_in(change, &self.answers),
+impl KeyOverlay {
+    fn apply_change(&mut self, change: &Change) {
+        match (&mut self.staged, change) {
+            (made, Change::Set(entry)) => *made = Staged::Replaced(Some(entry.clone())),
+            (made, Change::Remove) => *made = Staged::Replaced(None),
+            (Staged::Replaced(None), _) => {}
+            (Staged::Replaced(Some(entry)), change) => drop(entry.apply_in_place(change.clone())),
+            (Staged::Delta(amendments), change) => amendments.apply_change(change, &self.answers),
         }
     }
 }
 
-impl Amendments {
+impl Delta {
     /// `below`: what is known of the base.
-    fn take_in(&mut self, change: &Change, below: &HashMap<Query, Answer>) {
+    fn apply_change(&mut self, change: &Change, below: &HashMap<Query, Answer>) {
         match change {
             Change::Nothing | Change::Set(_) | Change::Remove => {}
-            Change::SetDeadline(deadline) => self.deadline = Renewed::To(*deadline),
+            Change::SetDeadline(deadline) => self.deadline = NewDeadline::Set(*deadline),
             Change::SetFields(fields) => {
                 for (name, value) in fields {
                     self.set_field(name, Some(value.clone()), below);
@@ -153,41 +153,41 @@ impl Amendments {
 }
 
 /// The base, with a memory of what it said of one key.
-struct Below<'v> {
+struct CachedSource<'v> {
     key: &'v Key<'static>,
-    base: &'v mut (dyn Base + 'v),
+    source: &'v mut (dyn ReadSource + 'v),
     answers: &'v mut HashMap<Query, Answer>,
 }
 
-impl Below<'_> {
+impl CachedSource<'_> {
     fn ask(&mut self, query: Query) -> Result<Answer> {
         if let Some(answer) = self.answers.get(&query) {
             return Ok(answer.clone());
         }
-        let answer = self.base.ask(self.key, &query)?;
+        let answer = self.source.ask(self.key, &query)?;
         self.answers.insert(query, answer.clone());
         Ok(answer)
     }
 }
 
 /// One key, seen through the changes.
-struct View<'v> {
+struct OverlayView<'v> {
     key: &'v Key<'static>,
-    below: Below<'v>,
-    made: &'v mut Made,
+    source: CachedSource<'v>,
+    staged: &'v mut Staged,
 }
 
-impl View<'_> {
+impl OverlayView<'_> {
     fn answer(&mut self, query: &Query) -> Result<Answer> {
-        let amendments = match self.made {
-            Made::Whole(entry) => return whole(self.key, entry.as_ref()).answer(query),
-            Made::Amended(amendments) => amendments,
+        let amendments = match self.staged {
+            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).answer(query),
+            Staged::Delta(amendments) => amendments,
         };
         match query {
             Query::Field(_) | Query::Fields(_) | Query::Map | Query::Names
                 if amendments.fields.is_empty() =>
             {
-                return self.below.ask(query.clone());
+                return self.source.ask(query.clone());
             }
             _ => {}
         }
@@ -210,8 +210,8 @@ impl View<'_> {
     }
 
     fn map(&mut self) -> Result<Vec<(SmolStr, Bytes)>> {
-        let below = self.below.ask(Query::Map)?.map()?;
-        let Made::Amended(amendments) = self.made else {
+        let below = self.source.ask(Query::Map)?.map()?;
+        let Staged::Delta(amendments) = self.staged else {
             return Ok(below);
         };
         let mut map: BTreeMap<SmolStr, Bytes> = below.into_iter().collect();
@@ -228,15 +228,15 @@ impl View<'_> {
         let (first, behind) = self.bounds()?;
         let place = |at: u64| first.saturating_add_unsigned(at).min(behind);
         let (from, to) = (place(from), place(to));
-        let (begin, end) = self.base_bounds()?;
+        let (begin, end) = self.source_bounds()?;
         // What of it lies in the base, some of it under other values by now.
         let (low, high) = (from.max(begin), to.min(end));
         let mut below = Vec::new();
         if low < high {
             let query = Query::Items { from: low.abs_diff(begin), to: high.abs_diff(begin) };
-            below = self.below.ask(query)?.items()?;
+            below = self.source.ask(query)?.items()?;
         }
-        let Made::Amended(amendments) = self.made else {
+        let Staged::Delta(amendments) = self.staged else {
             return Ok(below);
         };
         let mut found = Vec::new();
@@ -248,54 +248,54 @@ impl View<'_> {
         Ok(found)
     }
 
-    fn base_bounds(&mut self) -> Result<(i64, i64)> {
-        self.below.ask(Query::Bounds)?.bounds()
+    fn source_bounds(&mut self) -> Result<(i64, i64)> {
+        self.source.ask(Query::Bounds)?.bounds()
     }
 }
 
-impl Found for View<'_> {
+impl EntryView for OverlayView<'_> {
     fn presence(&mut self) -> Result<Option<Presence>> {
-        match self.made {
-            Made::Whole(entry) => Ok(entry
+        match self.staged {
+            Staged::Replaced(entry) => Ok(entry
                 .as_ref()
                 .map(|entry| Presence { kind: Some(entry.kind()), deadline: entry.deadline })),
-            Made::Amended(amendments) => {
-                let presence = self.below.ask(Query::Presence)?.presence()?;
+            Staged::Delta(amendments) => {
+                let presence = self.source.ask(Query::Presence)?.presence()?;
                 Ok(presence.map(|presence| match amendments.deadline {
-                    Renewed::No => presence,
-                    Renewed::To(deadline) => Presence { deadline, ..presence },
+                    NewDeadline::Unchanged => presence,
+                    NewDeadline::Set(deadline) => Presence { deadline, ..presence },
                 }))
             }
         }
     }
 
     fn value(&mut self) -> Result<Option<Bytes>> {
-        match self.made {
-            Made::Whole(entry) => whole(self.key, entry.as_ref()).value(),
-            Made::Amended(_) => self.below.ask(Query::Value)?.found(),
+        match self.staged {
+            Staged::Replaced(entry) => whole(self.key, entry.as_ref()).value(),
+            Staged::Delta(_) => self.source.ask(Query::Value)?.found(),
         }
     }
 
     fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>> {
-        match self.made {
-            Made::Whole(entry) => whole(self.key, entry.as_ref()).field(field),
-            Made::Amended(amendments) => match amendments.fields.get(field) {
+        match self.staged {
+            Staged::Replaced(entry) => whole(self.key, entry.as_ref()).field(field),
+            Staged::Delta(amendments) => match amendments.fields.get(field) {
                 Some(value) => Ok(value.as_ref().map(|value| value.bytes.clone())),
-                None => self.below.ask(Query::Field(field.clone()))?.found(),
+                None => self.source.ask(Query::Field(field.clone()))?.found(),
             },
         }
     }
 
     fn map_length(&mut self) -> Result<u64> {
-        let known = match self.made {
-            Made::Whole(entry) => return whole(self.key, entry.as_ref()).map_length(),
-            Made::Amended(amendments) => amendments.length,
+        let known = match self.staged {
+            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).map_length(),
+            Staged::Delta(amendments) => amendments.length,
         };
         if let Some(length) = known {
             return Ok(length);
         }
-        let length = self.below.ask(Query::MapLength)?.count()?;
-        if let Made::Amended(amendments) = self.made {
+        let length = self.source.ask(Query::MapLength)?.count()?;
+        if let Staged::Delta(amendments) = self.staged {
             // From here on it moves with the changes.
             amendments.length = Some(length);
         }
@@ -303,15 +303,15 @@ impl Found for View<'_> {
     }
 
     fn bounds(&mut self) -> Result<(i64, i64)> {
-        let known = match self.made {
-            Made::Whole(entry) => return whole(self.key, entry.as_ref()).bounds(),
-            Made::Amended(amendments) => amendments.bounds,
+        let known = match self.staged {
+            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).bounds(),
+            Staged::Delta(amendments) => amendments.bounds,
         };
         if let Some(bounds) = known {
             return Ok(bounds);
         }
-        let bounds = self.base_bounds()?;
-        if let Made::Amended(amendments) = self.made {
+        let bounds = self.source_bounds()?;
+        if let Staged::Delta(amendments) = self.staged {
             // From here on they move with the changes.
             amendments.bounds = Some(bounds);
         }
@@ -319,39 +319,39 @@ impl Found for View<'_> {
     }
 
     fn item(&mut self, at: i64) -> Result<Option<Value>> {
-        match self.made {
-            Made::Whole(entry) => return whole(self.key, entry.as_ref()).item(at),
-            Made::Amended(amendments) => {
+        match self.staged {
+            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).item(at),
+            Staged::Delta(amendments) => {
                 if let Some(value) = amendments.items.get(&at) {
                     return Ok(Some(value.clone()));
                 }
             }
         }
-        let (begin, _) = self.base_bounds()?;
+        let (begin, _) = self.source_bounds()?;
         let from = at.abs_diff(begin);
-        let items = self.below.ask(Query::Items { from, to: from + 1 })?.items()?;
+        let items = self.source.ask(Query::Items { from, to: from + 1 })?.items()?;
         Ok(items.first().map(|bytes| Value::raw(bytes)))
     }
 }
 
 /// What a transaction itself has put there does not expire before its end.
-fn whole<'a>(key: &'a str, entry: Option<&'a Entry>) -> Here<'a> {
-    Here::unexpiring(key, entry)
+fn whole<'a>(key: &'a str, entry: Option<&'a Entry>) -> LiveEntry<'a> {
+    LiveEntry::without_deadline(key, entry)
 }
 
 /// What a base answered, to be compared with what it would answer now.
 #[derive(Default)]
-pub(crate) struct Read {
-    asked: HashMap<Key<'static>, Vec<(Query, Recorded)>>,
+pub(crate) struct ReadSet {
+    observations: HashMap<Key<'static>, Vec<(Query, Observation)>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Recorded {
+enum Observation {
     Answer(Answer),
     WrongType(Option<Kind>),
 }
 
-impl Recorded {
+impl Observation {
     fn of(outcome: &Result<Answer>) -> Option<Self> {
         match outcome {
             Ok(answer) => Some(Self::Answer(answer.clone())),
@@ -361,21 +361,21 @@ impl Recorded {
     }
 }
 
-impl Read {
-    pub(crate) fn note(&mut self, key: &Key<'_>, query: &Query, outcome: &Result<Answer>) {
-        if let Some(recorded) = Recorded::of(outcome) {
-            self.asked.entry(key.clone().into_owned()).or_default().push((query.clone(), recorded));
+impl ReadSet {
+    pub(crate) fn record(&mut self, key: &Key<'_>, query: &Query, outcome: &Result<Answer>) {
+        if let Some(recorded) = Observation::of(outcome) {
+            self.observations.entry(key.clone().into_owned()).or_default().push((query.clone(), recorded));
         }
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key<'static>> {
-        self.asked.keys()
+        self.observations.keys()
     }
 
     /// Tells whether all answers would be the same now.
-    pub(crate) fn holds(&self, mut now: impl FnMut(&Key<'_>, &Query) -> Result<Answer>) -> bool {
-        self.asked.iter().all(|(key, asked)| {
-            asked.iter().all(|(query, then)| Recorded::of(&now(key, query)).as_ref() == Some(then))
+    pub(crate) fn is_still_valid(&self, mut now: impl FnMut(&Key<'_>, &Query) -> Result<Answer>) -> bool {
+        self.observations.iter().all(|(key, asked)| {
+            asked.iter().all(|(query, then)| Observation::of(&now(key, query)).as_ref() == Some(then))
         })
     }
 }

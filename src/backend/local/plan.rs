@@ -3,9 +3,9 @@
 
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Content, Entry, Map};
-use crate::backend::local::queue::Queue;
-use crate::backend::local::view::Found;
+use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::local::queue::QueueValue;
+use crate::backend::local::view::EntryView;
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::{Error, Result};
 use crate::op::{Action, End, Reply};
@@ -15,13 +15,13 @@ use crate::value::{Value, counter};
 pub(crate) fn plan(
     key: &str,
     action: Action,
-    found: &mut impl Found,
+    found: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
     Ok(match action {
         // What lies there is not looked at.
         Action::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
-        Action::PutIfAbsent { value, ttl } => match found.is_there()? {
+        Action::PutIfAbsent { value, ttl } => match found.is_present()? {
             true => (Change::Nothing, Reply::Flag(false)),
             false => (set(value, ttl, now), Reply::Flag(true)),
         },
@@ -30,18 +30,18 @@ pub(crate) fn plan(
             None => (Change::Nothing, Reply::Flag(false)),
         },
         Action::PutAndGet { value, ttl } => (set(value, ttl, now), Reply::Found(found.value()?)),
-        Action::Swap { expected, new, birth_ttl } => {
+        Action::Swap { expected, new, ttl_if_created } => {
             let before = found.value()?;
             let change = match (before == expected, before, new) {
                 (false, _, _) => return Ok((Change::Nothing, Reply::Flag(false))),
                 (true, Some(_), Some(new)) => replace(new, found)?,
                 (true, Some(_), None) => Change::Remove,
-                (true, None, Some(new)) => set(new, birth_ttl, now),
+                (true, None, Some(new)) => set(new, ttl_if_created, now),
                 (true, None, None) => Change::Nothing,
             };
             (change, Reply::Flag(true))
         }
-        Action::Delete => match found.is_there()? {
+        Action::Delete => match found.is_present()? {
             true => (Change::Remove, Reply::Flag(true)),
             false => (Change::Nothing, Reply::Flag(false)),
         },
@@ -49,16 +49,16 @@ pub(crate) fn plan(
             Some(value) => (Change::Remove, Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
-        Action::Incr { by, birth_ttl } => {
+        Action::Incr { by, ttl_if_created } => {
             let before = found.value()?;
             let after = add(key, before.as_deref(), by)?;
             let change = match before {
                 Some(_) => replace(Value::integer(after), found)?,
-                None => set(Value::integer(after), birth_ttl, now),
+                None => set(Value::integer(after), ttl_if_created, now),
             };
             (change, Reply::Number(after))
         }
-        Action::Expire { ttl } => match found.is_there()? {
+        Action::Expire { ttl } => match found.is_present()? {
             true => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Flag(true)),
             false => (Change::Nothing, Reply::Flag(false)),
         },
@@ -70,15 +70,15 @@ pub(crate) fn plan(
             Some(value) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
-        Action::MapPut { fields, birth_ttl } => map_put(fields, birth_ttl, found, now)?,
+        Action::MapPut { fields, ttl_if_created } => map_put(fields, ttl_if_created, found, now)?,
         Action::MapDelete { field } => map_delete(field, found)?,
-        Action::MapIncr { field, by, birth_ttl } => {
+        Action::MapIncr { field, by, ttl_if_created } => {
             let after = add(key, found.field(&field)?.as_deref(), by)?;
             let fields = vec![(field, Value::integer(after))];
-            let (change, _) = map_put(fields, birth_ttl, found, now)?;
+            let (change, _) = map_put(fields, ttl_if_created, found, now)?;
             (change, Reply::Number(after))
         }
-        Action::Push { end, values, birth_ttl } => push(end, values, birth_ttl, found, now)?,
+        Action::Push { end, values, ttl_if_created } => push(end, values, ttl_if_created, found, now)?,
         Action::Pop { end } => pop(end, found)?,
         Action::Trim { most } => trim(most, found)?,
         Action::Lease { .. }
@@ -117,7 +117,7 @@ fn deadline(ttl: Option<Millis>, now: &Now<'_>) -> Option<Deadline> {
 }
 
 /// Another value in the place of one that is there.
-fn replace(value: Value, found: &mut impl Found) -> Result<Change> {
+fn replace(value: Value, found: &mut impl EntryView) -> Result<Change> {
     Ok(Change::Set(Entry::value(value, found.deadline()?)))
 }
 
@@ -131,8 +131,8 @@ fn add(key: &str, before: Option<&[u8]>, by: i64) -> Result<i64> {
 
 fn map_put(
     fields: Vec<(SmolStr, Value)>,
-    birth_ttl: Option<Millis>,
-    found: &mut impl Found,
+    ttl_if_created: Option<Millis>,
+    found: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
     let is_born = found.map_length()? == 0;
@@ -143,15 +143,15 @@ fn map_put(
     }
     let change = match is_born {
         true => {
-            let content = Content::Map(Box::new(Map::new(fields)));
-            Change::Set(Entry { content, deadline: deadline(birth_ttl, now) })
+            let content = Content::Map(Box::new(MapValue::new(fields)));
+            Change::Set(Entry { content, deadline: deadline(ttl_if_created, now) })
         }
         false => Change::SetFields(fields),
     };
     Ok((change, number(new)))
 }
 
-fn map_delete(field: SmolStr, found: &mut impl Found) -> Result<(Change, Reply)> {
+fn map_delete(field: SmolStr, found: &mut impl EntryView) -> Result<(Change, Reply)> {
     if found.field(&field)?.is_none() {
         return Ok((Change::Nothing, Reply::Flag(false)));
     }
@@ -165,8 +165,8 @@ fn map_delete(field: SmolStr, found: &mut impl Found) -> Result<(Change, Reply)>
 fn push(
     end: End,
     mut values: Vec<Value>,
-    birth_ttl: Option<Millis>,
-    found: &mut impl Found,
+    ttl_if_created: Option<Millis>,
+    found: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
     let (first, behind) = found.bounds()?;
@@ -181,15 +181,15 @@ fn push(
     };
     let change = match first == behind {
         true => {
-            let content = Content::Queue(Box::new(Queue::new(0, values)));
-            Change::Set(Entry { content, deadline: deadline(birth_ttl, now) })
+            let content = Content::Queue(Box::new(QueueValue::new(0, values)));
+            Change::Set(Entry { content, deadline: deadline(ttl_if_created, now) })
         }
         false => Change::SetItems { at, values, end },
     };
     Ok((change, number(behind.abs_diff(first) + count)))
 }
 
-fn pop(end: End, found: &mut impl Found) -> Result<(Change, Reply)> {
+fn pop(end: End, found: &mut impl EntryView) -> Result<(Change, Reply)> {
     let (first, behind) = found.bounds()?;
     let at = match end {
         End::Front => first,
@@ -207,7 +207,7 @@ fn pop(end: End, found: &mut impl Found) -> Result<(Change, Reply)> {
     Ok((change, Reply::Found(value)))
 }
 
-fn trim(most: u64, found: &mut impl Found) -> Result<(Change, Reply)> {
+fn trim(most: u64, found: &mut impl EntryView) -> Result<(Change, Reply)> {
     let (first, behind) = found.bounds()?;
     let dropped = behind.abs_diff(first).saturating_sub(most);
     let change = match dropped {

@@ -8,17 +8,17 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::overlay::Overlay;
-use crate::backend::local::table::shards::Locked;
+use crate::backend::local::table::shards::LockedShards;
 use crate::backend::local::view::live;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{Action, End, Grant, Hold, Op, Reply};
-use crate::op::{Answer, Base, Query};
+use crate::op::{Answer, Query, ReadSource};
 use crate::value::Value;
 
 /// The keys that an operation of this file needs locked; `None` for all others, which need but their own.
-pub(crate) fn keys(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
+pub(crate) fn keys_to_lock(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
     match op.action {
         Action::Lease { .. } | Action::EndLease { .. } => {
             Some([op.key.clone().into_owned(), op.key.companion(Companion::Leases), Key::fence()])
@@ -50,15 +50,17 @@ pub(crate) fn keys(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
 /// Decides what an operation makes of the keys that [`keys`] named.
 pub(crate) fn plan(
     op: &Op<'_>,
-    locked: &Locked<'_>,
+    locked: &LockedShards<'_>,
     now: &Now<'_>,
 ) -> Result<(Vec<(Key<'static>, Change)>, Reply)> {
-    let mut base = Under { locked, now };
+    let mut base = LockedSource { locked, now };
     let mut overlay = Overlay::new(&mut base, now);
-    let mut joint = Joint { overlay: &mut overlay, locked, now };
+    let mut joint = MultiKeyPlanner { overlay: &mut overlay, locked, now };
     let reply = match &op.action {
-        Action::Lease { lease, birth_ttl } => joint.lease(&op.key, *lease, *birth_ttl)?,
-        Action::EndLease { id, back, birth_ttl } => joint.end_lease(&op.key, id, *back, *birth_ttl)?,
+        Action::Lease { lease, ttl_if_created } => joint.lease(&op.key, *lease, *ttl_if_created)?,
+        Action::EndLease { id, back, ttl_if_created } => {
+            joint.end_lease(&op.key, id, *back, *ttl_if_created)?
+        }
         Action::Lock { ttl } => joint.lock(&op.key.companion(Companion::Lock), *ttl)?,
         Action::Extend { grant, ttl } => {
             joint.hold(&op.key.companion(Companion::Lock), *grant, Action::Expire { ttl: *ttl }, *ttl)?
@@ -89,33 +91,33 @@ pub(crate) fn plan(
 }
 
 /// The entries whose shards are locked.
-struct Under<'l> {
-    locked: &'l Locked<'l>,
+struct LockedSource<'l> {
+    locked: &'l LockedShards<'l>,
     now: &'l Now<'l>,
 }
 
-impl Base for Under<'_> {
+impl ReadSource for LockedSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         self.locked.ask(key, query, self.now)
     }
 }
 
-struct Joint<'j, 'o> {
+struct MultiKeyPlanner<'j, 'o> {
     overlay: &'j mut Overlay<'o>,
-    locked: &'j Locked<'j>,
+    locked: &'j LockedShards<'j>,
     now: &'j Now<'j>,
 }
 
-impl Joint<'_, '_> {
+impl MultiKeyPlanner<'_, '_> {
     fn apply(&mut self, key: &Key<'_>, action: Action) -> Result<Reply> {
         self.overlay.apply(Op { key: key.clone(), action })
     }
 
-    fn lease(&mut self, queue: &Key<'_>, lease: Millis, birth_ttl: Option<Millis>) -> Result<Reply> {
+    fn lease(&mut self, queue: &Key<'_>, lease: Millis, ttl_if_created: Option<Millis>) -> Result<Reply> {
         let leases = queue.companion(Companion::Leases);
         // Another kind of thing under the key is told of before anything is changed.
         self.overlay.ask(queue, &Query::Bounds)?;
-        let lapsed = self.lapsed(&leases);
+        let lapsed = self.expired_leases(&leases);
         let mut first = lapsed.first().map(|(_, value)| value.clone());
         if !lapsed.is_empty() {
             let (names, mut values): (Vec<_>, Vec<_>) = lapsed.into_iter().unzip();
@@ -124,7 +126,7 @@ impl Joint<'_, '_> {
             }
             // The one that is pushed last lies in front.
             values.reverse();
-            self.apply(queue, Action::Push { end: End::Front, values, birth_ttl })?;
+            self.apply(queue, Action::Push { end: End::Front, values, ttl_if_created })?;
         }
         first = first.or_else(|| self.first(queue));
         let (Some(value), Some(_)) = (first, self.apply(queue, Action::Pop { end: End::Front })?.found()?)
@@ -134,7 +136,7 @@ impl Joint<'_, '_> {
         let until = self.now.millis().saturating_add(lease.get());
         let id = format_smolstr!("{until:020}-{:020}", self.token()?);
         let bytes = value.bytes.clone();
-        self.apply(&leases, Action::MapPut { fields: vec![(id.clone(), value)], birth_ttl: None })?;
+        self.apply(&leases, Action::MapPut { fields: vec![(id.clone(), value)], ttl_if_created: None })?;
         Ok(Reply::Leased(Some(Box::new((id, bytes)))))
     }
 
@@ -143,20 +145,20 @@ impl Joint<'_, '_> {
         queue: &Key<'_>,
         id: &SmolStr,
         back: bool,
-        birth_ttl: Option<Millis>,
+        ttl_if_created: Option<Millis>,
     ) -> Result<Reply> {
         let leases = queue.companion(Companion::Leases);
         let Some(value) = self.part(&leases, id) else {
             return Ok(Reply::Flag(false));
         };
         if back {
-            self.apply(queue, Action::Push { end: End::Front, values: vec![value], birth_ttl })?;
+            self.apply(queue, Action::Push { end: End::Front, values: vec![value], ttl_if_created })?;
         }
         self.apply(&leases, Action::MapDelete { field: id.clone() })
     }
 
     /// The leases that have run out, in the order in which they were taken.
-    fn lapsed(&self, leases: &str) -> Vec<(SmolStr, Value)> {
+    fn expired_leases(&self, leases: &str) -> Vec<(SmolStr, Value)> {
         let Some(Entry { content: Content::Map(map), .. }) = live(self.locked.find(leases), self.now) else {
             return Vec::new();
         };

@@ -6,30 +6,30 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::value::Value;
 
 /// How many bytes one value of a map or a queue takes at least where it is written down as text.
-pub(crate) const AROUND_PART: usize = r#"{"v":},"#.len();
+pub(crate) const PART_OVERHEAD: usize = r#"{"v":},"#.len();
 
 /// Up to so many values are dropped where they are.
 const FEW: usize = 16;
 
 /// Room for so many values is kept, used or not.
-const LEAST_ROOM: usize = 1024;
+const MIN_CAPACITY: usize = 1024;
 
 /// Values at the places from `begin` on, without a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Queue {
+pub(crate) struct QueueValue {
     begin: i64,
     values: VecDeque<Value>,
     bytes: u64,
     /// Values at places that do not join the others. There are some only while a journal is read over a
     /// snapshot of a later state; the lines behind fill the gap, or cut them off.
-    strays: BTreeMap<i64, Value>,
+    out_of_order: BTreeMap<i64, Value>,
 }
 
-impl Queue {
+impl QueueValue {
     pub(crate) fn new(begin: i64, values: impl IntoIterator<Item = Value>) -> Self {
         let values: VecDeque<Value> = values.into_iter().collect();
         let bytes = values.iter().map(weight).sum();
-        Self { begin, values, bytes, strays: BTreeMap::new() }
+        Self { begin, values, bytes, out_of_order: BTreeMap::new() }
     }
 
     pub(crate) fn begin(&self) -> i64 {
@@ -56,13 +56,13 @@ impl Queue {
         self.bytes
     }
 
-    pub(crate) fn has_strays(&self) -> bool {
-        !self.strays.is_empty()
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.out_of_order.is_empty()
     }
 
     /// All the values that are there, in order, with no gap between them.
-    pub(crate) fn closed_up(&self) -> Self {
-        let (before, behind) = (self.strays.range(..self.begin), self.strays.range(self.begin..));
+    pub(crate) fn without_gaps(&self) -> Self {
+        let (before, behind) = (self.out_of_order.range(..self.begin), self.out_of_order.range(self.begin..));
         let values = before.map(|(_, value)| value).chain(&self.values).chain(behind.map(|(_, value)| value));
         Self::new(self.begin, values.cloned())
     }
@@ -88,7 +88,7 @@ impl Queue {
                 self.bytes -= weight(known);
                 *known = value;
             } else {
-                self.strays.insert(at, value);
+                self.out_of_order.insert(at, value);
             }
         }
         self.join();
@@ -98,8 +98,8 @@ impl Queue {
     pub(crate) fn drop_before(&mut self, begin: i64) -> VecDeque<Value> {
         let count = usize::try_from(begin.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.max(begin);
-        if self.has_strays() {
-            self.strays = self.strays.split_off(&begin);
+        if self.has_gaps() {
+            self.out_of_order = self.out_of_order.split_off(&begin);
         }
         let mut many = VecDeque::new();
         if count > FEW {
@@ -110,7 +110,7 @@ impl Queue {
             self.bytes -= few.map(|value| weight(&value)).sum::<u64>();
         }
         self.join();
-        self.give_room_back();
+        self.shrink();
         many
     }
 
@@ -118,7 +118,7 @@ impl Queue {
     pub(crate) fn drop_from(&mut self, end: i64) -> VecDeque<Value> {
         let left = usize::try_from(end.saturating_sub(self.begin)).unwrap_or(0).min(self.values.len());
         self.begin = self.begin.min(end);
-        self.strays.split_off(&end);
+        self.out_of_order.split_off(&end);
         let mut many = VecDeque::new();
         if self.values.len() - left > FEW {
             many = self.values.split_off(left);
@@ -128,33 +128,34 @@ impl Queue {
             self.bytes -= few.map(|value| weight(&value)).sum::<u64>();
         }
         self.join();
-        self.give_room_back();
+        self.shrink();
         many
     }
 
     /// After a burst the room for it is not kept.
-    fn give_room_back(&mut self) {
+    fn shrink(&mut self) {
         let (room, used) = (self.values.capacity(), self.values.len());
-        if room > LEAST_ROOM && used < room / 4 {
+        if room > MIN_CAPACITY && used < room / 4 {
             self.values.shrink_to(used * 2);
         }
     }
 
     /// Takes in the strays that join the others by now.
     fn join(&mut self) {
-        if self.strays.is_empty() {
+        if self.out_of_order.is_empty() {
             return;
         }
         if self.values.is_empty()
-            && let Some(first) = self.strays.keys().next()
+            && let Some(first) = self.out_of_order.keys().next()
         {
             self.begin = *first;
         }
-        while let Some(value) = self.strays.remove(&self.end()) {
+        while let Some(value) = self.out_of_order.remove(&self.end()) {
             self.bytes += weight(&value);
             self.values.push_back(value);
         }
-        while let Some(value) = self.begin.checked_sub(1).and_then(|before| self.strays.remove(&before)) {
+        while let Some(value) = self.begin.checked_sub(1).and_then(|before| self.out_of_order.remove(&before))
+        {
             self.begin -= 1;
             self.bytes += weight(&value);
             self.values.push_front(value);
@@ -163,7 +164,7 @@ impl Queue {
 }
 
 pub(crate) fn weight(value: &Value) -> u64 {
-    AROUND_PART as u64 + value.weight()
+    PART_OVERHEAD as u64 + value.weight()
 }
 
 #[cfg(test)]
@@ -174,14 +175,14 @@ mod tests {
         Value::integer(number)
     }
 
-    fn texts(queue: &Queue) -> Vec<i64> {
+    fn texts(queue: &QueueValue) -> Vec<i64> {
         let number = |value: &Value| String::from_utf8_lossy(&value.bytes).parse().unwrap();
         queue.range(i64::MIN, i64::MAX).map(number).collect()
     }
 
     #[test]
     fn values_keep_their_places() {
-        let mut queue = Queue::new(0, [value(0), value(1)]);
+        let mut queue = QueueValue::new(0, [value(0), value(1)]);
         queue.set(2, vec![value(2), value(3)]);
         queue.set(-2, vec![value(-2), value(-1)]);
         assert_eq!((queue.begin(), queue.end()), (-2, 4));
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn many_values_are_handed_out() {
-        let mut queue = Queue::new(0, (0..100).map(value));
+        let mut queue = QueueValue::new(0, (0..100).map(value));
         assert_eq!(queue.drop_before(40).len(), 40);
         assert_eq!(queue.drop_from(60).len(), 40);
         assert_eq!((queue.begin(), queue.end()), (40, 60));
@@ -211,14 +212,14 @@ mod tests {
             Before(i64),
             From(i64),
         }
-        let apply = |queue: &mut Queue, fact: &Fact| match fact {
+        let apply = |queue: &mut QueueValue, fact: &Fact| match fact {
             Fact::Set(at, number) => queue.set(*at, vec![value(*number)]),
             Fact::Before(at) => drop(queue.drop_before(*at)),
             Fact::From(at) => drop(queue.drop_from(*at)),
         };
         for seed in 0..2000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let begun = Queue::new(0, (0..5).map(value));
+            let begun = QueueValue::new(0, (0..5).map(value));
             let (mut queue, mut facts, mut number) = (begun.clone(), Vec::new(), 100);
             // The snapshot sees the places one after another while the queue moves on.
             let (mut seen, mut next): (Vec<(i64, Value)>, i64) = (Vec::new(), i64::MIN);
@@ -241,14 +242,14 @@ mod tests {
             }
             let from = queue.begin().max(next);
             seen.extend((from..).zip(queue.range(from, i64::MAX).cloned()));
-            let mut late = Queue::default();
+            let mut late = QueueValue::default();
             for (at, value) in seen {
                 late.set(at, vec![value]);
             }
             for fact in &facts {
                 apply(&mut late, fact);
             }
-            assert!(!late.has_strays(), "seed {seed}");
+            assert!(!late.has_gaps(), "seed {seed}");
             assert_eq!((late.begin(), texts(&late)), (queue.begin(), texts(&queue)), "seed {seed}");
             assert_eq!(late.bytes(), queue.bytes(), "seed {seed}");
         }

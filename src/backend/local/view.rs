@@ -2,8 +2,8 @@
 
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Content, Entry, Map, bytes};
-use crate::backend::local::queue::Queue;
+use crate::backend::local::change::{Content, Entry, MapValue, bytes};
+use crate::backend::local::queue::QueueValue;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now, Ttl};
 use crate::error::{Error, Kind, Result};
@@ -12,7 +12,7 @@ use crate::value::Value;
 
 /// What lies under a key. A part of another kind of thing than lies there is `WrongType`; where nothing
 /// lies, a map has no fields and a queue no values.
-pub(crate) trait Found {
+pub(crate) trait EntryView {
     fn presence(&mut self) -> Result<Option<Presence>>;
 
     fn value(&mut self) -> Result<Option<Bytes>>;
@@ -27,7 +27,7 @@ pub(crate) trait Found {
     /// The value of a queue at a place within its bounds.
     fn item(&mut self, at: i64) -> Result<Option<Value>>;
 
-    fn is_there(&mut self) -> Result<bool> {
+    fn is_present(&mut self) -> Result<bool> {
         Ok(self.presence()?.is_some())
     }
 
@@ -42,22 +42,22 @@ pub(crate) fn live<'a>(found: Option<&'a Entry>, now: &Now<'_>) -> Option<&'a En
 }
 
 /// What lies in the table under a key.
-pub(crate) struct Here<'a> {
+pub(crate) struct LiveEntry<'a> {
     key: &'a str,
     entry: Option<&'a Entry>,
 }
 
-impl<'a> Here<'a> {
+impl<'a> LiveEntry<'a> {
     pub(crate) fn new(key: &'a str, found: Option<&'a Entry>, now: &Now<'_>) -> Self {
         Self { key, entry: live(found, now) }
     }
 
     /// As [`Here::new`], whatever time it is.
-    pub(crate) fn unexpiring(key: &'a str, entry: Option<&'a Entry>) -> Self {
+    pub(crate) fn without_deadline(key: &'a str, entry: Option<&'a Entry>) -> Self {
         Self { key, entry }
     }
 
-    fn wrong(&self, expected: Kind) -> Error {
+    fn wrong_type(&self, expected: Kind) -> Error {
         let found = self.entry.map(Entry::kind);
         Error::WrongType { key: self.key.to_owned(), expected, found }
     }
@@ -66,23 +66,23 @@ impl<'a> Here<'a> {
         match self.entry.map(|entry| &entry.content) {
             None => Ok(None),
             Some(Content::Value(value)) => Ok(Some(value)),
-            Some(Content::Map(_) | Content::Queue(_)) => Err(self.wrong(Kind::Value)),
+            Some(Content::Map(_) | Content::Queue(_)) => Err(self.wrong_type(Kind::Value)),
         }
     }
 
-    fn as_map(&self) -> Result<Option<&'a Map>> {
+    fn as_map(&self) -> Result<Option<&'a MapValue>> {
         match self.entry.map(|entry| &entry.content) {
             None => Ok(None),
             Some(Content::Map(map)) => Ok(Some(map)),
-            Some(Content::Value(_) | Content::Queue(_)) => Err(self.wrong(Kind::Map)),
+            Some(Content::Value(_) | Content::Queue(_)) => Err(self.wrong_type(Kind::Map)),
         }
     }
 
-    fn as_queue(&self) -> Result<Option<&'a Queue>> {
+    fn as_queue(&self) -> Result<Option<&'a QueueValue>> {
         match self.entry.map(|entry| &entry.content) {
             None => Ok(None),
             Some(Content::Queue(queue)) => Ok(Some(queue)),
-            Some(Content::Value(_) | Content::Map(_)) => Err(self.wrong(Kind::Queue)),
+            Some(Content::Value(_) | Content::Map(_)) => Err(self.wrong_type(Kind::Queue)),
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> Here<'a> {
 
     /// Answers any question.
     pub(crate) fn answer(&mut self, query: &Query) -> Result<Answer> {
-        let field = |map: Option<&Map>, field: &SmolStr| {
+        let field = |map: Option<&MapValue>, field: &SmolStr| {
             map.and_then(|map| map.fields().get(field)).map(|value| value.bytes.clone())
         };
         Ok(match query {
@@ -105,7 +105,7 @@ impl<'a> Here<'a> {
                 Answer::Each(names.iter().map(|name| field(map, name)).collect())
             }
             Query::Map => {
-                let fields = self.as_map()?.into_iter().flat_map(Map::fields);
+                let fields = self.as_map()?.into_iter().flat_map(MapValue::fields);
                 Answer::Map(fields.map(|(name, value)| (name.clone(), value.bytes.clone())).collect())
             }
             Query::Names => Answer::Names(
@@ -124,7 +124,7 @@ impl<'a> Here<'a> {
     }
 }
 
-impl Found for Here<'_> {
+impl EntryView for LiveEntry<'_> {
     fn presence(&mut self) -> Result<Option<Presence>> {
         Ok(self.entry.map(|entry| Presence { kind: Some(entry.kind()), deadline: entry.deadline }))
     }

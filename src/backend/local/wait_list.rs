@@ -21,32 +21,32 @@ pub(crate) const STEP: Duration = Duration::from_millis(25);
 /// INVARIANT: a thread is counted before it looks whether it has to wait, and whoever changes something
 /// looks at the count afterwards. So either the one sees the change or the other the thread.
 #[derive(Default)]
-pub(crate) struct Waiters {
+pub(crate) struct WaitList {
     count: AtomicUsize,
     closed: AtomicBool,
-    places: Mutex<HashMap<SmolStr, Place>>,
+    keys: Mutex<HashMap<SmolStr, KeyWaiters>>,
 }
 
 /// Those who wait for one key.
 #[derive(Default)]
-struct Place {
+struct KeyWaiters {
     threads: usize,
     /// How often they were woken.
-    calls: u64,
-    called: Arc<Condvar>,
+    wakeups: u64,
+    condvar: Arc<Condvar>,
     /// Those who wait in line, the first of them in front, and the number of the next.
-    line: VecDeque<u64>,
+    fifo: VecDeque<u64>,
     next: u64,
 }
 
-impl Waiters {
+impl WaitList {
     /// Wakes those who wait for a key: one, or all where there is more than one thing to be had.
     pub(crate) fn wake(&self, key: &str, things: usize) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        if let Some(place) = self.places.lock().get_mut(key) {
-            place.call(things);
+        if let Some(place) = self.keys.lock().get_mut(key) {
+            place.wake(things);
         }
     }
 
@@ -68,7 +68,7 @@ impl Waiters {
             if self.closed.load(Ordering::SeqCst) {
                 return Err(Error::closed());
             }
-            let calls = waiting.calls();
+            let calls = waiting.wakeups();
             if let Some(done) = attempt()? {
                 return Ok(Some(done));
             }
@@ -79,7 +79,7 @@ impl Waiters {
     }
 
     /// As [`Waiters::attempt_until`], but only the first in line makes attempts.
-    pub(crate) fn attempt_in_line<R>(
+    pub(crate) fn attempt_in_order<R>(
         &self,
         key: &str,
         end: Instant,
@@ -90,7 +90,7 @@ impl Waiters {
             if self.closed.load(Ordering::SeqCst) {
                 return Err(Error::closed());
             }
-            let calls = waiting.calls();
+            let calls = waiting.wakeups();
             if waiting.is_first()
                 && let Some(done) = attempt()?
             {
@@ -103,63 +103,63 @@ impl Waiters {
     }
 
     /// Tells whether somebody waits in line for the key.
-    pub(crate) fn has_line(&self, key: &str) -> bool {
+    pub(crate) fn has_queue(&self, key: &str) -> bool {
         self.count.load(Ordering::SeqCst) > 0
-            && self.places.lock().get(key).is_some_and(|place| !place.line.is_empty())
+            && self.keys.lock().get(key).is_some_and(|place| !place.fifo.is_empty())
     }
 
     /// Ends all waiting.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        for place in self.places.lock().values_mut() {
-            place.call(usize::MAX);
+        for place in self.keys.lock().values_mut() {
+            place.wake(usize::MAX);
         }
     }
 
-    fn enter<'w>(&'w self, key: &'w str, in_line: bool) -> Waiting<'w> {
+    fn enter<'w>(&'w self, key: &'w str, in_line: bool) -> Waiter<'w> {
         self.count.fetch_add(1, Ordering::SeqCst);
-        let mut places = self.places.lock();
+        let mut places = self.keys.lock();
         let place = places.entry(SmolStr::new(key)).or_default();
         place.threads += 1;
-        let called = Arc::clone(&place.called);
+        let called = Arc::clone(&place.condvar);
         let mut number = None;
         if in_line {
             number = Some(place.next);
-            place.line.push_back(place.next);
+            place.fifo.push_back(place.next);
             place.next += 1;
         }
-        Waiting { waiters: self, key, called, number }
+        Waiter { list: self, key, called, number }
     }
 }
 
-impl Place {
-    fn call(&mut self, things: usize) {
-        self.calls += 1;
-        if things == 1 && self.line.is_empty() {
-            self.called.notify_one();
+impl KeyWaiters {
+    fn wake(&mut self, things: usize) {
+        self.wakeups += 1;
+        if things == 1 && self.fifo.is_empty() {
+            self.condvar.notify_one();
         } else {
-            self.called.notify_all();
+            self.condvar.notify_all();
         }
     }
 }
 
 /// A thread that waits for one key.
-struct Waiting<'w> {
-    waiters: &'w Waiters,
+struct Waiter<'w> {
+    list: &'w WaitList,
     key: &'w str,
     called: Arc<Condvar>,
     /// Its number, if it waits in line.
     number: Option<u64>,
 }
 
-impl Waiting<'_> {
-    fn calls(&self) -> u64 {
-        self.waiters.places.lock().get(self.key).map_or(0, |place| place.calls)
+impl Waiter<'_> {
+    fn wakeups(&self) -> u64 {
+        self.list.keys.lock().get(self.key).map_or(0, |place| place.wakeups)
     }
 
     fn is_first(&self) -> bool {
-        let places = self.waiters.places.lock();
-        places.get(self.key).is_some_and(|place| place.line.front().copied() == self.number)
+        let places = self.list.keys.lock();
+        places.get(self.key).is_some_and(|place| place.fifo.front().copied() == self.number)
     }
 
     /// Waits until there were more than so many calls, or a step is over; `false` where the end has come.
@@ -169,8 +169,8 @@ impl Waiting<'_> {
             return false;
         }
         let until = step.and_then(|step| now.checked_add(step)).map_or(end, |step| step.min(end));
-        let mut places = self.waiters.places.lock();
-        while places.get(self.key).is_some_and(|place| place.calls == calls) {
+        let mut places = self.list.keys.lock();
+        while places.get(self.key).is_some_and(|place| place.wakeups == calls) {
             if self.called.wait_until(&mut places, until).timed_out() {
                 break;
             }
@@ -179,10 +179,10 @@ impl Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut places = self.waiters.places.lock();
-        self.waiters.count.fetch_sub(1, Ordering::SeqCst);
+        let mut places = self.list.keys.lock();
+        self.list.count.fetch_sub(1, Ordering::SeqCst);
         let Some(place) = places.get_mut(self.key) else {
             return;
         };
@@ -192,14 +192,14 @@ impl Drop for Waiting<'_> {
             return;
         }
         if let Some(number) = self.number {
-            place.line.retain(|waiting| *waiting != number);
-            place.call(usize::MAX);
+            place.fifo.retain(|waiting| *waiting != number);
+            place.wake(usize::MAX);
         }
     }
 }
 
 /// How many things a change brings that somebody may wait for.
-pub(crate) fn things(key: &str, change: &Change) -> usize {
+pub(crate) fn available_after(key: &str, change: &Change) -> usize {
     match change {
         Change::SetItems { values, .. } => values.len(),
         Change::Set(Entry { content: Content::Queue(queue), .. }) => {
@@ -218,7 +218,7 @@ pub(crate) fn things(key: &str, change: &Change) -> usize {
 }
 
 /// Whom to wake once these changes are made.
-pub(crate) fn called<K: AsRef<str>>(changes: &[(K, Change)]) -> Vec<(SmolStr, usize)> {
-    let things = changes.iter().map(|(key, change)| (key.as_ref(), things(key.as_ref(), change)));
+pub(crate) fn keys_to_wake<K: AsRef<str>>(changes: &[(K, Change)]) -> Vec<(SmolStr, usize)> {
+    let things = changes.iter().map(|(key, change)| (key.as_ref(), available_after(key.as_ref(), change)));
     things.filter(|(_, things)| *things > 0).map(|(key, things)| (SmolStr::new(key), things)).collect()
 }

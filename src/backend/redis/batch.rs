@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::{Connection, Unit};
-use crate::backend::redis::exactly_once::slots::Turn;
-use crate::backend::redis::failure::{About, Failure, Stage, Trouble};
-use crate::backend::redis::retry::{Job, READ, lost_answer};
-use crate::backend::redis::time_budget::Limit;
-use crate::backend::redis::wire::scripts::Call;
+use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::exactly_once::slots::SlotCall;
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::retry::{Job, READ, lost_reply};
+use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -23,30 +23,30 @@ const CHUNK_BYTES: usize = 4 << 20;
 pub(crate) struct Batch {
     /// Where it stopped, the last of these is the error.
     pub(crate) replies: Vec<Result<Reply>>,
-    pub(crate) doubt: Option<Doubt>,
+    pub(crate) in_doubt: Option<BatchInDoubt>,
 }
 
 /// A call of which nobody knows whether it was done.
-pub(crate) struct Doubt {
-    pub(crate) turn: Arc<Turn>,
+pub(crate) struct BatchInDoubt {
+    pub(crate) call: Arc<SlotCall>,
     /// How many operations it is, from the one that has the error.
     pub(crate) length: usize,
 }
 
 /// What the server said to one command of a pipeline.
-type Outcome<T> = Result<T, Failure>;
+type WireResult<T> = Result<T, Failure>;
 
 /// Tells an answer, a refusal among them, from the end of all answers.
-fn settle<T>(outcome: Outcome<T>) -> Outcome<Outcome<T>> {
+fn split_fatal<T>(outcome: WireResult<T>) -> WireResult<WireResult<T>> {
     match outcome {
-        Err(failure) if failure.stage == Stage::Lost => Err(failure),
+        Err(failure) if failure.stage == Stage::InDoubt => Err(failure),
         outcome => Ok(outcome),
     }
 }
 
 /// A server that refused everything because it cannot serve for now is worth another attempt.
-fn unless_all_busy<T>(outcomes: &mut Vec<Outcome<T>>) -> Outcome<()> {
-    let busy = |outcome: &Outcome<T>| matches!(outcome, Err(failure) if failure.trouble == Trouble::Busy);
+fn unless_all_busy<T>(outcomes: &mut Vec<WireResult<T>>) -> WireResult<()> {
+    let busy = |outcome: &WireResult<T>| matches!(outcome, Err(failure) if failure.kind == FailureKind::Busy);
     if !outcomes.is_empty()
         && outcomes.iter().all(busy)
         && let Some(Err(failure)) = outcomes.pop()
@@ -70,26 +70,25 @@ impl Redis {
     }
 
     fn get_chunk(&self, keys: &[Key<'_>], found: &mut Vec<Result<Option<Bytes>>>) -> Result<()> {
-        let limit = self.limit();
-        let about = |key| About::reading("GET", key);
+        let limit = self.budget();
+        let about = |key| ErrorContext::reading("GET", key);
         let mut outcomes = Vec::with_capacity(keys.len());
         let outcome = self.run(READ, &limit, |connection, _| {
             outcomes.clear();
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             for key in keys {
                 packer.command(2, "GET").key(key);
             }
-            connection.send(Unit { answers: keys.len(), mutation: false, atomic: false }, &limit)?;
+            connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, &limit)?;
             for _ in keys {
-                outcomes.push(settle(connection.receive(&limit).and_then(replies::bytes))?);
+                outcomes.push(split_fatal(connection.receive(&limit).and_then(replies::bytes))?);
             }
             unless_all_busy(&mut outcomes)
         });
         if let Err(failure) = outcome {
             return Err(failure.into_error(about(""), None));
         }
-        let wrong =
-            |outcome: &Outcome<_>| matches!(outcome, Err(failure) if failure.trouble == Trouble::WrongType);
+        let wrong = |outcome: &WireResult<_>| matches!(outcome, Err(failure) if failure.kind == FailureKind::WrongType);
         let strange: Vec<&str> =
             keys.iter().zip(&outcomes).filter(|(_, outcome)| wrong(outcome)).map(|(key, _)| &**key).collect();
         let mut kinds =
@@ -102,16 +101,16 @@ impl Redis {
     }
 
     /// Carries out mutations chunk by chunk. `doubt` is what an earlier call of this left of the first of them.
-    pub(crate) fn apply_chunks(&self, ops: &[Op<'_>], mut doubt: Option<Doubt>) -> Batch {
+    pub(crate) fn apply_chunks(&self, ops: &[Op<'_>], mut doubt: Option<BatchInDoubt>) -> Batch {
         let mut replies = Vec::with_capacity(ops.len());
         let mut rest = ops;
         while !rest.is_empty() {
             let doubted = doubt.take();
             let length = doubted.as_ref().map_or_else(|| self.chunk_length(rest), |doubt| doubt.length);
             let (chunk, behind) = rest.split_at(length.min(rest.len()));
-            let turn = doubted.map(|doubt| doubt.turn);
-            let turn =
-                turn.or_else(|| chunk.iter().all(|op| self.takes_turns(&op.action)).then(|| self.turn()));
+            let turn = doubted.map(|doubt| doubt.call);
+            let turn = turn
+                .or_else(|| chunk.iter().all(|op| self.deduplicates(&op.action)).then(|| self.begin_call()));
             let outcome = match &turn {
                 Some(turn) => self.call_chunk(turn, chunk, &mut replies),
                 None => self.apply_chunk(chunk, &mut replies),
@@ -119,22 +118,22 @@ impl Redis {
             if let Err(error) = outcome {
                 let is_doubtful = error.maybe_applied();
                 replies.push(Err(error));
-                let doubt = turn.filter(|_| is_doubtful).map(|turn| Doubt { turn, length });
-                return Batch { replies, doubt };
+                let doubt = turn.filter(|_| is_doubtful).map(|turn| BatchInDoubt { call: turn, length });
+                return Batch { replies, in_doubt: doubt };
             }
             rest = behind;
         }
-        Batch { replies, doubt: None }
+        Batch { replies, in_doubt: None }
     }
 
-    fn call_chunk(&self, turn: &Turn, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
-        let limit = self.limit();
+    fn call_chunk(&self, turn: &SlotCall, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
+        let limit = self.budget();
         let Some(first) = ops.first() else { return Ok(()) };
         let outcomes = self
             .call(turn, ops, &limit)
-            .map_err(|failure| failure.into_error(commands::about(first), None))?;
+            .map_err(|failure| failure.into_error(commands::error_context(first), None))?;
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
-            outcome.map_err(|failure| self.explain(failure, commands::about(op), &limit))
+            outcome.map_err(|failure| self.error_of(failure, commands::error_context(op), &limit))
         }));
         Ok(())
     }
@@ -149,7 +148,7 @@ impl Redis {
     }
 
     fn apply_chunk(&self, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
-        let limit = self.limit();
+        let limit = self.budget();
         let job = Job { mutation: true, repeatable: ops.iter().all(|op| op.action.is_idempotent()) };
         let mut outcomes = Vec::with_capacity(ops.len());
         let mut repeated = false;
@@ -162,16 +161,16 @@ impl Redis {
         let answered = outcomes.len();
         for (op, outcome) in ops.iter().zip(outcomes) {
             replies.push(match outcome {
-                Ok(reply) if repeated && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
+                Ok(reply) if repeated && !op.action.reply_survives_repeating(&reply) => Err(lost_reply()),
                 Ok(reply) => Ok(reply),
                 Err(failure) => {
-                    let stage = if repeated { Stage::Lost } else { failure.stage };
-                    Err(self.explain(Failure { stage, ..failure }, commands::about(op), &limit))
+                    let stage = if repeated { Stage::InDoubt } else { failure.stage };
+                    Err(self.error_of(Failure { stage, ..failure }, commands::error_context(op), &limit))
                 }
             });
         }
         match (ended, ops.get(answered)) {
-            (Err(failure), Some(op)) => Err(failure.into_error(commands::about(op), None)),
+            (Err(failure), Some(op)) => Err(failure.into_error(commands::error_context(op), None)),
             _ => Ok(()),
         }
     }
@@ -180,38 +179,38 @@ impl Redis {
         &self,
         ops: &[Op<'_>],
         connection: &mut Connection,
-        limit: &Limit,
-        outcomes: &mut Vec<Outcome<Reply>>,
-    ) -> Outcome<()> {
-        let mut packer = self.pack(connection);
+        limit: &TimeBudget,
+        outcomes: &mut Vec<WireResult<Reply>>,
+    ) -> WireResult<()> {
+        let mut packer = self.writer(connection);
         for op in ops {
             // Called by name, a script that the server lost would fail while the rest runs on.
-            packer.action(&op.key, &op.action, Call::Whole);
+            packer.action(&op.key, &op.action, ScriptCall::ByText);
         }
         let answers = packer.commands();
-        connection.send(Unit { answers, mutation: true, atomic: ops.len() == 1 }, limit)?;
+        connection.send(Request { replies: answers, mutation: true, atomic: ops.len() == 1 }, limit)?;
         for op in ops {
-            outcomes.push(settle(replies::reply(&op.action, &mut || connection.receive(limit)))?);
+            outcomes.push(split_fatal(replies::reply(&op.action, &mut || connection.receive(limit)))?);
         }
         Ok(())
     }
 
     pub(crate) fn commit_all(&self, writes: &[Op<'_>]) -> Result<()> {
-        let limit = self.limit();
+        let limit = self.budget();
         let job = Job { mutation: true, repeatable: writes.iter().all(|op| op.action.is_idempotent()) };
         let work = |connection: &mut Connection, _| {
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             packer.command(1, "MULTI");
             for op in writes {
-                packer.action(&op.key, &op.action, Call::Whole);
+                packer.action(&op.key, &op.action, ScriptCall::ByText);
             }
             packer.command(1, "EXEC");
-            let unit = Unit { answers: packer.commands(), mutation: true, atomic: true };
+            let unit = Request { replies: packer.commands(), mutation: true, atomic: true };
             connection.send(unit, &limit)?;
-            let answers = replies::transaction(unit.answers - 2, &mut || connection.receive(&limit))?;
+            let answers = replies::transaction(unit.replies - 2, &mut || connection.receive(&limit))?;
             answers.into_iter().try_for_each(|answer| replies::refused(answer).map(drop))
         };
-        let about = About::writing("EXEC");
+        let about = ErrorContext::writing("EXEC");
         self.run(job, &limit, work).map(|_| ()).map_err(|failure| failure.into_error(about, None))
     }
 }
@@ -222,17 +221,17 @@ impl Redis {
     pub(crate) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<()> {
         let job = Job { mutation: true, repeatable: true };
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
-            let limit = self.limit();
+            let limit = self.budget();
             let work = |connection: &mut Connection, _| {
-                let mut packer = self.pack(connection);
+                let mut packer = self.writer(connection);
                 packer.command(1 + chunk.len(), "DEL");
                 for key in chunk {
-                    packer.word(key);
+                    packer.arg(key);
                 }
-                connection.send(Unit { answers: 1, mutation: true, atomic: true }, &limit)?;
+                connection.send(Request { replies: 1, mutation: true, atomic: true }, &limit)?;
                 replies::number(connection.receive(&limit)?)
             };
-            let about = About::writing("DEL");
+            let about = ErrorContext::writing("DEL");
             let (removed, lost) = self
                 .run(job, &limit, work)
                 .map_err(|failure| Error::partial(*done, failure.into_error(about, None)))?;

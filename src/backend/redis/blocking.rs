@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::{Connection, Unit};
-use crate::backend::redis::failure::{About, Failure, Trouble};
+use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
 use crate::backend::redis::retry::{Job, ONCE};
-use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
@@ -32,13 +32,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE_IN_LINE: Duration = Duration::from_millis(25);
 
 /// Pauses that get longer, by chance more or less, and never go on beyond an end.
-struct Pauses {
+struct Backoff {
     next: Duration,
     longest: Duration,
     end: Instant,
 }
 
-impl Pauses {
+impl Backoff {
     fn new(longest: Duration, end: Instant) -> Self {
         Self { next: FIRST_PAUSE, longest, end }
     }
@@ -60,7 +60,7 @@ fn left(end: Instant) -> Duration {
 }
 
 /// A wait that is too short for the server is waited out here, and comes to nothing.
-fn rest_until<R>(end: Instant) -> Option<R> {
+fn sleep_until<R>(end: Instant) -> Option<R> {
     thread::sleep(left(end));
     None
 }
@@ -76,19 +76,19 @@ impl Redis {
             // BLPOP cannot note what it handed out.
             return self.poll(end, || self.pop(key, end));
         }
-        let mut pauses = Pauses::new(LONGEST_PAUSE, end);
+        let mut pauses = Backoff::new(LONGEST_PAUSE, end);
         let mut looked = false;
         loop {
             self.check_open()?;
             if left(end) < LEAST {
                 let found = if looked { None } else { self.pop(key, end)? };
-                return Ok(found.or_else(|| rest_until(end)));
+                return Ok(found.or_else(|| sleep_until(end)));
             }
             match self.wait_a_slice(key, end) {
                 Ok(None) => looked = true,
                 Ok(found) => return Ok(found),
                 // All connections for waiting are in use: then it is looked at from time to time.
-                Err(Failure { trouble: Trouble::Exhausted, .. }) => {
+                Err(Failure { kind: FailureKind::Exhausted, .. }) => {
                     if let Some(found) = self.pop(key, end)? {
                         return Ok(Some(found));
                     }
@@ -96,8 +96,8 @@ impl Redis {
                     pauses.make();
                 }
                 Err(failure) => {
-                    let about = About { key, expected: Kind::Queue, ..About::writing("BLPOP") };
-                    return Err(self.explain(failure, about, &self.limit_until(end)));
+                    let about = ErrorContext { key, expected: Kind::Queue, ..ErrorContext::writing("BLPOP") };
+                    return Err(self.error_of(failure, about, &self.budget_until(end)));
                 }
             }
         }
@@ -108,11 +108,11 @@ impl Redis {
     }
 
     fn wait_a_slice(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, Failure> {
-        let pool = self.waiting.get_or_init(|| self.pool.beside(self.options.wait_connections));
-        let limit = self.limit_until(end);
+        let pool = self.blocking_pool.get_or_init(|| self.pool.with_own_slots(self.options.wait_connections));
+        let limit = self.budget_until(end);
         let attempt = |late, _| {
-            let mut lease = pool.lease(ONCE, &limit, late)?;
-            let found = lease.work(|connection| self.block(connection, key, end, &limit))?;
+            let mut lease = pool.checkout_for(ONCE, &limit, late)?;
+            let found = lease.run(|connection| self.block(connection, key, end, &limit))?;
             lease.renew();
             Ok(found)
         };
@@ -124,15 +124,15 @@ impl Redis {
         connection: &mut Connection,
         key: &Key<'_>,
         end: Instant,
-        limit: &Limit,
+        limit: &TimeBudget,
     ) -> Result<Option<Bytes>, Failure> {
         let left = left(end).max(LEAST);
         let slice = left.min(SLICE);
         // In the middle of a wait a server that is held up has the time of any operation to answer.
-        connection.arm_for((slice + self.options.timeout).min(left.saturating_add(SLACK)))?;
-        let mut packer = self.pack(connection);
-        packer.command(3, "BLPOP").key(key).word(seconds(slice).as_bytes());
-        connection.send(Unit { answers: 1, mutation: true, atomic: true }, limit)?;
+        connection.set_blocking_timeout((slice + self.options.timeout).min(left.saturating_add(SLACK)))?;
+        let mut packer = self.writer(connection);
+        packer.command(3, "BLPOP").key(key).arg(seconds(slice).as_bytes());
+        connection.send(Request { replies: 1, mutation: true, atomic: true }, limit)?;
         replies::popped(connection.receive(limit)?)
     }
 
@@ -142,7 +142,7 @@ impl Redis {
         end: Instant,
         mut attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
-        let mut pauses = Pauses::new(LONGEST_PAUSE, end);
+        let mut pauses = Backoff::new(LONGEST_PAUSE, end);
         loop {
             if let Some(found) = attempt()? {
                 return Ok(Some(found));
@@ -158,34 +158,34 @@ impl Redis {
         if left(end) < LEAST {
             let granted =
                 self.apply_until(Op { key: name.clone(), action: Action::Lock { ttl } }, end)?.granted()?;
-            return Ok(granted.or_else(|| rest_until(end)));
+            return Ok(granted.or_else(|| sleep_until(end)));
         }
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));
-        let outcome = self.stand_in_line(name, ttl, &waiter, end);
+        let outcome = self.poll_in_queue(name, ttl, &waiter, end);
         match &outcome {
             // It left the line when it was served; and to a server that is away there is no way.
-            Ok(Some(_)) | Err(Failure { trouble: Trouble::Away, .. }) => {}
-            Ok(None) | Err(_) => self.leave_line(name, &waiter),
+            Ok(Some(_)) | Err(Failure { kind: FailureKind::Unreachable, .. }) => {}
+            Ok(None) | Err(_) => self.leave_queue(name, &waiter),
         }
         outcome.map_err(|failure| {
-            let about = About { key: name, ..About::writing("EVAL") };
-            self.explain(failure, about, &self.limit_until(end))
+            let about = ErrorContext { key: name, ..ErrorContext::writing("EVAL") };
+            self.error_of(failure, about, &self.budget_until(end))
         })
     }
 
-    fn stand_in_line(
+    fn poll_in_queue(
         &self,
         name: &Key<'_>,
         ttl: Millis,
         waiter: &str,
         end: Instant,
     ) -> Result<Option<Grant>, Failure> {
-        let mut pauses = Pauses::new(LONGEST_PAUSE_IN_LINE, end);
+        let mut pauses = Backoff::new(LONGEST_PAUSE_IN_LINE, end);
         loop {
             self.pool.check_open()?;
-            let limit = self.limit_until(end);
+            let limit = self.budget_until(end);
             let attempt = |connection: &mut Connection, _| {
-                self.say(
+                self.call_script(
                     connection,
                     &limit,
                     |packer, call| packer.lock(name, ttl, waiter, call),
@@ -201,21 +201,22 @@ impl Redis {
     }
 
     /// Gives the place of one who waited to whoever is next. Where that fails, the place is lost soon.
-    fn leave_line(&self, name: &Key<'_>, waiter: &str) {
-        let limit = Limit::new(self.options.timeout.min(SLACK));
+    fn leave_queue(&self, name: &Key<'_>, waiter: &str) {
+        let limit = TimeBudget::new(self.options.timeout.min(SLACK));
         let work = |connection: &mut Connection, _| {
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             packer.leave(name, waiter);
-            let unit = Unit { answers: packer.commands(), mutation: true, atomic: false };
+            let unit = Request { replies: packer.commands(), mutation: true, atomic: false };
             connection.send(unit, &limit)?;
-            (0..unit.answers).try_for_each(|_| connection.receive(&limit).map(drop))
+            (0..unit.replies).try_for_each(|_| connection.receive(&limit).map(drop))
         };
         let outcome = match self.run(Job { repeatable: true, ..ONCE }, &limit, work) {
             // A store that is closed gives no connections out any more.
-            Err(Failure { trouble: Trouble::Closed, .. }) => {
+            Err(Failure { kind: FailureKind::Closed, .. }) => {
                 self.pool.dial(&limit).and_then(|mut connection| {
-                    let outcome = connection.arm(&limit).and_then(|()| work(&mut connection, false));
-                    self.pool.put_away(connection);
+                    let outcome =
+                        connection.apply_deadline(&limit).and_then(|()| work(&mut connection, false));
+                    self.pool.put_back(connection);
                     outcome
                 })
             }
@@ -228,12 +229,12 @@ impl Redis {
     }
 
     /// The limit of one exchange of a wait.
-    pub(crate) fn limit_until(&self, end: Instant) -> Limit {
-        Limit::new(self.options.timeout.min(left(end).saturating_add(SLACK)))
+    pub(crate) fn budget_until(&self, end: Instant) -> TimeBudget {
+        TimeBudget::new(self.options.timeout.min(left(end).saturating_add(SLACK)))
     }
 
     fn check_open(&self) -> Result<()> {
-        self.pool.check_open().map_err(|failure| failure.into_error(About::reading("", ""), None))
+        self.pool.check_open().map_err(|failure| failure.into_error(ErrorContext::reading("", ""), None))
     }
 }
 
@@ -252,10 +253,10 @@ mod tests {
     #[test]
     fn pauses_end_with_the_wait() {
         let begun = Instant::now();
-        let mut pauses = Pauses::new(LONGEST_PAUSE, begun + Duration::from_millis(20));
+        let mut pauses = Backoff::new(LONGEST_PAUSE, begun + Duration::from_millis(20));
         while pauses.make() {}
         assert!(begun.elapsed() >= Duration::from_millis(20));
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-        assert!(!Pauses::new(LONGEST_PAUSE, begun).make());
+        assert!(!Backoff::new(LONGEST_PAUSE, begun).make());
     }
 }

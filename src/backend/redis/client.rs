@@ -10,13 +10,13 @@ use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::pool::Pool;
 #[cfg(feature = "tls")]
 use crate::backend::redis::connect::tls;
-use crate::backend::redis::exactly_once::slots::{Lanes, Turn};
-use crate::backend::redis::failure::{About, Failure};
-use crate::backend::redis::retry::{Job, lost_answer};
-use crate::backend::redis::time_budget::Limit;
-use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::exactly_once::slots::{SlotCall, SlotTable};
+use crate::backend::redis::failure::{ErrorContext, Failure};
+use crate::backend::redis::retry::{Job, lost_reply};
+use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::{commands, queries, replies};
-use crate::backend::{Backend, Work};
+use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
@@ -32,13 +32,13 @@ const NO_TLS: &str = "rediss:// URLs: this build has no `tls` feature";
 pub(crate) struct Redis {
     pub(crate) pool: Pool,
     /// Connections that wait for something to be pushed: made when the first wait begins.
-    pub(crate) waiting: OnceLock<Pool>,
+    pub(crate) blocking_pool: OnceLock<Pool>,
     /// What every key on the server begins with: empty, or ends in `:`.
     pub(crate) prefix: Vec<u8>,
     /// How the log names it.
-    place: String,
+    server_name: String,
     /// By these the server knows calls that were made before.
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) slots: Arc<SlotTable>,
     pub(crate) options: RedisOptions,
 }
 
@@ -63,82 +63,94 @@ impl Redis {
             timeout: options.timeout,
         };
         let pool = Pool::new(dialer, options.pool_size);
-        let lanes = Lanes::new(identity);
-        Ok(Self { pool, waiting: OnceLock::new(), prefix, place, lanes, options: options.clone() })
+        let lanes = SlotTable::new(identity);
+        Ok(Self {
+            pool,
+            blocking_pool: OnceLock::new(),
+            prefix,
+            server_name: place,
+            slots: lanes,
+            options: options.clone(),
+        })
     }
 
     /// Refuses in a process that was forked off the one that opened the store.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.pool.is_ours() { Ok(()) } else { Err(Error::forked()) }
+        if self.pool.is_same_process() { Ok(()) } else { Err(Error::forked()) }
     }
 
     /// Touches no socket any more until it is said to come back.
-    pub(crate) fn cut_off(&self) {
-        self.pool.cut_off();
+    pub(crate) fn suspend(&self) {
+        self.pool.suspend();
     }
 
     /// Serves again, on new connections.
-    pub(crate) fn come_back(&self) {
-        self.pool.come_back();
+    pub(crate) fn resume(&self) {
+        self.pool.resume();
     }
 
     /// Whether the server was found to have lost its memory, and nobody has taken that up yet.
-    pub(crate) fn has_lost_history(&self) -> bool {
-        self.pool.epoch().is_lost()
+    pub(crate) fn has_data_loss(&self) -> bool {
+        self.pool.epoch().has_data_loss()
     }
 
     /// Takes up that the server has lost its memory, with what shows it.
-    pub(crate) fn take_lost_history(&self) -> Option<&'static str> {
-        self.pool.epoch().take_lost()
+    pub(crate) fn take_data_loss(&self) -> Option<&'static str> {
+        self.pool.epoch().take_data_loss()
     }
 
     /// How the log names the server, and the part of it that is this store's.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    pub(crate) fn server_name(&self) -> &str {
+        &self.server_name
     }
 
     /// How many connections were buried.
-    pub(crate) fn buried(&self) -> u64 {
-        self.pool.graveyard().buried()
+    pub(crate) fn killed_connections(&self) -> u64 {
+        self.pool.quarantine().killed_count()
     }
 
     /// Begins to fill the buffer of a connection.
-    pub(crate) fn pack<'a>(&'a self, connection: &'a mut Connection) -> Packer<'a> {
+    pub(crate) fn writer<'a>(&'a self, connection: &'a mut Connection) -> CommandWriter<'a> {
         connection.buffer.clear();
-        Packer::new(&mut connection.buffer, &self.prefix)
+        CommandWriter::new(&mut connection.buffer, &self.prefix)
     }
 
     /// Carries out one mutation, within what is left of a wait if it is part of one; with a turn, once however
     /// often this is called with it.
-    pub(crate) fn apply_in(&self, turn: Option<&Turn>, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
-        let limit = end.map_or_else(|| self.limit(), |end| self.limit_until(end));
+    pub(crate) fn apply_in(
+        &self,
+        turn: Option<&SlotCall>,
+        op: &Op<'_>,
+        end: Option<Instant>,
+    ) -> Result<Reply> {
+        let limit = end.map_or_else(|| self.budget(), |end| self.budget_until(end));
         let Some(turn) = turn else {
             return self.apply_within(op, &limit);
         };
         let replies = self.call(turn, std::slice::from_ref(op), &limit);
         let reply = replies.and_then(|mut replies| {
-            replies.pop().unwrap_or_else(|| Err(Failure::unexpected(&redis::Value::Nil)))
+            replies.pop().unwrap_or_else(|| Err(Failure::unexpected_reply(&redis::Value::Nil)))
         });
-        reply.map_err(|failure| self.explain(failure, commands::about(op), &limit))
+        reply.map_err(|failure| self.error_of(failure, commands::error_context(op), &limit))
     }
 
-    fn apply_within(&self, op: &Op<'_>, limit: &Limit) -> Result<Reply> {
+    fn apply_within(&self, op: &Op<'_>, limit: &TimeBudget) -> Result<Reply> {
         let job = Job { mutation: true, repeatable: op.action.is_idempotent() };
         match self.run(job, limit, |connection, _| self.exchange(op, connection, limit)) {
-            Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_answer()),
+            Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_reply()),
             Ok((reply, _)) => Ok(reply),
-            Err(failure) => Err(self.explain(failure, commands::about(op), limit)),
+            Err(failure) => Err(self.error_of(failure, commands::error_context(op), limit)),
         }
     }
 
     /// The limit of one operation: what is left of it is for [`Redis::is_alive`].
-    pub(crate) fn limit(&self) -> Limit {
-        Limit::new(self.options.timeout.saturating_sub(self.verdict()))
+    pub(crate) fn budget(&self) -> TimeBudget {
+        TimeBudget::new(self.options.timeout.saturating_sub(self.probe_budget()))
     }
 
     /// How long it may take to find out whether a silent server is away.
-    pub(crate) fn verdict(&self) -> Duration {
+    pub(crate) fn probe_budget(&self) -> Duration {
         self.options.connect_timeout.min(self.options.timeout / 4)
     }
 }
@@ -153,9 +165,9 @@ fn wire_prefix(key_prefix: &str) -> Vec<u8> {
 
 impl Backend for Redis {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        let limit = self.limit();
+        let limit = self.budget();
         self.read(&limit, |packer| _ = packer.command(2, "GET").key(key), replies::bytes)
-            .map_err(|failure| self.explain(failure, About::reading("GET", key), &limit))
+            .map_err(|failure| self.error_of(failure, ErrorContext::reading("GET", key), &limit))
     }
 
     fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
@@ -163,23 +175,23 @@ impl Backend for Redis {
     }
 
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let limit = self.limit();
+        let limit = self.budget();
         self.answer(key, query, &limit)
-            .map_err(|failure| self.explain(failure, queries::about(key, query), &limit))
+            .map_err(|failure| self.error_of(failure, queries::error_context(key, query), &limit))
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        self.read(&self.limit(), |packer| _ = packer.command(2, "PTTL").key(key), replies::ttl)
-            .map_err(|failure| failure.into_error(About::reading("PTTL", key), None))
+        self.read(&self.budget(), |packer| _ = packer.command(2, "PTTL").key(key), replies::ttl)
+            .map_err(|failure| failure.into_error(ErrorContext::reading("PTTL", key), None))
     }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        let turn = self.takes_turns(&op.action).then(|| self.turn());
+        let turn = self.deduplicates(&op.action).then(|| self.begin_call());
         self.apply_in(turn.as_deref(), &op, None)
     }
 
     fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
-        let turn = self.takes_turns(&op.action).then(|| self.turn());
+        let turn = self.deduplicates(&op.action).then(|| self.begin_call());
         self.apply_in(turn.as_deref(), &op, Some(end))
     }
 
@@ -208,7 +220,7 @@ impl Backend for Redis {
         self.wait_to_lock(name, ttl, end)
     }
 
-    fn transact(&self, work: &mut Work<'_>) -> Result<bool> {
+    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
         self.run_transaction(work)
     }
 
@@ -234,10 +246,10 @@ impl Backend for Redis {
 
     fn close(&self) -> Result<()> {
         self.pool.close();
-        if let Some(waiting) = self.waiting.get() {
+        if let Some(waiting) = self.blocking_pool.get() {
             waiting.close();
         }
-        match self.pool.graveyard().buried() {
+        match self.pool.quarantine().killed_count() {
             0 => {}
             buried => log::debug!("closed; {buried} unanswered connections were buried"),
         }

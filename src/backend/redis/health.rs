@@ -3,9 +3,9 @@
 use redis::Value;
 
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::Unit;
-use crate::backend::redis::failure::{About, Failure, Trouble};
-use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::connect::connection::Request;
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::config::Fallback;
 use crate::error::Result;
@@ -13,40 +13,40 @@ use crate::error::Result;
 impl Redis {
     /// Makes the first connection, within `connect_timeout`, and asks whether the server serves: one that
     /// loads its data does not.
-    pub(crate) fn greet(&self) -> Result<()> {
-        let limit = Limit::new(self.options.connect_timeout);
+    pub(crate) fn check_ready(&self) -> Result<()> {
+        let limit = TimeBudget::new(self.options.connect_timeout);
         let greet = || {
             let mut lease = self.pool.checkout(&limit, true)?;
             let connection = lease.connection()?;
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             packer.command(1, "PING");
-            packer.command(2, "INFO").word(b"memory");
-            connection.send(Unit { answers: 2, mutation: false, atomic: true }, &limit)?;
+            packer.command(2, "INFO").arg(b"memory");
+            connection.send(Request { replies: 2, mutation: false, atomic: true }, &limit)?;
             let serves = connection.receive(&limit)?;
             let memory = connection.receive(&limit)?;
             match refused(serves) {
-                Err(failure) if failure.trouble != Trouble::Denied => return Err(failure),
+                Err(failure) if failure.kind != FailureKind::Denied => return Err(failure),
                 _ => {}
             }
             self.warn_of_eviction(&memory);
             Ok(())
         };
-        greet().map_err(|failure: Failure| failure.into_error(About::reading("HELLO", ""), None))
+        greet().map_err(|failure: Failure| failure.into_error(ErrorContext::reading("HELLO", ""), None))
     }
 
     /// Tells whether the server answers on a fresh connection: one that was slow once is not away.
-    pub(crate) fn is_alive(&self) -> bool {
-        let limit = Limit::new(self.verdict());
+    pub(crate) fn probe(&self) -> bool {
+        let limit = TimeBudget::new(self.probe_budget());
         let ask = || {
             let mut connection = self.pool.dial(&limit)?;
-            connection.arm(&limit)?;
-            self.pack(&mut connection).command(1, "PING");
+            connection.apply_deadline(&limit)?;
+            self.writer(&mut connection).command(1, "PING");
             connection.ask(&limit)
         };
         match ask().and_then(refused) {
             Ok(_) => true,
             // One that says that it loads or is busy does not serve.
-            Err(failure) => failure.trouble == Trouble::Denied,
+            Err(failure) => failure.kind == FailureKind::Denied,
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashSet;
 
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::failure::About;
+use crate::backend::redis::failure::ErrorContext;
 use crate::backend::redis::wire::scan;
 use crate::error::{Error, Result};
 use crate::key::is_cleared;
@@ -28,7 +28,7 @@ impl Redis {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        self.walk(prefix, |keys| {
+        self.scan_all(prefix, |keys| {
             for key in keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)) {
                 if after.is_none_or(|after| key.as_str() > after) {
                     first.insert(key);
@@ -44,7 +44,7 @@ impl Redis {
 
     pub(crate) fn count_keys(&self, prefix: &str) -> Result<u64> {
         let mut seen = HashSet::new();
-        self.walk(prefix, |keys| {
+        self.scan_all(prefix, |keys| {
             seen.extend(keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)));
             Ok(())
         })?;
@@ -58,7 +58,7 @@ impl Redis {
         }
         let mut done = 0;
         let begin = [&self.prefix, prefix.as_bytes()].concat();
-        let walked = self.walk(prefix, |keys| {
+        let walked = self.scan_all(prefix, |keys| {
             let (mut own, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| scan::is_kept(key));
             self.delete_listed(&keys, &mut done)?;
             // What this crate keeps beside a key is not counted.
@@ -72,7 +72,7 @@ impl Redis {
         }
     }
 
-    fn walk(&self, prefix: &str, mut visit: impl FnMut(Vec<Vec<u8>>) -> Result<()>) -> Result<()> {
+    fn scan_all(&self, prefix: &str, mut visit: impl FnMut(Vec<Vec<u8>>) -> Result<()>) -> Result<()> {
         let pattern = self.pattern(prefix);
         let mut cursor = 0;
         loop {
@@ -91,16 +91,10 @@ impl Redis {
 
     fn scan_page(&self, pattern: &[u8], cursor: u64) -> Result<(u64, Vec<Vec<u8>>)> {
         let count = self.options.scan_count as u64;
-        let pack = |packer: &mut crate::backend::redis::wire::resp::Packer<'_>| {
-            packer
-                .command(6, "SCAN")
-                .number(cursor)
-                .word(b"MATCH")
-                .word(pattern)
-                .word(b"COUNT")
-                .number(count);
+        let pack = |packer: &mut crate::backend::redis::wire::resp::CommandWriter<'_>| {
+            packer.command(6, "SCAN").number(cursor).arg(b"MATCH").arg(pattern).arg(b"COUNT").number(count);
         };
-        let about = About::reading("SCAN", "");
-        self.read(&self.limit(), pack, scan::page).map_err(|failure| failure.into_error(about, None))
+        let about = ErrorContext::reading("SCAN", "");
+        self.read(&self.budget(), pack, scan::page).map_err(|failure| failure.into_error(about, None))
     }
 }

@@ -5,14 +5,14 @@ use std::thread;
 use redis::Value;
 
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::{Connection, Unit};
-use crate::backend::redis::connect::pool::{Lease, Pool};
-use crate::backend::redis::failure::{About, Failure, Stage, Trouble};
-use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::connect::pool::{Pool, PooledConnection};
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
-use crate::backend::redis::wire::resp::Packer;
-use crate::backend::redis::wire::scripts::Call;
+use crate::backend::redis::wire::resp::CommandWriter;
+use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
 use crate::op::{Answer, Query};
@@ -37,12 +37,12 @@ impl Redis {
     pub(crate) fn run<T>(
         &self,
         job: Job,
-        limit: &Limit,
+        limit: &TimeBudget,
         mut work: impl FnMut(&mut Connection, bool) -> Result<T, Failure>,
     ) -> Result<(T, bool), Failure> {
         self.retry(job, limit, |late, lost| {
-            let mut lease = self.pool.lease(job, limit, late)?;
-            lease.work(|connection| work(connection, lost))
+            let mut lease = self.pool.checkout_for(job, limit, late)?;
+            lease.run(|connection| work(connection, lost))
         })
     }
 
@@ -51,7 +51,7 @@ impl Redis {
     pub(crate) fn retry<T>(
         &self,
         job: Job,
-        limit: &Limit,
+        limit: &TimeBudget,
         mut attempt: impl FnMut(bool, bool) -> Result<T, Failure>,
     ) -> Result<(T, bool), Failure> {
         let mut lost = false;
@@ -62,16 +62,16 @@ impl Redis {
                 Ok(done) => return Ok((done, lost)),
                 Err(failure) => failure,
             };
-            lost |= job.mutation && failure.stage == Stage::Lost;
+            lost |= job.mutation && failure.stage == Stage::InDoubt;
             let pause = delay.mul_f64(0.5 + fastrand::f64() / 2.0);
             let can_wait = limit.left().is_some_and(|left| left > pause);
             let may = failure.may_be_retried(job.repeatable)
                 && attempts < self.options.max_retries
                 // Somebody else has found out meanwhile that no attempt can help.
-                && !self.pool.is_cut_off();
+                && !self.pool.is_suspended();
             if !may || !can_wait {
                 // What an earlier attempt may have done, this one's refusal does not undo.
-                let stage = if lost { Stage::Lost } else { failure.stage };
+                let stage = if lost { Stage::InDoubt } else { failure.stage };
                 return Err(Failure { stage, ..failure });
             }
             thread::sleep(pause);
@@ -83,23 +83,23 @@ impl Redis {
     /// One command that reads.
     pub(crate) fn read<T>(
         &self,
-        limit: &Limit,
-        pack: impl Fn(&mut Packer<'_>),
+        limit: &TimeBudget,
+        pack: impl Fn(&mut CommandWriter<'_>),
         convert: impl Fn(Value) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let work = |connection: &mut Connection, _| {
-            pack(&mut self.pack(connection));
+            pack(&mut self.writer(connection));
             convert(connection.ask(limit)?)
         };
         self.run(READ, limit, work).map(|(found, _)| found)
     }
 
-    pub(crate) fn answer(&self, key: &Key<'_>, query: &Query, limit: &Limit) -> Result<Answer, Failure> {
+    pub(crate) fn answer(&self, key: &Key<'_>, query: &Query, limit: &TimeBudget) -> Result<Answer, Failure> {
         let work = |connection: &mut Connection, _| {
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             packer.query(key, query);
             let answers = packer.commands();
-            connection.send(Unit { answers, mutation: false, atomic: answers == 1 }, limit)?;
+            connection.send(Request { replies: answers, mutation: false, atomic: answers == 1 }, limit)?;
             queries::answer(query, &mut || connection.receive(limit))
         };
         self.run(READ, limit, work).map(|(answer, _)| answer)
@@ -109,91 +109,96 @@ impl Redis {
         &self,
         op: &Op<'_>,
         connection: &mut Connection,
-        limit: &Limit,
+        limit: &TimeBudget,
     ) -> Result<Reply, Failure> {
-        let say = |packer: &mut Packer<'_>, call| packer.action(&op.key, &op.action, call);
-        self.say(connection, limit, say, |next| replies::reply(&op.action, next))
+        let say = |packer: &mut CommandWriter<'_>, call| packer.action(&op.key, &op.action, call);
+        self.call_script(connection, limit, say, |next| replies::reply(&op.action, next))
     }
 
     /// Says what may call a script: by its name, and where the server does not know it, with its text.
-    pub(crate) fn say<T>(
+    pub(crate) fn call_script<T>(
         &self,
         connection: &mut Connection,
-        limit: &Limit,
-        pack: impl Fn(&mut Packer<'_>, Call),
+        limit: &TimeBudget,
+        pack: impl Fn(&mut CommandWriter<'_>, ScriptCall),
         read: impl Fn(&mut dyn FnMut() -> Result<Value, Failure>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut say = |call| {
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             pack(&mut packer, call);
-            let unit = Unit { answers: packer.commands(), mutation: true, atomic: true };
+            let unit = Request { replies: packer.commands(), mutation: true, atomic: true };
             connection.send(unit, limit)?;
             read(&mut || connection.receive(limit))
         };
-        match say(Call::ByName) {
-            Err(Failure { trouble: Trouble::NoScript, .. }) => say(Call::Whole),
+        match say(ScriptCall::BySha) {
+            Err(Failure { kind: FailureKind::NoScript, .. }) => say(ScriptCall::ByText),
             outcome => outcome,
         }
     }
 
     /// Makes the error of a failure; for a wrong kind it asks which one lies there.
-    pub(crate) fn explain(&self, failure: Failure, about: About<'_>, limit: &Limit) -> Error {
-        let found = match (failure.trouble, failure.stage) {
-            (Trouble::WrongType, Stage::Rejected) => self.kinds(&[about.key], limit).pop().flatten(),
+    pub(crate) fn error_of(&self, failure: Failure, about: ErrorContext<'_>, limit: &TimeBudget) -> Error {
+        let found = match (failure.kind, failure.stage) {
+            (FailureKind::WrongType, Stage::Rejected) => self.kinds(&[about.key], limit).pop().flatten(),
             _ => None,
         };
         failure.into_error(about, found)
     }
 
     /// Which kinds of things lie under keys; `None` where it is not known.
-    pub(crate) fn kinds(&self, keys: &[&str], limit: &Limit) -> Vec<Option<Kind>> {
+    pub(crate) fn kinds(&self, keys: &[&str], limit: &TimeBudget) -> Vec<Option<Kind>> {
         let work = |connection: &mut Connection| {
-            let mut packer = self.pack(connection);
+            let mut packer = self.writer(connection);
             for key in keys {
                 packer.command(2, "TYPE").key(key);
             }
-            connection.send(Unit { answers: keys.len(), mutation: false, atomic: false }, limit)?;
+            connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, limit)?;
             keys.iter().map(|_| connection.receive(limit).map(|answer| replies::kind(&answer))).collect()
         };
-        let outcome = self.pool.lease(READ, limit, true).and_then(|mut lease| lease.work(work));
+        let outcome = self.pool.checkout_for(READ, limit, true).and_then(|mut lease| lease.run(work));
         outcome.unwrap_or_else(|_| vec![None; keys.len()])
     }
 }
 
 impl Pool {
     /// Takes a connection on which the job may be done.
-    pub(crate) fn lease(&self, job: Job, limit: &Limit, late: bool) -> Result<Lease<'_>, Failure> {
+    pub(crate) fn checkout_for(
+        &self,
+        job: Job,
+        limit: &TimeBudget,
+        late: bool,
+    ) -> Result<PooledConnection<'_>, Failure> {
         let mut late = late;
         loop {
             let lease = self.checkout(limit, late)?;
             // INVARIANT: no mutation leaves while one without an answer may still run on another
             // connection; it would run afterwards and bring its old value back.
-            if !job.mutation || self.graveyard().is_empty() {
+            if !job.mutation || self.quarantine().is_empty() {
                 return Ok(lease);
             }
             drop(lease);
-            self.bury(limit)?;
+            self.kill_orphans(limit)?;
             late = true;
         }
     }
 }
 
-impl Lease<'_> {
+impl PooledConnection<'_> {
     /// Uses the connection, and draws the conclusions where that fails.
-    pub(crate) fn work<T>(
+    pub(crate) fn run<T>(
         &mut self,
         work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let outcome = work(self.connection()?);
         if let Err(failure) = &outcome {
-            self.note(failure);
+            self.note_failure(failure);
         }
         outcome
     }
 }
 
 /// The error for an answer that was lost, though a later attempt was answered.
-pub(crate) fn lost_answer() -> Error {
+pub(crate) fn lost_reply() -> Error {
     let source = "the answer to an earlier attempt was lost, and the later one does not tell what it did";
     Error::Unavailable { maybe_applied: true, source: source.into() }
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 const SLACK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit {
+pub(crate) struct TimeBudget {
     /// When the operation began.
     pub(crate) begun: Instant,
     /// When it has to be over.
     pub(crate) end: Instant,
 }
 
-impl Limit {
+impl TimeBudget {
     pub(crate) fn new(length: Duration) -> Self {
         let begun = Instant::now();
         Self { begun, end: begun + length }
@@ -34,7 +34,7 @@ impl Limit {
 }
 
 /// Which time-out a socket needs that has `armed` now, with `left` to go: `None` is the one that it has.
-pub(crate) fn rearm(armed: Duration, left: Duration, usual: Duration) -> Option<Duration> {
+pub(crate) fn timeout_to_set(armed: Duration, left: Duration, usual: Duration) -> Option<Duration> {
     let wanted = left.min(usual);
     (armed > wanted + SLACK || armed + SLACK < wanted).then_some(wanted)
 }
@@ -54,7 +54,11 @@ mod tests {
             (1000, 9000, 3000, Some(3000)),
             (3000, 9000, 3000, None),
         ] {
-            assert_eq!(rearm(ms(armed), ms(left), ms(usual)), wanted.map(ms), "{armed} {left} {usual}");
+            assert_eq!(
+                timeout_to_set(ms(armed), ms(left), ms(usual)),
+                wanted.map(ms),
+                "{armed} {left} {usual}"
+            );
         }
     }
 }

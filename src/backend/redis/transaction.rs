@@ -3,25 +3,25 @@
 
 use std::collections::HashMap;
 
-use crate::backend::Work;
+use crate::backend::TransactionBody;
 use crate::backend::local::change::Change;
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::{Connection, Unit};
-use crate::backend::redis::connect::pool::{Inside, Lease};
-use crate::backend::redis::failure::{About, Failure, Stage, Trouble};
+use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::connect::pool::{PooledConnection, ReentryGuard};
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::retry::{ONCE, READ};
-use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::replies::refused;
 use crate::clock::{Deadline, Now};
 use crate::error::{Kind, Result};
 use crate::key::Key;
-use crate::op::{Answer, Base, Presence, Query};
+use crate::op::{Answer, Presence, Query, ReadSource};
 
 /// What a transaction knows of a key that it watches.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct ObservedKey {
     /// Whether anything is there, and until when.
     there: bool,
     deadline: Option<Deadline>,
@@ -37,25 +37,25 @@ enum What {
 }
 
 /// One run of a transaction. Its connection is taken with the first read.
-struct Run<'r> {
+struct WatchedSource<'r> {
     redis: &'r Redis,
-    held: Option<(Lease<'r>, Inside)>,
-    known: HashMap<Key<'static>, Known>,
+    held: Option<(PooledConnection<'r>, ReentryGuard)>,
+    known: HashMap<Key<'static>, ObservedKey>,
     /// Why reading failed: nothing can be changed then.
     failed: Option<Failure>,
 }
 
 impl Redis {
-    pub(crate) fn run_transaction(&self, work: &mut Work<'_>) -> Result<bool> {
-        let mut run = Run { redis: self, held: None, known: HashMap::new(), failed: None };
+    pub(crate) fn run_transaction(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
+        let mut run = WatchedSource { redis: self, held: None, known: HashMap::new(), failed: None };
         // The time that the server has is not known: what is left of an entry is its deadline.
         let changes = work(&mut run, &Now::at(0));
-        let Run { held, known, failed, .. } = run;
+        let WatchedSource { held, known, failed, .. } = run;
         if let Some(failure) = failed {
             // Nothing was sent that changes anything. The connection, which may still watch, is closed.
-            return Err(failure.into_error(About::reading("WATCH", ""), None));
+            return Err(failure.into_error(ErrorContext::reading("WATCH", ""), None));
         }
-        let about = About { mutation: !changes.is_empty(), ..About::writing("EXEC") };
+        let about = ErrorContext { mutation: !changes.is_empty(), ..ErrorContext::writing("EXEC") };
         let outcome = match held {
             Some((mut lease, inside)) => {
                 drop(inside);
@@ -69,7 +69,7 @@ impl Redis {
 
     /// Makes changes that depend on nothing.
     fn commit_blindly(&self, changes: &[(Key<'static>, Change)]) -> Result<bool, Failure> {
-        let limit = self.limit();
+        let limit = self.budget();
         let work =
             |connection: &mut Connection, _| self.execute(connection, &limit, changes, &HashMap::new());
         self.run(ONCE, &limit, work).map(|(held, _)| held)
@@ -78,20 +78,20 @@ impl Redis {
     /// Makes changes if what was read still holds; with no changes, tells whether it does.
     fn commit_watched(
         &self,
-        lease: &mut Lease<'_>,
+        lease: &mut PooledConnection<'_>,
         changes: &[(Key<'static>, Change)],
-        known: &HashMap<Key<'static>, Known>,
+        known: &HashMap<Key<'static>, ObservedKey>,
     ) -> Result<bool, Failure> {
-        let limit = self.limit();
+        let limit = self.budget();
         // The connection was taken before the store was closed, perhaps by the caller's own work.
         self.pool.check_open()?;
         // INVARIANT: as for every mutation, none without an answer may run after these changes.
-        while !changes.is_empty() && !self.pool.graveyard().is_empty() {
-            self.pool.bury(&limit)?;
+        while !changes.is_empty() && !self.pool.quarantine().is_empty() {
+            self.pool.kill_orphans(&limit)?;
         }
         lease.renew();
-        lease.work(|connection| {
-            connection.arm(&limit)?;
+        lease.run(|connection| {
+            connection.apply_deadline(&limit)?;
             let held = self.execute(connection, &limit, changes, known)?;
             connection.set_watching(false);
             Ok(held)
@@ -102,16 +102,16 @@ impl Redis {
     fn execute(
         &self,
         connection: &mut Connection,
-        limit: &Limit,
+        limit: &TimeBudget,
         changes: &[(Key<'static>, Change)],
-        known: &HashMap<Key<'static>, Known>,
+        known: &HashMap<Key<'static>, ObservedKey>,
     ) -> Result<bool, Failure> {
-        let mut packer = self.pack(connection);
+        let mut packer = self.writer(connection);
         packer.command(1, "MULTI");
         packer.changes(changes, |key| known.get(key).and_then(|known| known.deadline));
         packer.command(1, "EXEC");
         let answers = packer.commands();
-        connection.send(Unit { answers, mutation: !changes.is_empty(), atomic: true }, limit)?;
+        connection.send(Request { replies: answers, mutation: !changes.is_empty(), atomic: true }, limit)?;
         match replies::watched_transaction(answers - 2, &mut || connection.receive(limit))? {
             None => Ok(false),
             Some(answers) => {
@@ -122,21 +122,21 @@ impl Redis {
     }
 }
 
-impl Base for Run<'_> {
+impl ReadSource for WatchedSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let about = queries::about(key, query);
+        let about = queries::error_context(key, query);
         if let Some(failed) = &self.failed {
-            let again = Failure::new(failed.trouble, failed.stage, failed.cause.to_string());
+            let again = Failure::new(failed.kind, failed.stage, failed.cause.to_string());
             return Err(again.into_error(about, None));
         }
         match self.look(&key.clone().into_owned(), query) {
-            Ok(Found::Answer(answer)) => Ok(answer),
-            Ok(Found::Other(kind)) => {
-                let wrong = Failure::new(Trouble::WrongType, Stage::Rejected, "another kind of thing");
+            Ok(WatchedReply::Answer(answer)) => Ok(answer),
+            Ok(WatchedReply::Other(kind)) => {
+                let wrong = Failure::new(FailureKind::WrongType, Stage::Rejected, "another kind of thing");
                 Err(wrong.into_error(about, kind))
             }
             Err(failure) => {
-                let told = Failure::new(failure.trouble, failure.stage, failure.cause.to_string());
+                let told = Failure::new(failure.kind, failure.stage, failure.cause.to_string());
                 self.failed = Some(failure);
                 Err(told.into_error(about, None))
             }
@@ -145,38 +145,38 @@ impl Base for Run<'_> {
 }
 
 /// What a look at a key finds.
-enum Found {
+enum WatchedReply {
     Answer(Answer),
     /// Another kind of thing than was asked for.
     Other(Option<Kind>),
 }
 
-impl Run<'_> {
+impl WatchedSource<'_> {
     /// Answers from what is known already, or asks the server.
-    fn look(&mut self, key: &Key<'static>, query: &Query) -> Result<Found, Failure> {
+    fn look(&mut self, key: &Key<'static>, query: &Query) -> Result<WatchedReply, Failure> {
         if let Some(found) = self.known.get(key).and_then(|known| known.answer(query)) {
             return Ok(found);
         }
         let is_new = !self.known.contains_key(key);
         let (known, answer) = self.ask_server(key, query, is_new)?;
-        let mut known = known.or_else(|| self.known.get(key).copied()).unwrap_or(Known::NOTHING);
+        let mut known = known.or_else(|| self.known.get(key).copied()).unwrap_or(ObservedKey::NOTHING);
         match answer {
             Asked::Answer(answer) => {
                 known.learn(query, &answer);
                 self.known.insert(key.clone(), known);
                 // What is gone by now was there when it was asked for, or the other way round: the end of
                 // the transaction tells.
-                Ok(Found::Answer(answer))
+                Ok(WatchedReply::Answer(answer))
             }
             Asked::WrongType => {
                 self.known.insert(key.clone(), known);
                 let (_, presence) = self.ask_server(key, &Query::Presence, false)?;
                 let Asked::Answer(answer) = presence else {
-                    return Ok(Found::Other(None));
+                    return Ok(WatchedReply::Other(None));
                 };
                 known.learn(&Query::Presence, &answer);
                 self.known.insert(key.clone(), known);
-                Ok(Found::Other(match known.kind {
+                Ok(WatchedReply::Other(match known.kind {
                     What::Is(kind) => kind,
                     What::NotAsked => None,
                 }))
@@ -191,22 +191,22 @@ impl Run<'_> {
         key: &Key<'static>,
         query: &Query,
         is_new: bool,
-    ) -> Result<(Option<Known>, Asked), Failure> {
+    ) -> Result<(Option<ObservedKey>, Asked), Failure> {
         let redis = self.redis;
-        let limit = redis.limit();
+        let limit = redis.budget();
         if let Some((lease, _)) = &mut self.held {
             lease.renew();
-            return lease.work(|connection| {
-                connection.arm(&limit)?;
+            return lease.run(|connection| {
+                connection.apply_deadline(&limit)?;
                 redis.ask_watched(connection, &limit, key, query, is_new)
             });
         }
         let ((lease, asked), _) = redis.retry(READ, &limit, |late, _| {
-            let mut lease = redis.pool.lease(READ, &limit, late)?;
-            let asked = lease.work(|connection| redis.ask_watched(connection, &limit, key, query, is_new))?;
+            let mut lease = redis.pool.checkout_for(READ, &limit, late)?;
+            let asked = lease.run(|connection| redis.ask_watched(connection, &limit, key, query, is_new))?;
             Ok((lease, asked))
         })?;
-        self.held = Some((lease, redis.pool.step_inside()));
+        self.held = Some((lease, redis.pool.enter_user_code()));
         Ok(asked)
     }
 }
@@ -221,16 +221,16 @@ impl Redis {
     fn ask_watched(
         &self,
         connection: &mut Connection,
-        limit: &Limit,
+        limit: &TimeBudget,
         key: &Key<'static>,
         query: &Query,
         is_new: bool,
-    ) -> Result<(Option<Known>, Asked), Failure> {
+    ) -> Result<(Option<ObservedKey>, Asked), Failure> {
         if is_new {
             // INVARIANT: from here on the connection goes back to the pool only after an EXEC.
             connection.set_watching(true);
         }
-        let mut packer = self.pack(connection);
+        let mut packer = self.writer(connection);
         if is_new {
             packer.command(2, "WATCH").key(key);
             if *query != Query::Presence {
@@ -239,37 +239,37 @@ impl Redis {
         }
         packer.query(key, query);
         let answers = packer.commands();
-        connection.send(Unit { answers, mutation: false, atomic: false }, limit)?;
+        connection.send(Request { replies: answers, mutation: false, atomic: false }, limit)?;
         let mut known = None;
         if is_new {
             refused(connection.receive(limit)?)?;
             if *query != Query::Presence {
                 let left = replies::ttl(connection.receive(limit)?)?;
                 let deadline = left.and_then(replies::deadline);
-                known = Some(Known { there: left.is_some(), deadline, kind: What::NotAsked });
+                known = Some(ObservedKey { there: left.is_some(), deadline, kind: What::NotAsked });
             }
         }
         match queries::answer(query, &mut || connection.receive(limit)) {
             Ok(answer) => Ok((known, Asked::Answer(answer))),
-            Err(Failure { trouble: Trouble::WrongType, .. }) => Ok((known, Asked::WrongType)),
+            Err(Failure { kind: FailureKind::WrongType, .. }) => Ok((known, Asked::WrongType)),
             Err(failure) => Err(failure),
         }
     }
 }
 
-impl Known {
+impl ObservedKey {
     const NOTHING: Self = Self { there: false, deadline: None, kind: What::NotAsked };
 
     /// Answers a question without asking the server, where that can be.
-    fn answer(&self, query: &Query) -> Option<Found> {
+    fn answer(&self, query: &Query) -> Option<WatchedReply> {
         if !self.there {
-            return Some(Found::Answer(queries::nothing(query)));
+            return Some(WatchedReply::Answer(queries::nothing(query)));
         }
         match (query, self.kind, query.kind()) {
             (Query::Presence, What::Is(kind), _) => {
-                Some(Found::Answer(Answer::Presence(Some(Presence { kind, deadline: self.deadline }))))
+                Some(WatchedReply::Answer(Answer::Presence(Some(Presence { kind, deadline: self.deadline }))))
             }
-            (_, What::Is(kind), Some(expected)) if kind != Some(expected) => Some(Found::Other(kind)),
+            (_, What::Is(kind), Some(expected)) if kind != Some(expected) => Some(WatchedReply::Other(kind)),
             _ => None,
         }
     }

@@ -5,68 +5,68 @@ use std::collections::HashMap;
 
 use parking_lot::MutexGuard;
 
-use crate::backend::Work;
-use crate::backend::fallback::outage::disconnected::{Away, Waiting, refused};
-use crate::backend::fallback::outage::touched::State;
+use crate::backend::TransactionBody;
+use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
+use crate::backend::fallback::outage::touched::Session;
 use crate::backend::local::change::{Change, Content, Entry};
-use crate::backend::local::overlay::Read;
-use crate::backend::local::table::shards::Locked;
+use crate::backend::local::overlay::ReadSet;
+use crate::backend::local::table::shards::LockedShards;
 use crate::clock::{Deadline, Now};
 use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Action, End};
-use crate::op::{Answer, Base, Query};
+use crate::op::{Answer, Query, ReadSource};
 
 /// What a transaction is based on here.
-struct Here<'a> {
-    away: &'a Away,
-    read: &'a mut Read,
+struct DisconnectedSource<'a> {
+    away: &'a Outage,
+    read: &'a mut ReadSet,
 }
 
-impl Base for Here<'_> {
+impl ReadSource for DisconnectedSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let outcome = self.away.ask_whole(key, query);
-        self.read.note(key, query, &outcome);
+        let outcome = self.away.ask_complete(key, query);
+        self.read.record(key, query, &outcome);
         outcome
     }
 }
 
 /// What a transaction has read here, and is to change.
-pub(crate) struct Run {
-    read: Read,
+pub(crate) struct TransactionRun {
+    read: ReadSet,
     changes: Vec<(Key<'static>, Change)>,
 }
 
-impl Away {
+impl Outage {
     /// Lets a transaction read and decide. No lock is held meanwhile.
-    pub(crate) fn run(&self, work: &mut Work<'_>) -> Result<Run> {
+    pub(crate) fn run(&self, work: &mut TransactionBody<'_>) -> Result<TransactionRun> {
         if !self.is_exclusive() {
             return Err(refused());
         }
-        let mut read = Read::default();
+        let mut read = ReadSet::default();
         let now = self.now();
-        let changes = work(&mut Here { away: self, read: &mut read }, &now);
-        Ok(Run { read, changes })
+        let changes = work(&mut DisconnectedSource { away: self, read: &mut read }, &now);
+        Ok(TransactionRun { read, changes })
     }
 
     /// Makes the changes of a transaction if all that it read still holds, and lets them wait to be made there.
-    pub(crate) fn finish(&self, run: Run) -> Result<bool> {
-        let Run { read, changes } = run;
-        let state = self.admit()?;
+    pub(crate) fn finish(&self, run: TransactionRun) -> Result<bool> {
+        let TransactionRun { read, changes } = run;
+        let state = self.reserve()?;
         let now = self.now();
         let written = changes.iter().map(|(key, _)| &**key);
         let locked = self.table().lock(written.chain(read.keys().map(|key| &**key)));
-        if !read.holds(|key, query| locked.ask(key, query, &now)) {
+        if !read.is_still_valid(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }
         let mut actions = Vec::new();
         let mut places = HashMap::new();
         for (key, change) in &changes {
-            let place = places.entry(&**key).or_insert_with(|| Place::of(locked.find(key)));
+            let place = places.entry(&**key).or_insert_with(|| QueueEnds::of(locked.find(key)));
             actions.extend(
-                self::actions(*place, change, &now).into_iter().map(|action| (key.clone(), action, None)),
+                self::actions_for(*place, change, &now).into_iter().map(|action| (key.clone(), action, None)),
             );
-            place.take_in(change);
+            place.apply_change(change);
         }
         self.make(changes, locked, actions, state, &now)?;
         Ok(true)
@@ -76,27 +76,27 @@ impl Away {
     pub(crate) fn make(
         &self,
         changes: Vec<(Key<'static>, Change)>,
-        mut locked: Locked<'_>,
-        actions: Vec<Waiting>,
-        mut state: MutexGuard<'_, State>,
+        mut locked: LockedShards<'_>,
+        actions: Vec<OpToQueue>,
+        mut state: MutexGuard<'_, Session>,
         now: &Now<'_>,
     ) -> Result<()> {
-        let written = self.enter(&mut state, actions, false, now)?;
+        let written = self.enqueue(&mut state, actions, false, now)?;
         locked.apply(changes, now);
         drop(locked);
         drop(state);
-        self.settle(written)
+        self.wait_durable(written)
     }
 }
 
 /// Where the values of a queue lie.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct QueueEnds {
     begin: i64,
     end: i64,
 }
 
-impl Place {
+impl QueueEnds {
     pub(crate) fn of(found: Option<&Entry>) -> Self {
         match found.map(|entry| &entry.content) {
             Some(Content::Queue(queue)) => Self { begin: queue.begin(), end: queue.end() },
@@ -105,7 +105,7 @@ impl Place {
     }
 
     /// Follows a change.
-    pub(crate) fn take_in(&mut self, change: &Change) {
+    pub(crate) fn apply_change(&mut self, change: &Change) {
         match change {
             Change::Set(entry) => *self = Self::of(Some(entry)),
             Change::Remove => *self = Self::of(None),
@@ -121,7 +121,7 @@ impl Place {
 }
 
 /// The action that makes true on the server what a change made true here.
-pub(crate) fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
+pub(crate) fn absolute_action(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
     match (change, action) {
         (Change::Nothing, _) => None,
         // It is changed in place: until when it stays is known there, and here perhaps not.
@@ -149,7 +149,7 @@ pub(crate) fn fact(change: &Change, action: &Action, now: &Now<'_>) -> Option<Ac
 }
 
 /// The actions that make true on the server what a change makes true here.
-pub(crate) fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Action> {
+pub(crate) fn actions_for(place: QueueEnds, change: &Change, now: &Now<'_>) -> Vec<Action> {
     let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
     match change {
         Change::Nothing => Vec::new(),
@@ -158,12 +158,12 @@ pub(crate) fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Actio
             Content::Value(value) => vec![Action::Put { value: value.clone(), ttl: ttl(*deadline) }],
             Content::Map(map) => {
                 let fields = map.fields().iter().map(|(name, value)| (name.clone(), value.clone()));
-                let put = Action::MapPut { fields: fields.collect(), birth_ttl: ttl(*deadline) };
+                let put = Action::MapPut { fields: fields.collect(), ttl_if_created: ttl(*deadline) };
                 vec![Action::Delete, put]
             }
             Content::Queue(queue) => {
                 let values = queue.range(i64::MIN, i64::MAX).cloned().collect();
-                let push = Action::Push { end: End::Back, values, birth_ttl: ttl(*deadline) };
+                let push = Action::Push { end: End::Back, values, ttl_if_created: ttl(*deadline) };
                 vec![Action::Delete, push]
             }
         },
@@ -173,7 +173,7 @@ pub(crate) fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Actio
             None => vec![Action::Delete],
         },
         Change::SetFields(fields) => {
-            vec![Action::MapPut { fields: fields.clone(), birth_ttl: None }]
+            vec![Action::MapPut { fields: fields.clone(), ttl_if_created: None }]
         }
         Change::RemoveField(field) => vec![Action::MapDelete { field: field.clone() }],
         Change::SetItems { values, end, .. } => {
@@ -181,7 +181,7 @@ pub(crate) fn actions(place: Place, change: &Change, now: &Now<'_>) -> Vec<Actio
             if *end == End::Front {
                 values.reverse();
             }
-            vec![Action::Push { end: *end, values, birth_ttl: None }]
+            vec![Action::Push { end: *end, values, ttl_if_created: None }]
         }
         Change::DropBefore(begin) => (place.begin..*begin).map(|_| Action::Pop { end: End::Front }).collect(),
         Change::DropFrom(end) => (*end..place.end).map(|_| Action::Pop { end: End::Back }).collect(),

@@ -10,19 +10,19 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 
-use crate::backend::fallback::outage::absolute_actions::fact;
+use crate::backend::fallback::outage::absolute_actions::absolute_action;
 use crate::backend::fallback::outage::leases;
-use crate::backend::fallback::outage::touched::{State, Touched, is_whole};
-use crate::backend::fallback::queue::file::Journal;
-use crate::backend::fallback::queue::queued_at::Stamp;
-use crate::backend::fallback::queue::replay_queue::{Pending, Queue, Room};
-use crate::backend::fallback::shadow::cache::{Known, Shadow};
+use crate::backend::fallback::outage::touched::{Session, TouchedKey, replaces_all};
+use crate::backend::fallback::queue::file::QueueFile;
+use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::queue::replay_queue::{Capacity, QueuedGroup, ReplayQueue};
+use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
 use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::plan_multi;
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::view::Here;
-use crate::backend::redis::replay::queued_op::{Deferred, Seen, Told};
+use crate::backend::local::view::LiveEntry;
+use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
 use crate::error::{Cause, Error, Result};
@@ -32,7 +32,7 @@ use crate::op::{Answer, Query};
 
 /// How an outage is lived through.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct OutageRules {
     /// A key of which nothing is known reads as absent; otherwise it cannot be read.
     pub(crate) unknown_is_absent: bool,
     /// Nobody else writes under this prefix.
@@ -42,23 +42,23 @@ pub(crate) struct Rules {
 }
 
 /// One outage.
-pub(crate) struct Away {
+pub(crate) struct Outage {
     pub(crate) since: SystemTime,
     /// Why the server was taken to be away.
     pub(crate) cause: String,
     /// What became of what waited, as far as that is known.
     tally: Mutex<Tally>,
     begun: Instant,
-    rules: Rules,
+    rules: OutageRules,
     clock: Arc<dyn Clock>,
     shadow: Arc<Shadow>,
     table: Table,
-    state: Mutex<State>,
+    state: Mutex<Session>,
     pace: Pace,
     /// How often that was halved which is done on the server in one step.
     halved: AtomicU32,
     /// Where what waits is kept as well, for a program that is killed.
-    journal: Option<Arc<Journal>>,
+    journal: Option<Arc<QueueFile>>,
 }
 
 /// How writers are slowed while what waits is done on the server. The two need not change together.
@@ -78,17 +78,17 @@ pub(crate) struct Tally {
 }
 
 /// An action that is to wait, and where the server may have done it already, how it is asked.
-pub(crate) type Waiting = (Key<'static>, Action, Option<Told>);
+pub(crate) type OpToQueue = (Key<'static>, Action, Option<InDoubt>);
 
-impl Away {
+impl Outage {
     /// Begins with what was seen before, and with what waits already.
     pub(crate) fn begin(
         cause: &str,
-        rules: Rules,
-        queue: Queue,
+        rules: OutageRules,
+        queue: ReplayQueue,
         clock: Arc<dyn Clock>,
         shadow: Arc<Shadow>,
-        journal: Option<Arc<Journal>>,
+        journal: Option<Arc<QueueFile>>,
     ) -> Self {
         let since = clock.now();
         let away = Self {
@@ -99,7 +99,7 @@ impl Away {
             rules,
             shadow,
             table: Table::new(),
-            state: Mutex::new(State { queue, touched: HashMap::new() }),
+            state: Mutex::new(Session { queue, touched: HashMap::new() }),
             pace: Pace { most: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0) },
             clock,
             halved: AtomicU32::new(0),
@@ -111,29 +111,32 @@ impl Away {
                 away.table.apply(&key, Change::Set(entry), &now);
             }
         }
-        away.repeat(&now);
+        away.apply_restored(&now);
         away
     }
 
     /// Does here what waits already: a program that was started again finds what it wrote.
-    fn repeat(&self, now: &Now<'_>) {
+    fn apply_restored(&self, now: &Now<'_>) {
         let mut state = self.state.lock();
-        let State { queue, touched } = &mut *state;
+        let Session { queue, touched } = &mut *state;
         for pending in queue.iter() {
             let age = pending.queued.age();
             for op in pending.ops.iter() {
-                let action = op.aged(age);
+                let action = op.after_waiting(age);
                 let touched = touched.entry(SmolStr::new(&*op.key));
-                let touched = touched.or_insert(Touched { seen: Seen::Own, known: op.seen == Seen::Absent });
-                touched.known |= is_whole(&action);
-                if op.gives_back() {
+                let touched = touched.or_insert(TouchedKey {
+                    observed: Observed::OwnWrite,
+                    known: op.observed == Observed::Absent,
+                });
+                touched.known |= replaces_all(&action);
+                if op.undoes_pop() {
                     continue;
                 }
                 // What fails on the part that is known here may still be done there.
-                let key = leases::here(&op.key);
-                let _ = self
-                    .table
-                    .commit(&key, now, |found| plan(&key, action, &mut Here::new(&key, found, now), now));
+                let key = leases::local_key(&op.key);
+                let _ = self.table.commit(&key, now, |found| {
+                    plan(&key, action, &mut LiveEntry::new(&key, found, now), now)
+                });
             }
         }
     }
@@ -149,7 +152,7 @@ impl Away {
         tally.conflicts += more.conflicts;
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, Session> {
         self.state.lock()
     }
 
@@ -171,29 +174,34 @@ impl Away {
     }
 
     /// What was known of a key before an answer on its way was lost.
-    pub(crate) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
-        self.shadow.before(key, now)
+    pub(crate) fn before_in_doubt(&self, key: &str, now: &Now<'_>) -> Option<Shadowed> {
+        self.shadow.before_in_doubt(key, now)
     }
 
-    fn stamp(&self) -> Stamp {
-        Stamp::now(self.clock.now())
+    fn stamp(&self) -> QueuedAt {
+        QueuedAt::now(self.clock.now())
     }
 
     /// Takes over what is known of a key by now, unless it was written here: an operation that was under way on
     /// the server when the outage began may have ended since.
-    pub(crate) fn learn(&self, key: &Key<'_>) {
+    pub(crate) fn refresh_from_shadow(&self, key: &Key<'_>) {
         let mut state = self.state.lock();
-        match state.touched.get(&**key).map(|touched| &touched.seen) {
+        match state.touched.get(&**key).map(|touched| &touched.observed) {
             _ if state.queue.has(key) => return,
             // It was only read, and assumed absent; now more is known.
-            Some(Seen::Assumed) => drop(state.touched.remove(&**key)),
+            Some(Observed::AssumedAbsent) => drop(state.touched.remove(&**key)),
             Some(
-                Seen::Value(_) | Seen::Absent | Seen::Other | Seen::Unknown | Seen::Own | Seen::Either(_),
+                Observed::Hash(_)
+                | Observed::Absent
+                | Observed::NotAValue
+                | Observed::Nothing
+                | Observed::OwnWrite
+                | Observed::AnyOf(_),
             ) => return,
             None => {}
         }
         let now = self.now();
-        let known = self.shadow.get(key, &now).and_then(Known::entry);
+        let known = self.shadow.get(key, &now).and_then(Shadowed::entry);
         let change = known.map_or(Change::Remove, Change::Set);
         self.table.apply(key, change, &now);
     }
@@ -201,38 +209,38 @@ impl Away {
     pub(crate) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         match self.table.get(key, &self.now())? {
             Some(found) => Ok(Some(found)),
-            None => self.absent(key).map(|()| None),
+            None => self.check_absent(key).map(|()| None),
         }
     }
 
     pub(crate) fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
         match self.table.ttl(key, &self.now()) {
             Some(ttl) => Ok(Some(ttl)),
-            None => self.absent(key).map(|()| None),
+            None => self.check_absent(key).map(|()| None),
         }
     }
 
     pub(crate) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         let now = self.now();
         if self.table.ttl(key, &now).is_none() {
-            self.absent(key)?;
+            self.check_absent(key)?;
         }
         self.table.ask(key, query, &now)
     }
 
     /// As [`Away::ask`], of a key that has to be known whole.
-    pub(crate) fn ask_whole(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.absent(key)?;
+    pub(crate) fn ask_complete(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.check_absent(key)?;
         self.table.ask(key, query, &self.now())
     }
 
     /// Nothing lies here under the key: tells whether that is known, or may be assumed.
-    pub(crate) fn absent(&self, key: &Key<'_>) -> Result<()> {
+    pub(crate) fn check_absent(&self, key: &Key<'_>) -> Result<()> {
         let mut state = self.state.lock();
         let touched = state.touched.get(&**key);
         let is_known = match touched {
             Some(touched) => touched.known,
-            None => self.shadow.get(key, &self.now()).as_ref().is_some_and(Known::is_whole),
+            None => self.shadow.get(key, &self.now()).as_ref().is_some_and(Shadowed::is_complete),
         };
         if is_known {
             return Ok(());
@@ -241,7 +249,9 @@ impl Away {
             return Err(unknown(key));
         }
         if touched.is_none() {
-            state.touched.insert(SmolStr::new(&**key), Touched { seen: Seen::Assumed, known: true });
+            state
+                .touched
+                .insert(SmolStr::new(&**key), TouchedKey { observed: Observed::AssumedAbsent, known: true });
         }
         Ok(())
     }
@@ -253,38 +263,38 @@ impl Away {
         let Op { key, action } = op;
         let as_fact = match action.offline() {
             Offline::Queued | Offline::Estimated => false,
-            Offline::Exclusive if self.rules.exclusive && plan_multi::keys(op).is_some() => {
+            Offline::Exclusive if self.rules.exclusive && plan_multi::keys_to_lock(op).is_some() => {
                 return self.apply_lease(op);
             }
             Offline::Exclusive if self.rules.exclusive => {
                 // What lies here may be but the part of it that was written here.
-                self.absent(key)?;
+                self.check_absent(key)?;
                 true
             }
             Offline::Exclusive | Offline::Refused => return Err(refused()),
         };
         if matches!(action, Action::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
-            self.absent(key)?;
+            self.check_absent(key)?;
         }
-        let mut state = self.admit()?;
+        let mut state = self.reserve()?;
         let now = self.now();
         if self.journal.is_some() {
             return self.apply_kept(state, op, as_fact, lost, &now);
         }
         let mut made = None;
         let reply = self.table.commit(key, &now, |found| {
-            let (change, reply) = plan(key, action.clone(), &mut Here::new(key, found, &now), &now)?;
+            let (change, reply) = plan(key, action.clone(), &mut LiveEntry::new(key, found, &now), &now)?;
             if as_fact {
-                made = fact(&change, action, &now);
+                made = absolute_action(&change, action, &now);
             }
             Ok((change, reply))
         })?;
         let mut action = if as_fact { made } else { Some(action.clone()) };
         if !lost {
-            action = action.and_then(|action| state.queue.merge(key, action, || self.stamp()));
+            action = action.and_then(|action| state.queue.coalesce(key, action, || self.stamp()));
         }
         if let Some(action) = action {
-            self.enter(&mut state, vec![(key.clone().into_owned(), action, None)], lost, &now)?;
+            self.enqueue(&mut state, vec![(key.clone().into_owned(), action, None)], lost, &now)?;
         }
         Ok(reply)
     }
@@ -292,7 +302,7 @@ impl Away {
     /// As the end of [`Away::apply`], where what waits is written down before anything changes here.
     fn apply_kept(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, Session>,
         op: &Op<'_>,
         as_fact: bool,
         lost: bool,
@@ -300,29 +310,32 @@ impl Away {
     ) -> Result<Reply> {
         let Op { key, action } = op;
         // Nobody else changes the table while the state is locked.
-        let plan = |found: Option<&Entry>| plan(key, action.clone(), &mut Here::new(key, found, now), now);
+        let plan =
+            |found: Option<&Entry>| plan(key, action.clone(), &mut LiveEntry::new(key, found, now), now);
         let (change, reply) = self.table.read(key, plan)?;
-        let action = if as_fact { fact(&change, action, now) } else { Some(action.clone()) };
+        let action = if as_fact { absolute_action(&change, action, now) } else { Some(action.clone()) };
         let written = match action {
             None => None,
-            Some(action) => match state.queue.merged(key, &action, self.stamp()).filter(|_| !lost) {
+            Some(action) => match state.queue.coalesced(key, &action, self.stamp()).filter(|_| !lost) {
                 Some((number, pending)) => {
-                    let written = self.keep(number, &pending)?;
+                    let written = self.persist(number, &pending)?;
                     state.queue.replace(number, pending);
                     written
                 }
-                None => self.enter(&mut state, vec![(key.clone().into_owned(), action, None)], lost, now)?,
+                None => {
+                    self.enqueue(&mut state, vec![(key.clone().into_owned(), action, None)], lost, now)?
+                }
             },
         };
         self.table.apply(key, change, now);
         drop(state);
-        self.settle(written)?;
+        self.wait_durable(written)?;
         Ok(reply)
     }
 
     /// Makes puts and deletes all at once.
     pub(crate) fn commit(&self, writes: &[Op<'_>], lost: bool) -> Result<()> {
-        let mut state = self.admit()?;
+        let mut state = self.reserve()?;
         let now = self.now();
         let changes = writes
             .iter()
@@ -330,18 +343,18 @@ impl Away {
             .collect::<Result<Vec<_>>>()?;
         let actions =
             writes.iter().map(|op| (op.key.clone().into_owned(), op.action.clone(), None)).collect();
-        let written = self.enter(&mut state, actions, lost, &now)?;
+        let written = self.enqueue(&mut state, actions, lost, &now)?;
         self.table.apply_all(changes, &now);
         drop(state);
-        self.settle(written)
+        self.wait_durable(written)
     }
 
     /// Lets actions wait, all at once; they are written down first where that is done. Tells what to
     /// [`settle`](Away::settle) then.
-    pub(crate) fn enter(
+    pub(crate) fn enqueue(
         &self,
-        state: &mut State,
-        actions: Vec<Waiting>,
+        state: &mut Session,
+        actions: Vec<OpToQueue>,
         lost: bool,
         now: &Now<'_>,
     ) -> Result<Option<u64>> {
@@ -354,11 +367,11 @@ impl Away {
             before.extend(keys.map(|key| (state.touched.get(&key).cloned(), key)));
         }
         let ops = actions.into_iter().map(|(key, action, told)| {
-            let seen = state.see(&key, &action, lost, &self.shadow, now);
-            Deferred { key, action, seen, told }
+            let seen = state.observe_before_write(&key, &action, lost, &self.shadow, now);
+            QueuedOp { key, action, observed: seen, in_doubt: told }
         });
-        let pending = Pending::new(ops.collect(), self.stamp());
-        match self.keep(state.queue.next(), &pending) {
+        let pending = QueuedGroup::new(ops.collect(), self.stamp());
+        match self.persist(state.queue.next(), &pending) {
             Ok(written) => {
                 state.queue.add(pending);
                 Ok(written)
@@ -376,16 +389,18 @@ impl Away {
         }
     }
 
-    fn keep(&self, number: u64, pending: &Pending) -> Result<Option<u64>> {
-        self.journal.as_ref().map(|journal| journal.keep(number, pending)).transpose()
+    fn persist(&self, number: u64, pending: &QueuedGroup) -> Result<Option<u64>> {
+        self.journal.as_ref().map(|journal| journal.persist(number, pending)).transpose()
     }
 
     /// Takes out of what may have been done there the operations that must not be done twice.
-    pub(crate) fn take_doubtful(&self) -> Vec<Deferred> {
+    pub(crate) fn take_in_doubt(&self) -> Vec<QueuedOp> {
         let mut state = self.state.lock();
-        let doubtful = state.queue.take_doubtful();
-        let kept =
-            state.queue.doubted().try_for_each(|(number, pending)| self.keep(number, pending).map(drop));
+        let doubtful = state.queue.take_in_doubt();
+        let kept = state
+            .queue
+            .sent_groups()
+            .try_for_each(|(number, pending)| self.persist(number, pending).map(drop));
         if let Err(error) = kept {
             log::warn!("what must not be done twice could not be taken out of the queue's files: {error}");
         }
@@ -394,15 +409,15 @@ impl Away {
 
     /// Returns once what was entered is as durable as it has to be. No lock is held meanwhile: threads wait
     /// together.
-    pub(crate) fn settle(&self, written: Option<u64>) -> Result<()> {
+    pub(crate) fn wait_durable(&self, written: Option<u64>) -> Result<()> {
         match (&self.journal, written) {
-            (Some(journal), Some(written)) => journal.settle(written),
+            (Some(journal), Some(written)) => journal.wait_durable(written),
             _ => Ok(()),
         }
     }
 
     /// Slows writers by this much while more than `most` wait.
-    pub(crate) fn slow(&self, most: u64, pause: Duration) {
+    pub(crate) fn throttle(&self, most: u64, pause: Duration) {
         let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         self.pace.pause.store(micros, Ordering::Relaxed);
         self.pace.most.store(most, Ordering::Relaxed);
@@ -414,28 +429,28 @@ impl Away {
     }
 
     /// Notes how often: more where a step took too long, less where it was quick.
-    pub(crate) fn halve(&self, times: u32) {
+    pub(crate) fn shrink_chunk(&self, times: u32) {
         self.halved.store(times, Ordering::Relaxed);
     }
 
     /// Slows writers no longer.
-    pub(crate) fn hurry(&self) {
+    pub(crate) fn unthrottle(&self) {
         self.pace.most.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Waits where the queue is filling up, or is not emptied fast enough; refuses where it is full, or the
     /// server is away for too long.
-    pub(crate) fn admit(&self) -> Result<MutexGuard<'_, State>> {
+    pub(crate) fn reserve(&self) -> Result<MutexGuard<'_, Session>> {
         if self.rules.max_away.is_some_and(|most| self.begun.elapsed() > most) {
             return Err(too_long());
         }
         let mut has_waited = false;
         loop {
             let state = self.state.lock();
-            let pause = match state.queue.room() {
-                Room::None => return Err(full(&state.queue)),
-                Room::Scarce(pause) => pause,
-                Room::Plenty => Duration::ZERO,
+            let pause = match state.queue.capacity() {
+                Capacity::Full => return Err(full(&state.queue)),
+                Capacity::Scarce(pause) => pause,
+                Capacity::Plenty => Duration::ZERO,
             };
             let pause = match state.queue.len() > self.pace.most.load(Ordering::Relaxed) {
                 true => pause.max(Duration::from_micros(self.pace.pause.load(Ordering::Relaxed))),
@@ -467,7 +482,7 @@ fn too_long() -> Error {
     unavailable("the server is away for longer than max_away, and no more operations can wait for it")
 }
 
-fn full(queue: &Queue) -> Error {
+fn full(queue: &ReplayQueue) -> Error {
     let (operations, bytes) = (queue.len(), queue.bytes());
     let source = format!(
         "the server is away, and no more operations can wait for it: {operations} of {bytes} bytes do (see max_pending \

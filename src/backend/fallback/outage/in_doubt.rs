@@ -3,23 +3,24 @@
 
 use std::sync::Arc;
 
-use crate::backend::fallback::outage::disconnected::{Away, refused};
-use crate::backend::fallback::shadow::cache::Known;
-use crate::backend::fallback::shared::Inner;
+use crate::backend::fallback::outage::disconnected::{Outage, refused};
+use crate::backend::fallback::shadow::cache::Shadowed;
+use crate::backend::fallback::shared::Shared;
 use crate::backend::local::change::Change;
 use crate::backend::local::plan::plan;
-use crate::backend::local::view::Here;
-use crate::backend::redis::exactly_once::slots::Turn;
-use crate::backend::redis::replay::queued_op::Told;
+use crate::backend::local::view::LiveEntry;
+use crate::backend::redis::exactly_once::slots::SlotCall;
+use crate::backend::redis::replay::queued_op::InDoubt;
 use crate::clock::Now;
 use crate::error::{Cause, Error, Result};
 use crate::key::Key;
 use crate::op::{Action, Op, Reply};
 
-impl Inner {
+impl Shared {
     /// Does a call of one operation here, as far as that is possible.
-    pub(crate) fn apply_told(&self, away: &Away, op: &Op<'_>, turn: &Arc<Turn>) -> Result<Reply> {
-        let reply = away.apply_told(std::slice::from_ref(op), turn).pop().unwrap_or_else(|| Err(refused()));
+    pub(crate) fn apply_in_doubt(&self, away: &Outage, op: &Op<'_>, turn: &Arc<SlotCall>) -> Result<Reply> {
+        let reply =
+            away.apply_in_doubt(std::slice::from_ref(op), turn).pop().unwrap_or_else(|| Err(refused()));
         let is_pop = matches!(op.action, Action::Pop { .. });
         self.note_queued(u64::from(is_pop || reply.is_ok()));
         if is_pop && away.is_exclusive() && !matches!(&reply, Err(error) if error.maybe_applied()) {
@@ -30,10 +31,10 @@ impl Inner {
     }
 }
 
-impl Away {
+impl Outage {
     /// Does the operations of a call here and lets them wait until the server tells whether it has done them. A
     /// pop is refused: what it may have taken goes back there.
-    pub(crate) fn apply_told(&self, ops: &[Op<'_>], turn: &Arc<Turn>) -> Vec<Result<Reply>> {
+    pub(crate) fn apply_in_doubt(&self, ops: &[Op<'_>], turn: &Arc<SlotCall>) -> Vec<Result<Reply>> {
         // However many wait already: of these somebody has to ask.
         let mut state = self.state();
         let now = self.now();
@@ -41,12 +42,12 @@ impl Away {
         let mut replies = Vec::with_capacity(ops.len());
         for (place, op) in ops.iter().enumerate() {
             if !state.queue.has(&op.key) {
-                self.recall(&op.key, &now);
+                self.restore_from_shadow(&op.key, &now);
             }
             let is_pop = matches!(op.action, Action::Pop { .. });
             let reply = if is_pop { Err(refused()) } else { self.estimate(op, &now) };
             if is_pop || reply.is_ok() {
-                let told = Told::of(turn, place);
+                let told = InDoubt::new(turn, place);
                 waiting.push((op.key.clone().into_owned(), op.action.clone(), Some(told)));
             }
             replies.push(reply);
@@ -54,22 +55,22 @@ impl Away {
         if waiting.is_empty() {
             return replies;
         }
-        let entered = self.enter(&mut state, waiting, false, &now);
+        let entered = self.enqueue(&mut state, waiting, false, &now);
         drop(state);
-        match entered.and_then(|written| self.settle(written)) {
+        match entered.and_then(|written| self.wait_durable(written)) {
             Ok(()) => replies,
             // Nobody will ask.
             Err(error) => {
                 let cause = error.to_string();
-                ops.iter().map(|_| Err(in_doubt(cause.clone().into()))).collect()
+                ops.iter().map(|_| Err(in_doubt_error(cause.clone().into()))).collect()
             }
         }
     }
 
     /// Lets what was known of a key before be what the lost answer is estimated from.
-    fn recall(&self, key: &Key<'_>, now: &Now<'_>) {
+    fn restore_from_shadow(&self, key: &Key<'_>, now: &Now<'_>) {
         if self.table().ttl(key, now).is_none()
-            && let Some(entry) = self.before(key, now).and_then(Known::entry)
+            && let Some(entry) = self.before_in_doubt(key, now).and_then(Shadowed::entry)
         {
             self.table().apply(key, Change::Set(entry), now);
         }
@@ -79,12 +80,12 @@ impl Away {
         let Op { key, action } = op;
         let reply = self
             .table()
-            .commit(key, now, |found| plan(key, action.clone(), &mut Here::new(key, found, now), now));
+            .commit(key, now, |found| plan(key, action.clone(), &mut LiveEntry::new(key, found, now), now));
         // What is known here is not what lay there; there it may have been done.
-        reply.map_err(|error| in_doubt(error.into()))
+        reply.map_err(|error| in_doubt_error(error.into()))
     }
 }
 
-fn in_doubt(source: Cause) -> Error {
+fn in_doubt_error(source: Cause) -> Error {
     Error::Unavailable { maybe_applied: true, source }
 }

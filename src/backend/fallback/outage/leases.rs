@@ -6,8 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use smol_str::SmolStr;
 
-use crate::backend::fallback::outage::absolute_actions::{Place, actions};
-use crate::backend::fallback::outage::disconnected::{Away, Waiting, refused};
+use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
+use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::plan_multi;
 use crate::clock::{Millis, Now};
@@ -16,21 +16,21 @@ use crate::key::{Companion, Key};
 use crate::op::{Action, Op, Reply};
 use crate::value::Value;
 
-impl Away {
+impl Outage {
     /// Takes from a queue or ends a lease, and lets what that led to wait.
     pub(crate) fn apply_lease(&self, op: &Op<'_>) -> Result<Reply> {
-        let Some(keys) = plan_multi::keys(op) else {
+        let Some(keys) = plan_multi::keys_to_lock(op) else {
             return Err(refused());
         };
         if matches!(op.action, Action::Lease { .. }) {
-            self.absent(&op.key)?;
+            self.check_absent(&op.key)?;
         }
-        let state = self.admit()?;
+        let state = self.reserve()?;
         let now = self.now();
         let locked = self.table().lock(keys.iter().map(|key| &**key));
-        let mut leases = Leases::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
+        let mut leases = LeaseChanges::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
         let (changes, reply) = match &op.action {
-            Action::EndLease { id, back, .. } if !leases.has(id) && !self.is_of_this_outage(id) => {
+            Action::EndLease { id, back, .. } if !leases.has(id) && !self.was_leased_in_this_outage(id) => {
                 // The server has it, and so the value. Nobody else can have taken that since.
                 if *back {
                     return Err(refused());
@@ -40,15 +40,15 @@ impl Away {
             }
             _ => plan_multi::plan(op, &locked, &now)?,
         };
-        let mut place = Place::of(locked.find(&op.key));
-        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut place = QueueEnds::of(locked.find(&op.key));
+        let mut waiting: Vec<OpToQueue> = Vec::new();
         for (key, change) in &changes {
             if **key == *op.key {
-                let actions = actions(place, change, &now).into_iter();
+                let actions = actions_for(place, change, &now).into_iter();
                 waiting.extend(actions.map(|action| (key.clone(), action, None)));
-                place.take_in(change);
+                place.apply_change(change);
             } else {
-                leases.take_in(key, change, &now);
+                leases.apply_change(key, change, &now);
             }
         }
         waiting.append(&mut leases.waiting);
@@ -57,7 +57,7 @@ impl Away {
     }
 
     /// Whether a lease was given here in this outage.
-    fn is_of_this_outage(&self, id: &str) -> bool {
+    fn was_leased_in_this_outage(&self, id: &str) -> bool {
         let taken = id.split_once('-').and_then(|(_, taken)| taken.parse::<u128>().ok());
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         // The clock that gave it counts whole milliseconds.
@@ -66,27 +66,28 @@ impl Away {
 }
 
 /// What lies here in the place of what waits to be done to a part of a queue's leases.
-pub(crate) fn here(key: &Key<'static>) -> Key<'static> {
-    key.other(Companion::Leased, Companion::Leases).unwrap_or_else(|| key.clone())
+pub(crate) fn local_key(key: &Key<'static>) -> Key<'static> {
+    key.sibling(Companion::LeasedValues, Companion::Leases).unwrap_or_else(|| key.clone())
 }
 
 /// The leases of a queue, and what is to be done to them there.
-struct Leases {
+struct LeaseChanges {
     /// Where the server keeps their names and when they run out, and here all of them lie.
     names: Key<'static>,
     /// Where the server keeps the values that they are on.
     values: Key<'static>,
     ids: BTreeSet<SmolStr>,
-    waiting: Vec<Waiting>,
+    waiting: Vec<OpToQueue>,
 }
 
-impl Leases {
+impl LeaseChanges {
     fn of(queue: &Key<'_>, found: Option<&Entry>) -> Self {
         let ids = match found.map(|entry| &entry.content) {
             Some(Content::Map(map)) => map.fields().keys().cloned().collect(),
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
-        let [names, values] = [Companion::Leases, Companion::Leased].map(|beside| queue.companion(beside));
+        let [names, values] =
+            [Companion::Leases, Companion::LeasedValues].map(|beside| queue.companion(beside));
         Self { names, values, ids, waiting: Vec::new() }
     }
 
@@ -95,7 +96,7 @@ impl Leases {
     }
 
     /// Follows a change of the map here.
-    fn take_in(&mut self, key: &Key<'static>, change: &Change, now: &Now<'_>) {
+    fn apply_change(&mut self, key: &Key<'static>, change: &Change, now: &Now<'_>) {
         // Not so the last token: the server has its own.
         if *key != self.names {
             return;
@@ -128,7 +129,7 @@ impl Leases {
         let until: u64 = id.split('-').next().and_then(|until| until.parse().ok()).unwrap_or_default();
         let left = Millis::new(Duration::from_millis(until.saturating_sub(now.millis())));
         let fields = vec![(id.clone(), value.clone())];
-        self.waiting.push((self.values.clone(), Action::MapPut { fields, birth_ttl: None }, None));
+        self.waiting.push((self.values.clone(), Action::MapPut { fields, ttl_if_created: None }, None));
         let note = Action::NoteLease { id: id.clone(), left: Some(left.unwrap_or(Millis::LEAST)) };
         self.waiting.push((self.names.clone(), note, None));
     }

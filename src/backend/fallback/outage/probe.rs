@@ -11,7 +11,7 @@ const LONGEST_SILENT: Duration = Duration::from_secs(5);
 
 /// How a try failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Silence {
+pub(crate) enum ProbeFailure {
     /// The answer was quick: refused, reset, not ready.
     Refused,
     /// There was none in time.
@@ -20,21 +20,21 @@ pub(crate) enum Silence {
 
 /// The pauses between tries.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct ProbeBackoff {
     pause: Duration,
 }
 
-impl Breaker {
+impl ProbeBackoff {
     pub(crate) fn new() -> Self {
         Self { pause: FIRST }
     }
 
     /// The pause after a try that failed so; `chance` is between 0 and 1 and takes up to half of it away, so
     /// that many programs do not come at once.
-    pub(crate) fn next(&mut self, silence: Silence, chance: f64) -> Duration {
+    pub(crate) fn next(&mut self, silence: ProbeFailure, chance: f64) -> Duration {
         let longest = match silence {
-            Silence::Refused => LONGEST_REFUSED,
-            Silence::TimedOut => LONGEST_SILENT,
+            ProbeFailure::Refused => LONGEST_REFUSED,
+            ProbeFailure::TimedOut => LONGEST_SILENT,
         };
         let pause = self.pause.min(longest);
         self.pause = (pause * 2).min(longest);
@@ -47,13 +47,13 @@ const LINES_APART: Duration = Duration::from_secs(10);
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// When the log is told again that an outage goes on, and why.
-pub(crate) struct Reminder {
+pub(crate) struct LogThrottle {
     told: Instant,
     cause: String,
     pause: Duration,
 }
 
-impl Reminder {
+impl LogThrottle {
     /// The cause was told just now.
     pub(crate) fn new(cause: String) -> Self {
         Self { told: Instant::now(), cause, pause: REMINDER }
@@ -85,23 +85,23 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound() {
         let pauses = |silence| {
-            let mut breaker = Breaker::new();
+            let mut breaker = ProbeBackoff::new();
             (0..12).map(|_| breaker.next(silence, 0.0).as_millis()).collect::<Vec<_>>()
         };
-        assert_eq!(pauses(Silence::Refused)[..7], [5, 10, 20, 40, 80, 100, 100]);
-        assert_eq!(pauses(Silence::TimedOut)[8..], [1280, 2560, 5000, 5000]);
-        let mut breaker = Breaker::new();
-        assert_eq!(breaker.next(Silence::Refused, 1.0), FIRST / 2);
+        assert_eq!(pauses(ProbeFailure::Refused)[..7], [5, 10, 20, 40, 80, 100, 100]);
+        assert_eq!(pauses(ProbeFailure::TimedOut)[8..], [1280, 2560, 5000, 5000]);
+        let mut breaker = ProbeBackoff::new();
+        assert_eq!(breaker.next(ProbeFailure::Refused, 1.0), FIRST / 2);
         for _ in 0..12 {
-            breaker.next(Silence::TimedOut, 0.5);
+            breaker.next(ProbeFailure::TimedOut, 0.5);
         }
-        assert!(breaker.next(Silence::Refused, 0.0) <= LONGEST_REFUSED, "refused again: quick again");
+        assert!(breaker.next(ProbeFailure::Refused, 0.0) <= LONGEST_REFUSED, "refused again: quick again");
     }
 
     #[test]
     fn the_log_is_told_again_when_the_cause_changes_and_rarely_otherwise() {
         let second = Duration::from_secs(1);
-        let mut reminder = Reminder::new("end of file".to_owned());
+        let mut reminder = LogThrottle::new("end of file".to_owned());
         assert!(!reminder.is_due_after(second, "end of file"));
         assert!(reminder.is_due_after(Duration::ZERO, "refused"));
         assert!(!reminder.is_due_after(second, "no memory"));

@@ -4,72 +4,73 @@
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
-use crate::backend::fallback::queue::replay_queue::Queue;
+use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shadow::cache::Shadow;
-use crate::backend::redis::replay::queued_op::Seen;
+use crate::backend::redis::replay::queued_op::Observed;
 use crate::clock::Now;
 use crate::op::Action;
 
 /// What changes together with the table.
-pub(crate) struct State {
-    pub(crate) queue: Queue,
+pub(crate) struct Session {
+    pub(crate) queue: ReplayQueue,
     /// The keys that were written or assumed absent here.
-    pub(crate) touched: HashMap<SmolStr, Touched>,
+    pub(crate) touched: HashMap<SmolStr, TouchedKey>,
 }
 
 /// What is known of a key that was written or assumed absent here.
 #[derive(Clone)]
-pub(crate) struct Touched {
+pub(crate) struct TouchedKey {
     /// What the next write to it finds there, as far as this process knows.
-    pub(crate) seen: Seen,
+    pub(crate) observed: Observed,
     /// Whether all of it is known: it was before, or all of it was written here.
     pub(crate) known: bool,
 }
 
-impl State {
+impl Session {
     /// What was seen of a key before the operation that is queued now. The next one finds there what this one
     /// leaves, however soon this one is done.
-    pub(crate) fn see(
+    pub(crate) fn observe_before_write(
         &mut self,
         key: &str,
         action: &Action,
         lost: bool,
         shadow: &Shadow,
         now: &Now<'_>,
-    ) -> Seen {
+    ) -> Observed {
         let touched = self.touched.entry(SmolStr::new(key)).or_insert_with(|| {
-            let (seen, known) = shadow.seen(key, now);
-            Touched { seen, known }
+            let (seen, known) = shadow.observed(key, now);
+            TouchedKey { observed: seen, known }
         });
-        touched.known |= is_whole(action);
-        let seen = std::mem::replace(&mut touched.seen, Seen::Own);
+        touched.known |= replaces_all(action);
+        let seen = std::mem::replace(&mut touched.observed, Observed::OwnWrite);
         match (lost, &seen) {
             (false, _) => seen,
-            (true, Seen::Own) => {
+            (true, Observed::OwnWrite) => {
                 // Several were on their way: any of them may lie there.
-                if let Some(first) = self.queue.next_on(key) {
-                    first.seen = std::mem::replace(&mut first.seen, Seen::Own).or(Seen::done_by(action));
+                if let Some(first) = self.queue.first_for(key) {
+                    first.observed = std::mem::replace(&mut first.observed, Observed::OwnWrite)
+                        .or_left(Observed::left_by(action));
                 }
                 seen
             }
-            (true, _) => seen.or(Seen::done_by(action)),
+            (true, _) => seen.or_left(Observed::left_by(action)),
         }
     }
 
     /// Notes that a write was dropped because of what somebody else had written: the next one to the key
     /// does not find there what that one would have left.
     pub(crate) fn note_dropped(&mut self, key: &str) {
-        if let Some(next) = self.queue.next_on(key) {
-            if next.seen == Seen::Own {
-                next.seen = Seen::Assumed;
+        if let Some(next) = self.queue.first_for(key) {
+            if next.observed == Observed::OwnWrite {
+                next.observed = Observed::AssumedAbsent;
             }
         } else if let Some(touched) = self.touched.get_mut(key) {
-            touched.seen = Seen::Assumed;
+            touched.observed = Observed::AssumedAbsent;
         }
     }
 }
 
 /// Whether an action leaves nothing of what was there before.
-pub(crate) fn is_whole(action: &Action) -> bool {
+pub(crate) fn replaces_all(action: &Action) -> bool {
     matches!(action, Action::Put { .. } | Action::Delete)
 }

@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::backend::fallback::queue::queued_at::Stamp;
-use crate::backend::fallback::queue::replay_queue::Pending;
+use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::queue::replay_queue::QueuedGroup;
 use crate::backend::redis::exactly_once::slots::CallId;
-use crate::backend::redis::replay::queued_op::{Deferred, Seen, Told};
+use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp};
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::op::{Action, End};
@@ -21,27 +21,27 @@ use crate::value::{Form, Value};
 /// What is done at once, and since when it waits, in milliseconds since 1970.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct GroupRecord {
     since: u64,
-    ops: Vec<Waiting>,
+    ops: Vec<OpRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Waiting {
+struct OpRecord {
     key: String,
     #[serde(rename = "do")]
-    step: Step,
-    seen: Saw,
+    step: ActionRecord,
+    seen: ObservedRecord,
     /// Where the server may have done it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    call: Option<Noted>,
+    call: Option<CallRecord>,
 }
 
 /// The step of a call of which the server has a note: whose notes, in hexadecimal digits, and how it finds it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Noted {
+struct CallRecord {
     notes: String,
     born: u64,
     lane: u32,
@@ -52,17 +52,17 @@ struct Noted {
 /// An action, with times to live in milliseconds.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Step {
-    Put { value: Held, ttl: Option<u64> },
-    Update { value: Held },
+enum ActionRecord {
+    Put { value: ValueRecord, ttl: Option<u64> },
+    Update { value: ValueRecord },
     Delete,
-    Incr { by: i64, birth_ttl: Option<u64> },
+    Incr { by: i64, ttl_if_created: Option<u64> },
     Expire { ttl: u64 },
     Persist,
-    MapPut { fields: Vec<(String, Held)>, birth_ttl: Option<u64> },
+    MapPut { fields: Vec<(String, ValueRecord)>, ttl_if_created: Option<u64> },
     MapDelete { field: String },
-    MapIncr { field: String, by: i64, birth_ttl: Option<u64> },
-    Push { front: bool, values: Vec<Held>, birth_ttl: Option<u64> },
+    MapIncr { field: String, by: i64, ttl_if_created: Option<u64> },
+    Push { front: bool, values: Vec<ValueRecord>, ttl_if_created: Option<u64> },
     Pop { front: bool },
     Trim { most: u64 },
     Lease { id: String, left: Option<u64> },
@@ -71,7 +71,7 @@ enum Step {
 /// The bytes of a value.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Held {
+enum ValueRecord {
     /// JSON text from our own encoder.
     Json(String),
     /// Any other bytes, in base64.
@@ -81,9 +81,9 @@ enum Held {
 /// What had been seen of the key; values by their SHA-1.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Saw {
+enum ObservedRecord {
     Value(String),
-    Either(Vec<Saw>),
+    Either(Vec<ObservedRecord>),
     Other,
     Absent,
     Assumed,
@@ -92,32 +92,32 @@ enum Saw {
 }
 
 /// Writes down what waits; `None` where it holds what never waits.
-pub(crate) fn write(pending: &Pending) -> Option<Vec<u8>> {
+pub(crate) fn write(pending: &QueuedGroup) -> Option<Vec<u8>> {
     let since = pending.queued.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     let ops = pending.ops.iter().map(|op| {
-        Some(Waiting {
+        Some(OpRecord {
             key: op.key.to_string(),
-            step: Step::of(&op.action)?,
-            seen: Saw::of(&op.seen),
-            call: op.told.as_ref().map(Noted::of),
+            step: ActionRecord::of(&op.action)?,
+            seen: ObservedRecord::of(&op.observed),
+            call: op.in_doubt.as_ref().map(CallRecord::of),
         })
     });
-    let record = Record { since: millis(since), ops: ops.collect::<Option<_>>()? };
+    let record = GroupRecord { since: millis(since), ops: ops.collect::<Option<_>>()? };
     serde_json::to_vec(&record).ok()
 }
 
 /// Reads what was written down, or says what is wrong with it. `now` is the time of the day.
-pub(crate) fn read(text: &[u8], now: SystemTime) -> Result<Pending, String> {
-    let Record { since, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+pub(crate) fn read(text: &[u8], now: SystemTime) -> Result<QueuedGroup, String> {
+    let GroupRecord { since, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let wall = UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or("its time is out of range")?;
-    let ops = ops.into_iter().map(|Waiting { key, step, seen, call }| {
-        if let Some(reason) = Key::waiting_fault(&key) {
+    let ops = ops.into_iter().map(|OpRecord { key, step, seen, call }| {
+        if let Some(reason) = Key::queued_key_fault(&key) {
             return Err(format!("its key is not valid: {reason}"));
         }
-        let told = call.map(Noted::told).transpose()?;
-        Ok(Deferred { key: Key::listed(key), action: step.action()?, seen: seen.seen()?, told })
+        let told = call.map(CallRecord::told).transpose()?;
+        Ok(QueuedOp { key: Key::listed(key), action: step.action()?, observed: seen.seen()?, in_doubt: told })
     });
-    Ok(Pending::new(ops.collect::<Result<_, String>>()?, Stamp::past(wall, now)))
+    Ok(QueuedGroup::new(ops.collect::<Result<_, String>>()?, QueuedAt::in_earlier_run(wall, now)))
 }
 
 fn millis(time: Duration) -> u64 {
@@ -132,7 +132,7 @@ fn birth(millis: Option<u64>) -> Result<Option<Millis>, String> {
     millis.map(ttl).transpose()
 }
 
-impl Held {
+impl ValueRecord {
     fn of(value: &Value) -> Self {
         match (value.form, std::str::from_utf8(&value.bytes)) {
             (Form::Json, Ok(text)) => Self::Json(text.to_owned()),
@@ -151,29 +151,31 @@ impl Held {
     }
 }
 
-impl Step {
+impl ActionRecord {
     fn of(action: &Action) -> Option<Self> {
         let birth = |ttl: &Option<Millis>| ttl.map(Millis::get);
         Some(match action {
-            Action::Put { value, ttl } => Self::Put { value: Held::of(value), ttl: birth(ttl) },
-            Action::PutIfPresent { value } => Self::Update { value: Held::of(value) },
+            Action::Put { value, ttl } => Self::Put { value: ValueRecord::of(value), ttl: birth(ttl) },
+            Action::PutIfPresent { value } => Self::Update { value: ValueRecord::of(value) },
             Action::Delete => Self::Delete,
-            Action::Incr { by, birth_ttl } => Self::Incr { by: *by, birth_ttl: birth(birth_ttl) },
+            Action::Incr { by, ttl_if_created } => {
+                Self::Incr { by: *by, ttl_if_created: birth(ttl_if_created) }
+            }
             // Nobody waits for what was read.
             Action::Expire { ttl } | Action::Touch { ttl } => Self::Expire { ttl: ttl.get() },
             Action::Persist => Self::Persist,
-            Action::MapPut { fields, birth_ttl } => {
-                let fields = fields.iter().map(|(name, value)| (name.to_string(), Held::of(value)));
-                Self::MapPut { fields: fields.collect(), birth_ttl: birth(birth_ttl) }
+            Action::MapPut { fields, ttl_if_created } => {
+                let fields = fields.iter().map(|(name, value)| (name.to_string(), ValueRecord::of(value)));
+                Self::MapPut { fields: fields.collect(), ttl_if_created: birth(ttl_if_created) }
             }
             Action::MapDelete { field } => Self::MapDelete { field: field.to_string() },
-            Action::MapIncr { field, by, birth_ttl } => {
-                Self::MapIncr { field: field.to_string(), by: *by, birth_ttl: birth(birth_ttl) }
+            Action::MapIncr { field, by, ttl_if_created } => {
+                Self::MapIncr { field: field.to_string(), by: *by, ttl_if_created: birth(ttl_if_created) }
             }
-            Action::Push { end, values, birth_ttl } => Self::Push {
+            Action::Push { end, values, ttl_if_created } => Self::Push {
                 front: *end == End::Front,
-                values: values.iter().map(Held::of).collect(),
-                birth_ttl: birth(birth_ttl),
+                values: values.iter().map(ValueRecord::of).collect(),
+                ttl_if_created: birth(ttl_if_created),
             },
             Action::Pop { end } => Self::Pop { front: *end == End::Front },
             Action::Trim { most } => Self::Trim { most: *most },
@@ -196,21 +198,21 @@ impl Step {
             Self::Put { value, ttl } => Action::Put { value: value.value()?, ttl: birth(ttl)? },
             Self::Update { value } => Action::PutIfPresent { value: value.value()? },
             Self::Delete => Action::Delete,
-            Self::Incr { by, birth_ttl } => Action::Incr { by, birth_ttl: birth(birth_ttl)? },
+            Self::Incr { by, ttl_if_created } => Action::Incr { by, ttl_if_created: birth(ttl_if_created)? },
             Self::Expire { ttl: left } => Action::Expire { ttl: ttl(left)? },
             Self::Persist => Action::Persist,
-            Self::MapPut { fields, birth_ttl } => {
+            Self::MapPut { fields, ttl_if_created } => {
                 let fields = fields.into_iter().map(|(name, value)| Ok((SmolStr::new(name), value.value()?)));
                 let fields = fields.collect::<Result<_, String>>()?;
-                Action::MapPut { fields, birth_ttl: birth(birth_ttl)? }
+                Action::MapPut { fields, ttl_if_created: birth(ttl_if_created)? }
             }
             Self::MapDelete { field } => Action::MapDelete { field: field.into() },
-            Self::MapIncr { field, by, birth_ttl } => {
-                Action::MapIncr { field: field.into(), by, birth_ttl: birth(birth_ttl)? }
+            Self::MapIncr { field, by, ttl_if_created } => {
+                Action::MapIncr { field: field.into(), by, ttl_if_created: birth(ttl_if_created)? }
             }
-            Self::Push { front, values, birth_ttl } => {
-                let values = values.into_iter().map(Held::value).collect::<Result<_, _>>()?;
-                Action::Push { end: end(front), values, birth_ttl: birth(birth_ttl)? }
+            Self::Push { front, values, ttl_if_created } => {
+                let values = values.into_iter().map(ValueRecord::value).collect::<Result<_, _>>()?;
+                Action::Push { end: end(front), values, ttl_if_created: birth(ttl_if_created)? }
             }
             Self::Pop { front } => Action::Pop { end: end(front) },
             Self::Trim { most } => Action::Trim { most },
@@ -219,45 +221,48 @@ impl Step {
     }
 }
 
-impl Noted {
-    fn of(told: &Told) -> Self {
-        let CallId { notes, born, lane, number } = told.call;
-        Self { notes: format!("{notes:032x}"), born, lane, number, place: told.place }
+impl CallRecord {
+    fn of(told: &InDoubt) -> Self {
+        let CallId { store_id: notes, cache_id: born, slot: lane, sequence: number } = told.call;
+        Self { notes: format!("{notes:032x}"), born, lane, number, place: told.step }
     }
 
-    fn told(self) -> Result<Told, String> {
+    fn told(self) -> Result<InDoubt, String> {
         let Self { notes, born, lane, number, place } = self;
         let notes = u128::from_str_radix(&notes, 16).map_err(|error| error.to_string())?;
-        Ok(Told::left(CallId { notes, born, lane, number }, place))
+        Ok(InDoubt::from_earlier_run(
+            CallId { store_id: notes, cache_id: born, slot: lane, sequence: number },
+            place,
+        ))
     }
 }
 
-impl Saw {
-    fn of(seen: &Seen) -> Self {
+impl ObservedRecord {
+    fn of(seen: &Observed) -> Self {
         match seen {
-            Seen::Value(sha) => Self::Value(BASE64.encode(sha)),
-            Seen::Either(all) => Self::Either(all.iter().map(Self::of).collect()),
-            Seen::Other => Self::Other,
-            Seen::Absent => Self::Absent,
-            Seen::Assumed => Self::Assumed,
-            Seen::Unknown => Self::Unknown,
-            Seen::Own => Self::Own,
+            Observed::Hash(sha) => Self::Value(BASE64.encode(sha)),
+            Observed::AnyOf(all) => Self::Either(all.iter().map(Self::of).collect()),
+            Observed::NotAValue => Self::Other,
+            Observed::Absent => Self::Absent,
+            Observed::AssumedAbsent => Self::Assumed,
+            Observed::Nothing => Self::Unknown,
+            Observed::OwnWrite => Self::Own,
         }
     }
 
-    fn seen(self) -> Result<Seen, String> {
+    fn seen(self) -> Result<Observed, String> {
         let sha = |text: String| {
             let bytes = BASE64.decode(text).map_err(|error| error.to_string())?;
             <[u8; 20]>::try_from(bytes).map_err(|_| "a digest has not 20 bytes".to_owned())
         };
         Ok(match self {
-            Self::Value(text) => Seen::Value(sha(text)?),
-            Self::Either(all) => Seen::Either(all.into_iter().map(Self::seen).collect::<Result<_, _>>()?),
-            Self::Other => Seen::Other,
-            Self::Absent => Seen::Absent,
-            Self::Assumed => Seen::Assumed,
-            Self::Unknown => Seen::Unknown,
-            Self::Own => Seen::Own,
+            Self::Value(text) => Observed::Hash(sha(text)?),
+            Self::Either(all) => Observed::AnyOf(all.into_iter().map(Self::seen).collect::<Result<_, _>>()?),
+            Self::Other => Observed::NotAValue,
+            Self::Absent => Observed::Absent,
+            Self::Assumed => Observed::AssumedAbsent,
+            Self::Unknown => Observed::Nothing,
+            Self::Own => Observed::OwnWrite,
         })
     }
 }
@@ -271,15 +276,15 @@ mod tests {
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"json":"{\"n\":1}"},"ttl":null}},"seen":"unknown"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"seen":"absent"},{"key":"b","do":"delete","seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"update":{"value":{"json":"1"}}},"seen":"assumed"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"incr":{"by":-7,"birth_ttl":9}},"seen":{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"incr":{"by":-7,"ttl_if_created":9}},"seen":{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"expire":{"ttl":12}},"seen":{"either":["absent",{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}]}}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":"persist","seen":"other"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_put":{"fields":[["f",{"json":"1"}]],"birth_ttl":null}},"seen":"own"},{"key":"a","do":{"map_delete":{"field":"f"}},"seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_incr":{"field":"f","by":2,"birth_ttl":null}},"seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"birth_ttl":60000}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_put":{"fields":[["f",{"json":"1"}]],"ttl_if_created":null}},"seen":"own"},{"key":"a","do":{"map_delete":{"field":"f"}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_incr":{"field":"f","by":2,"ttl_if_created":null}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"ttl_if_created":60000}},"seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":false}},"seen":"own"},{"key":"a","do":{"trim":{"most":3}},"seen":"own"}]}"#,
         r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":true}},"seen":"own","call":{"notes":"0123456789abcdef0123456789abcdef","born":7,"lane":1,"number":9,"place":0}}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"q:__millpond:leased","do":{"map_put":{"fields":[["7",{"json":"1"}]],"birth_ttl":null}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"7","left":30000}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"6","left":null}},"seen":"own"}]}"#,
+        r#"{"since":1700000000000,"ops":[{"key":"q:__millpond:leased","do":{"map_put":{"fields":[["7",{"json":"1"}]],"ttl_if_created":null}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"7","left":30000}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"6","left":null}},"seen":"own"}]}"#,
     ];
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::backend::fallback::queue::codec;
-use crate::backend::fallback::queue::replay_queue::Pending;
+use crate::backend::fallback::queue::replay_queue::QueuedGroup;
 use crate::backend::file::core::File;
 use crate::clock::Clock;
 use crate::config::FileOptions;
@@ -18,14 +18,14 @@ use crate::key::Key;
 use crate::op::{Action, Op};
 use crate::value::Value;
 
-const HEAD: &str = "head";
+const HEADER: &str = "head";
 const WAITING: &str = "waiting:";
 const FORMAT: u32 = 1;
 
 /// What is known of a queue as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct Header {
     format: u32,
     /// What the keys on the server begin with.
     prefix: String,
@@ -40,29 +40,29 @@ struct Head {
 }
 
 /// A queue's directory.
-pub(crate) struct Journal {
+pub(crate) struct QueueFile {
     store: File,
     path: PathBuf,
-    head: Mutex<Head>,
+    header: Mutex<Header>,
 }
 
 /// What a program left behind when it ended.
-pub(crate) struct Left {
+pub(crate) struct Restored {
     pub(crate) identity: u128,
     pub(crate) done: u64,
     pub(crate) sent: u64,
     pub(crate) marked: bool,
     /// What waits, from the number behind `done` on.
-    pub(crate) waiting: Vec<Pending>,
+    pub(crate) waiting: Vec<QueuedGroup>,
 }
 
-impl Left {
+impl Restored {
     pub(crate) fn nothing(identity: u128) -> Self {
         Self { identity, done: 0, sent: 0, marked: false, waiting: Vec::new() }
     }
 }
 
-impl Journal {
+impl QueueFile {
     /// Opens the directory of a queue for the server's keys under `prefix`, or begins one with this identity.
     pub(crate) fn open(
         path: &Path,
@@ -70,9 +70,9 @@ impl Journal {
         identity: u128,
         options: &FileOptions,
         clock: &Arc<dyn Clock>,
-    ) -> Result<(Self, Left)> {
+    ) -> Result<(Self, Restored)> {
         let store = File::open(path, options, Arc::clone(clock), &mut |_| ())?;
-        let fresh = Head {
+        let fresh = Header {
             format: FORMAT,
             prefix: prefix.to_owned(),
             identity: format!("{identity:032x}"),
@@ -80,19 +80,19 @@ impl Journal {
             sent: 0,
             marked: false,
         };
-        let journal = Self { store, path: path.to_owned(), head: Mutex::new(fresh.clone()) };
+        let journal = Self { store, path: path.to_owned(), header: Mutex::new(fresh.clone()) };
         let (head, waiting) = journal.read(clock)?;
         if waiting.is_empty() {
             // Nothing is left that could be done twice. As another queue it may serve another prefix, and also
             // where this is a copy that is older than what the server knows.
-            journal.keep_head(&fresh)?;
-            return Ok((journal, Left::nothing(identity)));
+            journal.write_header(&fresh)?;
+            return Ok((journal, Restored::nothing(identity)));
         }
         if head.prefix == prefix {
             let identity = u128::from_str_radix(&head.identity, 16);
-            let identity = identity.map_err(|error| journal.corrupt(HEAD, error))?;
-            let left = Left { identity, done: head.done, sent: head.sent, marked: head.marked, waiting };
-            *journal.head.lock() = head;
+            let identity = identity.map_err(|error| journal.corrupt(HEADER, error))?;
+            let left = Restored { identity, done: head.done, sent: head.sent, marked: head.marked, waiting };
+            *journal.header.lock() = head;
             return Ok((journal, left));
         }
         Err(journal.foreign(format!("what waits there is for the key prefix {:?}", head.prefix)))
@@ -102,13 +102,15 @@ impl Journal {
         &self.path
     }
 
-    fn read(&self, clock: &Arc<dyn Clock>) -> Result<(Head, Vec<Pending>)> {
+    fn read(&self, clock: &Arc<dyn Clock>) -> Result<(Header, Vec<QueuedGroup>)> {
         let keys = self.store.keys("", None, usize::MAX)?;
-        let head = match self.store.get(&Key::listed(HEAD.to_owned()))? {
-            Some(text) => serde_json::from_slice::<Head>(&text).map_err(|error| self.corrupt(HEAD, error))?,
+        let head = match self.store.get(&Key::listed(HEADER.to_owned()))? {
+            Some(text) => {
+                serde_json::from_slice::<Header>(&text).map_err(|error| self.corrupt(HEADER, error))?
+            }
             None if keys.is_empty() => {
-                let head = self.head.lock().clone();
-                self.keep_head(&head)?;
+                let head = self.header.lock().clone();
+                self.write_header(&head)?;
                 head
             }
             None => return Err(self.foreign("it holds a store, and not what waits for a server")),
@@ -117,7 +119,7 @@ impl Journal {
             return Err(self.foreign("what waits there was written by a newer version"));
         }
         let mut waiting = Vec::new();
-        for key in keys.iter().filter(|key| *key != HEAD) {
+        for key in keys.iter().filter(|key| *key != HEADER) {
             let expected = name(head.done + 1 + waiting.len() as u64);
             if **key != *expected {
                 return Err(self.corrupt(key, format!("{:?} was expected there", &*expected)));
@@ -137,7 +139,7 @@ impl Journal {
     }
 
     /// Writes down what waits under a number, also in the place of what was there. Tells what to wait for.
-    pub(crate) fn keep(&self, number: u64, pending: &Pending) -> Result<u64> {
+    pub(crate) fn persist(&self, number: u64, pending: &QueuedGroup) -> Result<u64> {
         let text = codec::write(pending).ok_or(Error::Unsupported {
             what: "an operation that cannot wait for a server in a file".to_owned(),
         })?;
@@ -145,17 +147,17 @@ impl Journal {
     }
 
     /// Returns once what was written is as durable as it has to be.
-    pub(crate) fn settle(&self, sequence: u64) -> Result<()> {
-        self.store.settle(sequence)
+    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
+        self.store.wait_durable(sequence)
     }
 
     /// Notes that operations up to a number are on their way to the server, which has a marker by now.
-    pub(crate) fn sending(&self, sent: u64) -> Result<()> {
-        let mut head = self.head.lock();
+    pub(crate) fn note_sent(&self, sent: u64) -> Result<()> {
+        let mut head = self.header.lock();
         if head.sent >= sent && head.marked {
             return Ok(());
         }
-        let noted = Head { sent: sent.max(head.sent), marked: true, ..head.clone() };
+        let noted = Header { sent: sent.max(head.sent), marked: true, ..head.clone() };
         self.store.write(vec![head_put(&noted)])?;
         // Whatever the policy says: a server that knows of more than these files holds them for an old copy.
         self.store.flush()?;
@@ -164,9 +166,9 @@ impl Journal {
     }
 
     /// Takes out what is done, up to a number.
-    pub(crate) fn finished(&self, done: u64) -> Result<()> {
-        let mut head = self.head.lock();
-        let noted = Head { done, sent: head.sent.max(done), ..head.clone() };
+    pub(crate) fn note_done(&self, done: u64) -> Result<()> {
+        let mut head = self.header.lock();
+        let noted = Header { done, sent: head.sent.max(done), ..head.clone() };
         let mut writes = vec![head_put(&noted)];
         writes.extend((head.done + 1..=done).map(|number| Op { key: name(number), action: Action::Delete }));
         // It need not be on the disk: the marker on the server tells it too.
@@ -184,16 +186,16 @@ impl Journal {
         self.store.close()
     }
 
-    fn keep_head(&self, head: &Head) -> Result<()> {
+    fn write_header(&self, head: &Header) -> Result<()> {
         let written = self.store.write(vec![head_put(head)])?;
-        self.store.settle(written)
+        self.store.wait_durable(written)
     }
 }
 
-fn head_put(head: &Head) -> Op<'static> {
+fn head_put(head: &Header) -> Op<'static> {
     // Numbers and plain texts make JSON.
     let text = serde_json::to_vec(head).unwrap_or_default();
-    put(Key::listed(HEAD.to_owned()), &text)
+    put(Key::listed(HEADER.to_owned()), &text)
 }
 
 fn put(key: Key<'static>, text: &[u8]) -> Op<'static> {

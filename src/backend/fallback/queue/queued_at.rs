@@ -4,20 +4,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// When an operation was queued: times to live go on running.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
+pub(crate) struct QueuedAt {
     at: Instant,
     /// For how long it had waited by then, in an earlier run of the program.
     before: Duration,
     pub(crate) wall: SystemTime,
 }
 
-impl Stamp {
+impl QueuedAt {
     pub(crate) fn now(wall: SystemTime) -> Self {
         Self { at: Instant::now(), before: Duration::ZERO, wall }
     }
 
     /// One that was made in an earlier run of the program, at `wall`.
-    pub(crate) fn past(wall: SystemTime, now: SystemTime) -> Self {
+    pub(crate) fn in_earlier_run(wall: SystemTime, now: SystemTime) -> Self {
         Self { at: Instant::now(), before: now.duration_since(wall).unwrap_or_default(), wall }
     }
 

@@ -9,33 +9,33 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
-use crate::backend::fallback::queue::queued_at::Stamp;
-use crate::backend::redis::replay::queued_op::{Deferred, Seen};
+use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
 use crate::clock::Millis;
 use crate::op::Action;
 
 /// What an operation takes besides what it carries, roughly.
-const AROUND: u64 = 160;
+const OVERHEAD: u64 = 160;
 
 /// What is done at once: one operation, or all of a batch.
 #[derive(Debug, Clone)]
-pub(crate) struct Pending {
+pub(crate) struct QueuedGroup {
     pub(crate) ops: Ops,
-    pub(crate) queued: Stamp,
+    pub(crate) queued: QueuedAt,
     bytes: u64,
 }
 
 /// One operation lies in its place, without a vector around it.
 #[derive(Debug, Clone)]
 pub(crate) enum Ops {
-    One([Deferred; 1]),
-    Several(Vec<Deferred>),
+    One([QueuedOp; 1]),
+    Several(Vec<QueuedOp>),
 }
 
 impl Deref for Ops {
-    type Target = [Deferred];
+    type Target = [QueuedOp];
 
-    fn deref(&self) -> &[Deferred] {
+    fn deref(&self) -> &[QueuedOp] {
         match self {
             Self::One(op) => op,
             Self::Several(ops) => ops,
@@ -44,7 +44,7 @@ impl Deref for Ops {
 }
 
 impl DerefMut for Ops {
-    fn deref_mut(&mut self) -> &mut [Deferred] {
+    fn deref_mut(&mut self) -> &mut [QueuedOp] {
         match self {
             Self::One(op) => op,
             Self::Several(ops) => ops,
@@ -52,8 +52,8 @@ impl DerefMut for Ops {
     }
 }
 
-impl Pending {
-    pub(crate) fn new(mut ops: Vec<Deferred>, queued: Stamp) -> Self {
+impl QueuedGroup {
+    pub(crate) fn new(mut ops: Vec<QueuedOp>, queued: QueuedAt) -> Self {
         let bytes = ops.iter().map(weight).sum();
         let ops = match ops.pop() {
             Some(op) if ops.is_empty() => Ops::One([op]),
@@ -68,26 +68,26 @@ impl Pending {
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct QueueBounds {
     pub(crate) operations: u64,
     pub(crate) bytes: u64,
 }
 
 /// Whether there is room for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum Capacity {
     Plenty,
     /// More than half is used: writers are slowed, by this much.
     Scarce(Duration),
-    None,
+    Full,
 }
 
 /// The queue, in the order in which operations were done here.
 ///
 /// INVARIANT: of two operations on one key the earlier one comes first. Numbers are never used twice.
-pub(crate) struct Queue {
+pub(crate) struct ReplayQueue {
     /// Whoever sends some of them holds them too.
-    waiting: VecDeque<Arc<Pending>>,
+    waiting: VecDeque<Arc<QueuedGroup>>,
     /// The number of the first that waits.
     first: u64,
     /// Up to here they were sent, and may have been done.
@@ -95,19 +95,19 @@ pub(crate) struct Queue {
     bytes: u64,
     /// The number of the last operation on each key.
     last: HashMap<SmolStr, u64>,
-    bounds: Bounds,
+    bounds: QueueBounds,
 }
 
-impl Queue {
+impl ReplayQueue {
     /// A queue that goes on behind the number `done`.
-    pub(crate) fn new(bounds: Bounds, done: u64) -> Self {
+    pub(crate) fn new(bounds: QueueBounds, done: u64) -> Self {
         let (waiting, last) = (VecDeque::new(), HashMap::new());
         Self { waiting, first: done + 1, sent: done, bytes: 0, last, bounds }
     }
 
     /// A queue in which these waited before the program was started again, behind the number `done`; up to
     /// `sent` they may have been done.
-    pub(crate) fn load(bounds: Bounds, done: u64, sent: u64, waiting: Vec<Pending>) -> Self {
+    pub(crate) fn load(bounds: QueueBounds, done: u64, sent: u64, waiting: Vec<QueuedGroup>) -> Self {
         let mut queue = Self::new(bounds, done);
         for pending in waiting {
             queue.add(pending);
@@ -122,8 +122,8 @@ impl Queue {
     }
 
     /// Takes out of those that may have been done the ones that must not be done twice.
-    pub(crate) fn take_doubtful(&mut self) -> Vec<Deferred> {
-        let count = self.in_doubt();
+    pub(crate) fn take_in_doubt(&mut self) -> Vec<QueuedOp> {
+        let count = self.sent_len();
         let mut doubtful = Vec::new();
         for pending in self.waiting.iter_mut().take(count) {
             let (kept, taken): (Vec<_>, Vec<_>) =
@@ -135,23 +135,27 @@ impl Queue {
     }
 
     /// What may have been done, by number.
-    pub(crate) fn doubted(&self) -> impl Iterator<Item = (u64, &Pending)> {
-        (self.first..).zip(self.iter().take(self.in_doubt()))
+    pub(crate) fn sent_groups(&self) -> impl Iterator<Item = (u64, &QueuedGroup)> {
+        (self.first..).zip(self.iter().take(self.sent_len()))
     }
 
-    fn in_doubt(&self) -> usize {
+    fn sent_len(&self) -> usize {
         usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX)
     }
 
     /// Forgets what was seen of keys on a server that has lost it: nobody has written over it.
-    pub(crate) fn forget_seen(&mut self) {
+    pub(crate) fn forget_observed(&mut self) {
         for pending in &mut self.waiting {
             for op in Arc::make_mut(pending).ops.iter_mut() {
-                match &mut op.seen {
-                    Seen::Value(_) => op.seen = Seen::Unknown,
+                match &mut op.observed {
+                    Observed::Hash(_) => op.observed = Observed::Nothing,
                     // It may have been done there since.
-                    Seen::Either(all) => all.push(Seen::Absent),
-                    Seen::Absent | Seen::Assumed | Seen::Unknown | Seen::Other | Seen::Own => {}
+                    Observed::AnyOf(all) => all.push(Observed::Absent),
+                    Observed::Absent
+                    | Observed::AssumedAbsent
+                    | Observed::Nothing
+                    | Observed::NotAValue
+                    | Observed::OwnWrite => {}
                 }
             }
         }
@@ -180,7 +184,7 @@ impl Queue {
     }
 
     /// The next operation on the key.
-    pub(crate) fn next_on(&mut self, key: &str) -> Option<&mut Deferred> {
+    pub(crate) fn first_for(&mut self, key: &str) -> Option<&mut QueuedOp> {
         if !self.has(key) {
             return None;
         }
@@ -188,26 +192,26 @@ impl Queue {
         Arc::make_mut(pending).ops.iter_mut().find(|op| *op.key == *key)
     }
 
-    pub(crate) fn room(&self) -> Room {
-        let Bounds { operations, bytes } = self.bounds;
+    pub(crate) fn capacity(&self) -> Capacity {
+        let QueueBounds { operations, bytes } = self.bounds;
         let (count, size) = (self.len(), self.bytes);
         if count >= operations || size >= bytes {
-            return Room::None;
+            return Capacity::Full;
         }
         if count <= operations / 2 && size <= bytes / 2 {
-            return Room::Plenty;
+            return Capacity::Plenty;
         }
         // From half to full the wait grows from nothing to ten milliseconds.
         let used = |part: u64, whole: u64| part.saturating_sub(whole / 2) * 20_000 / whole.max(1);
-        Room::Scarce(Duration::from_micros(used(count, operations).max(used(size, bytes))))
+        Capacity::Scarce(Duration::from_micros(used(count, operations).max(used(size, bytes))))
     }
 
     /// Makes an action one with the last operation on its key, or hands it back: then it is to be added.
-    pub(crate) fn merge(
+    pub(crate) fn coalesce(
         &mut self,
         key: &str,
         action: Action,
-        queued: impl FnOnce() -> Stamp,
+        queued: impl FnOnce() -> QueuedAt,
     ) -> Option<Action> {
         // What was not sent nobody else holds.
         let place = self.unsent(key);
@@ -215,23 +219,28 @@ impl Queue {
             return Some(action);
         };
         self.bytes -= pending.bytes;
-        let rest = pending.merge(action, queued);
+        let rest = pending.coalesce(action, queued);
         self.bytes += pending.bytes;
         rest
     }
 
     /// What [`Queue::merge`] would make of the last operation on a key, and its number.
-    pub(crate) fn merged(&self, key: &str, action: &Action, queued: Stamp) -> Option<(u64, Pending)> {
+    pub(crate) fn coalesced(
+        &self,
+        key: &str,
+        action: &Action,
+        queued: QueuedAt,
+    ) -> Option<(u64, QueuedGroup)> {
         let place = self.unsent(key)?;
-        let mut pending = Pending::clone(self.waiting.get(place)?);
-        match pending.merge(action.clone(), || queued) {
+        let mut pending = QueuedGroup::clone(self.waiting.get(place)?);
+        match pending.coalesce(action.clone(), || queued) {
             None => Some((self.first + place as u64, pending)),
             Some(_) => None,
         }
     }
 
     /// Puts something in the place of what has this number.
-    pub(crate) fn replace(&mut self, number: u64, pending: Pending) {
+    pub(crate) fn replace(&mut self, number: u64, pending: QueuedGroup) {
         let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
         if let Some(before) = place.and_then(|place| self.waiting.get_mut(place)) {
             self.bytes += pending.bytes;
@@ -252,7 +261,7 @@ impl Queue {
     }
 
     /// Adds what is done at once behind all others.
-    pub(crate) fn add(&mut self, pending: Pending) {
+    pub(crate) fn add(&mut self, pending: QueuedGroup) {
         let number = self.next();
         for op in pending.ops.iter() {
             self.last.insert(SmolStr::new(&*op.key), number);
@@ -263,9 +272,9 @@ impl Queue {
 
     /// The first of those that wait, at most so many operations and bytes, with the number of the last.
     /// From here on they may have been done.
-    pub(crate) fn chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Arc<Pending>>, u64) {
+    pub(crate) fn next_chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Arc<QueuedGroup>>, u64) {
         let (mut count, mut size) = (0, 0);
-        let fits = |pending: &&Arc<Pending>| {
+        let fits = |pending: &&Arc<QueuedGroup>| {
             count += pending.ops.len();
             size += pending.bytes;
             count <= operations && size <= bytes
@@ -278,7 +287,7 @@ impl Queue {
     }
 
     /// Takes out all up to a number: they are done.
-    pub(crate) fn finish(&mut self, number: u64) -> Vec<Arc<Pending>> {
+    pub(crate) fn acknowledge(&mut self, number: u64) -> Vec<Arc<QueuedGroup>> {
         let count = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);
         let done: Vec<_> = self.waiting.drain(..count.min(self.waiting.len())).collect();
         self.first += done.len() as u64;
@@ -294,24 +303,24 @@ impl Queue {
     }
 
     /// Those that wait, the first in front.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &QueuedGroup> {
         self.waiting.iter().map(|pending| &**pending)
     }
 }
 
-impl Pending {
+impl QueuedGroup {
     /// Makes an action one with the only operation, or hands it back.
-    fn merge(&mut self, action: Action, queued: impl FnOnce() -> Stamp) -> Option<Action> {
+    fn coalesce(&mut self, action: Action, queued: impl FnOnce() -> QueuedAt) -> Option<Action> {
         let Ops::One([before]) = &mut self.ops else {
             return Some(action);
         };
         // Of one that may have been done only the server knows whether it is still to be.
-        if before.told.is_some() {
+        if before.in_doubt.is_some() {
             return Some(action);
         }
         let ages =
             matches!(action, Action::Put { ttl: Some(_), .. } | Action::Expire { .. } | Action::Touch { .. });
-        let rest = merge(&mut before.action, action);
+        let rest = coalesce_actions(&mut before.action, action);
         if ages && rest.is_none() {
             self.queued = queued();
         }
@@ -320,13 +329,13 @@ impl Pending {
     }
 }
 
-fn weight(op: &Deferred) -> u64 {
-    AROUND + (op.key.len() + op.action.bytes()) as u64
+fn weight(op: &QueuedOp) -> u64 {
+    OVERHEAD + (op.key.len() + op.action.bytes()) as u64
 }
 
 /// Makes of an action the one that does what it and the next do one after the other, if there is one that may
 /// be sent in its place; hands the next one back otherwise.
-fn merge(before: &mut Action, after: Action) -> Option<Action> {
+fn coalesce_actions(before: &mut Action, after: Action) -> Option<Action> {
     match (&mut *before, &after) {
         // What lay there before does not matter to either, and the second replaces all of the first.
         (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete)
@@ -334,8 +343,8 @@ fn merge(before: &mut Action, after: Action) -> Option<Action> {
         | (Action::PutIfPresent { .. }, Action::PutIfPresent { .. }) => *before = after,
         // Until when it stays is as it was.
         (Action::Put { value, .. }, Action::PutIfPresent { value: new }) => *value = new.clone(),
-        (Action::Incr { by, birth_ttl }, Action::Incr { by: more, birth_ttl: other })
-            if same(*birth_ttl, *other) =>
+        (Action::Incr { by, ttl_if_created }, Action::Incr { by: more, ttl_if_created: other })
+            if same(*ttl_if_created, *other) =>
         {
             match by.checked_add(*more) {
                 Some(sum) => *by = sum,
@@ -360,10 +369,10 @@ mod tests {
     use crate::key::Key;
     use crate::value::Value;
 
-    const BOUNDS: Bounds = Bounds { operations: 10, bytes: 1 << 20 };
+    const BOUNDS: QueueBounds = QueueBounds { operations: 10, bytes: 1 << 20 };
 
-    fn op(key: &str, action: Action) -> Deferred {
-        Deferred { key: Key::listed(key.to_owned()), action, seen: Seen::Unknown, told: None }
+    fn op(key: &str, action: Action) -> QueuedOp {
+        QueuedOp { key: Key::listed(key.to_owned()), action, observed: Observed::Nothing, in_doubt: None }
     }
 
     fn put(number: i64) -> Action {
@@ -371,21 +380,21 @@ mod tests {
     }
 
     fn incr(by: i64) -> Action {
-        Action::Incr { by, birth_ttl: None }
+        Action::Incr { by, ttl_if_created: None }
     }
 
-    fn push(queue: &mut Queue, key: &str, action: Action) {
-        if let Some(action) = queue.merge(key, action, stamp) {
-            queue.add(Pending::new(vec![op(key, action)], stamp()));
+    fn push(queue: &mut ReplayQueue, key: &str, action: Action) {
+        if let Some(action) = queue.coalesce(key, action, stamp) {
+            queue.add(QueuedGroup::new(vec![op(key, action)], stamp()));
         }
     }
 
-    fn stamp() -> Stamp {
-        Stamp::now(SystemTime::UNIX_EPOCH)
+    fn stamp() -> QueuedAt {
+        QueuedAt::now(SystemTime::UNIX_EPOCH)
     }
 
-    fn texts(queue: &Queue) -> Vec<String> {
-        let one = |op: &Deferred| match &op.action {
+    fn texts(queue: &ReplayQueue) -> Vec<String> {
+        let one = |op: &QueuedOp| match &op.action {
             Action::Put { value, .. } => {
                 format!("{}={}", &*op.key, String::from_utf8_lossy(&value.bytes))
             }
@@ -397,7 +406,7 @@ mod tests {
 
     #[test]
     fn neighbours_on_one_key_become_one() {
-        let mut queue = Queue::new(BOUNDS, 0);
+        let mut queue = ReplayQueue::new(BOUNDS, 0);
         for (key, action) in [
             ("a", put(1)),
             ("b", incr(1)),
@@ -418,62 +427,62 @@ mod tests {
 
     #[test]
     fn what_was_sent_and_what_is_in_a_batch_stays_as_it_is() {
-        let mut queue = Queue::new(BOUNDS, 0);
+        let mut queue = ReplayQueue::new(BOUNDS, 0);
         push(&mut queue, "a", put(1));
-        let (chunk, last) = queue.chunk(100, 1 << 20);
+        let (chunk, last) = queue.next_chunk(100, 1 << 20);
         assert_eq!((chunk.len(), last), (1, 1));
         push(&mut queue, "a", put(2));
-        queue.add(Pending::new(vec![op("a", put(3)), op("b", put(3))], stamp()));
+        queue.add(QueuedGroup::new(vec![op("a", put(3)), op("b", put(3))], stamp()));
         push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "a=2", "a=3 b=3", "b=4"]);
-        assert_eq!(queue.finish(1).len(), 1);
+        assert_eq!(queue.acknowledge(1).len(), 1);
         assert!(queue.has("a"));
         assert_eq!((queue.done(), queue.len()), (1, 3));
-        queue.finish(4);
+        queue.acknowledge(4);
         assert!(queue.is_empty() && !queue.has("a") && !queue.has("b"));
         assert_eq!(queue.bytes, 0);
     }
 
     #[test]
     fn a_queue_goes_on_where_it_was_left() {
-        let before = |key: &str, n| Pending::new(vec![op(key, put(n))], stamp());
-        let mut queue = Queue::load(BOUNDS, 7, 8, vec![before("a", 1), before("b", 2)]);
+        let before = |key: &str, n| QueuedGroup::new(vec![op(key, put(n))], stamp());
+        let mut queue = ReplayQueue::load(BOUNDS, 7, 8, vec![before("a", 1), before("b", 2)]);
         assert_eq!((queue.done(), queue.sent(), queue.next(), queue.len()), (7, 8, 10, 2));
         push(&mut queue, "a", put(3));
         push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "b=4", "a=3"], "the first may have been sent");
-        let (number, merged) = queue.merged("b", &put(5), stamp()).unwrap();
+        let (number, merged) = queue.coalesced("b", &put(5), stamp()).unwrap();
         assert_eq!((number, texts(&queue)[1].as_str()), (9, "b=4"), "nothing is changed yet");
         queue.replace(number, merged);
         assert_eq!(texts(&queue)[1], "b=5");
-        queue.finish(10);
+        queue.acknowledge(10);
         assert_eq!((queue.bytes, queue.done()), (0, 10));
     }
 
     #[test]
     fn a_chunk_is_bounded_and_never_empty() {
-        let mut queue = Queue::new(BOUNDS, 0);
+        let mut queue = ReplayQueue::new(BOUNDS, 0);
         for number in 0..5 {
             push(&mut queue, &format!("k{number}"), put(number));
         }
-        assert_eq!(queue.chunk(2, 1 << 20).1, 2);
-        assert_eq!(queue.chunk(100, 1).1, 1, "one goes whatever its size");
-        assert_eq!(queue.chunk(100, 1 << 20).1, 5);
+        assert_eq!(queue.next_chunk(2, 1 << 20).1, 2);
+        assert_eq!(queue.next_chunk(100, 1).1, 1, "one goes whatever its size");
+        assert_eq!(queue.next_chunk(100, 1 << 20).1, 5);
     }
 
     #[test]
     fn it_slows_and_then_refuses() {
-        let mut queue = Queue::new(BOUNDS, 0);
+        let mut queue = ReplayQueue::new(BOUNDS, 0);
         let mut rooms = Vec::new();
         for number in 0..10 {
-            rooms.push(queue.room());
+            rooms.push(queue.capacity());
             push(&mut queue, &format!("k{number}"), put(number));
         }
-        assert!(rooms[..6].iter().all(|room| *room == Room::Plenty));
+        assert!(rooms[..6].iter().all(|room| *room == Capacity::Plenty));
         assert!(rooms[6..].windows(2).all(|pair| match pair {
-            [Room::Scarce(one), Room::Scarce(other)] => one < other,
+            [Capacity::Scarce(one), Capacity::Scarce(other)] => one < other,
             _ => false,
         }));
-        assert_eq!(queue.room(), Room::None);
+        assert_eq!(queue.capacity(), Capacity::Full);
     }
 }

@@ -3,78 +3,79 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::backend::fallback::outage::disconnected::{Away, Tally};
-use crate::backend::fallback::shared::{Inner, MOST_TOLD, Told};
-use crate::backend::redis::replay::connection::refusal;
-use crate::backend::redis::replay::queued_op::{Deferred, Outcome};
+use crate::backend::fallback::outage::disconnected::{Outage, Tally};
+use crate::backend::fallback::shared::{MAX_CONFLICTS_KEPT, Reports, Shared};
+use crate::backend::redis::replay::connection::rejection_error;
+use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
 use crate::bytes::Bytes;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
 
-impl Inner {
+impl Shared {
     /// Counts what became of operations that waited.
-    pub(crate) fn count(&self, away: &Away, operations: u64, outcomes: &[(usize, Outcome)]) {
-        let places = |is: fn(&Outcome) -> bool| {
+    pub(crate) fn count_outcomes(&self, away: &Outage, operations: u64, outcomes: &[(usize, ReplayOutcome)]) {
+        let places = |is: fn(&ReplayOutcome) -> bool| {
             let mut places: Vec<_> =
                 outcomes.iter().filter(|(_, outcome)| is(outcome)).map(|(at, _)| *at).collect();
             places.dedup();
             places.len() as u64
         };
-        let rejected = places(|outcome| matches!(outcome, Outcome::Rejected(_)));
-        let conflicts = places(|outcome| matches!(outcome, Outcome::Overwritten(_) | Outcome::Dropped(_)));
-        let not_done = places(|outcome| !matches!(outcome, Outcome::Overwritten(_)));
+        let rejected = places(|outcome| matches!(outcome, ReplayOutcome::Rejected(_)));
+        let conflicts =
+            places(|outcome| matches!(outcome, ReplayOutcome::Overwritten(_) | ReplayOutcome::Dropped(_)));
+        let not_done = places(|outcome| !matches!(outcome, ReplayOutcome::Overwritten(_)));
         let replayed = operations.saturating_sub(not_done);
         self.counts.replayed.fetch_add(replayed, Ordering::Relaxed);
         away.add(Tally { replayed, rejected, conflicts });
     }
 
     /// Keeps what became of an operation for whoever asks.
-    pub(crate) fn note(&self, op: &Deferred, outcome: Outcome) {
+    pub(crate) fn report_outcome(&self, op: &QueuedOp, outcome: ReplayOutcome) {
         let key = op.key.to_string();
         let mine = op.argument();
-        let mut told = self.told.lock();
+        let mut told = self.reports.lock();
         match outcome {
-            Outcome::Rejected(cause) => {
+            ReplayOutcome::Rejected(cause) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
-                let (operation, place) = (op.name(), self.redis.place());
+                let (operation, place) = (op.command(), self.redis.server_name());
                 log::warn!("the Redis server {place} refused {operation} {key:?}, which had waited: {cause}");
-                let (field, error) = (op.field(), refusal(op, cause));
+                let (field, error) = (op.field(), rejection_error(op, cause));
                 told.rejected.push(Rejected { key, operation, field, value: mine, error });
             }
-            Outcome::Overwritten(theirs) => self.conflict(&mut told, key, mine, theirs, true),
-            Outcome::Dropped(theirs) => self.conflict(&mut told, key, mine, theirs, false),
-            Outcome::Uncertain => {}
+            ReplayOutcome::Overwritten(theirs) => self.report_conflict(&mut told, key, mine, theirs, true),
+            ReplayOutcome::Dropped(theirs) => self.report_conflict(&mut told, key, mine, theirs, false),
+            ReplayOutcome::Uncertain => {}
         }
     }
 
-    fn conflict(
+    fn report_conflict(
         &self,
-        told: &mut Told,
+        told: &mut Reports,
         key: String,
         mine: Option<Bytes>,
         theirs: Option<Vec<u8>>,
         applied: bool,
     ) {
         self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
-        if told.conflicts.len() < MOST_TOLD {
+        if told.conflicts.len() < MAX_CONFLICTS_KEPT {
             let theirs = theirs.map(Bytes::from);
             told.conflicts.push(WriteConflict { key, mine, theirs, applied });
         }
     }
 
-    pub(crate) fn doubt(&self, doubtful: Vec<Deferred>, away: &Away) {
+    pub(crate) fn report_uncertain(&self, doubtful: Vec<QueuedOp>, away: &Outage) {
         self.counts.uncertain.fetch_add(doubtful.len() as u64, Ordering::Relaxed);
         // What is known of these keys is known no more.
         for op in &doubtful {
-            drop(self.shadow.writing(&op.key));
+            drop(self.shadow.begin_write(&op.key));
         }
         let uncertain = doubtful.into_iter().map(|op| PendingOperation {
             key: op.key.to_string(),
-            operation: op.name(),
+            operation: op.command(),
             field: op.field(),
             value: op.argument(),
             since: away.since,
             reason: PendingReason::Uncertain,
         });
-        self.told.lock().uncertain.extend(uncertain);
+        self.reports.lock().uncertain.extend(uncertain);
     }
 }

@@ -7,39 +7,39 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
-use crate::backend::fallback::shared::{Fallback, Inner};
+use crate::backend::fallback::shared::{Fallback, Shared};
 use crate::error::{Error, Result};
 use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 
 /// What a program asks about outages.
 impl Fallback {
     pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        self.inner.listeners.lock().push(Arc::new(listener));
+        self.shared.listeners.lock().push(Arc::new(listener));
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let counts = &self.inner.counts;
+        let counts = &self.shared.counts;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Stats {
             outages: read(&counts.outages),
             queued: read(&counts.queued),
             replayed: read(&counts.replayed),
-            pending: self.inner.outage().map_or(0, |away| away.state().queue.len()),
+            pending: self.shared.outage().map_or(0, |away| away.state().queue.len()),
             conflicts: read(&counts.conflicts),
             rejected: read(&counts.rejected),
             uncertain: read(&counts.uncertain),
-            buried: self.inner.redis.buried(),
+            buried: self.shared.redis.killed_connections(),
         }
     }
 
     pub(crate) fn pending(&self) -> Vec<PendingOperation> {
-        let mut pending = self.inner.told.lock().uncertain.clone();
-        if let Some(away) = self.inner.outage() {
+        let mut pending = self.shared.reports.lock().uncertain.clone();
+        if let Some(away) = self.shared.outage() {
             let state = away.state();
             for waiting in state.queue.iter() {
                 pending.extend(waiting.ops.iter().map(|op| PendingOperation {
                     key: op.key.to_string(),
-                    operation: op.name(),
+                    operation: op.command(),
                     field: op.field(),
                     value: op.argument(),
                     since: waiting.queued.wall,
@@ -51,28 +51,28 @@ impl Fallback {
     }
 
     pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
-        std::mem::take(&mut self.inner.told.lock().rejected)
+        std::mem::take(&mut self.shared.reports.lock().rejected)
     }
 
     pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
-        std::mem::take(&mut self.inner.told.lock().conflicts)
+        std::mem::take(&mut self.shared.reports.lock().conflicts)
     }
 
     /// Tries now whether the server is back.
     pub(crate) fn reconnect(&self) -> Result<()> {
-        self.inner.redis.check_process()?;
-        self.inner.try_return().map_err(|closed| match closed.denied {
+        self.shared.redis.check_process()?;
+        self.shared.try_reconnect().map_err(|closed| match closed.denied {
             true => Error::Denied { source: closed.cause.into() },
             false => Error::Unavailable { maybe_applied: false, source: closed.cause.into() },
         })
     }
 
     pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
-        self.inner.close(timeout)
+        self.shared.close(timeout)
     }
 }
 
-impl Inner {
+impl Shared {
     /// Ends: what waits is done on the server within `timeout`, or is lost.
     pub(crate) fn close(&self, timeout: Duration) -> Result<()> {
         // Here is no thread to wait for, and what waits is done by the process that has it.
@@ -84,7 +84,7 @@ impl Inner {
             }
             wake.ending = true;
         }
-        self.woken.notify_all();
+        self.wakeup.notify_all();
         let returning = self.thread.lock().take();
         // Who is told of something by that thread may close the store: it does not wait for itself. One that
         // panicked has nothing to tell.
@@ -93,7 +93,7 @@ impl Inner {
         let waiting = || self.outage().map_or(0, |away| away.state().queue.len());
         let begun = Instant::now();
         while waiting() > 0 {
-            match self.try_return() {
+            match self.try_reconnect() {
                 Err(_) if begun.elapsed() < timeout => std::thread::sleep(Duration::from_millis(10)),
                 Ok(()) | Err(_) => break,
             }
@@ -103,10 +103,10 @@ impl Inner {
         drop(self.outage.write());
         let left = waiting();
         if left == 0 {
-            self.redis.end_notes();
+            self.redis.delete_reply_cache();
         }
         self.redis.close()?;
-        if let Some(journal) = &self.journal {
+        if let Some(journal) = &self.queue_file {
             journal.close()?;
             if left > 0 {
                 let path = journal.path().display();

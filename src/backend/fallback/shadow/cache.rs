@@ -13,36 +13,36 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 
-use crate::backend::redis::replay::queued_op::Seen;
+use crate::backend::redis::replay::queued_op::Observed;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 
 /// Values longer than this part of all that is kept are not.
-const LONGEST_PART: u64 = 16;
+const MAX_SHARE: u64 = 16;
 
 /// What one entry takes besides its key and its value, roughly.
-const AROUND: u64 = 96;
+const OVERHEAD: u64 = 96;
 
 const STRIPES: usize = 256;
 
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum Shadowed {
     Absent,
     Value {
         bytes: Bytes,
         deadline: Option<Deadline>,
     },
     /// A map or a queue, or nothing, since it may have become empty.
-    Other,
+    NotAValue,
 }
 
-impl Known {
+impl Shadowed {
     /// Whether it says all that can be asked of the key.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         match self {
             Self::Absent | Self::Value { .. } => true,
-            Self::Other => false,
+            Self::NotAValue => false,
         }
     }
 
@@ -53,39 +53,39 @@ impl Known {
         }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn observed(&self) -> Observed {
         match self {
-            Self::Other => Seen::Other,
-            Self::Absent => Seen::Absent,
-            Self::Value { bytes, .. } => Seen::Value(sha1_smol::Sha1::from(&**bytes).digest().bytes()),
+            Self::NotAValue => Observed::NotAValue,
+            Self::Absent => Observed::Absent,
+            Self::Value { bytes, .. } => Observed::Hash(sha1_smol::Sha1::from(&**bytes).digest().bytes()),
         }
     }
 }
 
 pub(crate) struct Shadow {
     longest: usize,
-    cache: Cache<SmolStr, Known, ByBytes>,
+    cache: Cache<SmolStr, Shadowed, ByteWeighter>,
     /// The operations under way, by keys that share a place here.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
     /// The keys of writes whose answers were lost.
-    lost: Mutex<HashMap<SmolStr, Lost>>,
+    in_doubt: Mutex<HashMap<SmolStr, InDoubtWrites>>,
 }
 
 /// What a write whose answer was lost has left of what was known of its key.
-struct Lost {
+struct InDoubtWrites {
     /// What was known before.
-    before: Option<Known>,
+    before: Option<Shadowed>,
     /// That, or the write's doing.
-    seen: Seen,
+    seen: Observed,
 }
 
 /// The operations under way on keys that share a place.
 #[derive(Default)]
-pub(crate) struct Stripe(Vec<Flight>);
+pub(crate) struct Stripe(Vec<InFlightKey>);
 
 /// The operations under way on one key, which is told by its hash.
-struct Flight {
+struct InFlightKey {
     hash: u64,
     inside: u32,
     /// How many writes are under way, and how many have begun while any operation was.
@@ -99,7 +99,7 @@ pub(crate) type Began = (bool, u64);
 impl Stripe {
     pub(crate) fn enter(&mut self, hash: u64, writes: bool) -> Began {
         let place = self.0.iter().position(|flight| flight.hash == hash).unwrap_or_else(|| {
-            self.0.push(Flight { hash, inside: 0, writing: 0, begun: 0 });
+            self.0.push(InFlightKey { hash, inside: 0, writing: 0, begun: 0 });
             self.0.len() - 1
         });
         let flight = &mut self.0[place];
@@ -127,28 +127,28 @@ impl Stripe {
 }
 
 #[derive(Clone)]
-struct ByBytes;
+struct ByteWeighter;
 
-impl Weighter<SmolStr, Known> for ByBytes {
-    fn weight(&self, key: &SmolStr, known: &Known) -> u64 {
+impl Weighter<SmolStr, Shadowed> for ByteWeighter {
+    fn weight(&self, key: &SmolStr, known: &Shadowed) -> u64 {
         let bytes = match known {
-            Known::Absent | Known::Other => 0,
-            Known::Value { bytes, .. } => bytes.len(),
+            Shadowed::Absent | Shadowed::NotAValue => 0,
+            Shadowed::Value { bytes, .. } => bytes.len(),
         };
-        AROUND + (key.len() + bytes) as u64
+        OVERHEAD + (key.len() + bytes) as u64
     }
 }
 
 impl Shadow {
     pub(crate) fn new(bytes: u64) -> Self {
         // Entries of about a hundred bytes are expected; others only make its tables grow.
-        let entries = usize::try_from(bytes / (AROUND + 100)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+        let entries = usize::try_from(bytes / (OVERHEAD + 100)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         Self {
-            longest: usize::try_from(bytes / LONGEST_PART).unwrap_or(usize::MAX),
-            cache: Cache::with_weighter(entries, bytes, ByBytes),
+            longest: usize::try_from(bytes / MAX_SHARE).unwrap_or(usize::MAX),
+            cache: Cache::with_weighter(entries, bytes, ByteWeighter),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
-            lost: Mutex::default(),
+            in_doubt: Mutex::default(),
         }
     }
 
@@ -158,15 +158,17 @@ impl Shadow {
     }
 
     /// What is known of a key, unless its time is over.
-    pub(crate) fn get(&self, key: &str, now: &Now<'_>) -> Option<Known> {
+    pub(crate) fn get(&self, key: &str, now: &Now<'_>) -> Option<Shadowed> {
         match self.cache.get(key)? {
-            Known::Value { deadline: Some(deadline), .. } if deadline.has_passed(now) => Some(Known::Absent),
+            Shadowed::Value { deadline: Some(deadline), .. } if deadline.has_passed(now) => {
+                Some(Shadowed::Absent)
+            }
             known => Some(known),
         }
     }
 
     /// All that is known.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (SmolStr, Known)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (SmolStr, Shadowed)> {
         self.cache.iter()
     }
 
@@ -179,31 +181,33 @@ impl Shadow {
     }
 
     /// What was seen of a key, and whether that is known still.
-    pub(crate) fn seen(&self, key: &str, now: &Now<'_>) -> (Seen, bool) {
+    pub(crate) fn observed(&self, key: &str, now: &Now<'_>) -> (Observed, bool) {
         match self.get(key, now) {
-            Some(known) => (known.seen(), known.is_whole()),
-            None => (self.lost.lock().get(key).map_or(Seen::Unknown, |lost| lost.seen.clone()), false),
+            Some(known) => (known.observed(), known.is_complete()),
+            None => {
+                (self.in_doubt.lock().get(key).map_or(Observed::Nothing, |lost| lost.seen.clone()), false)
+            }
         }
     }
 
     /// What was known of a key before a write whose answer was lost, or is known still.
-    pub(crate) fn before(&self, key: &str, now: &Now<'_>) -> Option<Known> {
-        self.get(key, now).or_else(|| self.lost.lock().get(key)?.before.clone())
+    pub(crate) fn before_in_doubt(&self, key: &str, now: &Now<'_>) -> Option<Shadowed> {
+        self.get(key, now).or_else(|| self.in_doubt.lock().get(key)?.before.clone())
     }
 
     /// Forgets the writes whose answers were lost.
-    pub(crate) fn settle(&self) {
-        self.lost.lock().clear();
+    pub(crate) fn forget_in_doubt(&self) {
+        self.in_doubt.lock().clear();
     }
 
     /// Begins a read of a key.
-    pub(crate) fn reading<'s>(&'s self, key: &'s str) -> Reading<'s> {
-        Reading(Operation::begin(self, key, false))
+    pub(crate) fn begin_read<'s>(&'s self, key: &'s str) -> ShadowRead<'s> {
+        ShadowRead(InFlight::begin(self, key, false))
     }
 
     /// Begins a write to a key. Dropped without a word of its outcome, it makes the key unknown.
-    pub(crate) fn writing<'s>(&'s self, key: &'s str) -> Writing<'s> {
-        Writing(Operation::begin(self, key, true))
+    pub(crate) fn begin_write<'s>(&'s self, key: &'s str) -> ShadowWrite<'s> {
+        ShadowWrite(InFlight::begin(self, key, true))
     }
 
     pub(crate) fn hash(&self, key: &str) -> u64 {
@@ -215,40 +219,40 @@ impl Shadow {
     }
 
     /// Takes in how an operation ended. The stripe of the key is locked.
-    pub(crate) fn ended(&self, key: &str, outcome: Outcome, alone: bool) {
+    pub(crate) fn ended(&self, key: &str, outcome: InFlightOutcome, alone: bool) {
         match outcome {
-            Outcome::Saw(known) if alone && !self.knows(key, &known) => self.keep(key, known),
-            Outcome::Left(known) if alone => self.keep(key, known),
-            Outcome::Failed if alone => {}
-            Outcome::Nothing | Outcome::Saw(_) => {}
-            Outcome::Lost(done) => {
+            InFlightOutcome::Read(known) if alone && !self.knows(key, &known) => self.keep(key, known),
+            InFlightOutcome::Written(known) if alone => self.keep(key, known),
+            InFlightOutcome::Failed if alone => {}
+            InFlightOutcome::Nothing | InFlightOutcome::Read(_) => {}
+            InFlightOutcome::InDoubt(done) => {
                 let before = self.cache.remove(key).map(|(_, known)| known);
-                let mut lost = self.lost.lock();
+                let mut lost = self.in_doubt.lock();
                 let earlier = lost.remove(key);
                 let seen = match (&before, &earlier) {
-                    (Some(known), _) => known.seen(),
+                    (Some(known), _) => known.observed(),
                     (None, Some(lost)) => lost.seen.clone(),
-                    (None, None) => Seen::Unknown,
+                    (None, None) => Observed::Nothing,
                 };
                 let before = before.or(earlier.and_then(|lost| lost.before));
-                lost.insert(SmolStr::new(key), Lost { before, seen: seen.or(done) });
+                lost.insert(SmolStr::new(key), InDoubtWrites { before, seen: seen.or_left(done) });
             }
-            Outcome::Left(_) | Outcome::Failed | Outcome::Unknown => {
+            InFlightOutcome::Written(_) | InFlightOutcome::Failed | InFlightOutcome::Unknown => {
                 self.cache.remove(key);
             }
         }
     }
 
-    fn knows(&self, key: &str, known: &Known) -> bool {
+    fn knows(&self, key: &str, known: &Shadowed) -> bool {
         match (self.cache.get(key), known) {
-            (Some(Known::Value { bytes, .. }), Known::Value { bytes: read, .. }) => bytes == *read,
+            (Some(Shadowed::Value { bytes, .. }), Shadowed::Value { bytes: read, .. }) => bytes == *read,
             _ => false,
         }
     }
 
-    fn keep(&self, key: &str, known: Known) {
+    fn keep(&self, key: &str, known: Shadowed) {
         match &known {
-            Known::Value { bytes, .. } if bytes.len() > self.longest => drop(self.cache.remove(key)),
+            Shadowed::Value { bytes, .. } if bytes.len() > self.longest => drop(self.cache.remove(key)),
             _ => self.cache.insert(SmolStr::new(key), known),
         }
     }
@@ -256,76 +260,83 @@ impl Shadow {
 
 /// How an operation ended.
 #[derive(Clone)]
-pub(crate) enum Outcome {
+pub(crate) enum InFlightOutcome {
     /// A read that saw nothing.
     Nothing,
-    Saw(Known),
+    Read(Shadowed),
     /// A write of which nobody said it.
     Unknown,
-    Left(Known),
+    Written(Shadowed),
     /// The write was not made.
     Failed,
     /// The answer to the write was lost; it may have left this.
-    Lost(Seen),
+    InDoubt(Observed),
 }
 
 /// An operation under way.
-struct Operation<'s> {
+struct InFlight<'s> {
     shadow: &'s Shadow,
     key: &'s str,
     hash: u64,
     writes: bool,
     began: Began,
-    outcome: Outcome,
+    outcome: InFlightOutcome,
 }
 
-impl<'s> Operation<'s> {
+impl<'s> InFlight<'s> {
     fn begin(shadow: &'s Shadow, key: &'s str, writes: bool) -> Self {
         if shadow.is_off() {
-            return Self { shadow, key, hash: 0, writes, began: (false, 0), outcome: Outcome::Nothing };
+            return Self {
+                shadow,
+                key,
+                hash: 0,
+                writes,
+                began: (false, 0),
+                outcome: InFlightOutcome::Nothing,
+            };
         }
         let hash = shadow.hash(key);
         let began = shadow.stripe(hash).lock().enter(hash, writes);
-        let outcome = if writes { Outcome::Unknown } else { Outcome::Nothing };
+        let outcome = if writes { InFlightOutcome::Unknown } else { InFlightOutcome::Nothing };
         Self { shadow, key, hash, writes, began, outcome }
     }
 }
 
-impl Drop for Operation<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if self.shadow.is_off() {
             return;
         }
         let mut stripe = self.shadow.stripe(self.hash).lock();
         let alone = stripe.leave(self.hash, self.writes, self.began);
-        self.shadow.ended(self.key, std::mem::replace(&mut self.outcome, Outcome::Nothing), alone);
+        self.shadow.ended(self.key, std::mem::replace(&mut self.outcome, InFlightOutcome::Nothing), alone);
     }
 }
 
 /// A read under way.
-pub(crate) struct Reading<'s>(Operation<'s>);
+pub(crate) struct ShadowRead<'s>(InFlight<'s>);
 
-impl Reading<'_> {
+impl ShadowRead<'_> {
     /// Keeps what was read, if no write was under way meanwhile. A read does not tell until when the value
     /// stays: where it is the one that was known, that is known too.
-    pub(crate) fn saw(mut self, known: Known) {
-        self.0.outcome = Outcome::Saw(known);
+    pub(crate) fn record_read(mut self, known: Shadowed) {
+        self.0.outcome = InFlightOutcome::Read(known);
     }
 }
 
 /// A write under way.
-pub(crate) struct Writing<'s>(Operation<'s>);
+pub(crate) struct ShadowWrite<'s>(InFlight<'s>);
 
-impl Writing<'_> {
+impl ShadowWrite<'_> {
     /// Keeps what it left, if no other write was under way meanwhile.
-    pub(crate) fn left(mut self, known: Known) {
-        self.0.outcome = Outcome::Left(known);
+    pub(crate) fn record_write(mut self, known: Shadowed) {
+        self.0.outcome = InFlightOutcome::Written(known);
     }
 
     /// Keeps what was known before, if no other write was under way meanwhile; where the answer was `lost`, only
     /// what may lie there now: that, or what the write leaves.
-    pub(crate) fn not_done(mut self, lost: bool, done: impl FnOnce() -> Seen) {
-        self.0.outcome = if lost { Outcome::Lost(done()) } else { Outcome::Failed };
+    pub(crate) fn record_failure(mut self, lost: bool, done: impl FnOnce() -> Observed) {
+        self.0.outcome = if lost { InFlightOutcome::InDoubt(done()) } else { InFlightOutcome::Failed };
     }
 }
 
@@ -335,8 +346,8 @@ mod tests {
     use crate::clock::{ManualClock, Millis};
     use std::time::Duration;
 
-    fn value(text: &str) -> Known {
-        Known::value(Some(Bytes::from(text)))
+    fn value(text: &str) -> Shadowed {
+        Shadowed::value(Some(Bytes::from(text)))
     }
 
     fn now() -> Now<'static> {
@@ -347,37 +358,37 @@ mod tests {
     fn it_knows_what_was_seen_last() {
         let shadow = Shadow::new(1 << 20);
         assert_eq!(shadow.get("k", &now()), None);
-        shadow.reading("k").saw(value("1"));
+        shadow.begin_read("k").record_read(value("1"));
         assert_eq!(shadow.get("k", &now()), Some(value("1")));
-        shadow.writing("k").left(Known::Absent);
-        assert_eq!(shadow.get("k", &now()), Some(Known::Absent));
-        drop(shadow.writing("k"));
+        shadow.begin_write("k").record_write(Shadowed::Absent);
+        assert_eq!(shadow.get("k", &now()), Some(Shadowed::Absent));
+        drop(shadow.begin_write("k"));
         assert_eq!(shadow.get("k", &now()), None, "nobody said how it ended");
     }
 
     #[test]
     fn what_overlaps_is_forgotten() {
         let shadow = Shadow::new(1 << 20);
-        let (first, second) = (shadow.writing("k"), shadow.writing("k"));
-        second.left(value("2"));
+        let (first, second) = (shadow.begin_write("k"), shadow.begin_write("k"));
+        second.record_write(value("2"));
         assert_eq!(shadow.get("k", &now()), None);
-        first.left(value("1"));
+        first.record_write(value("1"));
         assert_eq!(shadow.get("k", &now()), None);
 
-        let read = shadow.reading("k");
-        shadow.writing("k").left(value("3"));
-        read.saw(value("2"));
+        let read = shadow.begin_read("k");
+        shadow.begin_write("k").record_write(value("3"));
+        read.record_read(value("2"));
         assert_eq!(shadow.get("k", &now()), Some(value("3")), "the read may be older");
 
-        let write = shadow.writing("k");
+        let write = shadow.begin_write("k");
         shadow.clear();
-        write.left(value("3"));
+        write.record_write(value("3"));
         assert_eq!(shadow.get("k", &now()), None, "what happened in between is not known");
 
-        let write = shadow.writing("k");
-        let read = shadow.reading("k");
-        write.left(value("4"));
-        read.saw(value("3"));
+        let write = shadow.begin_write("k");
+        let read = shadow.begin_read("k");
+        write.record_write(value("4"));
+        read.record_read(value("3"));
         assert_eq!(shadow.get("k", &now()), Some(value("4")));
     }
 
@@ -385,52 +396,59 @@ mod tests {
     fn many_at_a_time_are_kept_in_their_order() {
         let shadow = Shadow::new(1 << 20);
         let keys: Vec<String> = (0..5000).map(|n| format!("k{n}")).collect();
-        let mut writing = shadow.writing_many(keys.iter().map(String::as_str).collect());
-        let other = shadow.writing("k7");
+        let mut writing = shadow.begin_writes(keys.iter().map(String::as_str).collect());
+        let other = shadow.begin_write("k7");
         for index in 0..keys.len() {
-            writing.left(index, value("1"));
+            writing.record_write(index, value("1"));
         }
         drop(writing);
-        other.left(value("2"));
+        other.record_write(value("2"));
         assert_eq!(shadow.get("k7", &now()), None);
         let known = keys.iter().filter(|key| shadow.get(key, &now()) == Some(value("1"))).count();
         assert_eq!(known, keys.len() - 1);
 
-        let mut twice = shadow.writing_many(vec!["a", "b", "a"]);
-        twice.left(0, value("1"));
-        twice.left(2, value("2"));
+        let mut twice = shadow.begin_writes(vec!["a", "b", "a"]);
+        twice.record_write(0, value("1"));
+        twice.record_write(2, value("2"));
         drop(twice);
         assert_eq!((shadow.get("a", &now()), shadow.get("b", &now())), (Some(value("2")), None));
 
-        let mut reading = shadow.reading_many(vec!["a", "b", "c"]);
-        shadow.writing("b").left(value("3"));
-        reading.saw(0, value("4"));
-        reading.saw(1, value("5"));
-        reading.saw(2, Known::Absent);
+        let mut reading = shadow.begin_reads(vec!["a", "b", "c"]);
+        shadow.begin_write("b").record_write(value("3"));
+        reading.record_read(0, value("4"));
+        reading.record_read(1, value("5"));
+        reading.record_read(2, Shadowed::Absent);
         drop(reading);
         let found = ["a", "b", "c"].map(|key| shadow.get(key, &now()));
-        assert_eq!(found, [Some(value("4")), Some(value("3")), Some(Known::Absent)]);
-        shadow.writing_many(vec!["a", "b"]).not_done_from(0, true, [Seen::Absent, Seen::Own].into_iter());
+        assert_eq!(found, [Some(value("4")), Some(value("3")), Some(Shadowed::Absent)]);
+        shadow.begin_writes(vec!["a", "b"]).record_failures_from(
+            0,
+            true,
+            [Observed::Absent, Observed::OwnWrite].into_iter(),
+        );
         assert_eq!(shadow.get("a", &now()), None);
-        assert_eq!(shadow.before("a", &now()), Some(value("4")));
-        assert_eq!(shadow.seen("a", &now()), (Seen::Either(vec![value("4").seen(), Seen::Absent]), false));
-        assert_eq!(shadow.seen("b", &now()), (Seen::Own, false));
-        shadow.writing_many(vec!["c"]).not_done_from(0, false, [Seen::Absent].into_iter());
-        assert_eq!(shadow.get("c", &now()), Some(Known::Absent));
+        assert_eq!(shadow.before_in_doubt("a", &now()), Some(value("4")));
+        assert_eq!(
+            shadow.observed("a", &now()),
+            (Observed::AnyOf(vec![value("4").observed(), Observed::Absent]), false)
+        );
+        assert_eq!(shadow.observed("b", &now()), (Observed::OwnWrite, false));
+        shadow.begin_writes(vec!["c"]).record_failures_from(0, false, [Observed::Absent].into_iter());
+        assert_eq!(shadow.get("c", &now()), Some(Shadowed::Absent));
     }
 
     #[test]
     fn it_is_bounded_and_keeps_no_value_that_would_fill_it() {
         let shadow = Shadow::new(100_000);
         for number in 0..10_000 {
-            shadow.writing(&format!("k:{number}")).left(value("0123456789"));
+            shadow.begin_write(&format!("k:{number}")).record_write(value("0123456789"));
         }
         assert!(shadow.cache.weight() <= 100_000);
         assert!(shadow.cache.len() > 100);
-        shadow.writing("long").left(value("short"));
-        shadow.writing("long").left(value(&"x".repeat(6251)));
+        shadow.begin_write("long").record_write(value("short"));
+        shadow.begin_write("long").record_write(value(&"x".repeat(6251)));
         assert_eq!(shadow.get("long", &now()), None);
-        shadow.writing("long").left(value(&"x".repeat(6250)));
+        shadow.begin_write("long").record_write(value(&"x".repeat(6250)));
         assert!(shadow.get("long", &now()).is_some());
     }
 
@@ -439,20 +457,22 @@ mod tests {
         let shadow = Shadow::new(1 << 20);
         let clock = ManualClock::default();
         let deadline = Deadline::after(&Now::of(&clock), Millis::new(Duration::from_secs(1)).unwrap());
-        shadow.writing("k").left(Known::Value { bytes: Bytes::from("1"), deadline: Some(deadline) });
-        assert!(matches!(shadow.get("k", &Now::of(&clock)), Some(Known::Value { .. })));
+        shadow
+            .begin_write("k")
+            .record_write(Shadowed::Value { bytes: Bytes::from("1"), deadline: Some(deadline) });
+        assert!(matches!(shadow.get("k", &Now::of(&clock)), Some(Shadowed::Value { .. })));
         clock.advance(Duration::from_secs(1));
-        assert_eq!(shadow.get("k", &Now::of(&clock)), Some(Known::Absent));
+        assert_eq!(shadow.get("k", &Now::of(&clock)), Some(Shadowed::Absent));
     }
 
     #[test]
     fn a_read_does_not_take_the_deadline_off() {
         let shadow = Shadow::new(1 << 20);
-        let kept = Known::Value { bytes: Bytes::from("1"), deadline: Deadline::from_millis(5) };
-        shadow.writing("k").left(kept.clone());
-        shadow.reading("k").saw(value("1"));
+        let kept = Shadowed::Value { bytes: Bytes::from("1"), deadline: Deadline::from_millis(5) };
+        shadow.begin_write("k").record_write(kept.clone());
+        shadow.begin_read("k").record_read(value("1"));
         assert_eq!(shadow.get("k", &now()), Some(kept));
-        shadow.reading("k").saw(value("2"));
+        shadow.begin_read("k").record_read(value("2"));
         assert_eq!(shadow.get("k", &now()), Some(value("2")));
     }
 }

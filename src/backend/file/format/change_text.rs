@@ -12,15 +12,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Content, Entry, Map};
-use crate::backend::local::queue::Queue;
+use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::local::queue::QueueValue;
 use crate::clock::Deadline;
 use crate::op::End;
 use crate::value::{Form, Value};
 
 /// The places that a queue can get to. A place beyond was not written by this crate, and counting on from
 /// there would overflow.
-const PLACES: RangeInclusive<i64> = -(1 << 62)..=1 << 62;
+const QUEUE_INDEXES: RangeInclusive<i64> = -(1 << 62)..=1 << 62;
 
 /// Writes one fact, or nothing where nothing changed.
 pub(crate) fn push(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
@@ -167,7 +167,7 @@ fn embeddable(json: &[u8]) -> bool {
 /// All fields that a fact can have.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fact<'a> {
+pub(crate) struct ChangeRecord<'a> {
     #[serde(borrow)]
     k: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -180,16 +180,16 @@ pub(crate) struct Fact<'a> {
     e: Option<u64>,
     r: Option<u64>,
     #[serde(borrow)]
-    m: Option<Vec<Field<'a>>>,
+    m: Option<Vec<FieldRecord<'a>>>,
     #[serde(borrow)]
-    f: Option<Vec<Field<'a>>>,
+    f: Option<Vec<FieldRecord<'a>>>,
     #[serde(borrow)]
     fr: Option<Cow<'a, str>>,
     at: Option<i64>,
     #[serde(borrow)]
-    q: Option<Vec<Item<'a>>>,
+    q: Option<Vec<ItemRecord<'a>>>,
     #[serde(borrow)]
-    i: Option<Vec<Item<'a>>>,
+    i: Option<Vec<ItemRecord<'a>>>,
     lo: Option<i64>,
     hi: Option<i64>,
 }
@@ -197,7 +197,7 @@ pub(crate) struct Fact<'a> {
 /// One field of a map.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Field<'a> {
+struct FieldRecord<'a> {
     #[serde(borrow)]
     f: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -211,7 +211,7 @@ struct Field<'a> {
 /// One value of a queue.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Item<'a> {
+struct ItemRecord<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     v: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -225,7 +225,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-impl Fact<'_> {
+impl ChangeRecord<'_> {
     /// The key and what changed, or why it means nothing.
     pub(crate) fn change(self) -> Result<(SmolStr, Change), String> {
         if let Some(fault) = self.fault() {
@@ -237,9 +237,9 @@ impl Fact<'_> {
         let change = if let Some(value) = value(self.v, self.b, self.j)? {
             set(Content::Value(value))
         } else if let Some(fields) = self.m {
-            set(Content::Map(Box::new(Map::new(pairs(fields)?))))
+            set(Content::Map(Box::new(MapValue::new(pairs(fields)?))))
         } else if let Some(items) = self.q {
-            set(Content::Queue(Box::new(Queue::new(at, values(items)?))))
+            set(Content::Queue(Box::new(QueueValue::new(at, values(items)?))))
         } else if let Some(fields) = self.f {
             Change::SetFields(pairs(fields)?)
         } else if let Some(name) = self.fr {
@@ -284,16 +284,16 @@ impl Fact<'_> {
             return Some("a map or a queue is never empty");
         }
         let mut places = [self.at, self.lo, self.hi].into_iter().flatten();
-        places.any(|place| !PLACES.contains(&place)).then_some("a place in a queue is out of reach")
+        places.any(|place| !QUEUE_INDEXES.contains(&place)).then_some("a place in a queue is out of reach")
     }
 }
 
-fn pairs(fields: Vec<Field<'_>>) -> Result<Vec<(SmolStr, Value)>, String> {
-    fields.into_iter().map(|Field { f, v, b, j }| Ok((SmolStr::new(f), part(v, b, j)?))).collect()
+fn pairs(fields: Vec<FieldRecord<'_>>) -> Result<Vec<(SmolStr, Value)>, String> {
+    fields.into_iter().map(|FieldRecord { f, v, b, j }| Ok((SmolStr::new(f), part(v, b, j)?))).collect()
 }
 
-fn values(items: Vec<Item<'_>>) -> Result<Vec<Value>, String> {
-    items.into_iter().map(|Item { v, b, j }| part(v, b, j)).collect()
+fn values(items: Vec<ItemRecord<'_>>) -> Result<Vec<Value>, String> {
+    items.into_iter().map(|ItemRecord { v, b, j }| part(v, b, j)).collect()
 }
 
 fn part(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Value, String> {
@@ -329,12 +329,12 @@ pub(crate) mod tests {
     }
 
     fn map(fields: Vec<(SmolStr, Value)>, deadline: Option<u64>) -> Change {
-        let content = Content::Map(Box::new(Map::new(fields)));
+        let content = Content::Map(Box::new(MapValue::new(fields)));
         Change::Set(Entry { content, deadline: deadline.and_then(Deadline::from_millis) })
     }
 
     fn queue(at: i64, values: Vec<Value>, deadline: Option<u64>) -> Change {
-        let content = Content::Queue(Box::new(Queue::new(at, values)));
+        let content = Content::Queue(Box::new(QueueValue::new(at, values)));
         Change::Set(Entry { content, deadline: deadline.and_then(Deadline::from_millis) })
     }
 
@@ -361,13 +361,13 @@ pub(crate) mod tests {
             ("m", Change::RemoveField("".into())),
             ("m", Change::RemoveField("q\"uo\\\nte".into())),
             ("q", queue(-2, values(), None)),
-            ("q", queue(*PLACES.start(), values()[..1].to_vec(), Some(7))),
-            ("q", items(*PLACES.end(), values())),
+            ("q", queue(*QUEUE_INDEXES.start(), values()[..1].to_vec(), Some(7))),
+            ("q", items(*QUEUE_INDEXES.end(), values())),
             ("q", items(-1, Vec::new())),
             ("q", Change::DropBefore(0)),
-            ("q", Change::DropBefore(*PLACES.start())),
+            ("q", Change::DropBefore(*QUEUE_INDEXES.start())),
             ("q", Change::DropFrom(-7)),
-            ("q", Change::DropFrom(*PLACES.end())),
+            ("q", Change::DropFrom(*QUEUE_INDEXES.end())),
         ];
         facts.map(|(key, change)| (key.into(), change)).into()
     }
@@ -379,7 +379,7 @@ pub(crate) mod tests {
     }
 
     fn read(text: &str) -> Result<Change, String> {
-        let fact: Fact<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let fact: ChangeRecord<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         fact.change().map(|(_, change)| change)
     }
 
@@ -456,7 +456,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_place_that_no_queue_gets_to_is_refused() {
-        let beyond = [i64::MIN, i64::MIN + 1, PLACES.start() - 1, PLACES.end() + 1, i64::MAX - 1, i64::MAX];
+        let beyond = [
+            i64::MIN,
+            i64::MIN + 1,
+            QUEUE_INDEXES.start() - 1,
+            QUEUE_INDEXES.end() + 1,
+            i64::MAX - 1,
+            i64::MAX,
+        ];
         for place in beyond {
             for change in [
                 Change::DropBefore(place),

@@ -5,28 +5,28 @@ use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-use crate::backend::file::format::line::Mark;
+use crate::backend::file::format::line::LineStamp;
 use crate::backend::local::change::{Change, Entry};
 use crate::clock::Deadline;
 use crate::value::Value;
 
 /// Reads the text of a line, whose checksum was right, behind that.
-pub(crate) fn commit(text: &[u8]) -> Option<(Mark, Vec<(SmolStr, Change)>)> {
-    let mut rest = Text(text);
+pub(crate) fn commit(text: &[u8]) -> Option<(LineStamp, Vec<(SmolStr, Change)>)> {
+    let mut rest = TextReader(text);
     let sequence = rest.number(b",\"s\":")?;
     let durable = rest.number(b",\"d\":")?;
     let time = if rest.0.starts_with(b",\"t\":") { rest.number(b",\"t\":")? } else { 0 };
-    Some((Mark { sequence, durable, time }, rest.sets(1)?))
+    Some((LineStamp { sequence, durable, time }, rest.sets(1)?))
 }
 
 /// Reads the text of a line that is a part of a snapshot, behind its checksum; `None` unless it sets values alone.
-pub(crate) fn part(text: &[u8]) -> Option<Vec<(SmolStr, Change)>> {
-    Text(text).sets(text.len() / 64)
+pub(crate) fn entries(text: &[u8]) -> Option<Vec<(SmolStr, Change)>> {
+    TextReader(text).sets(text.len() / 64)
 }
 
-struct Text<'t>(&'t [u8]);
+struct TextReader<'t>(&'t [u8]);
 
-impl<'t> Text<'t> {
+impl<'t> TextReader<'t> {
     fn skip(&mut self, text: &[u8]) -> Option<()> {
         self.0 = self.0.strip_prefix(text)?;
         Some(())
@@ -86,7 +86,7 @@ mod tests {
     use crate::backend::file::format::line;
     use crate::backend::file::format::line::Line;
 
-    const MARK: Mark = Mark { sequence: 17, durable: 0, time: 1_760_000_000_000 };
+    const MARK: LineStamp = LineStamp { sequence: 17, durable: 0, time: 1_760_000_000_000 };
 
     /// Behind the checksum.
     fn text(line: &[u8]) -> &[u8] {
@@ -98,21 +98,21 @@ mod tests {
         let values = [&b"1"[..], b"null", b"\"a\\\"}]\"", b"{\"x\":[1,{\"v\":2}],\"k\":\"\"}"];
         for (json, deadline) in values.into_iter().flat_map(|json| [(json, None), (json, Some(7))]) {
             for (key, is_plain) in [("a", true), ("ключ, }", true), ("quo\"te", false)] {
-                for mark in [MARK, Mark { time: 0, ..MARK }] {
+                for mark in [MARK, LineStamp { time: 0, ..MARK }] {
                     let mut line = Vec::new();
                     let change = set(Value::json(json), deadline);
                     line::commit(&mut line, mark, [(key, &change)]);
                     let expected = is_plain.then(|| (mark, vec![(SmolStr::new(key), change)]));
                     assert_eq!(commit(text(&line)), expected, "{}", line.escape_ascii());
-                    assert_eq!(part(text(&line)), None);
+                    assert_eq!(entries(text(&line)), None);
                 }
             }
         }
         let several = [("a", set(Value::json(b"1"), None)), ("b", set(Value::json(b"[]"), Some(3)))];
         let mut line = Vec::new();
-        line::part(&mut line, several.iter().map(|(key, change)| (key, change)));
+        line::entries(&mut line, several.iter().map(|(key, change)| (key, change)));
         let expected = several.clone().map(|(key, change)| (SmolStr::new(key), change)).to_vec();
-        assert_eq!(part(text(&line)), Some(expected.clone()));
+        assert_eq!(entries(text(&line)), Some(expected.clone()));
         let mut line = Vec::new();
         line::commit(&mut line, MARK, several.iter().map(|(key, change)| (*key, change)));
         assert_eq!(commit(text(&line)), Some((MARK, expected)));

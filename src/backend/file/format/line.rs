@@ -8,7 +8,7 @@ use serde::Deserialize;
 use smol_str::SmolStr;
 
 use crate::backend::file::format::change_text;
-use crate::backend::file::format::change_text::Fact;
+use crate::backend::file::format::change_text::ChangeRecord;
 use crate::backend::file::format::fast_path;
 use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
@@ -30,7 +30,7 @@ pub(crate) enum FileKind {
 
 /// What a line says of the journal around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Mark {
+pub(crate) struct LineStamp {
     /// Its place in the sequence of all lines; of a header, the place of the last line before the file.
     pub(crate) sequence: u64,
     /// The highest sequence that was known to be on the disk when the line was written.
@@ -43,38 +43,38 @@ pub(crate) struct Mark {
 #[derive(Debug)]
 pub(crate) enum Line {
     /// The first line of a file.
-    Header { kind: FileKind, number: u64, mark: Mark, vouched: bool },
+    Header { kind: FileKind, number: u64, mark: LineStamp, vouched: bool },
     /// A store was opened and goes on here. `vouched` is false where nothing syncs the lines to come.
-    Opened { mark: Mark, vouched: bool },
+    Opened { mark: LineStamp, vouched: bool },
     /// One atomic commit.
-    Commit { mark: Mark, changes: Vec<(SmolStr, Change)> },
+    Commit { mark: LineStamp, changes: Vec<(SmolStr, Change)> },
     /// The store was closed: all before is on the disk.
-    Closed { mark: Mark },
+    Closed { mark: LineStamp },
     /// Entries of a snapshot.
-    Part { changes: Vec<(SmolStr, Change)> },
+    Entries { changes: Vec<(SmolStr, Change)> },
     /// The end of a snapshot.
-    End { count: u64, sum: u32, mark: Mark },
+    Footer { count: u64, sum: u32, mark: LineStamp },
 }
 
 /// What a line says of the journal around it, if it does.
-pub(crate) fn mark(line: &Line) -> Option<Mark> {
+pub(crate) fn parse_stamp(line: &Line) -> Option<LineStamp> {
     match line {
         Line::Header { mark, .. }
         | Line::Opened { mark, .. }
         | Line::Commit { mark, .. }
         | Line::Closed { mark }
-        | Line::End { mark, .. } => Some(*mark),
-        Line::Part { .. } => None,
+        | Line::Footer { mark, .. } => Some(*mark),
+        Line::Entries { .. } => None,
     }
 }
 
 /// Why a line was not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum LineFault {
     /// These are not the bytes that were written.
     Damaged(&'static str),
     /// They are, but they mean nothing to us.
-    Meaningless(String),
+    Malformed(String),
     /// They are of another version of the format.
     Version(u64),
 }
@@ -104,7 +104,7 @@ impl<'a> Encoder<'a> {
         self
     }
 
-    fn mark(self, mark: Mark) -> Self {
+    fn stamp(self, mark: LineStamp) -> Self {
         let encoder = self.number(",\"s\":", mark.sequence).number(",\"d\":", mark.durable);
         match mark.time {
             0 => encoder,
@@ -139,35 +139,35 @@ impl<'a> Encoder<'a> {
 }
 
 /// Writes the first line of a file.
-pub(crate) fn header(line: &mut Vec<u8>, kind: FileKind, number: u64, mark: Mark, sync: SyncPolicy) {
+pub(crate) fn header(line: &mut Vec<u8>, kind: FileKind, number: u64, mark: LineStamp, sync: SyncPolicy) {
     let name = match kind {
         FileKind::Journal => "journal",
         FileKind::Snapshot => "snapshot",
     };
     Encoder::new(line)
         .text(&format!(",\"millpond\":\"{name}\",\"version\":{VERSION},\"n\":{number}"))
-        .mark(mark)
+        .stamp(mark)
         .text(&format!(",\"sync\":\"{sync}\""))
         .finish();
 }
 
-pub(crate) fn opened(line: &mut Vec<u8>, mark: Mark, sync: SyncPolicy) {
-    Encoder::new(line).mark(mark).text(&format!(",\"sync\":\"{sync}\"")).finish();
+pub(crate) fn opened(line: &mut Vec<u8>, mark: LineStamp, sync: SyncPolicy) {
+    Encoder::new(line).stamp(mark).text(&format!(",\"sync\":\"{sync}\"")).finish();
 }
 
 pub(crate) fn commit<'c, K: AsRef<str> + 'c>(
     line: &mut Vec<u8>,
-    mark: Mark,
+    mark: LineStamp,
     changes: impl IntoIterator<Item = (K, &'c Change)>,
 ) {
-    Encoder::new(line).mark(mark).changes(changes).finish();
+    Encoder::new(line).stamp(mark).changes(changes).finish();
 }
 
-pub(crate) fn closed(line: &mut Vec<u8>, mark: Mark) {
-    Encoder::new(line).mark(mark).text(",\"closed\":true").finish();
+pub(crate) fn closed(line: &mut Vec<u8>, mark: LineStamp) {
+    Encoder::new(line).stamp(mark).text(",\"closed\":true").finish();
 }
 
-pub(crate) fn part<'c, K: AsRef<str> + 'c>(
+pub(crate) fn entries<'c, K: AsRef<str> + 'c>(
     line: &mut Vec<u8>,
     changes: impl IntoIterator<Item = (K, &'c Change)>,
 ) {
@@ -175,8 +175,8 @@ pub(crate) fn part<'c, K: AsRef<str> + 'c>(
 }
 
 /// Writes the end of a snapshot: how many entries it holds, and the CRC of all lines before.
-pub(crate) fn end(line: &mut Vec<u8>, count: u64, sum: u32, mark: Mark) {
-    Encoder::new(line).mark(mark).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
+pub(crate) fn footer(line: &mut Vec<u8>, count: u64, sum: u32, mark: LineStamp) {
+    Encoder::new(line).stamp(mark).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
 }
 
 /// Whether these bytes begin as every line does.
@@ -186,28 +186,28 @@ pub(crate) fn is_begun(bytes: &[u8]) -> bool {
 }
 
 /// Reads a line with its line break, the CRC first.
-pub(crate) fn decode(line: &[u8]) -> Result<Line, Fault> {
+pub(crate) fn decode(line: &[u8]) -> Result<Line, LineFault> {
     let text = check(line)?;
     let behind = text[CRC_END..].strip_prefix(b"\"").unwrap_or_default();
     if let Some((mark, changes)) = fast_path::commit(behind) {
         Ok(Line::Commit { mark, changes })
-    } else if let Some(changes) = fast_path::part(behind) {
-        Ok(Line::Part { changes })
+    } else if let Some(changes) = fast_path::entries(behind) {
+        Ok(Line::Entries { changes })
     } else {
         parse(text)
     }
 }
 
 /// Reads a line that is whole, whatever it says.
-fn parse(text: &[u8]) -> Result<Line, Fault> {
-    let meaningless = |error: serde_json::Error| Fault::Meaningless(error.to_string());
-    let wire: Wire<'_> = match serde_json::from_slice(text) {
+fn parse(text: &[u8]) -> Result<Line, LineFault> {
+    let meaningless = |error: serde_json::Error| LineFault::Malformed(error.to_string());
+    let wire: LineRecord<'_> = match serde_json::from_slice(text) {
         Ok(wire) => wire,
         Err(error) => {
             // Another version may have fields that this one does not know.
             let other: Option<Version> = serde_json::from_slice(text).ok();
             let version = other.map(|other| other.version).filter(|version| *version != VERSION);
-            return Err(version.map_or_else(|| meaningless(error), Fault::Version));
+            return Err(version.map_or_else(|| meaningless(error), LineFault::Version));
         }
     };
     wire.line()
@@ -215,15 +215,15 @@ fn parse(text: &[u8]) -> Result<Line, Fault> {
 
 /// Reads a line as [`decode`] would without its quick way, and without its CRC.
 #[cfg(test)]
-pub(crate) fn decode_slowly(line: &[u8]) -> Result<Line, Fault> {
+pub(crate) fn decode_slowly(line: &[u8]) -> Result<Line, LineFault> {
     parse(&line[..line.len() - 1])
 }
 
 /// Checks that these are the bytes that were written, and takes the line break off.
-fn check(line: &[u8]) -> Result<&[u8], Fault> {
-    let text = line.strip_suffix(b"\n").ok_or(Fault::Damaged("the line has no end"))?;
+fn check(line: &[u8]) -> Result<&[u8], LineFault> {
+    let text = line.strip_suffix(b"\n").ok_or(LineFault::Damaged("the line has no end"))?;
     let digits = text.strip_prefix(START).and_then(|rest| rest.get(..8));
-    let digits = digits.ok_or(Fault::Damaged("this is not the beginning of a line"))?;
+    let digits = digits.ok_or(LineFault::Damaged("this is not the beginning of a line"))?;
     let crc = digits.iter().try_fold(0, |crc: u32, digit| {
         HEX.iter()
             .position(|hex| hex == digit)
@@ -233,7 +233,7 @@ fn check(line: &[u8]) -> Result<&[u8], Fault> {
     if crc == Some(crc32fast::hash(&text[CRC_END..])) {
         Ok(text)
     } else {
-        Err(Fault::Damaged("the checksum does not match"))
+        Err(LineFault::Damaged("the checksum does not match"))
     }
 }
 
@@ -245,14 +245,14 @@ struct Version {
 /// All fields that a line can have.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wire<'a> {
+struct LineRecord<'a> {
     #[serde(rename = "c")]
     _crc: serde::de::IgnoredAny,
     s: Option<u64>,
     d: Option<u64>,
     t: Option<u64>,
     #[serde(borrow)]
-    w: Option<Vec<Fact<'a>>>,
+    w: Option<Vec<ChangeRecord<'a>>>,
     millpond: Option<String>,
     version: Option<u64>,
     n: Option<u64>,
@@ -262,34 +262,34 @@ struct Wire<'a> {
     sum: Option<u32>,
 }
 
-impl Wire<'_> {
-    fn line(self) -> Result<Line, Fault> {
+impl LineRecord<'_> {
+    fn line(self) -> Result<Line, LineFault> {
         let time = self.t.unwrap_or(0);
         let mark = match (self.s, self.d) {
-            (Some(sequence), Some(durable)) => Some(Mark { sequence, durable, time }),
+            (Some(sequence), Some(durable)) => Some(LineStamp { sequence, durable, time }),
             _ => None,
         };
         let vouched = self.sync.as_ref().map(|sync| sync != "never");
-        let changes = self.w.map(|w| w.into_iter().map(Fact::change).collect()).transpose();
-        let changes = changes.map_err(Fault::Meaningless)?;
+        let changes = self.w.map(|w| w.into_iter().map(ChangeRecord::change).collect()).transpose();
+        let changes = changes.map_err(LineFault::Malformed)?;
         match (self.version, self.n, mark, vouched, changes, self.closed, self.end.zip(self.sum)) {
-            (Some(version), ..) if version != VERSION => Err(Fault::Version(version)),
+            (Some(version), ..) if version != VERSION => Err(LineFault::Version(version)),
             (Some(_), Some(number), Some(mark), Some(vouched), None, None, None) => {
                 let kind = match self.millpond.as_deref() {
                     Some("journal") => FileKind::Journal,
                     Some("snapshot") => FileKind::Snapshot,
-                    _ => return Err(Fault::Meaningless("it is the header of another kind of file".into())),
+                    _ => return Err(LineFault::Malformed("it is the header of another kind of file".into())),
                 };
                 Ok(Line::Header { kind, number, mark, vouched })
             }
             (None, None, Some(mark), Some(vouched), None, None, None) => Ok(Line::Opened { mark, vouched }),
             (None, None, Some(mark), None, Some(changes), None, None) => Ok(Line::Commit { mark, changes }),
-            (None, None, None, None, Some(changes), None, None) => Ok(Line::Part { changes }),
+            (None, None, None, None, Some(changes), None, None) => Ok(Line::Entries { changes }),
             (None, None, Some(mark), None, None, Some(true), None) => Ok(Line::Closed { mark }),
             (None, None, Some(mark), None, None, None, Some((count, sum))) => {
-                Ok(Line::End { count, sum, mark })
+                Ok(Line::Footer { count, sum, mark })
             }
-            _ => Err(Fault::Meaningless("its fields fit no kind of line".into())),
+            _ => Err(LineFault::Malformed("its fields fit no kind of line".into())),
         }
     }
 }
@@ -300,7 +300,7 @@ mod tests {
     use crate::backend::file::format::change_text::{tests::facts, tests::set};
     use crate::value::Value;
 
-    const MARK: Mark = Mark { sequence: 17, durable: 12, time: 1_760_000_000_000 };
+    const MARK: LineStamp = LineStamp { sequence: 17, durable: 12, time: 1_760_000_000_000 };
 
     fn line(changes: &[(SmolStr, Change)]) -> Vec<u8> {
         let mut line = Vec::new();
@@ -347,22 +347,22 @@ mod tests {
         closed(&mut text, MARK);
         assert!(matches!(decode(&text), Ok(Line::Closed { mark: MARK })));
         text.clear();
-        end(&mut text, 5, 6, MARK);
-        assert!(matches!(decode(&text), Ok(Line::End { count: 5, sum: 6, mark: MARK })));
+        footer(&mut text, 5, 6, MARK);
+        assert!(matches!(decode(&text), Ok(Line::Footer { count: 5, sum: 6, mark: MARK })));
         text.clear();
         Encoder::new(&mut text).text(",\"millpond\":\"journal\",\"version\":2,\"new\":1").finish();
-        assert_eq!(decode(&text).unwrap_err(), Fault::Version(2));
+        assert_eq!(decode(&text).unwrap_err(), LineFault::Version(2));
     }
 
     #[test]
     fn no_flipped_bit_and_no_cut_goes_unseen() {
         let whole = line(&facts());
         for at in 0..whole.len() {
-            assert!(matches!(decode(&whole[..at]), Err(Fault::Damaged(_))), "cut at {at}");
+            assert!(matches!(decode(&whole[..at]), Err(LineFault::Damaged(_))), "cut at {at}");
             for bit in 0..8 {
                 let mut flipped = whole.clone();
                 flipped[at] ^= 1 << bit;
-                assert!(matches!(decode(&flipped), Err(Fault::Damaged(_))), "bit {bit} of byte {at}");
+                assert!(matches!(decode(&flipped), Err(LineFault::Damaged(_))), "bit {bit} of byte {at}");
             }
         }
     }

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::backend::file::core::{Changes, Core, rest};
+use crate::backend::file::core::{Changes, Core, throttle};
 use crate::backend::file::journal::writer::Journal;
 use crate::backend::local::change::{Change, Entry};
 use crate::backend::local::plan::{is_blind, plan};
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::view::Here;
+use crate::backend::local::view::LiveEntry;
 use crate::clock::Now;
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
@@ -33,18 +33,18 @@ const TRIES: usize = 50;
 /// Operations that wait for whoever gets the journal, in the order in which they came.
 #[derive(Default)]
 pub(crate) struct Combiner {
-    pub(crate) posted: Mutex<VecDeque<Arc<Request>>>,
+    pub(crate) posted: Mutex<VecDeque<Arc<CommitRequest>>>,
     /// Whether there are any.
     any: AtomicBool,
 }
 
 /// One operation, which a thread waits for.
-pub(crate) struct Request {
-    state: Mutex<State>,
+pub(crate) struct CommitRequest {
+    state: Mutex<RequestState>,
     done: AtomicBool,
 }
 
-enum State {
+enum RequestState {
     Posted(Op<'static>),
     /// Somebody carries it out, or its thread has the outcome.
     Taken,
@@ -52,9 +52,11 @@ enum State {
 }
 
 impl Combiner {
-    fn post(&self, op: Op<'static>) -> Arc<Request> {
-        let request =
-            Arc::new(Request { state: Mutex::new(State::Posted(op)), done: AtomicBool::new(false) });
+    fn post(&self, op: Op<'static>) -> Arc<CommitRequest> {
+        let request = Arc::new(CommitRequest {
+            state: Mutex::new(RequestState::Posted(op)),
+            done: AtomicBool::new(false),
+        });
         let mut posted = self.posted.lock();
         posted.push_back(Arc::clone(&request));
         self.any.store(true, Ordering::Release);
@@ -62,38 +64,38 @@ impl Combiner {
     }
 
     /// Takes all of them, to carry them out.
-    fn take(&self) -> Posted<'_> {
+    fn take(&self) -> PostedRequests<'_> {
         let mut posted = self.posted.lock();
         self.any.store(false, Ordering::Release);
-        Posted { combiner: self, requests: mem::take(&mut *posted) }
+        PostedRequests { combiner: self, requests: mem::take(&mut *posted) }
     }
 }
 
 /// Operations of which some thread carries out the first ones; the others are posted again.
-struct Posted<'c> {
+struct PostedRequests<'c> {
     combiner: &'c Combiner,
-    requests: VecDeque<Arc<Request>>,
+    requests: VecDeque<Arc<CommitRequest>>,
 }
 
-impl Posted<'_> {
-    fn next(&mut self) -> Option<(Op<'static>, Debt)> {
+impl PostedRequests<'_> {
+    fn next(&mut self) -> Option<(Op<'static>, PendingReply)> {
         let request = self.requests.pop_front()?;
-        let state = mem::replace(&mut *request.state.lock(), State::Taken);
+        let state = mem::replace(&mut *request.state.lock(), RequestState::Taken);
         match state {
-            State::Posted(op) => Some((op, Debt(request))),
+            RequestState::Posted(op) => Some((op, PendingReply(request))),
             // Nobody else takes what was posted.
-            State::Taken | State::Done(_) => None,
+            RequestState::Taken | RequestState::Done(_) => None,
         }
     }
 
     /// Lets the one that was taken last be the first again.
-    fn put_back(&mut self, op: Op<'static>, debt: &Debt) {
-        *debt.0.state.lock() = State::Posted(op);
+    fn put_back(&mut self, op: Op<'static>, debt: &PendingReply) {
+        *debt.0.state.lock() = RequestState::Posted(op);
         self.requests.push_front(Arc::clone(&debt.0));
     }
 }
 
-impl Drop for Posted<'_> {
+impl Drop for PostedRequests<'_> {
     fn drop(&mut self) {
         if self.requests.is_empty() {
             return;
@@ -105,9 +107,9 @@ impl Drop for Posted<'_> {
     }
 }
 
-impl Request {
+impl CommitRequest {
     fn answer(&self, outcome: Result<Reply>) {
-        *self.state.lock() = State::Done(outcome);
+        *self.state.lock() = RequestState::Done(outcome);
         self.done.store(true, Ordering::Release);
     }
 
@@ -119,26 +121,26 @@ impl Request {
         if !self.is_done() {
             return None;
         }
-        match mem::replace(&mut *self.state.lock(), State::Taken) {
-            State::Done(outcome) => Some(outcome),
-            State::Posted(_) | State::Taken => None,
+        match mem::replace(&mut *self.state.lock(), RequestState::Taken) {
+            RequestState::Done(outcome) => Some(outcome),
+            RequestState::Posted(_) | RequestState::Taken => None,
         }
     }
 }
 
 /// An answer that is owed to who waits for it.
-struct Debt(Arc<Request>);
+struct PendingReply(Arc<CommitRequest>);
 
-impl Debt {
-    fn pay(self, outcome: Result<Reply>) {
+impl PendingReply {
+    fn complete(self, outcome: Result<Reply>) {
         self.0.answer(outcome);
     }
 }
 
 /// Nobody waits for ever for a thread that panicked.
-impl Drop for Debt {
+impl Drop for PendingReply {
     fn drop(&mut self) {
-        let is_owed = matches!(*self.0.state.lock(), State::Taken) && !self.0.is_done();
+        let is_owed = matches!(*self.0.state.lock(), RequestState::Taken) && !self.0.is_done();
         if is_owed {
             let source = "the thread that carried it out together with others panicked".into();
             self.0.answer(Err(Error::Unavailable { maybe_applied: true, source }));
@@ -148,13 +150,13 @@ impl Drop for Debt {
 
 /// What several operations change, which makes up one line, and whom to answer what once that is written.
 #[derive(Default)]
-struct Combined {
+struct Group {
     changes: Vec<(Key<'static>, Change)>,
-    replies: Vec<(Debt, Reply)>,
+    replies: Vec<(PendingReply, Reply)>,
     weight: u64,
 }
 
-impl Combined {
+impl Group {
     /// Whether an operation comes behind this line: because it has to see what that changes, or the line would be
     /// heavier than `most`.
     fn ends_before(&self, op: &Op<'_>, most: u64) -> bool {
@@ -163,7 +165,7 @@ impl Combined {
         !self.changes.is_empty() && (self.weight + weight > most || sees())
     }
 
-    fn add(&mut self, key: Key<'static>, change: Change, debt: Debt, reply: Reply) {
+    fn add(&mut self, key: Key<'static>, change: Change, debt: PendingReply, reply: Reply) {
         self.weight += change.weight(&key);
         self.changes.push((key, change));
         self.replies.push((debt, reply));
@@ -199,8 +201,8 @@ impl Core {
                 self.journal.try_lock()
             } else {
                 // Answers come before that begins: who has none by now gets it afterwards.
-                if self.compactor.is_pacing() && !request.is_done() {
-                    self.compactor.pace();
+                if self.compactor.is_throttling() && !request.is_done() {
+                    self.compactor.wait_for_room();
                 }
                 Some(self.journal.lock())
             };
@@ -209,7 +211,7 @@ impl Core {
                 Some(mut journal) if !request.is_done() => {
                     let pause = self.combine(&mut journal);
                     drop(journal);
-                    rest(pause);
+                    throttle(pause);
                 }
                 Some(_) => {}
                 None => thread::yield_now(),
@@ -222,52 +224,52 @@ impl Core {
         let mut posted = self.combiner.take();
         // Not before the last of them was posted.
         let now = Now::of(&self.clock);
-        let mut combined = Combined::default();
+        let mut combined = Group::default();
         let mut pause = Duration::ZERO;
-        while !self.compactor.is_pacing()
+        while !self.compactor.is_throttling()
             && let Some((op, debt)) = posted.next()
         {
             if combined.ends_before(&op, self.compactor.step()) {
-                pause += self.make(journal, mem::take(&mut combined), &now);
+                pause += self.commit_group(journal, mem::take(&mut combined), &now);
                 // The line may have been the last that there is room for.
-                if self.compactor.is_pacing() {
+                if self.compactor.is_throttling() {
                     posted.put_back(op, &debt);
                     break;
                 }
             }
             let Op { key, action } = op;
             match self.check_open(journal).and_then(|()| decide(&key, action, &self.table, &now)) {
-                Ok((Change::Nothing, reply)) => debt.pay(Ok(reply)),
+                Ok((Change::Nothing, reply)) => debt.complete(Ok(reply)),
                 Ok((change, reply)) => combined.add(key, change, debt, reply),
-                Err(error) => debt.pay(Err(error)),
+                Err(error) => debt.complete(Err(error)),
             }
         }
-        pause + self.make(journal, combined, &now)
+        pause + self.commit_group(journal, combined, &now)
     }
 
     /// Makes changes, all in one line or, where that cannot be written, each in its own, and answers who asked for
     /// them. Tells for how long the writer rests then.
-    fn make(self: &Arc<Self>, journal: &mut Journal, combined: Combined, now: &Now<'_>) -> Duration {
-        let Combined { changes, replies, .. } = combined;
+    fn commit_group(self: &Arc<Self>, journal: &mut Journal, combined: Group, now: &Now<'_>) -> Duration {
+        let Group { changes, replies, .. } = combined;
         let mut replies = replies.into_iter();
-        match self.check_open(journal).and_then(|()| self.log(journal, &changes, now)) {
+        match self.check_open(journal).and_then(|()| self.append(journal, &changes, now)) {
             Ok(None) => Duration::ZERO,
             Ok(Some(written)) => {
                 let freed = self.publish(Changes::Many(changes), now);
                 // Before writers may have to wait.
-                replies.for_each(|(debt, reply)| debt.pay(Ok(reply)));
-                self.look(journal, written, freed)
+                replies.for_each(|(debt, reply)| debt.complete(Ok(reply)));
+                self.check_size(journal, written, freed)
             }
             Err(error) if changes.len() == 1 => {
                 if let Some((debt, _)) = replies.next() {
-                    debt.pay(Err(error));
+                    debt.complete(Err(error));
                 }
                 Duration::ZERO
             }
             // There may be room for some of them.
             Err(_) => changes.into_iter().zip(replies).fold(Duration::ZERO, |pause, (change, reply)| {
-                let alone = Combined { changes: vec![change], replies: vec![reply], weight: 0 };
-                pause + self.make(journal, alone, now)
+                let alone = Group { changes: vec![change], replies: vec![reply], weight: 0 };
+                pause + self.commit_group(journal, alone, now)
             }),
         }
     }
@@ -276,7 +278,7 @@ impl Core {
 /// Decides what an operation on one entry makes of a table.
 fn decide(key: &Key<'_>, action: Action, table: &Table, now: &Now<'_>) -> Result<(Change, Reply)> {
     let blind = is_blind(&action);
-    let plan = |found: Option<&Entry>| plan(key, action, &mut Here::new(key, found, now), now);
+    let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
     match blind {
         true => plan(None),
         false => table.read(key, plan),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::backend::file::fs::Disk;
+use crate::backend::file::fs::WritableFile;
 use crate::error::{Error, Result};
 
 /// How far the journal is written, and how far it is on the disk.
@@ -20,41 +20,41 @@ pub(crate) struct Durability {
     synced: AtomicU64,
     poisoned: AtomicBool,
     /// Whether the file has become longer since the last sync began.
-    longer: AtomicBool,
-    disk: Mutex<Arc<dyn Disk>>,
+    has_grown: AtomicBool,
+    disk: Mutex<Arc<dyn WritableFile>>,
     /// Whether a thread syncs. INVARIANT: one at a time, since the system reports a failed sync of an open
     /// file once, and a second thread would be told that all is well.
     syncing: Mutex<bool>,
     ended: Condvar,
     /// How many lines were under way when the last sync ended: those that it brought to the disk, and those that
     /// came meanwhile.
-    company: AtomicU64,
+    last_group: AtomicU64,
     /// How long the last sync took, in nanoseconds.
-    took: AtomicU64,
+    last_sync: AtomicU64,
 }
 
 /// Who waits for others before it syncs does so no longer than this.
-const MOST_PATIENCE: Duration = Duration::from_micros(200);
+const MAX_GROUP_WAIT: Duration = Duration::from_micros(200);
 
 impl Durability {
     /// Begins with everything up to `sequence` on the disk.
-    pub(crate) fn new(dir: PathBuf, disk: Arc<dyn Disk>, sequence: u64) -> Self {
+    pub(crate) fn new(dir: PathBuf, disk: Arc<dyn WritableFile>, sequence: u64) -> Self {
         Self {
             dir,
             written: AtomicU64::new(sequence),
             synced: AtomicU64::new(sequence),
             poisoned: AtomicBool::new(false),
-            longer: AtomicBool::new(false),
+            has_grown: AtomicBool::new(false),
             disk: Mutex::new(disk),
             syncing: Mutex::new(false),
             ended: Condvar::new(),
-            company: AtomicU64::new(1),
-            took: AtomicU64::new(0),
+            last_group: AtomicU64::new(1),
+            last_sync: AtomicU64::new(0),
         }
     }
 
     /// The highest sequence that is known to be on the disk.
-    pub(crate) fn mark(&self) -> u64 {
+    pub(crate) fn synced(&self) -> u64 {
         self.synced.load(Ordering::Acquire)
     }
 
@@ -64,17 +64,17 @@ impl Durability {
 
     /// Tells that the file has become longer. INVARIANT: after that was written, and before it is told that the line
     /// was: so whoever syncs the line, or the one before, knows.
-    pub(crate) fn grew(&self) {
-        self.longer.store(true, Ordering::Release);
+    pub(crate) fn note_grown(&self) {
+        self.has_grown.store(true, Ordering::Release);
     }
 
     /// Tells that the line `sequence` was handed to the operating system.
-    pub(crate) fn wrote(&self, sequence: u64) {
+    pub(crate) fn note_written(&self, sequence: u64) {
         self.written.store(sequence, Ordering::Release);
     }
 
     /// Goes on with another file. INVARIANT: everything written to the one before is on the disk.
-    pub(crate) fn rotated(&self, disk: Arc<dyn Disk>) {
+    pub(crate) fn switch_file(&self, disk: Arc<dyn WritableFile>) {
         *self.disk.lock() = disk;
     }
 
@@ -102,15 +102,15 @@ impl Durability {
     /// As [`Durability::wait`], for one of many writers: who syncs lets those come first who were just told that
     /// their last line is on the disk. Otherwise every other sync would be for one of them alone.
     pub(crate) fn wait_together(&self, sequence: u64) -> Result<()> {
-        self.wait_after(sequence, || self.gather())
+        self.wait_after(sequence, || self.wait_for_group())
     }
 
     fn wait_after(&self, sequence: u64, prepare: impl Fn()) -> Result<()> {
-        if self.mark() >= sequence {
+        if self.synced() >= sequence {
             return Ok(());
         }
         let mut syncing = self.syncing.lock();
-        while self.mark() < sequence {
+        while self.synced() < sequence {
             self.check()?;
             if *syncing {
                 self.ended.wait(&mut syncing);
@@ -125,7 +125,7 @@ impl Durability {
     }
 
     /// Syncs something of the journal while nobody else does.
-    pub(crate) fn alone<R>(&self, sync: impl FnOnce() -> R) -> R {
+    pub(crate) fn exclusively<R>(&self, sync: impl FnOnce() -> R) -> R {
         let mut syncing = self.syncing.lock();
         self.ended.wait_while(&mut syncing, |syncing| *syncing);
         self.run(&mut syncing, sync)
@@ -141,13 +141,13 @@ impl Durability {
 
     /// Waits until as many lines are under way as when the last sync ended, or for as long as waiting may be worth
     /// while: less than the sync that it may save.
-    fn gather(&self) {
-        let company = self.company.load(Ordering::Relaxed);
-        let is_whole = || self.written().saturating_sub(self.mark()) >= company;
+    fn wait_for_group(&self) {
+        let company = self.last_group.load(Ordering::Relaxed);
+        let is_whole = || self.written().saturating_sub(self.synced()) >= company;
         if is_whole() {
             return;
         }
-        let patience = Duration::from_nanos(self.took.load(Ordering::Relaxed) / 2).min(MOST_PATIENCE);
+        let patience = Duration::from_nanos(self.last_sync.load(Ordering::Relaxed) / 2).min(MAX_GROUP_WAIT);
         let begun = Instant::now();
         while !is_whole() && begun.elapsed() < patience {
             thread::yield_now();
@@ -155,18 +155,18 @@ impl Durability {
     }
 
     fn sync(&self) -> Result<()> {
-        let (before, begun) = (self.mark(), Instant::now());
+        let (before, begun) = (self.synced(), Instant::now());
         // INVARIANT: first how far, then whether the file is longer, then which file it is. A rotation in between
         // has synced all that was written to the file before.
         let target = self.written();
-        let longer = self.longer.swap(false, Ordering::AcqRel);
+        let longer = self.has_grown.swap(false, Ordering::AcqRel);
         let disk = Arc::clone(&*self.disk.lock());
-        match if longer { disk.sync_length() } else { disk.sync() } {
+        match if longer { disk.sync_data_and_len() } else { disk.sync_data() } {
             Ok(()) => {
                 self.synced.fetch_max(target, Ordering::AcqRel);
                 let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                self.took.store(took, Ordering::Relaxed);
-                self.company.store(self.written().saturating_sub(before), Ordering::Relaxed);
+                self.last_sync.store(took, Ordering::Relaxed);
+                self.last_group.store(self.written().saturating_sub(before), Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => Err(self.poison("a sync", &error)),

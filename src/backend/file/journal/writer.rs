@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::backend::file::format::line;
-use crate::backend::file::format::line::{FileKind, Mark};
-use crate::backend::file::fs::Disk;
+use crate::backend::file::format::line::{FileKind, LineStamp};
+use crate::backend::file::fs::WritableFile;
 use crate::backend::file::journal::durability::Durability;
 use crate::backend::file::layout::{Layout, failed};
 use crate::backend::local::change::Change;
@@ -20,11 +20,11 @@ const KEPT_BUFFER: usize = 1 << 20;
 
 /// How far a journal that is synced often is filled with zeros: to the next multiple. What is written over bytes
 /// that are there leaves the file's length alone, and its sync has less to do.
-const FILL: u64 = 128 * 1024;
+const PREFILL: u64 = 128 * 1024;
 
 /// Whether lines are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum JournalState {
     Open,
     /// The store is closed, or closing.
     Closed,
@@ -38,15 +38,15 @@ pub(crate) struct Journal {
     /// Where the next line begins.
     pub(crate) len: u64,
     /// Up to where the file reaches: from `len` on there is nothing but zeros.
-    filled: u64,
+    prefilled: u64,
     /// Whether it is filled ahead.
-    fills: bool,
+    prefills: bool,
     /// The place of the last line.
     pub(crate) sequence: u64,
     /// At which length the directory's size is looked at again.
-    pub(crate) next_look: u64,
-    pub(crate) state: State,
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) next_size_check: u64,
+    pub(crate) state: JournalState,
+    pub(crate) disk: Arc<dyn WritableFile>,
     pub(crate) path: PathBuf,
     line: Vec<u8>,
     /// The time that the last line with one has.
@@ -56,7 +56,7 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) fn new(
         path: PathBuf,
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn WritableFile>,
         number: u64,
         len: u64,
         sequence: u64,
@@ -65,11 +65,11 @@ impl Journal {
         Self {
             number,
             len,
-            filled: len,
-            fills: fills(sync),
+            prefilled: len,
+            prefills: prefills(sync),
             sequence,
-            next_look: 0,
-            state: State::Open,
+            next_size_check: 0,
+            state: JournalState::Open,
             disk,
             path,
             line: Vec::new(),
@@ -78,8 +78,8 @@ impl Journal {
     }
 
     /// How long the file may be after the next line, with what is filled ahead.
-    pub(crate) fn reach(&self) -> u64 {
-        if self.fills { self.filled.max(self.len) + FILL } else { self.len }
+    pub(crate) fn max_len_after_next(&self) -> u64 {
+        if self.prefills { self.prefilled.max(self.len) + PREFILL } else { self.len }
     }
 
     /// Appends a commit as one line, and tells how long that is.
@@ -103,7 +103,7 @@ impl Journal {
 
     /// Appends the last line, which is the end of the file.
     pub(crate) fn closed(&mut self, time: u64, durability: &Durability) -> Result<()> {
-        self.fills = false;
+        self.prefills = false;
         // If it fails, they stay: they mean nothing.
         let _ = self.trim();
         self.append(time, durability, line::closed)
@@ -113,12 +113,12 @@ impl Journal {
         &mut self,
         time: u64,
         durability: &Durability,
-        encode: impl FnOnce(&mut Vec<u8>, Mark),
+        encode: impl FnOnce(&mut Vec<u8>, LineStamp),
     ) -> Result<()> {
         let sequence = self.sequence.saturating_add(1);
         self.line.clear();
         let said = if time == self.time { 0 } else { time };
-        encode(&mut self.line, Mark { sequence, durable: durability.mark(), time: said });
+        encode(&mut self.line, LineStamp { sequence, durable: durability.synced(), time: said });
         self.write(durability)?;
         self.len += self.line.len() as u64;
         self.sequence = sequence;
@@ -126,69 +126,69 @@ impl Journal {
         if self.line.capacity() > KEPT_BUFFER {
             self.line = Vec::new();
         }
-        durability.wrote(sequence);
+        durability.note_written(sequence);
         Ok(())
     }
 
     /// Writes the line to the end of the file.
     fn write(&mut self, durability: &Durability) -> Result<()> {
         let end = self.len + self.line.len() as u64;
-        let grows = end > self.filled;
-        let fills = self.fills && grows;
+        let grows = end > self.prefilled;
+        let fills = self.prefills && grows;
         if fills {
-            match self.fill(end) {
+            match self.prefill(end) {
                 Ok(()) => {
-                    durability.grew();
+                    durability.note_grown();
                     return Ok(());
                 }
                 // There may be room for the line alone.
-                Err(_) => self.fills = false,
+                Err(_) => self.prefills = false,
             }
         }
         if let Err(error) = self.disk.write_all_at(self.len, &self.line) {
             // A part of the line may have been written: the next would merge with it.
-            let cut = self.disk.cut(self.len);
+            let cut = self.disk.truncate(self.len);
             // With zeros behind it the line may have been written as a whole. A power cut could bring it back.
             let cut = match cut {
-                Ok(()) if fills => durability.alone(|| self.disk.sync_length()),
+                Ok(()) if fills => durability.exclusively(|| self.disk.sync_data_and_len()),
                 cut => cut,
             };
             return Err(match cut {
                 Ok(()) => {
-                    self.filled = self.len;
+                    self.prefilled = self.len;
                     failed("writing", &self.path, error)
                 }
                 Err(cut) => durability.poison("cutting back a torn line", &cut),
             });
         }
-        self.filled = self.filled.max(end);
+        self.prefilled = self.prefilled.max(end);
         if grows {
-            durability.grew();
+            durability.note_grown();
         }
         Ok(())
     }
 
     /// Writes the line, which ends at `end`, and zeros behind it.
-    fn fill(&mut self, end: u64) -> io::Result<()> {
+    fn prefill(&mut self, end: u64) -> io::Result<()> {
         let text = self.line.len();
-        let filled = end.next_multiple_of(FILL);
+        let filled = end.next_multiple_of(PREFILL);
         let zeros = usize::try_from(filled - end).unwrap_or_default();
         self.line.resize(text + zeros, 0);
         let outcome = self.disk.write_all_at(self.len, &self.line);
         self.line.truncate(text);
         match outcome {
-            Ok(()) => self.filled = filled,
+            Ok(()) => self.prefilled = filled,
             // If it fails, there are zeros, and the line is written over what there is of it.
-            Err(_) => drop(self.disk.cut(self.len)),
+            Err(_) => drop(self.disk.truncate(self.len)),
         }
         outcome
     }
 
     /// Takes off what was filled ahead.
     fn trim(&mut self) -> io::Result<()> {
-        if self.filled > self.len {
-            self.disk.cut(self.len)?;
-            self.filled = self.len;
+        if self.prefilled > self.len {
+            self.disk.truncate(self.len)?;
+            self.prefilled = self.len;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Journal {
     /// one's header before any line behind it.
     pub(crate) fn rotate(
         &mut self,
-        next: Arc<dyn Disk>,
+        next: Arc<dyn WritableFile>,
         path: PathBuf,
         time: u64,
         sync: SyncPolicy,
@@ -208,18 +208,18 @@ impl Journal {
         durability.wait(self.sequence)?;
         let number = self.number + 1;
         let len = write_header(&*next, &path, number, self.sequence, time, sync)?;
-        durability.rotated(Arc::clone(&next));
+        durability.switch_file(Arc::clone(&next));
         if let Err(error) = self.trim() {
             log::debug!("the zeros at the end of {} stay: {error}", self.path.display());
         }
-        (self.number, self.len, self.disk, self.path, self.next_look) = (number, len, next, path, 0);
-        (self.filled, self.fills, self.time) = (len, fills(sync), time);
+        (self.number, self.len, self.disk, self.path, self.next_size_check) = (number, len, next, path, 0);
+        (self.prefilled, self.prefills, self.time) = (len, prefills(sync), time);
         Ok(())
     }
 }
 
 /// Whether a journal is filled ahead: where it is synced often.
-fn fills(sync: SyncPolicy) -> bool {
+fn prefills(sync: SyncPolicy) -> bool {
     match sync {
         SyncPolicy::Always | SyncPolicy::Every(_) => true,
         SyncPolicy::Never => false,
@@ -227,9 +227,9 @@ fn fills(sync: SyncPolicy) -> bool {
 }
 
 /// Makes an empty journal and its name durable.
-pub(crate) fn create(layout: &Layout, number: u64) -> Result<(Arc<dyn Disk>, PathBuf)> {
+pub(crate) fn create(layout: &Layout, number: u64) -> Result<(Arc<dyn WritableFile>, PathBuf)> {
     let path = layout.journal(number);
-    let disk = layout.storage.create_new(&path).map_err(|error| failed("creating", &path, error))?;
+    let disk = layout.fs.create_new(&path).map_err(|error| failed("creating", &path, error))?;
     match layout.sync() {
         Ok(()) => Ok((disk, path)),
         Err(error) => {
@@ -242,7 +242,7 @@ pub(crate) fn create(layout: &Layout, number: u64) -> Result<(Arc<dyn Disk>, Pat
 
 /// Writes the first line of a journal and brings it to the disk.
 pub(crate) fn write_header(
-    disk: &dyn Disk,
+    disk: &dyn WritableFile,
     path: &Path,
     number: u64,
     sequence: u64,
@@ -250,9 +250,9 @@ pub(crate) fn write_header(
     sync: SyncPolicy,
 ) -> Result<u64> {
     let mut line = Vec::new();
-    line::header(&mut line, FileKind::Journal, number, Mark { sequence, durable: sequence, time }, sync);
+    line::header(&mut line, FileKind::Journal, number, LineStamp { sequence, durable: sequence, time }, sync);
     disk.write_all_at(0, &line)
-        .and_then(|()| disk.sync_length())
+        .and_then(|()| disk.sync_data_and_len())
         .map_err(|error| failed("writing", path, error))?;
     Ok(line.len() as u64)
 }

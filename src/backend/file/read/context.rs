@@ -9,28 +9,28 @@ use crate::backend::file::report::Progress;
 /// After how many bytes it is told again how far the reading is.
 const STEP: u64 = 1 << 20;
 
-pub(crate) struct Input<'i> {
+pub(crate) struct ReadContext<'i> {
     pub(crate) layout: &'i Layout,
     /// Another process may have the store open, and be writing to it.
-    pub(crate) live: bool,
+    pub(crate) writer_is_live: bool,
     report: RefCell<&'i mut dyn FnMut(Progress)>,
     progress: Cell<Progress>,
-    told: Cell<u64>,
+    reported: Cell<u64>,
 }
 
-impl<'i> Input<'i> {
-    pub(crate) fn new(layout: &'i Layout, live: bool, report: &'i mut dyn FnMut(Progress)) -> Self {
+impl<'i> ReadContext<'i> {
+    pub(crate) fn new(layout: &'i Layout, writer_is_live: bool, report: &'i mut dyn FnMut(Progress)) -> Self {
         let progress = Cell::new(Progress { read: 0, total: 0 });
-        Self { layout, live, report: RefCell::new(report), progress, told: Cell::new(0) }
+        Self { layout, writer_is_live, report: RefCell::new(report), progress, reported: Cell::new(0) }
     }
 
     /// Begins to read the files that count, from the snapshot or journal of this number on.
     pub(crate) fn begin(&self, listing: &Listing, first: u64) {
         let snapshot = listing.snapshots.iter().filter(|n| **n == first).map(|n| self.layout.snapshot(*n));
         let journals = listing.journals.iter().filter(|n| **n >= first).map(|n| self.layout.journal(*n));
-        let sizes = snapshot.chain(journals).map(|path| self.layout.storage.len(&path).unwrap_or_default());
+        let sizes = snapshot.chain(journals).map(|path| self.layout.fs.len(&path).unwrap_or_default());
         self.progress.set(Progress { read: 0, total: sizes.sum() });
-        self.told.set(0);
+        self.reported.set(0);
     }
 
     /// Notes that so many more bytes were read.
@@ -38,8 +38,8 @@ impl<'i> Input<'i> {
         let Progress { read, total } = self.progress.get();
         let read = (read + bytes).min(total);
         self.progress.set(Progress { read, total });
-        if read >= self.told.get() + STEP {
-            self.tell();
+        if read >= self.reported.get() + STEP {
+            self.report_progress();
         }
     }
 
@@ -47,12 +47,12 @@ impl<'i> Input<'i> {
     pub(crate) fn end(&self) {
         let Progress { total, .. } = self.progress.get();
         self.progress.set(Progress { read: total, total });
-        self.tell();
+        self.report_progress();
     }
 
-    fn tell(&self) {
+    fn report_progress(&self) {
         let progress = self.progress.get();
-        self.told.set(progress.read);
+        self.reported.set(progress.read);
         (self.report.borrow_mut())(progress);
     }
 }

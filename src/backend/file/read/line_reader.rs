@@ -7,17 +7,17 @@ use std::thread;
 use std::time::Duration;
 
 use crate::backend::file::format::line;
-use crate::backend::file::format::line::{Fault, Line};
-use crate::backend::file::fs::Reader;
+use crate::backend::file::format::line::{Line, LineFault};
+use crate::backend::file::fs::ReadableFile;
 use crate::backend::file::layout::failed;
-use crate::backend::file::read::context::Input;
+use crate::backend::file::read::context::ReadContext;
 use crate::error::{Error, Result};
 
 /// At how many places in a damaged line another one is looked for: any bytes may be in it.
-const MOST_JOINED: usize = 64;
+const MAX_EMBEDDED: usize = 64;
 
 /// How often a line is read again that may just be written, and the pause before the first time, which doubles.
-const LOOKS: u32 = 5;
+const RETRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// How much of a file is looked at at once.
@@ -26,52 +26,62 @@ static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Of zeros in the middle of a line so many are kept: no whole line has any, and a hole in a file takes no room on
 /// the disk but would take memory.
-const MOST_ZEROS: u64 = CHUNK as u64;
+const MAX_ZEROS: u64 = CHUNK as u64;
 
 /// The lines of one file.
-pub(crate) struct Lines<'l, 'i> {
-    input: &'l Input<'i>,
+pub(crate) struct LineReader<'l, 'i> {
+    context: &'l ReadContext<'i>,
     path: PathBuf,
-    reader: BufReader<Box<dyn Reader>>,
+    reader: BufReader<Box<dyn ReadableFile>>,
     /// Whether a damaged line may be one that is just written.
-    live: bool,
+    writer_is_live: bool,
     line: Vec<u8>,
     /// How long the line is in the file: longer than what is kept of it where it holds many zeros.
     len: u64,
     /// Where the line that was read last begins, and which it is, counted from one.
-    pub(crate) at: Place,
+    pub(crate) at: LinePosition,
     /// Where the next one begins.
     pub(crate) offset: u64,
     /// How many zero bytes the file ends with: it was filled ahead, or what stood there was lost.
-    pub(crate) blank: u64,
+    pub(crate) trailing_zeros: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct LinePosition {
     pub(crate) line: u64,
     pub(crate) offset: u64,
 }
 
-impl<'l, 'i> Lines<'l, 'i> {
-    pub(crate) fn open(input: &'l Input<'i>, path: &Path) -> Result<Self> {
-        let file = input.layout.storage.read(path).map_err(|error| match error.kind() {
+impl<'l, 'i> LineReader<'l, 'i> {
+    pub(crate) fn open(input: &'l ReadContext<'i>, path: &Path) -> Result<Self> {
+        let file = input.layout.fs.read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => corrupt(path, START, "the file is missing"),
             _ => failed("opening", path, error),
         })?;
         let reader = BufReader::with_capacity(CHUNK, file);
         let path = path.to_path_buf();
-        let (live, at) = (input.live, Place::default());
-        Ok(Self { input, path, reader, live, line: Vec::new(), len: 0, at, offset: 0, blank: 0 })
+        let (live, at) = (input.writer_is_live, LinePosition::default());
+        Ok(Self {
+            context: input,
+            path,
+            reader,
+            writer_is_live: live,
+            line: Vec::new(),
+            len: 0,
+            at,
+            offset: 0,
+            trailing_zeros: 0,
+        })
     }
 
     /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.
-    pub(crate) fn next(&mut self) -> Result<Option<Result<Line, Fault>>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Result<Line, LineFault>>> {
         let reading = |error| failed("reading", &self.path, error);
         let mut read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
-        self.at = Place { line: self.at.line + 1, offset: self.offset };
+        self.at = LinePosition { line: self.at.line + 1, offset: self.offset };
         let mut line = line::decode(&self.line);
-        for look in 0..LOOKS {
-            if !self.live || self.line.is_empty() || !matches!(line, Err(Fault::Damaged(_))) {
+        for look in 0..RETRIES {
+            if !self.writer_is_live || self.line.is_empty() || !matches!(line, Err(LineFault::Damaged(_))) {
                 break;
             }
             thread::sleep(PAUSE * (1 << look));
@@ -79,20 +89,20 @@ impl<'l, 'i> Lines<'l, 'i> {
             read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
             line = line::decode(&self.line);
             // From the first on that stays damaged, none is waited for.
-            self.live = look + 1 < LOOKS || line.is_ok();
+            self.writer_is_live = look + 1 < RETRIES || line.is_ok();
         }
-        (self.len, self.blank) = (read.len, read.blank);
+        (self.len, self.trailing_zeros) = (read.len, read.trailing_zeros);
         self.offset += read.len;
-        self.input.advance(read.len + read.blank);
+        self.context.advance(read.len + read.trailing_zeros);
         Ok((read.len > 0).then_some(line))
     }
 
     /// A whole line at the end of the damaged one that was read last: a line break that is damaged joins
     /// two.
-    pub(crate) fn joined(&self) -> Option<Line> {
+    pub(crate) fn embedded_line(&self) -> Option<Line> {
         memchr::memmem::find_iter(&self.line, line::START)
             .filter(|at| *at > 0 && line::is_begun(&self.line[*at..]))
-            .take(MOST_JOINED)
+            .take(MAX_EMBEDDED)
             .find_map(|at| line::decode(&self.line[at..]).ok())
     }
 
@@ -112,11 +122,11 @@ impl<'l, 'i> Lines<'l, 'i> {
     }
 
     /// The error for a line that was not taken.
-    pub(crate) fn refuse(&self, fault: Fault) -> Error {
+    pub(crate) fn refuse(&self, fault: LineFault) -> Error {
         match fault {
-            Fault::Damaged(reason) => self.corrupt(reason),
-            Fault::Meaningless(reason) => self.corrupt(reason),
-            Fault::Version(version) => Error::Unsupported {
+            LineFault::Damaged(reason) => self.corrupt(reason),
+            LineFault::Malformed(reason) => self.corrupt(reason),
+            LineFault::Version(version) => Error::Unsupported {
                 what: format!("version {version} of the format, in {}", self.path.display()),
             },
         }
@@ -124,26 +134,26 @@ impl<'l, 'i> Lines<'l, 'i> {
 }
 
 /// The beginning of a file.
-pub(crate) const START: Place = Place { line: 1, offset: 0 };
+pub(crate) const START: LinePosition = LinePosition { line: 1, offset: 0 };
 
-pub(crate) fn corrupt(path: &Path, at: Place, reason: impl Into<String>) -> Error {
+pub(crate) fn corrupt(path: &Path, at: LinePosition, reason: impl Into<String>) -> Error {
     Error::Corrupt { path: path.to_path_buf(), line: at.line, offset: at.offset, reason: reason.into() }
 }
 
 /// How much of a file was read for one line.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Read {
+struct RawLine {
     /// The line itself.
     len: u64,
     /// The zeros behind it, which the file ends with.
-    blank: u64,
+    trailing_zeros: u64,
 }
 
 /// Reads a line. At the end of the file it leaves out the zeros that this ends with, and tells how many. However
 /// many zeros there are, it keeps few.
-fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Read> {
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<RawLine> {
     line.clear();
-    let mut read = Read::default();
+    let mut read = RawLine::default();
     loop {
         let chunk = match reader.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -155,20 +165,20 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Read> 
         if ZEROS.get(..chunk.len()).is_some_and(|zeros| zeros == chunk) {
             let len = chunk.len();
             reader.consume(len);
-            read.blank += len as u64;
+            read.trailing_zeros += len as u64;
             continue;
         }
         let end = memchr::memchr(b'\n', chunk).map(|at| at + 1);
         let piece = &chunk[..end.unwrap_or(chunk.len())];
         let text = &piece[..piece.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
         if !text.is_empty() {
-            let kept = usize::try_from(read.blank.min(MOST_ZEROS)).unwrap_or(CHUNK);
+            let kept = usize::try_from(read.trailing_zeros.min(MAX_ZEROS)).unwrap_or(CHUNK);
             line.resize(line.len() + kept, 0);
             line.extend_from_slice(text);
-            read.len += read.blank + text.len() as u64;
-            read.blank = 0;
+            read.len += read.trailing_zeros + text.len() as u64;
+            read.trailing_zeros = 0;
         }
-        read.blank += (piece.len() - text.len()) as u64;
+        read.trailing_zeros += (piece.len() - text.len()) as u64;
         let len = piece.len();
         reader.consume(len);
         if end.is_some() {
@@ -184,14 +194,14 @@ mod tests {
     use super::*;
 
     /// What a line and the zeros behind it were before any were left out.
-    fn plainly(reader: &mut impl BufRead) -> (Vec<u8>, Read) {
+    fn plainly(reader: &mut impl BufRead) -> (Vec<u8>, RawLine) {
         let mut line = Vec::new();
         let read = reader.read_until(b'\n', &mut line).unwrap();
         if line.last() == Some(&0) {
             line.truncate(line.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
         }
         let len = line.len();
-        (line, Read { len: len as u64, blank: (read - len) as u64 })
+        (line, RawLine { len: len as u64, trailing_zeros: (read - len) as u64 })
     }
 
     #[test]
@@ -221,11 +231,14 @@ mod tests {
         let (first, last) = (Cursor::new(b"whole\ntorn"), Cursor::new(b"next\n"));
         let mut reader = BufReader::with_capacity(CHUNK, first.chain(zeros()).chain(last).chain(zeros()));
         let mut line = Vec::new();
-        assert_eq!(read_line(&mut reader, &mut line).unwrap(), Read { len: 6, blank: 0 });
+        assert_eq!(read_line(&mut reader, &mut line).unwrap(), RawLine { len: 6, trailing_zeros: 0 });
         assert_eq!(line, b"whole\n");
-        assert_eq!(read_line(&mut reader, &mut line).unwrap(), Read { len: 4 + MANY + 5, blank: 0 });
+        assert_eq!(
+            read_line(&mut reader, &mut line).unwrap(),
+            RawLine { len: 4 + MANY + 5, trailing_zeros: 0 }
+        );
         assert!(line.starts_with(b"torn\0") && line.ends_with(b"\0next\n"));
-        assert_eq!(read_line(&mut reader, &mut line).unwrap(), Read { len: 0, blank: MANY });
+        assert_eq!(read_line(&mut reader, &mut line).unwrap(), RawLine { len: 0, trailing_zeros: MANY });
         assert!(line.is_empty() && line.capacity() < 1 << 20, "{}", line.capacity());
     }
 }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use smol_str::SmolStr;
 
 use crate::backend::file::format::line;
-use crate::backend::file::format::line::{Fault, FileKind, Line, Mark, mark};
+use crate::backend::file::format::line::{FileKind, Line, LineFault, LineStamp, parse_stamp};
 use crate::backend::file::layout::{Layout, Listing, failed};
-use crate::backend::file::read::context::Input;
-use crate::backend::file::read::line_reader::{Lines, Place, START, corrupt};
+use crate::backend::file::read::context::ReadContext;
+use crate::backend::file::read::line_reader::{LinePosition, LineReader, START, corrupt};
 use crate::backend::file::snapshot;
 use crate::backend::local::change::{Change, Entry};
-use crate::backend::local::table::bulk_load::Loading;
+use crate::backend::local::table::bulk_load::BulkLoader;
 use crate::backend::local::table::shards::Table;
 use crate::error::{Error, Result};
 
@@ -35,7 +35,7 @@ pub(crate) struct Recovered {
     /// The snapshot and the journals before the last.
     pub(crate) older_bytes: u64,
     /// The snapshot's size against what its entries were thought to take.
-    pub(crate) scale: Option<f64>,
+    pub(crate) bytes_per_weight: Option<f64>,
     /// Files that count no more.
     pub(crate) obsolete: Vec<PathBuf>,
 }
@@ -46,20 +46,20 @@ pub(crate) struct Tail {
     pub(crate) number: u64,
     pub(crate) path: PathBuf,
     /// How much of it stays, and how long it is.
-    pub(crate) keep: u64,
+    pub(crate) valid_len: u64,
     pub(crate) len: u64,
     /// How many of the bytes that go a crash has torn.
-    pub(crate) torn: u64,
+    pub(crate) torn_bytes: u64,
     /// From where on no later line says that it reached the disk.
-    pub(crate) unvouched: u64,
+    pub(crate) rewrite_from: u64,
 }
 
 /// Reads the state, or says what is wrong. Nothing on disk is changed.
-pub(crate) fn read(input: &Input<'_>) -> Result<Recovered> {
+pub(crate) fn read(input: &ReadContext<'_>) -> Result<Recovered> {
     read_files(input).inspect(|_| input.end())
 }
 
-fn read_files(input: &Input<'_>) -> Result<Recovered> {
+fn read_files(input: &ReadContext<'_>) -> Result<Recovered> {
     let layout = input.layout;
     let listing = layout.list()?;
     let (mut reading, first) = newest_snapshot(input, &listing)?;
@@ -70,14 +70,14 @@ fn read_files(input: &Input<'_>) -> Result<Recovered> {
         return Ok(reading.recovered(None, obsolete));
     }
 
-    let beginning = beginning(layout, &layout.journal(last))?;
-    if matches!(beginning, Beginning::Torn) && first == last && !reading.has_snapshot {
+    let beginning = read_first_line(layout, &layout.journal(last))?;
+    if matches!(beginning, FirstLine::Torn) && first == last && !reading.has_snapshot {
         obsolete.push(layout.journal(last));
         return Ok(reading.recovered(None, obsolete));
     }
     // A last journal without lines was begun by a rotation that may have come to nothing.
-    let end = if !matches!(beginning, Beginning::Lines) && last > first { last - 1 } else { last };
-    if let Beginning::Header(mark) = beginning {
+    let end = if !matches!(beginning, FirstLine::Lines) && last > first { last - 1 } else { last };
+    if let FirstLine::Header(mark) = beginning {
         reading.durable = reading.durable.max(mark.durable);
     }
     let mut tail = None;
@@ -91,8 +91,8 @@ fn read_files(input: &Input<'_>) -> Result<Recovered> {
     if end < last {
         let path = layout.journal(last);
         match (beginning, tail.take()) {
-            (Beginning::Header(mark), Some(found))
-                if mark.sequence == reading.sequence && found.torn == 0 =>
+            (FirstLine::Header(mark), Some(found))
+                if mark.sequence == reading.sequence && found.torn_bytes == 0 =>
             {
                 reading.older_bytes += found.len;
                 tail = Some(reading.journal(input, last, true)?);
@@ -103,12 +103,12 @@ fn read_files(input: &Input<'_>) -> Result<Recovered> {
             }
         }
     }
-    reading.check_whole()?;
+    reading.check_complete()?;
     Ok(reading.recovered(tail, obsolete))
 }
 
 /// Loads the newest whole snapshot whose journals are there, and tells with which journal to go on.
-fn newest_snapshot(input: &Input<'_>, listing: &Listing) -> Result<(Reading, u64)> {
+fn newest_snapshot(input: &ReadContext<'_>, listing: &Listing) -> Result<(Recovery, u64)> {
     let layout = input.layout;
     let mut damage = None;
     for number in listing.snapshots.iter().rev().copied() {
@@ -118,7 +118,7 @@ fn newest_snapshot(input: &Input<'_>, listing: &Listing) -> Result<(Reading, u64
         input.begin(listing, number);
         match (snapshot::load(input, number), damage.is_some() && !complete) {
             (Ok(loaded), false) => {
-                return Ok((Reading::behind(loaded, &layout.snapshot(number)), number));
+                return Ok((Recovery::new_after(loaded, &layout.snapshot(number)), number));
             }
             (Err(error @ Error::Corrupt { .. }), _) => damage = damage.or(Some(error)),
             (Err(error), _) => return Err(error),
@@ -131,25 +131,25 @@ fn newest_snapshot(input: &Input<'_>, listing: &Listing) -> Result<(Reading, u64
         Some(damage) if listing.journals.last() < listing.snapshots.last() => Err(damage),
         _ => {
             input.begin(listing, 1);
-            Ok((Reading::new(), 1))
+            Ok((Recovery::new(), 1))
         }
     }
 }
 
 /// What a journal holds besides lines.
-enum Beginning {
+enum FirstLine {
     /// It has lines, or is damaged.
     Lines,
     /// A header and nothing else.
-    Header(Mark),
+    Header(LineStamp),
     /// A part of a header, as a crash leaves it.
     Torn,
 }
 
 /// Looks whether a journal holds nothing but a header, or a part of one.
-fn beginning(layout: &Layout, path: &Path) -> Result<Beginning> {
+fn read_first_line(layout: &Layout, path: &Path) -> Result<FirstLine> {
     let mut bytes = Vec::new();
-    match layout.storage.read(path) {
+    match layout.fs.read(path) {
         Ok(file) => file.take(MAX_HEADER + 1).read_to_end(&mut bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(corrupt(path, START, "the file is missing"));
@@ -158,73 +158,83 @@ fn beginning(layout: &Layout, path: &Path) -> Result<Beginning> {
     }
     .map_err(|error| failed("opening", path, error))?;
     if bytes.len() as u64 > MAX_HEADER {
-        return Ok(Beginning::Lines);
+        return Ok(FirstLine::Lines);
     }
     if let Ok(Line::Header { kind: FileKind::Journal, mark, .. }) = line::decode(&bytes) {
-        return Ok(Beginning::Header(mark));
+        return Ok(FirstLine::Header(mark));
     }
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let text = &bytes[..written];
     let begun = line::START.starts_with(&text[..written.min(line::START.len())]);
     let torn = begun && bytes.len() <= MAX_TORN_HEADER && memchr::memchr2(b'\n', 0, text).is_none();
-    Ok(if torn { Beginning::Torn } else { Beginning::Lines })
+    Ok(if torn { FirstLine::Torn } else { FirstLine::Lines })
 }
 
 /// What has been read so far.
-struct Reading {
-    table: Loading,
+struct Recovery {
+    table: BulkLoader,
     has_snapshot: bool,
     sequence: u64,
     /// The largest sequence that a whole line vouches for.
     durable: u64,
     time: u64,
     older_bytes: u64,
-    scale: Option<f64>,
+    bytes_per_weight: Option<f64>,
     /// The entries that were not whole after some line, and the error for those that stay so.
-    pieced: BTreeMap<SmolStr, Error>,
+    incomplete: BTreeMap<SmolStr, Error>,
 }
 
 /// The first damage in a journal.
 struct Damage {
-    at: Place,
+    at: LinePosition,
     error: Error,
     whole_lines_follow: bool,
 }
 
-impl Reading {
+impl Recovery {
     fn new() -> Self {
         Self {
-            table: Loading::new(),
+            table: BulkLoader::new(),
             has_snapshot: false,
             sequence: 0,
             durable: 0,
             time: 0,
             older_bytes: 0,
-            scale: None,
-            pieced: BTreeMap::new(),
+            bytes_per_weight: None,
+            incomplete: BTreeMap::new(),
         }
     }
 
-    fn behind(loaded: snapshot::Loaded, path: &Path) -> Self {
-        let Mark { sequence, durable, time } = loaded.mark;
+    fn new_after(loaded: snapshot::Loaded, path: &Path) -> Self {
+        let LineStamp { sequence, durable, time } = loaded.stamp;
         let table = loaded.entries;
         #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes need not be exact")]
-        let scale = (table.bytes() > 0).then(|| loaded.len as f64 / table.bytes() as f64);
-        let pieced = loaded.pieced.into_iter().map(|key| (key, corrupt(path, START, MISSING))).collect();
-        Self { table, has_snapshot: true, sequence, durable, time, older_bytes: loaded.len, scale, pieced }
+        let bytes_per_weight = (table.bytes() > 0).then(|| loaded.len as f64 / table.bytes() as f64);
+        let incomplete =
+            loaded.incomplete.into_iter().map(|key| (key, corrupt(path, START, MISSING))).collect();
+        Self {
+            table,
+            has_snapshot: true,
+            sequence,
+            durable,
+            time,
+            older_bytes: loaded.len,
+            bytes_per_weight,
+            incomplete,
+        }
     }
 
     fn recovered(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
-        let Self { table, sequence, time, older_bytes, scale, .. } = self;
+        let Self { table, sequence, time, older_bytes, bytes_per_weight: scale, .. } = self;
         let table = table.finish();
-        Recovered { table, sequence, time, tail, older_bytes, scale, obsolete }
+        Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight: scale, obsolete }
     }
 
     /// Reads one journal and applies it. Only the last one may have a torn tail: all of the others was on
     /// the disk before the next one was begun.
-    fn journal(&mut self, input: &Input<'_>, number: u64, is_last: bool) -> Result<Tail> {
+    fn journal(&mut self, input: &ReadContext<'_>, number: u64, is_last: bool) -> Result<Tail> {
         let path = input.layout.journal(number);
-        let mut lines = Lines::open(input, &path)?;
+        let mut lines = LineReader::open(input, &path)?;
         let mut vouched = true;
         let mut closed = None;
         let mut header = 0;
@@ -236,20 +246,20 @@ impl Reading {
             }
             let line = match (line, &mut damage) {
                 (line, Some(damage)) => {
-                    self.hear(damage, line.ok().or_else(|| lines.joined()).as_ref());
+                    self.note_line_after_damage(damage, line.ok().or_else(|| lines.embedded_line()).as_ref());
                     continue;
                 }
                 (Ok(line), None) => line,
-                (Err(fault @ Fault::Damaged(_)), None) if lines.at.line > 1 => {
+                (Err(fault @ LineFault::Damaged(_)), None) if lines.at.line > 1 => {
                     let error = lines.refuse(fault);
                     let mut begun = Damage { at: lines.at, error, whole_lines_follow: false };
-                    self.hear(&mut begun, lines.joined().as_ref());
+                    self.note_line_after_damage(&mut begun, lines.embedded_line().as_ref());
                     damage = Some(begun);
                     continue;
                 }
                 (Err(fault), None) => return Err(lines.refuse(fault)),
             };
-            self.check_place(&line, number, &lines)?;
+            self.check_sequence(&line, number, &lines)?;
             match line {
                 Line::Header { vouched: says, .. } | Line::Opened { vouched: says, .. } => vouched = says,
                 Line::Closed { .. } => closed = Some(lines.at.offset),
@@ -258,7 +268,7 @@ impl Reading {
                         self.replay(&key, change, &lines);
                     }
                 }
-                Line::Part { .. } | Line::End { .. } => {}
+                Line::Entries { .. } | Line::Footer { .. } => {}
             }
             if lines.at.line == 1 {
                 header = lines.offset;
@@ -270,13 +280,13 @@ impl Reading {
             }
         }
         let end = lines.offset;
-        let len = end + lines.blank;
+        let len = end + lines.trailing_zeros;
         if end == 0 {
             return Err(corrupt(&path, START, "the file is empty"));
         }
-        let cut = self.judge(&lines, damage, is_last, vouched)?;
+        let cut = self.classify_tail(&lines, damage, is_last, vouched)?;
         // What is synced is filled ahead with zeros; elsewhere they stand where something is lost.
-        let torn = end - cut.unwrap_or(end) + if vouched { 0 } else { lines.blank };
+        let torn = end - cut.unwrap_or(end) + if vouched { 0 } else { lines.trailing_zeros };
         let keep = cut.or(closed).unwrap_or(end);
         let unvouched = open_lines.iter().find(|(sequence, _)| *sequence > self.durable);
         let unvouched = unvouched.map_or(keep, |(_, offset)| *offset);
@@ -285,12 +295,12 @@ impl Reading {
         if closed.is_some() {
             self.sequence = self.sequence.saturating_sub(1);
         }
-        Ok(Tail { number, path, keep, len, torn, unvouched })
+        Ok(Tail { number, path, valid_len: keep, len, torn_bytes: torn, rewrite_from: unvouched })
     }
 
     /// Applies one fact. Over a snapshot of a later state it may leave a queue with a gap or a map without
     /// fields, which a later fact makes whole.
-    fn replay(&mut self, key: &str, change: Change, lines: &Lines<'_, '_>) {
+    fn replay(&mut self, key: &str, change: Change, lines: &LineReader<'_, '_>) {
         let may_break = match change {
             Change::RemoveField(_)
             | Change::SetItems { .. }
@@ -303,34 +313,34 @@ impl Reading {
             | Change::SetFields(_) => false,
         };
         self.table.apply(key, change);
-        if may_break && !self.is_whole(key) && !self.pieced.contains_key(key) {
-            self.pieced.insert(SmolStr::new(key), lines.corrupt(MISSING));
+        if may_break && !self.is_complete(key) && !self.incomplete.contains_key(key) {
+            self.incomplete.insert(SmolStr::new(key), lines.corrupt(MISSING));
         }
     }
 
-    fn is_whole(&self, key: &str) -> bool {
-        self.table.read(key, |found| found.is_none_or(Entry::is_whole))
+    fn is_complete(&self, key: &str) -> bool {
+        self.table.read(key, |found| found.is_none_or(Entry::is_complete))
     }
 
     /// Checks that all is whole once all lines are read.
-    fn check_whole(&mut self) -> Result<()> {
-        let pieced = std::mem::take(&mut self.pieced);
-        match pieced.into_iter().find(|(key, _)| !self.is_whole(key)) {
+    fn check_complete(&mut self) -> Result<()> {
+        let pieced = std::mem::take(&mut self.incomplete);
+        match pieced.into_iter().find(|(key, _)| !self.is_complete(key)) {
             Some((_, error)) => Err(error),
             None => Ok(()),
         }
     }
 
     /// Takes note of a whole line behind the first damage.
-    fn hear(&mut self, damage: &mut Damage, line: Option<&Line>) {
-        if let Some(mark) = line.and_then(mark) {
+    fn note_line_after_damage(&mut self, damage: &mut Damage, line: Option<&Line>) {
+        if let Some(mark) = line.and_then(parse_stamp) {
             damage.whole_lines_follow = true;
             self.durable = self.durable.max(mark.durable);
         }
     }
 
     /// Checks that a whole line is the one that comes next, and takes note of what it says.
-    fn check_place(&mut self, line: &Line, number: u64, lines: &Lines<'_, '_>) -> Result<()> {
+    fn check_sequence(&mut self, line: &Line, number: u64, lines: &LineReader<'_, '_>) -> Result<()> {
         let is_first = lines.at.line == 1;
         let expected = match line {
             Line::Header { kind: FileKind::Journal, number: named, .. } if is_first && *named == number => {
@@ -341,7 +351,7 @@ impl Reading {
             }
             _ => return Err(lines.corrupt("this line does not belong here")),
         };
-        let Some(mark) = mark(line) else {
+        let Some(mark) = parse_stamp(line) else {
             return Err(lines.corrupt("this line does not belong here"));
         };
         if mark.sequence != expected {
@@ -357,9 +367,9 @@ impl Reading {
     }
 
     /// Decides whether damage, or a missing end, is what a crash leaves; then it tells where to cut.
-    fn judge(
+    fn classify_tail(
         &self,
-        lines: &Lines<'_, '_>,
+        lines: &LineReader<'_, '_>,
         damage: Option<Damage>,
         is_last: bool,
         vouched: bool,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::backend::Backend as _;
 use crate::backend::file::core::File;
-use crate::backend::file::journal::writer::{Journal, State};
+use crate::backend::file::journal::writer::{Journal, JournalState};
 use crate::backend::file::tests::faulty_file::{faulty, key, open, open_with};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, SystemClock};
@@ -22,7 +22,7 @@ fn put(name: &str, json: &[u8]) -> Op<'static> {
 }
 
 fn incr(name: &str) -> Op<'static> {
-    Op { key: key(name), action: Action::Incr { by: 1, birth_ttl: None } }
+    Op { key: key(name), action: Action::Incr { by: 1, ttl_if_created: None } }
 }
 
 /// Lets threads ask for operations, one after another, while the journal is somebody else's, and tells their
@@ -56,7 +56,7 @@ fn values(store: &File, names: &[&str]) -> Vec<Option<Bytes>> {
 fn what_waits_for_the_journal_is_one_line_unless_one_has_to_see_another() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    let push = Action::Push { end: End::Back, values: vec![Value::integer(1)], birth_ttl: None };
+    let push = Action::Push { end: End::Back, values: vec![Value::integer(1)], ttl_if_created: None };
     let ops = vec![put("a", b"1"), put("b", b"\"x\""), incr("n"), Op { key: key("q"), action: push.clone() }];
     let outcomes: Vec<_> = meeting(&store, ops, |_| ()).into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes, [Reply::Done, Reply::Done, Reply::Number(1), Reply::Number(1)]);
@@ -116,7 +116,7 @@ fn all_are_told_where_the_store_was_closed_or_poisoned_meanwhile() {
     let ops = || vec![put("a", b"1"), incr("n"), put("b", b"2")];
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    let outcomes = meeting(&store, ops(), |journal| journal.state = State::Closed);
+    let outcomes = meeting(&store, ops(), |journal| journal.state = JournalState::Closed);
     let is_closed =
         |outcome: &Result<_>| matches!(outcome, Err(Error::Unavailable { maybe_applied: false, .. }));
     assert!(outcomes.iter().all(is_closed), "{outcomes:?}");

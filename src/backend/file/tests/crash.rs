@@ -59,16 +59,16 @@ fn put(key: &str, number: i64) -> Op<'static> {
 
 fn push(values: i64) -> Op<'static> {
     let values = (0..values).map(Value::integer).collect();
-    op("queue", Action::Push { end: End::Back, values, birth_ttl: None })
+    op("queue", Action::Push { end: End::Back, values, ttl_if_created: None })
 }
 
 fn field(name: &str, bytes: usize) -> Op<'static> {
     let fields = vec![(name.into(), Value::raw(&vec![7; bytes]))];
-    op("map", Action::MapPut { fields, birth_ttl: None })
+    op("map", Action::MapPut { fields, ttl_if_created: None })
 }
 
 fn incr(key: &str) -> Op<'static> {
-    op(key, Action::Incr { by: 1, birth_ttl: None })
+    op(key, Action::Incr { by: 1, ttl_if_created: None })
 }
 
 /// Every kind of line, two compactions, lines longer than a sector, and a clean end in the middle.
@@ -108,13 +108,7 @@ fn open(storage: &Simulated, sync: SyncPolicy) -> Result<File> {
     // Compacted by the run alone.
     let options = FileOptions::default().sync(sync).compact_ratio(1.0).compact_min_bytes(1 << 30);
     let layout = Layout::create(&dir().join("store"), Arc::new(storage.clone()))?;
-    File::open_in(
-        layout,
-        DirectoryLock::of_nothing(),
-        &options,
-        Arc::new(ManualClock::default()),
-        &mut |_| (),
-    )
+    File::open_in(layout, DirectoryLock::none(), &options, Arc::new(ManualClock::default()), &mut |_| ())
 }
 
 /// What is there after these commits where nothing fails.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::backend::Backend;
 use crate::backend::file::core::File;
-use crate::backend::file::fs::{Disk, FileSystem, Storage};
+use crate::backend::file::fs::{FileSystem, OsFileSystem, WritableFile};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use crate::value::Value;
 
 /// A file that fails where it is told to.
 pub(crate) struct Faulty {
-    file: Arc<dyn Disk>,
+    file: Arc<dyn WritableFile>,
     /// How long a write may be, at most.
     pub(crate) room: AtomicUsize,
     pub(crate) no_cut: AtomicBool,
@@ -38,7 +38,7 @@ fn fail(when: &AtomicBool, kind: io::ErrorKind) -> io::Result<()> {
     if when.load(Ordering::SeqCst) { Err(kind.into()) } else { Ok(()) }
 }
 
-impl Disk for Faulty {
+impl WritableFile for Faulty {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         drop(self.writing.lock());
@@ -49,21 +49,21 @@ impl Disk for Faulty {
         self.file.write_at(at, bytes)
     }
 
-    fn cut(&self, len: u64) -> io::Result<()> {
+    fn truncate(&self, len: u64) -> io::Result<()> {
         fail(&self.no_cut, io::ErrorKind::Other)?;
-        self.file.cut(len)
+        self.file.truncate(len)
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync_data(&self) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
         drop(self.gate.lock());
         fail(&self.no_sync, io::ErrorKind::Other)?;
-        self.file.sync()
+        self.file.sync_data()
     }
 
-    fn sync_length(&self) -> io::Result<()> {
+    fn sync_data_and_len(&self) -> io::Result<()> {
         self.lengths.fetch_add(1, Ordering::SeqCst);
-        self.sync()
+        self.sync_data()
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn open_with(dir: &std::path::Path, sync: SyncPolicy, clock: Arc<dyn 
 
 pub(crate) fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faulty>) {
     let store = open(dir, sync);
-    let file = FileSystem.open(&store.core.journal.lock().path).unwrap();
+    let file = OsFileSystem.open(&store.core.journal.lock().path).unwrap();
     let disk = Arc::new(Faulty {
         file,
         room: AtomicUsize::new(usize::MAX),
@@ -91,7 +91,7 @@ pub(crate) fn faulty(dir: &std::path::Path, sync: SyncPolicy) -> (File, Arc<Faul
         writes: AtomicU64::default(),
     });
     store.core.journal.lock().disk = disk.clone();
-    store.core.durability.rotated(disk.clone());
+    store.core.durability.switch_file(disk.clone());
     (store, disk)
 }
 
@@ -168,7 +168,7 @@ fn what_changes_nothing_waits_for_what_it_saw() {
 fn later_ops_of_a_chunk_see_earlier_ones_and_a_failing_one_stands_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    let incr = |name| Op { key: key(name), action: Action::Incr { by: 2, birth_ttl: None } };
+    let incr = |name| Op { key: key(name), action: Action::Incr { by: 2, ttl_if_created: None } };
     let text = Op { key: key("t"), action: Action::Put { value: Value::json(b"\"x\""), ttl: None } };
     let outcomes = store.apply_each(vec![incr("n"), text, incr("t"), incr("n")]);
     assert!(matches!(
@@ -193,10 +193,10 @@ fn threads_that_wait_at_the_same_time_share_one_sync() {
         while store.core.durability.written() < THREADS {
             std::thread::yield_now();
         }
-        assert_eq!(store.core.durability.mark(), 0, "acknowledged before it was synced");
+        assert_eq!(store.core.durability.synced(), 0, "acknowledged before it was synced");
         drop(gate);
     });
-    assert_eq!(store.core.durability.mark(), THREADS);
+    assert_eq!(store.core.durability.synced(), THREADS);
     let syncs = disk.syncs.load(Ordering::SeqCst);
     assert!((1..=2).contains(&syncs), "{syncs} syncs for {THREADS} commits");
 }
@@ -237,7 +237,7 @@ fn flushing_syncs_what_the_policy_has_not_and_nothing_twice() {
         for _ in 0..2 {
             store.flush().unwrap();
             assert_eq!(disk.syncs.load(Ordering::SeqCst), before.max(1), "{sync}");
-            assert_eq!(store.core.durability.mark(), 2, "{sync}");
+            assert_eq!(store.core.durability.synced(), 2, "{sync}");
         }
     }
 }

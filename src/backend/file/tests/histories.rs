@@ -58,24 +58,24 @@ fn op(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> Op<'static> {
     let stays = key.starts_with("large");
     let end = if random.bool() { End::Front } else { End::Back };
     let millis = |millis| Millis::new(Duration::from_millis(millis)).unwrap();
-    let birth_ttl = (!stays && random.u32(..4) == 0).then(|| millis(random.u64(1..500)));
+    let ttl_if_created = (!stays && random.u32(..4) == 0).then(|| millis(random.u64(1..500)));
     let action = match random.u32(..if stays { 88 } else { 100 }) {
-        0..20 => Action::Push { end, values: values(random, 20), birth_ttl },
+        0..20 => Action::Push { end, values: values(random, 20), ttl_if_created },
         20..40 => Action::Pop { end },
         40 => Action::Trim { most: random.u64(LARGE / 2..LARGE) },
-        41..60 => Action::MapPut { fields: fields(random, 20), birth_ttl },
+        41..60 => Action::MapPut { fields: fields(random, 20), ttl_if_created },
         60..75 => Action::MapDelete { field: format_smolstr!("{}\n", random.u64(..LARGE)) },
-        75..80 => Action::MapIncr { field: format_smolstr!("n{}", random.u64(..3)), by: 2, birth_ttl },
-        80..84 => Action::Lease { lease: millis(random.u64(1..500)), birth_ttl },
+        75..80 => Action::MapIncr { field: format_smolstr!("n{}", random.u64(..3)), by: 2, ttl_if_created },
+        80..84 => Action::Lease { lease: millis(random.u64(1..500)), ttl_if_created },
         84..88 => match random.choice(leases) {
             Some((key, id)) => {
-                let action = Action::EndLease { id: id.clone(), back: random.bool(), birth_ttl };
+                let action = Action::EndLease { id: id.clone(), back: random.bool(), ttl_if_created };
                 return Op { key: key.clone(), action };
             }
             None => Action::Persist,
         },
         88..91 => Action::Delete,
-        91..94 => Action::Put { value: Value::integer(1), ttl: birth_ttl },
+        91..94 => Action::Put { value: Value::integer(1), ttl: ttl_if_created },
         94..97 => Action::Expire { ttl: millis(random.u64(1..500)) },
         _ => Action::Persist,
     };
@@ -93,7 +93,7 @@ pub(crate) fn state(store: &impl Backend, keys: &[&str]) -> Vec<String> {
 
 /// Carries out some operations, as one line where that is possible.
 fn apply(store: &impl Backend, ops: &[Op<'static>]) -> Vec<Result<Reply>> {
-    match ops.iter().any(|op| plan_multi::keys(op).is_some()) {
+    match ops.iter().any(|op| plan_multi::keys_to_lock(op).is_some()) {
         true => ops.iter().map(|op| store.apply(op.clone())).collect(),
         false => store.apply_each(ops.to_vec()),
     }

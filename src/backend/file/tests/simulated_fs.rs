@@ -14,7 +14,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use parking_lot::Mutex;
 
-use crate::backend::file::fs::{Disk, Kind, Reader, Storage};
+use crate::backend::file::fs::{FileSystem, FileType, ReadableFile, WritableFile};
 
 const SECTOR: usize = 512;
 
@@ -189,7 +189,7 @@ impl Simulated {
         Ok((state, short))
     }
 
-    fn file(&self, inode: usize) -> Arc<dyn Disk> {
+    fn file(&self, inode: usize) -> Arc<dyn WritableFile> {
         Arc::new(Open { simulated: self.clone(), inode })
     }
 }
@@ -308,24 +308,24 @@ impl State {
     }
 }
 
-impl Storage for Simulated {
-    fn kind(&self, path: &Path) -> io::Result<Kind> {
+impl FileSystem for Simulated {
+    fn file_type(&self, path: &Path) -> io::Result<FileType> {
         let state = self.0.lock();
         match state.find(path) {
-            Some(_) => Ok(Kind::File),
-            None if state.directories.contains_key(path) => Ok(Kind::Directory),
+            Some(_) => Ok(FileType::File),
+            None if state.directories.contains_key(path) => Ok(FileType::Directory),
             None => missing(),
         }
     }
 
-    fn make_directory(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let (mut state, _) = self.call(|| format!("mkdir {}", dir.display()))?;
         state.directories.insert(dir.to_path_buf(), Directory::default());
         state.unnamed.insert(dir.to_path_buf());
         Ok(())
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+    fn read_dir(&self, dir: &Path) -> io::Result<Vec<String>> {
         let (state, _) = self.call(|| format!("list {}", dir.display()))?;
         match state.directories.get(dir) {
             Some(directory) => Ok(directory.cached.keys().cloned().collect()),
@@ -338,7 +338,7 @@ impl Storage for Simulated {
         state.find(path).map_or_else(missing, |inode| Ok(state.inodes[inode].cached.len() as u64))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Box<dyn Reader>> {
+    fn read(&self, path: &Path) -> io::Result<Box<dyn ReadableFile>> {
         let (state, _) = self.call(|| format!("read {}", name(path)))?;
         match state.find(path) {
             Some(inode) => Ok(Box::new(Cursor::new(state.inodes[inode].cached.clone()))),
@@ -346,19 +346,19 @@ impl Storage for Simulated {
         }
     }
 
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
         let there = self.0.lock().find(path);
         match there {
             Some(_) => {
                 let disk = self.open(path)?;
-                disk.cut(0)?;
+                disk.truncate(0)?;
                 Ok(disk)
             }
             None => self.create_new(path),
         }
     }
 
-    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
         let (mut state, _) = self.call(|| format!("create {}", name(path)))?;
         if state.find(path).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -369,7 +369,7 @@ impl Storage for Simulated {
         Ok(self.file(inode))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
         let (state, _) = self.call(|| format!("open {}", name(path)))?;
         state.find(path).map_or_else(missing, |inode| Ok(self.file(inode)))
     }
@@ -388,7 +388,7 @@ impl Storage for Simulated {
         }
     }
 
-    fn sync_directory(&self, dir: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let is_changed = self.0.lock().directories.get(dir).is_some_and(|found| !found.since.is_empty());
         let (mut state, _) = self.call(|| format!("{} {}", sync(is_changed), dir.display()))?;
         if state.lied && is_changed {
@@ -407,7 +407,7 @@ struct Open {
     inode: usize,
 }
 
-impl Disk for Open {
+impl WritableFile for Open {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
         let inode = self.inode;
         let (mut state, short) = self.simulated.call(|| format!("write {inode} at {at}: {}", bytes.len()))?;
@@ -420,14 +420,14 @@ impl Disk for Open {
         Ok(written)
     }
 
-    fn cut(&self, len: u64) -> io::Result<()> {
+    fn truncate(&self, len: u64) -> io::Result<()> {
         let inode = self.inode;
         let (mut state, _) = self.simulated.call(|| format!("cut {inode} to {len}"))?;
         state.inodes[inode].step(Step::Cut { len: usize::try_from(len).unwrap() });
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync_data(&self) -> io::Result<()> {
         let inode = self.inode;
         let is_changed = {
             let state = self.simulated.0.lock();
@@ -452,8 +452,8 @@ impl Disk for Open {
         }
     }
 
-    fn sync_length(&self) -> io::Result<()> {
-        self.sync()?;
+    fn sync_data_and_len(&self) -> io::Result<()> {
+        self.sync_data()?;
         self.simulated.call(|| format!("touch {}", self.inode)).map(drop)
     }
 }

@@ -11,14 +11,14 @@ use crate::key::is_reserved;
 
 /// A table that is being filled: no lock is taken, and its keys are put in order once, at the end. Nothing expires
 /// meanwhile: a later change may say that it lives on.
-pub(crate) struct Loading {
+pub(crate) struct BulkLoader {
     table: Table,
     /// The keys in the order in which they appeared; some may be gone, or have appeared again.
     appeared: Vec<SmolStr>,
     len: usize,
 }
 
-impl Loading {
+impl BulkLoader {
     pub(crate) fn new() -> Self {
         Self { table: Table::new(), appeared: Vec::new(), len: 0 }
     }
@@ -62,7 +62,7 @@ impl Loading {
             | Change::DropFrom(_) => {
                 if let Some(slot) = shard.slots.find_mut(hash, |slot| *slot.key == *key) {
                     let before = slot.entry.weight(key);
-                    slot.entry.amend(change);
+                    slot.entry.apply_in_place(change);
                     shard.bytes = shard.bytes + slot.entry.weight(key) - before;
                 }
             }
@@ -97,7 +97,7 @@ impl Loading {
         for shard in &mut table.shards {
             let shard = shard.0.get_mut();
             let mortal = shard.slots.iter().filter_map(|slot| Some((slot.entry.deadline?, slot.key.clone())));
-            shard.mortal = mortal.collect();
+            shard.expirations = mortal.collect();
         }
         table
     }

@@ -3,7 +3,7 @@
 use smol_str::SmolStr;
 
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::view::{Found, Here};
+use crate::backend::local::view::{EntryView, LiveEntry};
 use crate::bytes::Bytes;
 use crate::clock::{Now, Ttl};
 use crate::error::Result;
@@ -16,15 +16,15 @@ const PAGE: usize = 1000;
 
 impl Table {
     pub(crate) fn get(&self, key: &str, now: &Now<'_>) -> Result<Option<Bytes>> {
-        self.read(key, |found| Here::new(key, found, now).value())
+        self.read(key, |found| LiveEntry::new(key, found, now).value())
     }
 
     pub(crate) fn ttl(&self, key: &str, now: &Now<'_>) -> Option<Ttl> {
-        self.read(key, |found| Here::new(key, found, now).ttl(now))
+        self.read(key, |found| LiveEntry::new(key, found, now).ttl(now))
     }
 
     pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
-        self.read(key, |found| Here::new(key, found, now).answer(query))
+        self.read(key, |found| LiveEntry::new(key, found, now).answer(query))
     }
 
     /// The reserved keys that go when all that begins with `prefix` goes.
@@ -59,7 +59,7 @@ impl Table {
         now: &Now<'_>,
     ) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
-        self.walk(prefix, after, now, |keys| {
+        self.fuzzy_scan(prefix, after, now, |keys| {
             let room = limit - found.len();
             found.extend(keys.iter().take(room).map(ToString::to_string));
             found.len() < limit
@@ -72,7 +72,7 @@ impl Table {
             return self.len(now);
         }
         let mut count = 0;
-        self.walk(prefix, None, now, |keys| {
+        self.fuzzy_scan(prefix, None, now, |keys| {
             count += keys.len() as u64;
             true
         });
@@ -80,7 +80,7 @@ impl Table {
     }
 
     /// Walks the live keys page by page, for as long as `visit` wants more.
-    fn walk(
+    fn fuzzy_scan(
         &self,
         prefix: &str,
         after: Option<&str>,

@@ -13,8 +13,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Dropped, Entry};
-use crate::backend::local::view::{Here, live};
+use crate::backend::local::change::{Change, Entry, Garbage};
+use crate::backend::local::view::{LiveEntry, live};
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
 use crate::key::is_reserved;
@@ -28,7 +28,7 @@ const RECLAIM_STEP: usize = 64;
 
 /// The entries of one store.
 pub(crate) struct Table {
-    pub(crate) shards: Box<[Padded]>,
+    pub(crate) shards: Box<[PaddedShard]>,
     pub(crate) keys: RwLock<BTreeSet<SmolStr>>,
     /// The keys that are this crate's own and are listed to nobody.
     pub(crate) reserved: RwLock<BTreeSet<SmolStr>>,
@@ -38,13 +38,13 @@ pub(crate) struct Table {
 /// Keeps the locks of two shards out of one cache line.
 #[repr(align(128))]
 #[derive(Default)]
-pub(crate) struct Padded(pub(crate) RwLock<Shard>);
+pub(crate) struct PaddedShard(pub(crate) RwLock<Shard>);
 
 #[derive(Default)]
 pub(crate) struct Shard {
     pub(crate) slots: HashTable<Slot>,
     /// The keys that have a deadline, the earliest first.
-    pub(crate) mortal: BTreeSet<(Deadline, SmolStr)>,
+    pub(crate) expirations: BTreeSet<(Deadline, SmolStr)>,
     writes: u8,
     /// The weights of all its entries.
     pub(crate) bytes: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Slot {
 impl Table {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Padded::default()).collect(),
+            shards: (0..SHARDS).map(|_| PaddedShard::default()).collect(),
             keys: RwLock::default(),
             reserved: RwLock::default(),
             hasher: DefaultHashBuilder::default(),
@@ -90,7 +90,7 @@ impl Table {
         key: &str,
         now: &Now<'_>,
         decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
-    ) -> Result<(Gone, R)> {
+    ) -> Result<(RemovedEntries, R)> {
         let hash = self.hasher.hash_one(key);
         let mut guard = self.shards[index(hash)].0.write();
         let shard = &mut *guard;
@@ -106,7 +106,7 @@ impl Table {
                     let weight = before.weight(key);
                     shard.bytes += slot.entry.weight(key);
                     shard.bytes -= weight;
-                    ((Dropped::Entry(before), weight), reply)
+                    ((Garbage::Entry(before), weight), reply)
                 }
                 (change, reply) => (self.apply_to(shard, hash, key, change), reply),
             },
@@ -129,14 +129,14 @@ impl Table {
     }
 
     /// Takes the locks of keys.
-    pub(crate) fn lock<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Locked<'_> {
+    pub(crate) fn lock<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> LockedShards<'_> {
         let indices: BTreeSet<usize> = keys.into_iter().map(|key| index(self.hasher.hash_one(key))).collect();
         let mut shards: Vec<Option<RwLockWriteGuard<'_, Shard>>> = Vec::new();
         shards.resize_with(SHARDS, || None);
         for index in indices {
             shards[index] = Some(self.shards[index].0.write());
         }
-        Locked { table: self, shards, gone: Vec::new() }
+        LockedShards { table: self, shards, removed: Vec::new() }
     }
 
     /// The live ones of at most `limit` keys that begin with `prefix` and come behind `after`, in order, and
@@ -177,7 +177,7 @@ impl Table {
         let mut expired = 0;
         for shard in &self.shards {
             let shard = shard.0.read();
-            let gone = shard.mortal.iter().take_while(|(deadline, _)| deadline.has_passed(now));
+            let gone = shard.expirations.iter().take_while(|(deadline, _)| deadline.has_passed(now));
             expired += gone.filter(|(_, key)| !is_reserved(key)).count();
         }
         self.keys.read().len().saturating_sub(expired) as u64
@@ -192,7 +192,9 @@ impl Table {
     pub(crate) fn reclaim_all(&self, now: &Now<'_>) {
         for shard in &self.shards {
             let mut shard = shard.0.write();
-            while let Some((_, key)) = shard.mortal.first().filter(|(deadline, _)| deadline.has_passed(now)) {
+            while let Some((_, key)) =
+                shard.expirations.first().filter(|(deadline, _)| deadline.has_passed(now))
+            {
                 let key = key.clone();
                 let hash = self.hasher.hash_one(&*key);
                 self.apply_to(&mut shard, hash, &key, Change::Remove);
@@ -201,20 +203,20 @@ impl Table {
     }
 
     /// Changes the table under the lock of its shard, and hands out what went, and how much that weighed.
-    fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> Gone {
+    fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> RemovedEntries {
         match change {
-            Change::Nothing => (Dropped::Nothing, 0),
+            Change::Nothing => (Garbage::Nothing, 0),
             Change::Set(entry) => self.set(shard, hash, key, entry),
             Change::Remove => {
                 let Ok(place) = shard.slots.find_entry(hash, |slot| *slot.key == *key) else {
-                    return (Dropped::Nothing, 0);
+                    return (Garbage::Nothing, 0);
                 };
                 let (slot, _) = place.remove();
                 let weight = slot.entry.weight(&slot.key);
                 shard.bytes -= weight;
                 self.set_of(&slot.key).write().remove(&slot.key);
                 shard.reschedule(slot.key, slot.entry.deadline, None);
-                (Dropped::Entry(slot.entry), weight)
+                (Garbage::Entry(slot.entry), weight)
             }
             Change::SetDeadline(_)
             | Change::SetFields(_)
@@ -223,10 +225,10 @@ impl Table {
             | Change::DropBefore(_)
             | Change::DropFrom(_) => {
                 let Some(slot) = shard.slots.find_mut(hash, |slot| *slot.key == *key) else {
-                    return (Dropped::Nothing, 0);
+                    return (Garbage::Nothing, 0);
                 };
                 let (before, deadline) = (slot.entry.weight(key), slot.entry.deadline);
-                let dropped = slot.entry.amend(change);
+                let dropped = slot.entry.apply_in_place(change);
                 let after = slot.entry.weight(key);
                 shard.bytes = shard.bytes + after - before;
                 if slot.entry.deadline != deadline {
@@ -238,7 +240,7 @@ impl Table {
         }
     }
 
-    fn set(&self, shard: &mut Shard, hash: u64, key: &str, entry: Entry) -> Gone {
+    fn set(&self, shard: &mut Shard, hash: u64, key: &str, entry: Entry) -> RemovedEntries {
         let deadline = entry.deadline;
         shard.bytes += entry.weight(key);
         let place =
@@ -257,14 +259,14 @@ impl Table {
         };
         let Some(before) = before else {
             shard.reschedule(key, None, deadline);
-            return (Dropped::Nothing, 0);
+            return (Garbage::Nothing, 0);
         };
         let weight = before.weight(&key);
         shard.bytes -= weight;
         if before.deadline != deadline {
             shard.reschedule(key, before.deadline, deadline);
         }
-        (Dropped::Entry(before), weight)
+        (Garbage::Entry(before), weight)
     }
 
     /// The ordered set that a key belongs to.
@@ -274,7 +276,7 @@ impl Table {
 
     /// Now and then takes a few expired entries out of a shard that has some.
     fn reclaim(&self, shard: &mut Shard, now: &Now<'_>) {
-        if shard.mortal.is_empty() {
+        if shard.expirations.is_empty() {
             return;
         }
         shard.writes = shard.writes.wrapping_add(1);
@@ -282,7 +284,8 @@ impl Table {
             return;
         }
         for _ in 0..RECLAIM_STEP {
-            let Some((_, key)) = shard.mortal.first().filter(|(deadline, _)| deadline.has_passed(now)) else {
+            let Some((_, key)) = shard.expirations.first().filter(|(deadline, _)| deadline.has_passed(now))
+            else {
                 return;
             };
             let key = key.clone();
@@ -293,13 +296,13 @@ impl Table {
 }
 
 /// Keys whose shards are locked, and what changes so far took out: it is dropped behind the locks.
-pub(crate) struct Locked<'t> {
+pub(crate) struct LockedShards<'t> {
     table: &'t Table,
     shards: Vec<Option<RwLockWriteGuard<'t, Shard>>>,
-    gone: Vec<Dropped>,
+    removed: Vec<Garbage>,
 }
 
-impl Locked<'_> {
+impl LockedShards<'_> {
     /// The entry under a key that is locked; it may have expired.
     pub(crate) fn find(&self, key: &str) -> Option<&Entry> {
         let hash = self.table.hasher.hash_one(key);
@@ -308,7 +311,7 @@ impl Locked<'_> {
 
     /// Answers a question about a key that is locked.
     pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
-        Here::new(key, self.find(key), now).answer(query)
+        LiveEntry::new(key, self.find(key), now).answer(query)
     }
 
     /// Applies changes to keys that are locked, in order, and tells the weight of what they replaced.
@@ -319,7 +322,7 @@ impl Locked<'_> {
             if let Some(shard) = &mut self.shards[index(hash)] {
                 let (dropped, weight) = self.table.apply_to(shard, hash, &key, change);
                 freed += weight;
-                self.gone.push(dropped);
+                self.removed.push(dropped);
                 self.table.reclaim(shard, now);
             }
         }
@@ -327,14 +330,14 @@ impl Locked<'_> {
     }
 }
 
-impl Drop for Locked<'_> {
+impl Drop for LockedShards<'_> {
     fn drop(&mut self) {
         self.shards.clear();
     }
 }
 
 /// What a change took out, and how much it weighed.
-type Gone = (Dropped, u64);
+type RemovedEntries = (Garbage, u64);
 
 /// At most `limit` of the keys that begin with `prefix` and come behind `after`, in order, and the last of
 /// them if there may be more.
@@ -364,13 +367,13 @@ impl Shard {
         let key = match before {
             Some(before) => {
                 let known = (before, key);
-                self.mortal.remove(&known);
+                self.expirations.remove(&known);
                 known.1
             }
             None => key,
         };
         if let Some(after) = after {
-            self.mortal.insert((after, key));
+            self.expirations.insert((after, key));
         }
     }
 }

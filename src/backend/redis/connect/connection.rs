@@ -5,21 +5,21 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::backend::redis::connect::open_connections::Registered;
+use crate::backend::redis::connect::open_connections::Registration;
 use crate::backend::redis::failure::{Failure, Stage, is_stale};
-use crate::backend::redis::time_budget::{Limit, rearm};
-use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::time_budget::{TimeBudget, timeout_to_set};
+use crate::backend::redis::wire::resp::CommandWriter;
 
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;
 
 /// After this many answers the limit is looked at again, and after this many bytes sent.
-const ANSWERS_UNWATCHED: usize = 32;
+const REPLIES_UNWATCHED: usize = 32;
 const BYTES_UNWATCHED: usize = 64 << 10;
 
 /// What a connection was asked for and has not yet answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owed {
+pub(crate) enum Outstanding {
     /// Nothing: it can be used.
     Nothing,
     /// Answers that nobody misses: it is dropped.
@@ -27,33 +27,33 @@ pub(crate) enum Owed {
     /// The answers to mutations, which may run at any time from now on: it is buried.
     Mutations,
     /// As `Mutations`, with the last command cut off: nothing can be sent behind it.
-    TornMutations,
+    PartialMutation,
 }
 
 /// What is sent at a time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Unit {
-    pub(crate) answers: usize,
+pub(crate) struct Request {
+    pub(crate) replies: usize,
     pub(crate) mutation: bool,
     /// Nothing of it runs before all of it has arrived: one command, or one transaction.
     pub(crate) atomic: bool,
 }
 
 pub(crate) struct Connection {
-    wire: redis::Connection,
+    stream: redis::Connection,
     tls: bool,
     /// What the server calls this connection; `None` where it may not be asked.
     pub(crate) identity: Option<Identity>,
     /// Where that is noted for as long as the connection is open.
-    pub(crate) registered: Option<Registered>,
+    pub(crate) registration: Option<Registration>,
     /// The generation of the pool to which it belongs.
     pub(crate) generation: u64,
     pub(crate) used: Instant,
     pub(crate) buffer: Vec<u8>,
-    usual: Duration,
-    armed: Duration,
-    owed: Owed,
-    left: usize,
+    default_timeout: Duration,
+    current_timeout: Duration,
+    outstanding: Outstanding,
+    replies_left: usize,
     stale: bool,
     /// Keys are watched: until the next EXEC, nobody else may have the connection.
     watching: bool,
@@ -68,32 +68,37 @@ pub(crate) struct Identity {
 
 impl Connection {
     /// Takes a connection on which nothing was said yet.
-    pub(crate) fn new(wire: redis::Connection, tls: bool, generation: u64, usual: Duration) -> Self {
+    pub(crate) fn new(
+        stream: redis::Connection,
+        tls: bool,
+        generation: u64,
+        default_timeout: Duration,
+    ) -> Self {
         Self {
-            wire,
+            stream,
             tls,
             identity: None,
-            registered: None,
+            registration: None,
             generation,
             used: Instant::now(),
             buffer: Vec::new(),
-            usual,
+            default_timeout,
             // The library leaves the socket without time-outs: it waits for ever.
-            armed: Duration::MAX,
-            owed: Owed::Nothing,
-            left: 0,
+            current_timeout: Duration::MAX,
+            outstanding: Outstanding::Nothing,
+            replies_left: 0,
             stale: false,
             watching: false,
         }
     }
 
-    pub(crate) fn owed(&self) -> Owed {
-        self.owed
+    pub(crate) fn outstanding(&self) -> Outstanding {
+        self.outstanding
     }
 
     /// Whether whoever comes next may use it.
     pub(crate) fn is_usable(&self) -> bool {
-        self.owed == Owed::Nothing && !self.stale && !self.watching
+        self.outstanding == Outstanding::Nothing && !self.stale && !self.watching
     }
 
     /// Notes that keys are watched, before WATCH is sent; and that none are, after EXEC was answered.
@@ -107,42 +112,46 @@ impl Connection {
     }
 
     /// Brings the time-outs of the socket into line with what is left.
-    pub(crate) fn arm(&mut self, limit: &Limit) -> Result<(), Failure> {
+    pub(crate) fn apply_deadline(&mut self, limit: &TimeBudget) -> Result<(), Failure> {
         let left = limit.left().ok_or_else(|| Failure::timeout(self.stage()))?;
-        if let Some(wanted) = rearm(self.armed, left, self.usual) {
+        if let Some(wanted) = timeout_to_set(self.current_timeout, left, self.default_timeout) {
             self.set_timeouts(wanted)?;
         }
         Ok(())
     }
 
     /// Gives the socket its usual time-outs back.
-    pub(crate) fn arm_fully(&mut self) -> Result<(), Failure> {
-        if self.armed == self.usual { Ok(()) } else { self.set_timeouts(self.usual) }
+    pub(crate) fn reset_timeouts(&mut self) -> Result<(), Failure> {
+        if self.current_timeout == self.default_timeout {
+            Ok(())
+        } else {
+            self.set_timeouts(self.default_timeout)
+        }
     }
 
     /// Lets the socket wait for as long as a command that blocks may take, beyond its usual time-outs.
-    pub(crate) fn arm_for(&mut self, wait: Duration) -> Result<(), Failure> {
+    pub(crate) fn set_blocking_timeout(&mut self, wait: Duration) -> Result<(), Failure> {
         self.set_timeouts(wait)
     }
 
     fn set_timeouts(&mut self, timeout: Duration) -> Result<(), Failure> {
-        let both = self.wire.set_read_timeout(Some(timeout));
-        both.and_then(|()| self.wire.set_write_timeout(Some(timeout)))
-            .map_err(|error| Failure::of_connection(error, self.stage(), self.tls))?;
-        self.armed = timeout;
+        let both = self.stream.set_read_timeout(Some(timeout));
+        both.and_then(|()| self.stream.set_write_timeout(Some(timeout)))
+            .map_err(|error| Failure::from_connection(error, self.stage(), self.tls))?;
+        self.current_timeout = timeout;
         Ok(())
     }
 
     fn stage(&self) -> Stage {
-        if self.owed == Owed::Nothing { Stage::NotSent } else { Stage::Lost }
+        if self.outstanding == Outstanding::Nothing { Stage::NotSent } else { Stage::InDoubt }
     }
 
     /// Sends what the buffer holds. From here until the last answer was received, the connection owes.
-    pub(crate) fn send(&mut self, unit: Unit, limit: &Limit) -> Result<(), Failure> {
+    pub(crate) fn send(&mut self, unit: Request, limit: &TimeBudget) -> Result<(), Failure> {
         // INVARIANT: it owes before the first byte leaves, so that a panic between here and the last
         // answer leads to a burial and not back into the pool.
-        self.owed = if unit.mutation { Owed::Mutations } else { Owed::Reads };
-        self.left = unit.answers;
+        self.outstanding = if unit.mutation { Outstanding::Mutations } else { Outstanding::Reads };
+        self.replies_left = unit.replies;
         let buffer = std::mem::take(&mut self.buffer);
         let sent = self.write(&buffer, limit);
         let large = buffer.len() > BYTES_UNWATCHED;
@@ -152,36 +161,36 @@ impl Connection {
         if let Err(failure) = sent {
             // What the kernel did not take whole, the server cannot run. TLS has buffers in between.
             let incomplete = unit.atomic && !self.tls;
-            self.owed = match (unit.mutation, incomplete) {
-                (true, false) => Owed::TornMutations,
-                _ => Owed::Reads,
+            self.outstanding = match (unit.mutation, incomplete) {
+                (true, false) => Outstanding::PartialMutation,
+                _ => Outstanding::Reads,
             };
-            let stage = if incomplete { Stage::NotSent } else { Stage::Lost };
+            let stage = if incomplete { Stage::NotSent } else { Stage::InDoubt };
             return Err(Failure { stage, ..failure });
         }
-        if large { self.arm(limit) } else { Ok(()) }
+        if large { self.apply_deadline(limit) } else { Ok(()) }
     }
 
     /// Writes it all. What is large goes piece by piece, so that a server that reads slowly holds nobody
     /// beyond the limit.
-    fn write(&mut self, bytes: &[u8], limit: &Limit) -> Result<(), Failure> {
+    fn write(&mut self, bytes: &[u8], limit: &TimeBudget) -> Result<(), Failure> {
         for piece in bytes.chunks(BYTES_UNWATCHED) {
             if bytes.len() > piece.len() {
                 // Into a socket that is almost full two writes are made: one that waits in vain for room
                 // for the rest of the piece, and one that waits in vain for any. Each gets half; where the
                 // first of them finds no room at all, another attempt has the other half.
                 let most = limit.left().unwrap_or_default() / 2;
-                self.arm(&limit.within(most))?;
+                self.apply_deadline(&limit.within(most))?;
             }
-            let sent = self.wire.send_packed_command(piece);
-            sent.map_err(|error| Failure::of_connection(error, Stage::Lost, self.tls))?;
+            let sent = self.stream.send_packed_command(piece);
+            sent.map_err(|error| Failure::from_connection(error, Stage::InDoubt, self.tls))?;
         }
         Ok(())
     }
 
     /// Receives the next answer.
-    pub(crate) fn receive(&mut self, limit: &Limit) -> Result<Value, Failure> {
-        let value = self.receive_aside(limit)?;
+    pub(crate) fn receive(&mut self, limit: &TimeBudget) -> Result<Value, Failure> {
+        let value = self.receive_from_other_thread(limit)?;
         if let Value::ServerError(error) = &value {
             self.stale |= is_stale(error);
         }
@@ -189,26 +198,26 @@ impl Connection {
     }
 
     /// As [`Connection::receive`], of what may be refused on a connection that is good for all else.
-    pub(crate) fn receive_aside(&mut self, limit: &Limit) -> Result<Value, Failure> {
+    pub(crate) fn receive_from_other_thread(&mut self, limit: &TimeBudget) -> Result<Value, Failure> {
         let value = loop {
-            match self.wire.recv_response() {
+            match self.stream.recv_response() {
                 Ok(Value::Push { .. }) => {}
                 Ok(value) => break value,
-                Err(error) => return Err(Failure::of_connection(error, Stage::Lost, self.tls)),
+                Err(error) => return Err(Failure::from_connection(error, Stage::InDoubt, self.tls)),
             }
         };
-        self.left = self.left.saturating_sub(1);
-        if self.left == 0 {
-            self.owed = Owed::Nothing;
-        } else if self.left.is_multiple_of(ANSWERS_UNWATCHED) {
-            self.arm(limit)?;
+        self.replies_left = self.replies_left.saturating_sub(1);
+        if self.replies_left == 0 {
+            self.outstanding = Outstanding::Nothing;
+        } else if self.replies_left.is_multiple_of(REPLIES_UNWATCHED) {
+            self.apply_deadline(limit)?;
         }
         Ok(value)
     }
 
     /// Sends one command that reads, and receives its answer.
-    pub(crate) fn ask(&mut self, limit: &Limit) -> Result<Value, Failure> {
-        self.send(Unit { answers: 1, mutation: false, atomic: true }, limit)?;
+    pub(crate) fn ask(&mut self, limit: &TimeBudget) -> Result<Value, Failure> {
+        self.send(Request { replies: 1, mutation: false, atomic: true }, limit)?;
         self.receive(limit)
     }
 
@@ -216,16 +225,16 @@ impl Connection {
     ///
     /// The library skips one answer for each time that it waited in vain. Each such wait is followed by one
     /// more echo asked for here, so what it skips is never the last one.
-    pub(crate) fn echo(&mut self, token: &str, limit: &Limit) -> Result<(), Failure> {
-        self.arm(limit)?;
+    pub(crate) fn echo(&mut self, token: &str, limit: &TimeBudget) -> Result<(), Failure> {
+        self.apply_deadline(limit)?;
         self.buffer.clear();
-        Packer::new(&mut self.buffer, b"").command(2, "ECHO").word(token.as_bytes());
-        if let Err(error) = self.wire.send_packed_command(&self.buffer) {
-            self.owed = Owed::TornMutations;
-            return Err(Failure::of_connection(error, Stage::Lost, self.tls));
+        CommandWriter::new(&mut self.buffer, b"").command(2, "ECHO").arg(token.as_bytes());
+        if let Err(error) = self.stream.send_packed_command(&self.buffer) {
+            self.outstanding = Outstanding::PartialMutation;
+            return Err(Failure::from_connection(error, Stage::InDoubt, self.tls));
         }
         loop {
-            match self.wire.recv_response() {
+            match self.stream.recv_response() {
                 Ok(Value::BulkString(text)) if text == token.as_bytes() => return Ok(()),
                 // A refusal of the echo itself comes behind the others all the same.
                 Ok(Value::ServerError(error))
@@ -234,8 +243,8 @@ impl Connection {
                 {
                     return Ok(());
                 }
-                Ok(_) => self.arm(limit)?,
-                Err(error) => return Err(Failure::of_connection(error, Stage::Lost, self.tls)),
+                Ok(_) => self.apply_deadline(limit)?,
+                Err(error) => return Err(Failure::from_connection(error, Stage::InDoubt, self.tls)),
             }
         }
     }

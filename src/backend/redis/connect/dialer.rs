@@ -10,12 +10,12 @@ use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value};
 
-use crate::backend::redis::connect::connection::{Connection, Identity, Unit};
-use crate::backend::redis::connect::epoch::{Epoch, Glance, Look};
-use crate::backend::redis::failure::{Failure, Stage, Trouble};
-use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::connect::connection::{Connection, Identity, Request};
+use crate::backend::redis::connect::epoch::{Epoch, EpochProbe, GetOutcome};
+use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
-use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::wire::resp::CommandWriter;
 use crate::config::RedisAddress;
 
 const OLDEST: (u32, u32) = (6, 2);
@@ -35,7 +35,7 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// Makes a connection and shakes hands, within `connect_timeout` and the limit. Where it fails, nothing
     /// of the operation was sent.
-    pub(crate) fn dial(&self, generation: u64, limit: &Limit) -> Result<Connection, Failure> {
+    pub(crate) fn dial(&self, generation: u64, limit: &TimeBudget) -> Result<Connection, Failure> {
         let limit = limit.within(self.connect_timeout);
         self.try_dial(generation, &limit).map_err(|failure| {
             let RedisAddress { host, port, .. } = &self.address;
@@ -44,17 +44,17 @@ impl Dialer {
         })
     }
 
-    fn try_dial(&self, generation: u64, limit: &Limit) -> Result<Connection, Failure> {
+    fn try_dial(&self, generation: u64, limit: &TimeBudget) -> Result<Connection, Failure> {
         let places = self.resolve(limit)?;
-        let mut failed = Failure::new(Trouble::Away, Stage::NotSent, "the host has no address");
+        let mut failed = Failure::new(FailureKind::Unreachable, Stage::NotSent, "the host has no address");
         for (index, place) in places.iter().enumerate() {
             let left = limit.left().ok_or_else(|| Failure::timeout(Stage::NotSent))?;
             let share = left / u32::try_from(places.len() - index).unwrap_or(1);
             match self.open(*place, share) {
                 Ok(wire) => {
                     let mut connection = Connection::new(wire, self.address.tls, generation, self.timeout);
-                    self.shake_hands(&mut connection, limit)?;
-                    connection.arm_fully()?;
+                    self.handshake(&mut connection, limit)?;
+                    connection.reset_timeouts()?;
                     return Ok(connection);
                 }
                 Err(failure) => failed = failure,
@@ -64,12 +64,12 @@ impl Dialer {
     }
 
     /// Looks the host up. The system's resolver knows no limit, so it is asked in a thread.
-    fn resolve(&self, limit: &Limit) -> Result<Vec<SocketAddr>, Failure> {
+    fn resolve(&self, limit: &TimeBudget) -> Result<Vec<SocketAddr>, Failure> {
         let (host, port) = (self.address.host.clone(), self.address.port);
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        let away = |error: std::io::Error| Failure::new(Trouble::Away, Stage::NotSent, error);
+        let away = |error: std::io::Error| Failure::new(FailureKind::Unreachable, Stage::NotSent, error);
         let (sender, receiver) = mpsc::channel();
         let asked = thread::Builder::new().name("millpond-resolve".to_owned()).spawn(move || {
             let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
@@ -84,7 +84,7 @@ impl Dialer {
     }
 
     fn open(&self, place: SocketAddr, share: Duration) -> Result<redis::Connection, Failure> {
-        let fail = |error| Failure::of_connection(error, Stage::NotSent, self.address.tls);
+        let fail = |error| Failure::from_connection(error, Stage::NotSent, self.address.tls);
         let tcp = TcpSettings::default()
             .set_nodelay(true)
             .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE))
@@ -105,70 +105,77 @@ impl Dialer {
             // The certificate is checked against the name, so TLS gets the name.
             true => self.trust.target(&self.address.host, self.address.port),
             #[cfg(not(feature = "tls"))]
-            true => {
-                Err(Failure::new(Trouble::Unsupported, Stage::NotSent, crate::backend::redis::client::NO_TLS))
-            }
+            true => Err(Failure::new(
+                FailureKind::Unsupported,
+                Stage::NotSent,
+                crate::backend::redis::client::NO_TLS,
+            )),
         }
     }
 
     /// Says who we are, and learns which server this is, what it calls the connection, and whether it has
     /// lost its memory.
-    fn shake_hands(&self, connection: &mut Connection, limit: &Limit) -> Result<(), Failure> {
+    fn handshake(&self, connection: &mut Connection, limit: &TimeBudget) -> Result<(), Failure> {
         let address = &self.address;
-        let look = self.epoch.look();
+        let look = self.epoch.begin_probe();
         let mut answers = 3;
         connection.buffer.clear();
-        let mut packer = Packer::new(&mut connection.buffer, b"");
+        let mut packer = CommandWriter::new(&mut connection.buffer, b"");
         match &address.password {
-            None => packer.command(2, "HELLO").word(b"2"),
+            None => packer.command(2, "HELLO").arg(b"2"),
             Some(password) => packer
                 .command(5, "HELLO")
-                .word(b"2")
-                .word(b"AUTH")
-                .word(address.username.as_deref().unwrap_or("default").as_bytes())
-                .word(password.as_bytes()),
+                .arg(b"2")
+                .arg(b"AUTH")
+                .arg(address.username.as_deref().unwrap_or("default").as_bytes())
+                .arg(password.as_bytes()),
         };
         if address.db != 0 {
             answers += 1;
-            packer.command(2, "SELECT").word(address.db.to_string().as_bytes());
+            packer.command(2, "SELECT").arg(address.db.to_string().as_bytes());
         }
-        packer.command(2, "CLIENT").word(b"INFO");
+        packer.command(2, "CLIENT").arg(b"INFO");
         self.epoch.ask(&mut packer);
-        connection.arm(limit)?;
-        let sent = connection.send(Unit { answers, mutation: false, atomic: true }, limit);
+        connection.apply_deadline(limit)?;
+        let sent = connection.send(Request { replies: answers, mutation: false, atomic: true }, limit);
         // The buffer held the password.
         connection.buffer = Vec::new();
         sent?;
         check_hello(connection.receive(limit)?)?;
-        connection.arm(limit)?;
+        connection.apply_deadline(limit)?;
         if address.db != 0 {
             refused(connection.receive(limit)?)?;
-            connection.arm(limit)?;
+            connection.apply_deadline(limit)?;
         }
         connection.identity = identity(&connection.receive(limit)?);
-        connection.arm(limit)?;
+        connection.apply_deadline(limit)?;
         self.note_epoch(connection, look, limit)
     }
 
     /// Receives the epoch, and makes one where there is none. Who may do neither is served all the same.
-    fn note_epoch(&self, connection: &mut Connection, look: Look, limit: &Limit) -> Result<(), Failure> {
-        match self.epoch.glance(look, connection.receive(limit)?) {
-            Glance::Done => return Ok(()),
-            Glance::Unready => {
+    fn note_epoch(
+        &self,
+        connection: &mut Connection,
+        look: EpochProbe,
+        limit: &TimeBudget,
+    ) -> Result<(), Failure> {
+        match self.epoch.on_get(look, connection.receive(limit)?) {
+            GetOutcome::Done => return Ok(()),
+            GetOutcome::Unready => {
                 connection.discard();
                 return Ok(());
             }
-            Glance::Missing => {}
+            GetOutcome::Missing => {}
         }
         connection.buffer.clear();
-        self.epoch.make(&mut Packer::new(&mut connection.buffer, b""));
-        connection.arm(limit)?;
+        self.epoch.make(&mut CommandWriter::new(&mut connection.buffer, b""));
+        connection.apply_deadline(limit)?;
         // One that comes late finds an epoch there, or makes one of its own, which the next look sees.
-        connection.send(Unit { answers: 2, mutation: false, atomic: false }, limit)?;
-        let made = connection.receive_aside(limit)?;
-        connection.arm(limit)?;
-        let found = connection.receive_aside(limit)?;
-        self.epoch.settle(look, &made, found);
+        connection.send(Request { replies: 2, mutation: false, atomic: false }, limit)?;
+        let made = connection.receive_from_other_thread(limit)?;
+        connection.apply_deadline(limit)?;
+        let found = connection.receive_from_other_thread(limit)?;
+        self.epoch.on_create(look, &made, found);
         Ok(())
     }
 }
@@ -176,17 +183,17 @@ impl Dialer {
 fn check_hello(answer: Value) -> Result<(), Failure> {
     let too_old = |version: &str| {
         let what = format!("Redis {version}: 6.2 or newer is needed");
-        Failure::new(Trouble::Unsupported, Stage::NotSent, what)
+        Failure::new(FailureKind::Unsupported, Stage::NotSent, what)
     };
     match answer {
         Value::ServerError(error) => {
             if error.details().is_some_and(|details| details.starts_with("unknown command")) {
                 return Err(too_old("older than 6"));
             }
-            let failure = Failure::of_answer(&error);
+            let failure = Failure::from_error_reply(&error);
             // A server may repeat what it was told, and it was told the password.
-            Err(match failure.trouble {
-                Trouble::Other => {
+            Err(match failure.kind {
+                FailureKind::Other => {
                     Failure { cause: format!("{} in answer to HELLO", error.code()).into(), ..failure }
                 }
                 _ => failure,
@@ -195,11 +202,13 @@ fn check_hello(answer: Value) -> Result<(), Failure> {
         Value::Array(parts) => match version(&parts) {
             Some((number, text)) if number < OLDEST => Err(too_old(&text)),
             Some(_) => Ok(()),
-            None => {
-                Err(Failure::new(Trouble::Garbage, Stage::NotSent, "HELLO was answered without a version"))
-            }
+            None => Err(Failure::new(
+                FailureKind::Protocol,
+                Stage::NotSent,
+                "HELLO was answered without a version",
+            )),
         },
-        other => Err(Failure::unexpected(&other)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
@@ -243,10 +252,10 @@ mod tests {
     fn an_old_server_is_unsupported() {
         assert!(check_hello(hello("6.2.0")).is_ok());
         assert!(check_hello(hello("10.0")).is_ok());
-        assert_eq!(check_hello(hello("6.0.16")).unwrap_err().trouble, Trouble::Unsupported);
+        assert_eq!(check_hello(hello("6.0.16")).unwrap_err().kind, FailureKind::Unsupported);
         let unknown = redis::parse_redis_value(b"-ERR unknown command `HELLO`, with args: `2` `hunter2`\r\n");
         let failure = check_hello(unknown.unwrap()).unwrap_err();
-        assert_eq!(failure.trouble, Trouble::Unsupported);
+        assert_eq!(failure.kind, FailureKind::Unsupported);
         assert!(!failure.cause.to_string().contains("hunter2"));
     }
 

@@ -11,21 +11,21 @@ use crate::backend::redis::connect::connection::Identity;
 
 /// The connections that were made and not dropped since.
 #[derive(Default)]
-pub(crate) struct Registry {
+pub(crate) struct OpenConnections {
     next: AtomicU64,
     open: Mutex<HashMap<u64, (Identity, u64)>>,
 }
 
-impl Registry {
+impl OpenConnections {
     /// Takes note of a connection; it is forgotten when what this returns is dropped.
-    pub(crate) fn enter(self: &Arc<Self>, identity: Identity, generation: u64) -> Registered {
+    pub(crate) fn register(self: &Arc<Self>, identity: Identity, generation: u64) -> Registration {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.open.lock().insert(number, (identity, generation));
-        Registered { registry: Arc::clone(self), number }
+        Registration { registry: Arc::clone(self), number }
     }
 
     /// Those of generations before this one.
-    pub(crate) fn older(&self, generation: u64) -> Vec<Identity> {
+    pub(crate) fn older_than(&self, generation: u64) -> Vec<Identity> {
         let open = self.open.lock();
         open.values().filter(|(_, made)| *made < generation).map(|(identity, _)| identity.clone()).collect()
     }
@@ -36,12 +36,12 @@ impl Registry {
 }
 
 /// A connection that is noted.
-pub(crate) struct Registered {
-    registry: Arc<Registry>,
+pub(crate) struct Registration {
+    registry: Arc<OpenConnections>,
     number: u64,
 }
 
-impl Drop for Registered {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.open.lock().remove(&self.number);
     }

@@ -7,45 +7,45 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use redis::Value;
 
-use crate::backend::redis::connect::connection::{Connection, Owed};
-use crate::backend::redis::failure::{Failure, Stage, Trouble};
-use crate::backend::redis::time_budget::Limit;
-use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::connect::connection::{Connection, Outstanding};
+use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::resp::CommandWriter;
 
 /// A connection that is to be buried.
-struct Dead {
+struct Orphan {
     connection: Connection,
     since: Instant,
 }
 
 #[derive(Default)]
-struct Yard {
-    dead: Vec<Dead>,
+struct QuarantineState {
+    orphans: Vec<Orphan>,
     /// Somebody buries right now.
     busy: bool,
     /// How many burials were tried, and what the last one said if it failed.
     round: u64,
-    failed: Option<(Trouble, String)>,
+    failed: Option<(FailureKind, String)>,
 }
 
-pub(crate) struct Graveyard {
+pub(crate) struct Quarantine {
     /// How many wait, those being buried right now included.
     waiting: AtomicUsize,
-    yard: Mutex<Yard>,
+    state: Mutex<QuarantineState>,
     changed: Condvar,
-    buried: AtomicU64,
+    killed: AtomicU64,
     warned: AtomicBool,
     /// After this long without an acknowledgement the kernel gives a connection up.
     user_timeout: Duration,
 }
 
-impl Graveyard {
+impl Quarantine {
     pub(crate) fn new(user_timeout: Duration) -> Self {
         Self {
             waiting: AtomicUsize::new(0),
-            yard: Mutex::default(),
+            state: Mutex::default(),
             changed: Condvar::new(),
-            buried: AtomicU64::new(0),
+            killed: AtomicU64::new(0),
             warned: AtomicBool::new(false),
             user_timeout,
         }
@@ -58,28 +58,28 @@ impl Graveyard {
     }
 
     /// How many were buried.
-    pub(crate) fn buried(&self) -> u64 {
-        self.buried.load(Ordering::Relaxed)
+    pub(crate) fn killed_count(&self) -> u64 {
+        self.killed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, connection: Connection) {
-        let mut yard = self.yard.lock();
-        yard.dead.push(Dead { connection, since: Instant::now() });
+        let mut yard = self.state.lock();
+        yard.orphans.push(Orphan { connection, since: Instant::now() });
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Buries all that wait, or waits for who does. Where it fails, none who waited tries again.
-    pub(crate) fn bury(
+    pub(crate) fn kill_all(
         &self,
-        limit: &Limit,
-        dial: impl FnOnce(&Limit) -> Result<Connection, Failure>,
+        limit: &TimeBudget,
+        dial: impl FnOnce(&TimeBudget) -> Result<Connection, Failure>,
     ) -> Result<(), Failure> {
-        let mut yard = self.yard.lock();
+        let mut yard = self.state.lock();
         while yard.busy {
             let round = yard.round;
             if self.changed.wait_until(&mut yard, limit.end).timed_out() {
                 let cause = "an unanswered command was not yet buried";
-                return Err(Failure::new(Trouble::Timeout, Stage::NotSent, cause));
+                return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
             }
             if yard.round != round
                 && let Some((trouble, text)) = &yard.failed
@@ -87,97 +87,100 @@ impl Graveyard {
                 return Err(Failure::new(*trouble, Stage::NotSent, text.clone()));
             }
         }
-        if yard.dead.is_empty() {
+        if yard.orphans.is_empty() {
             return Ok(());
         }
         yard.busy = true;
-        let dead = std::mem::take(&mut yard.dead);
+        let dead = std::mem::take(&mut yard.orphans);
         drop(yard);
-        let mut work =
-            Work { graveyard: self, dead, failed: Some((Trouble::Other, "a burial broke off".to_owned())) };
-        let outcome = work.bury(limit, dial);
-        work.failed = outcome.as_ref().err().map(|failure| (failure.trouble, failure.cause.to_string()));
+        let mut work = KillRound {
+            quarantine: self,
+            orphans: dead,
+            failed: Some((FailureKind::Other, "a burial broke off".to_owned())),
+        };
+        let outcome = work.kill_all(limit, dial);
+        work.failed = outcome.as_ref().err().map(|failure| (failure.kind, failure.cause.to_string()));
         outcome.map_err(|failure| Failure { stage: Stage::NotSent, ..failure })
     }
 }
 
 /// A burial under way. However it ends, what was not buried goes back.
-struct Work<'a> {
-    graveyard: &'a Graveyard,
-    dead: Vec<Dead>,
-    failed: Option<(Trouble, String)>,
+struct KillRound<'a> {
+    quarantine: &'a Quarantine,
+    orphans: Vec<Orphan>,
+    failed: Option<(FailureKind, String)>,
 }
 
-impl Work<'_> {
-    fn bury(
+impl KillRound<'_> {
+    fn kill_all(
         &mut self,
-        limit: &Limit,
-        dial: impl FnOnce(&Limit) -> Result<Connection, Failure>,
+        limit: &TimeBudget,
+        dial: impl FnOnce(&TimeBudget) -> Result<Connection, Failure>,
     ) -> Result<(), Failure> {
         let mut fresh = dial(limit)?;
-        while let Some(dead) = self.dead.last_mut() {
-            if !killed(&mut fresh, dead, limit)? {
-                self.graveyard.outlive(dead, limit)?;
+        while let Some(dead) = self.orphans.last_mut() {
+            if !try_kill(&mut fresh, dead, limit)? {
+                self.quarantine.drain(dead, limit)?;
             }
-            self.dead.pop();
-            self.graveyard.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.graveyard.buried.fetch_add(1, Ordering::Relaxed);
+            self.orphans.pop();
+            self.quarantine.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.quarantine.killed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
-impl Drop for Work<'_> {
+impl Drop for KillRound<'_> {
     fn drop(&mut self) {
-        let mut yard = self.graveyard.yard.lock();
-        yard.dead.append(&mut self.dead);
+        let mut yard = self.quarantine.state.lock();
+        yard.orphans.append(&mut self.orphans);
         yard.busy = false;
         yard.round += 1;
         yard.failed = self.failed.take();
-        self.graveyard.changed.notify_all();
+        self.quarantine.changed.notify_all();
     }
 }
 
 /// Lets the server close the connection, and tells whether it could be asked to: no matter how many it
 /// closed, none is left.
-fn killed(fresh: &mut Connection, dead: &Dead, limit: &Limit) -> Result<bool, Failure> {
+fn try_kill(fresh: &mut Connection, dead: &Orphan, limit: &TimeBudget) -> Result<bool, Failure> {
     let Some(identity) = &dead.connection.identity else {
         return Ok(false);
     };
     fresh.buffer.clear();
-    Packer::new(&mut fresh.buffer, b"")
+    CommandWriter::new(&mut fresh.buffer, b"")
         .command(6, "CLIENT")
-        .word(b"KILL")
-        .word(b"ID")
-        .word(identity.id.as_bytes())
-        .word(b"ADDR")
-        .word(identity.address.as_bytes());
-    fresh.arm(limit)?;
+        .arg(b"KILL")
+        .arg(b"ID")
+        .arg(identity.id.as_bytes())
+        .arg(b"ADDR")
+        .arg(identity.address.as_bytes());
+    fresh.apply_deadline(limit)?;
     match fresh.ask(limit)? {
         Value::Int(_) => Ok(true),
         Value::ServerError(error) if error.code() == "NOPERM" => Ok(false),
-        Value::ServerError(error) => Err(Failure::of_answer(&error)),
-        other => Err(Failure::unexpected(&other)),
+        Value::ServerError(error) => Err(Failure::from_error_reply(&error)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
-impl Graveyard {
+impl Quarantine {
     /// Waits until the connection has nothing more to run: it answers behind its last command, or its end
     /// is seen. What can do neither is let go when the kernel has given it up.
-    fn outlive(&self, dead: &mut Dead, limit: &Limit) -> Result<(), Failure> {
-        if dead.connection.owed() != Owed::TornMutations {
+    fn drain(&self, dead: &mut Orphan, limit: &TimeBudget) -> Result<(), Failure> {
+        if dead.connection.outstanding() != Outstanding::PartialMutation {
             let token = format!("millpond-{:032x}", fastrand::u128(..));
             match dead.connection.echo(&token, limit) {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.trouble == Trouble::Timeout => return Err(failure),
-                Err(failure) if failure.trouble == Trouble::Away => return Ok(()),
+                Err(failure) if failure.kind == FailureKind::Timeout => return Err(failure),
+                Err(failure) if failure.kind == FailureKind::Unreachable => return Ok(()),
                 Err(_) => {}
             }
         }
         if dead.since.elapsed() < self.user_timeout {
             let cause =
                 "an unanswered command cannot be buried yet: the user lacks client|kill or client|info";
-            return Err(Failure::new(Trouble::Timeout, Stage::NotSent, cause));
+            return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
             log::warn!(

@@ -32,7 +32,7 @@ impl Trust {
 
     /// The address of a server that shows a certificate for `host`.
     pub(crate) fn target(&self, host: &str, port: u16) -> Result<ConnectionAddr, Failure> {
-        let fail = |error| Failure::of_connection(error, Stage::NotSent, true);
+        let fail = |error| Failure::from_connection(error, Stage::NotSent, true);
         let plain = ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None };
         let trusted = TlsCertificates { client_tls: None, root_cert: self.0.clone() };
         if trusted.root_cert.is_none() {

@@ -6,16 +6,16 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::{Connection, Unit};
+use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::failure;
-use crate::backend::redis::failure::{About, Failure, Stage, Trouble};
-use crate::backend::redis::replay::queued_op::{Deferred, Outcome, Seen, Told};
-use crate::backend::redis::time_budget::Limit;
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp, ReplayOutcome};
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::replies::refused;
-use crate::backend::redis::wire::resp::Packer;
-use crate::backend::redis::wire::scripts::{Call, REPLAY};
+use crate::backend::redis::wire::resp::CommandWriter;
+use crate::backend::redis::wire::scripts::{REPLAY, ScriptCall};
 use crate::clock::Millis;
 use crate::error::Error;
 use crate::key::Key;
@@ -26,42 +26,43 @@ pub(crate) const MARKER_LIFE: u64 = 30 * 24 * 3600 * 1000;
 
 /// How a queue and its marker on the server fit together.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Replayed {
+pub(crate) enum ReplayReply {
     /// The chunk was done, now.
-    Done(Vec<(usize, Outcome)>),
+    Applied(Vec<(usize, ReplayOutcome)>),
     /// The marker holds another number than was expected, or none, and beside it lies what became of the
     /// chunk that it was set for, and behind which number that begins.
-    Marked { at: Option<u64>, from: Option<u64>, outcomes: Vec<(usize, Outcome)> },
+    AlreadyAt { at: Option<u64>, from: Option<u64>, outcomes: Vec<(usize, ReplayOutcome)> },
 }
 
 /// One operation of a chunk.
-pub(crate) struct Step<'s> {
+pub(crate) struct ReplayStep<'s> {
     pub(crate) key: &'s Key<'static>,
     pub(crate) action: Action,
-    pub(crate) seen: &'s Seen,
+    pub(crate) observed: &'s Observed,
     /// Where it may have been done before.
-    pub(crate) told: Option<&'s Told>,
+    pub(crate) in_doubt: Option<&'s InDoubt>,
     /// For how long it has waited: what it creates has lived since.
     pub(crate) age: Duration,
 }
 
 /// The error of an operation that waited and was refused.
-pub(crate) fn refusal(op: &Deferred, cause: String) -> Error {
+pub(crate) fn rejection_error(op: &QueuedOp, cause: String) -> Error {
     let (code, details) = cause.split_once(' ').unwrap_or((&cause, ""));
-    let trouble = failure::of_code(code, details);
-    let about = About { command: op.name(), key: &op.key, mutation: true, expected: op.action.kind() };
+    let trouble = failure::kind_of_code(code, details);
+    let about =
+        ErrorContext { command: op.command(), key: &op.key, mutation: true, expected: op.action.kind() };
     Failure::new(trouble, Stage::Rejected, cause).into_error(about, None)
 }
 
 /// A fresh connection to a server that is back.
-pub(crate) struct Bridge<'r> {
+pub(crate) struct ReplayConnection<'r> {
     redis: &'r Redis,
     connection: Option<Connection>,
 }
 
 /// Why the way back is not open.
 #[derive(Debug)]
-pub(crate) struct Closed {
+pub(crate) struct ReconnectError {
     pub(crate) timed_out: bool,
     /// What was said is not permitted.
     pub(crate) denied: bool,
@@ -70,66 +71,68 @@ pub(crate) struct Closed {
     pub(crate) cause: String,
 }
 
-impl Closed {
+impl ReconnectError {
     /// Closed from this side.
-    pub(crate) fn here(cause: String) -> Self {
+    pub(crate) fn local(cause: String) -> Self {
         Self { timed_out: false, denied: false, stale: false, cause }
     }
 }
 
-impl From<Failure> for Closed {
+impl From<Failure> for ReconnectError {
     fn from(failure: Failure) -> Self {
-        let (timed_out, denied) = (failure.trouble == Trouble::Timeout, failure.trouble == Trouble::Denied);
+        let (timed_out, denied) = (failure.kind == FailureKind::Timeout, failure.kind == FailureKind::Denied);
         Self { timed_out, denied, stale: false, cause: failure.cause.to_string() }
     }
 }
 
 impl Redis {
     /// Reaches the server, and makes sure that nothing that was sent to it before can run from here on.
-    pub(crate) fn bridge(&self) -> Result<Bridge<'_>, Closed> {
-        let limit = Limit::new(self.options.connect_timeout);
-        let connection = self.pool.dial_always(&limit)?;
-        let mut bridge = Bridge { redis: self, connection: Some(connection) };
+    pub(crate) fn open_replay_connection(&self) -> Result<ReplayConnection<'_>, ReconnectError> {
+        let limit = TimeBudget::new(self.options.connect_timeout);
+        let connection = self.pool.dial_even_if_suspended(&limit)?;
+        let mut bridge = ReplayConnection { redis: self, connection: Some(connection) };
         bridge.kill_older()?;
-        self.pool.bury_always(&self.limit())?;
+        self.pool.kill_orphans_even_if_suspended(&self.budget())?;
         Ok(bridge)
     }
 }
 
-impl Bridge<'_> {
+impl ReplayConnection<'_> {
     /// Sets the marker where there is none; tells whether there was none, and the number that it holds then.
     /// The server has to take a write for this: one that only answers is not back.
-    pub(crate) fn mark(&mut self, marker: &Key<'_>, at: u64) -> Result<(bool, u64), Closed> {
+    pub(crate) fn init_marker(&mut self, marker: &Key<'_>, at: u64) -> Result<(bool, u64), ReconnectError> {
         let epoch = self.redis.pool.epoch();
-        let look = epoch.look();
-        let mut answers = self.say(5, |packer| {
+        let look = epoch.begin_probe();
+        let mut answers = self.call_script(5, |packer| {
             epoch.make(packer);
-            packer.command(4, "HSETNX").key(marker).word(b"at").number(at);
+            packer.command(4, "HSETNX").key(marker).arg(b"at").number(at);
             packer.command(3, "PEXPIRE").key(marker).number(MARKER_LIFE);
-            packer.command(3, "HGET").key(marker).word(b"at");
+            packer.command(3, "HGET").key(marker).arg(b"at");
         })?;
         // Before the marker: what is lost now may be both.
         if let [made, found] = &mut answers[..2] {
-            epoch.settle(look, made, std::mem::replace(found, Value::Nil));
+            epoch.on_create(look, made, std::mem::replace(found, Value::Nil));
         }
         let answers = answers.into_iter().skip(2).map(refused).collect::<Result<Vec<_>, _>>()?;
         match (answers.first(), number(answers.last())) {
             (Some(Value::Int(made)), Some(held)) => Ok((*made == 1, held)),
-            _ => {
-                Err(Failure::new(Trouble::Garbage, Stage::Lost, "a marker was not answered as it should")
-                    .into())
-            }
+            _ => Err(Failure::new(
+                FailureKind::Protocol,
+                Stage::InDoubt,
+                "a marker was not answered as it should",
+            )
+            .into()),
         }
     }
 
     /// Sets the marker to a number, whatever it holds.
-    pub(crate) fn mark_anew(&mut self, marker: &Key<'_>, at: u64) -> Result<(), Closed> {
-        let answers = self.say(3, |packer| {
+    pub(crate) fn reset_marker(&mut self, marker: &Key<'_>, at: u64) -> Result<(), ReconnectError> {
+        let answers = self.call_script(3, |packer| {
             packer.command(2, "DEL").key(marker);
-            packer.command(4, "HSET").key(marker).word(b"at").number(at);
+            packer.command(4, "HSET").key(marker).arg(b"at").number(at);
             packer.command(3, "PEXPIRE").key(marker).number(MARKER_LIFE);
         })?;
-        answers.into_iter().try_for_each(|answer| refused(answer).map(drop)).map_err(Closed::from)
+        answers.into_iter().try_for_each(|answer| refused(answer).map(drop)).map_err(ReconnectError::from)
     }
 
     /// Does a chunk of operations if the marker holds `done`, and lets it hold `last` then.
@@ -139,60 +142,60 @@ impl Bridge<'_> {
         done: u64,
         last: u64,
         remote_wins: bool,
-        steps: &[Step<'_>],
-    ) -> Result<Replayed, Closed> {
+        steps: &[ReplayStep<'_>],
+    ) -> Result<ReplayReply, ReconnectError> {
         // Whoever was on its way when the outage began may have given up only since.
-        if !self.redis.pool.graveyard().is_empty() {
-            self.redis.pool.bury_always(&self.redis.limit())?;
+        if !self.redis.pool.quarantine().is_empty() {
+            self.redis.pool.kill_orphans_even_if_suspended(&self.redis.budget())?;
         }
-        let mut words = Words::default();
+        let mut words = ScriptArgs::default();
         let mut notes = Vec::new();
-        let now = self.redis.pool.epoch().losses();
+        let now = self.redis.pool.epoch().loss_count();
         for step in steps {
-            if let Some(told) = step.told
-                && !notes.contains(&told.call.notes)
+            if let Some(told) = step.in_doubt
+                && !notes.contains(&told.call.store_id)
             {
-                notes.push(told.call.notes);
+                notes.push(told.call.store_id);
             }
-            let is_lost = step.told.and_then(Told::losses).is_some_and(|losses| losses != now);
+            let is_lost = step.in_doubt.and_then(InDoubt::loss_count).is_some_and(|losses| losses != now);
             words.step(step, remote_wins, &notes, is_lost);
         }
-        let notes: Vec<Key<'_>> = notes.into_iter().map(Key::lanes).collect();
-        let pack = |packer: &mut Packer<'_>| {
+        let notes: Vec<Key<'_>> = notes.into_iter().map(Key::reply_cache).collect();
+        let pack = |packer: &mut CommandWriter<'_>| {
             let keys: Vec<&Key<'_>> =
                 std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(&notes).collect();
-            packer.script(&REPLAY, Call::Whole, &keys, 5 + words.ends.len());
+            packer.script(&REPLAY, ScriptCall::ByText, &keys, 5 + words.ends.len());
             packer.number(done).number(last).number(MARKER_LIFE);
-            packer.word(if remote_wins { b"1" } else { b"0" }).number(notes.len() as u64);
-            words.each(|word| _ = packer.word(word));
+            packer.arg(if remote_wins { b"1" } else { b"0" }).number(notes.len() as u64);
+            words.each(|word| _ = packer.arg(word));
         };
-        let answer = self.say(1, pack)?.pop().unwrap_or(Value::Nil);
+        let answer = self.call_script(1, pack)?.pop().unwrap_or(Value::Nil);
         let answer = refused(answer)?;
         let Value::Array(parts) = answer else {
-            return Err(Failure::unexpected(&answer).into());
+            return Err(Failure::unexpected_reply(&answer).into());
         };
         let [at, told, from] = <[Value; 3]>::try_from(parts).map_err(|_| {
-            Failure::new(Trouble::Garbage, Stage::Lost, "a replay was not answered as it should")
+            Failure::new(FailureKind::Protocol, Stage::InDoubt, "a replay was not answered as it should")
         })?;
         let outcomes = outcomes(told)?;
         Ok(match (number(Some(&at)), number(Some(&from))) {
-            (Some(at), Some(from)) if (at, from) == (last, done) => Replayed::Done(outcomes),
-            (at, from) => Replayed::Marked { at, from, outcomes },
+            (Some(at), Some(from)) if (at, from) == (last, done) => ReplayReply::Applied(outcomes),
+            (at, from) => ReplayReply::AlreadyAt { at, from, outcomes },
         })
     }
 
     /// Lets the server close all connections of the time before the outage, in use or not.
-    fn kill_older(&mut self) -> Result<(), Closed> {
+    fn kill_older(&mut self) -> Result<(), ReconnectError> {
         for identity in self.redis.pool.older_connections() {
-            let answers = self.say(1, |packer| {
-                packer.command(6, "CLIENT").word(b"KILL").word(b"ID").word(identity.id.as_bytes());
-                packer.word(b"ADDR").word(identity.address.as_bytes());
+            let answers = self.call_script(1, |packer| {
+                packer.command(6, "CLIENT").arg(b"KILL").arg(b"ID").arg(identity.id.as_bytes());
+                packer.arg(b"ADDR").arg(identity.address.as_bytes());
             })?;
             for answer in answers {
                 match refused(answer) {
                     Ok(_) => self.redis.pool.forget(&identity),
                     // Without the right to, each is outlived when its turn comes.
-                    Err(failure) if failure.trouble == Trouble::Denied => return Ok(()),
+                    Err(failure) if failure.kind == FailureKind::Denied => return Ok(()),
                     Err(failure) => return Err(failure.into()),
                 }
             }
@@ -201,23 +204,29 @@ impl Bridge<'_> {
     }
 
     /// Says something that may write, and reads so many answers.
-    fn say(&mut self, answers: usize, pack: impl FnOnce(&mut Packer<'_>)) -> Result<Vec<Value>, Closed> {
-        let limit = self.redis.limit();
+    fn call_script(
+        &mut self,
+        answers: usize,
+        pack: impl FnOnce(&mut CommandWriter<'_>),
+    ) -> Result<Vec<Value>, ReconnectError> {
+        let limit = self.redis.budget();
         let Some(connection) = &mut self.connection else {
-            return Err(Failure::new(Trouble::Away, Stage::NotSent, "the connection is gone").into());
+            return Err(
+                Failure::new(FailureKind::Unreachable, Stage::NotSent, "the connection is gone").into()
+            );
         };
-        connection.arm(&limit)?;
-        pack(&mut self.redis.pack(connection));
-        connection.send(Unit { answers, mutation: true, atomic: false }, &limit)?;
+        connection.apply_deadline(&limit)?;
+        pack(&mut self.redis.writer(connection));
+        connection.send(Request { replies: answers, mutation: true, atomic: false }, &limit)?;
         let answers = (0..answers).map(|_| connection.receive(&limit)).collect::<Result<Vec<_>, _>>()?;
         Ok(answers)
     }
 }
 
-impl Drop for Bridge<'_> {
+impl Drop for ReplayConnection<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.redis.pool.put_away(connection);
+            self.redis.pool.put_back(connection);
         }
     }
 }
@@ -229,15 +238,16 @@ fn number(value: Option<&Value>) -> Option<u64> {
     }
 }
 
-fn outcomes(told: Value) -> Result<Vec<(usize, Outcome)>, Failure> {
+fn outcomes(told: Value) -> Result<Vec<(usize, ReplayOutcome)>, Failure> {
     let Value::Array(told) = told else {
-        return Err(Failure::unexpected(&told));
+        return Err(Failure::unexpected_reply(&told));
     };
     told.into_iter().map(outcome).collect()
 }
 
-fn outcome(told: Value) -> Result<(usize, Outcome), Failure> {
-    let garbage = || Failure::new(Trouble::Garbage, Stage::Lost, "an outcome of a replay makes no sense");
+fn outcome(told: Value) -> Result<(usize, ReplayOutcome), Failure> {
+    let garbage =
+        || Failure::new(FailureKind::Protocol, Stage::InDoubt, "an outcome of a replay makes no sense");
     let Value::Array(parts) = told else { return Err(garbage()) };
     let mut parts = parts.into_iter();
     let (index, kind, rest) = (parts.next(), parts.next(), parts.next());
@@ -251,10 +261,12 @@ fn outcome(told: Value) -> Result<(usize, Outcome), Failure> {
     };
     let outcome = match kind {
         Some(Value::BulkString(kind)) => match kind.as_slice() {
-            b"overwritten" => Outcome::Overwritten(rest),
-            b"dropped" => Outcome::Dropped(rest),
-            b"uncertain" => Outcome::Uncertain,
-            b"rejected" => Outcome::Rejected(String::from_utf8_lossy(&rest.unwrap_or_default()).into_owned()),
+            b"overwritten" => ReplayOutcome::Overwritten(rest),
+            b"dropped" => ReplayOutcome::Dropped(rest),
+            b"uncertain" => ReplayOutcome::Uncertain,
+            b"rejected" => {
+                ReplayOutcome::Rejected(String::from_utf8_lossy(&rest.unwrap_or_default()).into_owned())
+            }
             _ => return Err(garbage()),
         },
         _ => return Err(garbage()),
@@ -271,20 +283,20 @@ fn hex(sha: &[u8; 20]) -> [[u8; 2]; 20] {
 
 /// The arguments of a replay, one behind the other.
 #[derive(Default)]
-struct Words {
+struct ScriptArgs {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Words {
-    fn word(&mut self, word: &[u8]) -> &mut Self {
+impl ScriptArgs {
+    fn arg(&mut self, word: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
         self
     }
 
     fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
-        self.word(number.to_string().as_bytes())
+        self.arg(number.to_string().as_bytes())
     }
 
     fn each(&self, mut take: impl FnMut(&[u8])) {
@@ -296,46 +308,46 @@ impl Words {
     }
 
     /// `notes`: whose notes may be asked; `is_lost`: the server has lost its memory since it was sent.
-    fn step(&mut self, step: &Step<'_>, remote_wins: bool, notes: &[u128], is_lost: bool) {
-        if let Some(told) = step.told {
-            self.told(told, &step.action, notes);
-            self.word(if is_lost { b"1" } else { b"" });
+    fn step(&mut self, step: &ReplayStep<'_>, remote_wins: bool, notes: &[u128], is_lost: bool) {
+        if let Some(told) = step.in_doubt {
+            self.in_doubt(told, &step.action, notes);
+            self.arg(if is_lost { b"1" } else { b"" });
             if matches!(step.action, Action::Pop { .. }) {
                 return;
             }
         }
         match step.action {
-            Action::Put { .. } | Action::Delete => self.seen(step.seen),
-            _ => self.word(b""),
+            Action::Put { .. } | Action::Delete => self.observed(step.observed),
+            _ => self.arg(b""),
         };
         // What is made in any case is said shorter.
         if let Action::Put { value, ttl: None } = &step.action
             && !remote_wins
-            && *step.seen != Seen::Assumed
+            && *step.observed != Observed::AssumedAbsent
         {
-            self.word(b"P").word(&value.bytes);
+            self.arg(b"P").arg(&value.bytes);
             return;
         }
         let age = u64::try_from(step.age.as_millis()).unwrap_or(u64::MAX);
         let left = |ttl: Millis| ttl.get().saturating_sub(age).to_string();
         let birth = |ttl: &Option<Millis>| ttl.map(left).unwrap_or_default();
         let ttl = match &step.action {
-            Action::Incr { birth_ttl, .. }
-            | Action::MapPut { birth_ttl, .. }
-            | Action::MapIncr { birth_ttl, .. }
-            | Action::Push { birth_ttl, .. } => birth(birth_ttl),
+            Action::Incr { ttl_if_created, .. }
+            | Action::MapPut { ttl_if_created, .. }
+            | Action::MapIncr { ttl_if_created, .. }
+            | Action::Push { ttl_if_created, .. } => birth(ttl_if_created),
             _ => String::new(),
         };
-        self.word(ttl.as_bytes());
+        self.arg(ttl.as_bytes());
         self.commands(&step.action);
     }
 
     /// How the server is asked whether it has done a step, and where what it popped goes back to.
-    fn told(&mut self, told: &Told, action: &Action, notes: &[u128]) {
-        let CallId { notes: whose, born, lane, number } = told.call;
+    fn in_doubt(&mut self, told: &InDoubt, action: &Action, notes: &[u128]) {
+        let CallId { store_id: whose, cache_id: born, slot: lane, sequence: number } = told.call;
         let place = notes.iter().position(|notes| *notes == whose).unwrap_or_default();
-        self.word(b"").word(b"T").number(place + 1).number(born).number(lane).number(number);
-        self.number(told.place + 1).word(match action {
+        self.arg(b"").arg(b"T").number(place + 1).number(born).number(lane).number(number);
+        self.number(told.step + 1).arg(match action {
             Action::Pop { end: End::Front } => b"LPUSH",
             Action::Pop { end: End::Back } => b"RPUSH",
             _ => b"",
@@ -343,34 +355,34 @@ impl Words {
     }
 
     /// What may lie under the key without somebody else having written it.
-    fn seen(&mut self, seen: &Seen) -> &mut Self {
-        fn known(seen: &Seen) -> Vec<u8> {
+    fn observed(&mut self, seen: &Observed) -> &mut Self {
+        fn observed_one(seen: &Observed) -> Vec<u8> {
             match seen {
-                Seen::Own => b"own".to_vec(),
-                Seen::Absent | Seen::Unknown => b"absent".to_vec(),
-                Seen::Other => b"other absent".to_vec(),
+                Observed::OwnWrite => b"own".to_vec(),
+                Observed::Absent | Observed::Nothing => b"absent".to_vec(),
+                Observed::NotAValue => b"other absent".to_vec(),
                 // A delete of what was assumed absent deletes nothing that was seen.
-                Seen::Assumed => b"assumed".to_vec(),
-                Seen::Value(sha) => hex(sha).concat(),
-                Seen::Either(all) => all.iter().map(known).collect::<Vec<_>>().join(&b' '),
+                Observed::AssumedAbsent => b"assumed".to_vec(),
+                Observed::Hash(sha) => hex(sha).concat(),
+                Observed::AnyOf(all) => all.iter().map(observed_one).collect::<Vec<_>>().join(&b' '),
             }
         }
         match seen {
             // The way of most.
-            Seen::Value(sha) => self.word(hex(sha).as_flattened()),
-            other => self.word(&known(other)),
+            Observed::Hash(sha) => self.arg(hex(sha).as_flattened()),
+            other => self.arg(&observed_one(other)),
         }
     }
 
     /// How many commands the action becomes, and each with its arguments behind the key.
     fn commands(&mut self, action: &Action) {
         match action {
-            Action::Put { value, ttl: None } => self.one("SET", 1).word(&value.bytes),
+            Action::Put { value, ttl: None } => self.one("SET", 1).arg(&value.bytes),
             Action::Put { value, ttl: Some(ttl) } => {
-                self.one("SET", 3).word(&value.bytes).word(b"PX").number(ttl.get())
+                self.one("SET", 3).arg(&value.bytes).arg(b"PX").number(ttl.get())
             }
             Action::PutIfPresent { value } => {
-                self.one("SET", 4).word(&value.bytes).word(b"XX").word(b"GET").word(b"KEEPTTL")
+                self.one("SET", 4).arg(&value.bytes).arg(b"XX").arg(b"GET").arg(b"KEEPTTL")
             }
             Action::Delete => self.one("DEL", 0),
             Action::Incr { by, .. } => self.one("INCRBY", 1).number(by),
@@ -379,26 +391,26 @@ impl Words {
             Action::MapPut { fields, .. } => {
                 self.one("HSET", fields.len() * 2);
                 for (name, value) in fields {
-                    self.word(name.as_bytes()).word(&value.bytes);
+                    self.arg(name.as_bytes()).arg(&value.bytes);
                 }
                 self
             }
-            Action::MapDelete { field } => self.one("HDEL", 1).word(field.as_bytes()),
-            Action::MapIncr { field, by, .. } => self.one("HINCRBY", 2).word(field.as_bytes()).number(by),
+            Action::MapDelete { field } => self.one("HDEL", 1).arg(field.as_bytes()),
+            Action::MapIncr { field, by, .. } => self.one("HINCRBY", 2).arg(field.as_bytes()).number(by),
             Action::Push { end, values, .. } => {
                 self.one(if *end == End::Back { "RPUSH" } else { "LPUSH" }, values.len());
                 for value in values {
-                    self.word(&value.bytes);
+                    self.arg(&value.bytes);
                 }
                 self
             }
             Action::Pop { end: End::Front } => self.one("LPOP", 0),
             Action::Pop { end: End::Back } => self.one("RPOP", 0),
             Action::Trim { most: 0 } => self.one("LTRIM", 2).number(1).number(0),
-            Action::Trim { most } => self.one("LTRIM", 2).word(format!("-{most}").as_bytes()).number(-1),
-            Action::NoteLease { id, left: None } => self.one("ZREM", 1).word(id.as_bytes()),
+            Action::Trim { most } => self.one("LTRIM", 2).arg(format!("-{most}").as_bytes()).number(-1),
+            Action::NoteLease { id, left: None } => self.one("ZREM", 1).arg(id.as_bytes()),
             Action::NoteLease { id, left: Some(left) } => {
-                self.one("LEASE", 2).word(id.as_bytes()).number(left.get())
+                self.one("LEASE", 2).arg(id.as_bytes()).number(left.get())
             }
             // These are never queued as they are.
             Action::PutIfAbsent { .. }
@@ -414,6 +426,6 @@ impl Words {
     }
 
     fn one(&mut self, name: &str, arguments: usize) -> &mut Self {
-        self.number(1).word(name.as_bytes()).number(arguments)
+        self.number(1).arg(name.as_bytes()).number(arguments)
     }
 }

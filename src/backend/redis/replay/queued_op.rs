@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::redis::exactly_once::slots::{CallId, Turn};
+use crate::backend::redis::exactly_once::slots::{CallId, SlotCall};
 use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::key::Key;
@@ -11,44 +11,44 @@ use crate::op::{Action, End};
 
 /// What this process had last seen of a key when it changed it without the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Observed {
     /// This value, by its SHA-1.
-    Value([u8; 20]),
+    Hash([u8; 20]),
     /// One of these: what was there before a write whose answer was lost, or its doing.
-    Either(Vec<Seen>),
+    AnyOf(Vec<Observed>),
     /// A map or a queue, or nothing, since it may have become empty.
-    Other,
+    NotAValue,
     /// That nothing was there.
     Absent,
     /// Nothing at all; and a read was told that nothing is there.
-    Assumed,
+    AssumedAbsent,
     /// Nothing at all.
-    Unknown,
+    Nothing,
     /// What an earlier operation of this process makes of it.
-    Own,
+    OwnWrite,
 }
 
-impl Seen {
+impl Observed {
     /// What an action leaves.
-    pub(crate) fn done_by(action: &Action) -> Self {
+    pub(crate) fn left_by(action: &Action) -> Self {
         match action {
-            Action::Put { value, .. } => Self::Value(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
+            Action::Put { value, .. } => Self::Hash(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
             Action::Delete => Self::Absent,
-            _ => Self::Own,
+            _ => Self::OwnWrite,
         }
     }
 
     /// The same, or what a write leaves that may have been done there already.
-    pub(crate) fn or(self, done: Self) -> Self {
+    pub(crate) fn or_left(self, done: Self) -> Self {
         match (self, done) {
-            (_, Self::Own) => Self::Own,
-            (seen @ (Self::Assumed | Self::Own), _) => seen,
-            (Self::Either(mut all), done) => {
+            (_, Self::OwnWrite) => Self::OwnWrite,
+            (seen @ (Self::AssumedAbsent | Self::OwnWrite), _) => seen,
+            (Self::AnyOf(mut all), done) => {
                 all.push(done);
-                Self::Either(all)
+                Self::AnyOf(all)
             }
-            (seen @ (Self::Value(_) | Self::Absent | Self::Unknown | Self::Other), done) => {
-                Self::Either(vec![seen, done])
+            (seen @ (Self::Hash(_) | Self::Absent | Self::Nothing | Self::NotAValue), done) => {
+                Self::AnyOf(vec![seen, done])
             }
         }
     }
@@ -56,42 +56,42 @@ impl Seen {
 
 /// An operation that waits.
 #[derive(Debug, Clone)]
-pub(crate) struct Deferred {
+pub(crate) struct QueuedOp {
     pub(crate) key: Key<'static>,
     pub(crate) action: Action,
-    pub(crate) seen: Seen,
+    pub(crate) observed: Observed,
     /// Where the server may have done it already: how it is asked.
-    pub(crate) told: Option<Told>,
+    pub(crate) in_doubt: Option<InDoubt>,
 }
 
 /// A step of a call whose answer was lost. The server knows whether it was done: then it is not done again. A
 /// pop is not done in any case; its value goes back if the server had handed it out, since nobody was given it.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct InDoubt {
     pub(crate) call: CallId,
     /// Which of its steps this is.
-    pub(crate) place: usize,
+    pub(crate) step: usize,
     /// Until the server was asked, no other call of this process has its lane.
-    turn: Option<Arc<Turn>>,
+    slot_call: Option<Arc<SlotCall>>,
 }
 
-impl Told {
-    pub(crate) fn of(turn: &Arc<Turn>, place: usize) -> Self {
-        Self { call: turn.call(), place, turn: Some(Arc::clone(turn)) }
+impl InDoubt {
+    pub(crate) fn new(turn: &Arc<SlotCall>, step: usize) -> Self {
+        Self { call: turn.id(), step, slot_call: Some(Arc::clone(turn)) }
     }
 
     /// How often the server had lost its memory when it was sent, where that is known.
-    pub(crate) fn losses(&self) -> Option<u64> {
-        self.turn.as_ref().map(|turn| turn.losses())
+    pub(crate) fn loss_count(&self) -> Option<u64> {
+        self.slot_call.as_ref().map(|turn| turn.loss_count())
     }
 
     /// A step of a call that an earlier run of the program has made.
-    pub(crate) fn left(call: CallId, place: usize) -> Self {
-        Self { call, place, turn: None }
+    pub(crate) fn from_earlier_run(call: CallId, step: usize) -> Self {
+        Self { call, step, slot_call: None }
     }
 }
 
-impl Deferred {
+impl QueuedOp {
     /// The field of a map that it is about, where it is one.
     pub(crate) fn field(&self) -> Option<String> {
         match &self.action {
@@ -121,21 +121,21 @@ impl Deferred {
     }
 
     /// How it is named to who asks what waits: by the command that it becomes.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn command(&self) -> &'static str {
         match &self.action {
-            Action::Pop { end: End::Front } if self.gives_back() => "LPUSH",
-            Action::Pop { end: End::Back } if self.gives_back() => "RPUSH",
+            Action::Pop { end: End::Front } if self.undoes_pop() => "LPUSH",
+            Action::Pop { end: End::Back } if self.undoes_pop() => "RPUSH",
             action => action.name(),
         }
     }
 
     /// Whether it is a pop of which nobody was told: it is not done, and undone if it was.
-    pub(crate) fn gives_back(&self) -> bool {
-        self.told.is_some() && matches!(self.action, Action::Pop { .. })
+    pub(crate) fn undoes_pop(&self) -> bool {
+        self.in_doubt.is_some() && matches!(self.action, Action::Pop { .. })
     }
 
     /// What is to be done on the server after it has waited this long: times to live have gone on running.
-    pub(crate) fn aged(&self, age: Duration) -> Action {
+    pub(crate) fn after_waiting(&self, age: Duration) -> Action {
         let left = |ttl: Millis| {
             Duration::from_millis(ttl.get()).checked_sub(age).and_then(|ttl| Millis::new(ttl).ok())
         };
@@ -159,7 +159,7 @@ impl Deferred {
 
 /// What the server found when it did an operation that had waited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ReplayOutcome {
     /// Somebody else had written the key meanwhile, and that is overwritten: the value, or its beginning.
     Overwritten(Option<Vec<u8>>),
     /// Somebody else had written the key meanwhile, and that stays.

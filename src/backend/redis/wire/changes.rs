@@ -4,21 +4,21 @@
 use std::collections::HashMap;
 
 use crate::backend::local::change::{Change, Content, Entry};
-use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::wire::resp::CommandWriter;
 use crate::clock::Deadline;
 use crate::key::Key;
 use crate::op::End;
 use crate::value::Value;
 
 /// What the changes so far leave of a key.
-struct Left {
+struct DeadlineAtBegin {
     /// The deadline that the key had before the transaction, for as long as it still has it.
     deadline: Option<Deadline>,
     /// The place at which its queue begins.
     begin: i64,
 }
 
-impl Packer<'_> {
+impl CommandWriter<'_> {
     /// Writes changes, in order. `deadline` says which deadline a key had when it was read. Deadlines are
     /// counted from now.
     pub(crate) fn changes(
@@ -28,12 +28,13 @@ impl Packer<'_> {
     ) {
         let mut all = HashMap::new();
         for (key, change) in changes {
-            let left = all.entry(key).or_insert_with(|| Left { deadline: deadline(key), begin: 0 });
+            let left =
+                all.entry(key).or_insert_with(|| DeadlineAtBegin { deadline: deadline(key), begin: 0 });
             self.change(key, change, left);
         }
     }
 
-    fn change(&mut self, key: &Key<'_>, change: &Change, left: &mut Left) {
+    fn change(&mut self, key: &Key<'_>, change: &Change, left: &mut DeadlineAtBegin) {
         match change {
             Change::Nothing => {}
             Change::Set(entry) => self.entry(key, entry, left),
@@ -52,7 +53,7 @@ impl Packer<'_> {
                 self.parts("HSET", key, fields.iter().flat_map(|(field, value)| pair(field, value)));
             }
             Change::RemoveField(field) => {
-                self.command(3, "HDEL").key(key).word(field.as_bytes());
+                self.command(3, "HDEL").key(key).arg(field.as_bytes());
             }
             Change::SetItems { values, end: End::Back, .. } => {
                 self.parts("RPUSH", key, values.iter().map(|value| &*value.bytes));
@@ -76,18 +77,18 @@ impl Packer<'_> {
     }
 
     /// Lets this lie under the key, whatever lay there.
-    fn entry(&mut self, key: &Key<'_>, entry: &Entry, left: &mut Left) {
+    fn entry(&mut self, key: &Key<'_>, entry: &Entry, left: &mut DeadlineAtBegin) {
         let had = std::mem::take(&mut left.deadline);
         let parts = match &entry.content {
             Content::Value(value) => {
                 match entry.deadline {
-                    None => self.command(3, "SET").key(key).word(&value.bytes),
+                    None => self.command(3, "SET").key(key).arg(&value.bytes),
                     Some(deadline) if had == Some(deadline) => {
                         left.deadline = had;
-                        self.command(4, "SET").key(key).word(&value.bytes).word(b"KEEPTTL")
+                        self.command(4, "SET").key(key).arg(&value.bytes).arg(b"KEEPTTL")
                     }
                     Some(deadline) => {
-                        let set = self.command(5, "SET").key(key).word(&value.bytes).word(b"PX");
+                        let set = self.command(5, "SET").key(key).arg(&value.bytes).arg(b"PX");
                         set.number(deadline.millis())
                     }
                 };
@@ -113,7 +114,7 @@ impl Packer<'_> {
     /// Writes as many commands as these words need.
     fn parts<'v>(&mut self, name: &str, key: &Key<'_>, words: impl IntoIterator<Item = &'v [u8]>) {
         let words: Vec<_> = words.into_iter().collect();
-        self.pieces(&words, |packer, count| _ = packer.command(2 + count, name).key(key));
+        self.split_args(&words, |packer, count| _ = packer.command(2 + count, name).key(key));
     }
 }
 
@@ -124,8 +125,8 @@ fn pair<'v>(field: &'v str, value: &'v Value) -> [&'v [u8]; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::local::change::Map;
-    use crate::backend::local::queue::Queue;
+    use crate::backend::local::change::MapValue;
+    use crate::backend::local::queue::QueueValue;
     use crate::backend::redis::wire::resp::words;
 
     fn text(deadline: Option<u64>, changes: Vec<Change>) -> String {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     fn queue(begin: i64, values: impl IntoIterator<Item = i64>) -> Change {
-        let content = Content::Queue(Box::new(Queue::new(begin, values.into_iter().map(value))));
+        let content = Content::Queue(Box::new(QueueValue::new(begin, values.into_iter().map(value))));
         Change::Set(Entry { content, deadline: None })
     }
 
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn a_map_is_set_anew_or_field_by_field() {
         let fields = || vec![("f".into(), value(1)), ("g".into(), value(2))];
-        let content = Content::Map(Box::new(Map::new(fields())));
+        let content = Content::Map(Box::new(MapValue::new(fields())));
         let anew = Change::Set(Entry { content, deadline: Deadline::from_millis(70) });
         for (change, commands) in [
             (anew, "DEL p:k HSET p:k f 1 g 2 PEXPIRE p:k 70"),

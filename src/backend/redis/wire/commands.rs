@@ -1,8 +1,8 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
-use crate::backend::redis::failure::About;
-use crate::backend::redis::wire::resp::{MOST_WORDS, Packer};
-use crate::backend::redis::wire::scripts::{BIRTH, Call, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script};
+use crate::backend::redis::failure::ErrorContext;
+use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
+use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script, ScriptCall};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
 use crate::op::{Action, Grant, Op};
@@ -11,54 +11,54 @@ use crate::value::Value;
 /// For so long one who waits for a lock and was not seen keeps the place, in microseconds.
 const GRACE_MICROS: u64 = 300_000;
 
-impl Packer<'_> {
+impl CommandWriter<'_> {
     /// Writes a mutation of one entry.
-    pub(crate) fn action(&mut self, key: &Key<'_>, action: &Action, call: Call) {
+    pub(crate) fn action(&mut self, key: &Key<'_>, action: &Action, call: ScriptCall) {
         match action {
             Action::Put { value, ttl } => self.set(key, value, &[], *ttl),
             Action::PutIfAbsent { value, ttl } => self.set(key, value, &[b"NX"], *ttl),
             // INVARIANT: without GET a map or a queue would be replaced silently.
             Action::PutIfPresent { value } => self.set(key, value, &[b"XX", b"GET", b"KEEPTTL"], None),
             Action::PutAndGet { value, ttl } => self.set(key, value, &[b"GET"], *ttl),
-            Action::Swap { expected, new, birth_ttl } => {
-                self.script(&SWAP, call, &[key], 5).given(expected.as_deref());
-                self.given(new.as_ref().map(|new| &*new.bytes)).birth(*birth_ttl);
+            Action::Swap { expected, new, ttl_if_created } => {
+                self.script(&SWAP, call, &[key], 5).optional(expected.as_deref());
+                self.optional(new.as_ref().map(|new| &*new.bytes)).ttl_or_empty(*ttl_if_created);
             }
-            Action::Incr { by, birth_ttl: Some(ttl) } => self.incr_with_birth(key, *by, *ttl),
-            Action::Incr { by, birth_ttl: None } => _ = self.on(action.name(), key, 1).integer(*by),
+            Action::Incr { by, ttl_if_created: Some(ttl) } => self.incr_with_creation_ttl(key, *by, *ttl),
+            Action::Incr { by, ttl_if_created: None } => _ = self.on(action.name(), key, 1).integer(*by),
             Action::Expire { ttl } => _ = self.on(action.name(), key, 1).number(ttl.get()),
             Action::Touch { ttl } => _ = self.on(action.name(), key, 2).ttl(Some(*ttl)),
             Action::Delete | Action::Take | Action::Persist | Action::Pop { .. } => {
                 self.on(action.name(), key, 0);
             }
-            Action::MapPut { fields, birth_ttl } => {
+            Action::MapPut { fields, ttl_if_created } => {
                 let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
-                self.create(key, action.name(), &words.collect::<Vec<_>>(), *birth_ttl, call);
+                self.create(key, action.name(), &words.collect::<Vec<_>>(), *ttl_if_created, call);
             }
-            Action::MapDelete { field } => _ = self.on(action.name(), key, 1).word(field.as_bytes()),
-            Action::MapIncr { field, by, birth_ttl } => {
+            Action::MapDelete { field } => _ = self.on(action.name(), key, 1).arg(field.as_bytes()),
+            Action::MapIncr { field, by, ttl_if_created } => {
                 let by = by.to_string();
-                self.create(key, action.name(), &[field.as_bytes(), by.as_bytes()], *birth_ttl, call);
+                self.create(key, action.name(), &[field.as_bytes(), by.as_bytes()], *ttl_if_created, call);
             }
-            Action::Push { values, birth_ttl, .. } => {
+            Action::Push { values, ttl_if_created, .. } => {
                 let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
-                self.create(key, action.name(), &words, *birth_ttl, call);
+                self.create(key, action.name(), &words, *ttl_if_created, call);
             }
             Action::Trim { most } => self.trim(key, *most),
-            Action::Lease { lease, birth_ttl } => {
+            Action::Lease { lease, ttl_if_created } => {
                 let [leases, items] =
-                    [Companion::Leases, Companion::Leased].map(|beside| key.companion(beside));
+                    [Companion::Leases, Companion::LeasedValues].map(|beside| key.companion(beside));
                 let keys = [key, &leases, &items, &Key::fence()];
-                self.script(&LEASE, call, &keys, 2).number(lease.get()).birth(*birth_ttl);
+                self.script(&LEASE, call, &keys, 2).number(lease.get()).ttl_or_empty(*ttl_if_created);
             }
-            Action::EndLease { id, back, birth_ttl } => {
+            Action::EndLease { id, back, ttl_if_created } => {
                 let [leases, items] =
-                    [Companion::Leases, Companion::Leased].map(|beside| key.companion(beside));
+                    [Companion::Leases, Companion::LeasedValues].map(|beside| key.companion(beside));
                 let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
-                arguments.word(id.as_bytes()).number(u64::from(*back)).birth(*birth_ttl);
+                arguments.arg(id.as_bytes()).number(u64::from(*back)).ttl_or_empty(*ttl_if_created);
             }
             // It only ever waits, and is then a part of a script.
-            Action::NoteLease { id, .. } => _ = self.on("ZREM", key, 1).word(id.as_bytes()),
+            Action::NoteLease { id, .. } => _ = self.on("ZREM", key, 1).arg(id.as_bytes()),
             Action::Lock { ttl } => self.lock(key, *ttl, "", call),
             Action::Extend { grant, ttl } => self.hold(key, *grant, Some(*ttl), call),
             Action::Unlock { grant } => self.hold(key, *grant, None, call),
@@ -72,17 +72,17 @@ impl Packer<'_> {
 
     fn set(&mut self, key: &str, value: &Value, options: &[&[u8]], ttl: Option<Millis>) {
         let words = 1 + options.len() + if ttl.is_some() { 2 } else { 0 };
-        self.on("SET", key, words).word(&value.bytes);
+        self.on("SET", key, words).arg(&value.bytes);
         for option in options {
-            self.word(option);
+            self.arg(option);
         }
         self.ttl(ttl);
     }
 
     /// The birth and the step in one transaction: a counter never lies there without its TTL.
-    fn incr_with_birth(&mut self, key: &str, by: i64, ttl: Millis) {
+    fn incr_with_creation_ttl(&mut self, key: &str, by: i64, ttl: Millis) {
         self.command(1, "MULTI");
-        self.on("SET", key, 4).word(b"0").word(b"NX").ttl(Some(ttl));
+        self.on("SET", key, 4).arg(b"0").arg(b"NX").ttl(Some(ttl));
         self.on("INCRBY", key, 1).integer(by);
         self.command(1, "EXEC");
     }
@@ -98,39 +98,46 @@ impl Packer<'_> {
     }
 
     /// Writes what lets a lock go on, or go.
-    fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: Call) {
+    fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: ScriptCall) {
         let arguments = self.script(&HOLD, call, &[&name.companion(Companion::Lock)], 3);
-        arguments.number(grant.token).number(grant.until).birth(ttl);
+        arguments.number(grant.token).number(grant.until).ttl_or_empty(ttl);
     }
 
     /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
     /// does not wait.
-    pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: Call) {
-        let [lock, waiting, seen] =
-            [Companion::Lock, Companion::Waiting, Companion::Seen].map(|companion| name.companion(companion));
+    pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall) {
+        let [lock, waiting, seen] = [Companion::Lock, Companion::LockQueue, Companion::LockLastSeen]
+            .map(|companion| name.companion(companion));
         let keys = [&lock, &waiting, &seen, &Key::fence()];
-        self.script(&LOCK, call, &keys, 3).number(ttl.get()).word(waiter.as_bytes()).number(GRACE_MICROS);
+        self.script(&LOCK, call, &keys, 3).number(ttl.get()).arg(waiter.as_bytes()).number(GRACE_MICROS);
     }
 
     /// Writes that one who waited for a lock does so no more.
     pub(crate) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
-        self.command(3, "ZREM").key(&name.companion(Companion::Waiting)).word(waiter.as_bytes());
-        self.command(3, "HDEL").key(&name.companion(Companion::Seen)).word(waiter.as_bytes());
+        self.command(3, "ZREM").key(&name.companion(Companion::LockQueue)).arg(waiter.as_bytes());
+        self.command(3, "HDEL").key(&name.companion(Companion::LockLastSeen)).arg(waiter.as_bytes());
     }
 
     /// Writes a command that may create what lies under the key, in one transaction where it is too long.
-    fn create(&mut self, key: &Key<'_>, name: &str, words: &[&[u8]], birth_ttl: Option<Millis>, call: Call) {
-        let long = words.len() > MOST_WORDS;
-        let mut birth_ttl = birth_ttl;
-        let call = if long { Call::Whole } else { call };
+    fn create(
+        &mut self,
+        key: &Key<'_>,
+        name: &str,
+        words: &[&[u8]],
+        ttl_if_created: Option<Millis>,
+        call: ScriptCall,
+    ) {
+        let long = words.len() > MAX_ARGS;
+        let mut ttl_if_created = ttl_if_created;
+        let call = if long { ScriptCall::ByText } else { call };
         if long {
             self.command(1, "MULTI");
         }
-        self.pieces(words, |packer, count| match birth_ttl.take() {
+        self.split_args(words, |packer, count| match ttl_if_created.take() {
             None => _ = packer.on(name, key, count),
             Some(ttl) => {
                 let arguments = packer.script(&BIRTH, call, &[key], 2 + count);
-                arguments.number(ttl.get()).word(name.as_bytes());
+                arguments.number(ttl.get()).arg(name.as_bytes());
             }
         });
         if long {
@@ -138,25 +145,25 @@ impl Packer<'_> {
         }
     }
 
-    fn given(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+    fn optional(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
-            None => self.word(b"0").word(b""),
-            Some(bytes) => self.word(b"1").word(bytes),
+            None => self.arg(b"0").arg(b""),
+            Some(bytes) => self.arg(b"1").arg(bytes),
         }
     }
 }
 
 /// A mutation that is a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Queued {
+pub(crate) struct MultiReply {
     /// Of so many commands.
     pub(crate) commands: usize,
-    pub(crate) reply: Number,
+    pub(crate) reply: NumberFrom,
 }
 
 /// Which number a transaction replies with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Number {
+pub(crate) enum NumberFrom {
     /// The last of those that its commands answered with.
     Last,
     /// All of them together.
@@ -166,15 +173,17 @@ pub(crate) enum Number {
 }
 
 /// Tells whether a mutation is a transaction.
-pub(crate) fn queued(action: &Action) -> Option<Queued> {
+pub(crate) fn multi_reply(action: &Action) -> Option<MultiReply> {
     let long = |words: usize, reply| {
-        (words > MOST_WORDS).then(|| Queued { commands: words.div_ceil(MOST_WORDS), reply })
+        (words > MAX_ARGS).then(|| MultiReply { commands: words.div_ceil(MAX_ARGS), reply })
     };
     match action {
-        Action::Incr { birth_ttl: Some(_), .. } => Some(Queued { commands: 2, reply: Number::Last }),
-        Action::Trim { most } => Some(Queued { commands: 2, reply: Number::Above(*most) }),
-        Action::MapPut { fields, .. } => long(2 * fields.len(), Number::Sum),
-        Action::Push { values, .. } => long(values.len(), Number::Last),
+        Action::Incr { ttl_if_created: Some(_), .. } => {
+            Some(MultiReply { commands: 2, reply: NumberFrom::Last })
+        }
+        Action::Trim { most } => Some(MultiReply { commands: 2, reply: NumberFrom::Above(*most) }),
+        Action::MapPut { fields, .. } => long(2 * fields.len(), NumberFrom::Sum),
+        Action::Push { values, .. } => long(values.len(), NumberFrom::Last),
         Action::Put { .. }
         | Action::PutIfAbsent { .. }
         | Action::PutIfPresent { .. }
@@ -182,7 +191,7 @@ pub(crate) fn queued(action: &Action) -> Option<Queued> {
         | Action::Swap { .. }
         | Action::Delete
         | Action::Take
-        | Action::Incr { birth_ttl: None, .. }
+        | Action::Incr { ttl_if_created: None, .. }
         | Action::Expire { .. }
         | Action::Persist
         | Action::Touch { .. }
@@ -199,13 +208,13 @@ pub(crate) fn queued(action: &Action) -> Option<Queued> {
 }
 
 /// What an error about a mutation names.
-pub(crate) fn about<'a>(op: &'a Op<'_>) -> About<'a> {
-    About { command: op.action.name(), key: &op.key, mutation: true, expected: op.action.kind() }
+pub(crate) fn error_context<'a>(op: &'a Op<'_>) -> ErrorContext<'a> {
+    ErrorContext { command: op.action.name(), key: &op.key, mutation: true, expected: op.action.kind() }
 }
 
 /// How many bytes a mutation carries, roughly.
 pub(crate) fn weight(action: &Action) -> usize {
-    let born = |birth_ttl: &Option<Millis>| birth_ttl.map_or(0, |_| BIRTH.text.len());
+    let born = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| BIRTH.text.len());
     let script = |script: Script| script.text.len();
     match action {
         Action::Put { value, .. }
@@ -216,14 +225,14 @@ pub(crate) fn weight(action: &Action) -> usize {
             let expected = expected.as_ref().map_or(0, |expected| expected.len());
             script(SWAP) + expected + new.as_ref().map_or(0, |new| new.bytes.len())
         }
-        Action::MapPut { fields, birth_ttl } => {
+        Action::MapPut { fields, ttl_if_created } => {
             let parts = fields.iter().map(|(field, value)| field.len() + value.bytes.len());
-            born(birth_ttl) + parts.sum::<usize>()
+            born(ttl_if_created) + parts.sum::<usize>()
         }
-        Action::Push { values, birth_ttl, .. } => {
-            born(birth_ttl) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
+        Action::Push { values, ttl_if_created, .. } => {
+            born(ttl_if_created) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
         }
-        Action::MapIncr { field, birth_ttl, .. } => born(birth_ttl) + field.len(),
+        Action::MapIncr { field, ttl_if_created, .. } => born(ttl_if_created) + field.len(),
         Action::MapDelete { field } => field.len(),
         Action::NoteLease { id, .. } => id.len(),
         Action::Lease { .. } => script(LEASE),
@@ -248,12 +257,12 @@ mod tests {
     use super::*;
     use crate::backend::redis::wire::resp::words;
     use crate::backend::redis::wire::scripts;
-    use crate::backend::redis::wire::scripts::Call;
+    use crate::backend::redis::wire::scripts::ScriptCall;
     use crate::bytes::Bytes;
     use crate::op::End;
     use crate::value::Value as Stored;
 
-    fn text(action: &Action, call: Call) -> String {
+    fn text(action: &Action, call: ScriptCall) -> String {
         words(|packer| packer.action(&Key::listed("k".to_owned()), action, call))
     }
 
@@ -274,41 +283,47 @@ mod tests {
             (Action::PutAndGet { value: value(), ttl: Some(ttl) }, "SET p:k 1 GET PX 1500"),
             (Action::Delete, "DEL p:k"),
             (Action::Take, "GETDEL p:k"),
-            (Action::Incr { by: -3, birth_ttl: None }, "INCRBY p:k -3"),
-            (Action::Incr { by: 3, birth_ttl: Some(ttl) }, "MULTI SET p:k 0 NX PX 1500 INCRBY p:k 3 EXEC"),
+            (Action::Incr { by: -3, ttl_if_created: None }, "INCRBY p:k -3"),
+            (
+                Action::Incr { by: 3, ttl_if_created: Some(ttl) },
+                "MULTI SET p:k 0 NX PX 1500 INCRBY p:k 3 EXEC",
+            ),
             (Action::Expire { ttl }, "PEXPIRE p:k 1500"),
             (Action::Persist, "PERSIST p:k"),
             (Action::Touch { ttl }, "GETEX p:k PX 1500"),
         ] {
-            assert_eq!(text(&action, Call::Whole), command);
+            assert_eq!(text(&action, ScriptCall::ByText), command);
         }
-        let swap = Action::Swap { expected: Some(Bytes::from("a")), new: None, birth_ttl: Some(ttl) };
+        let swap = Action::Swap { expected: Some(Bytes::from("a")), new: None, ttl_if_created: Some(ttl) };
         let sha = scripts::SWAP.sha;
-        assert_eq!(text(&swap, Call::ByName), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
+        assert_eq!(text(&swap, ScriptCall::BySha), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
     }
 
     #[test]
     fn each_action_on_a_map_or_a_queue_is_its_command() {
         let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
         let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
-        let push = |end| Action::Push { end, values: values(), birth_ttl: None };
+        let push = |end| Action::Push { end, values: values(), ttl_if_created: None };
         let birth = scripts::BIRTH.sha;
         for (action, command) in [
-            (Action::MapPut { fields: fields(), birth_ttl: None }, "HSET p:k f 1  2".to_owned()),
+            (Action::MapPut { fields: fields(), ttl_if_created: None }, "HSET p:k f 1  2".to_owned()),
             (
-                Action::MapPut { fields: fields(), birth_ttl: Some(ttl()) },
+                Action::MapPut { fields: fields(), ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {birth} 1 p:k 1500 HSET f 1  2"),
             ),
             (Action::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
-            (Action::MapIncr { field: "f".into(), by: -2, birth_ttl: None }, "HINCRBY p:k f -2".to_owned()),
             (
-                Action::MapIncr { field: "f".into(), by: 2, birth_ttl: Some(ttl()) },
+                Action::MapIncr { field: "f".into(), by: -2, ttl_if_created: None },
+                "HINCRBY p:k f -2".to_owned(),
+            ),
+            (
+                Action::MapIncr { field: "f".into(), by: 2, ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {birth} 1 p:k 1500 HINCRBY f 2"),
             ),
             (push(End::Back), "RPUSH p:k 1 2".to_owned()),
             (push(End::Front), "LPUSH p:k 1 2".to_owned()),
             (
-                Action::Push { end: End::Back, values: values(), birth_ttl: Some(ttl()) },
+                Action::Push { end: End::Back, values: values(), ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {birth} 1 p:k 1500 RPUSH 1 2"),
             ),
             (Action::Pop { end: End::Back }, "RPOP p:k".to_owned()),
@@ -320,7 +335,7 @@ mod tests {
                 "MULTI LLEN p:k LTRIM p:k -9223372036854775807 -1 EXEC".to_owned(),
             ),
         ] {
-            assert_eq!(text(&action, Call::ByName), command);
+            assert_eq!(text(&action, ScriptCall::BySha), command);
         }
     }
 
@@ -330,11 +345,11 @@ mod tests {
         let [lease, end, lock, hold] = [LEASE, END_LEASE, LOCK, HOLD].map(|script| script.sha);
         for (action, command) in [
             (
-                Action::Lease { lease: ttl(), birth_ttl: None },
+                Action::Lease { lease: ttl(), ttl_if_created: None },
                 format!("{lease} 4 p:k p:k:__millpond:leases p:k:__millpond:leased p:__millpond:fence 1500"),
             ),
             (
-                Action::EndLease { id: "7".into(), back: true, birth_ttl: Some(ttl()) },
+                Action::EndLease { id: "7".into(), back: true, ttl_if_created: Some(ttl()) },
                 format!("{end} 3 p:k p:k:__millpond:leases p:k:__millpond:leased 7 1 1500"),
             ),
             (
@@ -347,22 +362,22 @@ mod tests {
             (Action::Extend { grant, ttl: ttl() }, format!("{hold} 1 p:k:__millpond:lock 7 99 1500")),
             (Action::Unlock { grant }, format!("{hold} 1 p:k:__millpond:lock 7 99")),
         ] {
-            assert_eq!(text(&action, Call::ByName), format!("EVALSHA {command}"));
+            assert_eq!(text(&action, ScriptCall::BySha), format!("EVALSHA {command}"));
         }
     }
 
     #[test]
     fn what_is_too_long_for_a_command_is_a_transaction_and_born_with_its_ttl() {
-        let values = vec![Stored::json(b"1"); MOST_WORDS + 1];
-        let mut action = Action::Push { end: End::Back, values, birth_ttl: Some(ttl()) };
-        assert_eq!(queued(&action), Some(Queued { commands: 2, reply: Number::Last }));
-        let long = text(&action, Call::ByName);
+        let values = vec![Stored::json(b"1"); MAX_ARGS + 1];
+        let mut action = Action::Push { end: End::Back, values, ttl_if_created: Some(ttl()) };
+        assert_eq!(multi_reply(&action), Some(MultiReply { commands: 2, reply: NumberFrom::Last }));
+        let long = text(&action, ScriptCall::BySha);
         assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
         assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));
         if let Action::Push { values, .. } = &mut action {
             values.pop();
         }
-        assert_eq!(queued(&action), None);
-        assert!(text(&action, Call::ByName).starts_with("EVALSHA"));
+        assert_eq!(multi_reply(&action), None);
+        assert!(text(&action, ScriptCall::BySha).starts_with("EVALSHA"));
     }
 }

@@ -3,14 +3,14 @@
 use redis::Value;
 use smol_str::SmolStr;
 
-use crate::backend::redis::failure::{About, Failure};
+use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::wire::replies::{array, bytes, deadline, kind, number, refused, ttl};
-use crate::backend::redis::wire::resp::Packer;
+use crate::backend::redis::wire::resp::CommandWriter;
 use crate::bytes::Bytes;
 use crate::key::Key;
 use crate::op::{Answer, Presence, Query};
 
-impl Packer<'_> {
+impl CommandWriter<'_> {
     /// Writes a question.
     pub(crate) fn query(&mut self, key: &Key<'_>, query: &Query) {
         let name = name(query);
@@ -23,12 +23,12 @@ impl Packer<'_> {
                 self.command(2, name).key(key);
             }
             Query::Field(field) => {
-                self.command(3, name).key(key).word(field.as_bytes());
+                self.command(3, name).key(key).arg(field.as_bytes());
             }
             Query::Fields(fields) => {
                 self.command(2 + fields.len(), name).key(key);
                 for field in fields {
-                    self.word(field.as_bytes());
+                    self.arg(field.as_bytes());
                 }
             }
             Query::Items { from, to } => {
@@ -57,9 +57,9 @@ fn name(query: &Query) -> &'static str {
 }
 
 /// What an error about a question names.
-pub(crate) fn about<'a>(key: &'a Key<'_>, query: &Query) -> About<'a> {
-    let about = About::reading(name(query), key);
-    About { expected: query.kind().unwrap_or(about.expected), ..about }
+pub(crate) fn error_context<'a>(key: &'a Key<'_>, query: &Query) -> ErrorContext<'a> {
+    let about = ErrorContext::reading(name(query), key);
+    ErrorContext { expected: query.kind().unwrap_or(about.expected), ..about }
 }
 
 /// Reads the answers to a question. Deadlines are counted from now.
@@ -74,7 +74,7 @@ pub(crate) fn answer(
         Query::Fields(fields) => {
             let each: Vec<_> = array(first)?.into_iter().map(bytes).collect::<Result<_, _>>()?;
             if each.len() != fields.len() {
-                return Err(Failure::unexpected(&Value::Nil));
+                return Err(Failure::unexpected_reply(&Value::Nil));
             }
             Answer::Each(each)
         }
@@ -136,18 +136,18 @@ fn field(name: Value) -> Option<SmolStr> {
 }
 
 fn item(answer: Value) -> Result<Bytes, Failure> {
-    bytes(answer)?.ok_or_else(|| Failure::unexpected(&Value::Nil))
+    bytes(answer)?.ok_or_else(|| Failure::unexpected_reply(&Value::Nil))
 }
 
 fn count(answer: Value) -> Result<u64, Failure> {
     let length = number(answer)?;
-    u64::try_from(length).map_err(|_| Failure::unexpected(&Value::Int(length)))
+    u64::try_from(length).map_err(|_| Failure::unexpected_reply(&Value::Int(length)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::redis::failure::Trouble;
+    use crate::backend::redis::failure::FailureKind;
     use crate::backend::redis::wire::resp::words;
     use crate::clock::Deadline;
     use crate::error::Kind;
@@ -210,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(answered(&query, &[given]).unwrap(), expected, "{query:?}");
             let failure = answered(&query, &[Value::Okay]).unwrap_err();
-            assert_eq!(failure.trouble, Trouble::Garbage, "{query:?}");
+            assert_eq!(failure.kind, FailureKind::Protocol, "{query:?}");
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis::Value;
 use smol_str::SmolStr;
 
-use crate::backend::redis::failure::{Failure, Stage, Trouble};
-use crate::backend::redis::wire::commands::{Number, queued};
+use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::wire::commands::{NumberFrom, multi_reply};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Ttl};
 use crate::error::Kind;
@@ -17,19 +17,19 @@ type Next<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
 
 /// Reads the answers to a mutation; it takes all of them, whatever they say.
 pub(crate) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
-    if let Some(queued) = queued(action) {
+    if let Some(queued) = multi_reply(action) {
         return number_of(queued.reply, transaction(queued.commands, next)?).map(Reply::Number);
     }
     let answer = next()?;
     Ok(match action {
         Action::Put { .. } => match refused(answer)? {
             Value::Okay => Reply::Done,
-            other => return Err(Failure::unexpected(&other)),
+            other => return Err(Failure::unexpected_reply(&other)),
         },
         Action::PutIfAbsent { .. } => match refused(answer)? {
             Value::Okay => Reply::Flag(true),
             Value::Nil => Reply::Flag(false),
-            other => return Err(Failure::unexpected(&other)),
+            other => return Err(Failure::unexpected_reply(&other)),
         },
         Action::PutIfPresent { .. } => Reply::Flag(bytes(answer)?.is_some()),
         Action::PutAndGet { .. } | Action::Take | Action::Touch { .. } | Action::Pop { .. } => {
@@ -53,24 +53,24 @@ pub(crate) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
     })
 }
 
-fn number_of(which: Number, answers: Vec<Value>) -> Result<i64, Failure> {
+fn number_of(which: NumberFrom, answers: Vec<Value>) -> Result<i64, Failure> {
     let numbers = answers.into_iter().filter_map(|answer| match answer {
         // What SET says of a counter that is there, or LTRIM of what it did.
         Value::Okay | Value::Nil => None,
         other => Some(integer(other)),
     });
     let numbers: Vec<i64> = numbers.collect::<Result<_, _>>()?;
-    let last = *numbers.last().ok_or_else(|| Failure::unexpected(&Value::Nil))?;
+    let last = *numbers.last().ok_or_else(|| Failure::unexpected_reply(&Value::Nil))?;
     Ok(match which {
-        Number::Last => last,
-        Number::Sum => numbers.iter().sum(),
-        Number::Above(most) => last.saturating_sub_unsigned(most).max(0),
+        NumberFrom::Last => last,
+        NumberFrom::Sum => numbers.iter().sum(),
+        NumberFrom::Above(most) => last.saturating_sub_unsigned(most).max(0),
     })
 }
 
 /// Reads the answers to MULTI, `count` commands, and EXEC.
 pub(crate) fn transaction(count: usize, next: Next<'_>) -> Result<Vec<Value>, Failure> {
-    let aborted = || Failure::new(Trouble::Other, Stage::Rejected, "the transaction was aborted");
+    let aborted = || Failure::new(FailureKind::Other, Stage::Rejected, "the transaction was aborted");
     watched_transaction(count, next)?.ok_or_else(aborted)
 }
 
@@ -86,20 +86,22 @@ pub(crate) fn watched_transaction(count: usize, next: Next<'_>) -> Result<Option
     }
     match next()? {
         Value::Array(answers) if answers.len() == count => Ok(Some(answers)),
-        Value::Array(_) => {
-            Err(Failure::new(Trouble::Garbage, Stage::Lost, "the transaction gave another number of answers"))
-        }
+        Value::Array(_) => Err(Failure::new(
+            FailureKind::Protocol,
+            Stage::InDoubt,
+            "the transaction gave another number of answers",
+        )),
         // An aborted transaction does not say why; the command that was not queued did.
-        Value::ServerError(abort) => Err(Failure::of_answer(&why.unwrap_or(abort))),
+        Value::ServerError(abort) => Err(Failure::from_error_reply(&why.unwrap_or(abort))),
         Value::Nil => Ok(None),
-        other => Err(Failure::unexpected(&other)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
 /// Turns a refusal into a failure.
 pub(crate) fn refused(answer: Value) -> Result<Value, Failure> {
     match answer {
-        Value::ServerError(error) => Err(Failure::of_answer(&error)),
+        Value::ServerError(error) => Err(Failure::from_error_reply(&error)),
         answer => Ok(answer),
     }
 }
@@ -108,21 +110,21 @@ pub(crate) fn bytes(answer: Value) -> Result<Option<Bytes>, Failure> {
     match refused(answer)? {
         Value::Nil => Ok(None),
         Value::BulkString(bytes) => Ok(Some(Bytes::from(bytes))),
-        other => Err(Failure::unexpected(&other)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
 pub(crate) fn array(answer: Value) -> Result<Vec<Value>, Failure> {
     match refused(answer)? {
         Value::Array(parts) => Ok(parts),
-        other => Err(Failure::unexpected(&other)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
 pub(crate) fn number(answer: Value) -> Result<i64, Failure> {
     match refused(answer)? {
         Value::Int(number) => Ok(number),
-        other => Err(Failure::unexpected(&other)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
@@ -135,7 +137,7 @@ pub(crate) fn integer(answer: Value) -> Result<i64, Failure> {
 }
 
 pub(crate) fn parsed<T: std::str::FromStr>(answer: &Value) -> Result<T, Failure> {
-    text(answer).and_then(|text| text.parse().ok()).ok_or_else(|| Failure::unexpected(answer))
+    text(answer).and_then(|text| text.parse().ok()).ok_or_else(|| Failure::unexpected_reply(answer))
 }
 
 fn text(answer: &Value) -> Option<&str> {
@@ -149,10 +151,10 @@ fn text(answer: &Value) -> Option<&str> {
 fn pair(answer: Value) -> Result<Option<[Value; 2]>, Failure> {
     match refused(answer)? {
         Value::Nil => Ok(None),
-        Value::Array(parts) => {
-            <[Value; 2]>::try_from(parts).map(Some).map_err(|parts| Failure::unexpected(&Value::Array(parts)))
-        }
-        other => Err(Failure::unexpected(&other)),
+        Value::Array(parts) => <[Value; 2]>::try_from(parts)
+            .map(Some)
+            .map_err(|parts| Failure::unexpected_reply(&Value::Array(parts))),
+        other => Err(Failure::unexpected_reply(&other)),
     }
 }
 
@@ -160,10 +162,10 @@ fn leased(answer: Value) -> Result<Option<(SmolStr, Bytes)>, Failure> {
     let Some([id, item]) = pair(answer)? else {
         return Ok(None);
     };
-    let id = text(&id).map(SmolStr::new).ok_or_else(|| Failure::unexpected(&id))?;
+    let id = text(&id).map(SmolStr::new).ok_or_else(|| Failure::unexpected_reply(&id))?;
     match bytes(item)? {
         Some(item) => Ok(Some((id, item))),
-        None => Err(Failure::unexpected(&Value::Nil)),
+        None => Err(Failure::unexpected_reply(&Value::Nil)),
     }
 }
 
@@ -177,14 +179,14 @@ pub(crate) fn granted(answer: Value) -> Result<Option<Grant>, Failure> {
 
 fn hold(answer: Value) -> Result<Hold, Failure> {
     let Some([how, until]) = pair(answer)? else {
-        return Err(Failure::unexpected(&Value::Nil));
+        return Err(Failure::unexpected_reply(&Value::Nil));
     };
     match text(&how) {
         Some("held") => Ok(Hold::Held { until: parsed(&until)? }),
         Some("taken") => Ok(Hold::TakenByAnother),
         Some("expired") => Ok(Hold::Expired),
         Some("none") => Ok(Hold::NotHeld),
-        _ => Err(Failure::unexpected(&how)),
+        _ => Err(Failure::unexpected_reply(&how)),
     }
 }
 
@@ -273,23 +275,23 @@ mod tests {
             (Action::Touch { ttl }, bulk("x"), found()),
             (Action::Delete, Value::Int(1), Reply::Flag(true)),
             (Action::Persist, Value::Int(0), Reply::Flag(false)),
-            (Action::Incr { by: 1, birth_ttl: None }, Value::Int(7), Reply::Number(7)),
-            (Action::MapPut { fields, birth_ttl: None }, Value::Int(1), Reply::Number(1)),
+            (Action::Incr { by: 1, ttl_if_created: None }, Value::Int(7), Reply::Number(7)),
+            (Action::MapPut { fields, ttl_if_created: None }, Value::Int(1), Reply::Number(1)),
             (Action::MapDelete { field: "f".into() }, Value::Int(1), Reply::Flag(true)),
             (
-                Action::MapIncr { field: "f".into(), by: 1, birth_ttl: Some(ttl) },
+                Action::MapIncr { field: "f".into(), by: 1, ttl_if_created: Some(ttl) },
                 bulk("9223372036854775807"),
                 Reply::Number(i64::MAX),
             ),
             (Action::Pop { end: End::Front }, bulk("x"), found()),
-            (Action::Lease { lease: ttl, birth_ttl: None }, Value::Nil, Reply::Leased(None)),
+            (Action::Lease { lease: ttl, ttl_if_created: None }, Value::Nil, Reply::Leased(None)),
             (
-                Action::Lease { lease: ttl, birth_ttl: None },
+                Action::Lease { lease: ttl, ttl_if_created: None },
                 pair("7", "x"),
                 Reply::Leased(Some(Box::new(("7".into(), Bytes::from("x"))))),
             ),
             (
-                Action::EndLease { id: "7".into(), back: true, birth_ttl: None },
+                Action::EndLease { id: "7".into(), back: true, ttl_if_created: None },
                 Value::Int(1),
                 Reply::Flag(true),
             ),
@@ -302,7 +304,7 @@ mod tests {
         ] {
             assert_eq!(replied(&action, vec![answer]).unwrap(), expected, "{action:?}");
             let failure = replied(&action, vec![Value::Array(Vec::new())]).unwrap_err();
-            assert_eq!(failure.trouble, Trouble::Garbage, "{action:?}");
+            assert_eq!(failure.kind, FailureKind::Protocol, "{action:?}");
         }
     }
 
@@ -317,8 +319,8 @@ mod tests {
         }
         let wrong = || said(b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
         let failure = replied(&trim, answers(vec![wrong(), wrong()])).unwrap_err();
-        assert_eq!((failure.trouble, failure.stage), (Trouble::WrongType, Stage::Rejected));
-        let incr = Action::Incr { by: 2, birth_ttl: Some(second()) };
+        assert_eq!((failure.kind, failure.stage), (FailureKind::WrongType, Stage::Rejected));
+        let incr = Action::Incr { by: 2, ttl_if_created: Some(second()) };
         for set in [Value::Okay, Value::Nil] {
             assert_eq!(replied(&incr, answers(vec![set, Value::Int(7)])).unwrap(), Reply::Number(7));
         }
@@ -338,7 +340,7 @@ mod tests {
         assert!(failure.cause.to_string().starts_with("OOM"), "{failure:?}");
         let loading = said(b"-LOADING Redis is loading\r\n");
         let failure = executed(vec![loading.clone(), loading.clone(), loading]).unwrap_err();
-        assert_eq!((failure.trouble, failure.stage), (Trouble::Busy, Stage::Rejected));
+        assert_eq!((failure.kind, failure.stage), (FailureKind::Busy, Stage::Rejected));
         assert_eq!(executed(vec![Value::Okay, Value::Okay, Value::Nil]).unwrap(), None);
         assert!(transaction(0, &mut || Ok(Value::Nil)).is_err());
     }

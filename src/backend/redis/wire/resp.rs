@@ -1,20 +1,20 @@
 //! Owns how commands are written in the protocol of the server. Knows nothing of what they do.
 
-use crate::backend::redis::wire::scripts::{Call, Script};
+use crate::backend::redis::wire::scripts::{Script, ScriptCall};
 use crate::clock::Millis;
 use crate::key::Key;
 
 /// The most words of a command; a server takes a million. Even, so that a field stays with its value.
-pub(crate) const MOST_WORDS: usize = 500_000;
+pub(crate) const MAX_ARGS: usize = 500_000;
 
 /// Writes commands; keys get the store's prefix.
-pub(crate) struct Packer<'a> {
+pub(crate) struct CommandWriter<'a> {
     out: &'a mut Vec<u8>,
     prefix: &'a [u8],
     commands: usize,
 }
 
-impl<'a> Packer<'a> {
+impl<'a> CommandWriter<'a> {
     pub(crate) fn new(out: &'a mut Vec<u8>, prefix: &'a [u8]) -> Self {
         Self { out, prefix, commands: 0 }
     }
@@ -28,21 +28,21 @@ impl<'a> Packer<'a> {
     pub(crate) fn command(&mut self, words: usize, name: &str) -> &mut Self {
         self.commands += 1;
         self.header(b'*', words as u64);
-        self.word(name.as_bytes())
+        self.arg(name.as_bytes())
     }
 
     /// Begins the call of a script, with this many arguments behind the keys.
     pub(crate) fn script(
         &mut self,
         script: &Script,
-        call: Call,
+        call: ScriptCall,
         keys: &[&Key<'_>],
         arguments: usize,
     ) -> &mut Self {
         let words = 3 + keys.len() + arguments;
         match call {
-            Call::ByName => self.command(words, "EVALSHA").word(script.sha.as_bytes()),
-            Call::Whole => self.command(words, "EVAL").word(script.text.as_bytes()),
+            ScriptCall::BySha => self.command(words, "EVALSHA").arg(script.sha.as_bytes()),
+            ScriptCall::ByText => self.command(words, "EVAL").arg(script.text.as_bytes()),
         };
         self.number(keys.len() as u64);
         for key in keys {
@@ -51,7 +51,7 @@ impl<'a> Packer<'a> {
         self
     }
 
-    pub(crate) fn word(&mut self, word: &[u8]) -> &mut Self {
+    pub(crate) fn arg(&mut self, word: &[u8]) -> &mut Self {
         self.header(b'$', word.len() as u64);
         self.out.extend_from_slice(word);
         self.out.extend_from_slice(b"\r\n");
@@ -59,11 +59,11 @@ impl<'a> Packer<'a> {
     }
 
     /// Writes words as arguments of as many commands as they need; `begin` begins one for so many of them.
-    pub(crate) fn pieces(&mut self, words: &[&[u8]], mut begin: impl FnMut(&mut Self, usize)) {
-        for piece in words.chunks(MOST_WORDS) {
+    pub(crate) fn split_args(&mut self, words: &[&[u8]], mut begin: impl FnMut(&mut Self, usize)) {
+        for piece in words.chunks(MAX_ARGS) {
             begin(self, piece.len());
             for word in piece {
-                self.word(word);
+                self.arg(word);
             }
         }
     }
@@ -79,25 +79,25 @@ impl<'a> Packer<'a> {
     pub(crate) fn number(&mut self, number: u64) -> &mut Self {
         let mut digits = [0; 20];
         let digits = decimal(number, &mut digits);
-        self.word(digits)
+        self.arg(digits)
     }
 
     pub(crate) fn integer(&mut self, number: i64) -> &mut Self {
-        self.word(number.to_string().as_bytes())
+        self.arg(number.to_string().as_bytes())
     }
 
     /// The option that sets a time to live, if there is one.
     pub(crate) fn ttl(&mut self, ttl: Option<Millis>) -> &mut Self {
         match ttl {
             None => self,
-            Some(ttl) => self.word(b"PX").number(ttl.get()),
+            Some(ttl) => self.arg(b"PX").number(ttl.get()),
         }
     }
 
     /// The time to live as an argument of a script: empty is none.
-    pub(crate) fn birth(&mut self, ttl: Option<Millis>) -> &mut Self {
+    pub(crate) fn ttl_or_empty(&mut self, ttl: Option<Millis>) -> &mut Self {
         match ttl {
-            None => self.word(b""),
+            None => self.arg(b""),
             Some(ttl) => self.number(ttl.get()),
         }
     }
@@ -124,9 +124,9 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
 
 /// The words of what was written, for tests to read.
 #[cfg(test)]
-pub(crate) fn words(write: impl FnOnce(&mut Packer<'_>)) -> String {
+pub(crate) fn words(write: impl FnOnce(&mut CommandWriter<'_>)) -> String {
     let mut out = Vec::new();
-    write(&mut Packer::new(&mut out, b"p:"));
+    write(&mut CommandWriter::new(&mut out, b"p:"));
     let text = String::from_utf8(out).unwrap_or_default();
     let words: Vec<_> = text.split("\r\n").filter(|word| !word.starts_with(['$', '*'])).collect();
     words.join(" ").trim_end().to_owned()
@@ -139,10 +139,10 @@ mod tests {
     #[test]
     fn words_are_counted_in_bytes() {
         let mut out = Vec::new();
-        Packer::new(&mut out, b"").command(3, "SET").key("é").word(b"");
+        CommandWriter::new(&mut out, b"").command(3, "SET").key("é").arg(b"");
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$0\r\n\r\n");
         out.clear();
-        Packer::new(&mut out, b"").number(u64::MAX).number(0).integer(i64::MIN);
+        CommandWriter::new(&mut out, b"").number(u64::MAX).number(0).integer(i64::MIN);
         assert_eq!(out, b"$20\r\n18446744073709551615\r\n$1\r\n0\r\n$20\r\n-9223372036854775808\r\n");
     }
 
@@ -151,8 +151,8 @@ mod tests {
         const SCRIPT: Script = Script { text: "return 1", sha: "e0e1" };
         let key = Key::listed("k".to_owned());
         let mut out = Vec::new();
-        let mut packer = Packer::new(&mut out, b"p:");
-        packer.script(&SCRIPT, Call::ByName, &[&key, &key], 1).word(b"x");
+        let mut packer = CommandWriter::new(&mut out, b"p:");
+        packer.script(&SCRIPT, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
         assert_eq!(packer.commands(), 1);
         assert_eq!(
             out,

@@ -5,7 +5,7 @@ use redis::Value;
 
 use crate::backend::redis::failure::Failure;
 use crate::backend::redis::wire::replies::refused;
-use crate::key::{RESERVED, fault};
+use crate::key::{RESERVED, key_fault};
 
 /// The pattern that matches every key that begins with `prefix`, and no other.
 pub(crate) fn pattern(prefix: &[u8]) -> Vec<u8> {
@@ -24,21 +24,21 @@ pub(crate) fn pattern(prefix: &[u8]) -> Vec<u8> {
 pub(crate) fn page(answer: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
     let answer = refused(answer)?;
     let Value::Array(parts) = answer else {
-        return Err(Failure::unexpected(&answer));
+        return Err(Failure::unexpected_reply(&answer));
     };
     let Ok([cursor, keys]) = <[Value; 2]>::try_from(parts) else {
-        return Err(Failure::unexpected(&Value::Nil));
+        return Err(Failure::unexpected_reply(&Value::Nil));
     };
     let next = match &cursor {
         Value::BulkString(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()),
         _ => None,
     };
     let (Some(next), Value::Array(keys)) = (next, keys) else {
-        return Err(Failure::unexpected(&cursor));
+        return Err(Failure::unexpected_reply(&cursor));
     };
     let keys = keys.into_iter().map(|key| match key {
         Value::BulkString(key) => Ok(key),
-        other => Err(Failure::unexpected(&other)),
+        other => Err(Failure::unexpected_reply(&other)),
     });
     Ok((next, keys.collect::<Result<_, _>>()?))
 }
@@ -50,7 +50,7 @@ pub(crate) fn listed(wire: Vec<u8>, key_prefix: &[u8]) -> Option<String> {
         return None;
     }
     key.drain(..key_prefix.len());
-    fault(&key).is_none().then_some(key)
+    key_fault(&key).is_none().then_some(key)
 }
 
 /// Whether a key is kept when all others go.

@@ -10,11 +10,11 @@ pub(crate) struct Script {
 
 /// Whether a script is called by its name or brought along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum ScriptCall {
     /// By name: for a command that is sent alone, since the server may not know it.
-    ByName,
+    BySha,
     /// Brought along: always works.
-    Whole,
+    ByText,
 }
 
 macro_rules! scripts {
