@@ -6,7 +6,7 @@ use std::time::Duration;
 use millpond::{ManualClock, StateConfig, StateStore};
 
 #[cfg(feature = "redis")]
-use crate::redis_wire::Server;
+use crate::support::shared_server::SharedServer;
 
 const MANY: u32 = 9000;
 
@@ -38,7 +38,7 @@ fn on_memory() {
 fn on_redis() {
     const EARLIER: &str = "for _, lease in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do \
                            redis.call('ZINCRBY', KEYS[1], -1e11, lease) end";
-    let server = Server::new();
+    let server = SharedServer::new();
     let wait = || server.raw.run::<_, ()>("EVAL", &[EARLIER, "1", "p:q:__millpond:leases"]);
     what_ran_out_comes_back_in_the_order_in_which_it_was_taken(&server.store("p"), wait);
     assert_eq!(server.raw.run::<_, i64>("ZCARD", &["p:q:__millpond:leases"]), 1);

@@ -9,7 +9,7 @@ use millpond::{ManualClock, StateBackend, StateConfig, StateStore, Ttl};
 use tempfile::TempDir;
 
 #[cfg(feature = "redis")]
-use super::raw::Raw;
+use super::raw_client::RawClient;
 #[cfg(feature = "redis")]
 use super::redis_server::{RedisServer, free_port};
 
@@ -47,7 +47,7 @@ pub(crate) struct Context {
     clock: Arc<ManualClock>,
     opened: Mutex<Opened>,
     #[cfg(feature = "redis")]
-    raw: Option<Raw>,
+    raw: Option<RawClient>,
     _dir: Option<TempDir>,
 }
 
@@ -85,7 +85,7 @@ impl Context {
             Backend::Redis | Backend::RedisOnce => {
                 let (server, database) = RedisServer::shared();
                 let url = server.url(database);
-                raw = Some(Raw::connect(&url));
+                raw = Some(RawClient::connect(&url));
                 config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
                 config.redis = RedisOptions::default()
                     .fallback(Fallback::None)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::child::Process;
+use super::child_process::Process;
 use super::wait_until;
 
 /// Small, so that a copy takes a few milliseconds, and large enough for what a test writes.

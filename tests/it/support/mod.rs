@@ -1,26 +1,30 @@
 //! What the tests have in common: the backends they run over, real servers, and a few words.
 
 pub(crate) mod backends;
-pub(crate) mod child;
-#[cfg(target_os = "linux")]
-pub(crate) mod deeds;
+pub(crate) mod child_process;
+pub(crate) mod corrupt;
 #[cfg(target_os = "linux")]
 pub(crate) mod disk;
 pub(crate) mod files;
-pub(crate) mod garble;
+#[cfg(target_os = "linux")]
+pub(crate) mod history;
 #[cfg(feature = "redis")]
 pub(crate) mod ledger;
 #[cfg(feature = "redis")]
-pub(crate) mod outages;
-#[cfg(feature = "redis")]
 pub(crate) mod partition;
+#[cfg(feature = "redis")]
+pub(crate) mod proxied_server;
 #[cfg(feature = "redis")]
 pub(crate) mod proxy;
 #[cfg(feature = "redis")]
-pub(crate) mod raw;
+pub(crate) mod raw_client;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_stores;
 pub(crate) mod seeds;
+#[cfg(feature = "redis")]
+pub(crate) mod shared_server;
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::proxy::{Mode, Proxy};
-use super::raw::Raw;
+use super::raw_client::RawClient;
 use super::redis_server::RedisServer;
 use super::wait_until;
 
@@ -72,8 +72,8 @@ impl Partition {
     }
 
     /// A client on a path of its own, which is never severed.
-    pub(crate) fn raw(&self) -> Raw {
-        Raw::connect(&format!("redis+unix://{}", socket(&self.dir).display()))
+    pub(crate) fn raw(&self) -> RawClient {
+        RawClient::connect(&format!("redis+unix://{}", socket(&self.dir).display()))
     }
 
     /// From now on nothing arrives, and nobody is told.

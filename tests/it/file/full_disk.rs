@@ -1,0 +1,186 @@
+//! What the File variant promises on a disk with no room left, and on one that fails while it is written.
+
+use std::fs;
+use std::time::Duration;
+
+use fastrand::Rng;
+use millpond::{Error, SyncPolicy};
+
+use super::power_loss::JOBS;
+use crate::support::child_process::Process;
+use crate::support::disk::Disk;
+use crate::support::files::journal;
+use crate::support::history::{self, History, acked};
+use crate::support::seeds::any_seeds;
+use crate::support::wait_until;
+
+/// A process whose files may not grow beyond a few KiB, where no small disk can be had.
+fn outgrow_a_limit(seed: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let job = history::job(SyncPolicy::Always, seed, 0, 10_000);
+    let told = Process::start_limited_test(JOBS, &job, dir.path(), 16).hear_out();
+    let done = told.iter().filter_map(|said| acked(said)).max().unwrap_or(0);
+    let failed = format!("failed {} StorageFull", done + 1);
+    assert!(told.iter().any(|said| said.starts_with(&failed)), "{told:?}");
+    assert!(told.contains(&format!("reads {done}")), "{told:?}");
+    let history = History::in_directory(dir.path(), SyncPolicy::Always, seed, done).unwrap();
+    let found = history.must_be_after(done..=done, "reopened");
+    (found + 1..found + 50).for_each(|n| history.step(n).unwrap());
+}
+
+#[test]
+fn a_process_whose_files_may_not_grow_is_told_so_and_what_it_had_is_there() {
+    for seed in any_seeds(2) {
+        outgrow_a_limit(seed);
+    }
+}
+
+/// Takes the steps of a history until the disk is full, and tells how many were done.
+fn fill(history: &History, done: u64) -> u64 {
+    for n in done + 1..done + 100_000 {
+        match history.step(n) {
+            Ok(()) => {}
+            Err(Error::StorageFull { .. }) => return n - 1,
+            Err(error) => panic!("step {n}: {error:?}"),
+        }
+    }
+    panic!("the disk takes everything");
+}
+
+#[test]
+fn on_a_full_disk_memory_and_disk_agree_and_the_same_store_goes_on_once_there_is_room() {
+    for seed in any_seeds(4) {
+        let random = &mut Rng::with_seed(seed);
+        let disk = Disk::small("size=4m");
+        if !disk.is_mounted() {
+            outgrow_a_limit(seed);
+            continue;
+        }
+        let sync = if random.bool() { SyncPolicy::Always } else { SyncPolicy::Never };
+        let ballast = disk.path().join("ballast");
+        let history = History::in_directory(&disk.state(), sync, seed, 0).unwrap();
+        let mut done = 0;
+        for round in 0..3 {
+            let what = format!("seed {seed}, full for the {round}. time");
+            done += 40;
+            (done - 39..=done).for_each(|n| history.step(n).unwrap());
+            take_all_but(&disk, &ballast, random.u64(..40_000));
+            done = fill(&history, done);
+            history.must_be_after(done..=done, &what);
+            // Again and again: nothing is half done. A compaction may have made a little room.
+            for _ in 0..3 {
+                done = fill(&history, done);
+                history.must_be_after(done..=done, &what);
+            }
+            let copy = disk.cut().mount();
+            fs::remove_file(copy.path().join("ballast")).unwrap();
+            let reopened = History::in_directory(&copy.state(), sync, seed, done).unwrap();
+            reopened.must_be_after(done..=done, &what);
+
+            fs::remove_file(&ballast).unwrap();
+            (done + 1..=done + 60).for_each(|n| history.step(n).unwrap());
+            done += 60;
+            history.must_be_after(done..=done, &what);
+        }
+
+        // It is closed and opened where nothing fits.
+        take_all_but(&disk, &ballast, 0);
+        done = fill(&history, done);
+        drop(history);
+        let reopened = History::in_directory(&disk.state(), sync, seed, done);
+        match &reopened {
+            Ok(history) => drop(history.must_be_after(done..=done, "opened on a full disk")),
+            Err(Error::StorageFull { .. }) => {}
+            Err(error) => panic!("seed {seed}: {error:?}"),
+        }
+        drop(reopened);
+        fs::remove_file(&ballast).unwrap();
+        let history = History::in_directory(&disk.state(), sync, seed, done).unwrap();
+        history.must_be_after(done..=done, "opened once there was room");
+    }
+}
+
+/// Fills a disk up to so many bytes.
+fn take_all_but(disk: &Disk, ballast: &std::path::Path, left: u64) {
+    use std::io::Write;
+    let mut file = fs::File::create(ballast).unwrap();
+    while file.write_all(&[b'x'; 4096]).is_ok() {}
+    let len = file.metadata().unwrap().len();
+    file.set_len(len.saturating_sub(left)).unwrap();
+    assert!(disk.is_mounted());
+}
+
+#[test]
+fn on_a_disk_that_takes_no_more_files_the_store_goes_on_and_compacts_once_it_does() {
+    for seed in any_seeds(1) {
+        if !Disk::small("size=8m").is_mounted() {
+            outgrow_a_limit(seed);
+            continue;
+        }
+        let mut refused = 0;
+        for files in 2..8 {
+            let disk = Disk::small(&format!("size=8m,nr_inodes={files}"));
+            let history = match History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0) {
+                Ok(history) => history,
+                Err(Error::StorageFull { .. }) => {
+                    refused += 1;
+                    disk.remount("nr_inodes=100").unwrap();
+                    History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
+                    continue;
+                }
+                Err(error) => panic!("{files} files: {error:?}"),
+            };
+            for n in 1..=300 {
+                history.step(n).unwrap_or_else(|error| panic!("{files} files, step {n}: {error:?}"));
+            }
+            history.must_be_after(300..=300, "no more files");
+            disk.remount("nr_inodes=100").unwrap();
+            let mut done = 300;
+            wait_until("the store compacts again", Duration::from_secs(20), || {
+                done += 1;
+                history.step(done).unwrap();
+                !journal(&disk.state(), 1).exists()
+            });
+            drop(history);
+            let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, done).unwrap();
+            history.must_be_after(done..=done, "reopened");
+        }
+        assert!((1..6).contains(&refused), "{refused}");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_a_sync_poisons_the_store_and_what_was_acknowledged_is_there_when_it_is_opened_anew() {
+    for seed in any_seeds(3) {
+        fail_a_sync(seed);
+    }
+}
+
+/// What the file system took and could not bring to the disk, it holds for written afterwards: the next sync is
+/// told that all is well.
+pub(crate) fn fail_a_sync(seed: u64) {
+    let random = &mut Rng::with_seed(seed);
+    let disk = Disk::ext4(seed);
+    if !disk.is_mounted() {
+        println!("no disk fails here: the files may not grow instead");
+        outgrow_a_limit(seed);
+        return;
+    }
+    let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
+    (1..=20).for_each(|n| history.step(n).unwrap());
+    disk.starve(random.u64(..400_000));
+    let failed = (21..100_000).find_map(|n| Some((n - 1, history.step(n).err()?)));
+    let (done, error) = failed.expect("a disk that fails");
+    println!("seed {seed}: {done} steps, then {error:?}");
+    assert!(matches!(error, Error::Poisoned { .. }), "{error:?}");
+    history.must_be_after(done..=done + 1, "poisoned");
+    for _ in 0..3 {
+        assert_error!(history.store.put("more", 1), Error::Poisoned { .. });
+        assert_error!(history.store.flush(), Error::Poisoned { .. });
+    }
+    history.must_be_after(done..=done + 1, "poisoned");
+    drop(history);
+    let found = disk.cut().mount();
+    let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, done).unwrap();
+    history.must_be_after(done..=done + 1, "opened anew");
+}

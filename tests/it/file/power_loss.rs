@@ -1,0 +1,155 @@
+//! What the File variant promises when the power fails: on a real file system, of which only what had been brought
+//! to the disk comes up again.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use millpond::{Error, SyncPolicy};
+
+use crate::support::child_process::{self, Process};
+use crate::support::disk::{Disk, Left, stop};
+use crate::support::files::journal;
+use crate::support::history::{self, History, acked, flushed};
+use crate::support::seeds::any_seeds;
+
+/// The test that does the jobs of all tests on disks.
+pub(crate) const JOBS: &str = "file::power_loss::a_history_goes_on_where_it_stopped";
+
+/// So often the power fails in one history.
+const CUTS: u64 = 5;
+
+/// A process that does one of these jobs.
+pub(crate) fn writer(job: &str, dir: &Path) -> Process {
+    Process::start_test(JOBS, job, &dir.to_string_lossy())
+}
+
+/// A history in the middle of which the power fails.
+struct Cut {
+    left: Left,
+    /// What must be there: what was acknowledged a while before, and what was when the power failed.
+    settled: u64,
+    acked: u64,
+}
+
+/// Lets a process go on with a history, and takes its power at a random moment.
+fn cut(disk: &Disk, sync: SyncPolicy, seed: u64, done: u64, random: &mut Rng) -> Cut {
+    let mut process = writer(&history::job(sync, seed, done, u64::MAX), &disk.state());
+    let mut last = done;
+    let hear = |process: &mut Process, last: &mut u64| {
+        let said = process.hear().expect("the process ended");
+        *last = acked(&said).unwrap_or_else(|| panic!("seed {seed}, {last} steps done: {said}"));
+    };
+    for _ in 0..random.u32(..120) {
+        hear(&mut process, &mut last);
+    }
+    let mut settled = last;
+    if let SyncPolicy::Every(interval) = sync {
+        // Much longer than the interval, so that also a slow machine has synced by then.
+        let begun = Instant::now();
+        while begun.elapsed() < interval * 30 {
+            hear(&mut process, &mut last);
+        }
+    } else {
+        // Any moment of an operation.
+        std::thread::sleep(Duration::from_micros(random.u64(..2000)));
+    }
+    stop(&process);
+    let left = disk.cut();
+    for said in process.kill() {
+        last = acked(&said).unwrap_or_else(|| panic!("seed {seed}, {last} steps done: {said}"));
+    }
+    settled = match sync {
+        SyncPolicy::Always => last,
+        SyncPolicy::Never => flushed(done, last),
+        _ => settled.max(flushed(done, last)),
+    };
+    Cut { left, settled, acked: last }
+}
+
+#[test]
+fn a_history_goes_on_where_it_stopped() {
+    if let Some((job, dir)) = child_process::job() {
+        return match job.split(' ').next() {
+            Some("marks") => super::system_calls::marks(&job, &dir),
+            Some("scarce") => super::lost_access::scarce(&job, &dir),
+            _ => history::work(&job, &dir),
+        };
+    }
+    for seed in any_seeds(2) {
+        let disk = Disk::ext4(seed);
+        for at in 0..3 {
+            let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, at * 200).unwrap();
+            history.must_be_after(at * 200..=at * 200, "reopened");
+            (1..=200).for_each(|n| history.step(at * 200 + n).unwrap());
+        }
+        assert!(!journal(&disk.state(), 1).exists(), "nothing was compacted");
+    }
+}
+
+#[test]
+fn when_the_power_fails_everything_acknowledged_is_there_and_nothing_deleted_comes_back() {
+    let mut compacted = false;
+    for seed in any_seeds(5) {
+        let random = &mut Rng::with_seed(seed);
+        let mut disk = Disk::ext4(seed);
+        let mut done = 0;
+        for round in 0..CUTS {
+            let Cut { left, acked, .. } = cut(&disk, SyncPolicy::Always, seed, done, random);
+            let found = left.mount();
+            let what = format!("seed {seed}, power cut {round} after {acked} acknowledged steps");
+            let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, acked)
+                .unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            done = history.must_be_after(acked..=acked + 1, &what);
+            // What was saved is also there the next time.
+            drop(history);
+            let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, done).unwrap();
+            history.must_be_after(done..=done, &what);
+            drop(history);
+            compacted |= !journal(&found.state(), 1).exists();
+            // The next process finds the files as the power cut left them, or as we did.
+            disk = if random.bool() { left.mount() } else { found };
+        }
+    }
+    assert!(compacted, "nothing was compacted");
+}
+
+#[test]
+fn when_the_power_fails_under_an_interval_what_is_older_than_that_is_there() {
+    let sync = SyncPolicy::Every(Duration::from_millis(10));
+    for seed in any_seeds(2) {
+        let random = &mut Rng::with_seed(seed);
+        let mut disk = Disk::ext4(seed);
+        let mut done = 0;
+        for round in 0..3 {
+            let Cut { left, settled, acked } = cut(&disk, sync, seed, done, random);
+            disk = left.mount();
+            let what = format!("seed {seed}, power cut {round}, {settled} to {acked} steps");
+            let history = History::in_directory(&disk.state(), sync, seed, settled)
+                .unwrap_or_else(|error| panic!("{what}: {error:?}"));
+            done = history.must_be_after(settled..=acked + 1, &what);
+        }
+    }
+}
+
+#[test]
+fn when_the_power_fails_and_nothing_was_synced_the_store_is_at_an_earlier_step_or_refuses() {
+    for seed in any_seeds(4) {
+        let random = &mut Rng::with_seed(seed);
+        let mut disk = Disk::ext4(seed);
+        let mut done = 0;
+        for round in 0..CUTS {
+            let Cut { left, settled, acked } = cut(&disk, SyncPolicy::Never, seed, done, random);
+            disk = left.mount();
+            let what = format!("seed {seed}, power cut {round}, {settled} to {acked} steps");
+            match History::in_directory(&disk.state(), SyncPolicy::Never, seed, settled) {
+                Ok(history) => done = history.must_be_after(settled..=acked + 1, &what),
+                Err(Error::Corrupt { reason, .. }) if disk.is_mounted() => {
+                    println!("{what}: refused, {reason}");
+                    break;
+                }
+                Err(error) => panic!("{what}: {error:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! A server that has lost its memory: that is noticed, told once, and what was seen before is forgotten.
+
+use std::sync::{Arc, Mutex};
+
+use millpond::{Error, Event, OnConflict, StateBackend, StateConfig, StateStore};
+
+use crate::support::proxy::{Mode, Proxy, Way};
+use crate::support::raw_client::RawClient;
+use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{connected, memory, notices, open, options, pending, until};
+
+const EPOCH: &str = "t:__millpond:epoch";
+
+/// What a store tells of lost history, in words.
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    fn by(store: &StateStore) -> Self {
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let mine = Arc::clone(&told);
+        store.on_event(move |event| {
+            if let Event::HistoryLost { cause, .. } = event {
+                mine.lock().unwrap().push(cause.clone());
+            }
+        });
+        Self(told)
+    }
+
+    fn times(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// Waits until so many are told, since a store is connected a moment before it tells; more are too many.
+    #[track_caller]
+    fn is(&self, times: usize) {
+        until("it is told", || self.times() >= times);
+        assert_eq!(self.times(), times);
+    }
+}
+
+fn marker(raw: &RawClient) -> Vec<String> {
+    raw.run("KEYS", &["*marker*"])
+}
+
+/// Makes the store use every connection that it has, and some that it has not.
+fn use_many(store: &StateStore) {
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            scope.spawn(move || {
+                for n in 0..20 {
+                    store.put(&format!("many:{thread}"), n).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_server_that_was_emptied_during_an_outage_is_told_once() {
+    for marked in [false, true] {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(server.port());
+        let raw = RawClient::connect(&server.url(0));
+        let store = open(&proxy.url(), memory()).unwrap();
+        let told = Told::by(&store);
+        store.put("a", 1).unwrap();
+        if marked {
+            proxy.set(Mode::Down);
+            store.put("a", 2).unwrap();
+            proxy.set(Mode::Pass);
+            connected(&store);
+        }
+        let epoch = raw.get(EPOCH);
+        proxy.set(Mode::Down);
+        store.put("b", 1).unwrap();
+        raw.run::<&str, ()>("FLUSHALL", &[]);
+        proxy.set(Mode::Pass);
+        connected(&store);
+        use_many(&store);
+        told.is(1);
+        assert!(epoch.is_some() && raw.get(EPOCH).is_some_and(|made| Some(made) != epoch));
+        assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("b").unwrap()), (None, Some(1)));
+        assert_eq!(store.stats().uncertain, 0);
+        proxy.set(Mode::Down);
+        store.put("b", 2).unwrap();
+        proxy.set(Mode::Pass);
+        connected(&store);
+        told.is(1);
+    }
+}
+
+/// A retry on a new connection hid it.
+#[test]
+fn a_server_that_was_restarted_empty_while_idle_is_noticed_by_one_operation() {
+    let mut server = RedisServer::start();
+    let store = open(&server.url(0), memory()).unwrap();
+    let told = Told::by(&store);
+    for round in 1..4 {
+        store.put("a", 1).unwrap();
+        assert_eq!(store.get::<i32>("a").unwrap(), Some(1));
+        use_many(&store);
+        server.restart();
+        assert_eq!(store.get::<i32>("a").unwrap(), None);
+        told.is(round);
+        use_many(&store);
+        store.put("b", 2).unwrap();
+        assert_eq!((told.times(), store.stats().outages), (round, 0));
+        assert!(RawClient::connect(&server.url(0)).get(EPOCH).is_some(), "it is made anew");
+    }
+    // The marker of before is gone with all else, and that was told.
+    server.kill();
+    store.put("a", 3).unwrap();
+    server.restart();
+    connected(&store);
+    told.is(4);
+}
+
+#[test]
+fn a_store_without_a_fallback_is_told_too() {
+    let mut server = RedisServer::start();
+    let store = open(&server.url(0), options()).unwrap();
+    let told = Told::by(&store);
+    store.put("a", 1).unwrap();
+    server.restart();
+    assert_eq!(store.get::<i32>("a").unwrap(), None);
+    told.is(1);
+}
+
+#[test]
+fn a_server_that_keeps_its_log_has_lost_nothing() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = open(&server.url(0), memory()).unwrap();
+    let told = Told::by(&store);
+    for n in 0..3 {
+        store.put("a", n).unwrap();
+        if n == 1 {
+            server.kill();
+            store.put("a", 7).unwrap();
+        }
+        server.restart();
+        connected(&store);
+        assert_eq!(store.get::<i32>("a").unwrap(), Some(if n == 1 { 7 } else { n }));
+        use_many(&store);
+    }
+    told.is(0);
+}
+
+#[test]
+fn two_stores_under_one_prefix_are_each_told_once() {
+    let mut server = RedisServer::start();
+    let stores = [(); 2].map(|()| open(&server.url(0), memory()).unwrap());
+    let told = stores.each_ref().map(Told::by);
+    for store in &stores {
+        store.put("a", 1).unwrap();
+    }
+    server.restart();
+    for _ in 0..2 {
+        for (store, told) in stores.iter().zip(&told) {
+            use_many(store);
+            told.is(1);
+        }
+    }
+    server.kill();
+    for store in &stores {
+        store.put("b", 1).unwrap();
+    }
+    server.restart();
+    for (store, told) in stores.iter().zip(&told) {
+        connected(store);
+        told.is(2);
+    }
+}
+
+#[test]
+fn a_user_who_may_not_touch_the_epoch_is_served_without() {
+    let rights: [&[&str]; 3] =
+        [&["~t:a", "+@all"], &["~*", "+@all", "-set"], &["~t:a", "%R~t:__millpond:*", "+@all"]];
+    for rights in rights {
+        let server = RedisServer::start();
+        let raw = RawClient::connect(&server.url(0));
+        let user = [&["SETUSER", "limited", "on", ">pw"], rights].concat();
+        raw.run::<_, ()>("ACL", &user);
+        let proxy = Proxy::to(server.port());
+        let store = open(&format!("redis://limited:pw@{}", proxy.address()), memory()).unwrap();
+        let told = Told::by(&store);
+        for round in 1..4 {
+            assert_eq!(store.incr("a", 1).unwrap(), round);
+            assert!(raw.get(EPOCH).is_none());
+        }
+        assert_eq!(proxy.tried(), 1, "a refusal is no reason to leave a connection");
+        raw.run::<&str, ()>("FLUSHALL", &[]);
+        assert_eq!(store.incr("a", 1).unwrap(), 1);
+        told.is(0);
+    }
+}
+
+/// Every connection was left after one use, since its server had said that it is read-only.
+#[test]
+fn a_replica_that_takes_no_writes_is_read_without_an_epoch() {
+    let server = RedisServer::start();
+    let replica = RedisServer::start();
+    let raw = RawClient::connect(&replica.url(0));
+    raw.run::<_, ()>("REPLICAOF", &["127.0.0.1", &server.port().to_string()]);
+    until("it follows", || raw.run::<_, String>("INFO", &["replication"]).contains("master_link_status:up"));
+    let proxy = Proxy::to(replica.port());
+    let store = open(&proxy.url(), options()).unwrap();
+    for _ in 0..10 {
+        assert_eq!(store.get::<i32>("a").unwrap(), None);
+    }
+    assert_eq!(proxy.tried(), 1);
+    assert!(!raw.exists(EPOCH));
+}
+
+#[test]
+fn what_was_seen_before_is_not_served_in_the_next_outage() {
+    let mut server = RedisServer::start();
+    let store = open(&server.url(0), memory()).unwrap();
+    store.put("a", 1).unwrap();
+    store.put("b", 1).unwrap();
+    server.restart();
+    store.put("b", 2).unwrap();
+    server.kill();
+    notices(&store);
+    assert_error!(store.get::<i32>("a"), Error::Unavailable { .. });
+    assert_eq!(store.keys("").unwrap().iter().filter(|key| *key == "a").count(), 0);
+    server.restart();
+    connected(&store);
+}
+
+/// What the server had forgotten itself counted as written over by somebody else, and what had waited was
+/// dropped.
+#[test]
+fn what_the_server_has_forgotten_nobody_has_written_over() {
+    let mut server = RedisServer::start();
+    let store = open(&server.url(0), memory().on_conflict(OnConflict::RemoteWins)).unwrap();
+    let told = Told::by(&store);
+    store.batch_put([("a", 1), ("b", 1), ("c", 1)]).unwrap();
+    server.kill();
+    store.put("a", 2).unwrap();
+    store.delete("b").unwrap();
+    assert_eq!(store.get::<i32>("c").unwrap(), Some(1));
+    server.restart();
+    connected(&store);
+    assert_eq!(store.batch_get::<i32>(["a", "b", "c"]).unwrap(), [Some(2), None, None]);
+    assert_eq!(store.stats().conflicts, 0);
+    told.is(1);
+}
+
+#[test]
+fn a_marker_that_goes_alone_is_told_and_nothing_is_forgotten() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    let store = open(&proxy.url(), memory()).unwrap();
+    let told = Told::by(&store);
+    store.put("a", 1).unwrap();
+    for round in 0..3 {
+        proxy.set(Mode::Down);
+        store.put("b", round).unwrap();
+        if round > 0 {
+            raw.run::<_, ()>("DEL", &marker(&raw));
+        }
+        proxy.set(Mode::Pass);
+        connected(&store);
+        told.is(round);
+        assert!(told.0.lock().unwrap().iter().all(|cause| cause.contains("marker")));
+    }
+    proxy.set(Mode::Down);
+    notices(&store);
+    assert_eq!(store.get::<i32>("a").unwrap(), Some(1));
+}
+
+/// Marker and epoch go while what waited is being done; the loss was seen by the one, and then by the other.
+#[test]
+fn a_server_that_is_emptied_on_the_way_back_is_told_once() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    let store = open(&proxy.url(), memory()).unwrap();
+    let told = Told::by(&store);
+    store.put("a", 1).unwrap();
+    let mut emptied = 0;
+    for bytes in (0..1500).step_by(50) {
+        proxy.set(Mode::Down);
+        store.put("b", bytes).unwrap();
+        proxy.cut_and_set(Way::Answer, bytes, Mode::Refuse);
+        proxy.set(Mode::Pass);
+        until("it was cut, or is back", || pending(&store).is_none() || proxy.is_cut());
+        if pending(&store).is_some() {
+            raw.run::<&str, ()>("FLUSHALL", &[]);
+            emptied += 1;
+        }
+        proxy.was_cut();
+        proxy.set(Mode::Pass);
+        connected(&store);
+        use_many(&store);
+        told.is(emptied);
+    }
+    assert!(emptied > 5, "{emptied}");
+}
+
+#[test]
+fn the_epoch_is_never_listed_nor_cleared_and_lies_bare_without_a_prefix() {
+    let server = RedisServer::start();
+    let raw = RawClient::connect(&server.url(0));
+    for (key_prefix, key) in [("t", EPOCH), ("", "__millpond:epoch"), ("a:b", "a:b:__millpond:epoch")] {
+        let backend = StateBackend::Redis { url: server.url(0), key_prefix: key_prefix.to_owned() };
+        let store = StateStore::with_config(StateConfig::default().backend(backend)).unwrap();
+        let epoch = raw.get(key);
+        assert!(epoch.as_ref().is_some_and(|epoch| epoch.len() == 32), "{key}: {epoch:?}");
+        assert!(store.keys("").unwrap().is_empty() && store.is_empty().unwrap());
+        if !key_prefix.is_empty() {
+            store.put("k", 1).unwrap();
+            assert_eq!(store.clear().unwrap(), 1);
+        }
+        assert_error!(store.get::<i32>("__millpond:epoch"), Error::InvalidKey { .. });
+        assert_eq!(raw.get(key), epoch);
+        assert_eq!(raw.run::<_, i64>("PTTL", &[key]), -1, "it does not die by itself");
+    }
+}

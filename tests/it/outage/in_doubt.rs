@@ -1,0 +1,132 @@
+//! How the server is asked, after an outage, what became of calls whose answers were lost; and what follows
+//! where it does not know.
+
+use std::thread;
+
+use millpond::{Error, Fallback};
+
+use crate::support::proxied_server::{ProxiedServer, once, without_retries};
+use crate::support::proxy::{Mode, Way};
+use crate::support::redis_stores::{connected, until};
+
+#[test]
+fn where_the_notes_are_gone_what_could_double_is_uncertain() {
+    let lab = ProxiedServer::new();
+    let store = lab.store(without_retries());
+    store.incr("n", 1).unwrap();
+    store.push_back("q", 1).unwrap();
+    lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+    store.incr("n", 1).unwrap();
+    store.incr("n", 1).unwrap();
+    let notes: Vec<String> = lab.raw.run("KEYS", &["t:__millpond:lanes:*"]);
+    assert_eq!(notes.len(), 1);
+    lab.raw.run::<_, ()>("DEL", &notes);
+    lab.proxy.set(Mode::Pass);
+    connected(&store);
+    assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 3, "the second was not in doubt");
+    let told = store.pending();
+    assert_eq!(
+        told.iter().map(|told| (told.key.as_str(), told.operation)).collect::<Vec<_>>(),
+        [("n", "INCRBY")]
+    );
+    assert_eq!(store.stats().uncertain, 1);
+    assert_eq!(store.incr("n", 1).unwrap(), 4, "and it goes on");
+}
+
+#[test]
+fn a_server_that_lost_everything_gets_what_was_acknowledged_since() {
+    let lab = ProxiedServer::new();
+    let store = lab.store(without_retries());
+    for is_pop in [true, false] {
+        store.push_back("q", 1).unwrap();
+        store.incr("n", 1).unwrap();
+        lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+        if is_pop {
+            assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
+        }
+        store.incr("n", 1).unwrap();
+        lab.raw.flush();
+        lab.proxy.set(Mode::Pass);
+        connected(&store);
+        assert_eq!(lab.raw.get("t:n").as_deref(), Some(&b"1"[..]));
+        assert!(!lab.raw.exists("t:q"));
+        // Without an outage: the next attempt finds it out.
+        let patient = lab.store(once());
+        patient.incr("n", 1).unwrap();
+        thread::scope(|scope| {
+            lab.proxy.cut_and_set(Way::Answer, 0, Mode::Hold);
+            let call = scope.spawn(|| patient.incr("n", 1));
+            until("the answer is lost", || lab.proxy.is_cut());
+            lab.raw.flush();
+            lab.proxy.set(Mode::Pass);
+            call.join().unwrap().unwrap();
+        });
+        connected(&patient);
+        assert_eq!(lab.raw.get("t:n").as_deref(), Some(&b"1"[..]));
+        assert_eq!((store.stats().uncertain, patient.stats().uncertain), (0, 0));
+    }
+}
+
+#[test]
+fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
+    let lab = ProxiedServer::new();
+    let store = lab.store(without_retries());
+    store.push_back("q", 1).unwrap();
+    let notes: Vec<String> = lab.raw.run("KEYS", &["t:__millpond:lanes:*"]);
+    let born: String = lab.raw.run("HGET", &[notes[0].as_str(), "born"]);
+    let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
+        let script = include_str!("../../../src/backend/redis/scripts/once.lua");
+        lab.raw.ask("EVAL", &[&[script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
+    };
+    lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
+    assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
+    lab.proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(late("2", "t:q", &["LPOP", "", "0"]).is_err());
+    assert_eq!(lab.queue(), [1]);
+    store.get_bytes("lets there be a connection").unwrap();
+    lab.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
+    store.incr("n", 1).unwrap();
+    lab.proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(late("3", "t:n", &["INCRBY", "", "1", "1"]).is_err());
+    assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 1);
+    assert_eq!(store.incr("n", 1).unwrap(), 2);
+}
+
+#[test]
+fn what_waits_in_files_is_asked_by_the_next_program() {
+    let lab = ProxiedServer::new();
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("queue");
+    let durable = || without_retries().fallback(Fallback::file(&path));
+    lab.raw.run::<_, ()>("RPUSH", &["t:jobs", "1", "2"]);
+    for (way, at) in [(Way::Answer, 0), (Way::Request, 3)] {
+        let [n, q]: [i64; 2] = [lab.raw.run("INCRBY", &["t:n", "0"]), lab.raw.run("LLEN", &["t:q"])];
+        for call in 0..3 {
+            let store = lab.store(durable());
+            store.incr("other", 1).unwrap();
+            lab.proxy.cut_and_set(way, at, Mode::Refuse);
+            match call {
+                0 => drop(store.batch_incr([("n", 1), ("n", 1)]).unwrap()),
+                1 => drop(store.push_back("q", 7).unwrap()),
+                _ => {
+                    assert_error!(
+                        store.pop_front::<i64>("jobs"),
+                        Error::Unavailable { maybe_applied: false, .. }
+                    );
+                }
+            }
+            store.incr("n", 1).unwrap();
+            drop(store);
+            lab.proxy.set(Mode::Pass);
+            let store = lab.store(durable());
+            connected(&store);
+            assert_eq!(store.stats().uncertain, 0);
+            store.close().unwrap();
+        }
+        assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), n + 5, "{way:?}");
+        assert_eq!(lab.raw.run::<_, i64>("LLEN", &["t:q"]), q + 1, "{way:?}");
+        assert_eq!(lab.raw.run::<_, Vec<i64>>("LRANGE", &["t:jobs", "0", "-1"]), [1, 2], "{way:?}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Taking from queues while the server is away, by a program that vouches that nobody else writes; and locks that
+//! were taken before.
+
+use std::time::Duration;
+
+use millpond::{Error, RedisOptions, StateStore};
+
+use crate::support::backends::HOUR;
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::raw_client::RawClient;
+use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{connected, durable, memory, notices, open, pending, until};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+fn alone(options: RedisOptions) -> RedisOptions {
+    options.exclusive(true)
+}
+
+fn take(store: &StateStore, lease: Duration) -> Option<i64> {
+    store.take::<i64>("q", lease).unwrap().map(millpond::Taken::into_inner)
+}
+
+fn left(raw: &RawClient) -> (Vec<i64>, i64, i64) {
+    let queue = raw.run("LRANGE", &["t:q", "0", "-1"]);
+    let leases = raw.run("ZCARD", &["t:q:__millpond:leases"]);
+    (queue, leases, raw.run("HLEN", &["t:q:__millpond:leased"]))
+}
+
+#[test]
+fn what_is_taken_while_away_is_taken_there_too() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    proxy.set(Mode::Down);
+    // Never connected: what is not known is absent.
+    let store = open(&proxy.url(), alone(memory())).unwrap();
+    store.push_back_many("q", 1..=6).unwrap();
+    let done = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    let back = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    let kept = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    assert_eq!((*done, *back, *kept), (1, 2, 3));
+    assert!(done.done().unwrap());
+    assert!(!done.done().unwrap(), "it is done already");
+    assert!(back.back().unwrap());
+    assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [2, 4, 5, 6]);
+    let lapses = store.take::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
+    assert_eq!(*lapses, 2);
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
+    // The one that has run out comes back in front, the other is still handed out.
+    assert_eq!(take(&store, HOUR), Some(2));
+    assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
+    assert!(kept.done().unwrap());
+    assert_eq!(left(&raw).1, 1);
+    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+}
+
+#[test]
+fn what_was_taken_before_can_be_done_while_away() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    let store = open(&proxy.url(), alone(memory())).unwrap();
+    store.push_back_many("q", 1..=2).unwrap();
+    let first = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    let second = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    // The values of the queue are not known here, nor which value it was that would go back.
+    assert_error!(store.take::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(second.back(), Error::Unavailable { maybe_applied: false, .. });
+    assert!(first.done().unwrap());
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert_eq!(left(&raw), (vec![], 1, 1));
+    assert!(second.back().unwrap());
+    assert_eq!(left(&raw), (vec![2], 0, 0));
+}
+
+#[test]
+fn what_was_taken_outlives_the_program() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    let dir = tempfile::tempdir().unwrap();
+    proxy.set(Mode::Down);
+    let first = open(&proxy.url(), alone(durable(dir.path()))).unwrap();
+    first.push_back_many("q", 1..=3).unwrap();
+    assert_eq!((take(&first, HOUR), take(&first, Duration::from_millis(1))), (Some(1), Some(2)));
+    let waiting = pending(&first);
+    first.close().unwrap();
+    let second = open(&proxy.url(), alone(durable(dir.path()))).unwrap();
+    assert_eq!(pending(&second), waiting);
+    assert_eq!(take(&second, HOUR), Some(2), "its lease has run out");
+    second.close().unwrap();
+    proxy.set(Mode::Pass);
+    open(&proxy.url(), alone(durable(dir.path()))).unwrap().close().unwrap();
+    assert_eq!(left(&raw), (vec![3], 2, 2));
+}
+
+#[test]
+fn who_does_not_write_alone_takes_nothing_while_away() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    store.push_back("q", 1).unwrap();
+    let taken = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    assert_error!(store.take::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(taken.done(), Error::Unavailable { maybe_applied: false, .. });
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(taken.done().unwrap());
+}
+
+#[test]
+fn a_lock_taken_before_counts_until_its_own_time_is_over() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), alone(memory())).unwrap();
+    let long = store.lock("long", HOUR).unwrap().unwrap();
+    let short = store.lock_wait("short", SHORT, HOUR).unwrap().unwrap();
+    let taken = store.lock("taken", HOUR).unwrap().unwrap();
+    proxy.set(Mode::Down);
+    notices(&store);
+    assert!(long.is_held().unwrap());
+    until("its time is over", || !short.is_held().unwrap());
+    assert_error!(store.strict().lock("other", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    // What became of it meanwhile is known again once the server is.
+    RawClient::connect(&server.url(0)).run::<_, ()>("DEL", &["t:taken:__millpond:lock"]);
+    assert!(taken.is_held().unwrap());
+    proxy.set(Mode::Pass);
+    connected(&store);
+    assert!(long.is_held().unwrap() && !taken.is_held().unwrap());
+    long.release().unwrap();
+}

@@ -1,0 +1,239 @@
+//! Outages of several kinds, one after the other and one in the middle of the return from another, under
+//! threads that write all the time: whatever was acknowledged lies on the server once.
+//!
+//! `MILLPOND_SOAK` says how many outages there are, 20 if it is unset (8 with `exactly_once`), and behind an `@` the seed of a run that
+//! is to be repeated: `MILLPOND_SOAK=500 cargo test outage::soak -- --nocapture`. It prints what it saw.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millpond::{Event, Fallback, StateStore, Status};
+
+use crate::support::Ending;
+use crate::support::ledger::{Faults, Figures, Ledger, audit};
+use crate::support::proxy::{Mode, Proxy, Way};
+use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, open, options, until};
+
+const OUTAGES: usize = 20;
+const OUTAGES_EXACTLY_ONCE: usize = 8;
+const WRITERS: u8 = 4;
+
+/// Writers that took no breath would queue more in an outage than they write in all the time between.
+const BREATH: Duration = Duration::from_micros(200);
+
+/// What happens to the server, or to the way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It is killed outright and started again.
+    Kill,
+    /// It stops, and goes on where it stopped, with what was sent to it meanwhile.
+    Freeze,
+    /// New connections are closed, and one is cut whose answer was under way.
+    Refuse,
+    /// Nothing gets through, and all of it comes late.
+    Hold,
+}
+
+const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Freeze, Fault::Refuse, Fault::Hold];
+
+/// A server, and two stores on it: one reaches it at once, one through a proxy.
+struct Pond {
+    server: RedisServer,
+    proxy: Proxy,
+    near: StateStore,
+    far: StateStore,
+    forgotten: Arc<Mutex<Vec<String>>>,
+}
+
+impl Pond {
+    fn new(exactly_once: bool) -> Self {
+        let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let proxy = Proxy::to(server.port());
+        let forgotten: Arc<Mutex<Vec<String>>> = Arc::default();
+        let [near, far] = [server.url(0), proxy.url()].map(|url| {
+            let store = open(&url, options().fallback(Fallback::Memory).exactly_once(exactly_once)).unwrap();
+            let forgotten = Arc::clone(&forgotten);
+            store.on_event(move |event| {
+                if let Event::HistoryLost { cause, .. } = event {
+                    forgotten.lock().unwrap().push(cause.clone());
+                }
+            });
+            store
+        });
+        Self { server, proxy, near, far, forgotten }
+    }
+
+    fn stores(&self) -> [&StateStore; 2] {
+        [&self.near, &self.far]
+    }
+
+    fn begin(&mut self, fault: Fault, random: &mut fastrand::Rng) {
+        match fault {
+            Fault::Kill => self.server.kill(),
+            Fault::Freeze => self.server.pause(),
+            Fault::Refuse => {
+                self.proxy.set(Mode::Refuse);
+                self.proxy.cut(Way::Answer, random.usize(..200));
+            }
+            Fault::Hold => self.proxy.set(Mode::Hold),
+        }
+    }
+
+    fn end(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill => self.server.restart(),
+            Fault::Freeze => self.server.resume(),
+            Fault::Refuse => {
+                self.proxy.set(Mode::Pass);
+                self.proxy.was_cut();
+            }
+            Fault::Hold => self.proxy.set(Mode::Pass),
+        }
+    }
+
+    /// The stores that a fault takes the server from.
+    fn struck(&self, fault: Fault) -> Vec<&StateStore> {
+        match fault {
+            Fault::Kill | Fault::Freeze => self.stores().to_vec(),
+            Fault::Refuse | Fault::Hold => vec![&self.far],
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.stores().iter().all(|store| store.status() == Status::Connected)
+    }
+
+    fn sum(&self, of: impl Fn(&millpond::Stats) -> u64) -> u64 {
+        self.stores().iter().map(|store| of(&store.stats())).sum()
+    }
+}
+
+/// One outage: until something was queued, and until it has been replayed, or is just about to be.
+fn outage(pond: &mut Pond, fault: Fault, random: &mut fastrand::Rng, done: &AtomicU64) {
+    pond.begin(fault, random);
+    let is_away = || pond.struck(fault).iter().all(|store| matches!(store.status(), Status::Away { .. }));
+    until("the server is away", is_away);
+    let enough = pond.sum(|stats| stats.queued) + random.u64(10..1500);
+    // One that was just about to return has returned meanwhile, and has to notice first.
+    until("operations wait", || pond.sum(|stats| stats.queued) >= enough && is_away());
+    let replayed = pond.sum(|stats| stats.replayed);
+    pond.end(fault);
+    if random.bool() {
+        until("the server is back", || pond.is_connected());
+        let enough = done.load(Ordering::Relaxed) + random.u64(10..500);
+        until("the server is used", || done.load(Ordering::Relaxed) >= enough);
+    } else {
+        // The next outage begins in the middle of the return.
+        until("the return begins", || pond.sum(|stats| stats.replayed) > replayed || pond.is_connected());
+    }
+}
+
+/// Lets writers write through all outages; returns what they were told.
+fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
+    let (ended, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut random = fastrand::Rng::with_seed(seed);
+    thread::scope(|scope| {
+        let ending = Ending(&ended);
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let store = pond.stores()[usize::from(writer % 2)].clone();
+                let mut random = random.fork();
+                let (ended, done) = (&ended, &done);
+                scope.spawn(move || {
+                    let mut ledger = Ledger::new(writer.into());
+                    while !ended.load(Ordering::Relaxed) {
+                        ledger.step(&store, &mut random);
+                        done.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(BREATH);
+                    }
+                    ledger
+                })
+            })
+            .collect();
+        for fault in FAULTS.into_iter().cycle().take(outages) {
+            outage(pond, fault, &mut random, &done);
+        }
+        until("the server is back for good", || pond.is_connected());
+        drop(ending);
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn what_was_acknowledged_in_and_between_many_outages_is_there_once() {
+    soak(OUTAGES, false);
+}
+
+#[test]
+fn with_exactly_once_no_outage_leaves_anything_in_doubt() {
+    let doubtful = soak(OUTAGES_EXACTLY_ONCE, true);
+    assert_eq!(doubtful, 0, "calls whose outcome nobody knows");
+}
+
+/// Returns how many calls were told that nobody knows what became of them.
+fn soak(outages: usize, exactly_once: bool) -> u64 {
+    let told = std::env::var("MILLPOND_SOAK").unwrap_or_default();
+    let (number, seed) = told.split_once('@').unwrap_or((&told, ""));
+    let outages = number.parse().unwrap_or(outages);
+    let seed = seed.parse().unwrap_or(20_260_801);
+    // A test that fails shows what it printed.
+    println!("MILLPOND_SOAK={outages}@{seed}");
+    let begun = Instant::now();
+    let mut pond = Pond::new(exactly_once);
+    let ledgers = run(&mut pond, outages, seed);
+
+    let [near, far] = pond.stores().map(StateStore::stats);
+    for store in pond.stores() {
+        store.close().unwrap();
+    }
+    let plain = open(&pond.server.url(0), options()).unwrap();
+    let faults = audit(&plain, &ledgers);
+    let figures = ledgers.iter().fold(Figures::default(), |sum, ledger| sum.and(ledger.figures));
+    println!("{figures:?} in {:?}\nnear {near:?}\nfar {far:?}", begun.elapsed());
+    println!(
+        "lost {}, doubled {}, disordered {}",
+        faults.lost.len(),
+        faults.doubled.len(),
+        faults.disordered.len()
+    );
+    assert_eq!(faults, Faults::default());
+    for stats in [near, far] {
+        assert_eq!((stats.pending, stats.rejected, stats.uncertain), (0, 0, 0));
+        assert!(stats.queued > 0 && stats.replayed > 0);
+    }
+    assert_eq!(*pond.forgotten.lock().unwrap(), Vec::<String>::new());
+    let bound = 2 * (LIMIT + CONNECT_LIMIT) + Duration::from_secs(1);
+    assert!(figures.longest < bound, "a call took {:?}", figures.longest);
+    figures.doubtful
+}
+
+/// Found by the soak: what had been under way on the server when an outage began, and was acknowledged after,
+/// was not seen by reads during the outage. They showed what had been known of the key before.
+#[test]
+fn a_put_that_is_acknowledged_after_the_outage_began_is_read_back() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), options().fallback(Fallback::Memory)).unwrap();
+    store.put("k", 1).unwrap();
+    let before = proxy.requests();
+    proxy.hold_old();
+    thread::scope(|scope| {
+        let late = scope.spawn(|| store.put("k", 2));
+        until("the put is under way", || proxy.requests() > before);
+        proxy.set(Mode::Refuse);
+        store.put("other", 1).unwrap();
+        assert!(matches!(store.status(), Status::Away { .. }));
+        assert_eq!(store.get::<i64>("k").unwrap(), Some(1));
+        proxy.release_old();
+        late.join().unwrap().unwrap();
+    });
+    assert_eq!(store.get::<i64>("k").unwrap(), Some(2));
+    assert!(matches!(store.status(), Status::Away { pending: 1, .. }));
+    proxy.set(Mode::Pass);
+    until("the server is back", || store.status() == Status::Connected);
+    assert_eq!(store.get::<i64>("k").unwrap(), Some(2));
+    store.close().unwrap();
+}

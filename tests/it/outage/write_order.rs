@@ -1,0 +1,248 @@
+//! The order of writes on one key, whatever the server and the threads do at the same time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use millpond::{Error, StateStore};
+
+use crate::support::Ending;
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::raw_client::RawClient;
+use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{connected, memory, open, pending, until};
+
+/// How long the longer ones of these tests go on, in seconds.
+fn seconds() -> Duration {
+    let set = std::env::var("MILLPOND_TEST_SECONDS").ok();
+    Duration::from_secs(set.and_then(|seconds| seconds.parse().ok()).unwrap_or(3))
+}
+
+/// Lets each of several threads write rising numbers to keys of its own and read them back, and hands out
+/// the last number of each key.
+fn write_rising(stores: &[&StateStore], threads: usize, ending: &AtomicBool) -> HashMap<String, i64> {
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let store = stores[thread % stores.len()];
+                scope.spawn(move || {
+                    let mut last = HashMap::new();
+                    for n in 1.. {
+                        if ending.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let key = format!("k{}", thread * 50 + usize::try_from(n % 50).unwrap());
+                        store.put(&key, n).unwrap();
+                        assert_eq!(store.get::<i64>(&key).unwrap(), Some(n), "{key} goes back");
+                        last.insert(key, n);
+                    }
+                    last
+                })
+            })
+            .collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn the_way_back_ends_though_threads_write_faster_than_it() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    store.put("k", 0).unwrap();
+    proxy.set(Mode::Down);
+    for n in 0..30_000 {
+        store.put(&format!("old{n}"), n).unwrap();
+    }
+    assert_eq!(pending(&store), Some(30_000));
+    let ending = AtomicBool::new(false);
+    let fresh = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let _ending = Ending(&ending);
+        let keys = scope.spawn(|| write_rising(&[&store], 4, &ending));
+        for _ in 0..6 {
+            // Each of these is an operation of its own in the queue.
+            scope.spawn(|| {
+                while !ending.load(Ordering::Relaxed) {
+                    store.push_back(&format!("q{}", fresh.fetch_add(1, Ordering::Relaxed)), 1).unwrap();
+                }
+            });
+        }
+        proxy.set(Mode::Pass);
+        connected(&store);
+        ending.store(true, Ordering::Relaxed);
+        let raw = RawClient::connect(&server.url(0));
+        for (key, last) in keys.join().unwrap() {
+            assert_eq!(raw.get(&format!("t:{key}")), Some(last.to_string().into_bytes()));
+        }
+    });
+    let raw = RawClient::connect(&server.url(0));
+    for n in 0..fresh.load(Ordering::Relaxed) {
+        assert_eq!(raw.run::<_, u64>("LLEN", &[format!("t:q{n}")]), 1);
+    }
+    assert_eq!(raw.get("t:old29999").as_deref(), Some(&b"29999"[..]));
+    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+}
+
+/// A write that timed out lies in the network, comes out of it after newer ones, and brings the old value
+/// back: an independent client watches that no value ever falls.
+#[test]
+fn a_late_write_never_comes_after_a_newer_one() {
+    const KEYS: usize = 50;
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    let ending = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ending = Ending(&ending);
+        let watcher = scope.spawn(|| {
+            let raw = RawClient::connect(&server.url(0));
+            let mut last = [0_i64; KEYS];
+            let names: Vec<String> = (0..KEYS).map(|key| format!("t:h{key}")).collect();
+            while !ending.load(Ordering::Relaxed) {
+                let found: Vec<Option<i64>> = raw.run("MGET", &names);
+                for ((name, last), found) in names.iter().zip(&mut last).zip(found) {
+                    let found = found.unwrap_or(0);
+                    assert!(found >= *last, "{name} fell from {last} to {found}");
+                    *last = found;
+                }
+            }
+        });
+        let writers: Vec<_> = (0..5)
+            .map(|writer| {
+                let (store, ending) = (&store, &ending);
+                scope.spawn(move || {
+                    let mut n = 0_i64;
+                    while !ending.load(Ordering::Relaxed) {
+                        n += 1;
+                        for key in (0..KEYS).filter(|key| key % 5 == writer) {
+                            // One slow connection is no outage; what it was used for is told as lost.
+                            while let Err(error) = store.put(&format!("h{key}"), n) {
+                                assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+                            }
+                        }
+                    }
+                    n
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        for round in 0.. {
+            if begun.elapsed() > seconds() {
+                break;
+            }
+            let asked = proxy.requests();
+            until("the connections are in use", || proxy.requests() > asked + 50);
+            let before = store.stats();
+            proxy.hold_old();
+            if round % 2 == 0 {
+                proxy.set(Mode::Refuse);
+                until("the store is away", || pending(&store).is_some());
+                proxy.set(Mode::Pass);
+            } else {
+                // On a busy machine it may be taken for an outage, too.
+                until("a late write is buried", || {
+                    store.stats().buried > before.buried || store.stats().outages > before.outages
+                });
+            }
+            connected(&store);
+            proxy.release_old();
+        }
+        ending.store(true, Ordering::Relaxed);
+        let numbers: Vec<i64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        watcher.join().unwrap();
+        connected(&store);
+        let raw = RawClient::connect(&server.url(0));
+        for key in 0..KEYS {
+            assert_eq!(raw.run::<_, i64>("GET", &[format!("t:h{key}")]), numbers[key % 5]);
+        }
+    });
+    assert!(store.stats().outages > 0 && store.stats().buried > 0, "{:?}", store.stats());
+}
+
+#[test]
+fn flapping_loses_nothing_doubles_nothing_and_is_no_storm() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = open(&proxy.url(), memory()).unwrap();
+    let ending = AtomicBool::new(false);
+    let (sure, unsure) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut flaps = 0;
+    thread::scope(|scope| {
+        let _ending = Ending(&ending);
+        let keys = scope.spawn(|| write_rising(&[&store], 4, &ending));
+        scope.spawn(|| {
+            while !ending.load(Ordering::Relaxed) {
+                match store.incr("n", 1) {
+                    Ok(_) => sure.fetch_add(1, Ordering::Relaxed),
+                    Err(Error::Unavailable { maybe_applied: true, .. }) => {
+                        unsure.fetch_add(1, Ordering::Relaxed)
+                    }
+                    Err(error) => panic!("{error:?}"),
+                };
+            }
+        });
+        let begun = Instant::now();
+        while begun.elapsed() < seconds() {
+            proxy.set(Mode::Down);
+            thread::sleep(Duration::from_millis(50));
+            proxy.set(Mode::Pass);
+            thread::sleep(Duration::from_millis(50));
+            flaps += 1;
+        }
+        ending.store(true, Ordering::Relaxed);
+        let keys = keys.join().unwrap();
+        connected(&store);
+        let raw = RawClient::connect(&server.url(0));
+        for (key, last) in keys {
+            assert_eq!(raw.get(&format!("t:{key}")), Some(last.to_string().into_bytes()), "{key}");
+        }
+    });
+    let found = store.get::<u64>("n").unwrap().unwrap_or(0);
+    let (sure, unsure) = (sure.into_inner(), unsure.into_inner());
+    assert!((sure..=sure + unsure).contains(&found), "{found} of {sure} to {}", sure + unsure);
+    let stats = store.stats();
+    assert!(stats.outages > 0, "{stats:?}");
+    assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0));
+    // Each time it is up each thread may make a connection, and the pauses of the probe begin anew.
+    assert!(proxy.tried() < flaps * 40, "{} connections in {flaps} turns", proxy.tried());
+}
+
+/// Who found out late that the server was away began a second outage while the first one ended. Its queue began
+/// with a number that the server was past, which was taken for an old copy: the store never came back.
+#[test]
+fn outages_that_follow_one_another_closely_all_end() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let options = memory().timeout(Duration::from_millis(100)).connect_timeout(Duration::from_millis(50));
+    let store = open(&proxy.url(), options).unwrap();
+    let ending = AtomicBool::new(false);
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    thread::scope(|scope| {
+        let _ending = Ending(&ending);
+        for thread in 0..8 {
+            let (store, ending) = (&store, &ending);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if ending.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let outcome = store.put(&format!("k{thread}:{}", n % 10), n);
+                    assert!(matches!(outcome, Ok(()) | Err(Error::Unavailable { .. })), "{outcome:?}");
+                }
+            });
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < seconds() {
+            proxy.set(Mode::Hold);
+            until("the store is away", || pending(&store).is_some());
+            thread::sleep(Duration::from_millis(random.u64(..40)));
+            proxy.set(Mode::Pass);
+            connected(&store);
+        }
+    });
+    assert!(store.stats().outages > 3, "{:?}", store.stats());
+}

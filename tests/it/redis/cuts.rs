@@ -1,0 +1,265 @@
+//! Connections that are cut at every byte of a request and of an answer, and answers that come in slivers.
+
+use std::time::Duration;
+
+use millpond::{Error, RedisOptions, Result, StateStore, WriteBatch};
+
+use crate::support::backends::HOUR;
+use crate::support::proxy::{Mode, Proxy, Way};
+use crate::support::raw_client::RawClient;
+use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{open, options, until};
+
+const KEYS: [&str; 3] = ["t:a", "t:b", "t:c"];
+
+/// What lies under [`KEYS`].
+type State = [Option<&'static str>; 3];
+
+/// An operation, and what it makes of what lies there.
+#[derive(Clone, Copy)]
+struct Case {
+    before: State,
+    after: State,
+    /// It is done as one.
+    whole: bool,
+    /// It is tried again after a lost answer, and then succeeds.
+    repeated: bool,
+    /// How many of its commands are sent at a time.
+    chunk: usize,
+    run: fn(&StateStore) -> Result<()>,
+}
+
+const ONE: Case = Case {
+    before: [None; 3],
+    after: [Some("1"), None, None],
+    whole: true,
+    repeated: false,
+    chunk: 1000,
+    run: |_| Ok(()),
+};
+
+struct Lab {
+    raw: RawClient,
+    proxy: Proxy,
+    database: u32,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let (server, database) = RedisServer::shared();
+        Self { raw: RawClient::connect(&server.url(database)), proxy: Proxy::to(server.port()), database }
+    }
+
+    fn store(&self, options: RedisOptions) -> StateStore {
+        open(&format!("{}/{}", self.proxy.url(), self.database), options).unwrap()
+    }
+
+    fn prepare(&self, state: &State) {
+        for (key, value) in KEYS.iter().zip(state) {
+            match value {
+                Some(value) => self.raw.set(key, value),
+                None => self.raw.run("DEL", &[key]),
+            }
+        }
+    }
+
+    fn state(&self) -> Vec<Option<String>> {
+        self.raw.run("MGET", &KEYS)
+    }
+}
+
+/// How many of the entries that an operation changes it has changed, and of how many.
+fn changed(case: &Case, found: &[Option<String>]) -> (u64, u64) {
+    let (mut done, mut all) = (0, 0);
+    for ((before, after), found) in case.before.iter().zip(case.after).zip(found) {
+        let found = found.as_deref();
+        assert!(found == *before || found == after, "{found:?} is neither {before:?} nor {after:?}");
+        if *before != after {
+            all += 1;
+            done += u64::from(found == after);
+        }
+    }
+    assert!(!case.whole || done == 0 || done == all, "half of it was done: {found:?}");
+    (done, all)
+}
+
+/// Holds what an operation says to what the server holds.
+fn judge(case: &Case, outcome: &Result<()>, found: &[Option<String>]) {
+    let (done, all) = changed(case, found);
+    match outcome {
+        Ok(()) => assert_eq!(done, all, "it was not done"),
+        Err(Error::Unavailable { maybe_applied: false, .. }) => assert_eq!(done, 0, "it was done after all"),
+        Err(Error::Unavailable { maybe_applied: true, .. }) => assert!(all > 0, "a read applies nothing"),
+        Err(Error::Partial { done: told, source, .. }) => {
+            assert!((1..=done).contains(told), "{told} told, {done} done");
+            assert!(matches!(**source, Error::Unavailable { .. }), "{source:?}");
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+    assert_eq!(outcome.as_ref().is_err_and(Error::is_transient), outcome.is_err());
+}
+
+/// Cuts the connection after every single byte of what the operation says and hears.
+fn cut_everywhere(case: &Case) {
+    let lab = Lab::new();
+    for retries in [0, 2] {
+        let options = options().pool_size(1).max_retries(retries).retry_delay(Duration::from_millis(1));
+        let store = lab.store(options.pipeline_batch_size(case.chunk));
+        lab.prepare(&case.before);
+        (case.run)(&store).unwrap();
+        for way in [Way::Request, Way::Answer] {
+            let mut all_done = Vec::new();
+            loop {
+                lab.prepare(&case.before);
+                // Whatever the cut before left behind, the store works on.
+                until("the store works again", || store.put("warm", 1).is_ok());
+                let at = all_done.len();
+                lab.proxy.cut(way, at);
+                let outcome = (case.run)(&store);
+                let was_cut = lab.proxy.was_cut();
+                let found = lab.state();
+                judge(case, &outcome, &found);
+                if !was_cut {
+                    outcome.unwrap();
+                    break;
+                }
+                if retries > 0 && case.repeated {
+                    assert!(outcome.is_ok(), "{way:?} cut at {at}: {outcome:?}");
+                }
+                let (done, all) = changed(case, &found);
+                all_done.push(done == all);
+            }
+            assert!(all_done.len() > 3, "there was something to cut");
+            if retries == 0 && case.whole && case.before != case.after {
+                // An answer comes after the deed, and a deed after the last byte of the request.
+                let last = all_done.len() - 1;
+                let expected = |at| way == Way::Answer || at == last;
+                assert!(all_done.iter().enumerate().all(|(at, done)| *done == expected(at)), "{all_done:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_get_that_is_cut_anywhere_reads_right_or_says_so() {
+    let before = [Some("17"), None, None];
+    let run = |store: &StateStore| store.get::<i64>("a").map(|found| assert_eq!(found, Some(17)));
+    cut_everywhere(&Case { before, after: before, repeated: true, run, ..ONE });
+}
+
+#[test]
+fn a_put_that_is_cut_anywhere_is_done_in_the_end_or_says_so() {
+    let run = |store: &StateStore| store.put("a", 1);
+    cut_everywhere(&Case { before: [Some("0"), None, None], repeated: true, run, ..ONE });
+}
+
+#[test]
+fn an_increment_that_is_cut_anywhere_is_never_done_twice() {
+    let run = |store: &StateStore| store.incr("a", 1).map(|number| assert_eq!(number, 6));
+    cut_everywhere(&Case { before: [Some("5"), None, None], after: [Some("6"), None, None], run, ..ONE });
+}
+
+#[test]
+fn an_increment_with_a_ttl_that_is_cut_anywhere_is_never_done_twice() {
+    let run = |store: &StateStore| store.incr_with_ttl("a", 1, HOUR).map(|number| assert_eq!(number, 1));
+    cut_everywhere(&Case { run, ..ONE });
+}
+
+#[test]
+fn a_first_set_that_is_cut_anywhere_never_claims_what_it_does_not_know() {
+    let run = |store: &StateStore| store.set_if_not_exists("a", 1, None).map(|set| assert!(set));
+    cut_everywhere(&Case { run, ..ONE });
+}
+
+#[test]
+fn a_swap_that_is_cut_anywhere_never_claims_what_it_does_not_know() {
+    let run = |store: &StateStore| store.compare_and_set("a", Some(&0), &1).map(|swapped| assert!(swapped));
+    cut_everywhere(&Case { before: [Some("0"), None, None], run, ..ONE });
+}
+
+#[test]
+fn a_removal_that_is_cut_anywhere_hands_out_what_it_removed_or_says_so() {
+    let run = |store: &StateStore| store.get_and_delete::<i64>("a").map(|found| assert_eq!(found, Some(7)));
+    cut_everywhere(&Case { before: [Some("7"), None, None], after: [None; 3], run, ..ONE });
+}
+
+#[test]
+fn a_write_batch_that_is_cut_anywhere_is_done_whole_or_not_at_all() {
+    let run = |store: &StateStore| store.write(WriteBatch::new().put("a", 1)?.delete("b")?.put("c", 3)?);
+    let (before, after) = ([Some("0"), Some("2"), None], [Some("1"), None, Some("3")]);
+    cut_everywhere(&Case { before, after, repeated: true, run, ..ONE });
+}
+
+#[test]
+fn a_batch_of_puts_that_is_cut_anywhere_tells_no_more_than_was_done() {
+    let run = |store: &StateStore| store.batch_put([("a", 1), ("b", 2), ("c", 3)]);
+    let after = [Some("1"), Some("2"), Some("3")];
+    for chunk in [2, 1000] {
+        cut_everywhere(&Case { after, whole: false, repeated: true, chunk, run, ..ONE });
+    }
+}
+
+#[test]
+fn a_batch_of_increments_that_is_cut_anywhere_doubles_none() {
+    let run = |store: &StateStore| {
+        store.batch_incr([("a", 1), ("b", 1), ("c", 1)]).map(|numbers| assert_eq!(numbers, [6, 1, 10]))
+    };
+    let (before, after) = ([Some("5"), None, Some("9")], [Some("6"), Some("1"), Some("10")]);
+    for chunk in [2, 1000] {
+        cut_everywhere(&Case { before, after, whole: false, chunk, run, ..ONE });
+    }
+}
+
+/// More than the sockets take at once: the connection ends while the request is still being sent.
+#[test]
+fn a_large_batch_that_is_cut_while_it_is_sent_leaves_no_value_in_part() {
+    const LENGTH: usize = 1_300_000;
+    let lab = Lab::new();
+    let value = "x".repeat(LENGTH);
+    for retries in [0, 2] {
+        let store = lab.store(options().max_retries(retries));
+        for at in (1..3 * LENGTH).step_by(650_000) {
+            lab.prepare(&[None; 3]);
+            until("the store works again", || store.put("warm", 1).is_ok());
+            lab.proxy.cut(Way::Request, at);
+            let outcome = store.batch_put([("a", &value), ("b", &value), ("c", &value)]);
+            assert!(lab.proxy.was_cut());
+            let lengths = KEYS.map(|key| lab.raw.run::<_, usize>("STRLEN", &[key]));
+            assert!(lengths.iter().all(|length| [0, LENGTH + 2].contains(length)), "{lengths:?}");
+            let done = lengths.iter().filter(|length| **length > 0).count();
+            let Err(error) = outcome else {
+                assert_eq!((done, retries), (3, 2));
+                continue;
+            };
+            assert_eq!((done, retries), (at / (LENGTH + 100), 0), "what came whole is done");
+            // The answer to the first value may be back before the last one is cut.
+            match error {
+                Error::Unavailable { maybe_applied: true, .. } => {}
+                Error::Partial { done: told, source, .. } => {
+                    assert!((1..=done as u64).contains(&told), "{told} told, {done} done");
+                    assert!(matches!(*source, Error::Unavailable { maybe_applied: true, .. }), "{source:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_that_come_byte_by_byte_are_read_whole() {
+    let lab = Lab::new();
+    let store = lab.store(options());
+    let text = "ü\r\n$5\r\n".repeat(10);
+    store.put("text", &text).unwrap();
+    lab.proxy.set(Mode::Drip(Duration::from_micros(200)));
+    assert_eq!(store.get::<String>("text").unwrap().as_deref(), Some(&*text));
+    assert_eq!(store.get::<String>("none").unwrap(), None);
+    store.put("a", 1).unwrap();
+    assert_eq!(store.incr("a", 9).unwrap(), 10);
+    assert!(store.compare_and_set("a", Some(&10), &11).unwrap());
+    assert_eq!(store.batch_incr([("a", 1), ("b", 1)]).unwrap(), [12, 1]);
+    assert_eq!(store.batch_get::<i64>(["a", "none", "b"]).unwrap(), [Some(12), None, Some(1)]);
+    store.write(WriteBatch::new().put("c", 1).unwrap().delete("text").unwrap()).unwrap();
+    assert_eq!(store.keys("").unwrap(), ["a", "b", "c"]);
+    assert_eq!(lab.store(options()).get::<i64>("a").unwrap(), Some(12), "a handshake is read as well");
+}
