@@ -185,12 +185,12 @@ fn hands_over_while_it_is_filled(store: &StateStore) {
 }
 
 #[test]
-fn a_crowd_loses_and_doubles_nothing_on_memory() {
+fn threads_neither_lose_nor_duplicate_anything_on_memory() {
     a_crowd_of_threads(&StateStore::memory());
 }
 
 #[test]
-fn a_crowd_loses_and_doubles_nothing_on_file() {
+fn threads_neither_lose_nor_duplicate_anything_on_file() {
     let dir = tempfile::tempdir().unwrap();
     let config = StateConfig::default()
         .backend(StateBackend::File { path: dir.path().join("state") })
@@ -251,7 +251,7 @@ fn transfers_of_two_processes_never_change_the_sum() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn two_processes_hand_over_a_hundred_thousand_items() {
+fn two_processes_pass_on_a_hundred_thousand_items() {
     let (url, store) = shared();
     for job in ["pop", "take"] {
         fill(&store);
@@ -263,7 +263,7 @@ fn two_processes_hand_over_a_hundred_thousand_items() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn what_a_killed_process_had_taken_comes_back() {
+fn items_that_a_killed_process_had_taken_come_back() {
     let (url, store) = shared();
     fill(&store);
     let short = Duration::from_millis(100);
@@ -296,7 +296,7 @@ fn what_a_killed_process_had_taken_comes_back() {
 
 #[cfg(all(feature = "redis", unix))]
 #[test]
-fn a_holder_that_was_stopped_finds_its_lock_taken() {
+fn a_stopped_holder_finds_that_it_lost_its_lock() {
     use std::io::Write;
     use std::process::Command;
 

@@ -79,14 +79,14 @@ fn a_control_character_in_a_key_is_escaped_in_the_text() {
 }
 
 #[test]
-fn only_what_may_pass_with_time_is_transient() {
+fn only_errors_that_may_pass_with_time_are_transient() {
     for (error, transient) in samples() {
         assert_eq!(error.is_transient(), transient, "{error}");
     }
 }
 
 #[test]
-fn what_has_a_cause_hands_it_out() {
+fn errors_with_a_cause_return_it() {
     for (error, _) in samples() {
         let has_cause = matches!(
             error,

@@ -44,7 +44,7 @@ fn run_on_each_backend(name: &str) -> String {
 }
 
 #[test]
-fn quickstart_goes_on_where_the_last_run_stopped() {
+fn quickstart_continues_where_the_last_run_stopped() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("state");
     let path = path.to_str().expect("a path of text");

@@ -26,7 +26,7 @@ fn what_ran_out_comes_back_in_the_order_in_which_it_was_taken(store: &StateStore
 }
 
 #[test]
-fn on_memory() {
+fn expired_leases_come_back_in_order_on_memory() {
     let clock = Arc::new(ManualClock::default());
     let store = StateStore::with_clock(StateConfig::default(), clock.clone()).unwrap();
     let wait = || clock.advance(Duration::from_secs(100_000));
@@ -35,7 +35,7 @@ fn on_memory() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn on_redis() {
+fn expired_leases_come_back_in_order_on_redis() {
     const EARLIER: &str = "for _, lease in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do \
                            redis.call('ZINCRBY', KEYS[1], -1e11, lease) end";
     let server = SharedServer::new();

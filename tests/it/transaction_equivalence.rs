@@ -129,18 +129,18 @@ fn runs_alike(backend: Backend, seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn on_memory() {
+fn transactions_equal_single_steps_on_memory() {
     runs_alike(Backend::Memory, 0..4000);
 }
 
 #[test]
-fn on_file() {
+fn transactions_equal_single_steps_on_file() {
     runs_alike(Backend::FileReopened, 0..100);
 }
 
 #[cfg(feature = "redis")]
 #[test]
-fn on_redis() {
+fn transactions_equal_single_steps_on_redis() {
     runs_alike(Backend::Redis, 0..500);
 }
 
@@ -148,7 +148,7 @@ fn on_redis() {
 /// answers for each: two thousand fields took half a minute, and as many leases that had run out, which come
 /// back by the same way, held a queue for as long.
 #[test]
-fn a_change_of_a_field_costs_the_same_however_many_went_before() {
+fn a_change_of_a_field_does_not_slow_down_later_ones() {
     const MANY: u32 = 5000;
     let store = StateStore::memory();
     store.map_put("m", "first", 0).unwrap();

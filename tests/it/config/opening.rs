@@ -177,7 +177,7 @@ fn a_url_a_configuration_file_and_the_builder_say_the_same() {
 }
 
 #[test]
-fn every_option_survives_both_spellings() {
+fn every_option_survives_a_round_trip_in_both_notations() {
     for (_, _, built) in spellings() {
         assert_eq!(StateConfig::from_url(&built.to_url()).unwrap(), built, "{}", built.to_url());
         let text = serde_json::to_string(&built).unwrap();
@@ -186,7 +186,7 @@ fn every_option_survives_both_spellings() {
 }
 
 #[test]
-fn every_option_that_there_is_has_both_spellings() {
+fn every_existing_option_is_tested_in_both_notations() {
     let all = serde_json::to_value(StateConfig::default()).unwrap();
     for section in ["file", "redis"] {
         for name in all[section].as_object().unwrap().keys() {
@@ -222,7 +222,7 @@ fn assert_names(result: Result<impl std::fmt::Debug, Error>, field: &str) {
 }
 
 #[test]
-fn a_wrong_url_names_what_is_wrong() {
+fn the_error_for_a_wrong_url_names_the_mistake() {
     for (url, field) in [
         ("", "url"),
         ("nothing", "url"),
@@ -268,7 +268,7 @@ fn a_wrong_url_names_what_is_wrong() {
 }
 
 #[test]
-fn an_unknown_or_wrong_option_in_a_configuration_file_is_named() {
+fn an_unknown_or_wrong_option_in_a_file_is_named() {
     for (json, word) in [
         (json!({"nothing": 1}), "nothing"),
         (json!({"file": {"synk": "never"}}), "file.synk"),
@@ -288,7 +288,7 @@ fn an_unknown_or_wrong_option_in_a_configuration_file_is_named() {
 }
 
 #[test]
-fn an_option_out_of_its_range_is_named_at_opening() {
+fn an_option_out_of_range_is_named_at_opening() {
     let set = |change: fn(RedisOptions) -> RedisOptions| {
         StateConfig::default().redis(change(RedisOptions::default()))
     };
@@ -395,7 +395,7 @@ fn the_environment_names_the_store() {
 }
 
 #[test]
-fn a_password_is_shown_by_nothing_but_the_url_itself() {
+fn only_the_url_itself_shows_a_password() {
     let url = "redis://anna:hunter2@127.0.0.1:1/0";
     let config = StateConfig::from_url(&format!("{url}?fallback=none&max_retries=0")).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));

@@ -77,7 +77,7 @@ fn mutated(url: &str, random: &mut Rng) -> String {
 
 /// Reading only reads: a directory that a URL names is not looked for.
 #[test]
-fn no_text_makes_the_reader_of_urls_panic_and_none_makes_a_file() {
+fn parsing_any_text_as_a_url_neither_panics_nor_creates_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = format!("file://{}/a%20b/c?sync=500ms&compact_ratio=0.5", dir.path().display());
     let short = format!("file:{}/state", dir.path().display());
@@ -112,7 +112,7 @@ fn no_text_makes_the_reader_of_urls_panic_and_none_makes_a_file() {
 
 /// What stands in the wrong place of a configuration is quoted by whoever cannot read it.
 #[test]
-fn a_password_in_the_wrong_place_is_not_shown_either() {
+fn a_password_in_the_wrong_place_is_not_shown() {
     for url in [
         "redis://u:12?s3cret@127.0.0.1:1",
         "redis://u:12/3?s3cret@h",
@@ -137,7 +137,7 @@ fn a_password_in_the_wrong_place_is_not_shown_either() {
 }
 
 #[test]
-fn what_would_surprise_is_refused() {
+fn surprising_configurations_are_refused() {
     for (url, field, word) in [
         ("file:~/state", "path", "expanded"),
         ("file:$HOME/state", "path", "expanded"),

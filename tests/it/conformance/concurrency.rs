@@ -16,19 +16,19 @@ const EACH: i64 = 50;
 
 promises![
     increments_of_many_threads_add_up,
-    only_one_thread_sets_what_did_not_exist,
+    only_one_thread_sets_an_absent_key,
     only_one_thread_takes_a_value,
     no_modification_of_many_threads_is_lost,
     no_exchange_of_many_threads_is_lost,
     a_reader_never_sees_half_of_a_write_batch,
-    a_counter_born_in_a_race_has_its_ttl,
-    a_walk_among_writers_misses_nothing_that_stays,
-    a_walk_among_writers_of_every_kind_misses_nothing_that_stays,
+    a_counter_that_threads_race_to_create_has_its_ttl,
+    a_scan_during_writes_misses_no_entry_that_stays,
+    a_scan_during_writes_of_any_kind_misses_no_entry_that_stays,
     fields_counted_by_many_threads_add_up,
     each_value_is_pushed_and_popped_once_by_many_threads,
-    a_map_written_at_once_is_read_at_once,
-    many_values_pushed_at_once_stay_together,
-    a_map_or_queue_born_in_a_race_has_its_default_ttl,
+    a_map_is_written_and_read_atomically,
+    values_that_are_pushed_together_stay_together,
+    a_map_or_queue_that_threads_race_to_create_has_its_ttl,
 ];
 
 pub(super) fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
@@ -61,7 +61,7 @@ fn increments_of_many_threads_add_up(cx: &Context) {
     assert_eq!(store.get::<i64>("other").unwrap(), Some(-EACH * THREADS));
 }
 
-fn only_one_thread_sets_what_did_not_exist(cx: &Context) {
+fn only_one_thread_sets_an_absent_key(cx: &Context) {
     let store = cx.store();
     for round in 0..10 {
         let key = format!("k:{round}");
@@ -151,7 +151,7 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
     });
 }
 
-fn a_counter_born_in_a_race_has_its_ttl(cx: &Context) {
+fn a_counter_that_threads_race_to_create_has_its_ttl(cx: &Context) {
     let store = cx.store();
     for round in 0..10 {
         at_once(|_| store.incr_with_ttl(&format!("k:{round}"), 1, MINUTE).unwrap());
@@ -163,7 +163,7 @@ fn a_counter_born_in_a_race_has_its_ttl(cx: &Context) {
     }
 }
 
-fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
+fn a_scan_during_writes_misses_no_entry_that_stays(cx: &Context) {
     let store = cx.store();
     store.batch_put((0..1500).map(|n| (format!("stays:{n}"), n))).unwrap();
     let listed = at_once(|thread| match thread {
@@ -197,7 +197,7 @@ fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
     assert_eq!(listed, [1500; THREAD_COUNT]);
 }
 
-fn a_walk_among_writers_of_every_kind_misses_nothing_that_stays(cx: &Context) {
+fn a_scan_during_writes_of_any_kind_misses_no_entry_that_stays(cx: &Context) {
     let store = cx.store();
     store
         .transaction(|tx| {
@@ -277,7 +277,7 @@ fn each_value_is_pushed_and_popped_once_by_many_threads(cx: &Context) {
     assert!(got.into_iter().eq(0..THREADS * EACH));
 }
 
-fn a_map_written_at_once_is_read_at_once(cx: &Context) {
+fn a_map_is_written_and_read_atomically(cx: &Context) {
     let store = cx.store();
     let write = |number: i64| {
         let fields = ["a", "b", "c"].map(|field| (field, number));
@@ -301,7 +301,7 @@ fn a_map_written_at_once_is_read_at_once(cx: &Context) {
     });
 }
 
-fn many_values_pushed_at_once_stay_together(cx: &Context) {
+fn values_that_are_pushed_together_stay_together(cx: &Context) {
     let store = cx.store();
     at_once(|thread| {
         for _ in 0..10 {
@@ -315,7 +315,7 @@ fn many_values_pushed_at_once_stay_together(cx: &Context) {
     assert!(all.chunks(5).all(|values| values.iter().all(|value| *value == values[0])), "{all:?}");
 }
 
-fn a_map_or_queue_born_in_a_race_has_its_default_ttl(cx: &Context) {
+fn a_map_or_queue_that_threads_race_to_create_has_its_ttl(cx: &Context) {
     let store = cx.store();
     let keys = |kind: &'static str| (0..10).map(move |round| format!("{kind}:{round}"));
     for (map, queue) in keys("map").zip(keys("queue")) {

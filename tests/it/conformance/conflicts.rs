@@ -11,18 +11,18 @@ use super::{MINUTE, PATIENCE};
 use crate::support::backends::Context;
 
 promises![
-    a_transaction_runs_again_where_what_it_read_has_changed,
-    a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind,
-    a_transaction_runs_again_where_what_it_read_has_expired,
-    what_a_disturbed_run_wrote_is_forgotten,
-    a_transaction_gives_up_where_others_never_stop,
-    an_error_is_handed_out_only_where_what_was_read_still_holds,
-    what_was_not_read_disturbs_nobody,
+    a_transaction_runs_again_if_its_read_set_changed,
+    a_transaction_runs_again_if_a_read_key_came_or_went,
+    a_transaction_runs_again_if_its_read_set_expired,
+    the_writes_of_a_run_with_a_conflict_are_discarded,
+    a_transaction_gives_up_if_conflicts_never_stop,
+    an_error_is_returned_only_if_the_read_set_is_unchanged,
+    writes_outside_the_read_set_are_no_conflict,
     transactions_nest_without_waiting_for_each_other,
-    a_panic_in_a_transaction_leaves_the_store_usable_and_nothing_written,
+    a_panic_in_a_transaction_writes_nothing,
     increments_of_many_transactions_add_up,
     transfers_never_change_the_sum,
-    a_queue_is_emptied_into_another_once,
+    a_queue_is_moved_into_another_once,
     a_reader_never_sees_half_of_a_transaction,
     a_transaction_never_sees_half_of_a_write_batch,
     a_transaction_sees_one_moment_or_runs_again,
@@ -34,7 +34,7 @@ mod with_the_server {
 
     crate::conformance::promises_that_need_the_server![
         the_closure_of_a_transaction_may_use_the_store,
-        a_transaction_whose_store_was_closed_writes_nothing,
+        a_transaction_on_a_closed_store_writes_nothing,
     ];
 }
 
@@ -103,7 +103,7 @@ fn disturbed(store: &StateStore, (name, read): Read, prepare: fn(&StateStore), d
     assert_eq!(store.get::<i64>("seen").unwrap(), Some(2), "{name}");
 }
 
-fn a_transaction_runs_again_where_what_it_read_has_changed(cx: &Context) {
+fn a_transaction_runs_again_if_its_read_set_changed(cx: &Context) {
     let store = cx.store();
     for read in ON_A_VALUE {
         disturbed(&store, read, |s| s.put("k", 3).unwrap(), |s| _ = s.incr("k", 1).unwrap());
@@ -122,7 +122,8 @@ fn a_transaction_runs_again_where_what_it_read_has_changed(cx: &Context) {
     }
 }
 
-fn a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind(cx: &Context) {
+/// The same holds if the key changed its kind.
+fn a_transaction_runs_again_if_a_read_key_came_or_went(cx: &Context) {
     let contains: Read = ("contains", |tx| Ok(if tx.contains("k")? { 4 } else { 3 }));
     let gone: Read = ("contains", |tx| Ok(if tx.contains("k")? { 3 } else { 4 }));
     let kind: Read = ("get", |tx| match tx.get::<i64>("k") {
@@ -154,7 +155,7 @@ fn a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind
     disturbed(&store, deleted, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
 }
 
-fn a_transaction_runs_again_where_what_it_read_has_expired(cx: &Context) {
+fn a_transaction_runs_again_if_its_read_set_expired(cx: &Context) {
     let store = cx.store();
     store.put_with_ttl("k", 1, MINUTE).unwrap();
     let mut seen = Vec::new();
@@ -169,7 +170,7 @@ fn a_transaction_runs_again_where_what_it_read_has_expired(cx: &Context) {
     assert_eq!(seen, [Some(1), None]);
 }
 
-fn what_a_disturbed_run_wrote_is_forgotten(cx: &Context) {
+fn the_writes_of_a_run_with_a_conflict_are_discarded(cx: &Context) {
     let store = cx.store();
     store.push_back_many("q", [1, 2]).unwrap();
     let mut runs = 0;
@@ -189,7 +190,7 @@ fn what_a_disturbed_run_wrote_is_forgotten(cx: &Context) {
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [10, 1, 2]);
 }
 
-fn a_transaction_gives_up_where_others_never_stop(cx: &Context) {
+fn a_transaction_gives_up_if_conflicts_never_stop(cx: &Context) {
     let cx = &cx.another(|config| {
         let redis = config.redis.clone().timeout(Duration::from_millis(500));
         config.redis(redis)
@@ -214,7 +215,7 @@ fn a_transaction_gives_up_where_others_never_stop(cx: &Context) {
     assert_eq!(store.transaction(|tx| tx.incr("n:k", 1)).unwrap(), runs + 1, "the next is undisturbed");
 }
 
-fn an_error_is_handed_out_only_where_what_was_read_still_holds(cx: &Context) {
+fn an_error_is_returned_only_if_the_read_set_is_unchanged(cx: &Context) {
     let store = cx.store();
     let mut runs = 0;
     let withdraw = |tx: &mut Transaction<'_>| {
@@ -245,7 +246,7 @@ fn an_error_is_handed_out_only_where_what_was_read_still_holds(cx: &Context) {
     assert_eq!((counted.unwrap(), runs), (6, 2));
 }
 
-fn what_was_not_read_disturbs_nobody(cx: &Context) {
+fn writes_outside_the_read_set_are_no_conflict(cx: &Context) {
     let store = cx.store();
     store.put("read", 1).unwrap();
     let mut runs = 0;
@@ -295,7 +296,8 @@ fn transactions_nest_without_waiting_for_each_other(cx: &Context) {
     assert_eq!(store.get::<i64>("inner").unwrap(), Some(1));
 }
 
-fn a_panic_in_a_transaction_leaves_the_store_usable_and_nothing_written(cx: &Context) {
+/// The store remains usable.
+fn a_panic_in_a_transaction_writes_nothing(cx: &Context) {
     let store = cx.store();
     store.put("k", 1).unwrap();
     for _ in 0..20 {
@@ -367,7 +369,7 @@ fn transfers_never_change_the_sum(cx: &Context) {
     assert!(all.iter().all(|balance| balance.is_some_and(|balance| balance >= 0)), "{all:?}");
 }
 
-fn a_queue_is_emptied_into_another_once(cx: &Context) {
+fn a_queue_is_moved_into_another_once(cx: &Context) {
     let store = cx.store();
     store.push_back_many("from", 0..60).unwrap();
     at_once(|_| {
@@ -450,7 +452,7 @@ fn a_transaction_never_sees_half_of_a_write_batch(cx: &Context) {
     });
 }
 
-fn a_transaction_whose_store_was_closed_writes_nothing(cx: &Context) {
+fn a_transaction_on_a_closed_store_writes_nothing(cx: &Context) {
     let store = cx.store();
     store.put("k", 1).unwrap();
     let mut runs = 0;

@@ -19,12 +19,12 @@ promises![
     a_queue_handle_does_what_the_store_does,
     every_handle_has_a_time_to_live,
     handles_are_shared_cloned_and_sent,
-    handles_lie_in_the_namespace_of_their_store,
-    a_handle_on_a_key_that_cannot_be_tells_so_when_it_is_used,
-    a_handle_on_another_kind_tells_so,
-    what_is_missing_is_computed_once_and_then_read,
-    what_is_missing_is_computed_once_by_many_threads,
-    a_computation_that_panics_leaves_it_to_the_next,
+    handles_use_the_namespace_of_their_store,
+    a_handle_for_an_invalid_key_fails_when_it_is_used,
+    a_handle_on_another_kind_returns_an_error,
+    a_missing_value_is_computed_once_and_then_read,
+    a_missing_value_is_computed_once_by_many_threads,
+    after_a_panic_the_next_caller_computes_the_value,
 ];
 
 /// What needs a server that is there, or ends with what waits for it.
@@ -182,7 +182,7 @@ fn handles_are_shared_cloned_and_sent(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("queue", ..).unwrap(), [4]);
 }
 
-fn handles_lie_in_the_namespace_of_their_store(cx: &Context) {
+fn handles_use_the_namespace_of_their_store(cx: &Context) {
     let namespace = cx.store().namespace("n");
     namespace.value("value").put(&1).unwrap();
     namespace.counter("counter").incr(1).unwrap();
@@ -193,7 +193,7 @@ fn handles_lie_in_the_namespace_of_their_store(cx: &Context) {
     assert_eq!(cx.store().keys("").unwrap(), ["n:counter", "n:map", "n:queue", "n:value"]);
 }
 
-fn a_handle_on_a_key_that_cannot_be_tells_so_when_it_is_used(cx: &Context) {
+fn a_handle_for_an_invalid_key_fails_when_it_is_used(cx: &Context) {
     let store = cx.store();
     for key in ["", "a\nb", "__millpond:x"] {
         assert_error!(store.value::<i64>(key).get(), Error::InvalidKey { .. });
@@ -205,7 +205,7 @@ fn a_handle_on_a_key_that_cannot_be_tells_so_when_it_is_used(cx: &Context) {
     assert!(store.is_empty().unwrap());
 }
 
-fn a_handle_on_another_kind_tells_so(cx: &Context) {
+fn a_handle_on_another_kind_returns_an_error(cx: &Context) {
     let store = cx.store();
     store.push_back("k", 1).unwrap();
     assert_error!(store.value::<i64>("k").get(), Error::WrongType { .. });
@@ -219,7 +219,7 @@ fn a_handle_on_another_kind_tells_so(cx: &Context) {
     assert_error!(store.queue::<i64>("k").is_empty(), Error::WrongType { .. });
 }
 
-fn what_is_missing_is_computed_once_and_then_read(cx: &Context) {
+fn a_missing_value_is_computed_once_and_then_read(cx: &Context) {
     let store = cx.store();
     let value: Value<Option<String>> = store.value("k");
     assert_eq!(value.get_or_insert_with(|| Some("made".into())).unwrap().as_deref(), Some("made"));
@@ -240,7 +240,7 @@ fn what_is_missing_is_computed_once_and_then_read(cx: &Context) {
     assert!(!cx.store().contains("k").unwrap());
 }
 
-fn what_is_missing_is_computed_once_by_many_threads(cx: &Context) {
+fn a_missing_value_is_computed_once_by_many_threads(cx: &Context) {
     let store = cx.store();
     for round in 0..5 {
         let (key, computed) = (format!("k:{round}"), AtomicUsize::new(0));
@@ -259,7 +259,7 @@ fn what_is_missing_is_computed_once_by_many_threads(cx: &Context) {
     }
 }
 
-fn a_computation_that_panics_leaves_it_to_the_next(cx: &Context) {
+fn after_a_panic_the_next_caller_computes_the_value(cx: &Context) {
     let store = cx.store();
     let value: Value<i64> = store.value("k");
     let panics = value.clone();

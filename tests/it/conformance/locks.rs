@@ -16,24 +16,24 @@ use crate::support::wait_until;
 super::promises_that_need_the_server![
     a_lock_has_one_holder,
     dropping_the_guard_releases_the_lock,
-    a_lock_runs_out,
+    a_lock_expires,
     an_extended_lock_lasts_and_a_shortened_one_ends,
-    whoever_comes_too_late_is_told_that_the_lock_expired,
-    whoever_comes_too_late_is_told_that_another_has_the_lock,
-    a_guard_that_lost_its_lock_leaves_it_to_the_other,
+    a_late_guard_reports_that_its_lock_expired,
+    a_late_guard_reports_that_another_holder_has_the_lock,
+    a_guard_that_lost_its_lock_does_not_release_it,
     tokens_grow_across_release_and_locks,
     tokens_grow_across_expiry_clear_and_reopening,
-    a_holder_that_is_gone_blocks_others_for_its_time_only,
-    locks_are_no_keys,
+    a_dead_holder_blocks_others_only_until_its_lock_expires,
+    locks_are_not_keys,
     clear_keeps_locks,
-    locks_lie_in_namespaces,
-    a_lock_of_no_time_is_refused,
+    locks_belong_to_namespaces,
+    a_lock_of_zero_length_is_refused,
     one_of_many_threads_gets_the_lock,
-    what_is_done_under_a_lock_is_never_done_at_once,
-    waiting_ends_when_the_lock_is_released,
-    waiting_ends_when_the_lock_runs_out,
-    waiting_gives_up_after_its_time_out,
-    those_who_wait_are_served_in_their_order_and_not_overtaken,
+    two_threads_never_hold_a_lock_at_the_same_time,
+    a_wait_ends_when_the_lock_is_released,
+    a_wait_ends_when_the_lock_expires,
+    a_wait_for_a_lock_ends_after_its_timeout,
+    waiters_get_the_lock_in_their_order_and_are_not_overtaken,
     closing_the_store_ends_the_wait_for_a_lock,
     the_longest_key_may_be_a_lock,
 ];
@@ -78,7 +78,7 @@ fn dropping_the_guard_releases_the_lock(cx: &Context) {
     assert!(is_free(&store));
 }
 
-fn a_lock_runs_out(cx: &Context) {
+fn a_lock_expires(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, SHORT);
     cx.run_out(SHORT);
@@ -107,7 +107,7 @@ fn assert_lost(outcome: millpond::Result<()>, expected: LockLoss) {
     assert_eq!((name.as_str(), how), ("l", expected));
 }
 
-fn whoever_comes_too_late_is_told_that_the_lock_expired(cx: &Context) {
+fn a_late_guard_reports_that_its_lock_expired(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, SHORT);
     cx.run_out(SHORT);
@@ -122,7 +122,7 @@ fn whoever_comes_too_late_is_told_that_the_lock_expired(cx: &Context) {
     assert!(is_free(&store));
 }
 
-fn whoever_comes_too_late_is_told_that_another_has_the_lock(cx: &Context) {
+fn a_late_guard_reports_that_another_holder_has_the_lock(cx: &Context) {
     let store = cx.store();
     let late = lock(&store, SHORT);
     cx.run_out(SHORT);
@@ -135,7 +135,7 @@ fn whoever_comes_too_late_is_told_that_another_has_the_lock(cx: &Context) {
     holder.release().unwrap();
 }
 
-fn a_guard_that_lost_its_lock_leaves_it_to_the_other(cx: &Context) {
+fn a_guard_that_lost_its_lock_does_not_release_it(cx: &Context) {
     let store = cx.store();
     let late = lock(&store, SHORT);
     cx.run_out(SHORT);
@@ -196,7 +196,7 @@ fn die(cx: &Context, store: StateStore, guard: LockGuard) {
     cx.reopen();
 }
 
-fn a_holder_that_is_gone_blocks_others_for_its_time_only(cx: &Context) {
+fn a_dead_holder_blocks_others_only_until_its_lock_expires(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, 10 * SHORT);
     let token = guard.token();
@@ -207,7 +207,7 @@ fn a_holder_that_is_gone_blocks_others_for_its_time_only(cx: &Context) {
     assert!(lock(&store, MINUTE).token() > token);
 }
 
-fn locks_are_no_keys(cx: &Context) {
+fn locks_are_not_keys(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     assert!(store.is_empty().unwrap());
@@ -238,7 +238,7 @@ fn clear_keeps_locks(cx: &Context) {
     guard.release().unwrap();
 }
 
-fn locks_lie_in_namespaces(cx: &Context) {
+fn locks_belong_to_namespaces(cx: &Context) {
     let store = cx.store();
     let namespace = store.namespace("n");
     let guard = namespace.lock("l", SHORT).unwrap().expect("it is free");
@@ -250,7 +250,7 @@ fn locks_lie_in_namespaces(cx: &Context) {
     assert!(error.to_string().contains("\"n:l\""), "{error}");
 }
 
-fn a_lock_of_no_time_is_refused(cx: &Context) {
+fn a_lock_of_zero_length_is_refused(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     for ttl in [Duration::ZERO, Duration::MAX] {
@@ -272,7 +272,7 @@ fn one_of_many_threads_gets_the_lock(cx: &Context) {
     }
 }
 
-fn what_is_done_under_a_lock_is_never_done_at_once(cx: &Context) {
+fn two_threads_never_hold_a_lock_at_the_same_time(cx: &Context) {
     let store = cx.store();
     let tokens = Mutex::new(Vec::new());
     at_once(|_| {
@@ -301,7 +301,7 @@ fn meanwhile(store: &StateStore, act: impl FnOnce()) -> LockGuard {
     })
 }
 
-fn waiting_ends_when_the_lock_is_released(cx: &Context) {
+fn a_wait_ends_when_the_lock_is_released(cx: &Context) {
     let store = cx.store();
     let first = lock(&store, MINUTE);
     let token = first.token();
@@ -314,7 +314,7 @@ fn waiting_ends_when_the_lock_is_released(cx: &Context) {
     assert!(free.is_some(), "a free lock is taken at once");
 }
 
-fn waiting_ends_when_the_lock_runs_out(cx: &Context) {
+fn a_wait_ends_when_the_lock_expires(cx: &Context) {
     let store = cx.store();
     let late = lock(&store, SHORT);
     let holder = meanwhile(&store, || cx.run_out(SHORT));
@@ -322,7 +322,7 @@ fn waiting_ends_when_the_lock_runs_out(cx: &Context) {
     assert!(holder.is_held().unwrap());
 }
 
-fn waiting_gives_up_after_its_time_out(cx: &Context) {
+fn a_wait_for_a_lock_ends_after_its_timeout(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(60)] {
@@ -334,7 +334,7 @@ fn waiting_gives_up_after_its_time_out(cx: &Context) {
     assert!(is_free(&store), "who gave up stands in nobody's way");
 }
 
-fn those_who_wait_are_served_in_their_order_and_not_overtaken(cx: &Context) {
+fn waiters_get_the_lock_in_their_order_and_are_not_overtaken(cx: &Context) {
     /// Long enough for a thread to come from its last step before the call into the line.
     const ARRIVAL: Duration = Duration::from_millis(100);
     let store = cx.store();

@@ -10,23 +10,23 @@ use crate::support::backends::Context;
 promises![
     values_come_out_in_the_order_in_which_they_went_in,
     both_ends_can_be_pushed_and_popped,
-    a_push_tells_the_new_length,
+    a_push_returns_the_new_length,
     many_values_are_pushed_in_their_order,
-    an_absent_queue_is_an_empty_one,
+    an_absent_queue_is_empty,
     a_range_is_counted_from_the_front,
-    what_lies_beyond_the_end_is_left_out_of_a_range,
+    a_range_omits_positions_after_the_end,
     ranges_follow_the_front_as_it_moves,
-    trimming_keeps_the_last_and_counts_the_dropped,
-    a_queue_that_becomes_empty_is_gone_with_its_ttl,
-    what_creates_a_queue_gives_it_the_default_ttl,
-    what_changes_a_queue_keeps_its_ttl,
+    queue_trim_keeps_the_last_values_and_counts_the_others,
+    an_emptied_queue_is_removed_with_its_ttl,
+    operations_that_create_a_queue_give_it_the_default_ttl,
+    operations_that_change_a_queue_keep_its_ttl,
     an_expired_queue_is_absent_and_no_push_brings_it_back,
-    a_queue_holds_whatever_a_value_holds,
-    a_pop_that_cannot_decode_has_removed_and_carries,
-    a_range_that_cannot_decode_leaves_and_carries,
-    what_a_queue_cannot_hold_is_refused_and_nothing_is_changed,
+    a_queue_can_hold_any_value,
+    a_pop_that_cannot_decode_removes_and_carries_the_value,
+    a_range_that_cannot_decode_keeps_and_carries_the_value,
+    a_value_that_cannot_be_encoded_is_not_pushed,
     a_value_over_the_limit_is_not_pushed,
-    a_queue_lies_in_a_namespace,
+    a_queue_belongs_to_its_namespace,
     a_queue_of_thousands_of_values_keeps_their_order,
 ];
 
@@ -74,7 +74,7 @@ fn both_ends_can_be_pushed_and_popped(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), 1);
 }
 
-fn a_push_tells_the_new_length(cx: &Context) {
+fn a_push_returns_the_new_length(cx: &Context) {
     assert_eq!(cx.store().push_back("q", 1).unwrap(), 1);
     assert_eq!(cx.store().push_front("q", 2).unwrap(), 2);
     assert_eq!(cx.store().push_back_many("q", [3, 4, 5]).unwrap(), 5);
@@ -92,7 +92,7 @@ fn many_values_are_pushed_in_their_order(cx: &Context) {
     assert_eq!(all(cx, "q"), [0, 1, 2, 3, 4, 4, 5]);
 }
 
-fn an_absent_queue_is_an_empty_one(cx: &Context) {
+fn an_absent_queue_is_empty(cx: &Context) {
     assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), None);
     assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), None);
     assert_eq!(cx.store().queue_len("q").unwrap(), 0);
@@ -118,7 +118,7 @@ fn a_range_is_counted_from_the_front(cx: &Context) {
     assert_eq!(store.queue_len("q").unwrap(), 5, "reading removes nothing");
 }
 
-fn what_lies_beyond_the_end_is_left_out_of_a_range(cx: &Context) {
+fn a_range_omits_positions_after_the_end(cx: &Context) {
     filled(cx, 10..15);
     let store = cx.store();
     let range = |bounds: (Bound<u64>, Bound<u64>)| store.queue_range::<i64>("q", bounds).unwrap();
@@ -161,7 +161,7 @@ fn ranges_follow_the_front_as_it_moves(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("q", 1..).unwrap(), [4]);
 }
 
-fn trimming_keeps_the_last_and_counts_the_dropped(cx: &Context) {
+fn queue_trim_keeps_the_last_values_and_counts_the_others(cx: &Context) {
     filled(cx, 0..6);
     cx.store().expire("q", MINUTE).unwrap();
     for max in [6, 7, i64::MAX as u64, (i64::MAX as u64) + 1, u64::MAX] {
@@ -176,7 +176,7 @@ fn trimming_keeps_the_last_and_counts_the_dropped(cx: &Context) {
     assert!(!cx.store().contains("q").unwrap());
 }
 
-fn a_queue_that_becomes_empty_is_gone_with_its_ttl(cx: &Context) {
+fn an_emptied_queue_is_removed_with_its_ttl(cx: &Context) {
     let empties: [Operation; 3] = [
         ("pop_front", |s, q| s.pop_front::<i64>(q).map(|found| assert_eq!(found, Some(2)))),
         ("pop_back", |s, q| s.pop_back::<i64>(q).map(|found| assert_eq!(found, Some(2)))),
@@ -200,7 +200,7 @@ fn a_queue_that_becomes_empty_is_gone_with_its_ttl(cx: &Context) {
     cx.assert_default_ttl("q");
 }
 
-fn what_creates_a_queue_gives_it_the_default_ttl(cx: &Context) {
+fn operations_that_create_a_queue_give_it_the_default_ttl(cx: &Context) {
     cx.store().push_back("back", 1).unwrap();
     cx.assert_default_ttl("back");
     cx.store().push_front("front", 1).unwrap();
@@ -209,7 +209,7 @@ fn what_creates_a_queue_gives_it_the_default_ttl(cx: &Context) {
     cx.assert_default_ttl("many");
 }
 
-fn what_changes_a_queue_keeps_its_ttl(cx: &Context) {
+fn operations_that_change_a_queue_keep_its_ttl(cx: &Context) {
     let change_all = || {
         cx.store().push_back("q", 1).unwrap();
         cx.store().push_front("q", 1).unwrap();
@@ -251,7 +251,7 @@ fn an_expired_queue_is_absent_and_no_push_brings_it_back(cx: &Context) {
     }
 }
 
-fn a_queue_holds_whatever_a_value_holds(cx: &Context) {
+fn a_queue_can_hold_any_value(cx: &Context) {
     cx.store().push_back("q", None::<i64>).unwrap();
     assert_eq!(cx.store().queue_len("q").unwrap(), 1, "a null is there");
     assert_eq!(cx.store().pop_front::<Option<i64>>("q").unwrap(), Some(None));
@@ -265,7 +265,7 @@ fn a_queue_holds_whatever_a_value_holds(cx: &Context) {
     assert_eq!(cx.store().queue_range::<u128>("q", ..).unwrap(), [u128::MAX, 0]);
 }
 
-fn a_pop_that_cannot_decode_has_removed_and_carries(cx: &Context) {
+fn a_pop_that_cannot_decode_removes_and_carries_the_value(cx: &Context) {
     cx.store().push_back_many("n:q", ["first", "middle", "last"]).unwrap();
     let pops: [(Operation, &[u8]); 2] = [
         (("pop_front", |s, q| s.pop_front::<i64>(q).map(drop)), br#""first""#),
@@ -281,7 +281,7 @@ fn a_pop_that_cannot_decode_has_removed_and_carries(cx: &Context) {
     assert!(!cx.store().contains("n:q").unwrap(), "the last is removed, too");
 }
 
-fn a_range_that_cannot_decode_leaves_and_carries(cx: &Context) {
+fn a_range_that_cannot_decode_keeps_and_carries_the_value(cx: &Context) {
     cx.store().push_back("q", 1).unwrap();
     cx.store().push_back("q", "text").unwrap();
     let error = assert_error!(cx.store().queue_range::<i64>("q", ..), Error::Decode { .. });
@@ -291,7 +291,8 @@ fn a_range_that_cannot_decode_leaves_and_carries(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("q", ..1).unwrap(), [1], "only what is read is decoded");
 }
 
-fn what_a_queue_cannot_hold_is_refused_and_nothing_is_changed(cx: &Context) {
+/// Nothing is changed.
+fn a_value_that_cannot_be_encoded_is_not_pushed(cx: &Context) {
     cx.store().push_back("q", 1.5).unwrap();
     for number in [f64::NAN, f64::NEG_INFINITY] {
         assert_error!(cx.store().push_back("q", number), Error::Encode { key, .. } if key == "q");
@@ -317,7 +318,7 @@ fn a_value_over_the_limit_is_not_pushed(cx: &Context) {
     assert_eq!(cx.store().keys("").unwrap(), ["q"]);
 }
 
-fn a_queue_lies_in_a_namespace(cx: &Context) {
+fn a_queue_belongs_to_its_namespace(cx: &Context) {
     cx.store().namespace("n").push_back("q", 1).unwrap();
     assert_eq!(cx.store().push_back("n:q", 2).unwrap(), 2);
     assert_eq!(cx.store().queue_len("q").unwrap(), 0);

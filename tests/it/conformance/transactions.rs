@@ -11,17 +11,17 @@ use crate::support::chain;
 
 promises![
     a_transaction_writes_every_kind_at_once,
-    a_transaction_hands_out_what_its_closure_returns,
-    an_aborted_transaction_changes_nothing_and_hands_out_its_cause,
+    a_transaction_returns_the_result_of_its_closure,
+    an_aborted_transaction_changes_nothing_and_has_its_cause,
     an_error_of_an_operation_changes_nothing,
-    an_error_that_the_closure_swallows_leaves_the_rest,
-    what_is_invalid_is_refused_within_a_transaction,
-    what_does_not_decode_within_a_transaction_is_told_and_carried,
+    an_error_that_the_closure_ignores_keeps_the_other_writes,
+    invalid_arguments_are_refused_within_a_transaction,
+    a_decode_error_within_a_transaction_carries_the_value,
     a_transaction_that_only_reads_changes_nothing,
     a_transaction_may_be_empty,
-    a_transaction_lies_in_its_namespace,
+    a_transaction_belongs_to_its_namespace,
     a_transaction_may_be_large,
-    a_transaction_follows_a_batch_and_a_batch_a_transaction,
+    transactions_and_batches_may_follow_each_other,
 ];
 
 pub(super) fn fields(fields: &[(&str, i64)]) -> BTreeMap<String, i64> {
@@ -77,7 +77,7 @@ fn a_transaction_writes_every_kind_at_once(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), 8);
 }
 
-fn a_transaction_hands_out_what_its_closure_returns(cx: &Context) {
+fn a_transaction_returns_the_result_of_its_closure(cx: &Context) {
     cx.store().put("k", "text").unwrap();
     let read = cx.store().transaction(|tx| Ok((tx.get::<String>("k")?, tx.contains("absent")?)));
     assert_eq!(read.unwrap(), (Some("text".to_owned()), false));
@@ -89,7 +89,7 @@ struct NotEnough {
     missing: i64,
 }
 
-fn an_aborted_transaction_changes_nothing_and_hands_out_its_cause(cx: &Context) {
+fn an_aborted_transaction_changes_nothing_and_has_its_cause(cx: &Context) {
     prepare(cx);
     let outcome = cx.store().transaction(|tx| {
         write_everything(tx)?;
@@ -129,7 +129,7 @@ fn an_error_of_an_operation_changes_nothing(cx: &Context) {
     }
 }
 
-fn an_error_that_the_closure_swallows_leaves_the_rest(cx: &Context) {
+fn an_error_that_the_closure_ignores_keeps_the_other_writes(cx: &Context) {
     prepare(cx);
     let done = cx.store().transaction(|tx| {
         tx.put("value", "text")?;
@@ -146,7 +146,7 @@ fn an_error_that_the_closure_swallows_leaves_the_rest(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("queue", ..).unwrap(), [1, 2, 3, 4]);
 }
 
-fn what_is_invalid_is_refused_within_a_transaction(cx: &Context) {
+fn invalid_arguments_are_refused_within_a_transaction(cx: &Context) {
     prepare(cx);
     let field = "f".repeat(513);
     let done = cx.store().transaction(|tx| {
@@ -178,7 +178,7 @@ fn what_is_invalid_is_refused_within_a_transaction(cx: &Context) {
     assert!(small.store().is_empty().unwrap());
 }
 
-fn what_does_not_decode_within_a_transaction_is_told_and_carried(cx: &Context) {
+fn a_decode_error_within_a_transaction_carries_the_value(cx: &Context) {
     cx.store().push_back_many("n:queue", ["text", "other"]).unwrap();
     let done = cx.store().namespace("n").transaction(|tx| {
         let error = assert_error!(tx.pop_front::<i64>("queue"), Error::Decode { .. });
@@ -220,7 +220,7 @@ fn a_transaction_may_be_empty(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn a_transaction_lies_in_its_namespace(cx: &Context) {
+fn a_transaction_belongs_to_its_namespace(cx: &Context) {
     cx.store().put("k", "outside").unwrap();
     let done = cx.store().namespace("a").namespace("b").transaction(|tx| {
         assert_eq!(tx.get::<String>("k")?, None);
@@ -264,7 +264,7 @@ fn a_transaction_may_be_large(cx: &Context) {
     cx.assert_default_ttl("queue");
 }
 
-fn a_transaction_follows_a_batch_and_a_batch_a_transaction(cx: &Context) {
+fn transactions_and_batches_may_follow_each_other(cx: &Context) {
     let store: StateStore = cx.store();
     let mut batch = WriteBatch::new();
     batch.put("a", 1).unwrap().put("b", 1).unwrap().delete("gone").unwrap();

@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::support::backends::Context;
 
 promises![
-    integers_come_back_exactly,
-    floats_come_back_to_the_last_bit,
-    texts_come_back_whatever_they_hold,
-    options_and_units_come_back,
-    collections_come_back,
-    structs_and_enums_come_back,
-    a_megabyte_comes_back,
+    integers_survive_exactly,
+    floats_survive_to_the_last_bit,
+    texts_survive_whatever_they_contain,
+    options_and_units_survive,
+    collections_survive,
+    structs_and_enums_survive,
+    a_megabyte_survives,
     the_stored_text_is_compact_json,
-    a_value_reads_as_any_type_that_fits_it,
+    a_value_can_be_read_as_any_type_that_fits,
 ];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ fn round_trips<T: Serialize + DeserializeOwned + PartialEq + Debug>(cx: &Context
     assert_eq!(cx.store().get::<T>("k").unwrap().as_ref(), Some(value));
 }
 
-fn integers_come_back_exactly(cx: &Context) {
+fn integers_survive_exactly(cx: &Context) {
     for number in [0, 1, -1, i64::MIN, i64::MAX, (1 << 53) + 1, -(1 << 53) - 1] {
         round_trips(cx, &number);
     }
@@ -67,7 +67,7 @@ fn integers_come_back_exactly(cx: &Context) {
     round_trips(cx, &(u8::MAX, i8::MIN, u16::MAX, i16::MIN, u32::MAX, i32::MIN));
 }
 
-fn floats_come_back_to_the_last_bit(cx: &Context) {
+fn floats_survive_to_the_last_bit(cx: &Context) {
     let mut numbers = vec![
         0.1,
         -0.0,
@@ -93,7 +93,7 @@ fn floats_come_back_to_the_last_bit(cx: &Context) {
     round_trips(cx, &1.0);
 }
 
-fn texts_come_back_whatever_they_hold(cx: &Context) {
+fn texts_survive_whatever_they_contain(cx: &Context) {
     let every_control: String = (0..32).map(char::from).collect();
     for text in ["", " ", "a", "\"", "\\", "/", "\r\n", "ключ", "🦀\u{10ffff}", "null", "[1", &every_control]
     {
@@ -104,7 +104,7 @@ fn texts_come_back_whatever_they_hold(cx: &Context) {
     }
 }
 
-fn options_and_units_come_back(cx: &Context) {
+fn options_and_units_survive(cx: &Context) {
     round_trips(cx, &true);
     round_trips(cx, &());
     round_trips(cx, &Unit);
@@ -116,7 +116,7 @@ fn options_and_units_come_back(cx: &Context) {
     assert_eq!(cx.store().get::<Option<i64>>("absent").unwrap(), None);
 }
 
-fn collections_come_back(cx: &Context) {
+fn collections_survive(cx: &Context) {
     round_trips(cx, &Vec::<i64>::new());
     round_trips(cx, &vec![vec![1], vec![], vec![2, 3]]);
     round_trips(cx, &BTreeMap::from([("b".to_owned(), 1), (String::new(), 2)]));
@@ -128,7 +128,7 @@ fn collections_come_back(cx: &Context) {
     round_trips(cx, &serde_json::json!({"a": [null, {"b": {}}, []], "c": 1.5}));
 }
 
-fn structs_and_enums_come_back(cx: &Context) {
+fn structs_and_enums_survive(cx: &Context) {
     let inner = Order { id: 1, customer: String::new(), lines: vec![], note: None, nested: None };
     let order = Order {
         id: u64::MAX,
@@ -153,7 +153,7 @@ fn structs_and_enums_come_back(cx: &Context) {
     round_trips(cx, &Ok::<i64, String>(3));
 }
 
-fn a_megabyte_comes_back(cx: &Context) {
+fn a_megabyte_survives(cx: &Context) {
     let mut random = fastrand::Rng::with_seed(1);
     let text: String = (0..1 << 20).map(|_| random.alphanumeric()).collect();
     round_trips(cx, &text);
@@ -176,7 +176,7 @@ fn the_stored_text_is_compact_json(cx: &Context) {
     assert_eq!(stored(&u128::MAX), "340282366920938463463374607431768211455");
 }
 
-fn a_value_reads_as_any_type_that_fits_it(cx: &Context) {
+fn a_value_can_be_read_as_any_type_that_fits(cx: &Context) {
     cx.store().put("n", 7_u8).unwrap();
     assert_eq!(cx.store().get::<i64>("n").unwrap(), Some(7));
     assert_eq!(cx.store().get::<f64>("n").unwrap(), Some(7.0));

@@ -10,14 +10,14 @@ use super::{MINUTE, PATIENCE, SHORT};
 use crate::support::backends::Context;
 
 promises![
-    a_wait_for_what_is_there_takes_the_first_at_once,
-    a_wait_ends_with_nothing_after_its_time_out,
-    a_wait_of_no_time_is_a_plain_pop,
+    a_wait_on_a_queue_with_values_pops_the_first_at_once,
+    a_wait_ends_with_nothing_after_its_timeout,
+    a_wait_of_zero_length_is_a_plain_pop,
     a_push_of_any_kind_ends_a_wait,
     a_transaction_that_pushes_ends_a_wait,
-    two_threads_hand_a_value_to_and_fro,
-    many_who_wait_get_each_value_once,
-    what_was_waited_for_and_does_not_decode_is_removed_and_carried,
+    two_threads_pass_a_value_back_and_forth,
+    many_waiting_threads_get_each_value_once,
+    a_wait_that_cannot_decode_removes_and_carries_the_value,
     more_threads_may_wait_than_there_are_connections,
 ];
 
@@ -26,11 +26,11 @@ mod with_the_server {
     use super::*;
 
     crate::conformance::promises_that_need_the_server![
-        waiting_to_take_ends_with_nothing_after_its_time_out,
-        waiting_to_take_is_ended_by_a_push,
-        waiting_to_take_sees_a_lease_run_out,
-        what_is_given_back_ends_a_wait,
-        a_wait_stands_another_kind_that_comes_and_goes,
+        a_wait_to_take_ends_with_nothing_after_its_timeout,
+        a_push_ends_a_wait_to_take,
+        a_wait_to_take_sees_a_lease_run_out,
+        back_ends_a_wait,
+        a_wait_tolerates_another_kind_that_comes_and_goes,
         closing_the_store_ends_every_wait,
     ];
 }
@@ -52,7 +52,7 @@ fn meanwhile(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
     got
 }
 
-fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
+fn a_wait_on_a_queue_with_values_pops_the_first_at_once(cx: &Context) {
     cx.store().push_back_many("q", [1, 2]).unwrap();
     cx.store().expire("q", MINUTE).unwrap();
     let begun = Instant::now();
@@ -65,7 +65,7 @@ fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
     assert_eq!(cx.store().pop_front_wait::<i64>("n:q", PATIENCE).unwrap(), Some(3));
 }
 
-fn a_wait_ends_with_nothing_after_its_time_out(cx: &Context) {
+fn a_wait_ends_with_nothing_after_its_timeout(cx: &Context) {
     for timeout in [Duration::from_nanos(1), Duration::from_millis(1), Duration::from_millis(30)] {
         let store = cx.store();
         let begun = Instant::now();
@@ -77,7 +77,7 @@ fn a_wait_ends_with_nothing_after_its_time_out(cx: &Context) {
     assert_eq!(cx.store().queue_len("q").unwrap(), 1, "nobody waits any more");
 }
 
-fn a_wait_of_no_time_is_a_plain_pop(cx: &Context) {
+fn a_wait_of_zero_length_is_a_plain_pop(cx: &Context) {
     let begun = Instant::now();
     assert_eq!(cx.store().pop_front_wait::<i64>("q", Duration::ZERO).unwrap(), None);
     cx.store().push_back("q", 1).unwrap();
@@ -106,7 +106,7 @@ fn a_transaction_that_pushes_ends_a_wait(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("q", ..).unwrap(), [1]);
 }
 
-fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
+fn two_threads_pass_a_value_back_and_forth(cx: &Context) {
     let store = cx.store();
     let play = |from: &str, to: &str| {
         for _ in 0..30 {
@@ -122,7 +122,7 @@ fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
     assert_eq!(store.pop_front::<i64>("ping").unwrap(), Some(60));
 }
 
-fn many_who_wait_get_each_value_once(cx: &Context) {
+fn many_waiting_threads_get_each_value_once(cx: &Context) {
     const END: i64 = -1;
     let store = cx.store();
     let begun = Instant::now();
@@ -151,7 +151,7 @@ fn many_who_wait_get_each_value_once(cx: &Context) {
     assert!(!store.contains("q").unwrap());
 }
 
-fn what_was_waited_for_and_does_not_decode_is_removed_and_carried(cx: &Context) {
+fn a_wait_that_cannot_decode_removes_and_carries_the_value(cx: &Context) {
     cx.store().push_back("q", "text").unwrap();
     let error = assert_error!(cx.store().pop_front_wait::<i64>("q", PATIENCE), Error::Decode { .. });
     let Error::Decode { raw, .. } = error else { unreachable!() };
@@ -181,7 +181,7 @@ fn closing_the_store_ends_every_wait(cx: &Context) {
     }
 }
 
-fn waiting_to_take_is_ended_by_a_push(cx: &Context) {
+fn a_push_ends_a_wait_to_take(cx: &Context) {
     let store = cx.store();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
@@ -196,7 +196,7 @@ fn waiting_to_take_is_ended_by_a_push(cx: &Context) {
     assert_eq!(taken.as_deref(), Some(&2), "what is there is taken at once");
 }
 
-fn waiting_to_take_sees_a_lease_run_out(cx: &Context) {
+fn a_wait_to_take_sees_a_lease_run_out(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
     let forgotten = store.take::<i64>("q", SHORT).unwrap().expect("a value");
@@ -210,7 +210,7 @@ fn waiting_to_take_sees_a_lease_run_out(cx: &Context) {
     });
 }
 
-fn waiting_to_take_ends_with_nothing_after_its_time_out(cx: &Context) {
+fn a_wait_to_take_ends_with_nothing_after_its_timeout(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
     let taken = store.take::<i64>("q", MINUTE).unwrap();
@@ -222,7 +222,7 @@ fn waiting_to_take_ends_with_nothing_after_its_time_out(cx: &Context) {
     assert!(taken.unwrap().done().unwrap());
 }
 
-fn what_is_given_back_ends_a_wait(cx: &Context) {
+fn back_ends_a_wait(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
     let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
@@ -254,7 +254,7 @@ fn more_threads_may_wait_than_there_are_connections(cx: &Context) {
     assert!(got.into_iter().eq(0..THREADS));
 }
 
-fn a_wait_stands_another_kind_that_comes_and_goes(cx: &Context) {
+fn a_wait_tolerates_another_kind_that_comes_and_goes(cx: &Context) {
     let store = cx.store();
     store.put("q", "a value").unwrap();
     assert_error!(store.pop_front_wait::<i64>("q", PATIENCE), Error::WrongType { key, .. } if key == "q");

@@ -19,7 +19,7 @@ fn open(dir: &Path, clock: &Arc<ManualClock>) -> StateStore {
 }
 
 #[test]
-fn time_that_passes_while_the_store_is_closed_counts() {
+fn time_passes_while_the_store_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = open(dir.path(), &clock);
@@ -38,7 +38,7 @@ fn time_that_passes_while_the_store_is_closed_counts() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_stands_still_until_it_has_caught_up() {
+fn a_clock_that_is_set_back_stops_until_it_has_caught_up() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = open(dir.path(), &clock);
@@ -87,7 +87,7 @@ fn a_line_from_more_than_a_day_ahead_does_not_stop_the_clock() {
 }
 
 #[test]
-fn what_has_expired_is_dropped_at_opening_and_from_the_files() {
+fn opening_drops_expired_entries_also_from_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let store = open(dir.path(), &clock);

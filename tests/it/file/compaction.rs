@@ -88,8 +88,9 @@ fn largest_while(dir: &Path, write: impl Fn(u64) + Sync) -> u64 {
     })
 }
 
+/// The bound is three times the live data, and a mebibyte.
 #[test]
-fn overwriting_keeps_the_directory_within_three_times_the_live_data_and_a_mebibyte() {
+fn overwriting_keeps_the_directory_within_its_bound() {
     // Entries of a few bytes, where most of a line is what stands around them; of a page; and large ones.
     for (keys, bytes, sync) in
         [(20_000, 1, SyncPolicy::Never), (500, 4_000, SyncPolicy::Never), (8, 300_000, SyncPolicy::Never)]
@@ -116,8 +117,9 @@ fn written(dir: &Path, mutation: impl FnOnce()) -> u64 {
     size(dir) - before
 }
 
+/// The number of written bytes does not depend on the size of the map or queue.
 #[test]
-fn what_one_change_of_a_map_or_a_queue_writes_does_not_depend_on_their_size() {
+fn changes_of_a_map_or_queue_write_little_whatever_its_size() {
     const LINE: u64 = 130;
     let dir = tempfile::tempdir().unwrap();
     let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(1 << 30);
@@ -153,7 +155,7 @@ fn what_one_change_of_a_map_or_a_queue_writes_does_not_depend_on_their_size() {
 }
 
 #[test]
-fn pushing_popping_and_taking_keep_the_directory_within_its_bound() {
+fn pushes_pops_and_takes_keep_the_directory_within_its_bound() {
     const LENGTH: u64 = 2000;
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), SyncPolicy::Never);
@@ -190,7 +192,7 @@ fn pushing_popping_and_taking_keep_the_directory_within_its_bound() {
 
 /// Few lines may take away much.
 #[test]
-fn what_is_deleted_leaves_the_directory_soon_even_if_nothing_else_is_written() {
+fn deletions_shrink_the_directory_without_further_writes() {
     let dir = tempfile::tempdir().unwrap();
     let options = FileOptions::default().sync(SyncPolicy::Never);
     let store = StateStore::with_config(config(dir.path(), SyncPolicy::Never).file(options)).unwrap();
@@ -263,9 +265,10 @@ pub(crate) fn outgrow(dir: &Path) {
     child_process::tell("shrunk");
 }
 
+/// It logs that once, and compacts when there is room again.
 #[cfg(unix)]
 #[test]
-fn where_a_snapshot_finds_no_room_the_store_goes_on_says_so_once_and_compacts_when_there_is_room_again() {
+fn without_room_for_a_snapshot_the_store_continues() {
     let dir = tempfile::tempdir().unwrap();
     let told = Process::start_limited("outgrow", dir.path(), 64).hear_out();
     let grown = told.iter().position(|said| said.starts_with("grown 71")).expect("it went on");

@@ -274,7 +274,7 @@ fn acknowledged(said: &str) -> Option<i64> {
 }
 
 #[test]
-fn a_writer_that_is_opened_again_counts_on_where_it_stopped() {
+fn a_reopened_writer_continues_where_it_stopped() {
     if let Some((job, dir)) = child_process::job() {
         return work(&job, &dir);
     }
@@ -410,7 +410,7 @@ fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_may_not_grow_is_storage_full_and_changes_nothing() {
+fn a_file_that_cannot_grow_is_storage_full_and_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let told = Process::start_limited("count", dir.path(), 8).hear_out();
     assert!(told.last().is_some_and(|said| said.starts_with("failed StorageFull")), "{told:?}");
@@ -421,7 +421,7 @@ fn a_file_that_may_not_grow_is_storage_full_and_changes_nothing() {
 }
 
 #[test]
-fn a_directory_is_locked_while_another_process_lives_and_free_when_it_was_killed() {
+fn a_directory_is_locked_until_its_process_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::start("hold", dir.path());
     assert_eq!(process.hear().as_deref(), Some("open"));
@@ -433,7 +433,7 @@ fn a_directory_is_locked_while_another_process_lives_and_free_when_it_was_killed
 }
 
 #[test]
-fn another_process_is_refused_while_this_one_has_the_directory() {
+fn a_second_process_is_refused_while_the_first_has_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     let told = Process::start("open", dir.path()).hear_out();
@@ -445,7 +445,7 @@ fn another_process_is_refused_while_this_one_has_the_directory() {
 /// As root, who may write everywhere, the process runs as somebody else.
 #[cfg(unix)]
 #[test]
-fn a_directory_without_the_right_to_write_is_an_error_that_names_it() {
+fn a_directory_without_write_permission_is_named_in_the_error() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     use std::{fs, process::Command};

@@ -14,7 +14,7 @@ use crate::support::corrupt::{compacted, held};
 use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
 
 #[test]
-fn a_torn_tail_is_cut_at_every_byte_and_the_next_append_starts_clean() {
+fn a_tail_torn_at_any_byte_is_cut_off_before_the_next_append() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     store.put("a", "ключ").unwrap();
@@ -41,8 +41,9 @@ fn a_torn_tail_is_cut_at_every_byte_and_the_next_append_starts_clean() {
     }
 }
 
+/// It is refused, or the tail is cut off.
 #[test]
-fn a_flipped_bit_is_refused_or_cuts_the_tail_and_never_gives_a_wrong_value() {
+fn a_flipped_bit_never_leads_to_a_wrong_value() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
@@ -78,8 +79,9 @@ fn a_flipped_bit_is_refused_or_cuts_the_tail_and_never_gives_a_wrong_value() {
     assert!(matches!(open(dir.path(), SyncPolicy::Always), Err(Error::Corrupt { .. })));
 }
 
+/// Here no later line confirms that these lines were synced. A torn end is cut off.
 #[test]
-fn where_nothing_vouches_damage_before_whole_lines_is_refused_and_a_torn_end_is_cut() {
+fn damage_before_intact_lines_is_refused_even_without_syncs() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     for n in 0..3 {
@@ -97,8 +99,9 @@ fn where_nothing_vouches_damage_before_whole_lines_is_refused_and_a_torn_end_is_
     assert_eq!(open(copy.path(), SyncPolicy::Never).unwrap().len().unwrap(), 2);
 }
 
+/// They never cause a panic.
 #[test]
-fn any_bytes_for_a_journal_are_an_error_and_never_a_panic() {
+fn arbitrary_bytes_as_a_journal_are_an_error() {
     let mut seed = 1_u64;
     for round in 1..200_usize {
         let dir = tempfile::tempdir().unwrap();
@@ -115,7 +118,7 @@ fn any_bytes_for_a_journal_are_an_error_and_never_a_panic() {
 
 /// No crash leaves so many zeros: a header is shorter, and on the disk before any line behind it.
 #[test]
-fn a_small_journal_whose_bytes_are_all_lost_is_no_new_store() {
+fn a_small_journal_of_zeros_is_not_taken_for_a_new_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     store.put("a", 1).unwrap();
@@ -129,7 +132,7 @@ fn a_small_journal_whose_bytes_are_all_lost_is_no_new_store() {
 
 /// Values that look like the beginning of a line stand between it and the whole line that vouches for it.
 #[test]
-fn a_line_is_found_behind_any_values_once_its_line_break_is_damaged() {
+fn a_line_with_a_damaged_line_break_is_found_after_any_value() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     store.put("a", 1).unwrap();
@@ -171,7 +174,7 @@ fn assert_refused_and_untouched(files_there: &BTreeMap<String, Vec<u8>>, named: 
 }
 
 #[test]
-fn a_refused_opening_leaves_every_file_as_it_was() {
+fn a_refused_opening_leaves_every_file_unchanged() {
     let (_, whole) = compacted();
     for (name, at) in [("journal-2.jsonl", 2), ("journal-2.jsonl", 3), ("snapshot-2.jsonl", 2)] {
         let mut damaged = whole.clone();
@@ -186,7 +189,7 @@ fn a_refused_opening_leaves_every_file_as_it_was() {
 }
 
 #[test]
-fn a_file_that_is_missing_from_the_chain_is_refused_by_its_name() {
+fn the_error_for_a_missing_file_of_the_chain_names_it() {
     let (_, whole) = compacted();
     let mut missing = whole.clone();
     missing.remove("journal-2.jsonl").unwrap();
@@ -205,7 +208,7 @@ fn a_file_that_is_missing_from_the_chain_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_journal_behind_a_snapshot_that_lost_all_its_bytes_is_refused() {
+fn an_empty_journal_after_a_snapshot_is_refused() {
     let (_, mut whole) = compacted();
     whole.insert("journal-2.jsonl".into(), Vec::new());
     assert_refused_and_untouched(&whole, "journal-2.jsonl");
@@ -231,7 +234,7 @@ fn the_file_of_another_store_is_refused() {
 
 /// As a crash leaves it between the renaming of a snapshot and the deletion of what it replaces.
 #[test]
-fn where_the_newest_snapshot_is_damaged_what_it_replaces_is_used_while_it_is_there() {
+fn a_damaged_snapshot_is_replaced_by_the_files_before_it() {
     let (before, mut files_there) = compacted();
     let dir = tempfile::tempdir().unwrap();
     restore(dir.path(), &files_there);
@@ -278,7 +281,7 @@ fn where_the_newest_snapshot_is_damaged_what_it_replaces_is_used_while_it_is_the
 }
 
 #[test]
-fn a_map_or_a_queue_that_the_lines_leave_in_pieces_is_refused_by_the_line_that_did() {
+fn a_line_that_leaves_a_map_or_queue_incomplete_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     store.push_back("queue", 1).unwrap();
@@ -318,8 +321,8 @@ fn a_map_or_a_queue_that_the_lines_leave_in_pieces_is_refused_by_the_line_that_d
 /// A power cut may leave a file that is long and empty: its length is on the disk, its blocks are not.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_journal_with_a_gigabyte_of_zeros_is_opened_in_little_memory() {
-    const TEST: &str = "file::damage::a_journal_with_a_gigabyte_of_zeros_is_opened_in_little_memory";
+fn a_journal_with_a_gigabyte_of_zeros_needs_little_memory() {
+    const TEST: &str = "file::damage::a_journal_with_a_gigabyte_of_zeros_needs_little_memory";
     if let Some((_, dir)) = child_process::job() {
         let opened = open(&dir, SyncPolicy::Always).map(|store| store.len().unwrap());
         let status = fs::read_to_string("/proc/self/status").unwrap();

@@ -166,7 +166,7 @@ fn assert_holds(store: &StateStore, expected: &[Held<'_>], now: SystemTime, slac
 }
 
 #[test]
-fn the_fixtures_are_those_that_were_committed() {
+fn the_fixtures_have_their_original_checksums() {
     let mut found = BTreeMap::new();
     for directory in fs::read_dir(root()).unwrap().map(|item| item.unwrap()) {
         if directory.path().is_dir() {
@@ -179,7 +179,7 @@ fn the_fixtures_are_those_that_were_committed() {
 }
 
 #[test]
-fn every_fixture_holds_what_was_written_and_goes_on() {
+fn every_fixture_holds_its_data_and_accepts_writes() {
     for (name, expected) in FIXTURES {
         let (dir, clock) = copied(name);
         let now = millpond::Clock::now(&*clock);
@@ -196,7 +196,7 @@ fn every_fixture_holds_what_was_written_and_goes_on() {
 }
 
 #[test]
-fn every_fixture_can_be_looked_at_and_needs_no_repair() {
+fn every_fixture_can_be_read_and_needs_no_repair() {
     for (name, expected) in FIXTURES {
         let (dir, _) = copied(name);
         let now = SystemTime::now();
@@ -211,7 +211,7 @@ fn every_fixture_can_be_looked_at_and_needs_no_repair() {
 
 /// What lies beside the keys.
 #[test]
-fn leases_and_locks_of_the_fixtures_go_on() {
+fn leases_and_locks_of_the_fixtures_continue() {
     for name in ["closed", "compacting", "compacted"] {
         let (dir, clock) = copied(name);
         let store = open(dir.path(), &clock);
@@ -231,7 +231,7 @@ fn leases_and_locks_of_the_fixtures_go_on() {
 }
 
 #[test]
-fn what_is_written_now_are_the_bytes_of_the_fixtures() {
+fn the_current_code_writes_the_bytes_of_the_fixtures() {
     let [compacting, compacted] = histories::compacting_and_compacted();
     for (name, now) in [
         ("closed", histories::closed()),
@@ -258,7 +258,7 @@ fn what_is_written_now_are_the_bytes_of_the_fixtures() {
 
 /// Every field that a line can have is somewhere in them.
 #[test]
-fn the_fixtures_have_every_kind_of_line_and_of_fact() {
+fn the_fixtures_contain_every_kind_of_line_and_fact() {
     let texts: Vec<String> = FIXTURES
         .iter()
         .flat_map(|(name, _)| fixture(name).into_values())

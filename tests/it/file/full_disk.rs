@@ -28,8 +28,9 @@ fn outgrow_a_limit(seed: u64) {
     (found + 1..found + 50).for_each(|n| history.step(n).unwrap());
 }
 
+/// It gets an error that says so.
 #[test]
-fn a_process_whose_files_may_not_grow_is_told_so_and_what_it_had_is_there() {
+fn a_process_whose_files_cannot_grow_keeps_its_data() {
     for seed in any_seeds(2) {
         outgrow_a_limit(seed);
     }
@@ -47,8 +48,9 @@ fn fill(history: &History, done: u64) -> u64 {
     panic!("the disk takes everything");
 }
 
+/// The same store continues when there is room again.
 #[test]
-fn on_a_full_disk_memory_and_disk_agree_and_the_same_store_goes_on_once_there_is_room() {
+fn on_a_full_disk_memory_and_files_agree() {
     for seed in any_seeds(4) {
         let random = &mut Rng::with_seed(seed);
         let disk = Disk::small("size=4m");
@@ -110,8 +112,9 @@ fn take_all_but(disk: &Disk, ballast: &std::path::Path, left: u64) {
     assert!(disk.is_mounted());
 }
 
+/// It compacts as soon as new files can be created again.
 #[test]
-fn on_a_disk_that_takes_no_more_files_the_store_goes_on_and_compacts_once_it_does() {
+fn on_a_disk_without_free_inodes_the_store_continues() {
     for seed in any_seeds(1) {
         if !Disk::small("size=8m").is_mounted() {
             outgrow_a_limit(seed);
@@ -149,8 +152,9 @@ fn on_a_disk_that_takes_no_more_files_the_store_goes_on_and_compacts_once_it_doe
     }
 }
 
+/// The reopened store has every acknowledged write.
 #[test]
-fn a_disk_that_fails_a_sync_poisons_the_store_and_what_was_acknowledged_is_there_when_it_is_opened_anew() {
+fn a_failed_sync_poisons_the_store_until_it_is_reopened() {
     for seed in any_seeds(3) {
         fail_a_sync(seed);
     }

@@ -61,17 +61,20 @@ fn killed_again_and_again(sync: SyncPolicy) {
     assert!(kills > 0 && compacted, "nothing was compacted");
 }
 
+/// The process is killed at any moment.
 #[test]
-fn kill_9_at_any_moment_loses_nothing_acknowledged_where_each_write_is_synced() {
+fn kill_9_loses_nothing_acknowledged_with_always() {
     killed_again_and_again(SyncPolicy::Always);
 }
 
+/// The process is killed at any moment; its writes are synced in the background.
 #[test]
-fn kill_9_at_any_moment_loses_nothing_acknowledged_where_writes_are_synced_in_the_background() {
+fn kill_9_loses_nothing_acknowledged_with_an_interval() {
     killed_again_and_again(SyncPolicy::Every(Duration::from_secs(1)));
 }
 
+/// The process is killed at any moment; nothing is synced.
 #[test]
-fn kill_9_at_any_moment_loses_nothing_acknowledged_where_nothing_is_synced() {
+fn kill_9_loses_nothing_acknowledged_with_never() {
     killed_again_and_again(SyncPolicy::Never);
 }

@@ -23,8 +23,9 @@ fn remove(dir: &Path) {
     });
 }
 
+/// The error has a type of its own.
 #[test]
-fn a_disk_that_turns_read_only_is_a_typed_error_and_reads_go_on() {
+fn a_disk_that_becomes_read_only_is_an_error_for_writes_only() {
     for seed in any_seeds(3) {
         let disk = Disk::ext4(seed);
         let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
@@ -55,8 +56,9 @@ fn a_disk_that_turns_read_only_is_a_typed_error_and_reads_go_on() {
     }
 }
 
+/// Opening changes nothing.
 #[test]
-fn opening_on_a_read_only_disk_is_an_error_that_names_it_and_changes_nothing() {
+fn the_error_on_a_read_only_disk_names_it() {
     let disk = Disk::ext4(0);
     if !disk.is_mounted() {
         println!("nothing is read-only here: a file stands where the directory should be");
@@ -83,7 +85,7 @@ fn opening_on_a_read_only_disk_is_an_error_that_names_it_and_changes_nothing() {
 
 /// What is written behind its back is lost, but nobody is told something wrong.
 #[test]
-fn a_directory_that_is_removed_under_an_open_store_is_no_panic_and_reads_go_on() {
+fn a_store_survives_the_removal_of_its_directory() {
     for seed in any_seeds(3) {
         let disk = Disk::ext4(seed);
         let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
@@ -136,8 +138,9 @@ pub(crate) fn scarce(job: &str, dir: &Path) {
     child_process::tell("end");
 }
 
+/// It compacts when descriptors are free again.
 #[test]
-fn a_store_out_of_file_descriptors_writes_on_and_compacts_once_it_has_some() {
+fn a_store_without_file_descriptors_still_writes() {
     for seed in any_seeds(1) {
         for spare in 0..5 {
             let dir = tempfile::tempdir().unwrap();
@@ -154,7 +157,7 @@ fn a_store_out_of_file_descriptors_writes_on_and_compacts_once_it_has_some() {
 }
 
 #[test]
-fn opening_without_file_descriptors_is_an_error_that_says_so() {
+fn opening_without_file_descriptors_is_an_error() {
     let (mut refused, mut opened) = (0, 0);
     let dir = tempfile::tempdir().unwrap();
     let mut done = 0;

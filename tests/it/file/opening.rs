@@ -10,7 +10,7 @@ use millpond::{Error, SyncPolicy, WriteBatch};
 use crate::support::files::{all, crashed_copy, files, journal, line, open, snapshot};
 
 #[test]
-fn what_was_written_is_there_after_reopening() {
+fn written_data_is_found_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     for sync in [SyncPolicy::Always, SyncPolicy::Every(Duration::from_millis(5)), SyncPolicy::Never] {
         let path = dir.path().join(sync.to_string()).join("deep");
@@ -41,7 +41,7 @@ fn what_was_written_is_there_after_reopening() {
 }
 
 #[test]
-fn what_is_not_ours_stays_and_what_we_left_goes() {
+fn foreign_files_stay_and_our_temporary_files_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["notes.txt", "journal-01.jsonl", "other.tmp", "snapshot-7.jsonl.tmp"] {
         fs::write(dir.path().join(name), "x").unwrap();
@@ -58,8 +58,9 @@ fn what_is_not_ours_stays_and_what_we_left_goes() {
     }
 }
 
+/// So is a directory in place of a file.
 #[test]
-fn a_file_where_the_directory_should_be_and_the_other_way_round_are_named() {
+fn a_file_in_place_of_the_directory_is_named_in_the_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -82,7 +83,7 @@ fn a_second_opening_is_refused_until_the_first_ends() {
 
 /// What is renamed and deleted in a compaction is not what is locked.
 #[test]
-fn a_second_opening_is_refused_whatever_the_first_replaces_meanwhile() {
+fn a_second_opening_is_refused_also_after_a_compaction() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     let is_over = || !journal(dir.path(), 1).exists() && !journal(dir.path(), 2).exists();
@@ -96,7 +97,7 @@ fn a_second_opening_is_refused_whatever_the_first_replaces_meanwhile() {
 }
 
 #[test]
-fn threads_that_wait_share_their_syncs_and_lose_nothing() {
+fn waiting_threads_share_syncs_and_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     std::thread::scope(|scope| {
@@ -113,7 +114,7 @@ fn threads_that_wait_share_their_syncs_and_lose_nothing() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn the_error_names_a_directory_that_cannot_be_created() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -143,7 +144,7 @@ fn assert_unsupported_and_untouched(dir: &Path) {
 }
 
 #[test]
-fn a_later_version_of_the_format_is_unsupported_and_nothing_is_changed() {
+fn a_later_format_is_unsupported_and_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path(), SyncPolicy::Always).unwrap().put("a", 1).unwrap();
     let ours = files(dir.path());
@@ -183,7 +184,7 @@ fn a_later_version_of_the_format_is_unsupported_and_nothing_is_changed() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_to_the_directory_is_the_directory() {
+fn a_link_to_the_directory_means_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let real = dir.path().join("real");
     open(&real, SyncPolicy::Always).unwrap().put("a", 1).unwrap();
@@ -195,7 +196,7 @@ fn a_link_to_the_directory_is_the_directory() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_our_files_is_an_error_that_names_it() {
+fn the_error_names_a_directory_in_place_of_our_files() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["LOCK", "journal-1.jsonl", "snapshot-1.jsonl", "snapshot-1.jsonl.tmp"] {
         let path = dir.path().join(name);
@@ -207,9 +208,10 @@ fn what_stands_in_the_place_of_our_files_is_an_error_that_names_it() {
     open(dir.path(), SyncPolicy::Always).unwrap().put("a", 1).unwrap();
 }
 
+/// A dangling link is not taken for an empty store.
 #[cfg(unix)]
 #[test]
-fn a_journal_behind_a_link_is_read_through_it_and_a_link_to_nowhere_is_no_empty_store() {
+fn a_journal_behind_a_link_is_read_through_the_link() {
     let dir = tempfile::tempdir().unwrap();
     let (here, there) = (dir.path().join("here"), dir.path().join("there.jsonl"));
     open(&here, SyncPolicy::Always).unwrap().put("a", 1).unwrap();
@@ -228,7 +230,7 @@ fn a_journal_behind_a_link_is_read_through_it_and_a_link_to_nowhere_is_no_empty_
 /// Nobody writes to the pipe: whoever opens it to read waits for ever.
 #[cfg(unix)]
 #[test]
-fn a_pipe_in_the_place_of_our_files_is_refused_and_not_waited_for() {
+fn a_pipe_in_place_of_our_files_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["journal-1.jsonl", "snapshot-1.jsonl"] {
         let path = dir.path().join(name);
@@ -243,7 +245,7 @@ fn a_pipe_in_the_place_of_our_files_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn flushing_succeeds_under_every_policy_also_with_nothing_to_do() {
+fn flush_succeeds_under_every_policy_even_without_writes() {
     for sync in [SyncPolicy::Always, SyncPolicy::Every(Duration::from_secs(3600)), SyncPolicy::Never] {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path(), sync).unwrap();

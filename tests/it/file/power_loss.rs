@@ -14,7 +14,7 @@ use crate::support::history::{self, History, acked, flushed};
 use crate::support::seeds::any_seeds;
 
 /// The test that does the jobs of all tests on disks.
-pub(crate) const JOBS: &str = "file::power_loss::a_history_goes_on_where_it_stopped";
+pub(crate) const JOBS: &str = "file::power_loss::a_history_continues_where_it_stopped";
 
 /// So often the power fails in one history.
 const CUTS: u64 = 5;
@@ -68,7 +68,7 @@ fn cut(disk: &Disk, sync: SyncPolicy, seed: u64, done: u64, random: &mut Rng) ->
 }
 
 #[test]
-fn a_history_goes_on_where_it_stopped() {
+fn a_history_continues_where_it_stopped() {
     if let Some((job, dir)) = child_process::job() {
         return match job.split(' ').next() {
             Some("marks") => super::system_calls::marks(&job, &dir),
@@ -87,8 +87,9 @@ fn a_history_goes_on_where_it_stopped() {
     }
 }
 
+/// No deleted entry comes back.
 #[test]
-fn when_the_power_fails_everything_acknowledged_is_there_and_nothing_deleted_comes_back() {
+fn after_a_power_failure_every_acknowledged_step_is_found() {
     let mut compacted = false;
     for seed in any_seeds(5) {
         let random = &mut Rng::with_seed(seed);
@@ -115,7 +116,7 @@ fn when_the_power_fails_everything_acknowledged_is_there_and_nothing_deleted_com
 }
 
 #[test]
-fn when_the_power_fails_under_an_interval_what_is_older_than_that_is_there() {
+fn after_a_power_failure_steps_older_than_the_interval_exist() {
     let sync = SyncPolicy::Every(Duration::from_millis(10));
     for seed in any_seeds(2) {
         let random = &mut Rng::with_seed(seed);
@@ -132,8 +133,9 @@ fn when_the_power_fails_under_an_interval_what_is_older_than_that_is_there() {
     }
 }
 
+/// The store is at an earlier step, or refuses to open.
 #[test]
-fn when_the_power_fails_and_nothing_was_synced_the_store_is_at_an_earlier_step_or_refuses() {
+fn after_a_power_failure_without_syncs_no_step_is_wrong() {
     for seed in any_seeds(4) {
         let random = &mut Rng::with_seed(seed);
         let mut disk = Disk::ext4(seed);

@@ -86,7 +86,7 @@ fn opens_or_refuses(dir: &Path, given: &Files, seed: u64) -> bool {
 }
 
 #[test]
-fn garbled_journals_and_snapshots_are_refused_or_read_and_never_a_panic() {
+fn damaged_files_are_refused_or_read_and_never_cause_a_panic() {
     let dir = tempfile::tempdir().unwrap();
     for whole in whole_ones() {
         let (mut all, mut opened) = (0, 0);
@@ -234,8 +234,9 @@ fn repair_is_whole(given: &Files, seed: u64) -> bool {
     was_damaged
 }
 
+/// Every value in it occurs in some line of the damaged files.
 #[test]
-fn a_repair_of_garbled_files_leaves_what_lines_say_and_a_store_that_opens() {
+fn a_repair_of_damaged_files_leaves_a_store_that_opens() {
     for whole in whole_ones() {
         let (mut all, mut repaired) = (0, 0);
         for seed in seeds(0, 300) {
@@ -247,8 +248,9 @@ fn a_repair_of_garbled_files_leaves_what_lines_say_and_a_store_that_opens() {
 }
 
 /// Whoever only looks waits a while for damage to become whole: it may just be written.
+/// It changes nothing.
 #[test]
-fn who_looks_at_garbled_files_sees_what_opening_would_and_changes_nothing() {
+fn a_reader_of_damaged_files_gets_the_same_as_an_owner() {
     for whole in whole_ones() {
         thread::scope(|scope| {
             let whole = &whole;

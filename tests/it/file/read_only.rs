@@ -12,8 +12,9 @@ use crate::support::files::{config, crashed_copy, files, journal, open};
 use crate::support::wait_until;
 
 /// The store is compacted again and again meanwhile, and files vanish under who reads them.
+/// Another handle writes to the store at the same time.
 #[test]
-fn a_store_that_another_handle_writes_is_read_as_of_some_whole_line() {
+fn a_reader_sees_the_state_after_some_complete_line() {
     for sync in [SyncPolicy::Never, SyncPolicy::Always] {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path(), sync).unwrap();
@@ -53,8 +54,9 @@ fn a_store_that_another_handle_writes_is_read_as_of_some_whole_line() {
     }
 }
 
+/// It leaves every byte of the files unchanged.
 #[test]
-fn what_was_opened_to_be_read_refuses_every_write_and_leaves_every_byte() {
+fn a_read_only_store_refuses_every_write() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     store.put("v", 1).unwrap();
@@ -85,7 +87,7 @@ fn what_was_opened_to_be_read_refuses_every_write_and_leaves_every_byte() {
 }
 
 #[test]
-fn reading_needs_a_directory_and_makes_none() {
+fn reading_needs_a_directory_and_creates_none() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing");
     assert_error!(FileStore::open_read_only(&missing), Error::Io { path, .. } if *path == missing);
@@ -95,7 +97,7 @@ fn reading_needs_a_directory_and_makes_none() {
 }
 
 #[test]
-fn real_damage_is_refused_when_it_is_read_too() {
+fn a_reader_refuses_real_damage_too() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
@@ -112,7 +114,7 @@ fn real_damage_is_refused_when_it_is_read_too() {
 }
 
 #[test]
-fn opening_tells_how_far_it_is() {
+fn opening_reports_its_progress() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     for n in 0..60 {

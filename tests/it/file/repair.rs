@@ -31,8 +31,9 @@ fn own(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// The damaged files are kept.
 #[test]
-fn each_byte_of_a_journal_flipped_costs_its_line_alone_and_the_files_are_kept() {
+fn a_flipped_byte_of_a_journal_costs_only_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..6 {
@@ -71,7 +72,7 @@ fn each_byte_of_a_journal_flipped_costs_its_line_alone_and_the_files_are_kept() 
 }
 
 #[test]
-fn what_is_whole_is_left_as_it_is() {
+fn intact_files_are_left_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     store.put("a", 1).unwrap();
@@ -94,7 +95,7 @@ fn what_is_whole_is_left_as_it_is() {
 
 /// A snapshot of which one byte is damaged, and nothing that it replaced is there any more.
 #[test]
-fn of_a_damaged_snapshot_the_whole_lines_are_kept_and_what_was_written_behind_it() {
+fn repair_keeps_intact_lines_of_a_snapshot_and_later_writes() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     let value = |n: u64| format!("{n}{}", "x".repeat(900));
@@ -162,7 +163,7 @@ fn a_queue_with_a_gap_is_closed_up_and_named() {
 
 /// The line that began a map and a queue is damaged: of what came in later nothing is lost.
 #[test]
-fn a_map_and_a_queue_whose_beginning_is_lost_keep_what_came_later() {
+fn a_map_and_queue_keep_later_additions_if_their_start_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
@@ -183,7 +184,7 @@ fn a_map_and_a_queue_whose_beginning_is_lost_keep_what_came_later() {
 
 /// A repair that was interrupted has left the snapshot that it was writing.
 #[test]
-fn a_repair_that_was_interrupted_is_made_anew_and_tells_what_was_lost() {
+fn an_interrupted_repair_is_repeated_and_reports_the_loss() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
@@ -201,7 +202,7 @@ fn a_repair_that_was_interrupted_is_made_anew_and_tells_what_was_lost() {
 }
 
 #[test]
-fn a_missing_journal_is_told_and_the_rest_is_kept() {
+fn a_missing_journal_is_reported_and_the_rest_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0.. {
@@ -225,7 +226,7 @@ fn a_missing_journal_is_told_and_the_rest_is_kept() {
 
 /// Nothing in the files is damaged then, and `lost` was empty: who read it took all of it for saved.
 #[test]
-fn lines_that_are_missing_at_the_end_are_told_though_no_place_is_damaged() {
+fn lines_missing_at_the_end_are_reported_as_lost() {
     let name = "journal-2.jsonl";
     let of_another =
         line(",\"millpond\":\"journal\",\"version\":1,\"n\":3,\"s\":7,\"d\":7,\"sync\":\"always\"");

@@ -128,7 +128,7 @@ const WRITES: [&str; 5] = ["write", "pwrite64", "writev", "pwritev", "pwritev2"]
 const SYNCS: [&str; 2] = ["fdatasync", "fsync"];
 
 #[test]
-fn every_answer_follows_a_sync_that_began_after_its_line_was_written() {
+fn every_reply_follows_a_sync_that_began_after_its_write() {
     if !is_traced() {
         return cut_after_answers();
     }
@@ -223,8 +223,9 @@ fn last_acked(told: &[String]) -> u64 {
     told.iter().filter_map(|said| acked(said)).max().unwrap_or(0)
 }
 
+/// Reads still work.
 #[test]
-fn a_sync_that_fails_once_poisons_the_store_until_it_is_opened_anew_and_reads_go_on() {
+fn a_failed_sync_poisons_the_store_until_it_is_opened_again() {
     if !is_traced() {
         return super::full_disk::fail_a_sync(1);
     }
@@ -252,8 +253,9 @@ fn a_sync_that_fails_once_poisons_the_store_until_it_is_opened_anew_and_reads_go
     }
 }
 
+/// The store continues.
 #[test]
-fn a_compaction_that_cannot_rename_or_sync_leaves_the_old_files_and_the_store_goes_on() {
+fn a_compaction_that_cannot_rename_or_sync_keeps_the_old_files() {
     if !is_traced() {
         return super::full_disk::fail_a_sync(2);
     }
@@ -325,7 +327,7 @@ fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
 }
 
 #[test]
-fn whichever_system_call_is_the_last_everything_acknowledged_is_there() {
+fn every_acknowledged_step_survives_a_kill_at_any_system_call() {
     const RENAME: &str = "?rename,?renameat,?renameat2";
     const UNLINK: &str = "?unlink,?unlinkat";
     const WRITE: &str = "?write,?pwrite64";

@@ -67,7 +67,7 @@ models! {
 }
 
 #[test]
-fn the_model_finds_a_planted_fault_and_shrinks_it() {
+fn the_model_finds_and_shrinks_a_planted_fault() {
     let case = Case { backend: Backend::Memory, default_ttl: None };
     let mut random = fastrand::Rng::with_seed(1);
     let history = operation::history(&mut random, 500);

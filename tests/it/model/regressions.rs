@@ -27,7 +27,7 @@ fn holds_everywhere(history: &[Operation]) {
 
 /// Not a failure of ours: the order that other stores get wrong, a counter born after its expiry.
 #[test]
-fn a_counter_counts_from_zero_after_its_time() {
+fn a_counter_counts_from_zero_after_it_expired() {
     holds_everywhere(&[
         Operation::On(Step::Incr { key: 0, by: 3, ttl: Some(2) }),
         Operation::Advance { ticks: 1 },

@@ -49,7 +49,7 @@ fn options() -> RedisOptions {
 }
 
 #[test]
-fn puts_and_deletes_that_begin_on_the_server_end_here() {
+fn puts_and_deletes_that_begin_on_the_server_end_locally() {
     let lab = Lab::new();
     for way in [Way::Request, Way::Answer] {
         let step = if way == Way::Answer { 1 } else { 7 };
@@ -77,7 +77,7 @@ fn puts_and_deletes_that_begin_on_the_server_end_here() {
 }
 
 #[test]
-fn reads_that_begin_on_the_server_end_here() {
+fn reads_that_begin_on_the_server_end_locally() {
     let lab = Lab::new();
     let mut at = 0;
     loop {
@@ -94,7 +94,7 @@ fn reads_that_begin_on_the_server_end_here() {
 
 /// The increments whose answers are lost are told as such, and those behind them are not made.
 #[test]
-fn increments_that_may_have_been_made_are_not_made_here() {
+fn increments_that_are_in_doubt_are_not_made_locally() {
     let lab = Lab::new();
     let mut at = 0;
     loop {
@@ -119,7 +119,7 @@ fn increments_that_may_have_been_made_are_not_made_here() {
 
 /// What was surely not sent is made here: only the chunk under way is in doubt.
 #[test]
-fn increments_that_were_not_sent_are_made_here() {
+fn increments_that_were_not_sent_are_made_locally() {
     let lab = Lab::new();
     lab.store.put("warm", 1).unwrap();
     lab.proxy.set(Mode::Down);

@@ -42,7 +42,7 @@ fn set(raw: &RawClient, name: &str, value: &str) {
 }
 
 #[test]
-fn a_server_that_cannot_serve_for_now_is_away_and_comes_back() {
+fn a_temporary_refusal_is_an_outage_and_the_server_returns() {
     let server = RedisServer::start();
     let nobody = |raw: &RawClient| raw.run::<_, ()>("REPLICAOF", &["127.0.0.1", "1"]);
     let myself = |raw: &RawClient| raw.run::<_, ()>("REPLICAOF", &["NO", "ONE"]);
@@ -69,7 +69,7 @@ fn a_server_that_cannot_serve_for_now_is_away_and_comes_back() {
 }
 
 #[test]
-fn a_server_that_runs_an_endless_script_is_away_until_that_is_killed() {
+fn an_endless_script_is_an_outage_until_it_is_killed() {
     let server = RedisServer::start_with(&["--lua-time-limit", "20"]);
     let url = server.url(0);
     thread::scope(|scope| {
@@ -88,7 +88,7 @@ fn a_server_that_runs_an_endless_script_is_away_until_that_is_killed() {
 }
 
 #[test]
-fn a_server_that_loads_or_has_no_room_for_clients_is_away_and_comes_back() {
+fn a_server_that_loads_or_is_full_is_an_outage_and_returns() {
     let mut server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     raw.run::<_, ()>("EVAL", &["for n = 1, 3000 do redis.call('SET', 'x' .. n, n) end", "0"]);
@@ -116,7 +116,7 @@ fn a_server_that_loads_or_has_no_room_for_clients_is_away_and_comes_back() {
 }
 
 #[test]
-fn what_is_refused_for_good_is_told_and_is_no_outage() {
+fn a_permanent_refusal_is_an_error_and_no_outage() {
     let server = RedisServer::start_with(&["--enable-protected-configs", "local"]);
     let raw = RawClient::connect(&server.url(0));
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~t:*", "+@all", "-incrby"]);
@@ -164,8 +164,9 @@ fn noise(port: u16, answer: &'static [u8]) -> TcpListener {
     listener
 }
 
+/// The real server is found again afterwards.
 #[test]
-fn noise_on_the_port_is_an_error_in_time_and_the_real_server_is_found_again() {
+fn noise_on_the_port_is_an_error_within_the_limit() {
     for answer in
         [&b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..], b"\x00\xff\x13*-7\r\n$9999999999\r\n"]
     {

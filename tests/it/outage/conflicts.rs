@@ -52,8 +52,9 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// Another program wrote or deleted the value.
 #[test]
-fn a_value_that_others_wrote_or_deleted_is_told_and_the_policy_decides() {
+fn a_conflict_is_reported_and_the_policy_decides() {
     for (policy, local) in [(OnConflict::LocalWins, true), (OnConflict::RemoteWins, false)] {
         let scene = Scene::with(memory().on_conflict(policy));
         for key in ["put", "gone", "delete", "same", "both", "quiet", "n"] {
@@ -101,7 +102,7 @@ fn a_value_that_others_wrote_or_deleted_is_told_and_the_policy_decides() {
 
 /// Of a chain of writes the later ones rest on the first: where that was dropped, they are too.
 #[test]
-fn a_later_write_does_not_bring_back_what_was_dropped() {
+fn a_later_write_does_not_restore_a_dropped_one() {
     let scene = Scene::with(memory().on_conflict(OnConflict::RemoteWins));
     scene.store.put("a", 1).unwrap();
     scene.store.put("b", 1).unwrap();
@@ -119,7 +120,7 @@ fn a_later_write_does_not_bring_back_what_was_dropped() {
 }
 
 #[test]
-fn a_put_where_a_read_assumed_nothing_does_not_overwrite() {
+fn a_put_after_a_read_of_an_unknown_key_does_not_overwrite() {
     for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
         let scene = Scene::with(memory().on_conflict(policy).unknown(Unknown::Absent));
         for key in ["t:limit", "t:deleted"] {
@@ -143,7 +144,7 @@ fn a_put_where_a_read_assumed_nothing_does_not_overwrite() {
 
 /// What this process wrote in one outage it knows in the next one: it is nobody else's.
 #[test]
-fn its_own_writes_are_no_conflict_however_often_the_server_goes() {
+fn own_writes_are_no_conflict_in_repeated_outages() {
     for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
         let scene = Scene::with(memory().on_conflict(policy));
         scene.store.put("seen", 0).unwrap();
@@ -167,7 +168,7 @@ fn its_own_writes_are_no_conflict_however_often_the_server_goes() {
 }
 
 #[test]
-fn another_kind_in_the_place_of_a_value_is_a_conflict_too() {
+fn another_kind_in_place_of_a_value_is_a_conflict_too() {
     let scene = Scene::with(memory());
     scene.store.put("a", 1).unwrap();
     scene.apart(
@@ -182,7 +183,7 @@ fn another_kind_in_the_place_of_a_value_is_a_conflict_too() {
 }
 
 #[test]
-fn what_this_process_last_changed_itself_is_no_conflict_whatever_it_is() {
+fn an_entry_last_changed_by_this_process_is_no_conflict() {
     for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
         let scene = Scene::with(memory().on_conflict(policy));
         let store = &scene.store;
@@ -226,7 +227,7 @@ fn what_this_process_last_changed_itself_is_no_conflict_whatever_it_is() {
 /// A put was done and only its answer lost; what came after it met its value and took it for somebody else's.
 /// Where others win, that dropped what was acknowledged.
 #[test]
-fn what_a_lost_answer_was_about_is_no_conflict_with_oneself() {
+fn a_put_with_a_lost_reply_is_no_conflict_with_later_writes() {
     type Write = fn(&StateStore) -> millpond::Result<()>;
     let lost: [(&str, Write); 5] = [
         ("2", |store| store.put("a", 2)),

@@ -290,18 +290,18 @@ fn cut_all(then: Then) {
 }
 
 #[test]
-fn a_call_that_is_cut_anywhere_once_is_done_or_says_what_it_knows() {
+fn a_call_that_is_cut_once_is_applied_or_reports_the_truth() {
     cut_all(Then::Nothing);
 }
 
 #[test]
-fn a_call_that_an_outage_cuts_anywhere_is_done_once_or_says_what_it_knows() {
+fn a_call_cut_by_an_outage_is_applied_once_or_reports_truth() {
     cut_all(Then::Outage);
 }
 
 /// What was refused here was told as not done, though only its answer was lost and it was done there.
 #[test]
-fn what_is_refused_after_a_lost_answer_may_be_done() {
+fn a_refused_call_with_a_lost_reply_may_have_been_applied() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory().max_pending(2)).unwrap();

@@ -56,7 +56,7 @@ fn use_many(store: &StateStore) {
 }
 
 #[test]
-fn a_server_that_was_emptied_during_an_outage_is_told_once() {
+fn a_server_emptied_during_an_outage_is_reported_once() {
     for marked in [false, true] {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
@@ -91,7 +91,7 @@ fn a_server_that_was_emptied_during_an_outage_is_told_once() {
 
 /// A retry on a new connection hid it.
 #[test]
-fn a_server_that_was_restarted_empty_while_idle_is_noticed_by_one_operation() {
+fn one_operation_notices_that_an_idle_server_lost_its_data() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory()).unwrap();
     let told = Told::by(&store);
@@ -116,7 +116,7 @@ fn a_server_that_was_restarted_empty_while_idle_is_noticed_by_one_operation() {
 }
 
 #[test]
-fn a_store_without_a_fallback_is_told_too() {
+fn data_loss_is_reported_without_a_fallback_too() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), options()).unwrap();
     let told = Told::by(&store);
@@ -127,7 +127,7 @@ fn a_store_without_a_fallback_is_told_too() {
 }
 
 #[test]
-fn a_server_that_keeps_its_log_has_lost_nothing() {
+fn a_server_that_keeps_its_log_has_no_data_loss() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = open(&server.url(0), memory()).unwrap();
     let told = Told::by(&store);
@@ -146,7 +146,7 @@ fn a_server_that_keeps_its_log_has_lost_nothing() {
 }
 
 #[test]
-fn two_stores_under_one_prefix_are_each_told_once() {
+fn two_stores_with_one_prefix_each_report_the_loss_once() {
     let mut server = RedisServer::start();
     let stores = [(); 2].map(|()| open(&server.url(0), memory()).unwrap());
     let told = stores.each_ref().map(Told::by);
@@ -172,7 +172,7 @@ fn two_stores_under_one_prefix_are_each_told_once() {
 }
 
 #[test]
-fn a_user_who_may_not_touch_the_epoch_is_served_without() {
+fn a_user_without_access_to_the_epoch_is_served_without_it() {
     let rights: [&[&str]; 3] =
         [&["~t:a", "+@all"], &["~*", "+@all", "-set"], &["~t:a", "%R~t:__millpond:*", "+@all"]];
     for rights in rights {
@@ -196,7 +196,7 @@ fn a_user_who_may_not_touch_the_epoch_is_served_without() {
 
 /// Every connection was left after one use, since its server had said that it is read-only.
 #[test]
-fn a_replica_that_takes_no_writes_is_read_without_an_epoch() {
+fn a_read_only_replica_is_read_without_an_epoch() {
     let server = RedisServer::start();
     let replica = RedisServer::start();
     let raw = RawClient::connect(&replica.url(0));
@@ -212,7 +212,7 @@ fn a_replica_that_takes_no_writes_is_read_without_an_epoch() {
 }
 
 #[test]
-fn what_was_seen_before_is_not_served_in_the_next_outage() {
+fn values_read_before_a_loss_are_not_served_in_an_outage() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory()).unwrap();
     store.put("a", 1).unwrap();
@@ -230,7 +230,7 @@ fn what_was_seen_before_is_not_served_in_the_next_outage() {
 /// What the server had forgotten itself counted as written over by somebody else, and what had waited was
 /// dropped.
 #[test]
-fn what_the_server_has_forgotten_nobody_has_written_over() {
+fn a_key_that_the_server_lost_is_no_conflict() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory().on_conflict(OnConflict::RemoteWins)).unwrap();
     let told = Told::by(&store);
@@ -246,8 +246,9 @@ fn what_the_server_has_forgotten_nobody_has_written_over() {
     told.is(1);
 }
 
+/// The values that were read before are kept.
 #[test]
-fn a_marker_that_goes_alone_is_told_and_nothing_is_forgotten() {
+fn the_loss_of_the_marker_alone_is_reported() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -272,7 +273,7 @@ fn a_marker_that_goes_alone_is_told_and_nothing_is_forgotten() {
 
 /// Marker and epoch go while what waited is being done; the loss was seen by the one, and then by the other.
 #[test]
-fn a_server_that_is_emptied_on_the_way_back_is_told_once() {
+fn a_server_emptied_during_the_replay_is_reported_once() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -299,8 +300,9 @@ fn a_server_that_is_emptied_on_the_way_back_is_told_once() {
     assert!(emptied > 5, "{emptied}");
 }
 
+/// Without a prefix, its key has no prefix either.
 #[test]
-fn the_epoch_is_never_listed_nor_cleared_and_lies_bare_without_a_prefix() {
+fn the_epoch_is_never_listed_nor_cleared() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     for (key_prefix, key) in [("t", EPOCH), ("", "__millpond:epoch"), ("a:b", "a:b:__millpond:epoch")] {

@@ -31,7 +31,7 @@ fn directory() -> TempDir {
 }
 
 #[test]
-fn what_waited_when_a_program_ended_is_done_by_the_next_one() {
+fn operations_queued_by_one_program_are_replayed_by_the_next() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let dir = directory();
@@ -99,7 +99,7 @@ fn write_until_killed(told: &Path) {
 }
 
 #[test]
-fn what_a_killed_program_acknowledged_is_there_once() {
+fn acknowledged_writes_of_a_killed_program_are_applied_once() {
     if let Some((_, told)) = child_process::job() {
         return write_until_killed(&told);
     }
@@ -115,7 +115,7 @@ fn what_a_killed_program_acknowledged_is_there_once() {
         // Nothing is on its way to a server that goes away: it is away from the beginning.
         proxy.set(Mode::Down);
         let told = format!("{}|{}|{run}", proxy.url(), dir.path().display());
-        let test = "outage::durable::what_a_killed_program_acknowledged_is_there_once";
+        let test = "outage::durable::acknowledged_writes_of_a_killed_program_are_applied_once";
         let mut child = Process::start_test(test, "write", &told);
         let mut heard = 0;
         // Some are killed during the outage, some in the middle of the way back, some long after it.
@@ -162,7 +162,7 @@ fn one_store_at_a_time_has_the_files() {
 }
 
 #[test]
-fn files_of_something_else_are_refused() {
+fn files_of_another_store_are_refused() {
     let dir = directory();
     let store = StateStore::new(StateBackend::File { path: dir.path().into() }).unwrap();
     store.put("somebody's", 1).unwrap();
@@ -214,7 +214,7 @@ fn an_old_copy_of_the_files_is_refused() {
 }
 
 #[test]
-fn times_to_live_go_on_between_two_programs() {
+fn times_to_live_run_on_between_two_programs() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let dir = directory();
@@ -242,7 +242,7 @@ fn times_to_live_go_on_between_two_programs() {
 /// It was killed after a chunk was sent, and the server lost everything: what may have been done is not done
 /// again, and what was never sent is.
 #[test]
-fn only_what_was_sent_is_in_doubt_after_a_loss_of_data() {
+fn after_data_loss_only_sent_operations_are_in_doubt() {
     let mut server = RedisServer::start();
     let dir = directory();
     let proxy = Proxy::to(server.port());
@@ -294,12 +294,12 @@ fn write_until_full(dir: &Path) {
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk_refuses_what_it_cannot_keep() {
+fn on_a_full_disk_operations_that_cannot_be_kept_are_refused() {
     if let Some((_, dir)) = child_process::job() {
         return write_until_full(&dir);
     }
     let dir = directory();
-    let test = "outage::durable::a_full_disk_refuses_what_it_cannot_keep";
+    let test = "outage::durable::on_a_full_disk_operations_that_cannot_be_kept_are_refused";
     let told = Process::start_limited_test(test, "fill", dir.path(), 400).hear_out();
     let full: u64 = told.last().and_then(|told| told.strip_prefix("full after ")?.parse().ok()).unwrap();
     assert!(full > 50);
@@ -311,7 +311,7 @@ fn a_full_disk_refuses_what_it_cannot_keep() {
 }
 
 #[test]
-fn neighbours_in_the_files_become_one() {
+fn adjacent_operations_in_the_files_are_merged() {
     let dir = directory();
     let store = open(&nowhere(), durable(dir.path())).unwrap();
     for n in 0..1000 {
@@ -326,7 +326,7 @@ fn neighbours_in_the_files_become_one() {
 }
 
 #[test]
-fn transactions_of_who_writes_alone_are_kept_too() {
+fn transactions_of_an_exclusive_store_are_queued_too() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let dir = directory();

@@ -169,7 +169,7 @@ cut_everywhere! {
 
 /// The server answers everything else, and this answer was lost: that is an outage, for as long as it takes to ask.
 #[test]
-fn a_call_without_an_answer_is_settled_though_the_server_lives() {
+fn a_call_without_a_reply_is_settled_by_asking_the_server() {
     let lab = ProxiedServer::new();
     let store = lab.store(without_retries());
     store.incr("n", 1).unwrap();
@@ -184,7 +184,7 @@ fn a_call_without_an_answer_is_settled_though_the_server_lives() {
 }
 
 #[test]
-fn a_server_that_is_killed_in_the_middle_and_keeps_its_log_does_each_once() {
+fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = open(&server.url(0), once()).unwrap();
     let (ended, times, pushed) = (AtomicBool::new(false), AtomicI64::new(0), AtomicI64::new(0));
@@ -221,7 +221,7 @@ fn a_server_that_is_killed_in_the_middle_and_keeps_its_log_does_each_once() {
 
 /// What was sent to a server that stood still is done there once, whenever it goes on.
 #[test]
-fn a_server_that_thaws_late_does_each_once() {
+fn a_server_that_thaws_late_applies_each_call_once() {
     let lab = ProxiedServer::new();
     let store = lab.store(once());
     lab.raw.run::<_, ()>("RPUSH", &["t:jobs", "1", "2", "3"]);
@@ -249,7 +249,7 @@ fn a_server_that_thaws_late_does_each_once() {
 }
 
 #[test]
-fn a_pop_whose_answer_was_lost_puts_its_value_back_with_the_ttl() {
+fn a_pop_with_a_lost_reply_restores_its_value_and_the_ttl() {
     let lab = ProxiedServer::new();
     for (front, left) in [(true, vec![1, 2, 3]), (false, vec![1, 2, 3]), (true, vec![1])] {
         let store = lab.store(without_retries());
@@ -270,7 +270,7 @@ fn a_pop_whose_answer_was_lost_puts_its_value_back_with_the_ttl() {
 }
 
 #[test]
-fn a_value_that_would_have_died_meanwhile_does_not_come_back() {
+fn a_value_that_would_have_expired_is_not_restored() {
     let lab = ProxiedServer::new();
     let store = lab.store(without_retries());
     store.push_back("q", 1).unwrap();
@@ -286,7 +286,7 @@ fn a_value_that_would_have_died_meanwhile_does_not_come_back() {
 
 /// Who vouches that nobody else writes is served while away, and what was lost before goes back first.
 #[test]
-fn with_an_exclusive_store_the_lost_pop_goes_back_before_the_next_one() {
+fn an_exclusive_store_undoes_a_lost_pop_before_the_next_pop() {
     let lab = ProxiedServer::new();
     let store = lab.store(without_retries().exclusive(true));
     store.push_back_many("q", [1, 2]).unwrap();
@@ -312,7 +312,7 @@ fn with_an_exclusive_store_the_lost_pop_goes_back_before_the_next_one() {
 /// The program is killed before it could ask, and the next one asks in its place.
 /// Cut after cut under threads that write.
 #[test]
-fn what_many_threads_were_told_under_many_cuts_is_there_once() {
+fn calls_of_many_threads_under_many_cuts_are_applied_once() {
     let lab = ProxiedServer::new();
     let store = lab.store(once().pool_size(8));
     let ended = AtomicBool::new(false);

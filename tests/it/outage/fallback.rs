@@ -7,7 +7,7 @@ use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{connected, memory, open, pending};
 
 #[test]
-fn what_is_written_while_the_server_is_away_is_done_there_once() {
+fn writes_during_an_outage_are_applied_on_the_server_once() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = open(&server.url(0), memory()).unwrap();
     store.put("seen", "before").unwrap();

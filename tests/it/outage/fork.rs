@@ -16,7 +16,7 @@ use crate::support::redis_stores::{connected, durable, memory, notices, open, pe
 /// No child lives longer.
 const LONGEST: Duration = Duration::from_secs(20);
 
-const CHILD: &str = "outage::fork::a_child_refuses_its_parents_store_and_the_parent_goes_on";
+const CHILD: &str = "outage::fork::a_child_refuses_its_parents_store_and_the_parent_continues";
 
 /// Ends a child that hangs.
 fn end_in_time() {
@@ -126,7 +126,7 @@ fn within_a_transaction(store: &StateStore) {
 }
 
 #[test]
-fn a_child_refuses_its_parents_store_and_the_parent_goes_on() {
+fn a_child_refuses_its_parents_store_and_the_parent_continues() {
     if let Some((job, url)) = job() {
         let dir = tempfile::tempdir().unwrap();
         let options = if job == "files" { durable(dir.path()) } else { memory() };

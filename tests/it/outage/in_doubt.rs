@@ -9,8 +9,9 @@ use crate::support::proxied_server::{ProxiedServer, once, without_retries};
 use crate::support::proxy::{Mode, Way};
 use crate::support::redis_stores::{connected, until};
 
+/// The reply cache is gone, so the server cannot know whether the call was applied. The store reports that.
 #[test]
-fn where_the_notes_are_gone_what_could_double_is_uncertain() {
+fn without_the_reply_cache_a_lost_call_is_uncertain() {
     let lab = ProxiedServer::new();
     let store = lab.store(without_retries());
     store.incr("n", 1).unwrap();
@@ -33,8 +34,9 @@ fn where_the_notes_are_gone_what_could_double_is_uncertain() {
     assert_eq!(store.incr("n", 1).unwrap(), 4, "and it goes on");
 }
 
+/// The reply cache is gone, and so are the data that it was about: the calls are applied again.
 #[test]
-fn a_server_that_lost_everything_gets_what_was_acknowledged_since() {
+fn after_data_loss_later_acknowledged_calls_are_applied() {
     let lab = ProxiedServer::new();
     let store = lab.store(without_retries());
     for is_pop in [true, false] {
@@ -67,8 +69,10 @@ fn a_server_that_lost_everything_gets_what_was_acknowledged_since() {
     }
 }
 
+/// The command never arrived, and was applied by the replay; or it was a pop, and its caller got an error
+/// saying that it was not applied.
 #[test]
-fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
+fn a_late_command_is_refused_if_the_replay_has_settled_it() {
     let lab = ProxiedServer::new();
     let store = lab.store(without_retries());
     store.push_back("q", 1).unwrap();
@@ -94,8 +98,9 @@ fn what_was_settled_at_the_replay_is_refused_when_it_comes_late() {
     assert_eq!(store.incr("n", 1).unwrap(), 2);
 }
 
+/// The program is killed before it can ask, and the next one asks in its place.
 #[test]
-fn what_waits_in_files_is_asked_by_the_next_program() {
+fn the_next_program_asks_about_calls_in_doubt_in_the_files() {
     let lab = ProxiedServer::new();
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("queue");

@@ -33,8 +33,9 @@ fn all_at_once(store: &StateStore) {
     assert!(late < 100, "{late} of 200 took longer than {AT_ONCE:?}");
 }
 
+/// The server dies, freezes, or never existed.
 #[test]
-fn only_the_first_operation_pays_whether_the_server_dies_freezes_or_was_never_there() {
+fn only_the_first_operation_of_an_outage_waits() {
     let gone = format!("redis://127.0.0.1:{}", free_port());
     let never = within(CONNECT_LIMIT, || open(&gone, memory()).unwrap());
     all_at_once(&never);
@@ -59,7 +60,7 @@ fn only_the_first_operation_pays_whether_the_server_dies_freezes_or_was_never_th
 }
 
 #[test]
-fn opening_with_the_server_down_ends_as_dying_later_does() {
+fn opening_without_a_server_behaves_like_a_later_outage() {
     let mut server = RedisServer::start();
     server.kill();
     let store = open(&server.url(0), memory()).unwrap();
@@ -80,8 +81,9 @@ fn opening_with_the_server_down_ends_as_dying_later_does() {
     assert_eq!(store.stats().outages, 2);
 }
 
+/// No operation does.
 #[test]
-fn no_operation_touches_a_socket_and_one_probe_at_a_time_does() {
+fn only_one_probe_at_a_time_uses_the_network() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -108,7 +110,7 @@ fn no_operation_touches_a_socket_and_one_probe_at_a_time_does() {
 }
 
 #[test]
-fn threads_that_were_inside_when_it_died_do_not_pay_twice() {
+fn threads_that_an_outage_interrupts_do_not_wait_twice() {
     for size in [2, 16] {
         let server = RedisServer::start();
         let store = open(&server.url(0), memory().pool_size(size)).unwrap();
@@ -138,8 +140,9 @@ fn threads_that_were_inside_when_it_died_do_not_pay_twice() {
     }
 }
 
+/// The same holds for strict handles.
 #[test]
-fn without_a_fallback_and_for_strict_handles_an_outage_is_an_error_at_once() {
+fn without_a_fallback_an_outage_is_an_error_at_once() {
     let mut server = RedisServer::start();
     let none = open(&server.url(0), options()).unwrap();
     let store = open(&server.url(0), memory()).unwrap();
@@ -171,7 +174,7 @@ fn without_a_fallback_and_for_strict_handles_an_outage_is_an_error_at_once() {
 
 /// A caller that is told that nothing was done may do it otherwise.
 #[test]
-fn without_a_fallback_a_lost_answer_is_told_as_such() {
+fn without_a_fallback_a_lost_reply_is_reported_as_such() {
     let server = RedisServer::start();
     for store in [open(&server.url(0), options()).unwrap(), open(&server.url(0), memory()).unwrap().strict()]
     {
@@ -264,7 +267,7 @@ fn nothing_is_acknowledged_once_the_store_is_closed() {
 }
 
 #[test]
-fn a_panic_of_a_listener_is_not_that_of_the_operation() {
+fn a_panic_of_a_listener_does_not_affect_the_operation() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -276,8 +279,9 @@ fn a_panic_of_a_listener_is_not_that_of_the_operation() {
     assert_eq!(store.get("a").unwrap(), Some(1));
 }
 
+/// The error is not transient, since closing again cannot help.
 #[test]
-fn what_is_left_at_the_end_is_told_and_cannot_be_tried_again() {
+fn closing_reports_the_operations_that_are_still_queued() {
     let store = open("redis://127.0.0.1:1", memory()).unwrap();
     store.put("a", 1).unwrap();
     let error = store.close_within(std::time::Duration::from_millis(50)).unwrap_err();
@@ -290,7 +294,7 @@ fn what_is_left_at_the_end_is_told_and_cannot_be_tried_again() {
 /// Its answer was held back in the network until the outage was over: the server answers then, and so it was told
 /// that its own command had been slow.
 #[test]
-fn a_put_that_an_outage_caught_is_made_though_that_is_over() {
+fn a_put_interrupted_by_an_outage_is_applied_after_it() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory().max_retries(0)).unwrap();

@@ -28,7 +28,7 @@ fn left(raw: &RawClient) -> (Vec<i64>, i64, i64) {
 }
 
 #[test]
-fn what_is_taken_while_away_is_taken_there_too() {
+fn values_taken_in_an_outage_are_taken_on_the_server_too() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -58,7 +58,7 @@ fn what_is_taken_while_away_is_taken_there_too() {
 }
 
 #[test]
-fn what_was_taken_before_can_be_done_while_away() {
+fn values_taken_before_an_outage_can_be_done_during_it() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -80,7 +80,7 @@ fn what_was_taken_before_can_be_done_while_away() {
 }
 
 #[test]
-fn what_was_taken_outlives_the_program() {
+fn a_taken_value_outlives_the_program() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -101,7 +101,7 @@ fn what_was_taken_outlives_the_program() {
 }
 
 #[test]
-fn who_does_not_write_alone_takes_nothing_while_away() {
+fn a_store_that_is_not_exclusive_takes_nothing_in_an_outage() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -117,7 +117,7 @@ fn who_does_not_write_alone_takes_nothing_while_away() {
 }
 
 #[test]
-fn a_lock_taken_before_counts_until_its_own_time_is_over() {
+fn a_lock_acquired_before_an_outage_counts_until_it_expires() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), alone(memory())).unwrap();

@@ -46,8 +46,9 @@ fn refused<T: Debug>(outcome: Result<T>) {
     assert_error!(outcome, Error::Unavailable { maybe_applied: false, .. });
 }
 
+/// All others are served.
 #[test]
-fn what_depends_on_others_is_refused_and_the_rest_is_served() {
+fn operations_that_depend_on_other_clients_are_refused() {
     let scene = Scene::away(memory());
     let store = &scene.store;
     for key in ["v", "unseen"] {
@@ -101,7 +102,7 @@ fn what_depends_on_others_is_refused_and_the_rest_is_served() {
 }
 
 #[test]
-fn an_unknown_key_is_absent_or_an_error_as_the_options_say() {
+fn an_unknown_key_is_absent_or_an_error_as_configured() {
     for unknown in [None, Some(Unknown::Error)] {
         let scene = Scene::away(memory().unknown(unknown));
         let store = &scene.store;
@@ -126,7 +127,7 @@ fn an_unknown_key_is_absent_or_an_error_as_the_options_say() {
 }
 
 #[test]
-fn who_writes_alone_is_served_on_every_key_that_it_knows() {
+fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
     let scene = Scene::away(memory().exclusive(true));
     let store = &scene.store;
     refused(store.set_if_not_exists("unseen", 1, None));
@@ -160,7 +161,7 @@ fn who_writes_alone_is_served_on_every_key_that_it_knows() {
 }
 
 #[test]
-fn times_to_live_run_on_while_operations_wait() {
+fn times_to_live_run_on_while_operations_are_queued() {
     const SHORT: Duration = Duration::from_millis(200);
     let scene = Scene::away(memory());
     let store = &scene.store;
@@ -186,7 +187,7 @@ fn times_to_live_run_on_while_operations_wait() {
 
 /// It was kept for as long as the outage went on.
 #[test]
-fn a_value_that_was_read_again_still_dies_when_its_time_is_over() {
+fn a_value_that_was_read_again_still_expires_in_time() {
     let server = RedisServer::start();
     let store = open(&server.url(0), memory()).unwrap();
     let short = Duration::from_millis(300);
@@ -203,8 +204,9 @@ fn a_value_that_was_read_again_still_dies_when_its_time_is_over() {
     connected(&store);
 }
 
+/// The operations that were queued before are still replayed.
 #[test]
-fn a_server_that_is_away_for_too_long_gets_what_waits_and_no_more_waits() {
+fn after_too_long_an_outage_no_more_operations_are_queued() {
     const LONG: Duration = Duration::from_secs(1);
     let scene = Scene::away(memory().max_away(LONG).exclusive(true));
     let store = &scene.store;
@@ -234,7 +236,7 @@ fn a_server_that_is_away_for_too_long_gets_what_waits_and_no_more_waits() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_drops_nothing() {
+fn a_full_replay_queue_refuses_and_drops_nothing() {
     for options in [memory().max_pending(100), memory().max_pending_bytes(20_000)] {
         let scene = Scene::away(options);
         let store = &scene.store;
@@ -263,7 +265,7 @@ fn a_full_queue_refuses_and_drops_nothing() {
 
 /// A read does not tell until when a value stays. What was changed in place here stayed for ever there.
 #[test]
-fn what_is_changed_in_place_keeps_its_time_on_the_server() {
+fn a_value_changed_in_an_outage_keeps_its_ttl_on_the_server() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     for key in ["t:modified", "t:swapped"] {

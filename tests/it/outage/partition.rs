@@ -64,7 +64,7 @@ fn write(store: &StateStore, writer: usize, counts: &[Told], ending: &AtomicBool
 }
 
 #[test]
-fn no_value_ever_falls_and_no_increment_doubles_through_partitions() {
+fn partitions_reorder_no_write_and_double_no_increment() {
     let begun = Instant::now();
     let partition = Partition::start();
     let store = open(&partition.url(), memory()).unwrap();
@@ -112,8 +112,9 @@ fn no_value_ever_falls_and_no_increment_doubles_through_partitions() {
     assert!(begun.elapsed() < MOST, "took {:?}", begun.elapsed());
 }
 
+/// The partition begins in the middle of the batch.
 #[test]
-fn what_a_batch_acknowledged_is_there_after_a_partition_in_its_middle() {
+fn acknowledged_batch_entries_survive_a_partition() {
     const ALL: usize = 10_000;
     let begun = Instant::now();
     let partition = Partition::start();
@@ -160,8 +161,9 @@ fn what_a_batch_acknowledged_is_there_after_a_partition_in_its_middle() {
     assert!(begun.elapsed() < MOST, "took {:?}", begun.elapsed());
 }
 
+/// Every queued operation is applied once.
 #[test]
-fn what_waited_is_done_once_and_in_order_though_the_way_back_is_severed() {
+fn a_partition_during_the_replay_keeps_it_exact_and_in_order() {
     const ALL: u64 = 20_000;
     let begun = Instant::now();
     let partition = Partition::start();

@@ -34,7 +34,7 @@ fn write_all(store: &StateStore) {
 }
 
 #[test]
-fn the_rights_that_the_readme_names_are_enough() {
+fn the_permissions_in_the_readme_are_sufficient() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -74,7 +74,7 @@ fn the_rights_that_the_readme_names_are_enough() {
 
 /// The script that does what waited ended half-way, behind the marker: what was left of it counted as done.
 #[test]
-fn a_right_that_is_missing_makes_nothing_vanish() {
+fn a_missing_permission_loses_no_queued_operation() {
     for missing in ["exists", "hdel", "time", "mset", "get", "rpush"] {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
@@ -113,7 +113,7 @@ fn a_right_that_is_missing_makes_nothing_vanish() {
 
 /// The server refused to do anything at all, which is no fault of what waited.
 #[test]
-fn a_right_that_is_given_meanwhile_lets_what_waits_be_done() {
+fn a_permission_granted_later_lets_the_replay_succeed() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));

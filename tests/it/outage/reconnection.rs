@@ -33,7 +33,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// A right that only some operations need is missing: these are refused, and all others are done.
 #[test]
-fn a_missing_right_stops_none_but_the_operations_that_need_it() {
+fn a_missing_permission_stops_only_operations_that_need_it() {
     for lacks in ["-exists", "-hdel", "-get"] {
         let server = RedisServer::start();
         let raw = RawClient::connect(&server.url(0));
@@ -61,7 +61,7 @@ fn a_missing_right_stops_none_but_the_operations_that_need_it() {
 
 /// Several chunks were done, and nobody could note it before the program was killed.
 #[test]
-fn many_chunks_that_were_done_and_not_noted_are_not_done_again() {
+fn chunks_that_were_applied_but_not_recorded_are_not_repeated() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let [dir, killed] = [(), ()].map(|()| tempfile::tempdir().unwrap());
@@ -88,7 +88,7 @@ fn many_chunks_that_were_done_and_not_noted_are_not_done_again() {
 
 /// Nothing waits in a copy that is older than what the server knows: it doubles nothing, and goes on.
 #[test]
-fn an_old_copy_in_which_nothing_waits_serves() {
+fn an_old_copy_with_an_empty_queue_works() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let [dir, old] = [(), ()].map(|()| tempfile::tempdir().unwrap());
@@ -111,7 +111,7 @@ fn an_old_copy_in_which_nothing_waits_serves() {
 }
 
 #[test]
-fn the_longest_wait_is_no_panic() {
+fn the_longest_timeout_does_not_panic() {
     let store = open(&format!("redis://127.0.0.1:{}", free_port()), memory()).unwrap();
     assert_eq!(pending(&store), Some(0));
     store.close_within(Duration::MAX).unwrap();
@@ -119,7 +119,7 @@ fn the_longest_wait_is_no_panic() {
 
 /// The thread that brought it back tells of it, and is the one that the end waits for.
 #[test]
-fn who_is_told_that_the_server_is_back_may_close_the_store() {
+fn a_listener_for_the_reconnection_may_close_the_store() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -140,7 +140,7 @@ fn who_is_told_that_the_server_is_back_may_close_the_store() {
 
 /// One that panics when it is told of something breaks nothing but that.
 #[test]
-fn a_listener_that_panics_does_not_keep_the_server_away() {
+fn a_panicking_listener_does_not_prevent_the_reconnection() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -172,7 +172,7 @@ fn a_listener_that_panics_does_not_keep_the_server_away() {
 
 /// Four megabytes do not get through within the limit, and each value does.
 #[test]
-fn what_waits_gets_over_a_slow_line() {
+fn a_replay_queue_is_sent_over_a_slow_connection() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -193,7 +193,7 @@ fn what_waits_gets_over_a_slow_line() {
 
 /// As long as it is not known that what waits gets through, nobody else waits for that.
 #[test]
-fn nobody_waits_for_what_does_not_get_through() {
+fn no_operation_waits_for_a_replay_that_does_not_get_through() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();

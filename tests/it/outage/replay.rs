@@ -37,7 +37,7 @@ fn markers(raw: &RawClient) -> Vec<String> {
 /// The kill list, the marker, the chunk: cut at every byte with `MILLPOND_TEST_EVERY_BYTE` set, and else at
 /// every byte of the answers and at some of the requests, most of which are the text of one script.
 #[test]
-fn the_way_back_may_be_cut_anywhere() {
+fn the_replay_may_be_cut_at_any_byte() {
     let every = std::env::var_os("MILLPOND_TEST_EVERY_BYTE").is_some();
     for (way, step) in [(Way::Answer, 1), (Way::Request, if every { 1 } else { 29 })] {
         let server = RedisServer::start();
@@ -67,8 +67,9 @@ fn the_way_back_may_be_cut_anywhere() {
     }
 }
 
+/// It freezes in the middle of the replay.
 #[test]
-fn a_server_that_freezes_in_the_middle_and_thaws_does_each_once() {
+fn a_server_that_freezes_and_thaws_applies_each_once() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -104,7 +105,7 @@ fn a_server_that_freezes_in_the_middle_and_thaws_does_each_once() {
 /// What was written to its log survives the server's death, synced or not. With `everysec` it answers without
 /// writing while an earlier sync goes on: what it loses then has to be told.
 #[test]
-fn a_server_that_is_killed_in_the_middle_and_keeps_its_log_does_each_once() {
+fn a_killed_server_that_keeps_its_log_applies_each_once() {
     for sync in ["always", "everysec"] {
         let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", sync]);
         let store = open(&server.url(0), memory()).unwrap();
@@ -154,7 +155,7 @@ fn count_losses(store: &StateStore) -> Arc<Mutex<u64>> {
 
 /// It comes back empty each time: what waits is done all the same, and the loss is told.
 #[test]
-fn a_server_that_loses_everything_is_told_and_gets_what_waits() {
+fn data_loss_is_reported_and_the_queue_is_replayed() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory()).unwrap();
     let lost = count_losses(&store);
@@ -172,8 +173,9 @@ fn a_server_that_loses_everything_is_told_and_gets_what_waits() {
     assert_eq!(store.stats().uncertain, 0);
 }
 
+/// Operations that could be applied twice are reported as uncertain.
 #[test]
-fn without_the_marker_what_could_double_is_uncertain_and_the_rest_is_repeated() {
+fn without_the_marker_repeatable_operations_are_repeated() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -222,7 +224,7 @@ fn without_the_marker_what_could_double_is_uncertain_and_the_rest_is_repeated() 
 }
 
 #[test]
-fn a_server_without_memory_stays_away_until_it_has_some() {
+fn the_replay_waits_for_a_server_that_is_out_of_memory() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -241,8 +243,9 @@ fn a_server_without_memory_stays_away_until_it_has_some() {
     assert!(store.take_rejected().is_empty());
 }
 
+/// The rest of the queue is applied.
 #[test]
-fn what_the_server_refuses_for_good_is_set_aside_and_the_rest_is_done() {
+fn permanently_refused_operations_are_set_aside() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let proxy = Proxy::to(server.port());
@@ -283,7 +286,7 @@ fn what_the_server_refuses_for_good_is_set_aside_and_the_rest_is_done() {
 }
 
 #[test]
-fn two_stores_and_many_threads_each_bring_their_own() {
+fn two_stores_with_many_threads_each_replay_their_own_queue() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let stores = [open(&proxy.url(), memory()).unwrap(), open(&proxy.url(), memory()).unwrap()];

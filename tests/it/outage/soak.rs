@@ -163,12 +163,12 @@ fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
 }
 
 #[test]
-fn what_was_acknowledged_in_and_between_many_outages_is_there_once() {
+fn acknowledged_writes_survive_many_outages_exactly_once() {
     soak(OUTAGES, false);
 }
 
 #[test]
-fn with_exactly_once_no_outage_leaves_anything_in_doubt() {
+fn with_exactly_once_no_outage_leaves_a_call_in_doubt() {
     let doubtful = soak(OUTAGES_EXACTLY_ONCE, true);
     assert_eq!(doubtful, 0, "calls whose outcome nobody knows");
 }
@@ -213,7 +213,7 @@ fn soak(outages: usize, exactly_once: bool) -> u64 {
 /// Found by the soak: what had been under way on the server when an outage began, and was acknowledged after,
 /// was not seen by reads during the outage. They showed what had been known of the key before.
 #[test]
-fn a_put_that_is_acknowledged_after_the_outage_began_is_read_back() {
+fn a_put_acknowledged_after_an_outage_began_is_read_back() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), options().fallback(Fallback::Memory)).unwrap();

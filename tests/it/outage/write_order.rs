@@ -46,7 +46,7 @@ fn write_rising(stores: &[&StateStore], threads: usize, ending: &AtomicBool) -> 
 }
 
 #[test]
-fn the_way_back_ends_though_threads_write_faster_than_it() {
+fn the_replay_ends_even_if_threads_write_faster() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -88,7 +88,7 @@ fn the_way_back_ends_though_threads_write_faster_than_it() {
 /// A write that timed out lies in the network, comes out of it after newer ones, and brings the old value
 /// back: an independent client watches that no value ever falls.
 #[test]
-fn a_late_write_never_comes_after_a_newer_one() {
+fn a_late_write_never_overwrites_a_newer_one() {
     const KEYS: usize = 50;
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
@@ -161,8 +161,9 @@ fn a_late_write_never_comes_after_a_newer_one() {
     assert!(store.stats().outages > 0 && store.stats().buried > 0, "{:?}", store.stats());
 }
 
+/// Nor do they cause a storm of connections.
 #[test]
-fn flapping_loses_nothing_doubles_nothing_and_is_no_storm() {
+fn frequent_outages_lose_and_double_nothing() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
@@ -212,7 +213,7 @@ fn flapping_loses_nothing_doubles_nothing_and_is_no_storm() {
 /// Who found out late that the server was away began a second outage while the first one ended. Its queue began
 /// with a number that the server was past, which was taken for an old copy: the store never came back.
 #[test]
-fn outages_that_follow_one_another_closely_all_end() {
+fn outages_that_follow_each_other_closely_all_end() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let options = memory().timeout(Duration::from_millis(100)).connect_timeout(Duration::from_millis(50));

@@ -9,7 +9,7 @@ use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{open, options};
 
 #[test]
-fn every_operation_does_on_redis_what_it_says() {
+fn every_operation_has_its_documented_effect_on_redis() {
     let server = RedisServer::start();
     let store = open(&server.url(0), options()).unwrap();
     let hour = Duration::from_secs(3600);
@@ -61,7 +61,7 @@ fn every_operation_does_on_redis_what_it_says() {
 }
 
 #[test]
-fn a_counter_is_born_with_its_ttl_inside_a_batch_too() {
+fn a_counter_is_created_with_its_ttl_in_a_batch_too() {
     let server = RedisServer::start();
     let backend = StateBackend::Redis { url: server.url(0), key_prefix: "t".to_owned() };
     let config = StateConfig::default().backend(backend).default_ttl(Duration::from_secs(60));
@@ -74,7 +74,7 @@ fn a_counter_is_born_with_its_ttl_inside_a_batch_too() {
 }
 
 #[test]
-fn what_others_wrote_is_read_byte_for_byte() {
+fn foreign_values_are_read_byte_for_byte() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -88,7 +88,7 @@ fn what_others_wrote_is_read_byte_for_byte() {
 }
 
 #[test]
-fn other_kinds_are_told_by_name() {
+fn the_error_for_another_kind_names_it() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -117,7 +117,7 @@ fn other_kinds_are_told_by_name() {
 }
 
 #[test]
-fn glob_characters_are_ordinary_and_foreign_keys_are_cleared() {
+fn glob_characters_have_no_meaning_and_foreign_keys_are_cleared() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -139,7 +139,7 @@ fn glob_characters_are_ordinary_and_foreign_keys_are_cleared() {
 }
 
 #[test]
-fn every_script_has_the_name_that_the_server_gives_it() {
+fn every_script_has_the_hash_that_the_server_computes() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/redis");

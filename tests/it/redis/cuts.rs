@@ -141,57 +141,57 @@ fn cut_everywhere(case: &Case) {
 }
 
 #[test]
-fn a_get_that_is_cut_anywhere_reads_right_or_says_so() {
+fn a_get_that_is_cut_returns_the_value_or_an_error() {
     let before = [Some("17"), None, None];
     let run = |store: &StateStore| store.get::<i64>("a").map(|found| assert_eq!(found, Some(17)));
     cut_everywhere(&Case { before, after: before, repeated: true, run, ..ONE });
 }
 
 #[test]
-fn a_put_that_is_cut_anywhere_is_done_in_the_end_or_says_so() {
+fn a_put_that_is_cut_is_applied_or_returns_an_error() {
     let run = |store: &StateStore| store.put("a", 1);
     cut_everywhere(&Case { before: [Some("0"), None, None], repeated: true, run, ..ONE });
 }
 
 #[test]
-fn an_increment_that_is_cut_anywhere_is_never_done_twice() {
+fn an_increment_that_is_cut_is_never_applied_twice() {
     let run = |store: &StateStore| store.incr("a", 1).map(|number| assert_eq!(number, 6));
     cut_everywhere(&Case { before: [Some("5"), None, None], after: [Some("6"), None, None], run, ..ONE });
 }
 
 #[test]
-fn an_increment_with_a_ttl_that_is_cut_anywhere_is_never_done_twice() {
+fn an_increment_with_a_ttl_that_is_cut_is_never_applied_twice() {
     let run = |store: &StateStore| store.incr_with_ttl("a", 1, HOUR).map(|number| assert_eq!(number, 1));
     cut_everywhere(&Case { run, ..ONE });
 }
 
 #[test]
-fn a_first_set_that_is_cut_anywhere_never_claims_what_it_does_not_know() {
+fn a_set_if_not_exists_that_is_cut_never_claims_too_much() {
     let run = |store: &StateStore| store.set_if_not_exists("a", 1, None).map(|set| assert!(set));
     cut_everywhere(&Case { run, ..ONE });
 }
 
 #[test]
-fn a_swap_that_is_cut_anywhere_never_claims_what_it_does_not_know() {
+fn a_compare_and_set_that_is_cut_never_claims_too_much() {
     let run = |store: &StateStore| store.compare_and_set("a", Some(&0), &1).map(|swapped| assert!(swapped));
     cut_everywhere(&Case { before: [Some("0"), None, None], run, ..ONE });
 }
 
 #[test]
-fn a_removal_that_is_cut_anywhere_hands_out_what_it_removed_or_says_so() {
+fn a_removal_that_is_cut_returns_the_value_or_an_error() {
     let run = |store: &StateStore| store.get_and_delete::<i64>("a").map(|found| assert_eq!(found, Some(7)));
     cut_everywhere(&Case { before: [Some("7"), None, None], after: [None; 3], run, ..ONE });
 }
 
 #[test]
-fn a_write_batch_that_is_cut_anywhere_is_done_whole_or_not_at_all() {
+fn a_write_batch_that_is_cut_is_applied_fully_or_not_at_all() {
     let run = |store: &StateStore| store.write(WriteBatch::new().put("a", 1)?.delete("b")?.put("c", 3)?);
     let (before, after) = ([Some("0"), Some("2"), None], [Some("1"), None, Some("3")]);
     cut_everywhere(&Case { before, after, repeated: true, run, ..ONE });
 }
 
 #[test]
-fn a_batch_of_puts_that_is_cut_anywhere_tells_no_more_than_was_done() {
+fn a_batch_put_that_is_cut_reports_no_more_than_was_applied() {
     let run = |store: &StateStore| store.batch_put([("a", 1), ("b", 2), ("c", 3)]);
     let after = [Some("1"), Some("2"), Some("3")];
     for chunk in [2, 1000] {
@@ -200,7 +200,7 @@ fn a_batch_of_puts_that_is_cut_anywhere_tells_no_more_than_was_done() {
 }
 
 #[test]
-fn a_batch_of_increments_that_is_cut_anywhere_doubles_none() {
+fn a_batch_incr_that_is_cut_applies_no_increment_twice() {
     let run = |store: &StateStore| {
         store.batch_incr([("a", 1), ("b", 1), ("c", 1)]).map(|numbers| assert_eq!(numbers, [6, 1, 10]))
     };
@@ -212,7 +212,7 @@ fn a_batch_of_increments_that_is_cut_anywhere_doubles_none() {
 
 /// More than the sockets take at once: the connection ends while the request is still being sent.
 #[test]
-fn a_large_batch_that_is_cut_while_it_is_sent_leaves_no_value_in_part() {
+fn a_large_batch_that_is_cut_leaves_no_partial_value() {
     const LENGTH: usize = 1_300_000;
     let lab = Lab::new();
     let value = "x".repeat(LENGTH);
@@ -246,7 +246,7 @@ fn a_large_batch_that_is_cut_while_it_is_sent_leaves_no_value_in_part() {
 }
 
 #[test]
-fn answers_that_come_byte_by_byte_are_read_whole() {
+fn replies_that_arrive_byte_by_byte_are_read_completely() {
     let lab = Lab::new();
     let store = lab.store(options());
     let text = "ü\r\n$5\r\n".repeat(10);

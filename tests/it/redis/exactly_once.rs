@@ -19,7 +19,7 @@ fn notes(raw: &RawClient) -> Vec<String> {
 }
 
 #[test]
-fn a_call_that_is_cut_anywhere_is_tried_again_and_done_once() {
+fn a_call_that_is_cut_is_repeated_and_applied_once() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -40,7 +40,7 @@ fn a_call_that_is_cut_anywhere_is_tried_again_and_done_once() {
 
 /// As it is said in the documentation of the option: nothing is queued, and nobody asks again.
 #[test]
-fn what_is_lost_in_every_attempt_may_have_been_applied() {
+fn a_call_whose_every_reply_is_lost_may_have_been_applied() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), once().fallback(millpond::Fallback::Memory)).unwrap();
@@ -55,7 +55,7 @@ fn what_is_lost_in_every_attempt_may_have_been_applied() {
 }
 
 #[test]
-fn a_server_that_stands_still_for_a_moment_is_waited_for() {
+fn a_call_waits_for_a_server_that_freezes_briefly() {
     let server = RedisServer::start();
     let patient = once().timeout(Duration::from_secs(4)).connect_timeout(Duration::from_secs(2));
     let store = open(&server.url(0), patient).unwrap();
@@ -78,7 +78,7 @@ fn a_server_that_stands_still_for_a_moment_is_waited_for() {
 
 /// What was sent before can come late, from a connection that nobody could close.
 #[test]
-fn a_call_that_comes_late_is_refused_and_one_that_comes_again_is_answered() {
+fn a_late_call_is_refused_and_a_repeated_one_is_answered() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), once()).unwrap();
@@ -101,7 +101,7 @@ fn a_call_that_comes_late_is_refused_and_one_that_comes_again_is_answered() {
 }
 
 #[test]
-fn a_server_without_memory_refuses_before_anything_is_done() {
+fn a_server_out_of_memory_refuses_before_any_change() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once()).unwrap();
     let raw = RawClient::connect(&server.url(0));
@@ -136,7 +136,7 @@ fn a_server_without_memory_refuses_before_anything_is_done() {
 }
 
 #[test]
-fn a_server_that_takes_no_writes_refuses_to_pop_from_an_empty_queue() {
+fn a_read_only_server_refuses_to_pop_from_an_empty_queue() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once().max_retries(0)).unwrap();
     let raw = RawClient::connect(&server.url(0));
@@ -147,7 +147,7 @@ fn a_server_that_takes_no_writes_refuses_to_pop_from_an_empty_queue() {
 }
 
 #[test]
-fn scripts_that_the_server_forgets_are_brought_again() {
+fn scripts_that_the_server_forgets_are_sent_again() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once()).unwrap();
     let raw = RawClient::connect(&server.url(0));
@@ -159,8 +159,9 @@ fn scripts_that_the_server_forgets_are_brought_again() {
     }
 }
 
+/// It is deleted when the store is closed.
 #[test]
-fn the_notes_are_one_small_hash_that_lives_a_month_and_goes_with_the_store() {
+fn the_reply_cache_is_a_small_hash_that_lives_for_a_month() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once()).unwrap();
     let raw = RawClient::connect(&server.url(0));
@@ -188,7 +189,7 @@ fn the_notes_are_one_small_hash_that_lives_a_month_and_goes_with_the_store() {
 }
 
 #[test]
-fn notes_that_are_gone_are_begun_anew() {
+fn a_reply_cache_that_was_lost_is_created_again() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once()).unwrap();
     let raw = RawClient::connect(&server.url(0));
@@ -200,7 +201,7 @@ fn notes_that_are_gone_are_begun_anew() {
 
 /// Only the notes are gone, and the first attempt may have been done before: nobody can know.
 #[test]
-fn a_retry_without_the_notes_says_that_it_may_have_been_applied() {
+fn a_retry_without_the_reply_cache_may_have_been_applied() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -222,7 +223,7 @@ fn a_retry_without_the_notes_says_that_it_may_have_been_applied() {
 }
 
 #[test]
-fn who_waits_for_a_value_writes_nothing_meanwhile() {
+fn waiting_for_a_value_writes_nothing() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once()).unwrap();
     let raw = RawClient::connect(&server.url(0));
@@ -245,7 +246,7 @@ fn who_waits_for_a_value_writes_nothing_meanwhile() {
 
 /// More values than fit on the stack of a script, and more than fit into one command.
 #[test]
-fn a_push_of_very_many_values_is_whole() {
+fn a_push_of_very_many_values_is_complete() {
     let server = RedisServer::start();
     let store = open(&server.url(0), once().timeout(Duration::from_secs(20))).unwrap();
     let raw = RawClient::connect(&server.url(0));

@@ -37,7 +37,7 @@ fn rule_values() -> Vec<(&'static str, RuleValue)> {
 }
 
 #[test]
-fn the_state_of_rust_rule_engine_is_read_as_it_lies() {
+fn the_stored_state_of_rust_rule_engine_is_read() {
     let server = SharedServer::new();
     let store = server.store("rules:prod");
     for (text, value) in rule_values() {
@@ -50,7 +50,7 @@ fn the_state_of_rust_rule_engine_is_read_as_it_lies() {
 }
 
 #[test]
-fn the_state_of_rust_rule_engine_is_written_as_it_would_write_it() {
+fn the_state_of_rust_rule_engine_is_written_in_its_own_format() {
     let server = SharedServer::new();
     let store = server.store("rules");
     for (text, value) in rule_values() {
@@ -61,7 +61,7 @@ fn the_state_of_rust_rule_engine_is_written_as_it_would_write_it() {
 }
 
 #[test]
-fn the_bookmarks_of_faucet_are_read_as_they_lie() {
+fn the_stored_bookmarks_of_faucet_are_read() {
     let server = SharedServer::new();
     server.raw.set("faucet:github_issues-v1.2", r#"{"updated_at":"2024-05-01T00:00:00Z","page":3}"#);
     server.raw.set("faucet:cursor", "\"abc\"");
@@ -77,7 +77,7 @@ fn the_bookmarks_of_faucet_are_read_as_they_lie() {
 }
 
 #[test]
-fn the_bookmarks_of_faucet_are_written_as_it_would_write_them() {
+fn the_bookmarks_of_faucet_are_written_in_its_own_format() {
     let server = SharedServer::new();
     let store = server.store("faucet");
     for (bookmark, text) in [

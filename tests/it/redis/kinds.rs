@@ -27,8 +27,9 @@ fn foreign() -> (SharedServer, StateStore) {
 const KINDS: [(&str, Option<Kind>); 4] =
     [("list", Some(Kind::Queue)), ("hash", Some(Kind::Map)), ("set", None), ("zset", None)];
 
+/// They change nothing.
 #[test]
-fn what_needs_a_value_says_what_it_found_and_changes_nothing() {
+fn operations_on_values_report_another_kind() {
     let (server, store) = foreign();
     for (key, kind) in KINDS {
         for (name, operation) in ON_VALUES {
@@ -63,7 +64,7 @@ fn a_put_of_any_sort_replaces_any_kind() {
 }
 
 #[test]
-fn what_asks_for_no_value_works_on_any_kind() {
+fn operations_that_read_no_value_work_on_any_kind() {
     let (server, store) = foreign();
     for (key, _) in KINDS {
         assert!(store.contains(key).unwrap(), "{key}");
@@ -84,7 +85,7 @@ fn what_asks_for_no_value_works_on_any_kind() {
 }
 
 #[test]
-fn entries_pass_over_what_is_no_value() {
+fn entries_skip_other_kinds() {
     let (_server, store) = foreign();
     store.batch_put([("a", 1), ("z", 2)]).unwrap();
     let mut entries: Vec<(String, i64)> = store.entries("").map(Result::unwrap).collect();
@@ -104,8 +105,9 @@ fn one_wrong_kind_in_a_batch_does_not_hide_the_others() {
     assert_eq!(store.batch_get::<i64>(["a", "b"]).unwrap(), [Some(2), Some(1)]);
 }
 
+/// They change nothing.
 #[test]
-fn what_needs_a_map_or_a_queue_says_what_it_found_and_changes_nothing() {
+fn operations_on_maps_and_queues_report_another_kind() {
     let (server, store) = foreign();
     server.raw.run::<_, ()>("SET", &["p:string", "1"]);
     let born = server.with_default_ttl("p");
@@ -148,7 +150,7 @@ fn a_map_is_a_hash_and_a_queue_a_list() {
 }
 
 #[test]
-fn counters_in_a_map_are_exact_and_their_errors_are_told() {
+fn counters_in_a_map_are_exact_and_report_errors() {
     let server = SharedServer::new();
     for store in [server.store("p"), server.with_default_ttl("p")] {
         server.raw.flush();
@@ -161,8 +163,9 @@ fn counters_in_a_map_are_exact_and_their_errors_are_told() {
     }
 }
 
+/// An existing entry keeps its time to live.
 #[test]
-fn what_is_born_gets_its_ttl_in_the_same_step_and_what_is_there_keeps_it() {
+fn an_entry_is_created_together_with_its_ttl() {
     let server = SharedServer::new();
     let store = server.with_default_ttl("p");
     let operations: [OnAStore; 6] = [
@@ -187,8 +190,9 @@ fn what_is_born_gets_its_ttl_in_the_same_step_and_what_is_there_keeps_it() {
     }
 }
 
+/// A script that the server has forgotten costs one more.
 #[test]
-fn each_operation_is_one_round_trip_and_a_lost_script_one_more() {
+fn each_operation_is_one_round_trip() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let backend = StateBackend::Redis { url: proxy.url(), key_prefix: "p".into() };
@@ -236,7 +240,7 @@ fn each_operation_is_one_round_trip_and_a_lost_script_one_more() {
 }
 
 #[test]
-fn operations_go_on_where_the_server_forgets_its_scripts() {
+fn operations_work_after_the_server_forgot_the_scripts() {
     let server = SharedServer::new();
     let store = server.with_default_ttl("p");
     for n in 1..4 {
@@ -266,7 +270,7 @@ fn operations_go_on_where_the_server_forgets_its_scripts() {
 
 /// More values than a command of an older server takes, and far more than a script unpacks at a time.
 #[test]
-fn very_many_values_go_in_at_once() {
+fn very_many_values_are_pushed_at_once() {
     const MANY: u64 = 500_001;
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));

@@ -40,8 +40,9 @@ fn a_lock_is_a_token_with_a_time_limit() {
     assert!(!server.raw.exists(LOCK), "the guard was dropped");
 }
 
+/// This holds after `clear`, and after a clock that was set back.
 #[test]
-fn a_token_is_larger_than_all_before_also_across_clear_and_a_clock_that_went_back() {
+fn every_token_is_larger_than_all_earlier_ones() {
     let server = SharedServer::new();
     let store = server.store("t");
     let token = || store.lock("l", MINUTE).unwrap().unwrap().token();
@@ -56,7 +57,7 @@ fn a_token_is_larger_than_all_before_also_across_clear_and_a_clock_that_went_bac
 }
 
 #[test]
-fn every_way_to_lose_a_lock_is_told_apart() {
+fn every_way_to_lose_a_lock_is_reported_differently() {
     let server = SharedServer::new();
     let store = server.store("t");
     let lost = |outcome: millpond::Result<()>| match outcome {
@@ -77,7 +78,7 @@ fn every_way_to_lose_a_lock_is_told_apart() {
 }
 
 #[test]
-fn who_waits_gets_the_lock_in_the_order_of_coming() {
+fn waiting_clients_get_the_lock_in_their_order() {
     let server = SharedServer::new();
     let store = server.store("t");
     let guard = store.lock("l", LONG).unwrap().unwrap();
@@ -100,8 +101,9 @@ fn who_waits_gets_the_lock_in_the_order_of_coming() {
     assert_eq!(server.raw.all_keys(), [b"t:__millpond:fence"]);
 }
 
+/// A waiting client that died blocks no other.
 #[test]
-fn who_does_not_wait_never_overtakes_who_does_and_the_dead_hold_nobody_up() {
+fn no_client_overtakes_a_waiting_one() {
     let server = SharedServer::new();
     let store = server.store("t");
     let now = || {
@@ -125,7 +127,7 @@ fn who_does_not_wait_never_overtakes_who_does_and_the_dead_hold_nobody_up() {
 }
 
 #[test]
-fn who_gives_up_leaves_no_place_behind() {
+fn a_waiter_that_gives_up_leaves_no_entry_behind() {
     let server = SharedServer::new();
     let store = server.store("t");
     let guard = store.lock("l", MINUTE).unwrap().unwrap();
@@ -150,7 +152,7 @@ fn who_gives_up_leaves_no_place_behind() {
 
 /// They kept the place until it was noticed that they were not seen any more.
 #[test]
-fn who_waits_when_the_store_closes_or_fails_leaves_no_place_behind() {
+fn a_wait_that_fails_leaves_no_entry_behind() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~*", "+@all"]);
@@ -173,7 +175,7 @@ fn who_waits_when_the_store_closes_or_fails_leaves_no_place_behind() {
 }
 
 #[test]
-fn a_lock_that_runs_out_goes_to_who_waits() {
+fn a_lock_that_expires_goes_to_a_waiting_client() {
     let server = SharedServer::new();
     let store = server.store("t");
     let first = store.lock("l", Duration::from_millis(60)).unwrap().unwrap();
@@ -184,7 +186,7 @@ fn a_lock_that_runs_out_goes_to_who_waits() {
 }
 
 #[test]
-fn a_lost_answer_says_that_the_lock_may_be_free() {
+fn a_release_with_a_lost_reply_may_have_freed_the_lock() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let proxy = Proxy::to(server.port());
@@ -203,7 +205,7 @@ fn a_lost_answer_says_that_the_lock_may_be_free() {
 }
 
 #[test]
-fn a_server_that_is_frozen_or_away_ends_a_wait_in_time() {
+fn a_frozen_or_dead_server_ends_a_wait_in_time() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let proxy = Proxy::to(server.port());

@@ -34,7 +34,7 @@ impl SharedServer {
 }
 
 #[test]
-fn a_lease_lies_beside_the_queue_and_goes_with_what_is_done() {
+fn a_lease_is_stored_beside_the_queue_until_done() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", [1, 2]).unwrap();
@@ -58,8 +58,9 @@ fn a_lease_lies_beside_the_queue_and_goes_with_what_is_done() {
     assert_eq!(server.queue(), [2]);
 }
 
+/// The order is the one in which the values were taken.
 #[test]
-fn what_has_run_out_comes_back_in_front_in_the_order_in_which_it_was_taken() {
+fn expired_leases_return_values_to_the_front_in_order() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", 0..5).unwrap();
@@ -78,7 +79,7 @@ fn what_has_run_out_comes_back_in_front_in_the_order_in_which_it_was_taken() {
 }
 
 #[test]
-fn a_lease_that_runs_out_by_itself_is_given_to_who_waits() {
+fn a_value_whose_lease_runs_out_goes_to_a_waiting_client() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back("q", 7).unwrap();
@@ -91,7 +92,7 @@ fn a_lease_that_runs_out_by_itself_is_given_to_who_waits() {
 }
 
 #[test]
-fn another_kind_under_the_key_keeps_leases_as_they_are() {
+fn another_kind_under_the_key_leaves_leases_unchanged() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", [1, 2]).unwrap();
@@ -108,7 +109,7 @@ fn another_kind_under_the_key_keeps_leases_as_they_are() {
 }
 
 #[test]
-fn a_queue_that_a_lease_brings_back_is_born_with_the_default_ttl() {
+fn a_queue_recreated_by_a_lease_has_the_default_ttl() {
     let server = SharedServer::new();
     let store = server.with_default_ttl("t");
     let has_ttl = || matches!(store.ttl("q").unwrap(), Some(Ttl::In(_)));
@@ -130,7 +131,7 @@ fn a_queue_that_a_lease_brings_back_is_born_with_the_default_ttl() {
 }
 
 #[test]
-fn clear_drops_leases_with_their_queue_and_keeps_locks_and_the_fence() {
+fn clear_drops_leases_and_keeps_locks_and_the_fence() {
     let server = SharedServer::new();
     let store = server.store("t");
     let inner = store.namespace("q");
@@ -151,7 +152,7 @@ fn clear_drops_leases_with_their_queue_and_keeps_locks_and_the_fence() {
 }
 
 #[test]
-fn names_grow_from_the_fence_whatever_it_holds() {
+fn lease_names_grow_from_the_fence_whatever_it_holds() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", 0..3).unwrap();
@@ -164,7 +165,7 @@ fn names_grow_from_the_fence_whatever_it_holds() {
 }
 
 #[test]
-fn a_server_without_memory_loses_nothing_on_the_way() {
+fn a_server_out_of_memory_loses_no_value() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -199,7 +200,7 @@ fn blocked(raw: &RawClient) -> usize {
 }
 
 #[test]
-fn a_push_ends_a_wait_and_a_time_out_does() {
+fn a_push_or_a_timeout_ends_a_wait() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options().pool_size(1)).unwrap();
@@ -228,7 +229,7 @@ fn a_push_ends_a_wait_and_a_time_out_does() {
 }
 
 #[test]
-fn more_may_wait_than_there_are_connections_for_it() {
+fn more_threads_may_wait_than_there_are_connections() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options().pool_size(2).wait_connections(2)).unwrap();
@@ -244,7 +245,7 @@ fn more_may_wait_than_there_are_connections_for_it() {
 }
 
 #[test]
-fn who_waits_for_a_queue_is_told_that_it_is_none() {
+fn a_wait_on_another_kind_is_an_error() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.put("q", 1).unwrap();
@@ -254,7 +255,7 @@ fn who_waits_for_a_queue_is_told_that_it_is_none() {
 }
 
 #[test]
-fn a_wait_that_somebody_ends_goes_on() {
+fn a_wait_continues_after_another_client_ends_it() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -320,7 +321,7 @@ fn a_server_that_dies_or_refuses_ends_a_wait() {
 }
 
 #[test]
-fn a_frozen_server_ends_a_wait_in_time_and_takes_nothing_afterwards() {
+fn a_frozen_server_ends_a_wait_in_time_and_pops_nothing() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();

@@ -14,7 +14,7 @@ use crate::support::redis_server::{RedisServer, free_port};
 use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
 
 #[test]
-fn what_is_no_redis_is_an_error_and_never_memory() {
+fn a_port_without_redis_is_an_error_and_not_an_outage() {
     for text in ["HTTP/1.1 400 Bad Request\r\n\r\n", "\0\u{1}\u{2}garbage\r\n", "*-7\r\n:x\r\n"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -60,7 +60,7 @@ fn a_full_server_is_no_outage() {
 }
 
 #[test]
-fn a_server_that_cannot_serve_for_now_is_unavailable() {
+fn a_temporary_refusal_is_unavailable() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options().max_retries(1)).unwrap();
@@ -77,7 +77,7 @@ fn a_server_that_cannot_serve_for_now_is_unavailable() {
 }
 
 #[test]
-fn a_loading_server_is_away() {
+fn a_loading_server_is_unavailable() {
     let mut server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let fill = "for n = 1, 2000 do redis.call('SET', 'k' .. n, 'value') end";
@@ -131,8 +131,9 @@ fn open_impatient(server: &RedisServer) -> StateStore {
     store
 }
 
+/// Nothing was applied.
 #[test]
-fn a_server_that_is_busy_with_a_script_is_unavailable_and_nothing_was_applied() {
+fn a_server_busy_with_a_script_is_unavailable() {
     let server = RedisServer::start_with(&["--lua-time-limit", "1"]);
     let (raw, other) = (RawClient::connect(&server.url(0)), RawClient::connect(&server.url(0)));
     let store = open_impatient(&server);
@@ -152,7 +153,7 @@ fn a_server_that_is_busy_with_a_script_is_unavailable_and_nothing_was_applied() 
 }
 
 #[test]
-fn a_server_without_enough_replicas_is_unavailable_until_it_has_them() {
+fn a_server_with_too_few_replicas_is_unavailable() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open_impatient(&server);
@@ -166,7 +167,7 @@ fn a_server_without_enough_replicas_is_unavailable_until_it_has_them() {
 }
 
 #[test]
-fn a_server_that_cannot_save_refuses_writes_and_is_no_outage() {
+fn a_server_that_cannot_save_refuses_writes_but_is_no_outage() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open_impatient(&server);
@@ -187,7 +188,7 @@ fn a_server_that_cannot_save_refuses_writes_and_is_no_outage() {
 }
 
 #[test]
-fn a_server_with_too_many_clients_is_unavailable_until_one_goes() {
+fn a_server_with_too_many_clients_is_unavailable() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open_impatient(&server);

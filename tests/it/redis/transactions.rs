@@ -67,7 +67,7 @@ fn one() -> RedisOptions {
 type Run = fn(&mut Transaction<'_>) -> Result<()>;
 
 #[test]
-fn each_first_read_of_a_key_is_a_round_trip_and_all_writes_are_one() {
+fn only_first_reads_and_the_commit_are_round_trips() {
     let place = Place::new(one());
     place.store.put("a", 1).unwrap();
     place.store.put("b", 2).unwrap();
@@ -107,7 +107,7 @@ fn each_first_read_of_a_key_is_a_round_trip_and_all_writes_are_one() {
 }
 
 #[test]
-fn what_changed_in_between_is_read_again() {
+fn a_transaction_reads_again_after_a_change() {
     let place = Place::new(one());
     place.raw.set("t:a", "1");
     let runs = Cell::new(0);
@@ -140,7 +140,7 @@ fn what_changed_in_between_is_read_again() {
 }
 
 #[test]
-fn what_expires_in_between_is_read_again() {
+fn a_transaction_reads_again_after_an_expiry() {
     let place = Place::new(one());
     place.raw.run::<_, ()>("SET", &["t:a", "1", "PX", "100000"]);
     let runs = Cell::new(0);
@@ -157,7 +157,7 @@ fn what_expires_in_between_is_read_again() {
 }
 
 #[test]
-fn a_conflict_without_end_is_an_error_that_names_a_key() {
+fn an_endless_conflict_is_an_error_that_names_a_key() {
     let place = Place::new(one());
     let outcome = within(LIMIT, || {
         place.store.transaction(|tx| {
@@ -172,7 +172,7 @@ fn a_conflict_without_end_is_an_error_that_names_a_key() {
 }
 
 #[test]
-fn a_time_to_live_is_kept_set_and_taken_off() {
+fn a_time_to_live_is_kept_set_and_removed() {
     let place = Place::new(one());
     let left = |key: &str| -> i64 { place.raw.run("PTTL", &[format!("t:{key}")]) };
     for key in ["kept", "set", "off", "moved", "map", "queue"] {
@@ -221,7 +221,7 @@ fn a_time_to_live_is_kept_set_and_taken_off() {
 }
 
 #[test]
-fn another_kind_is_told_and_changes_nothing() {
+fn another_kind_is_an_error_and_changes_nothing() {
     let place = Place::new(one());
     place.raw.run::<_, ()>("SADD", &["t:set", "1"]);
     place.raw.run::<_, ()>("HSET", &["t:map", "f", "1"]);
@@ -244,7 +244,7 @@ fn another_kind_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn every_way_out_leaves_the_connection_clean() {
+fn every_outcome_leaves_the_connection_clean() {
     let place = Place::new(one());
     let read = |tx: &mut Transaction<'_>| tx.get::<i64>("x").map(drop);
     place.store.transaction(|tx| read(tx).and_then(|()| tx.put("y", 1))).unwrap();
@@ -268,7 +268,7 @@ fn every_way_out_leaves_the_connection_clean() {
 }
 
 #[test]
-fn an_error_of_the_closure_counts_only_if_what_it_read_still_holds() {
+fn an_error_counts_only_if_the_read_set_is_unchanged() {
     let place = Place::new(one());
     place.raw.set("t:stock", "0");
     let runs = Cell::new(0);
@@ -306,7 +306,7 @@ fn the_closure_may_use_the_store_itself_on_a_pool_of_one() {
 }
 
 #[test]
-fn a_connection_killed_before_the_end_changes_nothing() {
+fn a_connection_killed_before_the_commit_changes_nothing() {
     let place = Place::alone(one().max_retries(0));
     let kill = || place.raw.run::<_, i64>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
     place.raw.set("t:a", "1");
@@ -333,7 +333,7 @@ fn a_connection_killed_before_the_end_changes_nothing() {
 }
 
 #[test]
-fn wherever_the_end_is_cut_all_was_changed_or_nothing() {
+fn a_commit_that_is_cut_is_applied_fully_or_not_at_all() {
     let place = Place::new(one().max_retries(0));
     for way in [Way::Request, Way::Answer] {
         let mut whole = false;
@@ -366,7 +366,7 @@ fn wherever_the_end_is_cut_all_was_changed_or_nothing() {
 }
 
 #[test]
-fn a_server_that_is_away_or_frozen_is_told_in_time() {
+fn a_dead_or_frozen_server_is_an_error_in_time() {
     let place = Place::new(one());
     place.store.put("a", 1).unwrap();
     let run = || place.store.transaction(|tx| tx.incr("a", 1));
@@ -394,7 +394,7 @@ fn a_server_that_is_away_or_frozen_is_told_in_time() {
 
 /// Runs the same random transactions here and in memory.
 #[test]
-fn transactions_do_on_a_server_what_they_do_in_memory() {
+fn transactions_have_the_same_effect_as_in_memory() {
     let place = Place::new(one());
     let memory = StateStore::memory();
     let mut random = fastrand::Rng::with_seed(7);
@@ -460,7 +460,7 @@ fn step(tx: &mut Transaction<'_>, random: &mut fastrand::Rng) -> String {
 
 /// Each of them holds a connection and wants another.
 #[test]
-fn threads_that_use_the_store_inside_their_transactions_do_not_wait_for_each_other() {
+fn transactions_that_use_the_store_do_not_deadlock() {
     let place = Place::new(RedisOptions::default().pool_size(2));
     std::thread::scope(|scope| {
         for thread in 0..6 {

@@ -12,7 +12,7 @@ use crate::support::redis_server::{RedisServer, free_port};
 use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
 
 #[test]
-fn a_server_that_is_down_at_opening_is_replaced_or_told() {
+fn a_dead_server_at_opening_is_an_error_or_an_outage() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let error = within(CONNECT_LIMIT, || open(&url, options()).unwrap_err());
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
@@ -82,7 +82,7 @@ fn a_timed_out_increment_is_not_repeated() {
 }
 
 #[test]
-fn killed_connections_are_replaced_unseen_where_repeating_is_harmless() {
+fn killed_connections_are_replaced_if_repeating_is_harmless() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -102,7 +102,7 @@ fn killed_connections_are_replaced_unseen_where_repeating_is_harmless() {
 }
 
 #[test]
-fn refused_connections_are_told_within_the_limit() {
+fn refused_connections_are_an_error_within_the_limit() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), options()).unwrap();
@@ -114,7 +114,7 @@ fn refused_connections_are_told_within_the_limit() {
 }
 
 #[test]
-fn without_a_fallback_every_kind_of_operation_fails_until_the_server_is_back() {
+fn without_a_fallback_operations_fail_during_an_outage() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), options()).unwrap();
     assert_eq!(store.status(), Status::Connected);
@@ -142,7 +142,7 @@ fn without_a_fallback_every_kind_of_operation_fails_until_the_server_is_back() {
 
 /// A server that no longer reads takes some megabytes all the same: they lie in the sockets.
 #[test]
-fn a_huge_value_that_is_broken_off_is_never_seen_in_part() {
+fn a_huge_value_that_is_cut_is_never_visible_in_part() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -195,7 +195,7 @@ fn the_threads_of_a_store_end_with_it() {
 }
 
 #[test]
-fn who_finds_every_connection_in_use_is_told_within_the_limit() {
+fn a_pool_without_a_free_connection_is_an_error_in_time() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), options().pool_size(1)).unwrap();

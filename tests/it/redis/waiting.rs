@@ -71,7 +71,7 @@ fn the_store_within_a_transaction_uses_the_pool() {
 
 /// A wait is over at its end, whatever the server does.
 #[test]
-fn a_frozen_server_holds_nobody_beyond_the_end_of_a_wait() {
+fn a_wait_on_a_frozen_server_ends_at_its_timeout() {
     let server = RedisServer::start();
     let (_raw, store) = open(&server);
     let wait = Duration::from_millis(50);
@@ -93,7 +93,7 @@ fn a_frozen_server_holds_nobody_beyond_the_end_of_a_wait() {
 }
 
 #[test]
-fn more_threads_wait_than_connections_and_each_value_comes_once() {
+fn many_threads_wait_on_few_connections_and_get_each_value_once() {
     const MANY: i32 = 1000;
     let server = SharedServer::new();
     let backend = StateBackend::Redis { url: server.url, key_prefix: "p".into() };

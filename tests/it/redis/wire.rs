@@ -9,7 +9,7 @@ use crate::support::shared_server::SharedServer;
 use crate::support::wait_until;
 
 #[test]
-fn a_key_lies_under_the_prefix_and_holds_the_json_text_itself() {
+fn a_key_has_the_prefix_and_holds_the_json_text_itself() {
     let server = SharedServer::new();
     let store = server.store("orders");
     store.put("counter", 42).unwrap();
@@ -25,7 +25,7 @@ fn a_key_lies_under_the_prefix_and_holds_the_json_text_itself() {
 }
 
 #[test]
-fn the_prefix_of_a_url_that_names_none_is_millpond() {
+fn the_default_prefix_of_a_url_is_millpond() {
     let server = SharedServer::new();
     StateStore::open(&format!("{}?fallback=none", server.url)).unwrap().put("k", 1).unwrap();
     assert!(server.raw.exists("millpond:k"));
@@ -34,7 +34,7 @@ fn the_prefix_of_a_url_that_names_none_is_millpond() {
 }
 
 #[test]
-fn a_trailing_colon_of_a_prefix_is_taken_off() {
+fn a_trailing_colon_of_a_prefix_is_removed() {
     let server = SharedServer::new();
     server.store("orderproc:prod:v2:").put("k", 1).unwrap();
     assert!(server.raw.exists("orderproc:prod:v2:k"));
@@ -42,7 +42,7 @@ fn a_trailing_colon_of_a_prefix_is_taken_off() {
 }
 
 #[test]
-fn a_store_sees_every_key_under_its_prefix_and_none_beside_it() {
+fn a_store_sees_every_key_under_its_prefix_and_no_other() {
     let server = SharedServer::new();
     server.store("a:b").put("k", 1).unwrap();
     for (key, value) in [("ab:k", "1"), ("a", "1"), ("b:k", "1"), ("A:k", "1"), ("a*:k", "1")] {
@@ -120,7 +120,7 @@ fn our_own_keys_are_never_listed_counted_or_cleared() {
 }
 
 #[test]
-fn foreign_keys_that_break_a_rule_are_passed_over_and_cleared() {
+fn foreign_keys_that_break_a_rule_are_skipped_and_cleared() {
     let server = SharedServer::new();
     let store = server.store("p");
     store.put("k", 1).unwrap();
@@ -139,7 +139,7 @@ fn foreign_keys_that_break_a_rule_are_passed_over_and_cleared() {
 }
 
 #[test]
-fn a_ttl_lies_on_the_server_in_milliseconds() {
+fn a_ttl_is_stored_on_the_server_in_milliseconds() {
     let server = SharedServer::new();
     let store = server.store("p");
     let left = |key: &str| server.raw.run::<_, i64>("PTTL", &[key]);
@@ -168,7 +168,7 @@ fn an_entry_really_expires_on_the_server() {
 }
 
 #[test]
-fn two_stores_on_one_server_share_what_lies_under_one_prefix() {
+fn two_stores_with_one_prefix_share_their_entries() {
     let server = SharedServer::new();
     let (mine, theirs) = (server.store("p"), server.store("p"));
     mine.put("k", 1).unwrap();
@@ -186,7 +186,7 @@ fn the_state_of_a_store_outlives_it() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_unavailable_without_a_fallback() {
+fn a_missing_server_is_unavailable_without_a_fallback() {
     let mut server = RedisServer::start();
     let url = format!("redis://127.0.0.1:{}?fallback=none&connect_timeout=500ms&timeout=1s", server.port());
     let store = StateStore::open(&url).unwrap();
@@ -221,7 +221,7 @@ fn a_frozen_server_costs_no_more_than_the_limit_of_an_operation() {
 }
 
 #[test]
-fn a_wrong_password_is_denied_and_told_nowhere() {
+fn a_wrong_password_is_denied_and_never_shown() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
     let right = format!("redis://:right@127.0.0.1:{}?fallback=none", server.port());
     let store = StateStore::open(&right).unwrap();
@@ -238,7 +238,7 @@ fn a_wrong_password_is_denied_and_told_nowhere() {
 
 /// An option that is accepted has an effect: a chunk that cannot be made whole is not begun.
 #[test]
-fn a_pipeline_longer_than_a_thousand_is_made_of_a_chunk_as_long() {
+fn a_pipeline_batch_size_over_a_thousand_is_respected() {
     let server = SharedServer::new();
     for (size, done) in [(1000, Some(2000)), (5000, None)] {
         let url = format!("{}?key_prefix=p{size}&fallback=none&pipeline_batch_size={size}", server.url);

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 const VARIABLE: &str = "MILLPOND_TEST_CHILD";
 
 /// The test that does a job on files; run without one, it does it in its own process.
-const TEST: &str = "file::crash::a_writer_that_is_opened_again_counts_on_where_it_stopped";
+const TEST: &str = "file::crash::a_reopened_writer_continues_where_it_stopped";
 
 /// The job that this process was started for, and the directory of its store.
 pub(crate) fn job() -> Option<(String, PathBuf)> {

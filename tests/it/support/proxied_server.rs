@@ -10,6 +10,7 @@ use super::raw_client::RawClient;
 use super::redis_server::RedisServer;
 use super::redis_stores::{memory, open};
 
+/// `exactly_once` with a memory fallback.
 pub(crate) fn once() -> RedisOptions {
     memory().exactly_once(true).pool_size(2).retry_delay(Duration::from_millis(1)).pipeline_batch_size(2)
 }

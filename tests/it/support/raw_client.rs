@@ -92,7 +92,7 @@ mod tests {
     use crate::support::redis_server::RedisServer;
 
     #[test]
-    fn time_moves_for_every_key_at_once() {
+    fn time_advances_for_every_key_at_once() {
         let (server, database) = RedisServer::shared();
         let raw = RawClient::connect(&server.url(database));
         raw.set("stays", "1");
@@ -108,7 +108,7 @@ mod tests {
 
     /// Without that a test would find done twice what the server, and not the client, has done twice.
     #[test]
-    fn a_server_whose_log_was_torn_does_nothing_of_the_torn_part() {
+    fn a_server_with_a_torn_log_applies_nothing_of_the_torn_part() {
         let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
         let url = server.url(0);
         let script = "for i = 1, 200 do redis.call('RPUSH', KEYS[1], i) end";
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_killed_restarted_frozen_and_freed() {
+    fn a_server_can_be_killed_restarted_frozen_and_resumed() {
         let mut server = RedisServer::start();
         let url = server.url(0);
         RawClient::connect(&url).set("k", "1");
