@@ -1,5 +1,5 @@
-//! Many threads at once, and on Redis two processes of them: counters, transfers between accounts, and the
-//! hand-over of a hundred thousand items.
+//! Many threads at once, and on Redis also two processes: counters, transfers between accounts, and passing
+//! on a hundred thousand items.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -17,12 +17,12 @@ const THREADS: usize = 8;
 const ITEMS: usize = 100_000;
 const ACCOUNTS: u32 = 10;
 const MONEY: i64 = 100;
-/// The money in all accounts together.
+/// The total amount of money in all accounts.
 const SUM: i64 = 1000;
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Runs in every thread at once and hands out what they return.
-fn crowd<R: Send>(run: impl Fn(usize) -> R + Sync) -> Vec<R> {
+/// Runs the function in every thread at the same time, and returns the results.
+fn run_in_threads<R: Send>(run: impl Fn(usize) -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|number| {
@@ -34,19 +34,19 @@ fn crowd<R: Send>(run: impl Fn(usize) -> R + Sync) -> Vec<R> {
     })
 }
 
-/// What one process does, and what it has to tell.
+/// Does the job of one process, and returns the lines that it reports.
 fn work(job: &str, store: &StateStore) -> Vec<String> {
     match job {
         "count" => {
-            crowd(|_| count(store));
+            run_in_threads(|_| count_up(store));
             Vec::new()
         }
         "transfer" => {
-            crowd(|number| transfer(store, number as u64));
+            run_in_threads(|number| transfer(store, number as u64));
             Vec::new()
         }
-        "pop" => crowd(|_| pop(store)).concat(),
-        "take" => crowd(|_| take(store)).concat(),
+        "pop" => run_in_threads(|_| pop(store)).concat(),
+        "take" => run_in_threads(|_| take(store)).concat(),
         "stop" => hold_a_lock(store),
         other => panic!("no job is called {other}"),
     }
@@ -54,7 +54,7 @@ fn work(job: &str, store: &StateStore) -> Vec<String> {
 
 const COUNTED: usize = 100;
 
-fn count(store: &StateStore) {
+fn count_up(store: &StateStore) {
     for _ in 0..COUNTED {
         store.incr("counter", 1).unwrap();
         store.map_incr("map", "counter", 1).unwrap();
@@ -88,7 +88,7 @@ fn transfer(store: &StateStore, seed: u64) {
     }
 }
 
-/// The money in all accounts at one moment.
+/// The total of all accounts at one moment.
 fn sum(store: &StateStore) -> i64 {
     let all = (0..ACCOUNTS).map(account);
     let read = |tx: &mut millpond::Transaction<'_>| {
@@ -101,7 +101,8 @@ fn pop(store: &StateStore) -> Vec<String> {
     std::iter::from_fn(|| store.pop_front::<usize>("queue").unwrap()).map(|item| item.to_string()).collect()
 }
 
-/// Takes items until none is left, and forgets one in a hundred, which another takes after its lease.
+/// Takes items until there are none left, and abandons one in a hundred, which another thread takes after its
+/// lease.
 fn take(store: &StateStore) -> Vec<String> {
     let mut done = Vec::new();
     while let Some(item) = store.take::<usize>("queue", LEASE).unwrap() {
@@ -115,10 +116,10 @@ fn take(store: &StateStore) -> Vec<String> {
     done
 }
 
-/// Takes a lock for a short time, and is stopped meanwhile.
+/// Acquires a lock for a short time, and is stopped before it expires.
 fn hold_a_lock(store: &StateStore) -> Vec<String> {
-    let guard = store.lock("lock", Duration::from_millis(200)).unwrap().expect("nobody has it");
-    child_process::tell(&guard.token().to_string());
+    let guard = store.lock("lock", Duration::from_millis(200)).unwrap().expect("the lock is free");
+    child_process::report(&guard.token().to_string());
     std::io::stdin().read_line(&mut String::new()).unwrap();
     vec![format!("{:?}", guard.release())]
 }
@@ -129,12 +130,12 @@ fn fill(store: &StateStore) {
     }
 }
 
-/// Asserts that each item is there once.
+/// Asserts that each item occurs once.
 fn assert_all(mut items: Vec<String>) {
     assert_eq!(items.len(), ITEMS);
     items.sort_unstable();
     items.dedup();
-    assert_eq!(items.len(), ITEMS, "one came twice");
+    assert_eq!(items.len(), ITEMS, "an item came twice");
 }
 
 fn prepare_accounts(store: &StateStore) {
@@ -148,8 +149,8 @@ fn assert_counted(store: &StateStore, processes: usize) {
     assert_eq!(store.map_get::<i64>("map", "counter").unwrap(), expected);
 }
 
-/// All jobs of one process, on a store that no other process shares.
-fn a_crowd_of_threads(store: &StateStore) {
+/// Runs all jobs in one process, on a store of its own.
+fn run_all_jobs(store: &StateStore) {
     work("count", store);
     assert_counted(store, 1);
     prepare_accounts(store);
@@ -160,13 +161,13 @@ fn a_crowd_of_threads(store: &StateStore) {
         assert_all(work(job, store));
         assert!(!store.contains("queue").unwrap());
     }
-    hands_over_while_it_is_filled(store);
+    pass_on_during_pushes(store);
 }
 
-/// Those who wait get what is pushed meanwhile, each item once.
-fn hands_over_while_it_is_filled(store: &StateStore) {
+/// Checks that waiting threads get the items that are pushed meanwhile, each once.
+fn pass_on_during_pushes(store: &StateStore) {
     let left = AtomicUsize::new(ITEMS / 10);
-    let got = crowd(|number| {
+    let got = run_in_threads(|number| {
         if number == 0 {
             (0..ITEMS / 10).for_each(|item| _ = store.push_back("late", item).unwrap());
         }
@@ -186,7 +187,7 @@ fn hands_over_while_it_is_filled(store: &StateStore) {
 
 #[test]
 fn threads_neither_lose_nor_duplicate_anything_on_memory() {
-    a_crowd_of_threads(&StateStore::memory());
+    run_all_jobs(&StateStore::memory());
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn threads_neither_lose_nor_duplicate_anything_on_file() {
         .backend(StateBackend::File { path: dir.path().join("state") })
         .file(FileOptions::default().sync(SyncPolicy::Never));
     let store = StateStore::with_config(config.clone()).unwrap();
-    a_crowd_of_threads(&store);
+    run_all_jobs(&store);
     drop(store);
     let store = StateStore::with_config(config).unwrap();
     assert_counted(&store, 1);
@@ -204,7 +205,7 @@ fn threads_neither_lose_nor_duplicate_anything_on_file() {
     assert_eq!(store.queue_len("queue").unwrap(), 0);
 }
 
-/// The test that a child process is told to run: it does the job that it was given.
+/// The test that a child process runs: it does the job from its environment.
 #[cfg(feature = "redis")]
 const CHILD: &str = "contention::two_processes_count_together";
 
@@ -213,11 +214,11 @@ fn open(url: &str) -> StateStore {
     StateStore::open(&format!("{url}?fallback=none&timeout=20s")).unwrap()
 }
 
-/// Lets two processes do the same job, and hands out what they tell.
+/// Makes two processes do the same job, and returns the lines that they report.
 #[cfg(feature = "redis")]
 fn two_processes(job: &str, url: &str) -> Vec<String> {
     let processes = [(), ()].map(|()| Process::start_test(CHILD, job, url));
-    processes.into_iter().flat_map(Process::hear_out).collect()
+    processes.into_iter().flat_map(Process::read_all_reports).collect()
 }
 
 #[cfg(feature = "redis")]
@@ -233,7 +234,7 @@ fn shared() -> (String, StateStore) {
 fn two_processes_count_together() {
     if let Some((job, url)) = child_process::job() {
         let told = work(&job, &open(&url.to_string_lossy()));
-        return told.chunks(1000).for_each(|told| child_process::tell(&told.join(",")));
+        return told.chunks(1000).for_each(|told| child_process::report(&told.join(",")));
     }
     let (url, store) = shared();
     assert_eq!(two_processes("count", &url), [""; 0]);
@@ -268,20 +269,24 @@ fn items_that_a_killed_process_had_taken_come_back() {
     fill(&store);
     let short = Duration::from_millis(100);
     let mut process = Process::start_test(CHILD, "take", &url);
-    crate::support::wait_until("it takes", Duration::from_secs(20), || {
+    crate::support::wait_until("the process takes items", Duration::from_secs(20), || {
         store.queue_len("queue").unwrap() < (ITEMS as u64 * 9) / 10
     });
     process.child.kill().unwrap();
     process.child.wait().unwrap();
-    // What it had taken is known to the server alone, and comes back when its lease is over.
+    // Only the server knows which items it had taken; they come back when their leases run out.
     let raw = crate::support::raw_client::RawClient::connect(&url);
     let (mut left, mut leases) = (0, Vec::<String>::new());
-    crate::support::wait_until("nothing that it sent comes late", Duration::from_secs(20), || {
-        let before = (left, std::mem::take(&mut leases));
-        left = store.queue_len("queue").unwrap();
-        leases = raw.run("ZRANGE", &["millpond:queue:__millpond:leases", "0", "-1"]);
-        before == (left, leases.clone())
-    });
+    crate::support::wait_until(
+        "no late command of the killed process arrives",
+        Duration::from_secs(20),
+        || {
+            let before = (left, std::mem::take(&mut leases));
+            left = store.queue_len("queue").unwrap();
+            leases = raw.run("ZRANGE", &["millpond:queue:__millpond:leases", "0", "-1"]);
+            before == (left, leases.clone())
+        },
+    );
     assert!(leases.len() <= THREADS, "{leases:?}");
     for lease in &leases {
         raw.run::<_, ()>("ZADD", &["millpond:queue:__millpond:leases", "XX", "0", lease]);
@@ -302,18 +307,18 @@ fn a_stopped_holder_finds_that_it_lost_its_lock() {
 
     let (url, store) = shared();
     let mut holder = Process::start_test(CHILD, "stop", &url);
-    let token: u64 = holder.hear().expect("a token").parse().unwrap();
+    let token: u64 = holder.read_report().expect("a token").parse().unwrap();
     let signal = |signal: &str| {
         let id = holder.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     };
     signal("-STOP");
     let minute = Duration::from_secs(60);
-    let guard = store.lock_wait("lock", minute, minute).unwrap().expect("it runs out");
+    let guard = store.lock_wait("lock", minute, minute).unwrap().expect("the lock expires");
     assert!(guard.token() > token);
     signal("-CONT");
     holder.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-    let told = holder.hear_out();
+    let told = holder.read_all_reports();
     assert!(matches!(&told[..], [said] if said.contains("TakenByAnother")), "{told:?}");
     assert!(guard.is_held().unwrap(), "the stopped holder has not freed it");
     guard.release().unwrap();

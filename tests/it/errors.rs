@@ -1,4 +1,4 @@
-//! The wording of errors, and which of them may pass with time.
+//! The wording of errors, and which of them are transient.
 
 use std::error::Error as _;
 
@@ -6,7 +6,7 @@ use millpond::{Error, StateConfig, StateStore};
 
 use crate::support::chain;
 
-/// One error of each variant that can be met without a disk or a server, and whether it is transient.
+/// One error of each variant that a test can cause without a disk or a server, and whether it is transient.
 fn samples() -> Vec<(Error, bool)> {
     let small = StateStore::with_config(StateConfig::default().max_value_bytes(20)).unwrap();
     small.put("text", "x").unwrap();

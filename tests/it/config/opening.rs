@@ -1,4 +1,4 @@
-//! The ways of opening a store, and the two spellings of a configuration.
+//! The ways to open a store, and the two notations of a configuration: a URL, and fields.
 
 use std::process::Command;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn redis() -> StateConfig {
 
 type Spelling = (&'static str, serde_json::Value, StateConfig);
 
-/// Every option of every backend: its URL, its JSON, and the configuration that both are.
+/// Every option of every backend, each as a URL, as JSON, and as the configuration that both describe.
 fn spellings() -> Vec<Spelling> {
     [memory_spellings(), file_spellings(), redis_spellings()].concat()
 }
@@ -117,13 +117,13 @@ fn redis_spellings() -> Vec<Spelling> {
             set(|o| o.tls_ca_file(Some("/etc/ca.pem".into()))),
         ),
     ];
-    all.extend(outages(json));
+    all.extend(outage_spellings(json));
     all.extend(durations);
     all
 }
 
-/// The options that say what happens while a server is away.
-fn outages(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Vec<Spelling> {
+/// The options for outages.
+fn outage_spellings(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Vec<Spelling> {
     let set = |change: fn(RedisOptions) -> RedisOptions| redis().redis(change(RedisOptions::default()));
     vec![
         (
@@ -191,7 +191,7 @@ fn every_existing_option_is_tested_in_both_notations() {
     for section in ["file", "redis"] {
         for name in all[section].as_object().unwrap().keys() {
             let tried = spellings().into_iter().any(|(_, json, _)| json[section].get(name).is_some());
-            assert!(tried, "{section}.{name} is in no spelling of this file");
+            assert!(tried, "{section}.{name} is not tested in this file");
         }
     }
 }
@@ -362,8 +362,8 @@ fn there_are_five_ways_to_open_a_store() {
     }
 }
 
-/// Runs one test of this binary in a process of its own, whose environment can be set.
-fn child(test: &str, url: Option<&str>) -> bool {
+/// Runs one test of this binary in a child process with the given environment.
+fn run_in_child(test: &str, url: Option<&str>) -> bool {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args([test, "--exact", "--nocapture"]).env("MILLPOND_TEST_CHILD", "1").env_remove("MILLPOND_URL");
     if let Some(url) = url {
@@ -390,7 +390,7 @@ fn the_environment_names_the_store() {
         return;
     }
     for url in [Some("memory:?default_ttl=5s"), Some("nonsense"), None] {
-        assert!(child("config::opening::the_environment_names_the_store", url), "{url:?}");
+        assert!(run_in_child("config::opening::the_environment_names_the_store", url), "{url:?}");
     }
 }
 

@@ -1,11 +1,11 @@
-//! URLs and configurations that make little sense: none is a panic, a surprise, or shows a password.
+//! URLs and configurations with mistakes: they never cause a panic or a surprise, and never show a password.
 
 use fastrand::Rng;
 use millpond::{Error, StateConfig};
 
 use crate::support::seeds::seeds;
 
-/// Reads a text as a URL: what it says comes back from its own spelling, or the configuration is to blame.
+/// Parses a text as a URL. If that works, the configuration must survive a round trip, or be rejected itself.
 fn read(url: &str, seed: u64) -> bool {
     match StateConfig::from_url(url) {
         Ok(config) => {
@@ -24,8 +24,8 @@ fn read(url: &str, seed: u64) -> bool {
     }
 }
 
-/// Changes a few characters, or puts in what means something in URLs and options.
-fn mutated(url: &str, random: &mut Rng) -> String {
+/// Changes a few characters, or inserts text that has a meaning in URLs and options.
+fn mutate(url: &str, random: &mut Rng) -> String {
     const PARTS: [&str; 34] = [
         "%",
         "%f",
@@ -75,7 +75,7 @@ fn mutated(url: &str, random: &mut Rng) -> String {
     url.into_iter().collect()
 }
 
-/// Reading only reads: a directory that a URL names is not looked for.
+/// Parsing only parses: it does not look for the directory that a URL names.
 #[test]
 fn parsing_any_text_as_a_url_neither_panics_nor_creates_a_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ fn parsing_any_text_as_a_url_neither_panics_nor_creates_a_file() {
     for seed in seeds(0, 100) {
         let random = &mut Rng::with_seed(seed);
         for _ in 0..300 {
-            read_well += u32::from(read(&mutated(random.choice(urls).unwrap(), random), seed));
+            read_well += u32::from(read(&mutate(random.choice(urls).unwrap(), random), seed));
             let bytes: Vec<u8> = (0..random.usize(..60)).map(|_| random.u8(..)).collect();
             read(&String::from_utf8_lossy(&bytes), seed);
             let scheme = random
@@ -107,10 +107,10 @@ fn parsing_any_text_as_a_url_neither_panics_nor_creates_a_file() {
         }
     }
     assert!(read_well > 50, "{read_well}");
-    assert!(dir.path().read_dir().unwrap().next().is_none(), "something was made");
+    assert!(dir.path().read_dir().unwrap().next().is_none(), "a file was created");
 }
 
-/// What stands in the wrong place of a configuration is quoted by whoever cannot read it.
+/// A parser quotes the text that it cannot parse, and that text may be a password in the wrong place.
 #[test]
 fn a_password_in_the_wrong_place_is_not_shown() {
     for url in [

@@ -1,4 +1,4 @@
-//! Atomic steps on one value, as one thread sees them.
+//! Atomic operations on one value, as seen by one thread.
 
 use super::MINUTE;
 use crate::support::backends::Context;
@@ -25,7 +25,7 @@ fn set_if_not_exists_sets_only_once(cx: &Context) {
     assert!(cx.store().set_if_not_exists("k", 3, None).unwrap());
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(3));
     cx.store().put("null", ()).unwrap();
-    assert!(!cx.store().set_if_not_exists("null", 1, None).unwrap(), "a null is there");
+    assert!(!cx.store().set_if_not_exists("null", 1, None).unwrap(), "a null is a value");
 }
 
 fn get_and_delete_returns_the_removed_value(cx: &Context) {
@@ -73,7 +73,7 @@ fn modify_deletes_by_none_and_creates_by_some(cx: &Context) {
             Some(None)
         })
         .unwrap();
-    assert_eq!(seen, Some(Some(None)), "a null that is there is not nothing");
+    assert_eq!(seen, Some(Some(None)), "a null differs from an absent value");
 }
 
 fn modify_runs_again_after_a_write_in_between(cx: &Context) {

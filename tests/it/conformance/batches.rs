@@ -64,7 +64,7 @@ fn a_late_error_counts_the_operations_before_it(cx: &Context) {
     let error = assert_error!(cx.store().batch_put(keys().map(|key| (key, 1))), Error::Partial { .. });
     let Error::Partial { done, source, .. } = error else { unreachable!() };
     assert!(matches!(*source, Error::InvalidKey { .. }), "{source:?}");
-    assert_eq!(cx.store().len().unwrap(), done, "it says how many were done");
+    assert_eq!(cx.store().len().unwrap(), done, "the error says how many were done");
     assert!((1..1501).contains(&done), "{done}");
     assert_error!(cx.store().batch_delete(keys()), Error::Partial { .. });
     assert!(cx.store().len().unwrap() < done);

@@ -1,4 +1,4 @@
-//! Bytes that are no JSON, and the limit on the size of values.
+//! Bytes that are not JSON, and the limit on the size of values.
 
 use millpond::{Error, StateStore, WriteBatch};
 
@@ -36,7 +36,7 @@ fn bytes_and_json_are_two_views_of_one_value(cx: &Context) {
     assert_eq!(
         cx.store().get_bytes("bytes").unwrap().as_deref(),
         Some(&b" { \"a\" :\n 1 } "[..]),
-        "reading does not rewrite"
+        "reading does not change the bytes"
     );
     cx.store().put_bytes("counter", b"41").unwrap();
     assert_eq!(cx.store().incr("counter", 1).unwrap(), 42);

@@ -1,4 +1,4 @@
-//! `compare_and_set` and what it takes for equal.
+//! `compare_and_set`, and which values are equal to it.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ promises![
 ];
 
 fn a_value_is_replaced_only_if_it_equals_the_expected_one(cx: &Context) {
-    assert!(!cx.store().compare_and_set("k", Some(&1), &2).unwrap(), "nothing is there");
+    assert!(!cx.store().compare_and_set("k", Some(&1), &2).unwrap(), "there is no value");
     assert!(!cx.store().contains("k").unwrap());
     cx.store().put("k", 1).unwrap();
     assert!(cx.store().compare_and_set("k", Some(&1), &2).unwrap());
@@ -25,7 +25,7 @@ fn a_value_is_replaced_only_if_it_equals_the_expected_one(cx: &Context) {
     assert!(cx.store().compare_and_set("k", Some("a text now"), &["or", "more"]).unwrap());
     assert!(cx.store().compare_and_set("k", Some(&["or", "more"]), &()).unwrap());
     assert!(cx.store().compare_and_set("k", Some(&()), &1).unwrap(), "a null is a value");
-    assert!(cx.store().compare_and_set("k", Some(&1), &1).unwrap(), "to itself");
+    assert!(cx.store().compare_and_set("k", Some(&1), &1).unwrap(), "replaced by itself");
 }
 
 fn expecting_none_means_that_the_key_is_absent(cx: &Context) {
@@ -33,7 +33,7 @@ fn expecting_none_means_that_the_key_is_absent(cx: &Context) {
     assert!(!cx.store().compare_and_set("k", None::<&i64>, &2).unwrap());
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(1));
     cx.store().put("null", ()).unwrap();
-    assert!(!cx.store().compare_and_set("null", None::<&i64>, &2).unwrap(), "a null is there");
+    assert!(!cx.store().compare_and_set("null", None::<&i64>, &2).unwrap(), "a null is a value");
 }
 
 fn values_are_compared_by_meaning_and_not_by_text(cx: &Context) {

@@ -1,4 +1,4 @@
-//! Counters: what counts as one, how far they go, and when their time to live is set.
+//! Counters: which values count as one, their range, and when their time to live is set.
 
 use millpond::Error;
 
@@ -23,7 +23,7 @@ fn a_counter_begins_at_zero_and_counts_both_ways(cx: &Context) {
     assert_eq!(cx.store().decr("k", -5).unwrap(), 0);
     assert_eq!(cx.store().incr("k", 0).unwrap(), 0);
     assert_eq!(cx.store().incr("zero", 0).unwrap(), 0);
-    assert!(cx.store().contains("zero").unwrap(), "adding nothing creates the counter");
+    assert!(cx.store().contains("zero").unwrap(), "adding zero creates the counter");
     assert_eq!(cx.store().decr("down", 2).unwrap(), -2);
 }
 
@@ -130,7 +130,7 @@ fn batch_incr_is_partial_if_some_keys_fail(cx: &Context) {
         assert_error!(cx.store().batch_incr([("a", 1), ("text", 1), ("b", 1)]), Error::Partial { .. });
     let Error::Partial { done, source, .. } = error else { unreachable!() };
     assert!(matches!(*source, Error::NotAnInteger { .. }), "{source:?}");
-    assert_eq!(done, 2, "one that fails does not keep the others of its chunk from being counted");
+    assert_eq!(done, 2, "a key that fails does not stop the others of its chunk");
     assert_eq!(cx.store().batch_get::<i64>(["a", "b"]).unwrap(), [Some(1), Some(1)]);
     assert_error!(cx.store().batch_incr([("full", 1)]), Error::Overflow { .. });
     assert_eq!(cx.store().get::<String>("text").unwrap().as_deref(), Some("x"));

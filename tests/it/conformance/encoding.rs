@@ -1,4 +1,4 @@
-//! What JSON cannot hold, and what does not decode.
+//! Values that JSON cannot hold, and values that cannot be decoded.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ fn a_number_that_is_not_finite_is_refused_and_changes_nothing(cx: &Context) {
     cx.assert_ttl("k", MINUTE);
     cx.store().put("k", Reading { name: "x", value: None }).unwrap();
     let stored = cx.store().get_bytes("k").unwrap().unwrap();
-    assert_eq!(stored, br#"{"name":"x","value":null}"#[..], "a null that was meant is none");
+    assert_eq!(stored, br#"{"name":"x","value":null}"#[..], "a null that the program wrote is accepted");
 }
 
 fn a_map_whose_keys_are_not_strings_is_an_error(cx: &Context) {
@@ -130,7 +130,7 @@ fn modify_keeps_the_entry_if_it_cannot_decode_or_encode(cx: &Context) {
         None
     });
     assert_decode(outcome, br#""text""#);
-    assert!(!ran, "there is nothing to run the closure on");
+    assert!(!ran, "the closure needs a decoded value");
     cx.store().put_with_ttl("k", 1.5, MINUTE).unwrap();
     assert_error!(cx.store().modify::<f64>("k", |_| Some(f64::NAN)), Error::Encode { .. });
     assert_eq!(cx.store().get::<f64>("k").unwrap(), Some(1.5));

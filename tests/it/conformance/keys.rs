@@ -1,4 +1,4 @@
-//! Which keys, prefixes and namespaces a store takes.
+//! Which keys, prefixes and namespaces a store accepts.
 
 use std::time::Duration;
 

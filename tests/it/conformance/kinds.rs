@@ -1,4 +1,4 @@
-//! Kinds: which operations work on what, and what the others say.
+//! Kinds: which operations work on which kind, and the errors of the others.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ promises![
     one_wrong_kind_among_many_keys_is_reported,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 
@@ -134,7 +134,7 @@ const ON_QUEUES_IN_A_TRANSACTION: [OnATransaction; 11] = [
 
 const KINDS: [Kind; 3] = [Kind::Value, Kind::Map, Kind::Queue];
 
-/// The keys under which [`prepare`] puts one of each kind.
+/// The keys under which [`prepare`] stores one entry of each kind.
 const KEYS: [&str; 3] = ["n:value", "n:map", "n:queue"];
 
 fn prepare(cx: &Context) {
@@ -169,8 +169,8 @@ fn assert_wrong(name: &str, outcome: Result<()>, at: &str, wanted: Kind, there: 
     assert!(!error.is_transient());
 }
 
-/// Each kind with its key, but the one that is wanted.
-fn others(wanted: Kind) -> impl Iterator<Item = (Kind, &'static str)> {
+/// The other kinds, each with its key.
+fn other_kinds(wanted: Kind) -> impl Iterator<Item = (Kind, &'static str)> {
     KINDS.into_iter().zip(KEYS).filter(move |(kind, _)| *kind != wanted)
 }
 
@@ -178,7 +178,7 @@ fn an_operation_on_another_kind_fails_and_changes_nothing(cx: &Context) {
     prepare(cx);
     let operations = [(Kind::Value, &ON_VALUES[..]), (Kind::Map, &ON_MAPS), (Kind::Queue, &ON_QUEUES)];
     for (wanted, operations) in operations {
-        for (there, key) in others(wanted) {
+        for (there, key) in other_kinds(wanted) {
             let store = cx.store().namespace("n");
             for (name, operation) in operations {
                 let inner = key.strip_prefix("n:").expect("a key of the namespace");
@@ -198,7 +198,7 @@ fn in_a_transaction_another_kind_fails_and_changes_nothing(cx: &Context) {
         (Kind::Queue, &ON_QUEUES_IN_A_TRANSACTION),
     ];
     for (wanted, operations) in operations {
-        for (there, key) in others(wanted) {
+        for (there, key) in other_kinds(wanted) {
             let store = cx.store();
             for (name, operation) in operations {
                 let given_up = store.transaction(|tx| {
@@ -207,7 +207,7 @@ fn in_a_transaction_another_kind_fails_and_changes_nothing(cx: &Context) {
                 });
                 assert_wrong(name, given_up, key, wanted, there);
             }
-            // A program may go on after the error; then the rest is done.
+            // A program may continue after the error; then the rest of the transaction is done.
             let went_on = store.transaction(|tx| {
                 for (name, operation) in operations {
                     assert_wrong(name, operation(tx, key), key, wanted, there);

@@ -1,4 +1,4 @@
-//! Handles, closing, and what a store tells about itself.
+//! Handles, closing, and the status of a store.
 
 use millpond::{Error, Result, StateStore, Status, WriteBatch};
 
@@ -14,7 +14,7 @@ promises![
     debug_shows_the_namespace_and_no_values,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! Listings: complete, sorted where that is said, and safe to keep.
+//! Listings: complete, sorted where that is documented, and safe to keep.
 
 use std::collections::BTreeSet;
 
@@ -85,8 +85,16 @@ fn a_page_may_begin_after_an_absent_key(cx: &Context) {
     ] {
         assert_eq!(cx.store().keys_page("", Some(after), 10).unwrap(), expected, "{after:?}");
     }
-    assert_eq!(cx.store().keys_page("d", Some("a"), 10).unwrap(), ["d"], "before the prefix");
-    assert_eq!(cx.store().keys_page("d", Some("e"), 10).unwrap(), [""; 0], "behind the prefix");
+    assert_eq!(
+        cx.store().keys_page("d", Some("a"), 10).unwrap(),
+        ["d"],
+        "the given key is before the prefix"
+    );
+    assert_eq!(
+        cx.store().keys_page("d", Some("e"), 10).unwrap(),
+        [""; 0],
+        "the given key is after the prefix"
+    );
     let namespace = cx.store().namespace("n");
     namespace.batch_put([("a", 1), ("b", 1)]).unwrap();
     assert_eq!(namespace.keys_page("", Some("a"), 10).unwrap(), ["b"]);
@@ -144,7 +152,7 @@ fn a_scan_tolerates_changes_between_its_items(cx: &Context) {
         }
     }
     let stayed = seen.iter().filter(|key| key.starts_with("stays:")).count();
-    assert_eq!(stayed, 2500, "what is there throughout is listed");
+    assert_eq!(stayed, 2500, "keys that exist all the time are listed");
 }
 
 fn delete_prefix_removes_and_counts_the_matching_keys(cx: &Context) {

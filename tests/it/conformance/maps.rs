@@ -50,8 +50,8 @@ fn numbers(fields: &[(&str, i64)]) -> BTreeMap<String, i64> {
 }
 
 fn a_field_is_put_read_replaced_and_deleted(cx: &Context) {
-    assert!(cx.store().map_put("k", "f", 1).unwrap(), "it is new");
-    assert!(!cx.store().map_put("k", "f", 2).unwrap(), "it is not new");
+    assert!(cx.store().map_put("k", "f", 1).unwrap(), "the field is new");
+    assert!(!cx.store().map_put("k", "f", 2).unwrap(), "the field is not new");
     assert!(cx.store().map_put("k", "g", "text").unwrap());
     assert_eq!(cx.store().map_get::<i64>("k", "f").unwrap(), Some(2));
     assert_eq!(cx.store().map_get::<String>("k", "g").unwrap().as_deref(), Some("text"));
@@ -69,12 +69,12 @@ fn map_put_many_puts_all_fields_and_counts_the_new_ones(cx: &Context) {
     assert_eq!(cx.store().map_put_many("k", [("a", 1), ("b", 2)]).unwrap(), 2);
     assert_eq!(cx.store().map_put_many("k", [("b", 3), ("c", 4), ("d", 5)]).unwrap(), 2);
     assert_eq!(cx.store().map_put_many("k", vec![("a".to_owned(), 6)]).unwrap(), 0);
-    assert_eq!(cx.store().map_put_many("k", [("e", 7), ("e", 8)]).unwrap(), 1, "one of two by one name");
+    assert_eq!(cx.store().map_put_many("k", [("e", 7), ("e", 8)]).unwrap(), 1, "a repeated name counts once");
     let expected = numbers(&[("a", 6), ("b", 3), ("c", 4), ("d", 5), ("e", 8)]);
     assert_eq!(cx.store().map_entries::<i64>("k").unwrap(), expected);
     assert_eq!(cx.store().map_put_many::<&str, i64>("k", []).unwrap(), 0);
     assert_eq!(cx.store().map_put_many::<&str, i64>("absent", []).unwrap(), 0);
-    assert!(!cx.store().contains("absent").unwrap(), "no field makes no map");
+    assert!(!cx.store().contains("absent").unwrap(), "zero fields create no map");
 }
 
 fn map_get_many_returns_values_in_the_order_of_the_fields(cx: &Context) {
@@ -105,7 +105,7 @@ fn an_absent_map_is_empty(cx: &Context) {
     assert_eq!(cx.store().map_len("k").unwrap(), 0);
     assert!(!cx.store().map_contains("k", "f").unwrap());
     assert!(!cx.store().map_delete("k", "f").unwrap());
-    assert!(cx.store().is_empty().unwrap(), "looking makes no map");
+    assert!(cx.store().is_empty().unwrap(), "reading creates no map");
 }
 
 fn an_emptied_map_is_removed_with_its_ttl(cx: &Context) {
@@ -120,7 +120,7 @@ fn an_emptied_map_is_removed_with_its_ttl(cx: &Context) {
     cx.store().map_put("k", "c", 3).unwrap();
     cx.assert_default_ttl("k");
     cx.store().map_delete("k", "c").unwrap();
-    assert_eq!(cx.store().push_back("k", 1).unwrap(), 1, "any other kind may follow");
+    assert_eq!(cx.store().push_back("k", 1).unwrap(), 1, "the key may hold another kind afterwards");
 }
 
 fn operations_that_create_a_map_give_it_the_default_ttl(cx: &Context) {
@@ -215,7 +215,7 @@ fn every_operation_refuses_a_longer_field_name(cx: &Context) {
 
 fn a_field_can_hold_any_value(cx: &Context) {
     cx.store().map_put("k", "null", None::<i64>).unwrap();
-    assert!(cx.store().map_contains("k", "null").unwrap(), "a null is there");
+    assert!(cx.store().map_contains("k", "null").unwrap(), "a null is a value");
     assert_eq!(cx.store().map_get::<Option<i64>>("k", "null").unwrap(), Some(None));
     assert_eq!(cx.store().map_get::<Option<i64>>("k", "absent").unwrap(), None);
     cx.store().map_put("k", "big", u128::MAX).unwrap();
@@ -263,7 +263,7 @@ fn a_value_that_cannot_be_encoded_is_refused_for_a_field(cx: &Context) {
 }
 
 fn a_field_over_the_limit_is_refused_and_changes_nothing(cx: &Context) {
-    let cx = &cx.another(|config| config.max_value_bytes(10));
+    let cx = &cx.open_another(|config| config.max_value_bytes(10));
     cx.store().map_put("k", "a field whose name is long", "12345678").unwrap();
     let (fits, over) = ("12345678", "123456789");
     assert_error!(cx.store().map_put("k", "f", over), Error::TooLarge { bytes: 11, limit: 10, .. });
@@ -272,14 +272,18 @@ fn a_field_over_the_limit_is_refused_and_changes_nothing(cx: &Context) {
     assert_error!(cx.store().map_put_many("new", many), Error::TooLarge { .. });
     assert_eq!(cx.store().map_len("k").unwrap(), 1);
     assert_eq!(cx.store().keys("").unwrap(), ["k"]);
-    assert_eq!(cx.store().map_put_many("k", [("a", fits), ("b", fits)]).unwrap(), 2, "each for itself");
+    assert_eq!(
+        cx.store().map_put_many("k", [("a", fits), ("b", fits)]).unwrap(),
+        2,
+        "each field counts by itself"
+    );
 }
 
 fn a_field_counts_like_a_counter(cx: &Context) {
     assert_eq!(cx.store().map_incr("k", "f", 5).unwrap(), 5);
     assert_eq!(cx.store().map_incr("k", "f", -7).unwrap(), -2);
     assert_eq!(cx.store().map_incr("k", "zero", 0).unwrap(), 0);
-    assert!(cx.store().map_contains("k", "zero").unwrap(), "adding nothing creates the field");
+    assert!(cx.store().map_contains("k", "zero").unwrap(), "adding zero creates the field");
     assert_eq!(cx.store().map_get::<i64>("k", "f").unwrap(), Some(-2));
     cx.store().map_put("k", "f", 40).unwrap();
     assert_eq!(cx.store().map_incr("k", "f", 2).unwrap(), 42);
@@ -298,7 +302,7 @@ fn a_field_that_is_not_an_integer_is_refused_and_unchanged(cx: &Context) {
         assert_eq!(cx.store().map_get::<serde_json::Value>("k", "f").unwrap(), Some(value));
         cx.assert_ttl("k", MINUTE);
     }
-    assert_eq!(cx.store().map_incr("k", "counter", 1).unwrap(), 2, "the others count on");
+    assert_eq!(cx.store().map_incr("k", "counter", 1).unwrap(), 2, "the other fields still count");
 }
 
 fn a_field_reaches_both_limits_and_goes_no_further(cx: &Context) {

@@ -1,4 +1,4 @@
-//! Namespaces: the same store, under a name.
+//! Namespaces: views of one store under a name.
 
 use millpond::WriteBatch;
 
@@ -77,5 +77,5 @@ fn one_write_batch_may_be_written_in_two_namespaces(cx: &Context) {
     cx.store().namespace("a").write(&batch).unwrap();
     cx.store().namespace("b").write(&batch).unwrap();
     assert_eq!(cx.store().keys("").unwrap(), ["a:k", "b:k", "old"]);
-    assert_eq!(batch.len(), 2, "writing does not use it up");
+    assert_eq!(batch.len(), 2, "writing does not consume the batch");
 }

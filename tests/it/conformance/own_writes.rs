@@ -1,4 +1,4 @@
-//! What a transaction sees: what was there, and over it what it has written itself.
+//! What a transaction sees: the stored data, overlaid with its own writes.
 
 use millpond::{Error, Ttl};
 
@@ -143,7 +143,7 @@ fn a_key_may_change_its_kind_within_a_transaction(cx: &Context) {
         tx.put("map", 1)?;
         assert_error!(tx.map_put("map", "a", 1), Error::WrongType { .. });
         assert!(tx.delete("map")?);
-        assert_eq!(tx.map_len("map")?, 0, "what was there before does not come back");
+        assert_eq!(tx.map_len("map")?, 0, "the earlier fields do not come back");
         assert_eq!(tx.push_back("map", 1)?, 1);
         assert!(tx.delete("queue")?);
         assert!(tx.map_put("queue", "f", 1)?);
@@ -192,7 +192,7 @@ fn times_to_live_are_seen_and_kept_within_a_transaction(cx: &Context) {
     prepare(cx);
     cx.store().expire("map", 3 * MINUTE).unwrap();
     cx.store().persist("value").unwrap();
-    let told = |told: Option<Ttl>, expected: Ttl| assert!(cx.ttl_is(told, Some(expected)), "{told:?}");
+    let told = |told: Option<Ttl>, expected: Ttl| assert!(cx.is_ttl(told, Some(expected)), "{told:?}");
     let done = cx.store().transaction(|tx| {
         assert_eq!(tx.ttl("absent")?, None);
         assert!(!tx.expire("absent", MINUTE)?);
@@ -241,7 +241,7 @@ fn an_entry_created_in_a_transaction_has_the_default_ttl(cx: &Context) {
         tx.push_front("push_front", 1)?;
         for key in ["put", "modify", "incr", "map_incr", "push_front"] {
             let expected = cx.case().default_ttl.map_or(Ttl::Never, Ttl::In);
-            assert!(cx.ttl_is(tx.ttl(key)?, Some(expected)), "{key}");
+            assert!(cx.is_ttl(tx.ttl(key)?, Some(expected)), "{key}");
         }
         tx.put_with_ttl("replaced", 1, MINUTE)?;
         tx.put("replaced", 2)?;
@@ -268,7 +268,7 @@ fn an_expired_entry_is_absent_in_a_transaction(cx: &Context) {
         assert_eq!(tx.map_len("map")?, 0);
         assert_eq!(tx.queue_len("queue")?, 0);
         assert!(!tx.delete("value")?);
-        assert_eq!(tx.incr("map", 1)?, 1, "of no kind");
+        assert_eq!(tx.incr("map", 1)?, 1, "an expired entry has no kind");
         assert!(tx.map_put("queue", "f", 1)?);
         tx.push_back("value", 9)
     });

@@ -32,11 +32,11 @@ promises![
 
 type Operation = (&'static str, fn(&StateStore, &str) -> Result<()>);
 
-fn all(cx: &Context, key: &str) -> Vec<i64> {
+fn all_values(cx: &Context, key: &str) -> Vec<i64> {
     cx.store().queue_range(key, ..).unwrap()
 }
 
-fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) {
+fn fill_queue(cx: &Context, values: impl IntoIterator<Item = i64>) {
     cx.store().delete("q").unwrap();
     cx.store().push_back_many("q", values).unwrap();
 }
@@ -64,12 +64,12 @@ fn both_ends_can_be_pushed_and_popped(cx: &Context) {
     cx.store().push_front("q", 1).unwrap();
     cx.store().push_back("q", 3).unwrap();
     cx.store().push_front("q", 0).unwrap();
-    assert_eq!(all(cx, "q"), [0, 1, 2, 3]);
+    assert_eq!(all_values(cx, "q"), [0, 1, 2, 3]);
     assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), Some(3));
     assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), Some(0));
     cx.store().push_front("q", -1).unwrap();
     cx.store().push_back("q", 9).unwrap();
-    assert_eq!(all(cx, "q"), [-1, 1, 2, 9]);
+    assert_eq!(all_values(cx, "q"), [-1, 1, 2, 9]);
     assert_eq!(cx.store().keys("").unwrap(), ["q"], "a queue is one key");
     assert_eq!(cx.store().len().unwrap(), 1);
 }
@@ -78,32 +78,32 @@ fn a_push_returns_the_new_length(cx: &Context) {
     assert_eq!(cx.store().push_back("q", 1).unwrap(), 1);
     assert_eq!(cx.store().push_front("q", 2).unwrap(), 2);
     assert_eq!(cx.store().push_back_many("q", [3, 4, 5]).unwrap(), 5);
-    assert_eq!(cx.store().push_back_many::<i64>("q", []).unwrap(), 5, "the length as it is");
+    assert_eq!(cx.store().push_back_many::<i64>("q", []).unwrap(), 5, "the length is unchanged");
     cx.store().pop_front::<i64>("q").unwrap();
     assert_eq!(cx.store().push_front("q", 6).unwrap(), 5);
     assert_eq!(cx.store().push_back_many::<i64>("absent", []).unwrap(), 0);
-    assert!(!cx.store().contains("absent").unwrap(), "no value makes no queue");
+    assert!(!cx.store().contains("absent").unwrap(), "zero values create no queue");
 }
 
 fn many_values_are_pushed_in_their_order(cx: &Context) {
     cx.store().push_back("q", 0).unwrap();
     cx.store().push_back_many("q", 1..4).unwrap();
     cx.store().push_back_many("q", vec![4, 4, 5]).unwrap();
-    assert_eq!(all(cx, "q"), [0, 1, 2, 3, 4, 4, 5]);
+    assert_eq!(all_values(cx, "q"), [0, 1, 2, 3, 4, 4, 5]);
 }
 
 fn an_absent_queue_is_empty(cx: &Context) {
     assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), None);
     assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), None);
     assert_eq!(cx.store().queue_len("q").unwrap(), 0);
-    assert!(all(cx, "q").is_empty());
+    assert!(all_values(cx, "q").is_empty());
     assert_eq!(cx.store().queue_trim("q", 0).unwrap(), 0);
     assert_eq!(cx.store().queue_trim("q", 5).unwrap(), 0);
-    assert!(cx.store().is_empty().unwrap(), "looking makes no queue");
+    assert!(cx.store().is_empty().unwrap(), "reading creates no queue");
 }
 
 fn a_range_is_counted_from_the_front(cx: &Context) {
-    filled(cx, 10..15);
+    fill_queue(cx, 10..15);
     let store = cx.store();
     let range = |bounds: (Bound<u64>, Bound<u64>)| store.queue_range::<i64>("q", bounds).unwrap();
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [10, 11, 12, 13, 14]);
@@ -119,7 +119,7 @@ fn a_range_is_counted_from_the_front(cx: &Context) {
 }
 
 fn a_range_omits_positions_after_the_end(cx: &Context) {
-    filled(cx, 10..15);
+    fill_queue(cx, 10..15);
     let store = cx.store();
     let range = |bounds: (Bound<u64>, Bound<u64>)| store.queue_range::<i64>("q", bounds).unwrap();
     assert_eq!(store.queue_range::<i64>("q", 3..100).unwrap(), [13, 14]);
@@ -149,7 +149,7 @@ fn a_range_omits_positions_after_the_end(cx: &Context) {
 }
 
 fn ranges_follow_the_front_as_it_moves(cx: &Context) {
-    filled(cx, 0..6);
+    fill_queue(cx, 0..6);
     cx.store().pop_front::<i64>("q").unwrap();
     assert_eq!(cx.store().queue_range::<i64>("q", 0..2).unwrap(), [1, 2]);
     cx.store().push_front("q", 9).unwrap();
@@ -162,16 +162,16 @@ fn ranges_follow_the_front_as_it_moves(cx: &Context) {
 }
 
 fn queue_trim_keeps_the_last_values_and_counts_the_others(cx: &Context) {
-    filled(cx, 0..6);
+    fill_queue(cx, 0..6);
     cx.store().expire("q", MINUTE).unwrap();
     for max in [6, 7, i64::MAX as u64, (i64::MAX as u64) + 1, u64::MAX] {
         assert_eq!(cx.store().queue_trim("q", max).unwrap(), 0, "{max}");
     }
     assert_eq!(cx.store().queue_trim("q", 4).unwrap(), 2);
-    assert_eq!(all(cx, "q"), [2, 3, 4, 5]);
+    assert_eq!(all_values(cx, "q"), [2, 3, 4, 5]);
     cx.assert_ttl("q", MINUTE);
     assert_eq!(cx.store().queue_trim("q", 1).unwrap(), 3);
-    assert_eq!(all(cx, "q"), [5]);
+    assert_eq!(all_values(cx, "q"), [5]);
     assert_eq!(cx.store().queue_trim("q", 0).unwrap(), 1);
     assert!(!cx.store().contains("q").unwrap());
 }
@@ -183,7 +183,7 @@ fn an_emptied_queue_is_removed_with_its_ttl(cx: &Context) {
         ("queue_trim", |s, q| s.queue_trim(q, 0).map(|dropped| assert_eq!(dropped, 1))),
     ];
     for (name, empty) in empties {
-        filled(cx, [1, 2]);
+        fill_queue(cx, [1, 2]);
         cx.store().expire("q", MINUTE).unwrap();
         cx.store().pop_front::<i64>("q").unwrap();
         cx.assert_ttl("q", MINUTE);
@@ -191,9 +191,9 @@ fn an_emptied_queue_is_removed_with_its_ttl(cx: &Context) {
         assert!(!cx.store().contains("q").unwrap(), "{name}");
         assert_eq!(cx.store().ttl("q").unwrap(), None, "{name}");
         assert!(cx.store().is_empty().unwrap(), "{name}");
-        assert!(cx.store().map_put("q", "f", 1).unwrap(), "any other kind may follow");
+        assert!(cx.store().map_put("q", "f", 1).unwrap(), "the key may hold another kind afterwards");
     }
-    filled(cx, [1]);
+    fill_queue(cx, [1]);
     cx.store().persist("q").unwrap();
     cx.store().pop_back::<i64>("q").unwrap();
     cx.store().push_back("q", 2).unwrap();
@@ -235,25 +235,25 @@ fn an_expired_queue_is_absent_and_no_push_brings_it_back(cx: &Context) {
         ("push_back_many", |s, q| s.push_back_many(q, [9]).map(|length| assert_eq!(length, 1))),
     ];
     for (name, push) in pushes {
-        filled(cx, 0..3);
+        fill_queue(cx, 0..3);
         cx.store().expire("q", MINUTE).unwrap();
         cx.advance(MINUTE);
         assert_eq!(cx.store().queue_len("q").unwrap(), 0, "{name}");
-        assert!(all(cx, "q").is_empty(), "{name}");
+        assert!(all_values(cx, "q").is_empty(), "{name}");
         assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), None, "{name}");
         assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), None, "{name}");
         assert_eq!(cx.store().queue_trim("q", 1).unwrap(), 0, "{name}");
         assert_eq!(cx.store().push_back_many::<i64>("q", []).unwrap(), 0, "{name}");
         assert!(cx.store().is_empty().unwrap(), "{name}");
         push(&cx.store(), "q").unwrap();
-        assert_eq!(all(cx, "q"), [9], "{name}");
+        assert_eq!(all_values(cx, "q"), [9], "{name}");
         cx.assert_default_ttl("q");
     }
 }
 
 fn a_queue_can_hold_any_value(cx: &Context) {
     cx.store().push_back("q", None::<i64>).unwrap();
-    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "a null is there");
+    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "a null is a value");
     assert_eq!(cx.store().pop_front::<Option<i64>>("q").unwrap(), Some(None));
     assert_eq!(cx.store().pop_front::<Option<i64>>("q").unwrap(), None);
     let long = "ü\n\"\0".repeat(100_000);
@@ -278,7 +278,7 @@ fn a_pop_that_cannot_decode_removes_and_carries_the_value(cx: &Context) {
     }
     assert_eq!(cx.store().queue_range::<String>("n:q", ..).unwrap(), ["middle"]);
     assert_error!(cx.store().pop_front::<i64>("n:q"), Error::Decode { .. });
-    assert!(!cx.store().contains("n:q").unwrap(), "the last is removed, too");
+    assert!(!cx.store().contains("n:q").unwrap(), "the last value is removed too");
 }
 
 fn a_range_that_cannot_decode_keeps_and_carries_the_value(cx: &Context) {
@@ -288,7 +288,11 @@ fn a_range_that_cannot_decode_keeps_and_carries_the_value(cx: &Context) {
     let Error::Decode { key, raw, .. } = error else { unreachable!() };
     assert_eq!((key.as_str(), raw.as_ref()), ("q", &br#""text""#[..]));
     assert_eq!(cx.store().queue_len("q").unwrap(), 2);
-    assert_eq!(cx.store().queue_range::<i64>("q", ..1).unwrap(), [1], "only what is read is decoded");
+    assert_eq!(
+        cx.store().queue_range::<i64>("q", ..1).unwrap(),
+        [1],
+        "only the values in the range are decoded"
+    );
 }
 
 /// Nothing is changed.
@@ -306,7 +310,7 @@ fn a_value_that_cannot_be_encoded_is_not_pushed(cx: &Context) {
 }
 
 fn a_value_over_the_limit_is_not_pushed(cx: &Context) {
-    let cx = &cx.another(|config| config.max_value_bytes(10));
+    let cx = &cx.open_another(|config| config.max_value_bytes(10));
     let (fits, over) = ("12345678", "123456789");
     cx.store().push_back("q", fits).unwrap();
     assert_error!(cx.store().push_back("q", over), Error::TooLarge { bytes: 11, limit: 10, .. });
@@ -314,7 +318,7 @@ fn a_value_over_the_limit_is_not_pushed(cx: &Context) {
     assert_error!(cx.store().push_back_many("q", [fits, over]), Error::TooLarge { .. });
     assert_error!(cx.store().push_back_many("new", [fits, over]), Error::TooLarge { .. });
     assert_eq!(cx.store().queue_len("q").unwrap(), 1);
-    assert_eq!(cx.store().push_back_many("q", [fits, fits]).unwrap(), 3, "each for itself");
+    assert_eq!(cx.store().push_back_many("q", [fits, fits]).unwrap(), 3, "each value counts by itself");
     assert_eq!(cx.store().keys("").unwrap(), ["q"]);
 }
 
@@ -330,16 +334,16 @@ fn a_queue_belongs_to_its_namespace(cx: &Context) {
 
 fn a_queue_of_thousands_of_values_keeps_their_order(cx: &Context) {
     assert_eq!(cx.store().push_back_many("q", 0..12_000).unwrap(), 12_000);
-    assert!(all(cx, "q").into_iter().eq(0..12_000));
+    assert!(all_values(cx, "q").into_iter().eq(0..12_000));
     let store = cx.store();
     for number in 0..1500 {
         assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(number));
         store.push_back("q", 12_000 + number).unwrap();
     }
     drop(store);
-    assert!(all(cx, "q").into_iter().eq(1500..13_500));
+    assert!(all_values(cx, "q").into_iter().eq(1500..13_500));
     assert_eq!(cx.store().queue_range::<i64>("q", 5000..5002).unwrap(), [6500, 6501]);
     assert_eq!(cx.store().queue_trim("q", 2).unwrap(), 11_998);
-    assert_eq!(all(cx, "q"), [13_498, 13_499]);
+    assert_eq!(all_values(cx, "q"), [13_498, 13_499]);
     cx.assert_default_ttl("q");
 }

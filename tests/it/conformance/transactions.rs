@@ -28,7 +28,7 @@ pub(super) fn fields(fields: &[(&str, i64)]) -> BTreeMap<String, i64> {
     fields.iter().map(|(field, number)| ((*field).to_owned(), *number)).collect()
 }
 
-/// Puts one of each kind.
+/// Stores one entry of each kind.
 pub(super) fn prepare(cx: &Context) {
     cx.store().put("value", 7).unwrap();
     cx.store().map_put_many("map", [("a", 1), ("b", 2)]).unwrap();
@@ -46,7 +46,7 @@ fn assert_as_prepared(cx: &Context) {
     }
 }
 
-/// Writes something of every kind, new and old.
+/// Writes new and existing entries of every kind.
 fn write_everything(tx: &mut Transaction<'_>) -> Result<()> {
     tx.put("value", "new")?;
     tx.put_bytes("bytes", b"\xff")?;
@@ -168,7 +168,7 @@ fn invalid_arguments_are_refused_within_a_transaction(cx: &Context) {
     });
     done.unwrap();
     assert_as_prepared(cx);
-    let small = cx.another(|config| config.max_value_bytes(10));
+    let small = cx.open_another(|config| config.max_value_bytes(10));
     let refused = small.store().transaction(|tx| {
         assert_error!(tx.push_back("q", "123456789"), Error::TooLarge { .. });
         assert_error!(tx.map_put("m", "f", "123456789"), Error::TooLarge { .. });
@@ -184,7 +184,7 @@ fn a_decode_error_within_a_transaction_carries_the_value(cx: &Context) {
         let error = assert_error!(tx.pop_front::<i64>("queue"), Error::Decode { .. });
         let Error::Decode { key, raw, .. } = error else { unreachable!() };
         assert_eq!((key.as_str(), raw.as_ref()), ("n:queue", &br#""text""#[..]));
-        assert_eq!(tx.queue_len("queue")?, 1, "it has been removed");
+        assert_eq!(tx.queue_len("queue")?, 1, "the value was removed");
         assert_error!(tx.queue_range::<i64>("queue", ..), Error::Decode { .. });
         Ok(())
     });
@@ -192,7 +192,7 @@ fn a_decode_error_within_a_transaction_carries_the_value(cx: &Context) {
     assert_eq!(cx.store().queue_range::<String>("n:queue", ..).unwrap(), ["other"]);
     let given_up = cx.store().transaction(|tx| tx.pop_front::<i64>("n:queue"));
     assert_error!(given_up, Error::Decode { .. });
-    assert_eq!(cx.store().queue_len("n:queue").unwrap(), 1, "an error leaves what was there");
+    assert_eq!(cx.store().queue_len("n:queue").unwrap(), 1, "an error leaves the queue unchanged");
 }
 
 fn a_transaction_that_only_reads_changes_nothing(cx: &Context) {
@@ -279,5 +279,9 @@ fn transactions_and_batches_may_follow_each_other(cx: &Context) {
     done.unwrap();
     assert_eq!(store.get::<i64>("a").unwrap(), Some(2));
     store.write(&batch).unwrap();
-    assert_eq!(store.batch_get::<i64>(["a", "b"]).unwrap(), [Some(1), Some(1)], "over a queue, too");
+    assert_eq!(
+        store.batch_get::<i64>(["a", "b"]).unwrap(),
+        [Some(1), Some(1)],
+        "a put also replaces a queue"
+    );
 }

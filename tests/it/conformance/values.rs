@@ -56,7 +56,7 @@ fn an_update_changes_only_existing_values_and_keeps_their_ttl(cx: &Context) {
     assert!(cx.store().update("k", 3).unwrap());
     cx.assert_ttl("k", None);
     cx.store().put_bytes("raw", b"\xff").unwrap();
-    assert!(cx.store().update("raw", 4).unwrap(), "whatever the value was");
+    assert!(cx.store().update("raw", 4).unwrap(), "an update replaces any value");
     assert_eq!(cx.store().get::<i64>("raw").unwrap(), Some(4));
 }
 

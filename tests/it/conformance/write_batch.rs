@@ -1,4 +1,4 @@
-//! `WriteBatch`: all or nothing.
+//! `WriteBatch`: all of its writes, or none.
 
 use millpond::{Error, WriteBatch};
 
@@ -49,7 +49,7 @@ fn a_batch_with_one_invalid_write_changes_nothing(cx: &Context) {
     assert!(error.to_string().contains("n:kkk"), "{error}");
     assert_eq!(cx.store().keys("").unwrap(), ["n:kept"]);
     cx.store().write(&batch).unwrap();
-    assert_eq!(cx.store().len().unwrap(), 4, "without the namespace its keys are short enough");
+    assert_eq!(cx.store().len().unwrap(), 4, "without the namespace the keys are short enough");
 }
 
 fn a_ttl_in_a_batch_counts_from_the_write(cx: &Context) {

@@ -1,5 +1,5 @@
-//! What the File variant promises of time: deadlines keep their meaning while the process is away, whatever
-//! the clock does meanwhile.
+//! Time in the File variant: deadlines keep their meaning while no process has the store open, whatever the
+//! system clock does meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn a_clock_that_is_set_back_stops_until_it_has_caught_up() {
 
     clock.set(newest - HOUR + Duration::from_secs(1));
     let store = open(dir.path(), &clock);
-    assert!(!store.contains("gone").unwrap(), "what had expired came back");
+    assert!(!store.contains("gone").unwrap(), "an expired entry came back");
     assert_eq!(store.ttl("here").unwrap(), Some(Ttl::In(HOUR)));
     store.put_with_ttl("new", 1, HOUR).unwrap();
     drop(store);
@@ -79,7 +79,7 @@ fn a_line_from_more_than_a_day_ahead_does_not_stop_the_clock() {
     store.put_with_ttl("after", 1, HOUR).unwrap();
     assert_eq!(store.ttl("after").unwrap(), Some(Ttl::In(HOUR)));
     clock.advance(HOUR);
-    assert!(!store.contains("after").unwrap(), "time has stopped");
+    assert!(!store.contains("after").unwrap(), "the clock has stopped");
     drop(store);
     let store = open(dir.path(), &clock);
     assert!(!store.contains("after").unwrap() && !store.contains("before").unwrap());
@@ -99,8 +99,8 @@ fn opening_drops_expired_entries_also_from_the_files() {
     clock.advance(MINUTE);
     let store = open(dir.path(), &clock);
     assert_eq!(store.keys("").unwrap(), ["stays"]);
-    // Closing waits for no compaction, but the opening has begun one.
-    wait_until("it is compacted", Duration::from_secs(10), || size(dir.path()) < 4096);
+    // Closing waits for no compaction, but opening has started one.
+    wait_until("the store is compacted", Duration::from_secs(10), || size(dir.path()) < 4096);
     store.close().unwrap();
     for (name, bytes) in files(dir.path()) {
         assert!(!String::from_utf8_lossy(&bytes).contains("secret"), "{name}");

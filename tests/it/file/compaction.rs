@@ -1,5 +1,5 @@
-//! What the File variant promises of compaction: the directory stays within its bound, nothing is lost, and
-//! a full disk is no reason to stop.
+//! Compaction in the File variant: the directory stays within its bound, nothing is lost, and the store
+//! survives a full disk.
 
 use std::fs;
 use std::path::Path;
@@ -58,12 +58,12 @@ fn compaction_under_writers_keeps_the_bound_and_loses_nothing() {
     assert!(largest <= 3 * live + (1 << 20), "{largest}");
 }
 
-/// What a fresh snapshot would take for each entry: `{"k":"<key>","v":<value>},`.
-fn live(store: &StateStore) -> u64 {
+/// The size of all entries in a fresh snapshot: `{"k":"<key>","v":<value>},` for each.
+fn live_bytes(store: &StateStore) -> u64 {
     all(store).iter().map(|(key, value)| (key.len() + value.len() + 14) as u64).sum()
 }
 
-/// Overwrites for a while, and tells the largest size that the directory had.
+/// Overwrites for a while, and returns the largest size of the directory.
 fn largest_while(dir: &Path, write: impl Fn(u64) + Sync) -> u64 {
     const FOR: Duration = Duration::from_millis(700);
     let ended = AtomicBool::new(false);
@@ -91,7 +91,7 @@ fn largest_while(dir: &Path, write: impl Fn(u64) + Sync) -> u64 {
 /// The bound is three times the live data, and a mebibyte.
 #[test]
 fn overwriting_keeps_the_directory_within_its_bound() {
-    // Entries of a few bytes, where most of a line is what stands around them; of a page; and large ones.
+    // Entries of a few bytes, so that most of a line is syntax; entries of a page; and large ones.
     for (keys, bytes, sync) in
         [(20_000, 1, SyncPolicy::Never), (500, 4_000, SyncPolicy::Never), (8, 300_000, SyncPolicy::Never)]
     {
@@ -102,7 +102,7 @@ fn overwriting_keeps_the_directory_within_its_bound() {
         let text = "x".repeat(bytes);
         let write = |n: u64| store.put(&(n % keys).to_string(), &text).unwrap();
         (0..keys).for_each(write);
-        let live = live(&store);
+        let live = live_bytes(&store);
         let largest = largest_while(dir.path(), write).max(size(dir.path()));
         assert!(largest <= 3 * live + SLACK, "{keys} entries of {bytes}: {largest} for {live}");
         store.close().unwrap();
@@ -110,8 +110,8 @@ fn overwriting_keeps_the_directory_within_its_bound() {
     }
 }
 
-/// How many bytes a mutation adds to the files of a store that is not compacted.
-fn written(dir: &Path, mutation: impl FnOnce()) -> u64 {
+/// Returns how many bytes a mutation adds to the files of a store that is not compacted.
+fn bytes_written(dir: &Path, mutation: impl FnOnce()) -> u64 {
     let before = size(dir);
     mutation();
     size(dir) - before
@@ -128,20 +128,20 @@ fn changes_of_a_map_or_queue_write_little_whatever_its_size() {
         store.push_back_many("queue", 0..parts).unwrap();
         store.map_put_many("map", (0..parts).map(|field| (field.to_string(), field))).unwrap();
         let one = |what: &str, lines: u64, mutation: &dyn Fn()| {
-            let bytes = written(dir.path(), mutation);
+            let bytes = bytes_written(dir.path(), mutation);
             assert!((1..=lines * LINE).contains(&bytes), "{what} of {parts}: {bytes} bytes");
         };
         one("a push", 1, &|| _ = store.push_back("queue", 1).unwrap());
-        one("a push in front", 1, &|| _ = store.push_front("queue", 1).unwrap());
+        one("a push at the front", 1, &|| _ = store.push_front("queue", 1).unwrap());
         one("a pop", 1, &|| _ = store.pop_front::<u64>("queue").unwrap().unwrap());
         one("a pop at the back", 1, &|| _ = store.pop_back::<u64>("queue").unwrap().unwrap());
         one("a trim", 1, &|| _ = store.queue_trim("queue", 3).unwrap());
         one("a new field", 1, &|| _ = store.map_put("map", "new", 1).unwrap());
         one("another value", 1, &|| _ = store.map_put("map", "7", 1).unwrap());
         one("a counted field", 1, &|| _ = store.map_incr("map", "7", 1).unwrap());
-        one("a field that goes", 1, &|| assert!(store.map_delete("map", "7").unwrap()));
+        one("a deleted field", 1, &|| assert!(store.map_delete("map", "7").unwrap()));
         one("an expiry", 1, &|| assert!(store.expire("map", Duration::from_secs(60)).unwrap()));
-        one("an item that is taken", 3, &|| {
+        one("a taken item", 3, &|| {
             let _ = store.take::<u64>("queue", Duration::from_secs(60)).unwrap().unwrap();
         });
         let three = |tx: &mut millpond::Transaction<'_>| {
@@ -175,13 +175,13 @@ fn pushes_pops_and_takes_keep_the_directory_within_its_bound() {
         _ => assert!(!store.map_put("map", &(n % LENGTH).to_string(), &text).unwrap()),
     };
     let largest = largest_while(dir.path(), turn);
-    // In a fresh snapshot: `{"v":<value>},` for each value, and `"f":"<name>",` more for each field.
+    // In a fresh snapshot: `{"v":<value>},` for each value, and `"f":"<name>",` in addition for each field.
     let names: u64 = (0..LENGTH).map(|field| field.to_string().len() as u64).sum();
     let live = LENGTH * (202 + 7) + LENGTH * (202 + 7 + 7) + names;
     assert!(largest <= 3 * live + SLACK, "{largest} for {live}");
     assert_eq!((store.queue_len("queue").unwrap(), store.map_len("map").unwrap()), (LENGTH, LENGTH));
 
-    // What goes at once leaves soon.
+    // Files that are obsolete at once are soon deleted.
     assert_eq!(store.queue_trim("queue", 10).unwrap(), LENGTH - 10);
     store.delete("map").unwrap();
     wait_until("the directory is within its bound", Duration::from_secs(10), || size(dir.path()) <= SLACK);
@@ -190,7 +190,7 @@ fn pushes_pops_and_takes_keep_the_directory_within_its_bound() {
     assert_eq!(open(dir.path(), SyncPolicy::Never).unwrap().queue_len("queue").unwrap(), 10);
 }
 
-/// Few lines may take away much.
+/// A few lines may delete much data.
 #[test]
 fn deletions_shrink_the_directory_without_further_writes() {
     let dir = tempfile::tempdir().unwrap();
@@ -211,41 +211,41 @@ fn deletions_shrink_the_directory_without_further_writes() {
     assert_eq!(open(dir.path(), SyncPolicy::Never).unwrap().keys("").unwrap(), ["stays"]);
 }
 
-/// Tells the parent what is logged.
-struct Tell;
+/// A logger that passes every record on to the parent process.
+struct ForwardLog;
 
 static TOLD: AtomicBool = AtomicBool::new(false);
 
-impl log::Log for Tell {
+impl log::Log for ForwardLog {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        child_process::tell(&format!("log {} {}", record.level(), record.args()));
+        child_process::report(&format!("log {} {}", record.level(), record.args()));
         TOLD.store(true, Ordering::Release);
     }
 
     fn flush(&self) {}
 }
 
-/// In a process of its own, whose files may not grow beyond 32 KiB: the live data grows beyond that, so no
-/// snapshot of it can be written, while every journal stays below.
+/// Runs in a process of its own, whose files cannot grow beyond 32 KiB: the live data grows beyond that, so
+/// no snapshot of it can be written, while every journal stays below.
 pub(crate) fn outgrow(dir: &Path) {
-    log::set_logger(&Tell).map(|()| log::set_max_level(log::LevelFilter::Warn)).unwrap();
+    log::set_logger(&ForwardLog).map(|()| log::set_max_level(log::LevelFilter::Warn)).unwrap();
     let options = FileOptions::default().compact_min_bytes(4096).compact_ratio(0.1);
     let store = StateStore::with_config(config(dir, SyncPolicy::Never).file(options)).unwrap();
     let page = "x".repeat(500);
-    // The journal may be full before the thread that compacts gets to begin another.
+    // The journal may be full before the thread that compacts begins another one.
     let in_time = |write: &dyn Fn() -> Result<(), Error>| {
-        wait_until("a write finds room", Duration::from_secs(10), || match write() {
+        wait_until("there is room for a write", Duration::from_secs(10), || match write() {
             Ok(()) => true,
             Err(Error::StorageFull { .. }) => false,
             Err(error) => panic!("{error}"),
         });
     };
     for n in 0..70 {
-        // Overwriting makes compaction due before the journal is full.
+        // Overwriting makes a compaction due before the journal is full.
         for key in [format!("k{n}"), "often".into()] {
             in_time(&|| store.put(&key, (n, &page)));
             assert_eq!(store.get::<(u32, String)>(&key).unwrap().unwrap().0, n);
@@ -254,7 +254,7 @@ pub(crate) fn outgrow(dir: &Path) {
     while !TOLD.load(Ordering::Acquire) {
         in_time(&|| store.put("often", 0));
     }
-    child_process::tell(&format!("grown {}", store.len().unwrap()));
+    child_process::report(&format!("grown {}", store.len().unwrap()));
     for n in 0..65 {
         in_time(&|| store.delete(&format!("k{n}")).map(|was| assert!(was)));
     }
@@ -262,7 +262,7 @@ pub(crate) fn outgrow(dir: &Path) {
         in_time(&|| store.put("often", 0));
     }
     store.close().unwrap();
-    child_process::tell("shrunk");
+    child_process::report("shrunk");
 }
 
 /// It logs that once, and compacts when there is room again.
@@ -270,8 +270,8 @@ pub(crate) fn outgrow(dir: &Path) {
 #[test]
 fn without_room_for_a_snapshot_the_store_continues() {
     let dir = tempfile::tempdir().unwrap();
-    let told = Process::start_limited("outgrow", dir.path(), 64).hear_out();
-    let grown = told.iter().position(|said| said.starts_with("grown 71")).expect("it went on");
+    let told = Process::start_limited("outgrow", dir.path(), 64).read_all_reports();
+    let grown = told.iter().position(|said| said.starts_with("grown 71")).expect("the store continued");
     let warnings = told[..grown].iter().filter(|said| said.starts_with("log WARN compacting")).count();
     assert_eq!(warnings, 1, "{told:?}");
     assert_eq!(told.last().map(String::as_str), Some("shrunk"), "{told:?}");

@@ -1,5 +1,5 @@
-//! What the File variant promises when its process ends without notice: what was acknowledged is there, and
-//! nothing of a commit without the rest of it.
+//! A process of the File variant that ends without warning: every acknowledged write survives, and no commit
+//! survives only in part.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -11,8 +11,8 @@ use millpond::{Error, ManualClock, StateConfig, StateStore, SyncPolicy, Taken, W
 use crate::support::child_process::{self, Process};
 use crate::support::files::{config, crashed_copy, journal, open};
 
-/// Counts on from where the store stands, one batch for each number, and tells each.
-fn count(store: &StateStore, most: i64, mut tell: impl FnMut(String)) {
+/// Continues counting with one batch for each number, and reports each.
+fn count(store: &StateStore, most: i64, mut report: impl FnMut(String)) {
     let from: i64 = store.get("last").unwrap().unwrap_or(0);
     for n in from + 1..=from.saturating_add(most) {
         let mut batch = WriteBatch::new();
@@ -22,40 +22,40 @@ fn count(store: &StateStore, most: i64, mut tell: impl FnMut(String)) {
             _ => batch.put("flicker", "x".repeat(200)).unwrap(),
         };
         if let Err(error) = store.write(&batch) {
-            tell(format!("failed {error:?}"));
+            report(format!("failed {error:?}"));
             assert!(matches!(error, Error::StorageFull { .. }));
             assert_eq!(store.get::<i64>("last").unwrap().unwrap_or(0), n - 1);
             return;
         }
-        tell(format!("ack {n}"));
+        report(format!("ack {n}"));
     }
 }
 
-/// Writes two entries with the same value in one batch, from four threads, until it is killed.
-fn pairs(store: &StateStore) {
+/// Writes two entries with the same value in one batch, from four threads, until the process is killed.
+fn write_pairs(store: &StateStore) {
     std::thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {
                 for n in 0_u64.. {
-                    // Some lines take several pages, so that a kill may well come while one is written.
+                    // Some lines take several pages, so that a kill can happen during a write.
                     let value = (n, "x".repeat(if n % 4 == 0 { 300_000 } else { 20 }));
                     let mut batch = WriteBatch::new();
                     batch.put(&format!("left{thread}"), &value).unwrap();
                     batch.put(&format!("right{thread}"), &value).unwrap();
                     store.write(&batch).unwrap();
-                    child_process::tell(&format!("wrote {n} {thread}"));
+                    child_process::report(&format!("wrote {n} {thread}"));
                 }
             });
         }
     });
 }
 
-/// How many steps a thread of [`together`] takes before it tells so.
+/// How many steps a thread of [`count_together`] takes before it reports them.
 const STEPS: u64 = 20;
 
-/// Counts from four threads that meet at the journal, until it is killed: in each step one operation on a counter of
-/// all, then one on an entry of the thread's own.
-fn together(store: &StateStore) {
+/// Counts in four threads that share the journal, until the process is killed: each step is one operation on
+/// a counter of all threads, then one on an entry of the thread itself.
+fn count_together(store: &StateStore) {
     std::thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {
@@ -65,7 +65,7 @@ fn together(store: &StateStore) {
                     store.incr("all", 1).unwrap();
                     store.put(&own, n).unwrap();
                     if n % STEPS == 0 {
-                        child_process::tell(&format!("wrote {n} {thread}"));
+                        child_process::report(&format!("wrote {n} {thread}"));
                     }
                 }
             });
@@ -73,11 +73,12 @@ fn together(store: &StateStore) {
     });
 }
 
-/// A store whose time is told by the steps of a history. Each step is one operation, so that it is done or not.
+/// A store whose clock follows the steps of a history. Each step is one operation, so it is either done or
+/// not.
 struct History {
     store: StateStore,
     clock: Arc<ManualClock>,
-    /// What was taken last; a process that is killed forgets it.
+    /// The last taken value; a killed process forgets it.
     taken: RefCell<Option<Taken<serde_json::Value>>>,
 }
 
@@ -89,7 +90,7 @@ impl History {
         Self { store, clock, taken: RefCell::default() }
     }
 
-    /// Does what the number of the step says.
+    /// Does the operation that belongs to this step.
     fn step(&self, n: u64) {
         let Self { store, clock, taken } = self;
         set_time(clock, n);
@@ -116,7 +117,7 @@ impl History {
                 _ => drop(store.push_front("any", n)),
             },
             13 => {
-                // Nobody lets go of it: it runs out.
+                // The lock is never released: it expires.
                 let guard = store.lock("lock", 20 * second).unwrap();
                 std::mem::forget(guard);
             }
@@ -141,7 +142,7 @@ impl History {
         }
     }
 
-    /// All that is there to be seen.
+    /// Everything that a reader can see.
     fn state(&self) -> Vec<String> {
         let store = &self.store;
         let all = store.keys("").unwrap().into_iter().map(|key| {
@@ -153,8 +154,8 @@ impl History {
         all.collect()
     }
 
-    /// What there is after so many steps, where processes were killed after these; with the next one all values
-    /// that were taken are forgotten.
+    /// The expected state after so many steps, if processes were killed after the steps in `ends`; at each
+    /// kill, all taken values are forgotten.
     fn after(ends: &[u64], steps: u64) -> Self {
         let history = Self::open(StateConfig::default(), 0);
         for n in 1..=steps {
@@ -166,23 +167,24 @@ impl History {
         history
     }
 
-    /// Whether the files of a killed process hold what there is after so many steps, behind leases too.
+    /// Whether the files of a killed process hold the state after so many steps, including leases.
     fn is_left_in(dir: &Path, ends: &[u64], steps: u64) -> bool {
         let reference = Self::after(ends, steps);
         let copy = crashed_copy(dir);
         let found = Self::open(config(copy.path(), SyncPolicy::Never), steps);
-        // A compaction may have noted that the time of the next step had come.
+        // A compaction may already have recorded the time of the next step.
         let is_alike = (steps..=steps + 1).any(|now| {
             set_time(&found.clock, now);
             set_time(&reference.clock, now);
             found.state() == reference.state()
         });
-        // A value whose lease has run out may just have been taken again: then it does not come at once.
+        // If the lease of a value has run out, the value may just have been taken again; then it does not
+        // come at once.
         is_alike
             && [1, 1000].into_iter().all(|later| found.drain(steps + later) == reference.drain(steps + later))
     }
 
-    /// What comes out of the queue at the time of a step, with what leases had held back.
+    /// Pops all values of the queue at the time of a step, with those that leases held back.
     fn drain(&self, n: u64) -> Vec<serde_json::Value> {
         set_time(&self.clock, n);
         let second = Duration::from_secs(1);
@@ -201,7 +203,7 @@ fn set_time(clock: &ManualClock, step: u64) {
     clock.set(UNIX_EPOCH + Duration::from_secs(1_704_067_200 + step));
 }
 
-/// More than fits in one piece of a snapshot.
+/// Stores more than fits in one piece of a snapshot.
 fn fill(store: &StateStore) {
     store
         .transaction(|tx| {
@@ -211,7 +213,7 @@ fn fill(store: &StateStore) {
         .unwrap();
 }
 
-/// Two maps and a queue that are always in step.
+/// Changes two maps and a queue in step.
 fn step_together(store: &StateStore, n: u64, field: &str) {
     store
         .transaction(|tx| {
@@ -228,40 +230,40 @@ fn step_together(store: &StateStore, n: u64, field: &str) {
         .unwrap();
 }
 
-/// Goes on with a history until it is killed.
-fn go_on(dir: &Path, sync: SyncPolicy, done: u64) {
+/// Continues a history until the process is killed.
+fn continue_history(dir: &Path, sync: SyncPolicy, done: u64) {
     let history = History::open(config(dir, sync), done);
     for n in done + 1.. {
         history.step(n);
-        child_process::tell(&format!("ack {n}"));
+        child_process::report(&format!("ack {n}"));
     }
 }
 
 fn work(job: &str, dir: &Path) {
     if let Some((sync, done)) = job.strip_prefix("history ").and_then(|rest| rest.split_once(' ')) {
         let sync = if sync == "always" { SyncPolicy::Always } else { SyncPolicy::Never };
-        return go_on(dir, sync, done.parse().unwrap());
+        return continue_history(dir, sync, done.parse().unwrap());
     }
     if let Some(sync) = job.strip_prefix("together ") {
         let sync =
             if sync == "never" { SyncPolicy::Never } else { SyncPolicy::Every(Duration::from_millis(1)) };
-        return together(&open(dir, sync).unwrap());
+        return count_together(&open(dir, sync).unwrap());
     }
     match job {
         "count" => {
-            count(&open(dir, SyncPolicy::Always).unwrap(), i64::MAX, |said| child_process::tell(&said))
+            count(&open(dir, SyncPolicy::Always).unwrap(), i64::MAX, |said| child_process::report(&said));
         }
-        "pairs" => pairs(&open(dir, SyncPolicy::Never).unwrap()),
+        "pairs" => write_pairs(&open(dir, SyncPolicy::Never).unwrap()),
         "hold" => {
             let store = open(dir, SyncPolicy::Always).unwrap();
-            child_process::tell("open");
-            // Until the parent ends, if it does not kill this process before.
+            child_process::report("open");
+            // Until the parent ends, if it does not kill this process first.
             std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
             store.close().unwrap();
         }
         "open" => match open(dir, SyncPolicy::Always) {
-            Ok(_) => child_process::tell("opened"),
-            Err(error) => child_process::tell(&format!("{error:?}")),
+            Ok(_) => child_process::report("opened"),
+            Err(error) => child_process::report(&format!("{error:?}")),
         },
         #[cfg(unix)]
         "outgrow" => super::compaction::outgrow(dir),
@@ -269,7 +271,7 @@ fn work(job: &str, dir: &Path) {
     }
 }
 
-fn acknowledged(said: &str) -> Option<i64> {
+fn parse_ack(said: &str) -> Option<i64> {
     said.strip_prefix("ack ")?.parse().ok()
 }
 
@@ -281,7 +283,7 @@ fn a_reopened_writer_continues_where_it_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let mut told = Vec::new();
     for _ in 0..3 {
-        count(&open(dir.path(), SyncPolicy::Always).unwrap(), 20, |said| told.extend(acknowledged(&said)));
+        count(&open(dir.path(), SyncPolicy::Always).unwrap(), 20, |said| told.extend(parse_ack(&said)));
     }
     assert_eq!(told, (1..=60).collect::<Vec<_>>());
     assert_eq!(open(dir.path(), SyncPolicy::Always).unwrap().get::<i64>("last").unwrap(), Some(60));
@@ -295,16 +297,16 @@ fn kill_9_loses_nothing_acknowledged() {
         let mut process = Process::start("count", dir.path());
         let mut left = 1 + round * 17 % 120;
         while left > 0 {
-            let said = process.hear().expect("the child ended");
-            acked = acknowledged(&said).expect("a number");
+            let said = process.read_report().expect("the child ended");
+            acked = parse_ack(&said).expect("a number");
             left -= 1;
         }
         for said in process.kill() {
-            acked = acknowledged(&said).unwrap_or(acked);
+            acked = parse_ack(&said).unwrap_or(acked);
         }
         let store = open(dir.path(), SyncPolicy::Always).unwrap();
         let last: i64 = store.get("last").unwrap().unwrap();
-        assert!((acked..=acked + 1).contains(&last), "acknowledged {acked}, found {last}");
+        assert!((acked..=acked + 1).contains(&last), "{acked} steps were acknowledged, {last} were found");
         assert_eq!(store.get::<i64>(&format!("k{}", last % 50)).unwrap(), Some(last));
         assert_eq!(store.contains("flicker").unwrap(), last % 3 != 0);
     }
@@ -321,7 +323,7 @@ fn kill_9_leaves_both_entries_of_a_batch_or_none() {
             wrote[thread.parse::<usize>().unwrap()] = n.parse().ok();
         };
         for _ in 0..4 + round * 5 {
-            note(&process.hear().expect("the child ended"));
+            note(&process.read_report().expect("the child ended"));
         }
         let rest = process.kill();
         // The last line may be cut off in the middle.
@@ -330,7 +332,7 @@ fn kill_9_leaves_both_entries_of_a_batch_or_none() {
         for (thread, wrote) in wrote.into_iter().enumerate() {
             let left: Option<(u64, String)> = store.get(&format!("left{thread}")).unwrap();
             let right: Option<(u64, String)> = store.get(&format!("right{thread}")).unwrap();
-            assert!(left == right, "round {round}: half of a batch");
+            assert!(left == right, "round {round}: only half of a batch survived");
             if let Some(wrote) = wrote {
                 assert!(left.is_some_and(|(n, _)| n >= wrote), "round {round}: {wrote} was acknowledged");
             }
@@ -342,12 +344,12 @@ fn kill_9_leaves_both_entries_of_a_batch_or_none() {
 fn kill_9_loses_nothing_that_threads_wrote_together() {
     for sync in ["never", "in the background"] {
         let dir = tempfile::tempdir().unwrap();
-        // A step of each thread that was killed between its two operations.
+        // Each thread may have been killed between its two operations.
         let mut halves = 0;
         for round in 0..8 {
             let mut process = Process::start(&format!("together {sync}"), dir.path());
             let mut said: Vec<_> =
-                (0..2 + round * 7).map(|_| process.hear().expect("the child ended")).collect();
+                (0..2 + round * 7).map(|_| process.read_report().expect("the child ended")).collect();
             let rest = process.kill();
             // The last line may be cut off in the middle.
             said.extend(rest.into_iter().rev().skip(1));
@@ -362,7 +364,7 @@ fn kill_9_loses_nothing_that_threads_wrote_together() {
                 let told = told.max().unwrap_or(0);
                 assert!(
                     own >= told,
-                    "{sync}, round {round}: thread {thread} had {told} acknowledged, found {own}"
+                    "{sync}, round {round}: thread {thread}: {told} acknowledged, {own} found"
                 );
                 sum += own;
             }
@@ -380,7 +382,7 @@ fn kill_9_loses_nothing_that_threads_wrote_together() {
 #[test]
 fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
     let dir = tempfile::tempdir().unwrap();
-    // Where each process was killed.
+    // The step after which each process was killed.
     let mut ends = vec![0];
     for round in 0..24 {
         let sync = if round % 3 == 0 { "always" } else { "never" };
@@ -388,20 +390,20 @@ fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
         let mut process = Process::start(&format!("history {sync} {done}"), dir.path());
         let mut acked = done;
         for _ in 0..=round * 37 % 150 {
-            acked = process.hear().as_deref().and_then(acknowledged).expect("a number").unsigned_abs();
+            acked = process.read_report().as_deref().and_then(parse_ack).expect("a number").unsigned_abs();
         }
         // The last line may be cut off in the middle.
         let rest = process.kill();
-        acked += rest.iter().filter(|said| acknowledged(said) > Some(0)).count().saturating_sub(1) as u64;
+        acked += rest.iter().filter(|said| parse_ack(said) > Some(0)).count().saturating_sub(1) as u64;
 
-        // Only copies are opened: the next process finds the files as this one left them.
+        // Only copies are opened: the next process finds the files exactly as this one left them.
         let end = (acked..=acked + 2).find(|end| History::is_left_in(dir.path(), &ends, *end));
         let Some(end) = end else {
             let copy = crashed_copy(dir.path());
             let found = History::open(config(copy.path(), SyncPolicy::Never), acked);
             let reference = History::after(&ends, acked);
             assert_eq!(found.state(), reference.state(), "round {round}, {acked} steps were acknowledged");
-            panic!("round {round}, {acked} steps were acknowledged: what is leased differs");
+            panic!("round {round}, {acked} steps were acknowledged: the leases differ");
         };
         ends.push(end);
     }
@@ -412,9 +414,9 @@ fn kill_9_loses_nothing_of_maps_queues_leases_and_transactions() {
 #[test]
 fn a_file_that_cannot_grow_is_storage_full_and_unchanged() {
     let dir = tempfile::tempdir().unwrap();
-    let told = Process::start_limited("count", dir.path(), 8).hear_out();
+    let told = Process::start_limited("count", dir.path(), 8).read_all_reports();
     assert!(told.last().is_some_and(|said| said.starts_with("failed StorageFull")), "{told:?}");
-    let acked = told.iter().filter_map(|said| acknowledged(said)).max();
+    let acked = told.iter().filter_map(|said| parse_ack(said)).max();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     assert_eq!(store.get::<i64>("last").unwrap(), acked);
     store.put("more", 1).unwrap();
@@ -424,7 +426,7 @@ fn a_file_that_cannot_grow_is_storage_full_and_unchanged() {
 fn a_directory_is_locked_until_its_process_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::start("hold", dir.path());
-    assert_eq!(process.hear().as_deref(), Some("open"));
+    assert_eq!(process.read_report().as_deref(), Some("open"));
     let error =
         assert_error!(open(dir.path(), SyncPolicy::Always), Error::Locked { path, .. } if path == dir.path());
     assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
@@ -436,13 +438,13 @@ fn a_directory_is_locked_until_its_process_is_killed() {
 fn a_second_process_is_refused_while_the_first_has_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
-    let told = Process::start("open", dir.path()).hear_out();
+    let told = Process::start("open", dir.path()).read_all_reports();
     assert!(matches!(&told[..], [said] if said.starts_with("Locked")), "{told:?}");
     store.close().unwrap();
-    assert_eq!(Process::start("open", dir.path()).hear_out(), ["opened"]);
+    assert_eq!(Process::start("open", dir.path()).read_all_reports(), ["opened"]);
 }
 
-/// As root, who may write everywhere, the process runs as somebody else.
+/// If this process is root, which may write everywhere, the child runs as another user.
 #[cfg(unix)]
 #[test]
 fn a_directory_without_write_permission_is_named_in_the_error() {
@@ -460,7 +462,7 @@ fn a_directory_without_write_permission_is_named_in_the_error() {
     let mut exe = std::env::current_exe().unwrap();
     if is_root {
         fs::remove_file(state.join("probe")).unwrap();
-        // Where this binary lies, nobody else may be allowed to look.
+        // Another user may not be allowed to read the directory of this binary.
         let copy = dir.path().join("exe");
         fs::copy(&exe, &copy).unwrap();
         exe = copy;
@@ -471,11 +473,11 @@ fn a_directory_without_write_permission_is_named_in_the_error() {
         if is_root {
             command.uid(NOBODY).gid(NOBODY).current_dir("/");
         }
-        let told = Process::run(command, "open", &path).hear_out();
+        let told = Process::run(command, "open", &path).read_all_reports();
         let [said] = &told[..] else { panic!("{told:?}") };
         assert!(said.starts_with("Io") && said.contains("PermissionDenied"), "{said}");
         assert!(said.contains(&path.display().to_string()), "{said}");
     }
-    assert!(fs::read_dir(&state).unwrap().next().is_none(), "something was made");
+    assert!(fs::read_dir(&state).unwrap().next().is_none(), "a file was created");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -1,5 +1,5 @@
-//! What the File variant promises of damage: a torn tail is cut, anything else is refused and left as it is,
-//! and never is there a wrong value or a panic.
+//! Damaged files of the File variant: a torn tail is cut off, any other damage is refused and left unchanged,
+//! and a damaged file never causes a wrong value or a panic.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use millpond::{Error, SyncPolicy};
 
 #[cfg(target_os = "linux")]
 use crate::support::child_process::{self, Process};
-use crate::support::corrupt::{compacted, held};
+use crate::support::corrupt::{compacted_files, readable_content};
 use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
 
 #[test]
@@ -66,7 +66,7 @@ fn a_flipped_bit_never_leads_to_a_wrong_value() {
                 assert_eq!(fs::read(&path).unwrap(), flipped, "a refused journal was changed");
             }
             Ok(store) => {
-                assert!(at >= last_line, "damage at {at} went unseen");
+                assert!(at >= last_line, "damage at {at} was not noticed");
                 assert_eq!(store.len().unwrap(), 4);
             }
             Err(other) => panic!("{other}"),
@@ -116,7 +116,7 @@ fn arbitrary_bytes_as_a_journal_are_an_error() {
     }
 }
 
-/// No crash leaves so many zeros: a header is shorter, and on the disk before any line behind it.
+/// No crash leaves so many zeros: a header is shorter, and reaches the disk before any line after it.
 #[test]
 fn a_small_journal_of_zeros_is_not_taken_for_a_new_store() {
     let dir = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn a_small_journal_of_zeros_is_not_taken_for_a_new_store() {
     assert_eq!(fs::read(&path).unwrap(), zeros);
 }
 
-/// Values that look like the beginning of a line stand between it and the whole line that vouches for it.
+/// Values that look like the beginning of a line are between it and the intact line that confirms it.
 #[test]
 fn a_line_with_a_damaged_line_break_is_found_after_any_value() {
     let dir = tempfile::tempdir().unwrap();
@@ -175,7 +175,7 @@ fn assert_refused_and_untouched(files_there: &BTreeMap<String, Vec<u8>>, named: 
 
 #[test]
 fn a_refused_opening_leaves_every_file_unchanged() {
-    let (_, whole) = compacted();
+    let (_, whole) = compacted_files();
     for (name, at) in [("journal-2.jsonl", 2), ("journal-2.jsonl", 3), ("snapshot-2.jsonl", 2)] {
         let mut damaged = whole.clone();
         let bytes = damaged.get_mut(name).unwrap();
@@ -190,7 +190,7 @@ fn a_refused_opening_leaves_every_file_unchanged() {
 
 #[test]
 fn the_error_for_a_missing_file_of_the_chain_names_it() {
-    let (_, whole) = compacted();
+    let (_, whole) = compacted_files();
     let mut missing = whole.clone();
     missing.remove("journal-2.jsonl").unwrap();
     assert_refused_and_untouched(&missing, "journal-2.jsonl");
@@ -200,7 +200,7 @@ fn the_error_for_a_missing_file_of_the_chain_names_it() {
     missing.remove("snapshot-2.jsonl").unwrap();
     assert_refused_and_untouched(&missing, "journal-1.jsonl");
 
-    // A journal further on says that there was one between.
+    // A later journal shows that there was one in between.
     let mut missing = whole;
     let later = missing["journal-2.jsonl"].clone();
     missing.insert("journal-4.jsonl".into(), later);
@@ -209,14 +209,14 @@ fn the_error_for_a_missing_file_of_the_chain_names_it() {
 
 #[test]
 fn an_empty_journal_after_a_snapshot_is_refused() {
-    let (_, mut whole) = compacted();
+    let (_, mut whole) = compacted_files();
     whole.insert("journal-2.jsonl".into(), Vec::new());
     assert_refused_and_untouched(&whole, "journal-2.jsonl");
 }
 
 #[test]
 fn the_file_of_another_store_is_refused() {
-    let (_, whole) = compacted();
+    let (_, whole) = compacted_files();
     let stranger = tempfile::tempdir().unwrap();
     open(stranger.path(), SyncPolicy::Always).unwrap().put("strange", 1).unwrap();
     let strange = fs::read(journal(stranger.path(), 1)).unwrap();
@@ -232,15 +232,15 @@ fn the_file_of_another_store_is_refused() {
     }
 }
 
-/// As a crash leaves it between the renaming of a snapshot and the deletion of what it replaces.
+/// The state after a crash between renaming a snapshot and deleting the files that it replaces.
 #[test]
 fn a_damaged_snapshot_is_replaced_by_the_files_before_it() {
-    let (before, mut files_there) = compacted();
+    let (before, mut files_there) = compacted_files();
     let dir = tempfile::tempdir().unwrap();
     restore(dir.path(), &files_there);
     let expected = all(&open(dir.path(), SyncPolicy::Always).unwrap());
 
-    // The journal before, as it was when the rotation came: all that the snapshot holds, as lines.
+    // The previous journal as it was at the rotation: everything that the snapshot holds, as lines.
     let replaced = tempfile::tempdir().unwrap();
     restore(replaced.path(), &before);
     let text = String::from_utf8(files_there["journal-2.jsonl"].clone()).unwrap();
@@ -273,9 +273,9 @@ fn a_damaged_snapshot_is_replaced_by_the_files_before_it() {
         assert_eq!(found["behind"], expected["behind"]);
         store.put("new", round).unwrap();
     }
-    assert!(snapshot(dir.path(), 2).exists(), "what is damaged is kept until something whole replaces it");
+    assert!(snapshot(dir.path(), 2).exists(), "a damaged file is kept until an intact one replaces it");
 
-    // Once what it replaces is gone, it is refused.
+    // Without the files that it replaces, a damaged snapshot is refused.
     fs::remove_file(journal(dir.path(), 1)).unwrap();
     assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
 }
@@ -293,7 +293,7 @@ fn a_line_that_leaves_a_map_or_queue_incomplete_is_refused() {
         let text = line(&format!(",\"s\":3,\"d\":0,\"w\":[{facts}]"));
         files.get_mut("journal-1.jsonl").unwrap().extend_from_slice(text.as_bytes());
         restore(copy.path(), &files);
-        open(copy.path(), SyncPolicy::Never).map(|store| held(&store))
+        open(copy.path(), SyncPolicy::Never).map(|store| readable_content(&store))
     };
     for facts in [
         r#"{"k":"queue","at":2,"i":[{"v":1}]}"#,
@@ -307,7 +307,7 @@ fn a_line_that_leaves_a_map_or_queue_incomplete_is_refused() {
         assert_error!(opened(facts), Error::Corrupt { line: 4, .. });
     }
     let whole = opened("").unwrap();
-    // Of what is gone by then, or has become something else, an earlier fact says nothing.
+    // An earlier line about an entry that was deleted or replaced since does not matter.
     for facts in [
         r#"{"k":"gone","at":2,"i":[{"v":1}]},{"k":"gone","f":[{"f":"","v":1}]},{"k":"gone","e":7}"#,
         r#"{"k":"map","at":2,"i":[{"v":1}]},{"k":"queue","fr":"field"}"#,
@@ -318,7 +318,7 @@ fn a_line_that_leaves_a_map_or_queue_incomplete_is_refused() {
     }
 }
 
-/// A power cut may leave a file that is long and empty: its length is on the disk, its blocks are not.
+/// A power failure may leave a long, empty file: its length is on the disk, but its blocks are not.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_journal_with_a_gigabyte_of_zeros_needs_little_memory() {
@@ -327,8 +327,8 @@ fn a_journal_with_a_gigabyte_of_zeros_needs_little_memory() {
         let opened = open(&dir, SyncPolicy::Always).map(|store| store.len().unwrap());
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        child_process::tell(&format!("{opened:?}"));
-        return child_process::tell(peak.trim().trim_end_matches(" kB"));
+        child_process::report(&format!("{opened:?}"));
+        return child_process::report(peak.trim().trim_end_matches(" kB"));
     }
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
@@ -340,7 +340,7 @@ fn a_journal_with_a_gigabyte_of_zeros_needs_little_memory() {
         file.set_len(1 << 30).unwrap();
         file.seek(SeekFrom::End(0)).unwrap();
         file.write_all(behind.unwrap_or_default().as_bytes()).unwrap();
-        let told = Process::start_test(TEST, "open", &copy.path().to_string_lossy()).hear_out();
+        let told = Process::start_test(TEST, "open", &copy.path().to_string_lossy()).read_all_reports();
         let [opened, peak] = &told[..] else { panic!("{told:?}") };
         assert_eq!(opened, "Ok(2)");
         let peak: u64 = peak.parse().unwrap();

@@ -1,5 +1,5 @@
-//! The bytes of the files: directories that lie in `tests/fixtures` are read as they were meant, and what is
-//! written now are the same bytes. Where a test here fails, the format has changed, and needs a new version.
+//! The bytes of the files. The directories in `tests/fixtures` are read as they were meant, and the current
+//! code writes the same bytes. If a test here fails, the format has changed, and needs a new version.
 
 mod histories;
 
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::support::files::{config, files, line, restore};
 use histories::Files;
 
-/// A key, what it holds, and the second at which it expires.
+/// A key, its data as text, and the second at which it expires.
 type Held<'t> = (&'t str, &'t str, Option<u64>);
 
 const FIXTURES: [(&str, &[Held<'static>]); 6] = [
@@ -28,7 +28,7 @@ const FIXTURES: [(&str, &[Held<'static>]); 6] = [
     ("compacted", &COMPACTED),
 ];
 
-/// The checksums of all files of the fixtures, which are what was committed once.
+/// The checksums of all fixture files, as they were first committed.
 const FILES: [(&str, u32); 9] = [
     ("closed/journal-1.jsonl", 0x2d35_e466),
     ("compacted/journal-2.jsonl", 0x9ec8_4a61),
@@ -119,8 +119,8 @@ fn fixture(name: &str) -> Files {
     files(&root().join(name))
 }
 
-/// A copy, with a clock at the first second of 2025: whose time to live was an hour is gone.
-fn copied(name: &str) -> (TempDir, Arc<ManualClock>) {
+/// A copy, with a clock at the first second of 2025: entries with a time to live of an hour are expired.
+fn copy(name: &str) -> (TempDir, Arc<ManualClock>) {
     let dir = tempfile::tempdir().unwrap();
     restore(dir.path(), &fixture(name));
     (dir, Arc::new(ManualClock::new(UNIX_EPOCH + Duration::from_secs(1_735_689_600))))
@@ -130,8 +130,8 @@ fn open(dir: &Path, clock: &Arc<ManualClock>) -> StateStore {
     StateStore::with_clock(config(dir, SyncPolicy::Always), clock.clone()).unwrap()
 }
 
-/// What a key holds, as text.
-fn shown(store: &StateStore, key: &str) -> String {
+/// The data under a key, as text.
+fn show(store: &StateStore, key: &str) -> String {
     if let Ok(Some(bytes)) = store.get_bytes(key) {
         return match std::str::from_utf8(&bytes) {
             Ok(text) if text.len() > 100 => format!("{} bytes: {}", text.len(), &text[..4]),
@@ -145,15 +145,15 @@ fn shown(store: &StateStore, key: &str) -> String {
     }
 }
 
-/// Asserts that a store holds these and nothing else. What expires does so at its second, or about then where the
-/// clock of the system goes on meanwhile.
+/// Asserts that a store holds these entries and no others. An entry must expire at its second, or about then
+/// if the system clock runs on during the test.
 #[track_caller]
 fn assert_holds(store: &StateStore, expected: &[Held<'_>], now: SystemTime, slack: u64, name: &str) {
     let keys: Vec<String> = store.keys("").unwrap();
     let expected_keys: Vec<&str> = expected.iter().map(|(key, ..)| *key).collect();
     assert_eq!(keys, expected_keys, "{name}");
     for (key, text, until) in expected {
-        assert_eq!(shown(store, key), *text, "{name}: {key}");
+        assert_eq!(show(store, key), *text, "{name}: {key}");
         match (store.ttl(key).unwrap().unwrap(), until) {
             (Ttl::Never, None) => {}
             (Ttl::In(left), Some(until)) => {
@@ -181,7 +181,7 @@ fn the_fixtures_have_their_original_checksums() {
 #[test]
 fn every_fixture_holds_its_data_and_accepts_writes() {
     for (name, expected) in FIXTURES {
-        let (dir, clock) = copied(name);
+        let (dir, clock) = copy(name);
         let now = millpond::Clock::now(&*clock);
         let store = open(dir.path(), &clock);
         assert_holds(&store, expected, now, 0, name);
@@ -198,7 +198,7 @@ fn every_fixture_holds_its_data_and_accepts_writes() {
 #[test]
 fn every_fixture_can_be_read_and_needs_no_repair() {
     for (name, expected) in FIXTURES {
-        let (dir, _) = copied(name);
+        let (dir, _) = copy(name);
         let now = SystemTime::now();
         assert_holds(&FileStore::open_read_only(dir.path()).unwrap(), expected, now, 60, name);
         let repair = FileStore::repair(dir.path()).unwrap();
@@ -209,17 +209,17 @@ fn every_fixture_can_be_read_and_needs_no_repair() {
     }
 }
 
-/// What lies beside the keys.
+/// The leases and locks, which are stored separately from the keys.
 #[test]
 fn leases_and_locks_of_the_fixtures_continue() {
     for name in ["closed", "compacting", "compacted"] {
-        let (dir, clock) = copied(name);
+        let (dir, clock) = copy(name);
         let store = open(dir.path(), &clock);
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
         assert!(store.lock("held", hour).unwrap().is_none(), "{name}");
         let token = store.lock("gate", hour).unwrap().unwrap().token();
         assert!(token > 1_704_067_205_000_002, "{name}: {token}");
-        // It was taken when the files were left, and its lease has run out.
+        // It was taken when the fixture was made, and its lease has run out.
         let works: Vec<String> = std::iter::from_fn(|| store.take::<String>("work", second).unwrap())
             .map(|work| {
                 assert!(work.done().unwrap());
@@ -247,7 +247,7 @@ fn the_current_code_writes_the_bytes_of_the_fixtures() {
             let lines = |bytes: &[u8]| -> Vec<String> {
                 bytes.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into()).collect()
             };
-            // Line by line, so that a failure shows what is different.
+            // The lines are compared one by one, so that a failure shows the difference.
             for (now, then) in lines(&now[file]).iter().zip(lines(bytes)) {
                 assert_eq!(*now, then, "{name}/{file}");
             }
@@ -256,7 +256,7 @@ fn the_current_code_writes_the_bytes_of_the_fixtures() {
     }
 }
 
-/// Every field that a line can have is somewhere in them.
+/// Every field that a line can have occurs somewhere in the fixtures.
 #[test]
 fn the_fixtures_contain_every_kind_of_line_and_fact() {
     let texts: Vec<String> = FIXTURES
@@ -297,7 +297,7 @@ fn the_fixtures_contain_every_kind_of_line_and_fact() {
     ] {
         assert!(all.contains(&format!("\"{field}\"")), "{field}");
     }
-    // A line of them is what the tests sign themselves.
+    // This line is signed by the tests themselves.
     let first = texts[0].lines().next().unwrap();
     assert_eq!(line(first[15..].strip_suffix('}').unwrap()), format!("{first}\n"));
 }

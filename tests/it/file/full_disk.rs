@@ -1,4 +1,4 @@
-//! What the File variant promises on a disk with no room left, and on one that fails while it is written.
+//! Disks without room in the File variant, and disks that fail during a write.
 
 use std::fs;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::support::history::{self, History, acked};
 use crate::support::seeds::any_seeds;
 use crate::support::wait_until;
 
-/// A process whose files may not grow beyond a few KiB, where no small disk can be had.
+/// A process whose files cannot grow beyond a few KiB, for machines on which no small disk can be mounted.
 fn outgrow_a_limit(seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let job = history::job(SyncPolicy::Always, seed, 0, 10_000);
-    let told = Process::start_limited_test(JOBS, &job, dir.path(), 16).hear_out();
+    let told = Process::start_limited_test(JOBS, &job, dir.path(), 16).read_all_reports();
     let done = told.iter().filter_map(|said| acked(said)).max().unwrap_or(0);
     let failed = format!("failed {} StorageFull", done + 1);
     assert!(told.iter().any(|said| said.starts_with(&failed)), "{told:?}");
     assert!(told.contains(&format!("reads {done}")), "{told:?}");
     let history = History::in_directory(dir.path(), SyncPolicy::Always, seed, done).unwrap();
-    let found = history.must_be_after(done..=done, "reopened");
+    let found = history.assert_after(done..=done, "reopened");
     (found + 1..found + 50).for_each(|n| history.step(n).unwrap());
 }
 
@@ -36,7 +36,7 @@ fn a_process_whose_files_cannot_grow_keeps_its_data() {
     }
 }
 
-/// Takes the steps of a history until the disk is full, and tells how many were done.
+/// Takes steps of a history until the disk is full, and returns the number of the last one that succeeded.
 fn fill(history: &History, done: u64) -> u64 {
     for n in done + 1..done + 100_000 {
         match history.step(n) {
@@ -45,7 +45,7 @@ fn fill(history: &History, done: u64) -> u64 {
             Err(error) => panic!("step {n}: {error:?}"),
         }
     }
-    panic!("the disk takes everything");
+    panic!("the disk never became full");
 }
 
 /// The same store continues when there is room again.
@@ -68,41 +68,41 @@ fn on_a_full_disk_memory_and_files_agree() {
             (done - 39..=done).for_each(|n| history.step(n).unwrap());
             take_all_but(&disk, &ballast, random.u64(..40_000));
             done = fill(&history, done);
-            history.must_be_after(done..=done, &what);
-            // Again and again: nothing is half done. A compaction may have made a little room.
+            history.assert_after(done..=done, &what);
+            // Repeatedly, no step is half done. A compaction may have freed a little room.
             for _ in 0..3 {
                 done = fill(&history, done);
-                history.must_be_after(done..=done, &what);
+                history.assert_after(done..=done, &what);
             }
             let copy = disk.cut().mount();
             fs::remove_file(copy.path().join("ballast")).unwrap();
             let reopened = History::in_directory(&copy.state(), sync, seed, done).unwrap();
-            reopened.must_be_after(done..=done, &what);
+            reopened.assert_after(done..=done, &what);
 
             fs::remove_file(&ballast).unwrap();
             (done + 1..=done + 60).for_each(|n| history.step(n).unwrap());
             done += 60;
-            history.must_be_after(done..=done, &what);
+            history.assert_after(done..=done, &what);
         }
 
-        // It is closed and opened where nothing fits.
+        // The store is closed and opened while the disk is full.
         take_all_but(&disk, &ballast, 0);
         done = fill(&history, done);
         drop(history);
         let reopened = History::in_directory(&disk.state(), sync, seed, done);
         match &reopened {
-            Ok(history) => drop(history.must_be_after(done..=done, "opened on a full disk")),
+            Ok(history) => drop(history.assert_after(done..=done, "opened on a full disk")),
             Err(Error::StorageFull { .. }) => {}
             Err(error) => panic!("seed {seed}: {error:?}"),
         }
         drop(reopened);
         fs::remove_file(&ballast).unwrap();
         let history = History::in_directory(&disk.state(), sync, seed, done).unwrap();
-        history.must_be_after(done..=done, "opened once there was room");
+        history.assert_after(done..=done, "opened once there was room");
     }
 }
 
-/// Fills a disk up to so many bytes.
+/// Fills a disk up to so many free bytes.
 fn take_all_but(disk: &Disk, ballast: &std::path::Path, left: u64) {
     use std::io::Write;
     let mut file = fs::File::create(ballast).unwrap();
@@ -136,7 +136,7 @@ fn on_a_disk_without_free_inodes_the_store_continues() {
             for n in 1..=300 {
                 history.step(n).unwrap_or_else(|error| panic!("{files} files, step {n}: {error:?}"));
             }
-            history.must_be_after(300..=300, "no more files");
+            history.assert_after(300..=300, "no more files");
             disk.remount("nr_inodes=100").unwrap();
             let mut done = 300;
             wait_until("the store compacts again", Duration::from_secs(20), || {
@@ -146,7 +146,7 @@ fn on_a_disk_without_free_inodes_the_store_continues() {
             });
             drop(history);
             let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, done).unwrap();
-            history.must_be_after(done..=done, "reopened");
+            history.assert_after(done..=done, "reopened");
         }
         assert!((1..6).contains(&refused), "{refused}");
     }
@@ -160,13 +160,13 @@ fn a_failed_sync_poisons_the_store_until_it_is_reopened() {
     }
 }
 
-/// What the file system took and could not bring to the disk, it holds for written afterwards: the next sync is
-/// told that all is well.
+/// If the file system could not write data to the disk, it treats that data as written afterwards: the next
+/// sync reports success.
 pub(crate) fn fail_a_sync(seed: u64) {
     let random = &mut Rng::with_seed(seed);
     let disk = Disk::ext4(seed);
     if !disk.is_mounted() {
-        println!("no disk fails here: the files may not grow instead");
+        println!("no failing disk is available: the files cannot grow instead");
         outgrow_a_limit(seed);
         return;
     }
@@ -177,14 +177,14 @@ pub(crate) fn fail_a_sync(seed: u64) {
     let (done, error) = failed.expect("a disk that fails");
     println!("seed {seed}: {done} steps, then {error:?}");
     assert!(matches!(error, Error::Poisoned { .. }), "{error:?}");
-    history.must_be_after(done..=done + 1, "poisoned");
+    history.assert_after(done..=done + 1, "poisoned");
     for _ in 0..3 {
         assert_error!(history.store.put("more", 1), Error::Poisoned { .. });
         assert_error!(history.store.flush(), Error::Poisoned { .. });
     }
-    history.must_be_after(done..=done + 1, "poisoned");
+    history.assert_after(done..=done + 1, "poisoned");
     drop(history);
     let found = disk.cut().mount();
     let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, done).unwrap();
-    history.must_be_after(done..=done + 1, "opened anew");
+    history.assert_after(done..=done + 1, "opened again");
 }

@@ -1,5 +1,4 @@
-//! What the File variant promises when what it stands on is taken away: the right to write, the directory, file
-//! descriptors.
+//! The File variant without write permission, without its directory, or without file descriptors.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,8 +14,8 @@ use crate::support::history::{self, History, acked};
 use crate::support::seeds::any_seeds;
 use crate::support::wait_until;
 
-/// Removes a directory in which a compaction may be making files.
-fn remove(dir: &Path) {
+/// Removes a directory in which a compaction may be creating files.
+fn remove_dir(dir: &Path) {
     wait_until("the directory is gone", Duration::from_secs(10), || {
         let _ = fs::remove_dir_all(dir);
         !dir.exists()
@@ -31,17 +30,17 @@ fn a_disk_that_becomes_read_only_is_an_error_for_writes_only() {
         let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
         (1..=100).for_each(|n| history.step(n).unwrap());
         if !disk.is_mounted() {
-            println!("nothing turns read-only here: the directory goes instead");
-            remove(&disk.state());
-            history.must_be_after(100..=100, "without a directory");
+            println!("no disk can become read-only: the directory is removed instead");
+            remove_dir(&disk.state());
+            history.assert_after(100..=100, "without a directory");
             continue;
         }
         disk.break_down().unwrap();
         let failed = (101..200).find_map(|n| Some((n - 1, history.step(n).err()?)));
-        let (done, error) = failed.expect("a disk that takes nothing");
+        let (done, error) = failed.expect("a disk that accepts no writes");
         println!("seed {seed}: {done} steps, then {error:?}");
         assert!(matches!(error, Error::Poisoned { .. } | Error::Io { .. }), "{error:?}");
-        history.must_be_after(done..=done + 1, "read-only");
+        history.assert_after(done..=done + 1, "read-only");
         assert_error!(history.store.put("more", 1), Error::Poisoned { .. } | Error::Io { .. });
         drop(history);
         let state = disk.state();
@@ -52,7 +51,7 @@ fn a_disk_that_becomes_read_only_is_an_error_for_writes_only() {
 
         let found = disk.cut().mount();
         let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, done).unwrap();
-        history.must_be_after(done..=done + 1, "opened anew");
+        history.assert_after(done..=done + 1, "opened again");
     }
 }
 
@@ -61,7 +60,7 @@ fn a_disk_that_becomes_read_only_is_an_error_for_writes_only() {
 fn the_error_on_a_read_only_disk_names_it() {
     let disk = Disk::ext4(0);
     if !disk.is_mounted() {
-        println!("nothing is read-only here: a file stands where the directory should be");
+        println!("no read-only disk is available: a file takes the place of the directory");
         fs::write(disk.state(), "x").unwrap();
         assert_error!(
             History::in_directory(&disk.state(), SyncPolicy::Always, 1, 0).map(drop),
@@ -80,19 +79,19 @@ fn the_error_on_a_read_only_disk_names_it() {
     }
     disk.remount("rw").unwrap();
     let history = History::in_directory(&disk.state(), SyncPolicy::Always, 1, 100).unwrap();
-    history.must_be_after(100..=100, "opened once it may be written");
+    history.assert_after(100..=100, "opened when it is writable again");
 }
 
-/// What is written behind its back is lost, but nobody is told something wrong.
+/// Writes after the removal are lost, but no operation returns a wrong result.
 #[test]
 fn a_store_survives_the_removal_of_its_directory() {
     for seed in any_seeds(3) {
         let disk = Disk::ext4(seed);
         let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, 0).unwrap();
         (1..=50).for_each(|n| history.step(n).unwrap());
-        remove(&disk.state());
+        remove_dir(&disk.state());
         let mut done = 50;
-        // Enough for several compactions, which find no directory.
+        // Enough steps for several compactions, which find no directory.
         for n in 51..=400 {
             match history.step(n) {
                 Ok(()) => done = n,
@@ -100,7 +99,7 @@ fn a_store_survives_the_removal_of_its_directory() {
                 Err(error) => panic!("seed {seed}, step {n}: {error:?}"),
             }
         }
-        history.must_be_after(done..=done + 1, "without a directory");
+        history.assert_after(done..=done + 1, "without a directory");
         match history.store.close() {
             Ok(()) | Err(Error::Io { .. } | Error::Poisoned { .. }) => {}
             Err(error) => panic!("seed {seed}: {error:?}"),
@@ -111,8 +110,8 @@ fn a_store_survives_the_removal_of_its_directory() {
     }
 }
 
-/// Goes on with a history while only so many file descriptors are to be had, then with all that it may have.
-pub(crate) fn scarce(job: &str, dir: &Path) {
+/// Continues a history with only this many free file descriptors, then with as many as allowed.
+pub(crate) fn run_with_few_descriptors(job: &str, dir: &Path) {
     let words: Vec<u64> = job.split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
     let [seed, spare] = words[..] else { panic!("no job is called {job}") };
     let history = History::in_directory(dir, SyncPolicy::Always, seed, 0).unwrap();
@@ -123,19 +122,19 @@ pub(crate) fn scarce(job: &str, dir: &Path) {
     held.truncate(held.len() - usize::try_from(spare).unwrap());
     for n in 1..=250 {
         history.step(n).unwrap_or_else(|error| panic!("step {n}: {error:?}"));
-        child_process::tell(&format!("ack {n}"));
+        child_process::report(&format!("ack {n}"));
     }
-    history.must_be_after(250..=250, "few descriptors");
+    history.assert_after(250..=250, "few descriptors");
     drop(held);
     let mut done = 250;
     wait_until("the store compacts again", Duration::from_secs(20), || {
         done += 1;
         history.step(done).unwrap();
-        child_process::tell(&format!("ack {done}"));
+        child_process::report(&format!("ack {done}"));
         !journal(dir, 1).exists()
     });
-    history.must_be_after(done..=done, "enough descriptors");
-    child_process::tell("end");
+    history.assert_after(done..=done, "enough descriptors");
+    child_process::report("end");
 }
 
 /// It compacts when descriptors are free again.
@@ -145,11 +144,11 @@ fn a_store_without_file_descriptors_still_writes() {
         for spare in 0..5 {
             let dir = tempfile::tempdir().unwrap();
             let job = format!("scarce {seed} {spare}");
-            let told = Process::start_behind("ulimit -n 48", JOBS, &job, dir.path()).hear_out();
+            let told = Process::start_behind("ulimit -n 48", JOBS, &job, dir.path()).read_all_reports();
             assert_eq!(told.last().map(String::as_str), Some("end"), "{spare} descriptors: {told:?}");
             let done = told.iter().filter_map(|said| acked(said)).max().unwrap();
             let history = History::in_directory(dir.path(), SyncPolicy::Always, seed, done).unwrap();
-            history.must_be_after(done..=done, "reopened");
+            history.assert_after(done..=done, "reopened");
             let left = fs::read_dir(dir.path()).unwrap().map(|item| item.unwrap().file_name());
             assert!(!left.into_iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{spare}");
         }
@@ -163,7 +162,8 @@ fn opening_without_file_descriptors_is_an_error() {
     let mut done = 0;
     for limit in 4..14 {
         let job = history::job(SyncPolicy::Always, 3, done, done + 5);
-        let told = Process::start_behind(&format!("ulimit -n {limit}"), JOBS, &job, dir.path()).hear_out();
+        let told =
+            Process::start_behind(&format!("ulimit -n {limit}"), JOBS, &job, dir.path()).read_all_reports();
         match &told[..] {
             [said]
                 if said.starts_with("refused Io") && said.contains("os error 24")
@@ -180,5 +180,5 @@ fn opening_without_file_descriptors_is_an_error() {
     }
     assert!(refused > 0 && opened > 0, "{refused} were refused, {opened} opened");
     let history = History::in_directory(dir.path(), SyncPolicy::Always, 3, done).unwrap();
-    history.must_be_after(done..=done, "opened in the end");
+    history.assert_after(done..=done, "opened in the end");
 }

@@ -1,6 +1,6 @@
 //! The File variant.
 //!
-//! - `opening`: opening a directory finds the data, leaves foreign files alone, and excludes a second process;
+//! - `opening`: opening a directory finds the data, leaves foreign files alone and excludes other processes;
 //! - `read_only`: opening for reading only, and the progress that opening reports;
 //! - `format`: the bytes of the files, which later versions must still read;
 //! - `clock`: deadlines keep their meaning across restarts and changes of the system clock;

@@ -1,5 +1,5 @@
-//! What the File variant promises of opening: what was written is there, what is not ours stays, and who
-//! comes second is told.
+//! Opening in the File variant: the data is found, foreign files are left alone, and a second opening gets an
+//! error.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,7 @@ fn a_second_opening_is_refused_until_the_first_ends() {
     open(dir.path(), SyncPolicy::Always).unwrap();
 }
 
-/// What is renamed and deleted in a compaction is not what is locked.
+/// The lock is not on a file that a compaction renames or deletes.
 #[test]
 fn a_second_opening_is_refused_also_after_a_compaction() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,9 +126,9 @@ fn the_error_names_a_directory_that_cannot_be_created() {
     assert_eq!(fs::read(&file).unwrap(), b"x");
 }
 
-/// What a later version of this crate may leave: a header that it signs with its version, and lines with
-/// fields that this one does not know.
-fn of_version_2(kind: &str, number: u64) -> String {
+/// The files of a later version of this crate: a header with that version, and lines with fields that this
+/// version does not know.
+fn header_of_version_2(kind: &str, number: u64) -> String {
     line(&format!(
         ",\"millpond\":\"{kind}\",\"version\":2,\"n\":{number},\"s\":0,\"d\":0,\"t\":0,\"sync\":\"always\""
     )) + &line(",\"s\":1,\"d\":0,\"t\":0,\"zip\":\"...\"")
@@ -150,7 +150,8 @@ fn a_later_format_is_unsupported_and_nothing_is_changed() {
     let ours = files(dir.path());
     let behind_ours = [&ours["journal-1.jsonl"], &b"torn"[..]].concat();
 
-    // All of it is theirs; the last journal is; only the snapshot is, and an older journal would do.
+    // The only journal is of that version; then the last journal; then only the snapshot, although an older
+    // journal would suffice.
     for (theirs, number, ours) in [
         ("journal", 1, None),
         ("journal", 2, Some(&ours["journal-1.jsonl"])),
@@ -161,15 +162,16 @@ fn a_later_format_is_unsupported_and_nothing_is_changed() {
             fs::write(journal(dir.path(), 1), ours).unwrap();
         }
         for name in [journal(dir.path(), 2), snapshot(dir.path(), 2)] {
-            // It need not be there.
+            // It may not exist.
             let _ = fs::remove_file(name);
         }
-        fs::write(dir.path().join(format!("{theirs}-{number}.jsonl")), of_version_2(theirs, number)).unwrap();
+        fs::write(dir.path().join(format!("{theirs}-{number}.jsonl")), header_of_version_2(theirs, number))
+            .unwrap();
         if theirs == "snapshot" {
-            fs::write(journal(dir.path(), 2), of_version_2("journal", 2)).unwrap();
+            fs::write(journal(dir.path(), 2), header_of_version_2("journal", 2)).unwrap();
         }
         if ours == Some(&behind_ours) {
-            // Both are wrong; either may be told, and both stay.
+            // Both files are wrong. The error may name either, and both must stay.
             let before = files(dir.path());
             assert_error!(
                 open(dir.path(), SyncPolicy::Always),
@@ -227,7 +229,7 @@ fn a_journal_behind_a_link_is_read_through_the_link() {
     assert!(!there.exists());
 }
 
-/// Nobody writes to the pipe: whoever opens it to read waits for ever.
+/// No process writes to the pipe, so opening it for reading would block forever.
 #[cfg(unix)]
 #[test]
 fn a_pipe_in_place_of_our_files_is_refused_at_once() {
@@ -253,12 +255,12 @@ fn flush_succeeds_under_every_policy_even_without_writes() {
         store.put("a", 1).unwrap();
         store.flush().unwrap();
         store.flush().unwrap();
-        // What was flushed is vouched for: the next line says so.
+        // The next line confirms that the flushed lines were synced.
         store.put("b", 1).unwrap();
         let mut bytes = fs::read(journal(crashed_copy(dir.path()).path(), 1)).unwrap();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(text.lines().last().unwrap().contains("\"s\":2,\"d\":1,"), "{text}");
-        // So damage to it is no torn tail.
+        // So damage to them is not a torn tail.
         let at = text.find("\"a\"").unwrap() + 1;
         bytes[at] = b'z';
         let damaged = tempfile::tempdir().unwrap();

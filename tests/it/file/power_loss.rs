@@ -1,5 +1,4 @@
-//! What the File variant promises when the power fails: on a real file system, of which only what had been brought
-//! to the disk comes up again.
+//! Power failures in the File variant, on a real file system: only data that had reached the disk survives.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,42 +15,43 @@ use crate::support::seeds::any_seeds;
 /// The test that does the jobs of all tests on disks.
 pub(crate) const JOBS: &str = "file::power_loss::a_history_continues_where_it_stopped";
 
-/// So often the power fails in one history.
+/// How often the power fails in one history.
 const CUTS: u64 = 5;
 
-/// A process that does one of these jobs.
-pub(crate) fn writer(job: &str, dir: &Path) -> Process {
+/// Starts a process that does one of these jobs.
+pub(crate) fn start_writer(job: &str, dir: &Path) -> Process {
     Process::start_test(JOBS, job, &dir.to_string_lossy())
 }
 
-/// A history in the middle of which the power fails.
+/// A history during which the power failed.
 struct Cut {
     left: Left,
-    /// What must be there: what was acknowledged a while before, and what was when the power failed.
+    /// The numbers of steps that must survive: acknowledged a while before the failure, and acknowledged at
+    /// the failure.
     settled: u64,
     acked: u64,
 }
 
-/// Lets a process go on with a history, and takes its power at a random moment.
-fn cut(disk: &Disk, sync: SyncPolicy, seed: u64, done: u64, random: &mut Rng) -> Cut {
-    let mut process = writer(&history::job(sync, seed, done, u64::MAX), &disk.state());
+/// Makes a process continue a history, and cuts the power at a random moment.
+fn cut_power(disk: &Disk, sync: SyncPolicy, seed: u64, done: u64, random: &mut Rng) -> Cut {
+    let mut process = start_writer(&history::job(sync, seed, done, u64::MAX), &disk.state());
     let mut last = done;
-    let hear = |process: &mut Process, last: &mut u64| {
-        let said = process.hear().expect("the process ended");
+    let read_report = |process: &mut Process, last: &mut u64| {
+        let said = process.read_report().expect("the process ended");
         *last = acked(&said).unwrap_or_else(|| panic!("seed {seed}, {last} steps done: {said}"));
     };
     for _ in 0..random.u32(..120) {
-        hear(&mut process, &mut last);
+        read_report(&mut process, &mut last);
     }
     let mut settled = last;
     if let SyncPolicy::Every(interval) = sync {
-        // Much longer than the interval, so that also a slow machine has synced by then.
+        // Much longer than the interval, so that even a slow machine has synced by then.
         let begun = Instant::now();
         while begun.elapsed() < interval * 30 {
-            hear(&mut process, &mut last);
+            read_report(&mut process, &mut last);
         }
     } else {
-        // Any moment of an operation.
+        // At any moment of an operation.
         std::thread::sleep(Duration::from_micros(random.u64(..2000)));
     }
     stop(&process);
@@ -71,16 +71,16 @@ fn cut(disk: &Disk, sync: SyncPolicy, seed: u64, done: u64, random: &mut Rng) ->
 fn a_history_continues_where_it_stopped() {
     if let Some((job, dir)) = child_process::job() {
         return match job.split(' ').next() {
-            Some("marks") => super::system_calls::marks(&job, &dir),
-            Some("scarce") => super::lost_access::scarce(&job, &dir),
-            _ => history::work(&job, &dir),
+            Some("marks") => super::system_calls::write_marks(&job, &dir),
+            Some("scarce") => super::lost_access::run_with_few_descriptors(&job, &dir),
+            _ => history::continue_history(&job, &dir),
         };
     }
     for seed in any_seeds(2) {
         let disk = Disk::ext4(seed);
         for at in 0..3 {
             let history = History::in_directory(&disk.state(), SyncPolicy::Always, seed, at * 200).unwrap();
-            history.must_be_after(at * 200..=at * 200, "reopened");
+            history.assert_after(at * 200..=at * 200, "reopened");
             (1..=200).for_each(|n| history.step(at * 200 + n).unwrap());
         }
         assert!(!journal(&disk.state(), 1).exists(), "nothing was compacted");
@@ -96,19 +96,20 @@ fn after_a_power_failure_every_acknowledged_step_is_found() {
         let mut disk = Disk::ext4(seed);
         let mut done = 0;
         for round in 0..CUTS {
-            let Cut { left, acked, .. } = cut(&disk, SyncPolicy::Always, seed, done, random);
+            let Cut { left, acked, .. } = cut_power(&disk, SyncPolicy::Always, seed, done, random);
             let found = left.mount();
             let what = format!("seed {seed}, power cut {round} after {acked} acknowledged steps");
             let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, acked)
                 .unwrap_or_else(|error| panic!("{what}: {error:?}"));
-            done = history.must_be_after(acked..=acked + 1, &what);
-            // What was saved is also there the next time.
+            done = history.assert_after(acked..=acked + 1, &what);
+            // Data that survived this time must also survive the next time.
             drop(history);
             let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, done).unwrap();
-            history.must_be_after(done..=done, &what);
+            history.assert_after(done..=done, &what);
             drop(history);
             compacted |= !journal(&found.state(), 1).exists();
-            // The next process finds the files as the power cut left them, or as we did.
+            // The next process finds the files as the power failure left them, or as the opening above left
+            // them.
             disk = if random.bool() { left.mount() } else { found };
         }
     }
@@ -123,12 +124,12 @@ fn after_a_power_failure_steps_older_than_the_interval_exist() {
         let mut disk = Disk::ext4(seed);
         let mut done = 0;
         for round in 0..3 {
-            let Cut { left, settled, acked } = cut(&disk, sync, seed, done, random);
+            let Cut { left, settled, acked } = cut_power(&disk, sync, seed, done, random);
             disk = left.mount();
             let what = format!("seed {seed}, power cut {round}, {settled} to {acked} steps");
             let history = History::in_directory(&disk.state(), sync, seed, settled)
                 .unwrap_or_else(|error| panic!("{what}: {error:?}"));
-            done = history.must_be_after(settled..=acked + 1, &what);
+            done = history.assert_after(settled..=acked + 1, &what);
         }
     }
 }
@@ -141,11 +142,11 @@ fn after_a_power_failure_without_syncs_no_step_is_wrong() {
         let mut disk = Disk::ext4(seed);
         let mut done = 0;
         for round in 0..CUTS {
-            let Cut { left, settled, acked } = cut(&disk, SyncPolicy::Never, seed, done, random);
+            let Cut { left, settled, acked } = cut_power(&disk, SyncPolicy::Never, seed, done, random);
             disk = left.mount();
             let what = format!("seed {seed}, power cut {round}, {settled} to {acked} steps");
             match History::in_directory(&disk.state(), SyncPolicy::Never, seed, settled) {
-                Ok(history) => done = history.must_be_after(settled..=acked + 1, &what),
+                Ok(history) => done = history.assert_after(settled..=acked + 1, &what),
                 Err(Error::Corrupt { reason, .. }) if disk.is_mounted() => {
                     println!("{what}: refused, {reason}");
                     break;

@@ -1,4 +1,4 @@
-//! What `FileStore::open_read_only` and `FileStore::open_with_progress` promise.
+//! `FileStore::open_read_only` and `FileStore::open_with_progress`.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -11,7 +11,7 @@ use crate::support::Ending;
 use crate::support::files::{config, crashed_copy, files, journal, open};
 use crate::support::wait_until;
 
-/// The store is compacted again and again meanwhile, and files vanish under who reads them.
+/// The store is compacted repeatedly during the reads, so files disappear while the reader reads them.
 /// Another handle writes to the store at the same time.
 #[test]
 fn a_reader_sees_the_state_after_some_complete_line() {
@@ -38,12 +38,12 @@ fn a_reader_sees_the_state_after_some_complete_line() {
             let ending = Ending(&ended);
             let mut last = 0;
             let mut looks = 0;
-            // A busy disk may sync few lines while the first looks are taken.
-            wait_until("it was looked at often and compacted", Duration::from_secs(60), || {
+            // A busy disk may sync few lines during the first reads.
+            wait_until("the store was read often and compacted", Duration::from_secs(60), || {
                 let acknowledged = written.load(Ordering::SeqCst);
                 let seen = FileStore::open_read_only(dir.path()).unwrap();
                 let [a, b] = ["a", "b"].map(|key| seen.get::<i64>(key).unwrap().unwrap());
-                assert_eq!(a, b, "half of a batch");
+                assert_eq!(a, b, "only half of a batch was read");
                 assert!(a >= acknowledged && a >= last, "{a} is older than {acknowledged} or {last}");
                 last = a;
                 looks += 1;
@@ -62,7 +62,7 @@ fn a_read_only_store_refuses_every_write() {
     store.put("v", 1).unwrap();
     store.push_back("q", 1).unwrap();
     let copy = crashed_copy(dir.path());
-    // A torn end is passed over, and stays.
+    // A torn tail is skipped, and stays.
     let path = journal(copy.path(), 1);
     let torn = [&fs::read(&path).unwrap()[..], b"{\"c\":\"0000"].concat();
     fs::write(&path, torn).unwrap();

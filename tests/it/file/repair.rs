@@ -1,4 +1,4 @@
-//! What `FileStore::repair` promises.
+//! `FileStore::repair`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use millpond::{Error, FileStore, Repair, StateStore, SyncPolicy};
 
-use crate::support::corrupt::compacted;
+use crate::support::corrupt::compacted_files;
 use crate::support::files::{all, crashed_copy, files, journal, line, open, restore, snapshot};
 
-fn repaired(dir: &Path) -> (Repair, StateStore) {
+fn repair_and_open(dir: &Path) -> (Repair, StateStore) {
     let repair = FileStore::repair(dir).unwrap();
     let store = open(dir, SyncPolicy::Always).unwrap();
     assert_eq!(repair.entries, store.len().unwrap());
-    // It goes on as ever.
+    // After the repair the store accepts writes.
     store.put("behind", 1).unwrap();
     store.close().unwrap();
     let store = open(dir, SyncPolicy::Always).unwrap();
@@ -22,8 +22,8 @@ fn repaired(dir: &Path) -> (Repair, StateStore) {
     (repair, store)
 }
 
-/// The files of the store itself, without what a repair has put beside them.
-fn own(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The files of the store itself, without those that a repair added.
+fn files_of_store(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let items = fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
     items
         .filter(|path| path.is_file())
@@ -47,16 +47,16 @@ fn a_flipped_byte_of_a_journal_costs_only_its_line() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1 << (at % 8);
         fs::write(journal(dir.path(), 1), &flipped).unwrap();
-        let before = own(dir.path());
+        let before = files_of_store(dir.path());
         if open(dir.path(), SyncPolicy::Always).is_ok() {
-            // The last line, which a crash may have torn.
-            assert!(line_of(at) >= 8, "damage at {at} went unseen");
+            // Damage to the last line may be the result of a crash, and is not refused.
+            assert!(line_of(at) >= 8, "damage at {at} was not noticed");
             continue;
         }
-        assert_eq!(own(dir.path()).get("journal-1.jsonl"), before.get("journal-1.jsonl"));
-        let (repair, store) = repaired(dir.path());
-        let copy = repair.copy.clone().expect("something was damaged");
-        assert_eq!(own(&copy), before, "the copy at {at}");
+        assert_eq!(files_of_store(dir.path()).get("journal-1.jsonl"), before.get("journal-1.jsonl"));
+        let (repair, store) = repair_and_open(dir.path());
+        let copy = repair.copy.clone().expect("a file is damaged");
+        assert_eq!(files_of_store(&copy), before, "the copy at {at}");
         assert!(!repair.lost.is_empty(), "{at}");
         let first = &repair.lost[0];
         assert_eq!((&first.path, first.line), (&journal(dir.path(), 1), line_of(at)), "{at}");
@@ -64,7 +64,7 @@ fn a_flipped_byte_of_a_journal_costs_only_its_line() {
         let found = all(&store);
         for n in 0..6 {
             let (key, is_hit) = (format!("k{n}"), line_of(at) == n + 2);
-            // A damaged line break takes two lines, of which the second is found again.
+            // A damaged line break affects two lines, but the second is found again.
             assert!(found.contains_key(&key) || is_hit, "{key} is lost at {at}: {repair:?}");
             assert!(found.get(&key).is_none_or(|value| *value == n.to_string().into_bytes()));
         }
@@ -77,7 +77,7 @@ fn intact_files_are_left_unchanged() {
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     store.put("a", 1).unwrap();
     assert_error!(FileStore::repair(dir.path()), Error::Locked { .. });
-    // A torn end is no damage.
+    // A torn tail is not damage.
     let copy = crashed_copy(dir.path());
     let path = journal(copy.path(), 1);
     let torn = [&fs::read(&path).unwrap()[..], b"{\"c\":\"0000"].concat();
@@ -93,7 +93,7 @@ fn intact_files_are_left_unchanged() {
     assert!(!missing.exists());
 }
 
-/// A snapshot of which one byte is damaged, and nothing that it replaced is there any more.
+/// One byte of a snapshot is damaged, and the files that it replaced no longer exist.
 #[test]
 fn repair_keeps_intact_lines_of_a_snapshot_and_later_writes() {
     let dir = tempfile::tempdir().unwrap();
@@ -101,7 +101,7 @@ fn repair_keeps_intact_lines_of_a_snapshot_and_later_writes() {
     let value = |n: u64| format!("{n}{}", "x".repeat(900));
     for n in 0.. {
         store.put(&format!("k{:03}", n % 200), value(n)).unwrap();
-        if n > 400 && own(dir.path()).keys().any(|name| name.starts_with("snapshot")) {
+        if n > 400 && files_of_store(dir.path()).keys().any(|name| name.starts_with("snapshot")) {
             break;
         }
     }
@@ -115,26 +115,26 @@ fn repair_keeps_intact_lines_of_a_snapshot_and_later_writes() {
     bytes[middle] ^= 1;
     restore(dir.path(), &there);
     assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
-    let (repair, store) = repaired(dir.path());
+    let (repair, store) = repair_and_open(dir.path());
     let found = all(&store);
     assert!(found.len() > 100 && found.contains_key("behind it"), "{} of {}", found.len(), whole.len());
     for (key, value) in &found {
         assert_eq!(value, &whole[key], "{key}");
     }
     assert!(repair.lost.iter().any(|loss| loss.path.ends_with(&name) && loss.bytes > 1000), "{repair:?}");
-    // A second damage is kept beside the first.
+    // The copy of the second damage does not overwrite the copy of the first.
     drop(store);
     let name = files_of(dir.path(), "snapshot");
     let mut bytes = fs::read(dir.path().join(&name)).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(dir.path().join(&name), bytes).unwrap();
-    let (again, _) = repaired(dir.path());
+    let (again, _) = repair_and_open(dir.path());
     assert_eq!(again.copy, Some(dir.path().join("damaged-2")));
 }
 
 fn files_of(dir: &Path, kind: &str) -> String {
-    own(dir).into_keys().rev().find(|name| name.starts_with(kind)).unwrap()
+    files_of_store(dir).into_keys().rev().find(|name| name.starts_with(kind)).unwrap()
 }
 
 #[test]
@@ -154,14 +154,14 @@ fn a_queue_with_a_gap_is_closed_up_and_named() {
     ];
     fs::write(journal(dir.path(), 1), text.concat()).unwrap();
     assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { line: 4, .. });
-    let (repair, store) = repaired(dir.path());
+    let (repair, store) = repair_and_open(dir.path());
     assert_eq!(repair.incomplete, ["q"]);
     assert_eq!(store.queue_range::<i32>("q", ..).unwrap(), [1, 2, 4, 5]);
     assert_eq!(store.map_get::<i32>("m", "a").unwrap(), Some(1));
     assert_eq!(store.get::<i32>("v").unwrap(), Some(7));
 }
 
-/// The line that began a map and a queue is damaged: of what came in later nothing is lost.
+/// The line that created a map and a queue is damaged: nothing that was added later is lost.
 #[test]
 fn a_map_and_queue_keep_later_additions_if_their_start_is_lost() {
     let dir = tempfile::tempdir().unwrap();
@@ -176,13 +176,13 @@ fn a_map_and_queue_keep_later_additions_if_their_start_is_lost() {
         bytes[at + 20] ^= 1;
     }
     fs::write(journal(dir.path(), 1), bytes).unwrap();
-    let (repair, store) = repaired(dir.path());
+    let (repair, store) = repair_and_open(dir.path());
     assert_eq!(repair.incomplete, ["m", "q"]);
     assert_eq!(store.queue_range::<i32>("q", ..).unwrap(), [1, 2, 3, 4]);
     assert_eq!(store.map_len("m").unwrap(), 4);
 }
 
-/// A repair that was interrupted has left the snapshot that it was writing.
+/// The interrupted repair left the snapshot that it was writing.
 #[test]
 fn an_interrupted_repair_is_repeated_and_reports_the_loss() {
     let dir = tempfile::tempdir().unwrap();
@@ -196,9 +196,9 @@ fn an_interrupted_repair_is_repeated_and_reports_the_loss() {
     bytes[middle] ^= 1;
     fs::write(journal(dir.path(), 1), bytes).unwrap();
     fs::write(dir.path().join("snapshot-2.jsonl.tmp"), "half a line").unwrap();
-    let (repair, _) = repaired(dir.path());
+    let (repair, _) = repair_and_open(dir.path());
     assert_eq!((repair.entries, repair.lost.len()), (4, 1));
-    assert!(own(dir.path()).keys().all(|name| !name.contains("tmp")));
+    assert!(files_of_store(dir.path()).keys().all(|name| !name.contains("tmp")));
 }
 
 #[test]
@@ -214,17 +214,18 @@ fn a_missing_journal_is_reported_and_the_rest_is_kept() {
     store.put("kept", 1).unwrap();
     store.close().unwrap();
     let whole = all(&open(dir.path(), SyncPolicy::Always).unwrap());
-    // All that stands behind the snapshot is gone.
+    // Everything that was written after the snapshot is gone.
     let number = files_of(dir.path(), "journal");
     fs::remove_file(dir.path().join(&number)).unwrap();
     assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
-    let (repair, store) = repaired(dir.path());
+    let (repair, store) = repair_and_open(dir.path());
     assert!(repair.lost.iter().any(|loss| loss.path.ends_with(&number) && loss.reason.contains("missing")));
     assert!(all(&store).keys().all(|key| whole.contains_key(key)));
     assert!(store.contains("k9").unwrap());
 }
 
-/// Nothing in the files is damaged then, and `lost` was empty: who read it took all of it for saved.
+/// In this case no line of the files is damaged. If `lost` were empty, a user would believe that nothing was
+/// lost.
 #[test]
 fn lines_missing_at_the_end_are_reported_as_lost() {
     let name = "journal-2.jsonl";
@@ -232,12 +233,12 @@ fn lines_missing_at_the_end_are_reported_as_lost() {
         line(",\"millpond\":\"journal\",\"version\":1,\"n\":3,\"s\":7,\"d\":7,\"sync\":\"always\"");
     for left in [Vec::new(), of_another.into_bytes()] {
         let dir = tempfile::tempdir().unwrap();
-        let mut whole = compacted().1;
+        let mut whole = compacted_files().1;
         let bytes = whole.get_mut(name).unwrap();
         *bytes = left;
         restore(dir.path(), &whole);
         assert_error!(open(dir.path(), SyncPolicy::Always), Error::Corrupt { .. });
-        let (repair, store) = repaired(dir.path());
+        let (repair, store) = repair_and_open(dir.path());
         assert!(
             matches!(&repair.lost[..], [loss] if loss.path.ends_with(name) && loss.line == 1),
             "{repair:?}"

@@ -1,8 +1,8 @@
-//! What the File variant promises at every system call: that an answer follows the sync that it rests on, and what
-//! is there after a call that failed or was the last one. Seen and done with strace.
+//! The File variant at every system call: a reply follows the sync that it depends on, and the data is
+//! correct after a call that failed or was the last one. The calls are observed and changed with strace.
 //!
-//! Where there is no strace, the same is asked of a disk whose power is cut. With `MILLPOND_TEST_TRACES=1` it has to
-//! be strace, with `0` it is the disk.
+//! Without strace, the tests cut the power of a disk instead. `MILLPOND_TEST_TRACES=1` requires strace, `0`
+//! forces the disk.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,18 +12,18 @@ use std::process::{Command, Stdio};
 use fastrand::Rng;
 use millpond::{FileOptions, SyncPolicy};
 
-use super::power_loss::{JOBS, writer};
+use super::power_loss::{JOBS, start_writer};
 use crate::support::child_process::{self, Process};
 use crate::support::disk::{Disk, stop};
 use crate::support::files::{config, journal, open};
 use crate::support::history::{self, History, acked};
 use crate::support::seeds::any_seeds;
 
-/// Whether processes can be traced here.
+/// Whether processes can be traced on this machine.
 fn is_traced() -> bool {
     let asked = std::env::var("MILLPOND_TEST_TRACES").ok();
     let cause = if asked.as_deref() == Some("0") {
-        "it is not asked for".to_owned()
+        "it is disabled".to_owned()
     } else {
         let tried = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=1", "true"])
@@ -36,20 +36,20 @@ fn is_traced() -> bool {
         }
     };
     assert_ne!(asked.as_deref(), Some("1"), "no strace: {cause}");
-    println!("the power of a disk is cut instead, there is no strace: {cause}");
+    println!("no strace: the power of a disk is cut instead: {cause}");
     false
 }
 
-/// A process under strace, which is told what to look at or to inject.
-fn traced(args: &[&str], log: &Path, job: &str, dir: &Path) -> Process {
+/// Starts a process under strace, which observes calls or injects errors.
+fn start_traced(args: &[&str], log: &Path, job: &str, dir: &Path) -> Process {
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-s", "65536", "-o"]).arg(log).args(args);
     command.arg(std::env::current_exe().unwrap());
     Process::run_test(command, JOBS, job, dir)
 }
 
-/// Writes entries from several threads, and tells of each.
-pub(crate) fn marks(job: &str, dir: &Path) {
+/// Writes entries from several threads, and reports each.
+pub(crate) fn write_marks(job: &str, dir: &Path) {
     let words: Vec<u64> = job.split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
     let [threads, count] = words[..] else { panic!("no job is called {job}") };
     let store = &open(dir, SyncPolicy::Always).unwrap();
@@ -58,19 +58,19 @@ pub(crate) fn marks(job: &str, dir: &Path) {
             scope.spawn(move || {
                 for n in 0..count {
                     let mark = format!("mark{thread}-{n}");
-                    // Entries that come and go, so that there is something to compact.
+                    // Entries that are deleted later, so that there is something to compact.
                     if n > 3 {
                         store.delete(&format!("mark{thread}-{}", n - 4)).unwrap();
                     }
                     store.put(&mark, "x".repeat(100)).unwrap();
-                    child_process::tell(&format!("ack {mark}"));
+                    child_process::report(&format!("ack {mark}"));
                 }
             });
         }
     });
 }
 
-/// A system call: what it was told, and when it began and ended.
+/// A system call: its arguments, and the log lines of its beginning and end.
 #[derive(Default)]
 struct Call {
     text: String,
@@ -83,7 +83,7 @@ impl Call {
         names.iter().any(|name| self.text.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')))
     }
 
-    /// The file that its first argument is.
+    /// The file of its first argument.
     fn file(&self) -> &str {
         let from = self.text.find('<').map_or(0, |at| at + 1);
         self.text[from..].split('>').next().unwrap_or_default()
@@ -94,7 +94,7 @@ impl Call {
     }
 }
 
-/// The calls of a log in the order in which they began.
+/// The calls of a log, in the order in which they began.
 fn calls(log: &Path) -> Vec<Call> {
     let text = fs::read_to_string(log).unwrap();
     let mut calls: Vec<Call> = Vec::new();
@@ -118,10 +118,10 @@ fn calls(log: &Path) -> Vec<Call> {
     calls
 }
 
-/// So many steps are behind a store that is opened again.
+/// The number of steps before the store is opened again.
 const BEGUN: u64 = 10;
 
-/// And so many behind one that was compacted twice.
+/// The number of steps until the store was compacted twice.
 const STEPS: u64 = 300;
 
 const WRITES: [&str; 5] = ["write", "pwrite64", "writev", "pwritev", "pwritev2"];
@@ -130,13 +130,14 @@ const SYNCS: [&str; 2] = ["fdatasync", "fsync"];
 #[test]
 fn every_reply_follows_a_sync_that_began_after_its_write() {
     if !is_traced() {
-        return cut_after_answers();
+        return assert_replies_survive_a_power_failure();
     }
     for threads in [1, 4] {
         let dir = tempfile::tempdir().unwrap();
         let (log, state) = (dir.path().join("log"), dir.path().join("state"));
         let filter = format!("trace={},{}", WRITES.join(","), SYNCS.join(","));
-        let told = traced(&["-e", &filter], &log, &format!("marks {threads} 120"), &state).hear_out();
+        let told =
+            start_traced(&["-e", &filter], &log, &format!("marks {threads} 120"), &state).read_all_reports();
         let calls = calls(&log);
         let writes: Vec<&Call> =
             calls.iter().filter(|call| call.is(&WRITES) && call.file().contains("/journal-")).collect();
@@ -161,18 +162,18 @@ fn every_reply_follows_a_sync_that_began_after_its_write() {
     }
 }
 
-/// The same as a power cut shows it.
-fn cut_after_answers() {
+/// The same check without strace: a power failure after the replies.
+fn assert_replies_survive_a_power_failure() {
     for threads in [1, 4] {
         let disk = Disk::ext4(threads);
-        let mut process = writer(&format!("marks {threads} 100000"), &disk.state());
+        let mut process = start_writer(&format!("marks {threads} 100000"), &disk.state());
         let mut last = HashMap::new();
         let mut note = |said: &str| {
             let (thread, n) = said.strip_prefix("ack mark").and_then(|rest| rest.split_once('-')).unwrap();
             last.insert(thread.to_owned(), n.parse::<u64>().unwrap());
         };
         for _ in 0..fastrand::u32(100..300) {
-            note(&process.hear().expect("the process ended"));
+            note(&process.read_report().expect("the process ended"));
         }
         stop(&process);
         let left = disk.cut();
@@ -187,24 +188,24 @@ fn cut_after_answers() {
     }
 }
 
-/// Runs a history with something injected into calls, into those on these paths only where any are named, and tells
-/// what the process told. It counts the calls of each thread apart.
-fn injected(what: &str, paths: &[PathBuf], job: &str, dir: &Path, log: &Path) -> Vec<String> {
+/// Runs a history while strace injects something into calls, only into those on `paths` if there are any, and
+/// returns the reports of the process. strace counts the calls of each thread separately.
+fn run_with_injection(what: &str, paths: &[PathBuf], job: &str, dir: &Path, log: &Path) -> Vec<String> {
     let (filter, inject) = (format!("trace={}", what.split(':').next().unwrap()), format!("inject={what}"));
     let mut args: Vec<&str> = vec!["-e", &filter, "-e", &inject];
     args.extend(paths.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
-    let mut process = traced(&args, log, job, dir);
-    let told = std::iter::from_fn(|| process.hear()).collect();
+    let mut process = start_traced(&args, log, job, dir);
+    let told = std::iter::from_fn(|| process.read_report()).collect();
     process.child.wait().unwrap();
     told
 }
 
-/// Where the first compactions write their snapshots.
-fn unfinished(state: &Path) -> Vec<PathBuf> {
+/// The files into which the first compactions write their snapshots.
+fn unfinished_snapshots(state: &Path) -> Vec<PathBuf> {
     (2..60).map(|number| state.join(format!("snapshot-{number}.jsonl.tmp"))).collect()
 }
 
-/// Begins a history, without any compaction.
+/// Begins a history, without a compaction.
 fn begin(state: &Path, seed: u64) {
     let history =
         History::open(config(state, SyncPolicy::Always).file(FileOptions::default()), seed, 0).unwrap();
@@ -230,12 +231,13 @@ fn a_failed_sync_poisons_the_store_until_it_is_opened_again() {
         return super::full_disk::fail_a_sync(1);
     }
     for seed in any_seeds(1) {
-        // The beginning of a journal is synced twice, since that makes it longer; so is its first line.
+        // The beginning of a journal is synced twice, since it makes the journal longer; so is its first
+        // line.
         for at in [1, 2, 3, 4, 7, 20, 60] {
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
             let job = history::job(SyncPolicy::Always, seed, 0, 400);
-            let told = injected(&format!("fdatasync:error=EIO:when={at}"), &[], &job, &state, &log);
+            let told = run_with_injection(&format!("fdatasync:error=EIO:when={at}"), &[], &job, &state, &log);
             assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{told:?}");
             let done = last_acked(&told);
             if at <= 2 {
@@ -247,7 +249,7 @@ fn a_failed_sync_poisons_the_store_until_it_is_opened_again() {
                 assert!(next.starts_with("next Err(\"Poisoned"), "{told:?}");
             }
             let history = History::in_directory(&state, SyncPolicy::Always, seed, done).unwrap();
-            let found = history.must_be_after(done..=done + 1, &format!("seed {seed}, sync {at} failed"));
+            let found = history.assert_after(done..=done + 1, &format!("seed {seed}, sync {at} failed"));
             history.step(found + 1).unwrap();
         }
     }
@@ -275,42 +277,47 @@ fn a_compaction_that_cannot_rename_or_sync_keeps_the_old_files() {
             let dir = tempfile::tempdir().unwrap();
             let (log, state) = (dir.path().join("log"), dir.path().join("state"));
             begin(&state, seed);
-            // The directory before and after the snapshot, the snapshot itself.
+            // The directory before and after the snapshot, and the snapshot itself.
             let paths = match at {
                 0 | 1 => Vec::new(),
                 2 | 3 => vec![state.clone()],
-                _ => unfinished(&state),
+                _ => unfinished_snapshots(&state),
             };
             let job = history::job(SyncPolicy::Always, seed, BEGUN, 300);
-            let told = injected(what, &paths, &job, &state, &log);
+            let told = run_with_injection(what, &paths, &job, &state, &log);
             assert!(fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{what}: {told:?}");
             assert_eq!(told.last().map(String::as_str), Some("end"), "{what}");
-            assert!(journal(&state, 1).exists(), "{what}: the old files are gone");
+            assert!(journal(&state, 1).exists(), "{what}: the old files were deleted");
             assert_no_leftovers(&state, what);
             let history = History::in_directory(&state, SyncPolicy::Always, seed, 300).unwrap();
-            history.must_be_after(300..=300, what);
+            history.assert_after(300..=300, what);
             (301..=500).for_each(|n| history.step(n).unwrap());
             drop(history);
-            assert!(!journal(&state, 1).exists(), "{what}: it was never compacted again");
+            assert!(!journal(&state, 1).exists(), "{what}: no later compaction succeeded");
         }
     }
 }
 
-/// Kills a process at one call, and looks at what it left, as it lies there and as it is after a power cut.
-/// Tells whether it came so far.
+/// Kills a process at one call, and checks the files that it left, as they are and after a power failure.
+/// Returns whether the process made that call.
 fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
     let (disk, dir) = (Disk::ext4(seed + at), tempfile::tempdir().unwrap());
     let state = disk.state();
     let mut begun = 0;
     let paths: Vec<PathBuf> = path.into_iter().map(|path| state.join(path)).collect();
     if path.is_some() {
-        // Opening a new store does some of this too.
+        // Opening a new store makes some of these calls too.
         begin(&state, seed);
         begun = BEGUN;
     }
     let job = history::job(SyncPolicy::Always, seed, begun, STEPS);
-    let told =
-        injected(&format!("{call}:signal=KILL:when={at}"), &paths, &job, &state, &dir.path().join("log"));
+    let told = run_with_injection(
+        &format!("{call}:signal=KILL:when={at}"),
+        &paths,
+        &job,
+        &state,
+        &dir.path().join("log"),
+    );
     if told.last().is_some_and(|said| said == "end") {
         return false;
     }
@@ -319,7 +326,7 @@ fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
     for found in [disk.cut().mount(), disk] {
         let history = History::in_directory(&found.state(), SyncPolicy::Always, seed, done)
             .unwrap_or_else(|error| panic!("{what}: {error:?}"));
-        history.must_be_after(done..=done + 1, &what);
+        history.assert_after(done..=done + 1, &what);
         drop(history);
         assert_no_leftovers(&found.state(), &what);
     }
@@ -334,10 +341,10 @@ fn every_acknowledged_step_survives_a_kill_at_any_system_call() {
     const SNAPSHOT: &str = "snapshot-2.jsonl.tmp";
     const NEXT: &str = "journal-2.jsonl";
     if !is_traced() {
-        return cut_after_answers();
+        return assert_replies_survive_a_power_failure();
     }
     for seed in any_seeds(1) {
-        // How a new store begins, and each step of a compaction.
+        // The creation of a new store, and each step of a compaction.
         for (call, path, most) in [
             ("fsync", None, 20),
             (RENAME, None, 20),
@@ -353,7 +360,7 @@ fn every_acknowledged_step_survives_a_kill_at_any_system_call() {
             (UNLINK, Some(NEXT), 1),
             ("fdatasync", None, 70),
         ] {
-            // On a busy machine a compaction may come when all steps are done.
+            // On a busy machine a compaction may come only after all steps.
             let mut rounds =
                 (0..5).map(|_| (1..=most).take_while(|at| kill_at(call, *at, path, seed)).count());
             let killed = rounds.find(|killed| *killed > 0).unwrap_or(0);

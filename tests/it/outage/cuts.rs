@@ -1,5 +1,5 @@
-//! Every operation of the store, cut at every byte of what it says and hears, with memory that serves in the
-//! server's place: the cut is the only one, or an outage follows it.
+//! Every operation of the store, cut at every byte of its requests and replies, with a fallback to memory.
+//! Either the cut is the only fault, or an outage follows it.
 
 mod calls;
 
@@ -13,54 +13,54 @@ use crate::support::backends::HOUR;
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, open, until};
+use crate::support::redis_stores::{memory, open, wait_for, wait_until_connected};
 
-/// So many cases run at a time: most of their time they wait.
+/// How many cases run at a time: they spend most of their time waiting.
 const AT_A_TIME: usize = 8;
 
-/// Requests are cut at each of their first bytes, and then at some.
+/// Requests are cut at each of their first bytes, and then at some of the others.
 const EACH: usize = 200;
 const STEP: usize = 23;
 
-/// An operation, what lies on the server before and after it, and what it promises.
+/// An operation, the data on the server before and after it, and its promises.
 #[derive(Clone)]
 struct Call {
     name: &'static str,
     /// The commands that prepare the server.
     before: &'static [&'static str],
-    /// What the server holds from not done, over what is done in part, to done; `|` stands between two of
-    /// which either may be.
+    /// The possible states of the server, from not applied through partly applied to fully applied; `|`
+    /// separates two alternatives for one state.
     states: &'static [&'static str],
-    /// What it returns when it is done on the server.
+    /// The result when the operation is applied on the server.
     answer: &'static str,
-    again: Again,
-    away: Away,
+    again: OnLostReply,
+    away: OnOutage,
     run: Run,
 }
 
-/// What becomes of it after one lost answer.
+/// How the operation treats one lost reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// It is repeated, and the answer is the same.
+enum OnLostReply {
+    /// It is repeated, and returns the same result.
     Same,
-    /// It is repeated, and where the answer may be another it is told as lost.
-    Told,
-    /// It is told as lost, or as not done.
+    /// It is repeated; if the result could differ, the call reports a lost reply.
+    Reported,
+    /// It reports a lost reply, or that it was not applied.
     Never,
 }
 
-/// What becomes of it while the server is away.
+/// How the operation behaves while the store is disconnected.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Away {
-    /// It is done here.
+enum OnOutage {
+    /// It is done locally.
     Served,
-    /// It is done here, and answers by what is known here: after a lost answer, and of what was never read,
-    /// that is nothing.
+    /// It is done locally, and its result is based on the local data, which has nothing about an operation in
+    /// doubt or a key that was never read.
     Estimated(&'static str),
-    /// It is done here, but not where it may be done there.
-    Once,
-    /// It reads what is not known here.
-    Asked,
+    /// It is done locally, unless it may already have been applied on the server.
+    UnlessInDoubt,
+    /// It reads data that is not known locally.
+    NeedsServer,
     /// It is refused.
     Refused,
 }
@@ -70,17 +70,17 @@ enum Run {
     Plain(fn(&StateStore) -> Result<String>),
     /// With a value that was taken before.
     Takes(fn(&Taken<i64>) -> Result<bool>),
-    /// With a lock, which was taken `before` or is taken now; answers whether there is one in the end.
+    /// With a lock, acquired before the call or by it; returns whether a lock is held at the end.
     Locks {
         before: bool,
         run: fn(&StateStore, &mut Option<LockGuard>) -> Result<()>,
     },
 }
 
-/// A call that is about to be made.
+/// A call that is ready to be made.
 type Ready<'s> = Box<dyn FnOnce(&mut Option<LockGuard>) -> Result<String> + 's>;
 
-/// What comes after the cut.
+/// What follows the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Nothing,
@@ -88,24 +88,25 @@ enum Then {
 }
 
 /// One proxy, one database, one store.
-struct Lab {
+struct Setup {
     raw: RawClient,
     proxy: Proxy,
     store: StateStore,
 }
 
-impl Lab {
+impl Setup {
     fn new() -> Self {
         let (server, database) = RedisServer::shared();
         let proxy = Proxy::to(server.port());
-        // Nothing here is silent, and so nobody waits for a limit; on a busy machine all may take long.
+        // Nothing in this test is silent, so no call waits for a limit; on a busy machine everything may take
+        // long.
         let options = memory().pool_size(1).retry_delay(Duration::from_millis(1));
         let options = options.timeout(Duration::from_secs(8)).connect_timeout(Duration::from_secs(4));
         let store = open(&format!("{}/{database}", proxy.url()), options).unwrap();
         Self { raw: RawClient::connect(&server.url(database)), proxy, store }
     }
 
-    /// Leaves on the server what the call needs, lets the store see its values, and leaves a connection.
+    /// Stores the data for the call on the server, makes the store read it, and leaves one open connection.
     fn prepare(&self, call: &Call) {
         const CLEAR: &str = r"
             for _, key in ipairs(redis.call('KEYS', 't:*')) do
@@ -116,13 +117,13 @@ impl Lab {
             let words: Vec<&str> = command.split(' ').collect();
             self.raw.run::<_, redis::Value>(words[0], &words[1..]);
         }
-        until("the store works again", || {
-            connected(&self.store);
+        wait_for("the store works again", || {
+            wait_until_connected(&self.store);
             ["a", "b", "c"].iter().all(|key| self.store.strict().get_bytes(key).is_ok())
         });
     }
 
-    /// What lies on the server.
+    /// The data on the server.
     fn state(&self) -> String {
         const STATE: &str = r"
             local found = {}
@@ -160,7 +161,7 @@ impl Lab {
 }
 
 impl Call {
-    /// Does what comes before the call itself.
+    /// Does the preparation of the call.
     fn ready<'s>(&self, store: &'s StateStore, guard: &mut Option<LockGuard>) -> Result<Ready<'s>> {
         Ok(match self.run {
             Run::Plain(run) => Box::new(move |_| run(store)),
@@ -177,98 +178,108 @@ impl Call {
         })
     }
 
-    /// Makes the call with the connection cut, and tells whether it was.
-    fn cut(&self, lab: &Lab, way: Way, at: usize, then: Then) -> bool {
+    /// Makes the call while the connection is cut, and returns whether it was cut.
+    fn cut(&self, setup: &Setup, way: Way, at: usize, then: Then) -> bool {
         let mut guard = None;
         let mut ready = None;
-        until("all is ready", || {
+        wait_for("everything is ready", || {
             guard = None;
-            lab.prepare(self);
-            ready = self.ready(&lab.store, &mut guard).ok();
+            setup.prepare(self);
+            ready = self.ready(&setup.store, &mut guard).ok();
             ready.is_some()
         });
-        let outages = lab.store.stats().outages;
+        let outages = setup.store.stats().outages;
         match then {
-            Then::Nothing => lab.proxy.cut(way, at),
-            Then::Outage => lab.proxy.cut_and_set(way, at, Mode::Down),
+            Then::Nothing => setup.proxy.cut(way, at),
+            Then::Outage => setup.proxy.cut_and_set(way, at, Mode::Down),
         }
         let outcome = ready.unwrap()(&mut guard);
-        let was_cut = lab.proxy.was_cut();
-        lab.proxy.set(Mode::Pass);
-        let was_away = lab.store.stats().outages > outages;
-        connected(&lab.store);
-        let found = lab.state();
+        let was_cut = setup.proxy.cancel_cut();
+        setup.proxy.set(Mode::Pass);
+        let was_away = setup.store.stats().outages > outages;
+        wait_until_connected(&setup.store);
+        let found = setup.state();
         let what = format!("{}, {way:?} cut at {at}, then {then:?}: {outcome:?}, found {found:?}", self.name);
-        self.judge(&outcome, &found, was_away, &what);
+        self.check(&outcome, &found, was_away, &what);
         if was_away || then == Then::Outage {
-            self.judge_outage(&outcome, &what);
+            self.check_after_outage(&outcome, &what);
         } else {
-            self.judge_cut(&outcome, was_cut, &what);
+            self.check_after_cut(&outcome, was_cut, &what);
         }
         was_cut
     }
 
-    /// Holds what the call said to what the server holds.
-    fn judge(&self, outcome: &Result<String>, found: &str, was_away: bool, what: &str) {
+    /// Compares the result of the call with the data on the server.
+    fn check(&self, outcome: &Result<String>, found: &str, was_away: bool, what: &str) {
         let is_found = |state: &&str| state.split('|').any(|state| state == found);
-        let place = self.states.iter().position(is_found).unwrap_or_else(|| panic!("half or twice: {what}"));
+        let place = self
+            .states
+            .iter()
+            .position(is_found)
+            .unwrap_or_else(|| panic!("applied in part or twice: {what}"));
         match outcome {
             Ok(answer) => {
-                assert_eq!(place, self.states.len() - 1, "it was not done: {what}");
-                let is_estimate = matches!(self.away, Away::Estimated(any) if was_away && any.split('|').any(|one| one == answer));
+                assert_eq!(place, self.states.len() - 1, "it was not applied: {what}");
+                let is_estimate = matches!(self.away, OnOutage::Estimated(any) if was_away && any.split('|').any(|one| one == answer));
                 assert!(answer == self.answer || is_estimate, "a wrong answer: {what}");
             }
             Err(Error::Unavailable { maybe_applied: false, .. }) => {
-                assert_eq!(place, 0, "it was done after all: {what}");
+                assert_eq!(place, 0, "it was applied after all: {what}");
             }
             Err(Error::Unavailable { maybe_applied: true, .. }) => {
                 assert!(self.states.len() > 1, "a read applies nothing: {what}");
             }
             Err(Error::Partial { done, source, .. }) => {
-                assert!(self.states.len() > 2, "it is done as one: {what}");
-                assert!((1..=place).contains(&usize::try_from(*done).unwrap()), "not so many are: {what}");
+                assert!(self.states.len() > 2, "it must be atomic: {what}");
+                assert!(
+                    (1..=place).contains(&usize::try_from(*done).unwrap()),
+                    "the reported number is too high: {what}"
+                );
                 assert!(matches!(**source, Error::Unavailable { .. }), "{what}");
             }
             Err(other) => panic!("{other}: {what}"),
         }
     }
 
-    /// What a call promises whose connection was cut, and the next one was not.
-    fn judge_cut(&self, outcome: &Result<String>, was_cut: bool, what: &str) {
+    /// Checks the promises of a call whose connection was cut, if the next connection works.
+    fn check_after_cut(&self, outcome: &Result<String>, was_cut: bool, what: &str) {
         match (outcome, self.again) {
-            (Err(_), _) if !was_cut => panic!("nothing stood in its way: {what}"),
-            (Err(_), Again::Same) => panic!("it could have been repeated: {what}"),
-            (Err(Error::Unavailable { maybe_applied: false, .. }), Again::Told) => {
-                panic!("what was not done could have been repeated: {what}");
+            (Err(_), _) if !was_cut => panic!("there was no cut: {what}"),
+            (Err(_), OnLostReply::Same) => panic!("it could have been repeated: {what}"),
+            (Err(Error::Unavailable { maybe_applied: false, .. }), OnLostReply::Reported) => {
+                panic!("an operation that was not applied could have been repeated: {what}");
             }
-            (Ok(_), _) | (Err(_), Again::Told | Again::Never) => {}
+            (Ok(_), _) | (Err(_), OnLostReply::Reported | OnLostReply::Never) => {}
         }
     }
 
-    /// What a call promises while the server is away.
-    fn judge_outage(&self, outcome: &Result<String>, what: &str) {
+    /// Checks the promises of a call that an outage follows.
+    fn check_after_outage(&self, outcome: &Result<String>, what: &str) {
         match (outcome, self.away) {
-            (Ok(_) | Err(Error::Partial { .. }), _) | (Err(_), Away::Asked | Away::Refused) => {}
-            (Err(_), Away::Served | Away::Estimated(_)) => panic!("it could have been served: {what}"),
-            (Err(Error::Unavailable { maybe_applied: false, .. }), Away::Once) => {
-                panic!("what was not done could have been served: {what}");
+            (Ok(_) | Err(Error::Partial { .. }), _) | (Err(_), OnOutage::NeedsServer | OnOutage::Refused) => {
             }
-            (Err(_), Away::Once) => {}
+            (Err(_), OnOutage::Served | OnOutage::Estimated(_)) => {
+                panic!("it could have been served: {what}")
+            }
+            (Err(Error::Unavailable { maybe_applied: false, .. }), OnOutage::UnlessInDoubt) => {
+                panic!("an operation that was not applied could have been served: {what}");
+            }
+            (Err(_), OnOutage::UnlessInDoubt) => {}
         }
     }
 
     /// Cuts the connection after every byte.
     fn cut_everywhere(&self, then: Then) {
-        let lab = Lab::new();
+        let setup = Setup::new();
         let every = std::env::var_os("MILLPOND_TEST_EVERY_BYTE").is_some();
         for way in [Way::Request, Way::Answer] {
             let mut at = 0;
-            while self.cut(&lab, way, at, then) {
+            while self.cut(&setup, way, at, then) {
                 at += if every || way == Way::Answer || at < EACH { 1 } else { STEP };
             }
             assert!(at > 3, "{}: there was something to cut", self.name);
         }
-        let stats = lab.store.stats();
+        let stats = setup.store.stats();
         assert!(then == Then::Nothing || stats.outages > 0, "{}: {stats:?}", self.name);
         assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0), "{}", self.name);
     }
@@ -299,7 +310,8 @@ fn a_call_cut_by_an_outage_is_applied_once_or_reports_truth() {
     cut_all(Then::Outage);
 }
 
-/// What was refused here was told as not done, though only its answer was lost and it was done there.
+/// The fallback refused these operations and reported them as not applied, although only the reply was lost
+/// and the server had applied them.
 #[test]
 fn a_refused_call_with_a_lost_reply_may_have_been_applied() {
     let server = RedisServer::start();
@@ -312,10 +324,10 @@ fn a_refused_call_with_a_lost_reply_may_have_been_applied() {
     assert_error!(taken.done(), Error::Unavailable { maybe_applied: true, .. });
     assert_error!(taken.done(), Error::Unavailable { maybe_applied: false, .. });
     proxy.set(Mode::Pass);
-    connected(&store);
-    assert!(!taken.done().unwrap(), "it was done");
+    wait_until_connected(&store);
+    assert!(!taken.done().unwrap(), "the server had applied it");
 
-    // There is room for two of three.
+    // There is room for two of three entries.
     proxy.cut_and_set(Way::Answer, 0, Mode::Down);
     let error = store.batch_put([("a", 1), ("b", 2), ("c", 3)]).unwrap_err();
     let Error::Partial { done: 2, source, .. } = error else { panic!("{error:?}") };

@@ -1,4 +1,4 @@
-//! A server that has lost its memory: that is noticed, told once, and what was seen before is forgotten.
+//! Data loss on the server: it is noticed, reported once, and values that were read before it are forgotten.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,14 +7,16 @@ use millpond::{Error, Event, OnConflict, StateBackend, StateConfig, StateStore};
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, notices, open, options, pending, until};
+use crate::support::redis_stores::{
+    memory, notice_disconnect, open, options, pending, wait_for, wait_until_connected,
+};
 
 const EPOCH: &str = "t:__millpond:epoch";
 
-/// What a store tells of lost history, in words.
-struct Told(Arc<Mutex<Vec<String>>>);
+/// The causes of data loss that a store reports.
+struct Losses(Arc<Mutex<Vec<String>>>);
 
-impl Told {
+impl Losses {
     fn by(store: &StateStore) -> Self {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let mine = Arc::clone(&told);
@@ -30,10 +32,11 @@ impl Told {
         self.0.lock().unwrap().len()
     }
 
-    /// Waits until so many are told, since a store is connected a moment before it tells; more are too many.
+    /// Waits until so many reports have come, since a store is connected a moment before it reports; fails if
+    /// there are more.
     #[track_caller]
     fn is(&self, times: usize) {
-        until("it is told", || self.times() >= times);
+        wait_for("the loss is reported", || self.times() >= times);
         assert_eq!(self.times(), times);
     }
 }
@@ -42,8 +45,8 @@ fn marker(raw: &RawClient) -> Vec<String> {
     raw.run("KEYS", &["*marker*"])
 }
 
-/// Makes the store use every connection that it has, and some that it has not.
-fn use_many(store: &StateStore) {
+/// Makes the store use every connection that it has, and open some more.
+fn use_many_connections(store: &StateStore) {
     std::thread::scope(|scope| {
         for thread in 0..8 {
             scope.spawn(move || {
@@ -62,21 +65,21 @@ fn a_server_emptied_during_an_outage_is_reported_once() {
         let proxy = Proxy::to(server.port());
         let raw = RawClient::connect(&server.url(0));
         let store = open(&proxy.url(), memory()).unwrap();
-        let told = Told::by(&store);
+        let told = Losses::by(&store);
         store.put("a", 1).unwrap();
         if marked {
             proxy.set(Mode::Down);
             store.put("a", 2).unwrap();
             proxy.set(Mode::Pass);
-            connected(&store);
+            wait_until_connected(&store);
         }
         let epoch = raw.get(EPOCH);
         proxy.set(Mode::Down);
         store.put("b", 1).unwrap();
         raw.run::<&str, ()>("FLUSHALL", &[]);
         proxy.set(Mode::Pass);
-        connected(&store);
-        use_many(&store);
+        wait_until_connected(&store);
+        use_many_connections(&store);
         told.is(1);
         assert!(epoch.is_some() && raw.get(EPOCH).is_some_and(|made| Some(made) != epoch));
         assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("b").unwrap()), (None, Some(1)));
@@ -84,34 +87,34 @@ fn a_server_emptied_during_an_outage_is_reported_once() {
         proxy.set(Mode::Down);
         store.put("b", 2).unwrap();
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         told.is(1);
     }
 }
 
-/// A retry on a new connection hid it.
+/// A retry on a new connection used to hide the loss.
 #[test]
 fn one_operation_notices_that_an_idle_server_lost_its_data() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory()).unwrap();
-    let told = Told::by(&store);
+    let told = Losses::by(&store);
     for round in 1..4 {
         store.put("a", 1).unwrap();
         assert_eq!(store.get::<i32>("a").unwrap(), Some(1));
-        use_many(&store);
+        use_many_connections(&store);
         server.restart();
         assert_eq!(store.get::<i32>("a").unwrap(), None);
         told.is(round);
-        use_many(&store);
+        use_many_connections(&store);
         store.put("b", 2).unwrap();
         assert_eq!((told.times(), store.stats().outages), (round, 0));
-        assert!(RawClient::connect(&server.url(0)).get(EPOCH).is_some(), "it is made anew");
+        assert!(RawClient::connect(&server.url(0)).get(EPOCH).is_some(), "a new epoch is created");
     }
-    // The marker of before is gone with all else, and that was told.
+    // The marker is gone with everything else, and that loss was already reported.
     server.kill();
     store.put("a", 3).unwrap();
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
     told.is(4);
 }
 
@@ -119,7 +122,7 @@ fn one_operation_notices_that_an_idle_server_lost_its_data() {
 fn data_loss_is_reported_without_a_fallback_too() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), options()).unwrap();
-    let told = Told::by(&store);
+    let told = Losses::by(&store);
     store.put("a", 1).unwrap();
     server.restart();
     assert_eq!(store.get::<i32>("a").unwrap(), None);
@@ -130,7 +133,7 @@ fn data_loss_is_reported_without_a_fallback_too() {
 fn a_server_that_keeps_its_log_has_no_data_loss() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = open(&server.url(0), memory()).unwrap();
-    let told = Told::by(&store);
+    let told = Losses::by(&store);
     for n in 0..3 {
         store.put("a", n).unwrap();
         if n == 1 {
@@ -138,9 +141,9 @@ fn a_server_that_keeps_its_log_has_no_data_loss() {
             store.put("a", 7).unwrap();
         }
         server.restart();
-        connected(&store);
+        wait_until_connected(&store);
         assert_eq!(store.get::<i32>("a").unwrap(), Some(if n == 1 { 7 } else { n }));
-        use_many(&store);
+        use_many_connections(&store);
     }
     told.is(0);
 }
@@ -149,14 +152,14 @@ fn a_server_that_keeps_its_log_has_no_data_loss() {
 fn two_stores_with_one_prefix_each_report_the_loss_once() {
     let mut server = RedisServer::start();
     let stores = [(); 2].map(|()| open(&server.url(0), memory()).unwrap());
-    let told = stores.each_ref().map(Told::by);
+    let told = stores.each_ref().map(Losses::by);
     for store in &stores {
         store.put("a", 1).unwrap();
     }
     server.restart();
     for _ in 0..2 {
         for (store, told) in stores.iter().zip(&told) {
-            use_many(store);
+            use_many_connections(store);
             told.is(1);
         }
     }
@@ -166,7 +169,7 @@ fn two_stores_with_one_prefix_each_report_the_loss_once() {
     }
     server.restart();
     for (store, told) in stores.iter().zip(&told) {
-        connected(store);
+        wait_until_connected(store);
         told.is(2);
     }
 }
@@ -182,26 +185,28 @@ fn a_user_without_access_to_the_epoch_is_served_without_it() {
         raw.run::<_, ()>("ACL", &user);
         let proxy = Proxy::to(server.port());
         let store = open(&format!("redis://limited:pw@{}", proxy.address()), memory()).unwrap();
-        let told = Told::by(&store);
+        let told = Losses::by(&store);
         for round in 1..4 {
             assert_eq!(store.incr("a", 1).unwrap(), round);
             assert!(raw.get(EPOCH).is_none());
         }
-        assert_eq!(proxy.tried(), 1, "a refusal is no reason to leave a connection");
+        assert_eq!(proxy.tried(), 1, "a refusal is no reason to close a connection");
         raw.run::<&str, ()>("FLUSHALL", &[]);
         assert_eq!(store.incr("a", 1).unwrap(), 1);
         told.is(0);
     }
 }
 
-/// Every connection was left after one use, since its server had said that it is read-only.
+/// Once, every connection was closed after one use, because the server had replied that it is read-only.
 #[test]
 fn a_read_only_replica_is_read_without_an_epoch() {
     let server = RedisServer::start();
     let replica = RedisServer::start();
     let raw = RawClient::connect(&replica.url(0));
     raw.run::<_, ()>("REPLICAOF", &["127.0.0.1", &server.port().to_string()]);
-    until("it follows", || raw.run::<_, String>("INFO", &["replication"]).contains("master_link_status:up"));
+    wait_for("the replica follows", || {
+        raw.run::<_, String>("INFO", &["replication"]).contains("master_link_status:up")
+    });
     let proxy = Proxy::to(replica.port());
     let store = open(&proxy.url(), options()).unwrap();
     for _ in 0..10 {
@@ -220,27 +225,27 @@ fn values_read_before_a_loss_are_not_served_in_an_outage() {
     server.restart();
     store.put("b", 2).unwrap();
     server.kill();
-    notices(&store);
+    notice_disconnect(&store);
     assert_error!(store.get::<i32>("a"), Error::Unavailable { .. });
     assert_eq!(store.keys("").unwrap().iter().filter(|key| *key == "a").count(), 0);
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
 }
 
-/// What the server had forgotten itself counted as written over by somebody else, and what had waited was
-/// dropped.
+/// Keys that were lost on the server once counted as changed by another program, and queued operations for
+/// them were dropped.
 #[test]
 fn a_key_that_the_server_lost_is_no_conflict() {
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory().on_conflict(OnConflict::RemoteWins)).unwrap();
-    let told = Told::by(&store);
+    let told = Losses::by(&store);
     store.batch_put([("a", 1), ("b", 1), ("c", 1)]).unwrap();
     server.kill();
     store.put("a", 2).unwrap();
     store.delete("b").unwrap();
     assert_eq!(store.get::<i32>("c").unwrap(), Some(1));
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(store.batch_get::<i32>(["a", "b", "c"]).unwrap(), [Some(2), None, None]);
     assert_eq!(store.stats().conflicts, 0);
     told.is(1);
@@ -253,7 +258,7 @@ fn the_loss_of_the_marker_alone_is_reported() {
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
     let store = open(&proxy.url(), memory()).unwrap();
-    let told = Told::by(&store);
+    let told = Losses::by(&store);
     store.put("a", 1).unwrap();
     for round in 0..3 {
         proxy.set(Mode::Down);
@@ -262,23 +267,23 @@ fn the_loss_of_the_marker_alone_is_reported() {
             raw.run::<_, ()>("DEL", &marker(&raw));
         }
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         told.is(round);
         assert!(told.0.lock().unwrap().iter().all(|cause| cause.contains("marker")));
     }
     proxy.set(Mode::Down);
-    notices(&store);
+    notice_disconnect(&store);
     assert_eq!(store.get::<i32>("a").unwrap(), Some(1));
 }
 
-/// Marker and epoch go while what waited is being done; the loss was seen by the one, and then by the other.
+/// Marker and epoch disappear during the replay. Once, both checks reported the loss, one after the other.
 #[test]
 fn a_server_emptied_during_the_replay_is_reported_once() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
     let store = open(&proxy.url(), memory()).unwrap();
-    let told = Told::by(&store);
+    let told = Losses::by(&store);
     store.put("a", 1).unwrap();
     let mut emptied = 0;
     for bytes in (0..1500).step_by(50) {
@@ -286,15 +291,17 @@ fn a_server_emptied_during_the_replay_is_reported_once() {
         store.put("b", bytes).unwrap();
         proxy.cut_and_set(Way::Answer, bytes, Mode::Refuse);
         proxy.set(Mode::Pass);
-        until("it was cut, or is back", || pending(&store).is_none() || proxy.is_cut());
+        wait_for("the connection was cut, or the store is connected", || {
+            pending(&store).is_none() || proxy.is_cut()
+        });
         if pending(&store).is_some() {
             raw.run::<&str, ()>("FLUSHALL", &[]);
             emptied += 1;
         }
-        proxy.was_cut();
+        proxy.cancel_cut();
         proxy.set(Mode::Pass);
-        connected(&store);
-        use_many(&store);
+        wait_until_connected(&store);
+        use_many_connections(&store);
         told.is(emptied);
     }
     assert!(emptied > 5, "{emptied}");
@@ -317,6 +324,6 @@ fn the_epoch_is_never_listed_nor_cleared() {
         }
         assert_error!(store.get::<i32>("__millpond:epoch"), Error::InvalidKey { .. });
         assert_eq!(raw.get(key), epoch);
-        assert_eq!(raw.run::<_, i64>("PTTL", &[key]), -1, "it does not die by itself");
+        assert_eq!(raw.run::<_, i64>("PTTL", &[key]), -1, "the epoch never expires");
     }
 }

@@ -1,5 +1,5 @@
-//! What waits in files: a program that is killed during an outage and started again has lost nothing, and
-//! does nothing twice.
+//! A replay queue in files: a program that is killed during an outage and started again loses nothing, and
+//! applies nothing twice.
 
 use std::fs;
 use std::path::Path;
@@ -17,16 +17,18 @@ use crate::support::child_process::{self, Process};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
-use crate::support::redis_stores::{config, connected, durable, notices, open, options, pending, until};
+use crate::support::redis_stores::{
+    config, durable, notice_disconnect, open, options, pending, wait_for, wait_until_connected,
+};
 
 /// How many programs are killed.
 const ROUNDS: u32 = 20;
 
-fn nowhere() -> String {
+fn unreachable_url() -> String {
     format!("redis://127.0.0.1:{}", free_port())
 }
 
-fn directory() -> TempDir {
+fn new_directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -34,7 +36,7 @@ fn directory() -> TempDir {
 fn operations_queued_by_one_program_are_replayed_by_the_next() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
-    let dir = directory();
+    let dir = new_directory();
     let raw = RawClient::connect(&server.url(0));
     proxy.set(Mode::Down);
     let first = open(&proxy.url(), durable(dir.path())).unwrap();
@@ -54,7 +56,7 @@ fn operations_queued_by_one_program_are_replayed_by_the_next() {
     let waiting = pending(&first).unwrap();
     first.close().unwrap();
 
-    // Started again while the server is still away: its own writes are known.
+    // Started again while the server is still unreachable: its own writes are known.
     let second = open(&proxy.url(), durable(dir.path())).unwrap();
     assert_eq!(pending(&second), Some(waiting));
     assert_eq!(second.get::<String>("a").unwrap().as_deref(), Some("x"));
@@ -65,7 +67,7 @@ fn operations_queued_by_one_program_are_replayed_by_the_next() {
 
     proxy.set(Mode::Pass);
     let third = open(&proxy.url(), durable(dir.path())).unwrap();
-    assert_eq!(pending(&third), None, "opening does what waits");
+    assert_eq!(pending(&third), None, "opening replays the queue");
     assert_eq!(raw.get("t:a").as_deref(), Some(&b"\"x\""[..]));
     assert_eq!(raw.get("t:raw").as_deref(), Some(&[0, 255][..]));
     assert_eq!(raw.get("t:n").as_deref(), Some(&b"4"[..]));
@@ -77,11 +79,11 @@ fn operations_queued_by_one_program_are_replayed_by_the_next() {
     third.close().unwrap();
 
     let fourth = open(&proxy.url(), durable(dir.path())).unwrap();
-    assert_eq!((pending(&fourth), fourth.stats().replayed), (None, 0), "nothing is done again");
+    assert_eq!((pending(&fourth), fourth.stats().replayed), (None, 0), "nothing is replayed twice");
     assert_eq!(raw.get("t:n").as_deref(), Some(&b"4"[..]));
 }
 
-/// Writes under names of its own, and tells each write once it is acknowledged.
+/// Writes keys of its own, and reports each write when it is acknowledged.
 fn write_until_killed(told: &Path) {
     let told = told.to_string_lossy();
     let [url, dir, run] = <[&str; 3]>::try_from(told.split('|').collect::<Vec<_>>()).unwrap();
@@ -94,7 +96,7 @@ fn write_until_killed(told: &Path) {
         batch.put(&format!("b{run}"), n).unwrap().put(&format!("c{run}"), n).unwrap();
         store.write(&batch).unwrap();
         store.map_incr(&format!("m{run}"), "n", 1).unwrap();
-        child_process::tell(&format!("wrote {n}"));
+        child_process::report(&format!("wrote {n}"));
     }
 }
 
@@ -110,17 +112,17 @@ fn acknowledged_writes_of_a_killed_program_are_applied_once() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
-    let dir = directory();
+    let dir = new_directory();
     for run in 0..ROUNDS {
-        // Nothing is on its way to a server that goes away: it is away from the beginning.
+        // No command is on its way when the server disappears: the server is unreachable from the beginning.
         proxy.set(Mode::Down);
         let told = format!("{}|{}|{run}", proxy.url(), dir.path().display());
         let test = "outage::durable::acknowledged_writes_of_a_killed_program_are_applied_once";
         let mut child = Process::start_test(test, "write", &told);
         let mut heard = 0;
-        // Some are killed during the outage, some in the middle of the way back, some long after it.
+        // Some programs are killed during the outage, some during the replay, some long after it.
         let (back, end) = (random.u32(1..400), random.u32(1..800));
-        while heard < end && child.hear().is_some() {
+        while heard < end && child.read_report().is_some() {
             heard += 1;
             if heard == back {
                 proxy.set(Mode::Pass);
@@ -131,7 +133,7 @@ fn acknowledged_writes_of_a_killed_program_are_applied_once() {
 
         proxy.set(Mode::Pass);
         let store = open(&proxy.url(), durable(dir.path())).unwrap();
-        connected(&store);
+        wait_until_connected(&store);
         let stats = store.stats();
         assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0), "{stats:?}");
         store.close().unwrap();
@@ -145,7 +147,7 @@ fn acknowledged_writes_of_a_killed_program_are_applied_once() {
         for n in 0..acknowledged {
             assert!(raw.exists(&format!("t:p{run}:{n}")), "put {n} of {acknowledged}");
         }
-        assert_eq!(number("b"), number("c"), "a batch is done as one");
+        assert_eq!(number("b"), number("c"), "a batch is atomic");
         let in_map: u32 = raw.run("HGET", &[&format!("t:m{run}"), "n"]);
         assert!((acknowledged..=acknowledged + 1).contains(&in_map));
     }
@@ -153,8 +155,8 @@ fn acknowledged_writes_of_a_killed_program_are_applied_once() {
 
 #[test]
 fn one_store_at_a_time_has_the_files() {
-    let dir = directory();
-    let url = nowhere();
+    let dir = new_directory();
+    let url = unreachable_url();
     let first = open(&url, durable(dir.path())).unwrap();
     assert_error!(open(&url, durable(dir.path())), Error::Locked { .. });
     first.close().unwrap();
@@ -163,18 +165,18 @@ fn one_store_at_a_time_has_the_files() {
 
 #[test]
 fn files_of_another_store_are_refused() {
-    let dir = directory();
+    let dir = new_directory();
     let store = StateStore::new(StateBackend::File { path: dir.path().into() }).unwrap();
     store.put("somebody's", 1).unwrap();
     store.close().unwrap();
-    let error = open(&nowhere(), durable(dir.path())).unwrap_err();
+    let error = open(&unreachable_url(), durable(dir.path())).unwrap_err();
     assert!(matches!(&error, Error::InvalidConfig { field, .. } if field == "redis.fallback"), "{error:?}");
 
-    let dir = directory();
-    let waiting = open(&nowhere(), durable(dir.path())).unwrap();
+    let dir = new_directory();
+    let waiting = open(&unreachable_url(), durable(dir.path())).unwrap();
     waiting.put("a", 1).unwrap();
     waiting.close().unwrap();
-    let backend = StateBackend::Redis { url: nowhere(), key_prefix: "other".into() };
+    let backend = StateBackend::Redis { url: unreachable_url(), key_prefix: "other".into() };
     let other = StateConfig::default().backend(backend).redis(durable(dir.path()));
     let error = StateStore::with_config(other).unwrap_err();
     assert!(error.to_string().contains("\"t\""), "it names the prefix: {error}");
@@ -192,7 +194,7 @@ fn copy(from: &Path, to: &Path) {
 fn an_old_copy_of_the_files_is_refused() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
-    let (dir, old) = (directory(), directory());
+    let (dir, old) = (new_directory(), new_directory());
     proxy.set(Mode::Down);
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
     store.incr("n", 1).unwrap();
@@ -203,7 +205,7 @@ fn an_old_copy_of_the_files_is_refused() {
         store.incr("n", 1).unwrap();
         store.incr("m", 1).unwrap();
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         store.close().unwrap();
         proxy.set(Mode::Down);
     }
@@ -217,7 +219,7 @@ fn an_old_copy_of_the_files_is_refused() {
 fn times_to_live_run_on_between_two_programs() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
-    let dir = directory();
+    let dir = new_directory();
     let at = |seconds: u64| {
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds));
         StateStore::with_clock(config(&proxy.url(), durable(dir.path())), Arc::new(clock)).unwrap()
@@ -239,54 +241,54 @@ fn times_to_live_run_on_between_two_programs() {
     assert!((2900..=3000).contains(&left), "{left} s");
 }
 
-/// It was killed after a chunk was sent, and the server lost everything: what may have been done is not done
-/// again, and what was never sent is.
+/// The program was killed after it had sent a chunk, and the server lost its data. Operations that may have
+/// been applied are not repeated; those that were never sent are applied.
 #[test]
 fn after_data_loss_only_sent_operations_are_in_doubt() {
     let mut server = RedisServer::start();
-    let dir = directory();
+    let dir = new_directory();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
     proxy.set(Mode::Down);
-    notices(&store);
+    notice_disconnect(&store);
     store.incr("sent", 1).unwrap();
-    // The first way back makes the marker and ends before the chunk is answered.
+    // The first attempt creates the marker, and ends before the reply to the chunk.
     server.pause();
     proxy.set(Mode::Pass);
-    until("it was tried", || proxy.tried() > 2);
+    wait_for("the store tried to connect", || proxy.tried() > 2);
     proxy.set(Mode::Down);
     server.resume();
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     proxy.set(Mode::Down);
-    notices(&store);
+    notice_disconnect(&store);
     store.incr("waits", 7).unwrap();
     store.close().unwrap();
     drop(proxy);
     server.kill();
     server.restart();
     let store = open(&server.url(0), durable(dir.path())).unwrap();
-    connected(&store);
+    wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
     assert_eq!(raw.get("t:waits").as_deref(), Some(&b"7"[..]));
     assert_eq!(store.stats().uncertain, 0);
     assert!(store.pending().iter().all(|waiting| waiting.reason != PendingReason::Uncertain));
 }
 
-/// Fills the files until the system lets them grow no more.
+/// Fills the files until the system lets them grow no further.
 fn write_until_full(dir: &Path) {
-    let store = open(&nowhere(), durable(dir)).unwrap();
+    let store = open(&unreachable_url(), durable(dir)).unwrap();
     for n in 0.. {
         let before = pending(&store).unwrap();
         match store.put(&format!("k{n}"), "x".repeat(500)) {
-            Ok(()) => assert!(n < 10_000, "it never fills up"),
+            Ok(()) => assert!(n < 10_000, "the disk never becomes full"),
             Err(error) => {
                 assert!(matches!(error, Error::StorageFull { .. }), "{error:?}");
                 assert_eq!(pending(&store), Some(before));
                 assert_eq!(store.get::<String>(&format!("k{n}")).unwrap(), None);
                 assert_error!(store.push_back("q", "x".repeat(500)), Error::StorageFull { .. });
                 assert_eq!(store.queue_len("q").unwrap(), 0);
-                return child_process::tell(&format!("full after {n}"));
+                return child_process::report(&format!("full after {n}"));
             }
         }
     }
@@ -298,29 +300,29 @@ fn on_a_full_disk_operations_that_cannot_be_kept_are_refused() {
     if let Some((_, dir)) = child_process::job() {
         return write_until_full(&dir);
     }
-    let dir = directory();
+    let dir = new_directory();
     let test = "outage::durable::on_a_full_disk_operations_that_cannot_be_kept_are_refused";
-    let told = Process::start_limited_test(test, "fill", dir.path(), 400).hear_out();
+    let told = Process::start_limited_test(test, "fill", dir.path(), 400).read_all_reports();
     let full: u64 = told.last().and_then(|told| told.strip_prefix("full after ")?.parse().ok()).unwrap();
     assert!(full > 50);
     let server = RedisServer::start();
     let store = open(&server.url(0), durable(dir.path())).unwrap();
-    connected(&store);
+    wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
     assert!((0..full).all(|n| raw.exists(&format!("t:k{n}"))) && !raw.exists(&format!("t:k{full}")));
 }
 
 #[test]
 fn adjacent_operations_in_the_files_are_merged() {
-    let dir = directory();
-    let store = open(&nowhere(), durable(dir.path())).unwrap();
+    let dir = new_directory();
+    let store = open(&unreachable_url(), durable(dir.path())).unwrap();
     for n in 0..1000 {
         store.put("a", n).unwrap();
         store.incr("n", 1).unwrap();
     }
     assert_eq!(pending(&store), Some(2));
     store.close().unwrap();
-    let store = open(&nowhere(), durable(dir.path())).unwrap();
+    let store = open(&unreachable_url(), durable(dir.path())).unwrap();
     assert_eq!(pending(&store), Some(2));
     assert_eq!((store.get("a").unwrap(), store.get("n").unwrap()), (Some(999), Some(1000)));
 }
@@ -329,7 +331,7 @@ fn adjacent_operations_in_the_files_are_merged() {
 fn transactions_of_an_exclusive_store_are_queued_too() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
-    let dir = directory();
+    let dir = new_directory();
     proxy.set(Mode::Down);
     let alone = |options: RedisOptions| options.exclusive(true);
     let store = open(&proxy.url(), alone(durable(dir.path()))).unwrap();
@@ -356,7 +358,7 @@ fn transactions_of_an_exclusive_store_are_queued_too() {
 #[test]
 fn the_path_is_checked() {
     let empty = options().fallback(Fallback::file(""));
-    assert_error!(open(&nowhere(), empty), Error::InvalidConfig { field, .. } if field == "redis.fallback");
+    assert_error!(open(&unreachable_url(), empty), Error::InvalidConfig { field, .. } if field == "redis.fallback");
     for url in ["redis://h?fallback=file:", "redis://h?fallback=file:~/queue", "redis://h?fallback=disk"] {
         assert_error!(StateConfig::from_url(url), Error::InvalidConfig { .. });
     }

@@ -1,5 +1,5 @@
-//! Exactly once: increments, pushes and pops whose answers are lost, with memory that serves meanwhile. None of
-//! them says that it may have been applied, and the server holds what was acknowledged.
+//! `exactly_once` with a fallback to memory: increments, pushes and pops whose replies are lost. None of them
+//! reports that it may have been applied, and the server holds what was acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,70 +9,70 @@ use std::time::Duration;
 use millpond::{Error, RedisOptions, Result, StateStore};
 
 use crate::support::backends::HOUR;
-use crate::support::proxied_server::{ProxiedServer, once, without_retries};
+use crate::support::proxied_server::{ProxiedServer, exactly_once, without_retries};
 use crate::support::proxy::{Mode, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, open, pending, until};
+use crate::support::redis_stores::{open, pending, wait_for, wait_until_connected};
 
-/// What was acknowledged so far, and an operation that does more of it.
-struct Told<'l> {
-    lab: &'l ProxiedServer,
+/// The results that were acknowledged so far.
+struct Acknowledged<'l> {
+    setup: &'l ProxiedServer,
     times: i64,
     queue: VecDeque<i64>,
 }
 
-type Step = fn(&StateStore, &mut Told<'_>) -> Result<()>;
+type Step = fn(&StateStore, &mut Acknowledged<'_>) -> Result<()>;
 
-fn incr(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn incr(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     store.incr("n", 1)?;
     told.times += 1;
-    let held: Option<i64> = told.lab.raw.run("GET", &["t:n"]);
+    let held: Option<i64> = told.setup.raw.run("GET", &["t:n"]);
     assert!(held.unwrap_or(0) <= told.times);
     Ok(())
 }
 
-fn incr_with_ttl(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn incr_with_ttl(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     store.incr_with_ttl("n", 1, HOUR)?;
     told.times += 1;
     Ok(())
 }
 
-fn map_incr(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn map_incr(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     store.map_incr("m", "n", 1)?;
     told.times += 1;
     Ok(())
 }
 
-fn batch_incr(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn batch_incr(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     let keys = ["n0", "n1", "n2", "n3", "n4"];
     assert_eq!(store.batch_incr(keys.map(|key| (key, 1)))?.len(), keys.len());
     told.times += 1;
     Ok(())
 }
 
-fn push(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn push(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     told.times += 1;
     store.push_back("q", told.times)?;
     told.queue.push_back(told.times);
     Ok(())
 }
 
-fn push_many(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn push_many(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     told.times += 1;
     store.push_back_many("q", [told.times, -told.times])?;
     told.queue.extend([told.times, -told.times]);
     Ok(())
 }
 
-fn pop(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
+fn pop(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     told.times += 1;
     let popped = match told.times % 3 {
         0 => store.pop_front::<i64>("q"),
         1 => store.pop_back("q"),
         _ => store.pop_front_wait("q", Duration::from_millis(20)),
     };
-    // What is refused is left where it was.
+    // A refused pop leaves the value in the queue.
     let popped = match popped {
         Err(Error::Unavailable { maybe_applied: false, .. }) => return Ok(()),
         popped => popped?,
@@ -82,9 +82,9 @@ fn pop(store: &StateStore, told: &mut Told<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Holds what lies on the server to what was acknowledged.
-fn audit(step: Step, told: &Told<'_>) {
-    let raw = &told.lab.raw;
+/// Compares the data on the server with the acknowledged results.
+fn assert_server_holds(step: Step, told: &Acknowledged<'_>) {
+    let raw = &told.setup.raw;
     let same = |one: Step| std::ptr::fn_addr_eq(step, one);
     if same(incr) || same(incr_with_ttl) {
         assert_eq!(raw.run::<_, Option<i64>>("GET", &["t:n"]).unwrap_or(0), told.times);
@@ -96,42 +96,42 @@ fn audit(step: Step, told: &Told<'_>) {
         let held: Vec<Option<i64>> = raw.run("MGET", &["t:n0", "t:n1", "t:n2", "t:n3", "t:n4"]);
         assert_eq!(held.into_iter().map(|held| held.unwrap_or(0)).collect::<Vec<_>>(), [told.times; 5]);
     } else {
-        assert_eq!(told.lab.queue(), told.queue);
+        assert_eq!(told.setup.queue(), told.queue);
     }
 }
 
-/// Cuts at every byte of the answers, and at some bytes of the requests: at every one with
-/// `MILLPOND_TEST_EVERY_BYTE` set. The script is not known to the server, or it is.
+/// Cuts at every byte of the replies, and at some bytes of the requests: at every one with
+/// `MILLPOND_TEST_EVERY_BYTE` set. The server knows the script in one case, and does not in the other.
 fn cut_everywhere(step: Step, options: &RedisOptions, mode: Mode) {
     let every = std::env::var_os("MILLPOND_TEST_EVERY_BYTE").is_some();
-    let lab = ProxiedServer::new();
-    let mut told = Told { lab: &lab, times: 0, queue: VecDeque::new() };
+    let setup = ProxiedServer::new();
+    let mut told = Acknowledged { setup: &setup, times: 0, queue: VecDeque::new() };
     if std::ptr::fn_addr_eq(step, pop as Step) {
         told.queue = (0..3_000).collect();
-        lab.raw.run::<_, ()>(
+        setup.raw.run::<_, ()>(
             "RPUSH",
             &[&["t:q".to_owned()][..], &(0..3_000).map(|n: i64| n.to_string()).collect::<Vec<_>>()].concat(),
         );
     }
     for (way, stride) in [(Way::Answer, 1), (Way::Request, if every { 1 } else { 37 })] {
         for is_known in [true, false] {
-            let store = lab.store(options.clone());
+            let store = setup.store(options.clone());
             let (mut cuts, mut whole) = (0, 0);
             for at in (0..).step_by(if is_known { 1 } else { stride }) {
                 if !is_known {
-                    lab.raw.run::<_, ()>("SCRIPT", &["FLUSH"]);
+                    setup.raw.run::<_, ()>("SCRIPT", &["FLUSH"]);
                 }
-                lab.proxy.cut_and_set(way, at, mode);
+                setup.proxy.cut_and_set(way, at, mode);
                 if let Err(error) = step(&store, &mut told) {
                     panic!("{way:?} cut at {at}: {error:?}");
                 }
-                let was_cut = lab.proxy.was_cut();
+                let was_cut = setup.proxy.cancel_cut();
                 cuts += u32::from(was_cut);
-                lab.proxy.set(Mode::Pass);
-                connected(&store);
-                audit(step, &told);
-                // A cut behind the last byte is noticed by who comes next.
-                until("the store works again", || store.get_bytes("noticed").is_ok());
+                setup.proxy.set(Mode::Pass);
+                wait_until_connected(&store);
+                assert_server_holds(step, &told);
+                // A cut after the last byte is noticed only by the next operation.
+                wait_for("the store works again", || store.get_bytes("noticed").is_ok());
                 whole += u32::from(!was_cut);
                 if whole == 3 {
                     break;
@@ -150,7 +150,7 @@ macro_rules! cut_everywhere {
         $(
             #[test]
             fn $name() {
-                cut_everywhere($step, &once(), Mode::Pass);
+                cut_everywhere($step, &exactly_once(), Mode::Pass);
                 cut_everywhere($step, &without_retries(), Mode::Refuse);
             }
         )*
@@ -167,18 +167,19 @@ cut_everywhere! {
     a_pop_that_is_cut_anywhere_loses_nothing, pop;
 }
 
-/// The server answers everything else, and this answer was lost: that is an outage, for as long as it takes to ask.
+/// Only this one reply is lost, and the server answers everything else: that is an outage until the store has
+/// asked the server.
 #[test]
 fn a_call_without_a_reply_is_settled_by_asking_the_server() {
-    let lab = ProxiedServer::new();
-    let store = lab.store(without_retries());
+    let setup = ProxiedServer::new();
+    let store = setup.store(without_retries());
     store.incr("n", 1).unwrap();
     for times in 2..20_i64 {
         assert_eq!(store.get::<i64>("n").unwrap(), Some(times - 1));
-        lab.proxy.cut(Way::Answer, 0);
-        assert_eq!(store.incr("n", 1).unwrap(), times, "what was known before is what it is estimated from");
-        connected(&store);
-        assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), times);
+        setup.proxy.cut(Way::Answer, 0);
+        assert_eq!(store.incr("n", 1).unwrap(), times, "the estimate is based on the last known value");
+        wait_until_connected(&store);
+        assert_eq!(setup.raw.run::<_, i64>("GET", &["t:n"]), times);
     }
     assert_eq!(store.stats().uncertain, 0);
 }
@@ -186,7 +187,7 @@ fn a_call_without_a_reply_is_settled_by_asking_the_server() {
 #[test]
 fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let store = open(&server.url(0), once()).unwrap();
+    let store = open(&server.url(0), exactly_once()).unwrap();
     let (ended, times, pushed) = (AtomicBool::new(false), AtomicI64::new(0), AtomicI64::new(0));
     thread::scope(|scope| {
         for thread in 0..4 {
@@ -203,15 +204,15 @@ fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
         }
         for _ in 0..5 {
             let enough = times.load(Ordering::Relaxed) + 300;
-            until("they write", || times.load(Ordering::Relaxed) > enough);
+            wait_for("the threads write", || times.load(Ordering::Relaxed) > enough);
             server.kill();
-            until("they are away", || pending(&store).is_some_and(|waiting| waiting > 3));
+            wait_for("the calls are queued", || pending(&store).is_some_and(|waiting| waiting > 3));
             server.restart();
-            connected(&store);
+            wait_until_connected(&store);
         }
         ended.store(true, Ordering::Relaxed);
     });
-    connected(&store);
+    wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
     assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), times.into_inner());
     let lengths: i64 = (0..4).map(|thread| raw.run::<_, i64>("LLEN", &[format!("t:q{thread}")])).sum();
@@ -219,15 +220,15 @@ fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
     assert_eq!(store.stats().uncertain, 0);
 }
 
-/// What was sent to a server that stood still is done there once, whenever it goes on.
+/// Commands that were sent to a frozen server are applied once, whenever the server continues.
 #[test]
 fn a_server_that_thaws_late_applies_each_call_once() {
-    let lab = ProxiedServer::new();
-    let store = lab.store(once());
-    lab.raw.run::<_, ()>("RPUSH", &["t:jobs", "1", "2", "3"]);
+    let setup = ProxiedServer::new();
+    let store = setup.store(exactly_once());
+    setup.raw.run::<_, ()>("RPUSH", &["t:jobs", "1", "2", "3"]);
     store.incr("n", 1).unwrap();
     for round in 1..4_i64 {
-        lab.server.pause();
+        setup.server.pause();
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| store.incr("n", 1).unwrap());
@@ -239,82 +240,79 @@ fn a_server_that_thaws_late_applies_each_call_once() {
             }
         });
         assert!(pending(&store).is_some());
-        lab.server.resume();
-        connected(&store);
-        assert_eq!(lab.raw.run::<_, i64>("GET", &["t:n"]), 1 + 3 * round);
-        assert_eq!(lab.raw.run::<_, i64>("LLEN", &["t:q"]), 3 * round);
-        assert_eq!(lab.raw.run::<_, Vec<i64>>("LRANGE", &["t:jobs", "0", "-1"]), [1, 2, 3]);
+        setup.server.resume();
+        wait_until_connected(&store);
+        assert_eq!(setup.raw.run::<_, i64>("GET", &["t:n"]), 1 + 3 * round);
+        assert_eq!(setup.raw.run::<_, i64>("LLEN", &["t:q"]), 3 * round);
+        assert_eq!(setup.raw.run::<_, Vec<i64>>("LRANGE", &["t:jobs", "0", "-1"]), [1, 2, 3]);
     }
     assert_eq!(store.stats().uncertain, 0);
 }
 
 #[test]
 fn a_pop_with_a_lost_reply_restores_its_value_and_the_ttl() {
-    let lab = ProxiedServer::new();
+    let setup = ProxiedServer::new();
     for (front, left) in [(true, vec![1, 2, 3]), (false, vec![1, 2, 3]), (true, vec![1])] {
-        let store = lab.store(without_retries());
-        lab.raw.run::<_, ()>("DEL", &["t:q"]);
+        let store = setup.store(without_retries());
+        setup.raw.run::<_, ()>("DEL", &["t:q"]);
         store.push_back_many("q", &left).unwrap();
         store.expire("q", HOUR).unwrap();
-        let ttl: i64 = lab.raw.run("PTTL", &["t:q"]);
-        lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+        let ttl: i64 = setup.raw.run("PTTL", &["t:q"]);
+        setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
         let popped = if front { store.pop_front::<i64>("q") } else { store.pop_back("q") };
         assert_error!(popped, Error::Unavailable { maybe_applied: false, .. });
-        assert_eq!(lab.queue().len(), left.len() - 1, "there it was popped");
-        lab.proxy.set(Mode::Pass);
-        connected(&store);
-        assert_eq!(lab.queue(), left);
-        let now: i64 = lab.raw.run("PTTL", &["t:q"]);
+        assert_eq!(setup.queue().len(), left.len() - 1, "the server had popped the value");
+        setup.proxy.set(Mode::Pass);
+        wait_until_connected(&store);
+        assert_eq!(setup.queue(), left);
+        let now: i64 = setup.raw.run("PTTL", &["t:q"]);
         assert!(now > 0 && now <= ttl, "{now} of {ttl}");
     }
 }
 
 #[test]
 fn a_value_that_would_have_expired_is_not_restored() {
-    let lab = ProxiedServer::new();
-    let store = lab.store(without_retries());
+    let setup = ProxiedServer::new();
+    let store = setup.store(without_retries());
     store.push_back("q", 1).unwrap();
     store.expire("q", Duration::from_millis(200)).unwrap();
-    lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+    setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
     assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
     thread::sleep(Duration::from_millis(210));
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    assert!(!lab.raw.exists("t:q"));
+    setup.proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    assert!(!setup.raw.exists("t:q"));
     assert_eq!(store.stats().uncertain, 0);
 }
 
-/// Who vouches that nobody else writes is served while away, and what was lost before goes back first.
+/// An exclusive store is served during an outage, and a pop whose reply was lost is undone before the next
+/// one.
 #[test]
 fn an_exclusive_store_undoes_a_lost_pop_before_the_next_pop() {
-    let lab = ProxiedServer::new();
-    let store = lab.store(without_retries().exclusive(true));
+    let setup = ProxiedServer::new();
+    let store = setup.store(without_retries().exclusive(true));
     store.push_back_many("q", [1, 2]).unwrap();
-    lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
-    // What lies in the queue is not known here.
+    setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+    // The values of the queue are not known locally.
     assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
     store.push_back("q", 3).unwrap();
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    assert_eq!(lab.queue(), [1, 2, 3]);
+    setup.proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    assert_eq!(setup.queue(), [1, 2, 3]);
     store.delete("q").unwrap();
-    lab.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+    setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
     let popped = store.pop_front::<i64>("q");
     assert!(matches!(popped, Ok(None) | Err(Error::Unavailable { maybe_applied: false, .. })), "{popped:?}");
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    assert!(!lab.raw.exists("t:q"));
+    setup.proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    assert!(!setup.raw.exists("t:q"));
 }
 
-/// The notes are gone, and nobody can know what was done: that is told.
-/// With all else the notes are gone, and what they were of: it is done anew.
-/// It never came, and was done at the replay; or it was a pop, and its caller was told that it was not done.
-/// The program is killed before it could ask, and the next one asks in its place.
-/// Cut after cut under threads that write.
+/// Many cuts while threads write.
 #[test]
 fn calls_of_many_threads_under_many_cuts_are_applied_once() {
-    let lab = ProxiedServer::new();
-    let store = lab.store(once().pool_size(8));
+    let setup = ProxiedServer::new();
+    let store = setup.store(exactly_once().pool_size(8));
     let ended = AtomicBool::new(false);
     let [sum, pushed, popped] = [const { AtomicI64::new(0) }; 3];
     let begun = std::time::Instant::now();
@@ -353,20 +351,20 @@ fn calls_of_many_threads_under_many_cuts_are_applied_once() {
         while begun.elapsed() < Duration::from_secs(2) {
             let way = if random.bool() { Way::Request } else { Way::Answer };
             let mode = if random.u8(..4) == 0 { Mode::Down } else { Mode::Pass };
-            lab.proxy.cut_and_set(way, random.usize(..4000), mode);
-            until("it is cut", || lab.proxy.is_cut());
+            setup.proxy.cut_and_set(way, random.usize(..4000), mode);
+            wait_for("the connection is cut", || setup.proxy.is_cut());
             thread::sleep(Duration::from_millis(random.u64(..10)));
-            lab.proxy.set(Mode::Pass);
+            setup.proxy.set(Mode::Pass);
         }
         ended.store(true, Ordering::Relaxed);
-        lab.proxy.was_cut();
+        setup.proxy.cancel_cut();
     });
-    lab.proxy.set(Mode::Pass);
-    connected(&store);
-    let n: Vec<Option<i64>> = lab.raw.run("MGET", &["t:n", "t:n1"]);
-    let m: Option<i64> = lab.raw.run("HGET", &["t:m", "n"]);
+    setup.proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    let n: Vec<Option<i64>> = setup.raw.run("MGET", &["t:n", "t:n1"]);
+    let m: Option<i64> = setup.raw.run("HGET", &["t:m", "n"]);
     assert_eq!(n.into_iter().flatten().sum::<i64>() + m.unwrap_or(0), sum.into_inner());
-    let left: i64 = lab.queue().iter().sum();
+    let left: i64 = setup.queue().iter().sum();
     assert_eq!(popped.into_inner() + left, pushed.into_inner());
     let stats = store.stats();
     println!("{stats:?}");

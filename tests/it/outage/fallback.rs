@@ -1,10 +1,10 @@
-//! What the store does while its server is away, and when that comes back.
+//! One outage, from its beginning until the server is back.
 
 use millpond::{Error, Status};
 
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, open, pending};
+use crate::support::redis_stores::{memory, open, pending, wait_until_connected};
 
 #[test]
 fn writes_during_an_outage_are_applied_on_the_server_once() {
@@ -31,7 +31,7 @@ fn writes_during_an_outage_are_applied_on_the_server_once() {
     assert_eq!(pending(&store), Some(6));
 
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
     assert_eq!(raw.get("t:a").as_deref(), Some(&b"2"[..]));
     assert_eq!(raw.get("t:counter").as_deref(), Some(&b"6"[..]));

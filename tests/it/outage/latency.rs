@@ -1,4 +1,4 @@
-//! Who pays for an outage: the first operation alone, and nobody twice.
+//! The time that an outage costs: only the first operation waits, and none waits twice.
 
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -10,14 +10,15 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
 use crate::support::redis_stores::{
-    CONNECT_LIMIT, LIMIT, connected, memory, open, options, pending, until, within,
+    CONNECT_LIMIT, LIMIT, memory, open, options, pending, run_within, wait_for, wait_until_connected,
 };
 
-/// What an operation may take that touches no network.
+/// The time that an operation without network access may take.
 const AT_ONCE: Duration = Duration::from_millis(5);
 
-/// Does many operations of all kinds and holds most of them to [`AT_ONCE`]: others may keep this machine busy.
-fn all_at_once(store: &StateStore) {
+/// Does many operations of all kinds and checks that most of them take less than [`AT_ONCE`]: other processes
+/// may keep this machine busy.
+fn assert_operations_are_fast(store: &StateStore) {
     let mut late = 0;
     for n in 0..200 {
         let begun = Instant::now();
@@ -37,24 +38,24 @@ fn all_at_once(store: &StateStore) {
 #[test]
 fn only_the_first_operation_of_an_outage_waits() {
     let gone = format!("redis://127.0.0.1:{}", free_port());
-    let never = within(CONNECT_LIMIT, || open(&gone, memory()).unwrap());
-    all_at_once(&never);
+    let never = run_within(CONNECT_LIMIT, || open(&gone, memory()).unwrap());
+    assert_operations_are_fast(&never);
 
     let mut server = RedisServer::start();
     let store = open(&server.url(0), memory()).unwrap();
     store.put("a", 0).unwrap();
     server.kill();
-    within(LIMIT, || store.put("a", 1).unwrap());
-    all_at_once(&store);
+    run_within(LIMIT, || store.put("a", 1).unwrap());
+    assert_operations_are_fast(&store);
 
     let frozen = RedisServer::start();
     let store = open(&frozen.url(0), memory()).unwrap();
     store.put("a", 0).unwrap();
     frozen.pause();
-    within(LIMIT, || store.put("a", 1).unwrap());
-    all_at_once(&store);
+    run_within(LIMIT, || store.put("a", 1).unwrap());
+    assert_operations_are_fast(&store);
     frozen.resume();
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(store.get::<i32>("a").unwrap(), Some(195));
     assert_eq!(store.incr("n", 0).unwrap(), 40);
 }
@@ -68,7 +69,7 @@ fn opening_without_a_server_behaves_like_a_later_outage() {
     assert_eq!(store.get::<i32>("a").unwrap(), None, "absent until the server was seen");
     store.put("b", 1).unwrap();
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
     assert_eq!(raw.get("t:b").as_deref(), Some(&b"1"[..]));
     server.kill();
@@ -76,7 +77,7 @@ fn opening_without_a_server_behaves_like_a_later_outage() {
     assert_error!(store.get::<i32>("a"), Error::Unavailable { maybe_applied: false, .. });
     assert_eq!(store.get::<i32>("b").unwrap(), Some(2));
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(store.get::<i32>("b").unwrap(), Some(2));
     assert_eq!(store.stats().outages, 2);
 }
@@ -90,15 +91,15 @@ fn only_one_probe_at_a_time_uses_the_network() {
     store.put("a", 0).unwrap();
     server.pause();
     store.put("a", 1).unwrap();
-    until("the connections of before are gone", || proxy.open() <= 1);
+    wait_for("the earlier connections are closed", || proxy.open() <= 1);
     proxy.most_open();
     let tried = proxy.tried();
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(1) {
-        all_at_once(&store);
+        assert_operations_are_fast(&store);
     }
     let tried = proxy.tried() - tried;
-    // The proxy may see the end of one after the beginning of the next.
+    // The proxy may see the end of one connection after the beginning of the next.
     assert!(proxy.most_open() <= 2, "one probe at a time");
     // Each of them waits for CONNECT_LIMIT.
     assert!(
@@ -106,7 +107,7 @@ fn only_one_probe_at_a_time_uses_the_network() {
         "{tried} probes"
     );
     server.resume();
-    connected(&store);
+    wait_until_connected(&store);
 }
 
 #[test]
@@ -122,15 +123,15 @@ fn threads_that_an_outage_interrupts_do_not_wait_twice() {
                 let (store, together) = (&store, &together);
                 scope.spawn(move || {
                     together.wait();
-                    within(LIMIT, || store.put(&format!("k{n}"), n).unwrap());
-                    within(Duration::ZERO, || store.put(&format!("l{n}"), n).unwrap());
+                    run_within(LIMIT, || store.put(&format!("k{n}"), n).unwrap());
+                    run_within(Duration::ZERO, || store.put(&format!("l{n}"), n).unwrap());
                     assert_eq!(store.get::<i32>(&format!("k{n}")).unwrap(), Some(n));
                 });
             }
         });
         assert_eq!(pending(&store), Some(24));
         server.resume();
-        connected(&store);
+        wait_until_connected(&store);
         assert_eq!(store.get::<i32>("l3").unwrap(), Some(3));
         assert_eq!(
             (store.stats().outages, store.stats().conflicts),
@@ -151,11 +152,11 @@ fn without_a_fallback_an_outage_is_an_error_at_once() {
     strict.put("b", 1).unwrap();
     strict.put("c", 1).unwrap();
     server.kill();
-    within(LIMIT, || assert_error!(none.put("a", 2), Error::Unavailable { .. }));
-    within(LIMIT, || assert_error!(strict.put("b", 2), Error::Unavailable { .. }));
+    run_within(LIMIT, || assert_error!(none.put("a", 2), Error::Unavailable { .. }));
+    run_within(LIMIT, || assert_error!(strict.put("b", 2), Error::Unavailable { .. }));
     for handle in [&none, &strict] {
         for _ in 0..50 {
-            within(Duration::ZERO, || {
+            run_within(Duration::ZERO, || {
                 assert_error!(handle.get::<i32>("a"), Error::Unavailable { maybe_applied: false, .. });
                 assert_error!(handle.put("c", 2), Error::Unavailable { maybe_applied: false, .. });
             });
@@ -165,14 +166,14 @@ fn without_a_fallback_an_outage_is_an_error_at_once() {
     assert_error!(store.get::<i32>("b"), Error::Unavailable { .. });
     assert_eq!((pending(&store), none.stats().queued), (Some(0), 0));
     server.restart();
-    connected(&none);
-    connected(&store);
+    wait_until_connected(&none);
+    wait_until_connected(&store);
     none.put("a", 3).unwrap();
     strict.put("b", 3).unwrap();
     assert!(open("redis://127.0.0.1:1", options()).is_err());
 }
 
-/// A caller that is told that nothing was done may do it otherwise.
+/// A caller that gets `maybe_applied: false` may do the operation in another way.
 #[test]
 fn without_a_fallback_a_lost_reply_is_reported_as_such() {
     let server = RedisServer::start();
@@ -183,7 +184,7 @@ fn without_a_fallback_a_lost_reply_is_reported_as_such() {
         assert_error!(store.put("a", 2), Error::Unavailable { maybe_applied: true, .. });
         assert_error!(store.put("a", 2), Error::Unavailable { maybe_applied: false, .. });
         server.resume();
-        connected(&store);
+        wait_until_connected(&store);
     }
 }
 
@@ -201,11 +202,11 @@ fn one_slow_command_or_killed_connection_is_no_outage() {
     assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: true, .. });
     assert_eq!(store.incr("n", 1).unwrap(), 1);
     let other = RawClient::connect(&server.url(0));
-    // Longer than the operation waits, and over before the verdict has to be there.
+    // Longer than the operation waits, but over before the store must decide.
     for sleep in ["0.2", "0.45"] {
         thread::scope(|scope| {
             scope.spawn(|| other.run::<_, ()>("DEBUG", &["SLEEP", sleep]));
-            // Both outcomes are right; what matters is what they are taken for.
+            // Both results are correct; the test is about whether they count as an outage.
             for _ in 0..3 {
                 let _ = store.incr("n", 1);
                 let _ = store.get::<i32>("a");
@@ -215,7 +216,7 @@ fn one_slow_command_or_killed_connection_is_no_outage() {
     assert_eq!((store.status(), store.stats().outages), (Status::Connected, 0));
 }
 
-/// A listener that asked the store anything used to wait for itself where the server had lost data.
+/// A listener that called the store used to wait for itself if the server had lost data.
 #[test]
 fn listeners_may_use_the_store() {
     let server = RedisServer::start();
@@ -234,7 +235,7 @@ fn listeners_may_use_the_store() {
             RawClient::connect(&server.url(0)).flush();
         }
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
     }
     let shape = |event: &Event| match event {
         Event::Away { .. } => 'a',
@@ -242,13 +243,13 @@ fn listeners_may_use_the_store() {
         Event::HistoryLost { .. } => 'h',
         _ => '?',
     };
-    until("all is told", || told.lock().unwrap().len() == 5);
+    wait_for("all events have come", || told.lock().unwrap().len() == 5);
     let told: String = told.lock().unwrap().iter().map(shape).collect();
     assert!(told == "acahc" || told == "acach", "{told}");
     assert!(open(&proxy.url(), options().fallback(Fallback::None)).is_ok());
 }
 
-/// It was acknowledged, and nobody was left to do it on the server.
+/// Such a write would be acknowledged, and no thread would be left to apply it on the server.
 #[test]
 fn nothing_is_acknowledged_once_the_store_is_closed() {
     let server = RedisServer::start();
@@ -275,7 +276,7 @@ fn a_panic_of_a_listener_does_not_affect_the_operation() {
     proxy.set(Mode::Down);
     store.put("a", 1).unwrap();
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(store.get("a").unwrap(), Some(1));
 }
 
@@ -291,8 +292,8 @@ fn closing_reports_the_operations_that_are_still_queued() {
     );
 }
 
-/// Its answer was held back in the network until the outage was over: the server answers then, and so it was told
-/// that its own command had been slow.
+/// The network held back the reply to this put until the outage was over. By then the server answers again,
+/// and so the store took its own command for a slow one.
 #[test]
 fn a_put_interrupted_by_an_outage_is_applied_after_it() {
     let server = RedisServer::start();
@@ -303,13 +304,13 @@ fn a_put_interrupted_by_an_outage_is_applied_after_it() {
     proxy.hold_old();
     thread::scope(|scope| {
         let caught = scope.spawn(|| store.put("k", 2));
-        until("it is under way", || proxy.requests() > before);
+        wait_for("the put is on its way", || proxy.requests() > before);
         proxy.set(Mode::Refuse);
         store.put("other", 1).unwrap();
         assert!(matches!(store.status(), Status::Away { .. }));
         proxy.set(Mode::Pass);
-        connected(&store);
-        assert!(!caught.is_finished(), "its answer never comes");
+        wait_until_connected(&store);
+        assert!(!caught.is_finished(), "the reply never comes");
         caught.join().unwrap().unwrap();
     });
     assert_eq!(store.get::<i32>("k").unwrap(), Some(2));

@@ -1,5 +1,5 @@
-//! Taking from queues while the server is away, by a program that vouches that nobody else writes; and locks that
-//! were taken before.
+//! Taking values from queues during an outage, in a program with an exclusive store; and locks that were
+//! acquired before the outage.
 
 use std::time::Duration;
 
@@ -9,11 +9,13 @@ use crate::support::backends::HOUR;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, durable, memory, notices, open, pending, until};
+use crate::support::redis_stores::{
+    durable, memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
+};
 
 const SHORT: Duration = Duration::from_millis(300);
 
-fn alone(options: RedisOptions) -> RedisOptions {
+fn exclusive(options: RedisOptions) -> RedisOptions {
     options.exclusive(true)
 }
 
@@ -33,23 +35,23 @@ fn values_taken_in_an_outage_are_taken_on_the_server_too() {
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
     proxy.set(Mode::Down);
-    // Never connected: what is not known is absent.
-    let store = open(&proxy.url(), alone(memory())).unwrap();
+    // Never connected: keys that are not known are absent.
+    let store = open(&proxy.url(), exclusive(memory())).unwrap();
     store.push_back_many("q", 1..=6).unwrap();
     let done = store.take::<i64>("q", HOUR).unwrap().unwrap();
     let back = store.take::<i64>("q", HOUR).unwrap().unwrap();
     let kept = store.take::<i64>("q", HOUR).unwrap().unwrap();
     assert_eq!((*done, *back, *kept), (1, 2, 3));
     assert!(done.done().unwrap());
-    assert!(!done.done().unwrap(), "it is done already");
+    assert!(!done.done().unwrap(), "done was already called");
     assert!(back.back().unwrap());
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [2, 4, 5, 6]);
     let lapses = store.take::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
     assert_eq!(*lapses, 2);
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
-    // The one that has run out comes back in front, the other is still handed out.
+    // The value whose lease has run out comes back in front; the other is still leased.
     assert_eq!(take(&store, HOUR), Some(2));
     assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
     assert!(kept.done().unwrap());
@@ -62,18 +64,18 @@ fn values_taken_before_an_outage_can_be_done_during_it() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
-    let store = open(&proxy.url(), alone(memory())).unwrap();
+    let store = open(&proxy.url(), exclusive(memory())).unwrap();
     store.push_back_many("q", 1..=2).unwrap();
     let first = store.take::<i64>("q", HOUR).unwrap().unwrap();
     let second = store.take::<i64>("q", HOUR).unwrap().unwrap();
     proxy.set(Mode::Down);
-    notices(&store);
-    // The values of the queue are not known here, nor which value it was that would go back.
+    notice_disconnect(&store);
+    // The values of the queue are not known locally, nor which value would come back.
     assert_error!(store.take::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
     assert_error!(second.back(), Error::Unavailable { maybe_applied: false, .. });
     assert!(first.done().unwrap());
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(left(&raw), (vec![], 1, 1));
     assert!(second.back().unwrap());
     assert_eq!(left(&raw), (vec![2], 0, 0));
@@ -86,17 +88,17 @@ fn a_taken_value_outlives_the_program() {
     let raw = RawClient::connect(&server.url(0));
     let dir = tempfile::tempdir().unwrap();
     proxy.set(Mode::Down);
-    let first = open(&proxy.url(), alone(durable(dir.path()))).unwrap();
+    let first = open(&proxy.url(), exclusive(durable(dir.path()))).unwrap();
     first.push_back_many("q", 1..=3).unwrap();
     assert_eq!((take(&first, HOUR), take(&first, Duration::from_millis(1))), (Some(1), Some(2)));
     let waiting = pending(&first);
     first.close().unwrap();
-    let second = open(&proxy.url(), alone(durable(dir.path()))).unwrap();
+    let second = open(&proxy.url(), exclusive(durable(dir.path()))).unwrap();
     assert_eq!(pending(&second), waiting);
     assert_eq!(take(&second, HOUR), Some(2), "its lease has run out");
     second.close().unwrap();
     proxy.set(Mode::Pass);
-    open(&proxy.url(), alone(durable(dir.path()))).unwrap().close().unwrap();
+    open(&proxy.url(), exclusive(durable(dir.path()))).unwrap().close().unwrap();
     assert_eq!(left(&raw), (vec![3], 2, 2));
 }
 
@@ -108,11 +110,11 @@ fn a_store_that_is_not_exclusive_takes_nothing_in_an_outage() {
     store.push_back("q", 1).unwrap();
     let taken = store.take::<i64>("q", HOUR).unwrap().unwrap();
     proxy.set(Mode::Down);
-    notices(&store);
+    notice_disconnect(&store);
     assert_error!(store.take::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
     assert_error!(taken.done(), Error::Unavailable { maybe_applied: false, .. });
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     assert!(taken.done().unwrap());
 }
 
@@ -120,20 +122,20 @@ fn a_store_that_is_not_exclusive_takes_nothing_in_an_outage() {
 fn a_lock_acquired_before_an_outage_counts_until_it_expires() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
-    let store = open(&proxy.url(), alone(memory())).unwrap();
+    let store = open(&proxy.url(), exclusive(memory())).unwrap();
     let long = store.lock("long", HOUR).unwrap().unwrap();
     let short = store.lock_wait("short", SHORT, HOUR).unwrap().unwrap();
     let taken = store.lock("taken", HOUR).unwrap().unwrap();
     proxy.set(Mode::Down);
-    notices(&store);
+    notice_disconnect(&store);
     assert!(long.is_held().unwrap());
-    until("its time is over", || !short.is_held().unwrap());
+    wait_for("the lock expires", || !short.is_held().unwrap());
     assert_error!(store.strict().lock("other", HOUR), Error::Unavailable { maybe_applied: false, .. });
-    // What became of it meanwhile is known again once the server is.
+    // The true state of the lock is known again when the server is.
     RawClient::connect(&server.url(0)).run::<_, ()>("DEL", &["t:taken:__millpond:lock"]);
     assert!(taken.is_held().unwrap());
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     assert!(long.is_held().unwrap() && !taken.is_held().unwrap());
     long.release().unwrap();
 }

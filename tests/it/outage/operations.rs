@@ -1,4 +1,4 @@
-//! What is served, queued, estimated and refused while the server is away, operation by operation.
+//! Which operations are served, queued, estimated or refused during an outage.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -9,19 +9,19 @@ use millpond::{Error, RedisOptions, Result, StateStore, Ttl, Unknown, WriteBatch
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, open, pending, until, within};
+use crate::support::redis_stores::{memory, open, pending, run_within, wait_for, wait_until_connected};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-struct Scene {
+struct Setup {
     _server: RedisServer,
     proxy: Proxy,
     raw: RawClient,
     store: StateStore,
 }
 
-impl Scene {
-    /// A store that knows the value `v`, of which the server has lost sight.
+impl Setup {
+    /// A store that knows the key `v`, and has lost its connection to the server.
     fn away(options: RedisOptions) -> Self {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
@@ -37,37 +37,37 @@ impl Scene {
 
     fn back(&self) {
         self.proxy.set(Mode::Pass);
-        connected(&self.store);
+        wait_until_connected(&self.store);
     }
 }
 
 #[track_caller]
-fn refused<T: Debug>(outcome: Result<T>) {
+fn assert_refused<T: Debug>(outcome: Result<T>) {
     assert_error!(outcome, Error::Unavailable { maybe_applied: false, .. });
 }
 
 /// All others are served.
 #[test]
 fn operations_that_depend_on_other_clients_are_refused() {
-    let scene = Scene::away(memory());
-    let store = &scene.store;
+    let setup = Setup::away(memory());
+    let store = &setup.store;
     for key in ["v", "unseen"] {
-        refused(store.set_if_not_exists(key, 1, None));
-        refused(store.compare_and_set(key, Some(&1), &2));
-        refused(store.get_and_delete::<i32>(key));
-        refused(store.get_and_put::<i32>(key, 2));
-        refused(store.modify(key, |n: Option<i32>| n));
+        assert_refused(store.set_if_not_exists(key, 1, None));
+        assert_refused(store.compare_and_set(key, Some(&1), &2));
+        assert_refused(store.get_and_delete::<i32>(key));
+        assert_refused(store.get_and_put::<i32>(key, 2));
+        assert_refused(store.modify(key, |n: Option<i32>| n));
     }
-    refused(store.pop_front::<i32>("q"));
-    refused(store.pop_back::<i32>("q"));
-    refused(within(Duration::ZERO, || store.pop_front_wait::<i32>("q", HOUR)));
-    refused(store.take::<i32>("q", HOUR));
-    refused(within(Duration::ZERO, || store.take_wait::<i32>("q", HOUR, HOUR)));
-    refused(store.lock("l", HOUR));
-    refused(within(Duration::ZERO, || store.lock_wait("l", HOUR, HOUR)));
-    refused(store.transaction(|transaction| transaction.get::<i32>("v")));
-    refused(store.clear());
-    refused(store.delete_prefix("v"));
+    assert_refused(store.pop_front::<i32>("q"));
+    assert_refused(store.pop_back::<i32>("q"));
+    assert_refused(run_within(Duration::ZERO, || store.pop_front_wait::<i32>("q", HOUR)));
+    assert_refused(store.take::<i32>("q", HOUR));
+    assert_refused(run_within(Duration::ZERO, || store.take_wait::<i32>("q", HOUR, HOUR)));
+    assert_refused(store.lock("l", HOUR));
+    assert_refused(run_within(Duration::ZERO, || store.lock_wait("l", HOUR, HOUR)));
+    assert_refused(store.transaction(|transaction| transaction.get::<i32>("v")));
+    assert_refused(store.clear());
+    assert_refused(store.delete_prefix("v"));
     assert_eq!(pending(store), Some(0));
 
     store.put_with_ttl("p", 1, HOUR).unwrap();
@@ -92,7 +92,7 @@ fn operations_that_depend_on_other_clients_are_refused() {
     assert_eq!(store.queue_range::<i32>("r", ..).unwrap(), [2, 3]);
     assert_eq!(store.keys("").unwrap(), ["m", "p", "r", "v"]);
     assert_eq!((store.count("").unwrap(), store.len().unwrap()), (4, 4));
-    scene.back();
+    setup.back();
     assert_eq!(store.keys("").unwrap(), ["m", "p", "q", "r", "unseen", "v"]);
     assert_eq!(store.get::<i32>("v").unwrap(), Some(4));
     assert!(matches!(store.ttl("p").unwrap(), Some(Ttl::In(_))));
@@ -104,36 +104,36 @@ fn operations_that_depend_on_other_clients_are_refused() {
 #[test]
 fn an_unknown_key_is_absent_or_an_error_as_configured() {
     for unknown in [None, Some(Unknown::Error)] {
-        let scene = Scene::away(memory().unknown(unknown));
-        let store = &scene.store;
-        refused(store.get::<i32>("unseen"));
-        refused(store.contains("unseen"));
-        refused(store.ttl("unseen"));
-        refused(store.map_get::<i32>("unseen", "x"));
-        refused(store.queue_len("unseen"));
-        refused(store.get_and_touch::<i32>("unseen", HOUR));
-        // These change it, and do not make it known.
+        let setup = Setup::away(memory().unknown(unknown));
+        let store = &setup.store;
+        assert_refused(store.get::<i32>("unseen"));
+        assert_refused(store.contains("unseen"));
+        assert_refused(store.ttl("unseen"));
+        assert_refused(store.map_get::<i32>("unseen", "x"));
+        assert_refused(store.queue_len("unseen"));
+        assert_refused(store.get_and_touch::<i32>("unseen", HOUR));
+        // These operations change the key, but do not make its value known.
         assert!(!store.update("unseen", 8).unwrap());
         assert!(!store.expire("unseen", HOUR).unwrap());
-        refused(store.get::<i32>("unseen"));
-        scene.back();
+        assert_refused(store.get::<i32>("unseen"));
+        setup.back();
         assert_eq!(store.get::<i32>("unseen").unwrap(), Some(8));
     }
-    let scene = Scene::away(memory().unknown(Unknown::Absent));
-    assert_eq!(scene.store.get::<i32>("unseen").unwrap(), None);
-    assert_eq!(scene.store.ttl("unseen").unwrap(), None);
-    scene.back();
-    assert_eq!(scene.store.get::<i32>("unseen").unwrap(), Some(7));
+    let setup = Setup::away(memory().unknown(Unknown::Absent));
+    assert_eq!(setup.store.get::<i32>("unseen").unwrap(), None);
+    assert_eq!(setup.store.ttl("unseen").unwrap(), None);
+    setup.back();
+    assert_eq!(setup.store.get::<i32>("unseen").unwrap(), Some(7));
 }
 
 #[test]
 fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
-    let scene = Scene::away(memory().exclusive(true));
-    let store = &scene.store;
-    refused(store.set_if_not_exists("unseen", 1, None));
-    refused(store.get_and_delete::<i32>("unseen"));
+    let setup = Setup::away(memory().exclusive(true));
+    let store = &setup.store;
+    assert_refused(store.set_if_not_exists("unseen", 1, None));
+    assert_refused(store.get_and_delete::<i32>("unseen"));
     assert!(!store.set_if_not_exists("v", 5, None).unwrap());
-    assert_eq!(pending(store), Some(0), "nothing was changed");
+    assert_eq!(pending(store), Some(0), "no operation changed anything");
     assert!(store.compare_and_set("v", Some(&1), &2).unwrap());
     assert_eq!(store.get_and_put::<i32>("v", 3).unwrap(), Some(2));
     assert_eq!(store.modify("v", |n: Option<i32>| n.map(|n| n + 1)).unwrap(), Some(4));
@@ -143,15 +143,15 @@ fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
     assert_eq!(store.get_and_delete::<i32>("gone").unwrap(), Some(1));
     // On the server there is a 1 in front of it.
     store.push_back("q", 2).unwrap();
-    refused(store.pop_front::<i32>("q"));
+    assert_refused(store.pop_front::<i32>("q"));
     store.delete("new").unwrap();
     store.push_back_many("new", [1, 2]).unwrap();
     assert_eq!(store.pop_front::<i32>("new").unwrap(), Some(1));
-    refused(store.lock("l", HOUR));
-    refused(store.take::<i32>("q", HOUR));
-    // Keys may lie there that this process has not seen.
-    refused(store.clear());
-    scene.back();
+    assert_refused(store.lock("l", HOUR));
+    assert_refused(store.take::<i32>("q", HOUR));
+    // There may be keys that this process has never read.
+    assert_refused(store.clear());
+    setup.back();
     assert_eq!(store.get::<i32>("v").unwrap(), Some(4));
     assert!(matches!(store.ttl("made").unwrap(), Some(Ttl::In(_))));
     assert!(!store.contains("gone").unwrap());
@@ -163,10 +163,10 @@ fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
 #[test]
 fn times_to_live_run_on_while_operations_are_queued() {
     const SHORT: Duration = Duration::from_millis(200);
-    let scene = Scene::away(memory());
-    let store = &scene.store;
-    scene.raw.set("t:put", "old");
-    scene.raw.set("t:unseen2", "1");
+    let setup = Setup::away(memory());
+    let store = &setup.store;
+    setup.raw.set("t:put", "old");
+    setup.raw.set("t:unseen2", "1");
     store.put_with_ttl("put", 1, SHORT).unwrap();
     store.put_with_ttl("long", 1, HOUR).unwrap();
     store.expire("unseen2", SHORT).unwrap();
@@ -176,16 +176,16 @@ fn times_to_live_run_on_while_operations_are_queued() {
     std::thread::sleep(SHORT);
     assert_eq!(store.get::<i32>("put").unwrap(), None);
     assert_eq!(store.incr("window", 1).unwrap(), 1, "a new one");
-    scene.back();
-    assert!(!scene.raw.exists("t:put") && !scene.raw.exists("t:unseen2"));
-    assert_eq!(scene.raw.get("t:window").as_deref(), Some(&b"1"[..]));
+    setup.back();
+    assert!(!setup.raw.exists("t:put") && !setup.raw.exists("t:unseen2"));
+    assert_eq!(setup.raw.get("t:window").as_deref(), Some(&b"1"[..]));
     for key in ["t:long", "t:later"] {
-        let left: u64 = scene.raw.run("PTTL", &[key]);
+        let left: u64 = setup.raw.run("PTTL", &[key]);
         assert!(left <= 3_600_000 - 200, "{key}: {left}");
     }
 }
 
-/// It was kept for as long as the outage went on.
+/// Such a value was once kept for as long as the outage lasted.
 #[test]
 fn a_value_that_was_read_again_still_expires_in_time() {
     let server = RedisServer::start();
@@ -201,45 +201,45 @@ fn a_value_that_was_read_again_still_expires_in_time() {
     assert_eq!(store.get::<i32>("session").unwrap(), None);
     assert!(!matches!(store.get::<i32>("window"), Ok(Some(_))));
     server.resume();
-    connected(&store);
+    wait_until_connected(&store);
 }
 
 /// The operations that were queued before are still replayed.
 #[test]
 fn after_too_long_an_outage_no_more_operations_are_queued() {
     const LONG: Duration = Duration::from_secs(1);
-    let scene = Scene::away(memory().max_away(LONG).exclusive(true));
-    let store = &scene.store;
+    let setup = Setup::away(memory().max_away(LONG).exclusive(true));
+    let store = &setup.store;
     store.put("a", 1).unwrap();
     store.incr("n", 1).unwrap();
     let waiting = pending(store);
     assert_eq!(waiting, Some(2));
-    until("it is away for too long", || store.put("last", 1).is_err());
+    wait_for("the outage has lasted too long", || store.put("last", 1).is_err());
     let waiting = pending(store);
-    refused(store.put("b", 1));
-    refused(store.incr("n", 1));
-    refused(store.push_back("q", 2));
-    refused(store.write(WriteBatch::new().put("b", 1).unwrap()));
-    refused(store.compare_and_set("v", Some(&1), &2));
-    refused(store.transaction(|transaction| transaction.put("b", 1)));
+    assert_refused(store.put("b", 1));
+    assert_refused(store.incr("n", 1));
+    assert_refused(store.push_back("q", 2));
+    assert_refused(store.write(WriteBatch::new().put("b", 1).unwrap()));
+    assert_refused(store.compare_and_set("v", Some(&1), &2));
+    assert_refused(store.transaction(|transaction| transaction.put("b", 1)));
     let cause = crate::support::chain(&store.put("b", 1).unwrap_err()).concat();
     assert!(cause.contains("max_away"), "{cause}");
     assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("v").unwrap()), (Some(1), Some(1)));
-    assert_eq!(pending(store), waiting, "nothing that waits is dropped");
-    scene.back();
+    assert_eq!(pending(store), waiting, "no queued operation is dropped");
+    setup.back();
     assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("n").unwrap()), (Some(1), Some(1)));
     assert!(!store.contains("b").unwrap());
     store.put("b", 1).unwrap();
-    scene.proxy.set(Mode::Down);
+    setup.proxy.set(Mode::Down);
     store.put("b", 2).unwrap();
-    assert_eq!(pending(store), Some(1), "each outage has its own time");
+    assert_eq!(pending(store), Some(1), "each outage has its own limit");
 }
 
 #[test]
 fn a_full_replay_queue_refuses_and_drops_nothing() {
     for options in [memory().max_pending(100), memory().max_pending_bytes(20_000)] {
-        let scene = Scene::away(options);
-        let store = &scene.store;
+        let setup = Setup::away(options);
+        let store = &setup.store;
         let mut taken = Vec::new();
         for n in 0..300 {
             match store.push_back(&format!("k{n}"), n) {
@@ -252,9 +252,9 @@ fn a_full_replay_queue_refuses_and_drops_nothing() {
         assert!((90..=130).contains(&taken.len()), "{}", taken.len());
         let full = taken.len() as u64;
         assert_eq!(pending(store), Some(full));
-        refused(store.put("more", 1));
+        assert_refused(store.put("more", 1));
         assert_error!(store.get::<i32>("more"), Error::Unavailable { .. });
-        scene.back();
+        setup.back();
         for n in &taken {
             assert_eq!(store.queue_range::<i32>(&format!("k{n}"), ..).unwrap(), [*n]);
         }
@@ -263,7 +263,7 @@ fn a_full_replay_queue_refuses_and_drops_nothing() {
     }
 }
 
-/// A read does not tell until when a value stays. What was changed in place here stayed for ever there.
+/// A read does not return the deadline of a value. A value changed locally once never expired on the server.
 #[test]
 fn a_value_changed_in_an_outage_keeps_its_ttl_on_the_server() {
     let server = RedisServer::start();
@@ -280,9 +280,9 @@ fn a_value_changed_in_an_outage_keeps_its_ttl_on_the_server() {
         assert!(store.compare_and_set("swapped", Some(&(n - 1)), &n).unwrap());
         store.get_and_touch::<i32>("swapped", HOUR).unwrap();
     }
-    assert!(pending(&store) <= Some(7), "neighbours become one");
+    assert!(pending(&store) <= Some(7), "adjacent operations are merged");
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     for key in ["modified", "swapped"] {
         assert_eq!(store.get::<i32>(key).unwrap(), Some(4));
         assert!(matches!(store.ttl(key).unwrap(), Some(Ttl::In(_))), "{key}");

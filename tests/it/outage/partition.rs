@@ -1,4 +1,5 @@
-//! Partitions: the network swallows everything for a while, and then lets through what was sent meanwhile.
+//! Network partitions: the network loses every packet for a while, and later delivers data that was sent
+//! during that time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -9,24 +10,26 @@ use millpond::{Error, StateStore};
 use crate::support::Ending;
 use crate::support::partition::Partition;
 use crate::support::raw_client::RawClient;
-use crate::support::redis_stores::{LIMIT, connected, memory, notices, open, pending, until};
+use crate::support::redis_stores::{
+    LIMIT, memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
+};
 
-/// No test takes longer.
+/// The longest time of a test.
 const MOST: Duration = Duration::from_secs(10);
 
 const KEYS: usize = 50;
 const WRITERS: usize = 4;
 const COUNTERS: usize = 5;
 
-/// What was told of increments: surely done, perhaps done.
+/// The results of increments: certainly applied, possibly applied.
 #[derive(Default)]
-struct Told {
+struct Increments {
     sure: AtomicU64,
     unsure: AtomicU64,
 }
 
-/// Asserts, until the end, that no value ever falls.
-fn watch(raw: &RawClient, ending: &AtomicBool) {
+/// Asserts, until the end, that no value ever decreases.
+fn assert_values_never_decrease(raw: &RawClient, ending: &AtomicBool) {
     let names: Vec<String> = (0..KEYS).map(|key| format!("t:h{key}")).collect();
     let mut last = [0_i64; KEYS];
     while !ending.load(Ordering::Relaxed) {
@@ -39,13 +42,13 @@ fn watch(raw: &RawClient, ending: &AtomicBool) {
     }
 }
 
-/// Writes rising numbers to the keys of one writer, and counts; hands out the last number.
-fn write(store: &StateStore, writer: usize, counts: &[Told], ending: &AtomicBool) -> i64 {
+/// Writes increasing numbers to the keys of one writer, and increments counters; returns the last number.
+fn write_until_end(store: &StateStore, writer: usize, counts: &[Increments], ending: &AtomicBool) -> i64 {
     let mut n = 0;
     while !ending.load(Ordering::Relaxed) {
         n += 1;
         for key in (writer..KEYS).step_by(WRITERS) {
-            // What one slow connection was used for is told as lost.
+            // An operation on one slow connection reports a lost reply.
             while let Err(error) = store.put(&format!("h{key}"), n) {
                 assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
             }
@@ -68,34 +71,35 @@ fn partitions_reorder_no_write_and_double_no_increment() {
     let begun = Instant::now();
     let partition = Partition::start();
     let store = open(&partition.url(), memory()).unwrap();
-    let counts: [Told; COUNTERS] = Default::default();
+    let counts: [Increments; COUNTERS] = Default::default();
     let ending = AtomicBool::new(false);
     let raw = partition.raw();
     thread::scope(|scope| {
         let _ending = Ending(&ending);
-        let watcher = scope.spawn(|| watch(&raw, &ending));
+        let watcher = scope.spawn(|| assert_values_never_decrease(&raw, &ending));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let (store, counts, ending) = (&store, &counts, &ending);
-                scope.spawn(move || write(store, writer, counts, ending))
+                scope.spawn(move || write_until_end(store, writer, counts, ending))
             })
             .collect();
         for round in 0..5 {
             let seen = raw.get("t:n0");
-            until("the store writes", || raw.get("t:n0") != seen);
+            wait_for("the store is writing", || raw.get("t:n0") != seen);
             partition.sever();
             if round % 2 == 0 {
-                until("the store is away", || pending(&store).is_some());
+                wait_for("the store is disconnected", || pending(&store).is_some());
             } else {
-                // Before anybody's patience ends: the writes are late and no outage begins, or one just does.
+                // Before the time limits end: the writes are late but no outage begins, or one is just about
+                // to.
                 thread::sleep(LIMIT / 2);
             }
             partition.heal();
-            connected(&store);
+            wait_until_connected(&store);
         }
         ending.store(true, Ordering::Relaxed);
         let numbers: Vec<i64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        connected(&store);
+        wait_until_connected(&store);
         watcher.join().unwrap();
         for key in 0..KEYS {
             assert_eq!(raw.run::<_, i64>("GET", &[format!("t:h{key}")]), numbers[key % WRITERS], "h{key}");
@@ -123,21 +127,21 @@ fn acknowledged_batch_entries_survive_a_partition() {
     let size = || raw.run::<&str, usize>("DBSIZE", &[]);
     let mut in_the_middle = 0;
     for round in 0..10 {
-        connected(&store);
+        wait_until_connected(&store);
         let value = round.to_string().repeat(1000);
         let put = |name: &str| store.batch_put((0..ALL).map(|n| (format!("{name}{round}:{n}"), &value)));
         let before = size();
         let (outcome, there) = thread::scope(|scope| {
             let putting = scope.spawn(|| put("a"));
-            until("it has begun", || size() > before + ALL / 10);
+            wait_for("the batch has begun", || size() > before + ALL / 10);
             partition.sever();
             let outcome = putting.join().unwrap();
             let there = size() - before;
-            put("b").expect("what begins in an outage is served");
+            put("b").expect("a batch that begins in an outage is served");
             partition.heal();
             (outcome, there)
         });
-        connected(&store);
+        wait_until_connected(&store);
         let acknowledged = match outcome {
             Ok(()) => ALL,
             Err(Error::Partial { done, source, .. }) => {
@@ -146,7 +150,7 @@ fn acknowledged_batch_entries_survive_a_partition() {
             }
             Err(error) => panic!("{error:?}"),
         };
-        println!("{there} were there during the partition, {acknowledged} acknowledged");
+        println!("{there} were on the server during the partition, {acknowledged} acknowledged");
         for (name, acknowledged) in [("a", acknowledged), ("b", ALL)] {
             let names: Vec<String> = (0..acknowledged).map(|n| format!("t:{name}{round}:{n}")).collect();
             assert_eq!(raw.run::<_, usize>("EXISTS", &names), acknowledged, "{name}{round}");
@@ -171,24 +175,24 @@ fn a_partition_during_the_replay_keeps_it_exact_and_in_order() {
     let raw = partition.raw();
     let mut in_the_middle = 0;
     for round in 0..10 {
-        // Neighbours on one key would be merged.
+        // Adjacent operations on one key would be merged.
         let queues = [format!("q{round}a"), format!("q{round}b")];
         let there = || -> u64 { queues.iter().map(|q| raw.run::<_, u64>("LLEN", &[format!("t:{q}")])).sum() };
         partition.sever();
-        notices(&store);
+        notice_disconnect(&store);
         for n in 0..ALL {
             store.push_back(&queues[usize::from(n % 2 == 1)], n).unwrap();
         }
         assert_eq!(pending(&store), Some(ALL));
         partition.heal();
-        until("it has begun", || there() > 0);
+        wait_for("the replay has begun", || there() > 0);
         partition.sever();
-        // Longer than anybody waits for an answer.
+        // Longer than any operation waits for a reply.
         thread::sleep(LIMIT + LIMIT / 4);
         let severed_at = there();
-        println!("{severed_at} of {ALL} were there during the partition");
+        println!("{severed_at} of {ALL} were on the server during the partition");
         partition.heal();
-        connected(&store);
+        wait_until_connected(&store);
         for (odd, queue) in (0..).zip(&queues) {
             let found: Vec<u64> = raw.run("LRANGE", &[&format!("t:{queue}"), "0", "-1"]);
             assert!(

@@ -1,4 +1,4 @@
-//! What a user of a server may do, and what becomes of an outage where that is too little.
+//! The permissions of a Redis user, and outages of a user with too few permissions.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use crate::support::backends::HOUR;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, notices, open, pending, until};
+use crate::support::redis_stores::{
+    memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
+};
 
-/// The line of the README, for the prefix of these tests.
+/// The ACL line of the README, adapted to the prefix of these tests.
 fn readme_line() -> Vec<String> {
     let readme = include_str!("../../../README.md");
     let line = readme.lines().find(|line| line.starts_with("ACL SETUSER app ")).expect("a line for users");
@@ -54,10 +56,10 @@ fn the_permissions_in_the_readme_are_sufficient() {
         store.lock("l", HOUR).unwrap().unwrap().release().unwrap();
         assert!(!store.keys("").unwrap().is_empty() && store.count("").unwrap() > 0);
         proxy.set(Mode::Down);
-        notices(&store);
+        notice_disconnect(&store);
         write_all(&store);
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         let stats = store.stats();
         assert_eq!(
             (stats.rejected, stats.conflicts, stats.uncertain),
@@ -72,7 +74,8 @@ fn the_permissions_in_the_readme_are_sufficient() {
     assert!(denied.is_empty(), "{denied:?}");
 }
 
-/// The script that does what waited ended half-way, behind the marker: what was left of it counted as done.
+/// The replay script once ended half-way, after it had written the marker: the rest of the chunk then counted
+/// as applied.
 #[test]
 fn a_missing_permission_loses_no_queued_operation() {
     for missing in ["exists", "hdel", "time", "mset", "get", "rpush"] {
@@ -84,16 +87,16 @@ fn a_missing_permission_loses_no_queued_operation() {
         raw.run::<_, ()>("ACL", &rights);
         let store = open(&url(&proxy), memory()).unwrap();
         proxy.set(Mode::Down);
-        // The server has a value there that this process has not seen.
+        // The server has a value that this process has never read.
         raw.set("t:seen", "1");
-        until("it is away", || store.put("seen", 2).is_ok() && pending(&store).is_some());
+        wait_for("the store is disconnected", || store.put("seen", 2).is_ok() && pending(&store).is_some());
         for n in 0..3 {
             store.put(&format!("p{n}"), n).unwrap();
             store.incr_with_ttl(&format!("w{n}"), 1, HOUR).unwrap();
             store.push_back(&format!("q{n}"), n).unwrap();
         }
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         let rejected = store.take_rejected();
         let is_refused = |key: &str| rejected.iter().any(|told| told.key == key);
         for name in ["p", "w", "q"] {
@@ -111,7 +114,7 @@ fn a_missing_permission_loses_no_queued_operation() {
     }
 }
 
-/// The server refused to do anything at all, which is no fault of what waited.
+/// The server refused the whole script, which is not the fault of the queued operations.
 #[test]
 fn a_permission_granted_later_lets_the_replay_succeed() {
     let server = RedisServer::start();
@@ -121,14 +124,16 @@ fn a_permission_granted_later_lets_the_replay_succeed() {
     let store = open(&url(&proxy), memory()).unwrap();
     store.put("a", 1).unwrap();
     proxy.set(Mode::Down);
-    until("it is away", || store.put("b", 2).is_ok() && pending(&store).is_some());
+    wait_for("the store is disconnected", || store.put("b", 2).is_ok() && pending(&store).is_some());
     raw.run::<_, ()>("ACL", &["SETUSER", "app", "-eval"]);
-    // The right is there again before the refusal is.
+    // The permission is granted before the store handles the refusal.
     proxy.set(Mode::Drip(Duration::from_micros(200)));
-    until("it is refused", || !raw.run::<_, Vec<redis::Value>>("ACL", &["LOG"]).is_empty());
+    wait_for("the server refused the script", || {
+        !raw.run::<_, Vec<redis::Value>>("ACL", &["LOG"]).is_empty()
+    });
     raw.run::<_, ()>("ACL", &["SETUSER", "app", "+eval"]);
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(raw.get("t:b").as_deref(), Some(&b"2"[..]));
     assert_eq!(store.stats().rejected, 0, "{:?}", store.take_rejected());
 }

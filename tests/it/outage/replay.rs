@@ -1,4 +1,5 @@
-//! Exactly once: what waited is done on the server, whatever happens to the answers and to the server.
+//! The replay: each queued operation is applied on the server once, whatever happens to replies and to the
+//! server.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -8,9 +9,11 @@ use millpond::{Event, PendingReason, StateStore};
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, notices, open, pending, until};
+use crate::support::redis_stores::{
+    memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
+};
 
-/// Queues one operation of each kind, none of which may be done twice or not at all.
+/// Queues one operation of each kind, each of which must be applied exactly once.
 fn queue_all(store: &StateStore, n: i64) {
     store.put("a", n).unwrap();
     store.incr("n", 1).unwrap();
@@ -19,7 +22,7 @@ fn queue_all(store: &StateStore, n: i64) {
     store.batch_put([("b", n), ("c", n)]).unwrap();
 }
 
-/// Compares with what [`queue_all`] leaves after so many times.
+/// Checks the state after [`queue_all`] was called so many times.
 fn check_all(raw: &RawClient, times: i64, n: i64) {
     let text = n.to_string().into_bytes();
     for key in ["t:a", "t:b", "t:c"] {
@@ -34,8 +37,9 @@ fn markers(raw: &RawClient) -> Vec<String> {
     raw.run("KEYS", &["*marker*"])
 }
 
-/// The kill list, the marker, the chunk: cut at every byte with `MILLPOND_TEST_EVERY_BYTE` set, and else at
-/// every byte of the answers and at some of the requests, most of which are the text of one script.
+/// The kill list, the marker, the chunk: cut at every byte with `MILLPOND_TEST_EVERY_BYTE` set, otherwise at
+/// every byte of the replies and at some bytes of the requests, which consist mostly of the text of one
+/// script.
 #[test]
 fn the_replay_may_be_cut_at_any_byte() {
     let every = std::env::var_os("MILLPOND_TEST_EVERY_BYTE").is_some();
@@ -51,10 +55,10 @@ fn the_replay_may_be_cut_at_any_byte() {
             queue_all(&store, times);
             proxy.cut(way, bytes);
             proxy.set(Mode::Pass);
-            connected(&store);
-            let was_cut = proxy.was_cut();
+            wait_until_connected(&store);
+            let was_cut = proxy.cancel_cut();
             check_all(&raw, times, times);
-            // Some ways back are longer than others: one more connection is buried.
+            // Some replays take more bytes than others: one more connection is put in quarantine.
             whole += u32::from(!was_cut);
             if whole == 50 {
                 break;
@@ -77,33 +81,33 @@ fn a_server_that_freezes_and_thaws_applies_each_once() {
     store.incr("n", 0).unwrap();
     for round in 1..4_i64 {
         proxy.set(Mode::Down);
-        notices(&store);
+        notice_disconnect(&store);
         for n in 0..5_000 {
             store.push_back("q", n).unwrap();
             store.incr(&format!("n{}", n % 10), 1).unwrap();
         }
         let waiting = pending(&store).unwrap();
         proxy.set(Mode::Pass);
-        until("it has begun", || pending(&store).is_none_or(|left| left < waiting));
+        wait_for("the replay has begun", || pending(&store).is_none_or(|left| left < waiting));
         server.pause();
         let tried = proxy.tried();
         if pending(&store).is_some() {
-            until("others were tried in vain", || proxy.tried() > tried + 1);
+            wait_for("other connections failed", || proxy.tried() > tried + 1);
         }
         server.resume();
-        connected(&store);
+        wait_until_connected(&store);
         assert_eq!(raw.run::<_, i64>("LLEN", &["t:q"]), round * 5_000);
         for n in 0..10 {
             assert_eq!(raw.run::<_, i64>("GET", &[format!("t:n{n}")]), round * 500);
         }
     }
     let found: Vec<i64> = raw.run("LRANGE", &["t:q", "0", "4999"]);
-    assert!(found.into_iter().eq(0..5_000), "in order");
+    assert!(found.into_iter().eq(0..5_000), "values in order");
     assert_eq!(store.stats().uncertain, 0);
 }
 
-/// What was written to its log survives the server's death, synced or not. With `everysec` it answers without
-/// writing while an earlier sync goes on: what it loses then has to be told.
+/// Everything in the server's log survives a kill, synced or not. With `everysec` the server replies before
+/// it writes to the log while an earlier sync is running; the loss of such writes must be reported.
 #[test]
 fn a_killed_server_that_keeps_its_log_applies_each_once() {
     for sync in ["always", "everysec"] {
@@ -114,21 +118,21 @@ fn a_killed_server_that_keeps_its_log_applies_each_once() {
         let (mut whole, mut expected) = (0, 0);
         for _ in 0..10 {
             server.kill();
-            notices(&store);
+            notice_disconnect(&store);
             for n in 0..5_000 {
                 store.push_back("q", n).unwrap();
             }
             let waiting = pending(&store).unwrap();
             let told = *lost.lock().unwrap();
             server.restart();
-            until("it has begun", || pending(&store).is_none_or(|left| left < waiting));
+            wait_for("the replay has begun", || pending(&store).is_none_or(|left| left < waiting));
             server.restart();
-            until("all is done", || pending(&store).is_none_or(|left| left == 0));
-            connected(&store);
+            wait_for("the replay has ended", || pending(&store).is_none_or(|left| left == 0));
+            wait_until_connected(&store);
             expected += 5_000;
             let found: i64 = RawClient::connect(&server.url(0)).run("LLEN", &["t:q"]);
             if found < expected && sync == "everysec" {
-                until("the loss is told", || *lost.lock().unwrap() > told);
+                wait_for("the data loss is reported", || *lost.lock().unwrap() > told);
                 expected = found;
                 continue;
             }
@@ -143,7 +147,7 @@ fn a_killed_server_that_keeps_its_log_applies_each_once() {
     }
 }
 
-/// Counts how often it is told that the server has lost data.
+/// Counts the reports of data loss.
 fn count_losses(store: &StateStore) -> Arc<Mutex<u64>> {
     let lost: Arc<Mutex<u64>> = Arc::default();
     let mine = Arc::clone(&lost);
@@ -153,7 +157,7 @@ fn count_losses(store: &StateStore) -> Arc<Mutex<u64>> {
     lost
 }
 
-/// It comes back empty each time: what waits is done all the same, and the loss is told.
+/// The server comes back empty each time: the queue is replayed nevertheless, and the loss is reported.
 #[test]
 fn data_loss_is_reported_and_the_queue_is_replayed() {
     let mut server = RedisServer::start();
@@ -166,9 +170,9 @@ fn data_loss_is_reported_and_the_queue_is_replayed() {
         server.kill();
         queue_all(&store, 7);
         server.restart();
-        connected(&store);
+        wait_until_connected(&store);
         check_all(&RawClient::connect(&server.url(0)), 1, 7);
-        until("it is told", || *lost.lock().unwrap() == round + 1);
+        wait_for("the loss is reported", || *lost.lock().unwrap() == round + 1);
     }
     assert_eq!(store.stats().uncertain, 0);
 }
@@ -180,7 +184,7 @@ fn without_the_marker_repeatable_operations_are_repeated() {
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
     let mut uncertain = 0;
-    // Where the answer to the chunk lies depends on whether a connection is to be buried first.
+    // The position of the reply to the chunk depends on whether a connection must be put in quarantine first.
     for bytes in 300..1200 {
         if uncertain == 3 {
             break;
@@ -192,24 +196,27 @@ fn without_the_marker_repeatable_operations_are_repeated() {
         queue_all(&store, 5);
         proxy.cut_and_set(Way::Answer, bytes, Mode::Refuse);
         proxy.set(Mode::Pass);
-        until("it was cut, or is back", || pending(&store).is_none() || proxy.is_cut());
+        wait_for("the connection was cut, or the store is connected", || {
+            pending(&store).is_none() || proxy.is_cut()
+        });
         let is_done = raw.exists("t:n");
-        // What came through of the answers is heeded before the server is tried anew, and refuses.
+        // The store handles the part of the reply that arrived before it tries to connect again, and is
+        // refused.
         let tried = proxy.tried();
-        until("it is tried anew, or is back", || {
+        wait_for("the store tries again, or is connected", || {
             pending(&store).is_none() || !is_done || proxy.tried() > tried + 1
         });
         if pending(&store).is_none() {
-            proxy.was_cut();
+            proxy.cancel_cut();
             continue;
         }
         if is_done {
-            until("only its answer was lost", || pending(&store) == Some(6));
+            wait_for("only the reply was lost", || pending(&store) == Some(6));
             raw.run::<_, ()>("DEL", &[markers(&raw).as_slice(), &["t:b".to_owned()]].concat());
         }
-        proxy.was_cut();
+        proxy.cancel_cut();
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         check_all(&raw, 1, 5);
         if is_done {
             let told = store.pending();
@@ -235,10 +242,10 @@ fn the_replay_waits_for_a_server_that_is_out_of_memory() {
     raw.run::<_, ()>("CONFIG", &["SET", "maxmemory", "1"]);
     let tried = proxy.tried();
     proxy.set(Mode::Pass);
-    until("it was tried in vain", || proxy.tried() > tried + 3);
+    wait_for("several attempts failed", || proxy.tried() > tried + 3);
     assert_eq!(pending(&store), Some(6));
     raw.run::<_, ()>("CONFIG", &["SET", "maxmemory", "0"]);
-    connected(&store);
+    wait_until_connected(&store);
     check_all(&raw, 1, 3);
     assert!(store.take_rejected().is_empty());
 }
@@ -271,7 +278,7 @@ fn permanently_refused_operations_are_set_aside() {
     raw.run::<_, ()>("ACL", &user);
     raw.run::<_, ()>("RPUSH", &["t:alist", "x"]);
     proxy.set(Mode::Pass);
-    connected(&store);
+    wait_until_connected(&store);
     check_all(&raw, 20, 19);
     for n in 0..20 {
         assert_eq!(raw.get(&format!("t:open:{n}")).as_deref(), Some(&b"1"[..]));
@@ -300,7 +307,7 @@ fn two_stores_with_many_threads_each_replay_their_own_queue() {
             for thread in 0..8 {
                 let store = &stores[thread % 2];
                 scope.spawn(move || {
-                    notices(store);
+                    notice_disconnect(store);
                     for n in 0..200 {
                         store.incr("n", 1).unwrap();
                         store.push_back("q", n).unwrap();
@@ -310,7 +317,7 @@ fn two_stores_with_many_threads_each_replay_their_own_queue() {
             }
         });
         proxy.set(Mode::Pass);
-        stores.iter().for_each(connected);
+        stores.iter().for_each(wait_until_connected);
         assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), round * 1_600);
         assert_eq!(raw.run::<_, i64>("LLEN", &["t:q"]), round * 1_600);
         assert_eq!(raw.run::<_, i64>("GET", &["t:n5"]), round * 200);

@@ -1,8 +1,9 @@
-//! Outages of several kinds, one after the other and one in the middle of the return from another, under
-//! threads that write all the time: whatever was acknowledged lies on the server once.
+//! Outages of several kinds, one after the other and sometimes one during the return from another, while
+//! threads write all the time: every acknowledged write is on the server once.
 //!
-//! `MILLPOND_SOAK` says how many outages there are, 20 if it is unset (8 with `exactly_once`), and behind an `@` the seed of a run that
-//! is to be repeated: `MILLPOND_SOAK=500 cargo test outage::soak -- --nocapture`. It prints what it saw.
+//! `MILLPOND_SOAK` sets the number of outages, by default 20 (8 with `exactly_once`), and after an `@` the
+//! seed of a run, to repeat it: `MILLPOND_SOAK=500 cargo test outage::soak -- --nocapture`. The run prints
+//! its statistics.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,32 +16,32 @@ use crate::support::Ending;
 use crate::support::ledger::{Faults, Figures, Ledger, audit};
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, open, options, until};
+use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, open, options, wait_for};
 
 const OUTAGES: usize = 20;
 const OUTAGES_EXACTLY_ONCE: usize = 8;
 const WRITERS: u8 = 4;
 
-/// Writers that took no breath would queue more in an outage than they write in all the time between.
+/// Without this pause, writers would queue more in an outage than they write in all the time between.
 const BREATH: Duration = Duration::from_micros(200);
 
-/// What happens to the server, or to the way to it.
+/// What happens to the server, or to the connection to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It is killed outright and started again.
+    /// It is killed and started again.
     Kill,
-    /// It stops, and goes on where it stopped, with what was sent to it meanwhile.
+    /// It freezes, and later continues with the data that was sent to it in the meantime.
     Freeze,
-    /// New connections are closed, and one is cut whose answer was under way.
+    /// New connections are closed, and one connection is cut during a reply.
     Refuse,
-    /// Nothing gets through, and all of it comes late.
+    /// Nothing is delivered, and later everything is.
     Hold,
 }
 
 const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Freeze, Fault::Refuse, Fault::Hold];
 
-/// A server, and two stores on it: one reaches it at once, one through a proxy.
-struct Pond {
+/// A server, and two stores that use it: one directly, one through a proxy.
+struct Setup {
     server: RedisServer,
     proxy: Proxy,
     near: StateStore,
@@ -48,7 +49,7 @@ struct Pond {
     forgotten: Arc<Mutex<Vec<String>>>,
 }
 
-impl Pond {
+impl Setup {
     fn new(exactly_once: bool) -> Self {
         let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
         let proxy = Proxy::to(server.port());
@@ -88,14 +89,14 @@ impl Pond {
             Fault::Freeze => self.server.resume(),
             Fault::Refuse => {
                 self.proxy.set(Mode::Pass);
-                self.proxy.was_cut();
+                self.proxy.cancel_cut();
             }
             Fault::Hold => self.proxy.set(Mode::Pass),
         }
     }
 
-    /// The stores that a fault takes the server from.
-    fn struck(&self, fault: Fault) -> Vec<&StateStore> {
+    /// The stores that a fault disconnects.
+    fn disconnected_stores(&self, fault: Fault) -> Vec<&StateStore> {
         match fault {
             Fault::Kill | Fault::Freeze => self.stores().to_vec(),
             Fault::Refuse | Fault::Hold => vec![&self.far],
@@ -111,35 +112,38 @@ impl Pond {
     }
 }
 
-/// One outage: until something was queued, and until it has been replayed, or is just about to be.
-fn outage(pond: &mut Pond, fault: Fault, random: &mut fastrand::Rng, done: &AtomicU64) {
-    pond.begin(fault, random);
-    let is_away = || pond.struck(fault).iter().all(|store| matches!(store.status(), Status::Away { .. }));
-    until("the server is away", is_away);
-    let enough = pond.sum(|stats| stats.queued) + random.u64(10..1500);
-    // One that was just about to return has returned meanwhile, and has to notice first.
-    until("operations wait", || pond.sum(|stats| stats.queued) >= enough && is_away());
-    let replayed = pond.sum(|stats| stats.replayed);
-    pond.end(fault);
+/// One outage: it lasts until operations are queued, and ends when they are replayed, or just before.
+fn run_outage(setup: &mut Setup, fault: Fault, random: &mut fastrand::Rng, done: &AtomicU64) {
+    setup.begin(fault, random);
+    let is_away =
+        || setup.disconnected_stores(fault).iter().all(|store| matches!(store.status(), Status::Away { .. }));
+    wait_for("the server is unreachable", is_away);
+    let enough = setup.sum(|stats| stats.queued) + random.u64(10..1500);
+    // A store that was just about to reconnect has done so, and must notice the outage again.
+    wait_for("operations are queued", || setup.sum(|stats| stats.queued) >= enough && is_away());
+    let replayed = setup.sum(|stats| stats.replayed);
+    setup.end(fault);
     if random.bool() {
-        until("the server is back", || pond.is_connected());
+        wait_for("the server is back", || setup.is_connected());
         let enough = done.load(Ordering::Relaxed) + random.u64(10..500);
-        until("the server is used", || done.load(Ordering::Relaxed) >= enough);
+        wait_for("the server is used", || done.load(Ordering::Relaxed) >= enough);
     } else {
-        // The next outage begins in the middle of the return.
-        until("the return begins", || pond.sum(|stats| stats.replayed) > replayed || pond.is_connected());
+        // The next outage begins in the middle of the replay.
+        wait_for("the replay begins", || {
+            setup.sum(|stats| stats.replayed) > replayed || setup.is_connected()
+        });
     }
 }
 
-/// Lets writers write through all outages; returns what they were told.
-fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
+/// Runs writers through all outages; returns the ledgers of their results.
+fn run_writers(setup: &mut Setup, outages: usize, seed: u64) -> Vec<Ledger> {
     let (ended, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut random = fastrand::Rng::with_seed(seed);
     thread::scope(|scope| {
         let ending = Ending(&ended);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let store = pond.stores()[usize::from(writer % 2)].clone();
+                let store = setup.stores()[usize::from(writer % 2)].clone();
                 let mut random = random.fork();
                 let (ended, done) = (&ended, &done);
                 scope.spawn(move || {
@@ -154,9 +158,9 @@ fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
             })
             .collect();
         for fault in FAULTS.into_iter().cycle().take(outages) {
-            outage(pond, fault, &mut random, &done);
+            run_outage(setup, fault, &mut random, &done);
         }
-        until("the server is back for good", || pond.is_connected());
+        wait_for("the server is back for good", || setup.is_connected());
         drop(ending);
         writers.into_iter().map(|writer| writer.join().unwrap()).collect()
     })
@@ -164,32 +168,32 @@ fn run(pond: &mut Pond, outages: usize, seed: u64) -> Vec<Ledger> {
 
 #[test]
 fn acknowledged_writes_survive_many_outages_exactly_once() {
-    soak(OUTAGES, false);
+    run_soak(OUTAGES, false);
 }
 
 #[test]
 fn with_exactly_once_no_outage_leaves_a_call_in_doubt() {
-    let doubtful = soak(OUTAGES_EXACTLY_ONCE, true);
-    assert_eq!(doubtful, 0, "calls whose outcome nobody knows");
+    let doubtful = run_soak(OUTAGES_EXACTLY_ONCE, true);
+    assert_eq!(doubtful, 0, "calls whose result is unknown");
 }
 
-/// Returns how many calls were told that nobody knows what became of them.
-fn soak(outages: usize, exactly_once: bool) -> u64 {
+/// Returns how many calls reported an unknown result.
+fn run_soak(outages: usize, exactly_once: bool) -> u64 {
     let told = std::env::var("MILLPOND_SOAK").unwrap_or_default();
     let (number, seed) = told.split_once('@').unwrap_or((&told, ""));
     let outages = number.parse().unwrap_or(outages);
     let seed = seed.parse().unwrap_or(20_260_801);
-    // A test that fails shows what it printed.
+    // A failing test shows what it printed.
     println!("MILLPOND_SOAK={outages}@{seed}");
     let begun = Instant::now();
-    let mut pond = Pond::new(exactly_once);
-    let ledgers = run(&mut pond, outages, seed);
+    let mut setup = Setup::new(exactly_once);
+    let ledgers = run_writers(&mut setup, outages, seed);
 
-    let [near, far] = pond.stores().map(StateStore::stats);
-    for store in pond.stores() {
+    let [near, far] = setup.stores().map(StateStore::stats);
+    for store in setup.stores() {
         store.close().unwrap();
     }
-    let plain = open(&pond.server.url(0), options()).unwrap();
+    let plain = open(&setup.server.url(0), options()).unwrap();
     let faults = audit(&plain, &ledgers);
     let figures = ledgers.iter().fold(Figures::default(), |sum, ledger| sum.and(ledger.figures));
     println!("{figures:?} in {:?}\nnear {near:?}\nfar {far:?}", begun.elapsed());
@@ -204,14 +208,14 @@ fn soak(outages: usize, exactly_once: bool) -> u64 {
         assert_eq!((stats.pending, stats.rejected, stats.uncertain), (0, 0, 0));
         assert!(stats.queued > 0 && stats.replayed > 0);
     }
-    assert_eq!(*pond.forgotten.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*setup.forgotten.lock().unwrap(), Vec::<String>::new());
     let bound = 2 * (LIMIT + CONNECT_LIMIT) + Duration::from_secs(1);
     assert!(figures.longest < bound, "a call took {:?}", figures.longest);
     figures.doubtful
 }
 
-/// Found by the soak: what had been under way on the server when an outage began, and was acknowledged after,
-/// was not seen by reads during the outage. They showed what had been known of the key before.
+/// Found by the soak: a put that was on its way to the server when an outage began, and was acknowledged
+/// later, was not visible to reads during the outage. They returned the value that was known before.
 #[test]
 fn a_put_acknowledged_after_an_outage_began_is_read_back() {
     let server = RedisServer::start();
@@ -222,7 +226,7 @@ fn a_put_acknowledged_after_an_outage_began_is_read_back() {
     proxy.hold_old();
     thread::scope(|scope| {
         let late = scope.spawn(|| store.put("k", 2));
-        until("the put is under way", || proxy.requests() > before);
+        wait_for("the put is on its way", || proxy.requests() > before);
         proxy.set(Mode::Refuse);
         store.put("other", 1).unwrap();
         assert!(matches!(store.status(), Status::Away { .. }));
@@ -233,7 +237,7 @@ fn a_put_acknowledged_after_an_outage_began_is_read_back() {
     assert_eq!(store.get::<i64>("k").unwrap(), Some(2));
     assert!(matches!(store.status(), Status::Away { pending: 1, .. }));
     proxy.set(Mode::Pass);
-    until("the server is back", || store.status() == Status::Connected);
+    wait_for("the server is back", || store.status() == Status::Connected);
     assert_eq!(store.get::<i64>("k").unwrap(), Some(2));
     store.close().unwrap();
 }

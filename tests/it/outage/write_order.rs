@@ -1,4 +1,4 @@
-//! The order of writes on one key, whatever the server and the threads do at the same time.
+//! The order of writes to one key, whatever the server and the threads do at the same time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,16 +11,16 @@ use crate::support::Ending;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{connected, memory, open, pending, until};
+use crate::support::redis_stores::{memory, open, pending, wait_for, wait_until_connected};
 
-/// How long the longer ones of these tests go on, in seconds.
+/// How long the longer tests run, in seconds.
 fn seconds() -> Duration {
     let set = std::env::var("MILLPOND_TEST_SECONDS").ok();
     Duration::from_secs(set.and_then(|seconds| seconds.parse().ok()).unwrap_or(3))
 }
 
-/// Lets each of several threads write rising numbers to keys of its own and read them back, and hands out
-/// the last number of each key.
+/// Makes each of several threads write increasing numbers to keys of its own and read them back; returns the
+/// last number of each key.
 fn write_rising(stores: &[&StateStore], threads: usize, ending: &AtomicBool) -> HashMap<String, i64> {
     thread::scope(|scope| {
         let writers: Vec<_> = (0..threads)
@@ -34,7 +34,7 @@ fn write_rising(stores: &[&StateStore], threads: usize, ending: &AtomicBool) -> 
                         }
                         let key = format!("k{}", thread * 50 + usize::try_from(n % 50).unwrap());
                         store.put(&key, n).unwrap();
-                        assert_eq!(store.get::<i64>(&key).unwrap(), Some(n), "{key} goes back");
+                        assert_eq!(store.get::<i64>(&key).unwrap(), Some(n), "{key} has an older value");
                         last.insert(key, n);
                     }
                     last
@@ -62,7 +62,7 @@ fn the_replay_ends_even_if_threads_write_faster() {
         let _ending = Ending(&ending);
         let keys = scope.spawn(|| write_rising(&[&store], 4, &ending));
         for _ in 0..6 {
-            // Each of these is an operation of its own in the queue.
+            // Each of these is a separate operation in the queue.
             scope.spawn(|| {
                 while !ending.load(Ordering::Relaxed) {
                     store.push_back(&format!("q{}", fresh.fetch_add(1, Ordering::Relaxed)), 1).unwrap();
@@ -70,7 +70,7 @@ fn the_replay_ends_even_if_threads_write_faster() {
             });
         }
         proxy.set(Mode::Pass);
-        connected(&store);
+        wait_until_connected(&store);
         ending.store(true, Ordering::Relaxed);
         let raw = RawClient::connect(&server.url(0));
         for (key, last) in keys.join().unwrap() {
@@ -85,8 +85,8 @@ fn the_replay_ends_even_if_threads_write_faster() {
     assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
 }
 
-/// A write that timed out lies in the network, comes out of it after newer ones, and brings the old value
-/// back: an independent client watches that no value ever falls.
+/// A write that timed out is still in the network, arrives after newer ones, and restores the old value: an
+/// independent client checks that no value ever decreases.
 #[test]
 fn a_late_write_never_overwrites_a_newer_one() {
     const KEYS: usize = 50;
@@ -104,7 +104,7 @@ fn a_late_write_never_overwrites_a_newer_one() {
                 let found: Vec<Option<i64>> = raw.run("MGET", &names);
                 for ((name, last), found) in names.iter().zip(&mut last).zip(found) {
                     let found = found.unwrap_or(0);
-                    assert!(found >= *last, "{name} fell from {last} to {found}");
+                    assert!(found >= *last, "{name} decreased from {last} to {found}");
                     *last = found;
                 }
             }
@@ -117,7 +117,7 @@ fn a_late_write_never_overwrites_a_newer_one() {
                     while !ending.load(Ordering::Relaxed) {
                         n += 1;
                         for key in (0..KEYS).filter(|key| key % 5 == writer) {
-                            // One slow connection is no outage; what it was used for is told as lost.
+                            // One slow connection is no outage; its operation reports a lost reply.
                             while let Err(error) = store.put(&format!("h{key}"), n) {
                                 assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
                             }
@@ -133,26 +133,26 @@ fn a_late_write_never_overwrites_a_newer_one() {
                 break;
             }
             let asked = proxy.requests();
-            until("the connections are in use", || proxy.requests() > asked + 50);
+            wait_for("the connections are in use", || proxy.requests() > asked + 50);
             let before = store.stats();
             proxy.hold_old();
             if round % 2 == 0 {
                 proxy.set(Mode::Refuse);
-                until("the store is away", || pending(&store).is_some());
+                wait_for("the store is disconnected", || pending(&store).is_some());
                 proxy.set(Mode::Pass);
             } else {
-                // On a busy machine it may be taken for an outage, too.
-                until("a late write is buried", || {
+                // On a busy machine this may count as an outage, too.
+                wait_for("a late write is in quarantine", || {
                     store.stats().buried > before.buried || store.stats().outages > before.outages
                 });
             }
-            connected(&store);
+            wait_until_connected(&store);
             proxy.release_old();
         }
         ending.store(true, Ordering::Relaxed);
         let numbers: Vec<i64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
         watcher.join().unwrap();
-        connected(&store);
+        wait_until_connected(&store);
         let raw = RawClient::connect(&server.url(0));
         for key in 0..KEYS {
             assert_eq!(raw.run::<_, i64>("GET", &[format!("t:h{key}")]), numbers[key % 5]);
@@ -194,7 +194,7 @@ fn frequent_outages_lose_and_double_nothing() {
         }
         ending.store(true, Ordering::Relaxed);
         let keys = keys.join().unwrap();
-        connected(&store);
+        wait_until_connected(&store);
         let raw = RawClient::connect(&server.url(0));
         for (key, last) in keys {
             assert_eq!(raw.get(&format!("t:{key}")), Some(last.to_string().into_bytes()), "{key}");
@@ -206,12 +206,12 @@ fn frequent_outages_lose_and_double_nothing() {
     let stats = store.stats();
     assert!(stats.outages > 0, "{stats:?}");
     assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0));
-    // Each time it is up each thread may make a connection, and the pauses of the probe begin anew.
+    // After each outage each thread may open a connection, and the backoff of the probe begins again.
     assert!(proxy.tried() < flaps * 40, "{} connections in {flaps} turns", proxy.tried());
 }
 
-/// Who found out late that the server was away began a second outage while the first one ended. Its queue began
-/// with a number that the server was past, which was taken for an old copy: the store never came back.
+/// A thread that noticed the end of one outage late began a second outage. The numbers of its queue were
+/// lower than the server's marker, which was taken for an old copy of the files: the store never reconnected.
 #[test]
 fn outages_that_follow_each_other_closely_all_end() {
     let server = RedisServer::start();
@@ -239,10 +239,10 @@ fn outages_that_follow_each_other_closely_all_end() {
         let begun = Instant::now();
         while begun.elapsed() < seconds() {
             proxy.set(Mode::Hold);
-            until("the store is away", || pending(&store).is_some());
+            wait_for("the store is disconnected", || pending(&store).is_some());
             thread::sleep(Duration::from_millis(random.u64(..40)));
             proxy.set(Mode::Pass);
-            connected(&store);
+            wait_until_connected(&store);
         }
     });
     assert!(store.stats().outages > 3, "{:?}", store.stats());

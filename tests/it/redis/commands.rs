@@ -1,4 +1,4 @@
-//! What each operation says to a server, and what a server with foreign things on it says back.
+//! The commands that each operation sends, and the results on a server with foreign data.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn every_operation_has_its_documented_effect_on_redis() {
     assert!(store.set_if_not_exists("a", 1, Some(hour)).unwrap());
     assert!(!store.set_if_not_exists("a", 2, None).unwrap());
     assert!(store.compare_and_set("a", Some(&1), &5).unwrap());
-    assert!(matches!(store.ttl("a").unwrap(), Some(Ttl::In(_))), "a swap keeps the time to live");
+    assert!(matches!(store.ttl("a").unwrap(), Some(Ttl::In(_))), "compare_and_set keeps the time to live");
     assert!(!store.compare_and_set("a", Some(&1), &5).unwrap());
     assert!(store.compare_and_set("b", None::<&i64>, &5).unwrap());
     assert_eq!(store.modify("b", |found: Option<i64>| found.map(|n| n + 1)).unwrap(), Some(6));

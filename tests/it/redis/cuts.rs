@@ -1,4 +1,5 @@
-//! Connections that are cut at every byte of a request and of an answer, and answers that come in slivers.
+//! Connections that are cut at every byte of a request and of a reply, and replies that arrive in small
+//! pieces.
 
 use std::time::Duration;
 
@@ -8,21 +9,21 @@ use crate::support::backends::HOUR;
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{open, options, until};
+use crate::support::redis_stores::{open, options, wait_for};
 
 const KEYS: [&str; 3] = ["t:a", "t:b", "t:c"];
 
-/// What lies under [`KEYS`].
+/// The values of [`KEYS`].
 type State = [Option<&'static str>; 3];
 
-/// An operation, and what it makes of what lies there.
+/// An operation, and its effect on the data.
 #[derive(Clone, Copy)]
 struct Case {
     before: State,
     after: State,
-    /// It is done as one.
+    /// It is atomic.
     whole: bool,
-    /// It is tried again after a lost answer, and then succeeds.
+    /// It is repeated after a lost reply, and then succeeds.
     repeated: bool,
     /// How many of its commands are sent at a time.
     chunk: usize,
@@ -38,13 +39,13 @@ const ONE: Case = Case {
     run: |_| Ok(()),
 };
 
-struct Lab {
+struct Setup {
     raw: RawClient,
     proxy: Proxy,
     database: u32,
 }
 
-impl Lab {
+impl Setup {
     fn new() -> Self {
         let (server, database) = RedisServer::shared();
         Self { raw: RawClient::connect(&server.url(database)), proxy: Proxy::to(server.port()), database }
@@ -68,7 +69,7 @@ impl Lab {
     }
 }
 
-/// How many of the entries that an operation changes it has changed, and of how many.
+/// How many entries an operation has changed, and how many it should change.
 fn changed(case: &Case, found: &[Option<String>]) -> (u64, u64) {
     let (mut done, mut all) = (0, 0);
     for ((before, after), found) in case.before.iter().zip(case.after).zip(found) {
@@ -79,19 +80,19 @@ fn changed(case: &Case, found: &[Option<String>]) -> (u64, u64) {
             done += u64::from(found == after);
         }
     }
-    assert!(!case.whole || done == 0 || done == all, "half of it was done: {found:?}");
+    assert!(!case.whole || done == 0 || done == all, "it was applied in part: {found:?}");
     (done, all)
 }
 
-/// Holds what an operation says to what the server holds.
-fn judge(case: &Case, outcome: &Result<()>, found: &[Option<String>]) {
+/// Compares the result of an operation with the data on the server.
+fn check(case: &Case, outcome: &Result<()>, found: &[Option<String>]) {
     let (done, all) = changed(case, found);
     match outcome {
-        Ok(()) => assert_eq!(done, all, "it was not done"),
-        Err(Error::Unavailable { maybe_applied: false, .. }) => assert_eq!(done, 0, "it was done after all"),
+        Ok(()) => assert_eq!(done, all, "it was not applied"),
+        Err(Error::Unavailable { maybe_applied: false, .. }) => assert_eq!(done, 0, "it was applied"),
         Err(Error::Unavailable { maybe_applied: true, .. }) => assert!(all > 0, "a read applies nothing"),
         Err(Error::Partial { done: told, source, .. }) => {
-            assert!((1..=done).contains(told), "{told} told, {done} done");
+            assert!((1..=done).contains(told), "{told} reported, {done} applied");
             assert!(matches!(**source, Error::Unavailable { .. }), "{source:?}");
         }
         Err(other) => panic!("{other:?}"),
@@ -99,26 +100,26 @@ fn judge(case: &Case, outcome: &Result<()>, found: &[Option<String>]) {
     assert_eq!(outcome.as_ref().is_err_and(Error::is_transient), outcome.is_err());
 }
 
-/// Cuts the connection after every single byte of what the operation says and hears.
+/// Cuts the connection after every single byte of the request and of the reply.
 fn cut_everywhere(case: &Case) {
-    let lab = Lab::new();
+    let setup = Setup::new();
     for retries in [0, 2] {
         let options = options().pool_size(1).max_retries(retries).retry_delay(Duration::from_millis(1));
-        let store = lab.store(options.pipeline_batch_size(case.chunk));
-        lab.prepare(&case.before);
+        let store = setup.store(options.pipeline_batch_size(case.chunk));
+        setup.prepare(&case.before);
         (case.run)(&store).unwrap();
         for way in [Way::Request, Way::Answer] {
             let mut all_done = Vec::new();
             loop {
-                lab.prepare(&case.before);
-                // Whatever the cut before left behind, the store works on.
-                until("the store works again", || store.put("warm", 1).is_ok());
+                setup.prepare(&case.before);
+                // Whatever the previous cut left behind, the store still works.
+                wait_for("the store works again", || store.put("warm", 1).is_ok());
                 let at = all_done.len();
-                lab.proxy.cut(way, at);
+                setup.proxy.cut(way, at);
                 let outcome = (case.run)(&store);
-                let was_cut = lab.proxy.was_cut();
-                let found = lab.state();
-                judge(case, &outcome, &found);
+                let was_cut = setup.proxy.cancel_cut();
+                let found = setup.state();
+                check(case, &outcome, &found);
                 if !was_cut {
                     outcome.unwrap();
                     break;
@@ -131,7 +132,7 @@ fn cut_everywhere(case: &Case) {
             }
             assert!(all_done.len() > 3, "there was something to cut");
             if retries == 0 && case.whole && case.before != case.after {
-                // An answer comes after the deed, and a deed after the last byte of the request.
+                // A reply comes after the effect, and an effect after the last byte of the request.
                 let last = all_done.len() - 1;
                 let expected = |at| way == Way::Answer || at == last;
                 assert!(all_done.iter().enumerate().all(|(at, done)| *done == expected(at)), "{all_done:?}");
@@ -210,33 +211,33 @@ fn a_batch_incr_that_is_cut_applies_no_increment_twice() {
     }
 }
 
-/// More than the sockets take at once: the connection ends while the request is still being sent.
+/// The request is too large for the socket buffers: the connection ends while it is still being sent.
 #[test]
 fn a_large_batch_that_is_cut_leaves_no_partial_value() {
     const LENGTH: usize = 1_300_000;
-    let lab = Lab::new();
+    let setup = Setup::new();
     let value = "x".repeat(LENGTH);
     for retries in [0, 2] {
-        let store = lab.store(options().max_retries(retries));
+        let store = setup.store(options().max_retries(retries));
         for at in (1..3 * LENGTH).step_by(650_000) {
-            lab.prepare(&[None; 3]);
-            until("the store works again", || store.put("warm", 1).is_ok());
-            lab.proxy.cut(Way::Request, at);
+            setup.prepare(&[None; 3]);
+            wait_for("the store works again", || store.put("warm", 1).is_ok());
+            setup.proxy.cut(Way::Request, at);
             let outcome = store.batch_put([("a", &value), ("b", &value), ("c", &value)]);
-            assert!(lab.proxy.was_cut());
-            let lengths = KEYS.map(|key| lab.raw.run::<_, usize>("STRLEN", &[key]));
+            assert!(setup.proxy.cancel_cut());
+            let lengths = KEYS.map(|key| setup.raw.run::<_, usize>("STRLEN", &[key]));
             assert!(lengths.iter().all(|length| [0, LENGTH + 2].contains(length)), "{lengths:?}");
             let done = lengths.iter().filter(|length| **length > 0).count();
             let Err(error) = outcome else {
                 assert_eq!((done, retries), (3, 2));
                 continue;
             };
-            assert_eq!((done, retries), (at / (LENGTH + 100), 0), "what came whole is done");
-            // The answer to the first value may be back before the last one is cut.
+            assert_eq!((done, retries), (at / (LENGTH + 100), 0), "every complete command is applied");
+            // The reply to the first value may arrive before the last value is cut.
             match error {
                 Error::Unavailable { maybe_applied: true, .. } => {}
                 Error::Partial { done: told, source, .. } => {
-                    assert!((1..=done as u64).contains(&told), "{told} told, {done} done");
+                    assert!((1..=done as u64).contains(&told), "{told} reported, {done} applied");
                     assert!(matches!(*source, Error::Unavailable { maybe_applied: true, .. }), "{source:?}");
                 }
                 other => panic!("{other:?}"),
@@ -247,11 +248,11 @@ fn a_large_batch_that_is_cut_leaves_no_partial_value() {
 
 #[test]
 fn replies_that_arrive_byte_by_byte_are_read_completely() {
-    let lab = Lab::new();
-    let store = lab.store(options());
+    let setup = Setup::new();
+    let store = setup.store(options());
     let text = "ü\r\n$5\r\n".repeat(10);
     store.put("text", &text).unwrap();
-    lab.proxy.set(Mode::Drip(Duration::from_micros(200)));
+    setup.proxy.set(Mode::Drip(Duration::from_micros(200)));
     assert_eq!(store.get::<String>("text").unwrap().as_deref(), Some(&*text));
     assert_eq!(store.get::<String>("none").unwrap(), None);
     store.put("a", 1).unwrap();
@@ -261,5 +262,9 @@ fn replies_that_arrive_byte_by_byte_are_read_completely() {
     assert_eq!(store.batch_get::<i64>(["a", "none", "b"]).unwrap(), [Some(12), None, Some(1)]);
     store.write(WriteBatch::new().put("c", 1).unwrap().delete("text").unwrap()).unwrap();
     assert_eq!(store.keys("").unwrap(), ["a", "b", "c"]);
-    assert_eq!(lab.store(options()).get::<i64>("a").unwrap(), Some(12), "a handshake is read as well");
+    assert_eq!(
+        setup.store(options()).get::<i64>("a").unwrap(),
+        Some(12),
+        "the replies of a handshake are read too"
+    );
 }

@@ -1,4 +1,4 @@
-//! What earlier systems keep in Redis, read and written byte for byte.
+//! Data that earlier systems keep in Redis, read and written byte for byte.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::shared_server::SharedServer;
 
-/// The value type of rust-rule-engine, as its users declare it to read what it wrote.
+/// The value type of rust-rule-engine, as its users declare it to read its data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum RuleValue {
     String(String),

@@ -1,4 +1,4 @@
-//! What another program keeps under a key, and maps and queues as they lie on the server.
+//! Foreign data of other kinds under a key, and maps and queues as the server stores them.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::support::shared_server::SharedServer;
 
 type Operation = fn(&StateStore, &str) -> Result<()>;
 
-/// Puts one foreign thing of each kind under the prefix `p`.
-fn foreign() -> (SharedServer, StateStore) {
+/// Stores one foreign entry of each kind under the prefix `p`.
+fn new_foreign_data() -> (SharedServer, StateStore) {
     let server = SharedServer::new();
     server.raw.run::<_, ()>("RPUSH", &["p:list", "1", "2"]);
     server.raw.run::<_, ()>("HSET", &["p:hash", "field", "1"]);
@@ -30,7 +30,7 @@ const KINDS: [(&str, Option<Kind>); 4] =
 /// They change nothing.
 #[test]
 fn operations_on_values_report_another_kind() {
-    let (server, store) = foreign();
+    let (server, store) = new_foreign_data();
     for (key, kind) in KINDS {
         for (name, operation) in ON_VALUES {
             let error = assert_error!(operation(&store, key), Error::WrongType { .. });
@@ -55,7 +55,7 @@ fn a_put_of_any_sort_replaces_any_kind() {
         ("write", |s, k| s.write(WriteBatch::new().put(k, 1)?)),
     ];
     for (name, operation) in operations {
-        let (server, store) = foreign();
+        let (server, store) = new_foreign_data();
         for (key, _) in KINDS {
             operation(&store, key).unwrap();
             assert_eq!(server.raw.get(&format!("p:{key}")).unwrap(), b"1", "{name}");
@@ -65,14 +65,14 @@ fn a_put_of_any_sort_replaces_any_kind() {
 
 #[test]
 fn operations_that_read_no_value_work_on_any_kind() {
-    let (server, store) = foreign();
+    let (server, store) = new_foreign_data();
     for (key, _) in KINDS {
         assert!(store.contains(key).unwrap(), "{key}");
         assert_eq!(store.ttl(key).unwrap(), Some(millpond::Ttl::Never));
         assert!(store.expire(key, HOUR).unwrap());
         assert!(matches!(store.ttl(key).unwrap(), Some(millpond::Ttl::In(_))));
         assert!(store.persist(key).unwrap());
-        assert!(!store.set_if_not_exists(key, 1, None).unwrap(), "{key} is not free");
+        assert!(!store.set_if_not_exists(key, 1, None).unwrap(), "{key} exists");
         assert!(!store.set_if_not_exists(key, 1, Some(HOUR)).unwrap());
         assert_eq!(server.raw.kind(&format!("p:{key}")), key);
     }
@@ -86,7 +86,7 @@ fn operations_that_read_no_value_work_on_any_kind() {
 
 #[test]
 fn entries_skip_other_kinds() {
-    let (_server, store) = foreign();
+    let (_server, store) = new_foreign_data();
     store.batch_put([("a", 1), ("z", 2)]).unwrap();
     let mut entries: Vec<(String, i64)> = store.entries("").map(Result::unwrap).collect();
     entries.sort();
@@ -95,7 +95,7 @@ fn entries_skip_other_kinds() {
 
 #[test]
 fn one_wrong_kind_in_a_batch_does_not_hide_the_others() {
-    let (_server, store) = foreign();
+    let (_server, store) = new_foreign_data();
     store.put("a", 1).unwrap();
     assert_error!(store.batch_get::<i64>(["a", "list"]), Error::WrongType { key, .. } if key == "list");
     let outcome = store.batch_incr([("a", 1), ("list", 1), ("b", 1)]);
@@ -108,7 +108,7 @@ fn one_wrong_kind_in_a_batch_does_not_hide_the_others() {
 /// They change nothing.
 #[test]
 fn operations_on_maps_and_queues_report_another_kind() {
-    let (server, store) = foreign();
+    let (server, store) = new_foreign_data();
     server.raw.run::<_, ()>("SET", &["p:string", "1"]);
     let born = server.with_default_ttl("p");
     let maps = ON_MAPS.map(|operation| (Kind::Map, operation));
@@ -137,7 +137,7 @@ fn a_map_is_a_hash_and_a_queue_a_list() {
     assert_eq!(store.map_put_many("m", [("b", 1), ("", 2), ("a\n", 3)]).unwrap(), 3);
     server.raw.run::<_, i64>("HSET", &[&b"p:m"[..], b"\xff", b"1"]);
     assert_eq!(server.raw.run::<_, String>("HGET", &["p:m", ""]), "2");
-    assert_eq!(store.map_keys("m").unwrap(), ["", "a\n", "b"], "a name that is no text is foreign");
+    assert_eq!(store.map_keys("m").unwrap(), ["", "a\n", "b"], "a field name that is not UTF-8 is foreign");
     assert_eq!(store.map_entries::<i64>("m").unwrap().len(), 3);
     assert_eq!(store.map_get_many::<i64>("m", ["b", "x", ""]).unwrap(), [Some(1), None, Some(2)]);
     assert_eq!(store.push_back_many("q", [1, 2]).unwrap(), 2);
@@ -268,7 +268,7 @@ fn operations_work_after_the_server_forgot_the_scripts() {
     }
 }
 
-/// More values than a command of an older server takes, and far more than a script unpacks at a time.
+/// More values than an older server accepts in one command, and far more than a script can unpack at a time.
 #[test]
 fn very_many_values_are_pushed_at_once() {
     const MANY: u64 = 500_001;

@@ -1,4 +1,4 @@
-//! Locks on a server: what lies there, who gets them, and how they are lost.
+//! Locks on a server: how they are stored, acquired and lost.
 
 use std::sync::Mutex;
 use std::thread;
@@ -9,7 +9,7 @@ use millpond::{Error, LockLoss, StateStore};
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{LIMIT, open, options, until, within};
+use crate::support::redis_stores::{LIMIT, open, options, run_within, wait_for};
 use crate::support::shared_server::SharedServer;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ fn a_lock_is_a_token_with_a_time_limit() {
     assert!(!server.raw.exists(LOCK));
     let after = store.lock("l", MINUTE).unwrap().unwrap().token();
     assert!(after > before, "{after} {before}");
-    assert!(!server.raw.exists(LOCK), "the guard was dropped");
+    assert!(!server.raw.exists(LOCK), "dropping the guard deletes the lock");
 }
 
 /// This holds after `clear`, and after a clock that was set back.
@@ -49,11 +49,11 @@ fn every_token_is_larger_than_all_earlier_ones() {
     let first = token();
     store.clear().unwrap();
     assert!(token() > first);
-    // What was given out by a clock that was ahead.
+    // This token was issued by a clock that was ahead.
     server.raw.set("t:__millpond:fence", "9007199254740000");
     assert_eq!(token(), 9_007_199_254_740_001);
     server.raw.run::<_, ()>("DEL", &["t:__millpond:fence"]);
-    assert!(token() > first, "it goes on from the clock of the server");
+    assert!(token() > first, "tokens continue from the clock of the server");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn every_way_to_lose_a_lock_is_reported_differently() {
     assert_eq!(lost(guard.release()), LockLoss::TakenByAnother);
     assert!(other.is_held().unwrap());
     other.extend(Duration::from_millis(20)).unwrap();
-    until("it has run out", || !other.is_held().unwrap());
+    wait_for("the lock has expired", || !other.is_held().unwrap());
     assert_eq!(lost(other.extend(MINUTE)), LockLoss::Expired);
     assert_eq!(lost(other.release()), LockLoss::Expired);
 }
@@ -91,7 +91,7 @@ fn waiting_clients_get_the_lock_in_their_order() {
                 order.lock().unwrap().push(number);
                 guard.release().unwrap();
             });
-            until("it waits", || server.raw.run::<_, i64>("ZCARD", &[WAITING]) == number + 1);
+            wait_for("a client waits", || server.raw.run::<_, i64>("ZCARD", &[WAITING]) == number + 1);
         }
         assert!(store.lock("l", LONG).unwrap().is_none());
         server.raw.run::<_, ()>("SCRIPT", &["FLUSH"]);
@@ -112,7 +112,7 @@ fn no_client_overtakes_a_waiting_one() {
     };
     server.raw.run::<_, ()>("ZADD", &[WAITING, "1", "somebody"]);
     server.raw.run::<_, ()>("HSET", &[SEEN, "somebody", &now()]);
-    assert!(store.lock("l", MINUTE).unwrap().is_none(), "somebody waits");
+    assert!(store.lock("l", MINUTE).unwrap().is_none(), "another client waits");
     let guard = store.lock_wait("l", MINUTE, LONG).unwrap().unwrap();
     assert!(!server.raw.exists(WAITING) && !server.raw.exists(SEEN));
     guard.release().unwrap();
@@ -121,7 +121,7 @@ fn no_client_overtakes_a_waiting_one() {
         if let Some(seen) = seen {
             server.raw.run::<_, ()>("HSET", &[SEEN, "a", &seen, "b", &seen]);
         }
-        store.lock("l", MINUTE).unwrap().expect("nobody waits any more").release().unwrap();
+        store.lock("l", MINUTE).unwrap().expect("no client waits any more").release().unwrap();
         assert!(!server.raw.exists(WAITING) && !server.raw.exists(SEEN));
     }
 }
@@ -133,14 +133,14 @@ fn a_waiter_that_gives_up_leaves_no_entry_behind() {
     let guard = store.lock("l", MINUTE).unwrap().unwrap();
     for timeout in [0, 1, 60] {
         let timeout = Duration::from_millis(timeout);
-        let found = within(timeout + LIMIT, || store.lock_wait("l", MINUTE, timeout)).unwrap();
+        let found = run_within(timeout + LIMIT, || store.lock_wait("l", MINUTE, timeout)).unwrap();
         assert!(found.is_none());
         assert!(!server.raw.exists(WAITING) && !server.raw.exists(SEEN));
     }
-    // Who waits is kept for a while only.
+    // An entry of a waiting client has a time to live.
     thread::scope(|scope| {
         scope.spawn(|| store.lock_wait("l", MINUTE, LONG).unwrap().unwrap().release());
-        until("it waits", || server.raw.exists(WAITING));
+        wait_for("a client waits", || server.raw.exists(WAITING));
         for key in [WAITING, SEEN] {
             assert!(server.raw.run::<_, i64>("PTTL", &[key]) > 0, "{key}");
         }
@@ -150,7 +150,7 @@ fn a_waiter_that_gives_up_leaves_no_entry_behind() {
     assert!(found.is_some());
 }
 
-/// They kept the place until it was noticed that they were not seen any more.
+/// Such clients once kept their place until the others noticed that they were no longer seen.
 #[test]
 fn a_wait_that_fails_leaves_no_entry_behind() {
     let server = RedisServer::start();
@@ -166,7 +166,7 @@ fn a_wait_that_fails_leaves_no_entry_behind() {
         let store = open(&url, options()).unwrap();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| store.lock_wait("l", MINUTE, LONG).map(drop));
-            until("it waits", || raw.exists(WAITING));
+            wait_for("a client waits", || raw.exists(WAITING));
             end(&raw, &store);
             assert!(waiting.join().unwrap().is_err());
         });
@@ -195,13 +195,13 @@ fn a_release_with_a_lost_reply_may_have_freed_the_lock() {
     guard.extend(MINUTE).unwrap();
     proxy.cut(Way::Answer, 0);
     guard.extend(LONG).unwrap();
-    assert!(proxy.was_cut());
+    assert!(proxy.cancel_cut());
     proxy.cut(Way::Answer, 0);
     assert_error!(guard.release(), Error::Unavailable { maybe_applied: true, .. });
     assert!(!raw.exists(LOCK));
     proxy.cut(Way::Answer, 0);
     assert_error!(store.lock("l", MINUTE), Error::Unavailable { maybe_applied: true, .. });
-    assert!(raw.exists(LOCK), "it runs out");
+    assert!(raw.exists(LOCK), "the lock is left to expire");
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn a_frozen_or_dead_server_ends_a_wait_in_time() {
     raw.set(LOCK, "1");
     let timeout = Duration::from_millis(200);
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| within(LIMIT, || store.lock_wait("l", MINUTE, timeout).map(drop)));
-        until("it waits", || raw.exists(WAITING));
+        let waiting = scope.spawn(|| run_within(LIMIT, || store.lock_wait("l", MINUTE, timeout).map(drop)));
+        wait_for("a client waits", || raw.exists(WAITING));
         server.pause();
         assert_error!(waiting.join().unwrap(), Error::Unavailable { maybe_applied: true, .. });
     });
@@ -222,6 +222,6 @@ fn a_frozen_or_dead_server_ends_a_wait_in_time() {
     proxy.set(Mode::Refuse);
     let dead = open(&server.url(0), options().pool_size(1)).unwrap();
     drop(server);
-    let refused = within(LIMIT, || dead.lock_wait("l", MINUTE, LONG).map(drop));
+    let refused = run_within(LIMIT, || dead.lock_wait("l", MINUTE, LONG).map(drop));
     assert_error!(refused, Error::Unavailable { .. });
 }

@@ -1,4 +1,5 @@
-//! Writes whose answer was lost: they never overtake a newer one.
+//! Writes whose reply was lost: the store closes their connections, or keeps them in quarantine, so that such
+//! a write never overtakes a newer one.
 
 use std::thread;
 use std::time::Duration;
@@ -8,11 +9,12 @@ use millpond::Error;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{LIMIT, open, options, until, within};
+use crate::support::redis_stores::{LIMIT, open, options, run_within, wait_for};
 
-/// A put was frozen with its server or held in the network. Newer ones were acknowledged after it, and when
-/// it came at last it brought the old value back. Nothing may be written before it is known to be gone.
-fn a_late_put_never_wins(user: &str, freeze: impl Fn(bool), url: &str, raw: &RawClient) {
+/// A put was delayed by a frozen server or by the network. Newer puts were acknowledged after it, and when it
+/// finally arrived, it restored the old value. No write may be sent before such a put is known to have no
+/// effect.
+fn assert_late_put_never_wins(user: &str, freeze: impl Fn(bool), url: &str, raw: &RawClient) {
     let store = open(&format!("redis://{user}{url}"), options()).unwrap();
     let mut value = 0;
     for _ in 0..3 {
@@ -20,16 +22,16 @@ fn a_late_put_never_wins(user: &str, freeze: impl Fn(bool), url: &str, raw: &Raw
         store.put("v", value).unwrap();
         freeze(true);
         value += 1;
-        let error = within(LIMIT, || store.put("v", value).unwrap_err());
+        let error = run_within(LIMIT, || store.put("v", value).unwrap_err());
         assert!(matches!(error, Error::Unavailable { maybe_applied: true, .. }), "{error:?}");
-        let error = within(LIMIT, || store.put("v", value).unwrap_err());
+        let error = run_within(LIMIT, || store.put("v", value).unwrap_err());
         assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
         freeze(false);
         value += 1;
-        until("a newer put is acknowledged", || store.put("v", value).is_ok());
+        wait_for("a newer put is acknowledged", || store.put("v", value).is_ok());
         for _ in 0..50 {
             let seen: i64 = raw.run("GET", &["t:v"]);
-            assert_eq!(seen, value, "an older put came back");
+            assert_eq!(seen, value, "an older put overwrote a newer one");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -51,7 +53,7 @@ fn a_put_frozen_with_its_server_never_overwrites_a_newer_one() {
     let raw = RawClient::connect(&server.url(0));
     for user in USERS {
         let freeze = |on| if on { server.pause() } else { server.resume() };
-        a_late_put_never_wins(user, freeze, &format!("127.0.0.1:{}", server.port()), &raw);
+        assert_late_put_never_wins(user, freeze, &format!("127.0.0.1:{}", server.port()), &raw);
     }
 }
 
@@ -62,11 +64,11 @@ fn a_put_held_in_the_network_never_overwrites_a_newer_one() {
     for user in USERS {
         let proxy = Proxy::to(server.port());
         let freeze = |on| proxy.set(if on { Mode::Hold } else { Mode::Pass });
-        a_late_put_never_wins(user, freeze, &proxy.address().to_string(), &raw);
+        assert_late_put_never_wins(user, freeze, &proxy.address().to_string(), &raw);
     }
 }
 
-/// The bytes of a put lie in the network while newer puts go by on another connection.
+/// The bytes of a put are still in the network while newer puts succeed on another connection.
 #[test]
 fn bytes_that_arrive_after_newer_writes_do_nothing() {
     let server = server_with_users();
@@ -78,7 +80,7 @@ fn bytes_that_arrive_after_newer_writes_do_nothing() {
         proxy.hold_old();
         let error = store.put("v", 2).unwrap_err();
         assert!(matches!(error, Error::Unavailable { maybe_applied: true, .. }), "{error:?}");
-        assert_eq!(store.get::<i64>("v").unwrap(), Some(1), "reads go on");
+        assert_eq!(store.get::<i64>("v").unwrap(), Some(1), "reads still work");
         if user.is_empty() {
             store.put("v", 3).unwrap();
             assert_eq!(raw.run::<_, i64>("GET", &["t:v"]), 3);
@@ -89,13 +91,13 @@ fn bytes_that_arrive_after_newer_writes_do_nothing() {
         proxy.release_old();
         if user.is_empty() {
             for _ in 0..50 {
-                assert_eq!(raw.run::<_, i64>("GET", &["t:v"]), 3, "an older put came back");
+                assert_eq!(raw.run::<_, i64>("GET", &["t:v"]), 3, "an older put overwrote a newer one");
                 thread::sleep(Duration::from_millis(2));
             }
         }
-        until("a newer put is acknowledged", || store.put("v", 4).is_ok());
+        wait_for("a newer put is acknowledged", || store.put("v", 4).is_ok());
         for _ in 0..50 {
-            assert_eq!(raw.run::<_, i64>("GET", &["t:v"]), 4, "an older put came back");
+            assert_eq!(raw.run::<_, i64>("GET", &["t:v"]), 4, "an older put overwrote a newer one");
             thread::sleep(Duration::from_millis(2));
         }
     }

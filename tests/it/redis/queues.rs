@@ -1,4 +1,5 @@
-//! Queues on a server: what others pushed, leases that run out, and waiting, also for a server that fails.
+//! Queues on a server: values that other programs pushed, leases that run out, and waiting, even if the
+//! server fails.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,19 +9,19 @@ use millpond::{Error, StateStore, Ttl};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{LIMIT, open, options, until, within};
+use crate::support::redis_stores::{LIMIT, open, options, run_within, wait_for};
 use crate::support::shared_server::SharedServer;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A wait that no test waits for.
+/// A longer timeout than any test needs.
 const LONG: Duration = Duration::from_secs(20);
 
 const LEASES: &str = "t:q:__millpond:leases";
 const LEASED: &str = "t:q:__millpond:leased";
 
 impl SharedServer {
-    /// Lets the time of all leases of the queue `q` be over.
+    /// Makes all leases of the queue `q` expire.
     fn lapse(&self) {
         let ids: Vec<String> = self.raw.run("ZRANGE", &[LEASES, "0", "-1"]);
         for id in ids {
@@ -64,13 +65,13 @@ fn expired_leases_return_values_to_the_front_in_order() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", 0..5).unwrap();
-    // The later ones run out first.
+    // The later leases run out first.
     let taken: Vec<_> = [50, 40, 30, 20]
         .map(|seconds| store.take::<i64>("q", Duration::from_secs(seconds)).unwrap().unwrap())
         .into();
     server.lapse();
-    assert_eq!(store.queue_len("q").unwrap(), 1, "nothing but a take brings it back");
-    assert!(taken[1].done().unwrap(), "it was not given to anybody else");
+    assert_eq!(store.queue_len("q").unwrap(), 1, "only a take brings the value back");
+    assert!(taken[1].done().unwrap(), "the value was not leased again");
     let again = store.take::<i64>("q", MINUTE).unwrap().unwrap();
     assert_eq!((*again, server.queue()), (0, vec![2, 3, 4]));
     assert!(!taken[0].done().unwrap() && !taken[2].back().unwrap());
@@ -122,12 +123,12 @@ fn a_queue_recreated_by_a_lease_has_the_default_ttl() {
     store.persist("q").unwrap();
     server.lapse();
     assert_eq!(*store.take::<i64>("q", MINUTE).unwrap().unwrap(), *first);
-    assert_eq!(store.ttl("q").unwrap(), Some(Ttl::Never), "it was there");
+    assert_eq!(store.ttl("q").unwrap(), Some(Ttl::Never), "the queue existed before");
     store.delete("q").unwrap();
     server.lapse();
     store.push_back("other", 1).unwrap();
     assert!(store.take::<i64>("q", MINUTE).unwrap().is_some());
-    assert!(!server.raw.exists("t:q"), "its last value was taken");
+    assert!(!server.raw.exists("t:q"), "the last value was taken");
 }
 
 #[test]
@@ -185,8 +186,8 @@ fn a_server_out_of_memory_loses_no_value() {
     assert!(store.lock("l", MINUTE).unwrap().is_some());
 }
 
-/// Waits in a thread of its own until something was popped.
-fn popping<'s>(
+/// Waits for a value in another thread.
+fn spawn_pop<'s>(
     scope: &'s thread::Scope<'s, '_>,
     store: &'s StateStore,
     timeout: Duration,
@@ -194,7 +195,7 @@ fn popping<'s>(
     scope.spawn(move || store.pop_front_wait::<i64>("q", timeout))
 }
 
-fn blocked(raw: &RawClient) -> usize {
+fn blocked_clients(raw: &RawClient) -> usize {
     let clients: String = raw.run("CLIENT", &["LIST"]);
     clients.lines().filter(|line| line.contains("cmd=blpop") && line.contains("flags=b")).count()
 }
@@ -207,20 +208,20 @@ fn a_push_or_a_timeout_ends_a_wait() {
     for timeout in [0, 1, 2, 3, 40] {
         let timeout = Duration::from_millis(timeout);
         let begun = Instant::now();
-        assert_eq!(within(timeout + LIMIT, || store.pop_front_wait::<i64>("q", timeout)).unwrap(), None);
+        assert_eq!(run_within(timeout + LIMIT, || store.pop_front_wait::<i64>("q", timeout)).unwrap(), None);
         assert!(begun.elapsed() >= timeout.saturating_sub(Duration::from_millis(2)));
     }
     // Longer than one BLPOP.
     let begun = Instant::now();
     let timeout = Duration::from_millis(1200);
-    assert_eq!(within(timeout + LIMIT, || store.pop_front_wait::<i64>("q", timeout)).unwrap(), None);
+    assert_eq!(run_within(timeout + LIMIT, || store.pop_front_wait::<i64>("q", timeout)).unwrap(), None);
     assert!(begun.elapsed() >= timeout);
     for timeout in [LONG, Duration::MAX] {
         thread::scope(|scope| {
-            let waiting = popping(scope, &store, timeout);
-            until("it waits", || blocked(&raw) == 1);
-            within(LIMIT, || store.push_back("q", 7)).unwrap();
-            assert_eq!(within(LIMIT, || waiting.join().unwrap()).unwrap(), Some(7));
+            let waiting = spawn_pop(scope, &store, timeout);
+            wait_for("a client waits", || blocked_clients(&raw) == 1);
+            run_within(LIMIT, || store.push_back("q", 7)).unwrap();
+            assert_eq!(run_within(LIMIT, || waiting.join().unwrap()).unwrap(), Some(7));
         });
     }
     store.push_back("q", 8).unwrap();
@@ -234,8 +235,8 @@ fn more_threads_may_wait_than_there_are_connections() {
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options().pool_size(2).wait_connections(2)).unwrap();
     thread::scope(|scope| {
-        let waiting: Vec<_> = (0..6).map(|_| popping(scope, &store, LONG)).collect();
-        until("two of them block", || blocked(&raw) == 2);
+        let waiting: Vec<_> = (0..6).map(|_| spawn_pop(scope, &store, LONG)).collect();
+        wait_for("two of them are blocked", || blocked_clients(&raw) == 2);
         store.push_back_many("q", 0..6).unwrap();
         let mut found: Vec<_> =
             waiting.into_iter().map(|thread| thread.join().unwrap().unwrap().unwrap()).collect();
@@ -260,16 +261,16 @@ fn a_wait_continues_after_another_client_ends_it() {
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
     thread::scope(|scope| {
-        let waiting = popping(scope, &store, LONG);
+        let waiting = spawn_pop(scope, &store, LONG);
         for how in ["TIMEOUT", "ERROR"] {
-            until("it is freed", || {
+            wait_for("the blocked client is released", || {
                 let clients: String = raw.run("CLIENT", &["LIST"]);
                 let line = clients.lines().find(|line| line.contains("cmd=blpop")).unwrap_or_default();
                 let id = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next());
                 id.is_some_and(|id| raw.run::<_, i64>("CLIENT", &["UNBLOCK", id, how]) == 1)
             });
         }
-        until("it waits again", || blocked(&raw) == 1);
+        wait_for("the store waits again", || blocked_clients(&raw) == 1);
         raw.run::<_, ()>("RPUSH", &["t:q", "7"]);
         assert_eq!(waiting.join().unwrap().unwrap(), Some(7));
     });
@@ -282,13 +283,13 @@ fn closing_the_store_ends_waits_soon() {
     let store = open(&server.url(0), options()).unwrap();
     let guard = store.lock("l", LONG).unwrap().unwrap();
     thread::scope(|scope| {
-        let popping = popping(scope, &store, LONG);
+        let popping = spawn_pop(scope, &store, LONG);
         let taking = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, LONG).map(drop));
         let locking = scope.spawn(|| store.lock_wait("l", MINUTE, LONG).map(drop));
-        until("one waits for a value", || blocked(&raw) == 1);
-        until("one waits for the lock", || raw.exists("t:l:__millpond:waiting"));
+        wait_for("one thread waits for a value", || blocked_clients(&raw) == 1);
+        wait_for("one thread waits for the lock", || raw.exists("t:l:__millpond:waiting"));
         store.close().unwrap();
-        within(Duration::from_secs(3), || {
+        run_within(Duration::from_secs(3), || {
             for outcome in
                 [popping.join().unwrap().map(drop), taking.join().unwrap(), locking.join().unwrap()]
             {
@@ -307,15 +308,15 @@ fn a_server_that_dies_or_refuses_ends_a_wait() {
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), options()).unwrap();
     proxy.set(Mode::Refuse);
-    let refused = within(LIMIT, || store.pop_front_wait::<i64>("q", LONG));
+    let refused = run_within(LIMIT, || store.pop_front_wait::<i64>("q", LONG));
     assert_error!(refused, Error::Unavailable { maybe_applied: false, .. });
     proxy.set(Mode::Pass);
-    crate::support::redis_stores::connected(&store);
+    crate::support::redis_stores::wait_until_connected(&store);
     thread::scope(|scope| {
-        let waiting = popping(scope, &store, LONG);
-        until("it waits", || blocked(&raw) == 1);
+        let waiting = spawn_pop(scope, &store, LONG);
+        wait_for("a client waits", || blocked_clients(&raw) == 1);
         server.kill();
-        let outcome = within(LIMIT, || waiting.join().unwrap());
+        let outcome = run_within(LIMIT, || waiting.join().unwrap());
         assert_error!(outcome, Error::Unavailable { maybe_applied: true, .. });
     });
 }
@@ -332,9 +333,9 @@ fn a_frozen_server_ends_a_wait_in_time_and_pops_nothing() {
                 server.pause();
             }
             let begun = Instant::now();
-            let waiting = popping(scope, &store, timeout);
+            let waiting = spawn_pop(scope, &store, timeout);
             if !before {
-                until("it waits", || blocked(&raw) == 1);
+                wait_for("a client waits", || blocked_clients(&raw) == 1);
                 server.pause();
             }
             let outcome = waiting.join().unwrap();
@@ -348,8 +349,8 @@ fn a_frozen_server_ends_a_wait_in_time_and_pops_nothing() {
             }
         });
         server.resume();
-        until("it answers", || store.push_back("q", 7).is_ok());
-        assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(7), "the wait of before took nothing");
+        wait_for("the server answers", || store.push_back("q", 7).is_ok());
+        assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(7), "the earlier wait popped nothing");
         assert_eq!(store.queue_len("q").unwrap(), 0);
     }
 }

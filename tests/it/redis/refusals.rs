@@ -1,4 +1,4 @@
-//! Servers that are there and refuse: typed errors, and a store that works again afterwards.
+//! Servers that are reachable but refuse: typed errors, and a store that works again afterwards.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,7 +11,9 @@ use crate::support::backends::HOUR;
 use crate::support::chain;
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
-use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
+use crate::support::redis_stores::{
+    CONNECT_LIMIT, LIMIT, open, options, run_within, wait_for, wait_until_connected,
+};
 
 #[test]
 fn a_port_without_redis_is_an_error_and_not_an_outage() {
@@ -25,7 +27,7 @@ fn a_port_without_redis_is_an_error_and_not_an_outage() {
                 thread::sleep(Duration::from_millis(500));
             }
         });
-        let opened = within(CONNECT_LIMIT, || {
+        let opened = run_within(CONNECT_LIMIT, || {
             open(&format!("redis://{address}"), options().fallback(Fallback::Memory))
         });
         assert!(matches!(opened, Err(Error::Server { .. })), "{opened:?}");
@@ -37,7 +39,8 @@ fn a_wrong_password_is_denied_at_once_and_not_shown() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
     for login in ["", ":hunter2@", "nobody:hunter2@"] {
         let url = format!("redis://{login}127.0.0.1:{}", server.port());
-        let error = within(Duration::ZERO, || open(&url, options().fallback(Fallback::Memory)).unwrap_err());
+        let error =
+            run_within(Duration::ZERO, || open(&url, options().fallback(Fallback::Memory)).unwrap_err());
         assert!(matches!(error, Error::Denied { .. }), "{error:?}");
         assert!(!format!("{error:?} {error}").contains("hunter2"));
     }
@@ -72,7 +75,7 @@ fn a_temporary_refusal_is_unavailable() {
     batch.put("a", 1).unwrap();
     assert!(matches!(store.write(&batch), Err(Error::Unavailable { maybe_applied: false, .. })));
     raw.run::<_, ()>("REPLICAOF", &["NO", "ONE"]);
-    connected(&store);
+    wait_until_connected(&store);
     store.put("a", 2).unwrap();
 }
 
@@ -92,7 +95,7 @@ fn a_loading_server_is_unavailable() {
 
 type Operation = fn(&StateStore) -> Result<()>;
 
-/// One of each kind that writes; each of them makes of `a`, if it is there, something else.
+/// One operation of each kind that writes; each of them changes the entry `a`, if it exists.
 const WRITES: [(&str, Operation); 8] = [
     ("put", |s| s.put("a", 9)),
     ("incr", |s| s.incr("a", 1).map(drop)),
@@ -104,15 +107,15 @@ const WRITES: [(&str, Operation); 8] = [
     ("batch_incr", |s| s.batch_incr([("a", 1), ("b", 1)]).map(drop)),
 ];
 
-/// Every write is refused as `expected` says, and nothing is changed by it.
-fn every_write_is_refused(store: &StateStore, expected: impl Fn(&Error) -> bool) {
+/// Asserts that every write is refused with an error that is `expected`, and changes nothing.
+fn assert_every_write_is_refused(store: &StateStore, expected: impl Fn(&Error) -> bool) {
     for (name, write) in WRITES {
-        let error = within(LIMIT, || write(store).expect_err(name));
+        let error = run_within(LIMIT, || write(store).expect_err(name));
         assert!(expected(&error), "{name}: {error:?}");
     }
 }
 
-fn every_write_is_done(store: &StateStore) {
+fn assert_every_write_is_applied(store: &StateStore) {
     for (name, write) in WRITES {
         store.put("a", 1).unwrap();
         store.delete("b").unwrap();
@@ -121,13 +124,13 @@ fn every_write_is_done(store: &StateStore) {
     store.put("a", 1).unwrap();
 }
 
-fn not_applied(error: &Error) -> bool {
+fn is_not_applied(error: &Error) -> bool {
     matches!(error, Error::Unavailable { maybe_applied: false, .. })
 }
 
 fn open_impatient(server: &RedisServer) -> StateStore {
     let store = open(&server.url(0), options().max_retries(1)).unwrap();
-    every_write_is_done(&store);
+    assert_every_write_is_applied(&store);
     store
 }
 
@@ -139,17 +142,17 @@ fn a_server_busy_with_a_script_is_unavailable() {
     let store = open_impatient(&server);
     thread::scope(|scope| {
         let script = scope.spawn(|| other.ask::<_, ()>("EVAL", &["while true do end", "0"]));
-        until("the server says that it is busy", || raw.ask::<&str, ()>("PING", &[]).is_err());
-        every_write_is_refused(&store, not_applied);
-        assert!(not_applied(&store.get::<i64>("a").unwrap_err()));
-        assert!(not_applied(&store.keys("").unwrap_err()));
-        assert!(not_applied(&open(&server.url(0), options()).unwrap_err()));
+        wait_for("the server says that it is busy", || raw.ask::<&str, ()>("PING", &[]).is_err());
+        assert_every_write_is_refused(&store, is_not_applied);
+        assert!(is_not_applied(&store.get::<i64>("a").unwrap_err()));
+        assert!(is_not_applied(&store.keys("").unwrap_err()));
+        assert!(is_not_applied(&open(&server.url(0), options()).unwrap_err()));
         raw.run::<_, ()>("SCRIPT", &["KILL"]);
         assert!(script.join().unwrap().is_err());
     });
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
-    every_write_is_done(&store);
+    assert_every_write_is_applied(&store);
 }
 
 #[test]
@@ -158,12 +161,12 @@ fn a_server_with_too_few_replicas_is_unavailable() {
     let raw = RawClient::connect(&server.url(0));
     let store = open_impatient(&server);
     raw.run::<_, ()>("CONFIG", &["SET", "min-replicas-to-write", "1"]);
-    every_write_is_refused(&store, not_applied);
-    // A server that takes no writes is away: reads do not reach it either.
-    assert!(not_applied(&store.get::<i64>("a").unwrap_err()));
+    assert_every_write_is_refused(&store, is_not_applied);
+    // A server that accepts no writes counts as unavailable: reads do not reach it either.
+    assert!(is_not_applied(&store.get::<i64>("a").unwrap_err()));
     raw.run::<_, ()>("CONFIG", &["SET", "min-replicas-to-write", "0"]);
-    connected(&store);
-    every_write_is_done(&store);
+    wait_until_connected(&store);
+    assert_every_write_is_applied(&store);
 }
 
 #[test]
@@ -171,20 +174,20 @@ fn a_server_that_cannot_save_refuses_writes_but_is_no_outage() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open_impatient(&server);
-    // A directory lies where the server is to save.
+    // A directory has the name of the file in which the server should save.
     let in_the_way = server.dir().join("dump.rdb");
     std::fs::create_dir(&in_the_way).unwrap();
     raw.run::<_, ()>("CONFIG", &["SET", "save", "3600 1000000"]);
     raw.run::<&str, ()>("BGSAVE", &[]);
     let failed = || raw.run::<_, String>("INFO", &["persistence"]).contains("rdb_last_bgsave_status:err");
-    until("the server knows that it cannot save", failed);
-    every_write_is_refused(&store, |error| {
+    wait_for("the server knows that it cannot save", failed);
+    assert_every_write_is_refused(&store, |error| {
         matches!(error, Error::Server { .. }) && chain(error)[1].contains("MISCONF")
     });
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
     std::fs::remove_dir(&in_the_way).unwrap();
     raw.run::<&str, ()>("SAVE", &[]);
-    every_write_is_done(&store);
+    assert_every_write_is_applied(&store);
 }
 
 #[test]
@@ -193,14 +196,14 @@ fn a_server_with_too_many_clients_is_unavailable() {
     let raw = RawClient::connect(&server.url(0));
     let store = open_impatient(&server);
     raw.run::<_, ()>("CONFIG", &["SET", "maxclients", "2"]);
-    assert!(not_applied(&open(&server.url(0), options()).unwrap_err()));
+    assert!(is_not_applied(&open(&server.url(0), options()).unwrap_err()));
     store.put("a", 1).unwrap();
     raw.run::<_, i64>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
     raw.run::<_, ()>("CONFIG", &["SET", "maxclients", "1"]);
-    assert!(not_applied(&store.get::<i64>("a").unwrap_err()));
-    every_write_is_refused(&store, not_applied);
+    assert!(is_not_applied(&store.get::<i64>("a").unwrap_err()));
+    assert_every_write_is_refused(&store, is_not_applied);
     raw.run::<_, ()>("CONFIG", &["SET", "maxclients", "100"]);
-    connected(&store);
+    wait_until_connected(&store);
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
-    every_write_is_done(&store);
+    assert_every_write_is_applied(&store);
 }

@@ -1,4 +1,4 @@
-//! TLS: whom a store trusts.
+//! TLS: which certificates a store trusts.
 
 #[cfg(feature = "tls")]
 use std::process::{Command, Stdio};

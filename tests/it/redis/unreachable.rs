@@ -1,4 +1,5 @@
-//! Servers that die, freeze, or cannot be reached: typed errors within their limits, and the way back.
+//! Servers that die, freeze, or cannot be reached: typed errors within the limits, and a store that works
+//! again afterwards.
 
 use std::thread;
 use std::time::Duration;
@@ -9,14 +10,16 @@ use crate::support::chain;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
-use crate::support::redis_stores::{CONNECT_LIMIT, LIMIT, connected, open, options, until, within};
+use crate::support::redis_stores::{
+    CONNECT_LIMIT, LIMIT, open, options, run_within, wait_for, wait_until_connected,
+};
 
 #[test]
 fn a_dead_server_at_opening_is_an_error_or_an_outage() {
     let url = format!("redis://127.0.0.1:{}", free_port());
-    let error = within(CONNECT_LIMIT, || open(&url, options()).unwrap_err());
+    let error = run_within(CONNECT_LIMIT, || open(&url, options()).unwrap_err());
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
-    let store = within(CONNECT_LIMIT, || open(&url, options().fallback(Fallback::Memory)).unwrap());
+    let store = run_within(CONNECT_LIMIT, || open(&url, options().fallback(Fallback::Memory)).unwrap());
     assert!(matches!(store.status(), Status::Away { pending: 0, .. }));
     store.put("a", 1).unwrap();
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
@@ -31,11 +34,11 @@ fn a_server_that_dies_later_is_an_error_until_it_is_back() {
     store.put("a", 1).unwrap();
     server.kill();
     for _ in 0..3 {
-        let error = within(LIMIT, || store.put("a", 2).unwrap_err());
+        let error = run_within(LIMIT, || store.put("a", 2).unwrap_err());
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     }
     server.restart();
-    connected(&store);
+    wait_until_connected(&store);
     store.put("a", 3).unwrap();
     assert_eq!(store.get::<i64>("a").unwrap(), Some(3));
 }
@@ -52,17 +55,19 @@ fn a_frozen_server_costs_no_call_more_than_its_limit() {
             scope.spawn(move || {
                 for _ in 0..2 {
                     let limit = LIMIT;
-                    assert!(within(limit, || store.get::<i64>("a")).is_err());
-                    assert!(within(limit, || store.put("a", n)).is_err());
-                    assert!(within(limit, || store.incr("c", n)).is_err());
-                    assert!(within(limit, || store.batch_put((0..50).map(|k| (k.to_string(), n)))).is_err());
-                    assert!(within(limit, || store.keys("")).is_err());
+                    assert!(run_within(limit, || store.get::<i64>("a")).is_err());
+                    assert!(run_within(limit, || store.put("a", n)).is_err());
+                    assert!(run_within(limit, || store.incr("c", n)).is_err());
+                    assert!(
+                        run_within(limit, || store.batch_put((0..50).map(|k| (k.to_string(), n)))).is_err()
+                    );
+                    assert!(run_within(limit, || store.keys("")).is_err());
                 }
             });
         }
     });
     server.resume();
-    until("the store works again", || store.put("a", 9).is_ok());
+    wait_for("the store works again", || store.put("a", 9).is_ok());
     assert_eq!(store.get::<i64>("a").unwrap(), Some(9));
 }
 
@@ -77,7 +82,7 @@ fn a_timed_out_increment_is_not_repeated() {
     let error = store.incr("n", 1).unwrap_err();
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
     server.resume();
-    until("the server is back", || store.get::<i64>("n").is_ok());
+    wait_for("the server is back", || store.get::<i64>("n").is_ok());
     assert_eq!(store.incr("n", 1).unwrap(), 3);
 }
 
@@ -108,8 +113,8 @@ fn refused_connections_are_an_error_within_the_limit() {
     let store = open(&proxy.url(), options()).unwrap();
     store.put("a", 1).unwrap();
     proxy.set(Mode::Refuse);
-    assert_eq!(store.get::<i64>("a").unwrap(), Some(1), "an open connection goes on");
-    let error = within(CONNECT_LIMIT, || open(&proxy.url(), options()).unwrap_err());
+    assert_eq!(store.get::<i64>("a").unwrap(), Some(1), "an open connection still works");
+    let error = run_within(CONNECT_LIMIT, || open(&proxy.url(), options()).unwrap_err());
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
 }
 
@@ -122,25 +127,25 @@ fn without_a_fallback_operations_fail_during_an_outage() {
     for _ in 0..2 {
         server.kill();
         for n in 0..3 {
-            within(LIMIT, || assert_error!(store.get::<i64>("a"), Error::Unavailable { .. }));
-            within(LIMIT, || assert_error!(store.put("a", n), Error::Unavailable { .. }));
-            within(LIMIT, || {
+            run_within(LIMIT, || assert_error!(store.get::<i64>("a"), Error::Unavailable { .. }));
+            run_within(LIMIT, || assert_error!(store.put("a", n), Error::Unavailable { .. }));
+            run_within(LIMIT, || {
                 assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: false, .. })
             });
-            within(LIMIT, || assert_error!(store.keys(""), Error::Unavailable { .. }));
+            run_within(LIMIT, || assert_error!(store.keys(""), Error::Unavailable { .. }));
             let batch = [("a", n), ("b", n)];
-            within(LIMIT, || assert_error!(store.batch_put(batch), Error::Unavailable { .. }));
+            run_within(LIMIT, || assert_error!(store.batch_put(batch), Error::Unavailable { .. }));
         }
         server.restart();
-        connected(&store);
-        assert_eq!(store.get::<i64>("a").unwrap(), None, "memory never served");
+        wait_until_connected(&store);
+        assert_eq!(store.get::<i64>("a").unwrap(), None, "no memory fallback was used");
         store.put("a", 2).unwrap();
         assert_eq!(store.incr("n", 1).unwrap(), 1);
         assert_eq!(store.get::<i64>("a").unwrap(), Some(2));
     }
 }
 
-/// A server that no longer reads takes some megabytes all the same: they lie in the sockets.
+/// A server that does not read still accepts some megabytes: they remain in the socket buffers.
 #[test]
 fn a_huge_value_that_is_cut_is_never_visible_in_part() {
     let server = RedisServer::start();
@@ -152,11 +157,11 @@ fn a_huge_value_that_is_cut_is_never_visible_in_part() {
             raw.set("t:huge", old);
         }
         server.pause();
-        let outcome = within(LIMIT, || store.put_bytes("huge", &huge));
+        let outcome = run_within(LIMIT, || store.put_bytes("huge", &huge));
         assert_error!(outcome, Error::Unavailable { maybe_applied: false, .. });
-        within(LIMIT, || assert_error!(store.put("later", 1), Error::Unavailable { .. }));
+        run_within(LIMIT, || assert_error!(store.put("later", 1), Error::Unavailable { .. }));
         server.resume();
-        until("the store works again", || store.put("later", 2).is_ok());
+        wait_for("the store works again", || store.put("later", 2).is_ok());
         store.put("last", 3).unwrap();
         assert_eq!(raw.get("t:huge").as_deref(), old);
         assert_eq!(raw.get("t:later").as_deref(), Some(&b"2"[..]));
@@ -166,13 +171,13 @@ fn a_huge_value_that_is_cut_is_never_visible_in_part() {
     assert!(store.get_bytes("huge").unwrap().unwrap() == huge[..]);
 }
 
-/// A process that opens and drops stores would otherwise gather threads.
+/// A process that opens and drops stores would otherwise accumulate threads.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_threads_of_a_store_end_with_it() {
     const ALONE: &str = "MILLPOND_TEST_ALONE";
     if std::env::var_os(ALONE).is_none() {
-        // Threads are counted in a process in which no other test runs.
+        // The threads are counted in a process in which no other test runs.
         let this = ["--exact", "redis::unreachable::the_threads_of_a_store_end_with_it"];
         let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
         let output = alone.args(this).env(ALONE, "yes").output().unwrap();
@@ -191,7 +196,7 @@ fn the_threads_of_a_store_end_with_it() {
     }
     assert_eq!(threads(), 3, "one for each store");
     drop(stores);
-    until("the threads have ended", || threads() == 0);
+    wait_for("the threads have ended", || threads() == 0);
 }
 
 #[test]
@@ -201,12 +206,12 @@ fn a_pool_without_a_free_connection_is_an_error_in_time() {
     let store = open(&proxy.url(), options().pool_size(1)).unwrap();
     store.put_bytes("slow", &[b'x'; 20]).unwrap();
     let asked = proxy.requests();
-    // No read of the socket is late, so this one call outlasts the limit of the other.
+    // No single read of the socket is late, so this call outlasts the limit of the other one.
     proxy.set(Mode::Drip(Duration::from_millis(50)));
     thread::scope(|scope| {
         let slow = scope.spawn(|| store.get_bytes("slow"));
-        until("the slow call is under way", || proxy.requests() > asked);
-        let error = within(LIMIT, || {
+        wait_for("the slow call is running", || proxy.requests() > asked);
+        let error = run_within(LIMIT, || {
             assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: false, .. })
         });
         assert!(chain(&error)[1].contains("in use"), "{:?}", chain(&error));

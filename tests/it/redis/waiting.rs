@@ -1,4 +1,4 @@
-//! How a store waits on a Redis server, and which connections it takes for that.
+//! How a store waits for a Redis server, and which connections it uses for that.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use millpond::{Fallback, RedisOptions, StateBackend, StateConfig, StateStore};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// How often a server was told a command.
+/// How often a server was sent a command.
 fn calls(raw: &RawClient, command: &str) -> u64 {
     let told: String = raw.run("INFO", &["commandstats"]);
     let begin = format!("cmdstat_{command}:calls=");
@@ -26,8 +26,7 @@ fn open(server: &RedisServer) -> (RawClient, StateStore) {
     (raw, StateStore::with_config(StateConfig::default().backend(backend).redis(redis)).unwrap())
 }
 
-/// The pool for waiting never had a place to give, and every wait looked at the queue with LPOP, again and
-/// again.
+/// The pool for waiting once never had a free place, and every wait polled the queue with LPOP.
 #[test]
 fn a_pop_waits_in_the_server() {
     let server = RedisServer::start();
@@ -44,8 +43,8 @@ fn a_pop_waits_in_the_server() {
     assert_eq!(calls(&raw, "lpop"), before);
 }
 
-/// Each operation within the closure of a transaction dialled a connection of its own and closed it again,
-/// though the pool had room.
+/// Each operation within the closure of a transaction once opened a connection of its own and closed it
+/// again, although the pool had room.
 #[test]
 fn the_store_within_a_transaction_uses_the_pool() {
     let server = RedisServer::start();
@@ -69,7 +68,7 @@ fn the_store_within_a_transaction_uses_the_pool() {
     assert!(dialled() <= before + 1, "{} connections", dialled() - before);
 }
 
-/// A wait is over at its end, whatever the server does.
+/// A wait ends at its timeout, whatever the server does.
 #[test]
 fn a_wait_on_a_frozen_server_ends_at_its_timeout() {
     let server = RedisServer::start();
@@ -86,8 +85,8 @@ fn a_wait_on_a_frozen_server_ends_at_its_timeout() {
     server.resume();
     let most = Duration::from_secs(1);
     assert!(popped < most && locked < most, "{popped:?}, {locked:?}");
-    crate::support::redis_stores::connected(&store);
-    // What was asked of the frozen server does not eat what comes later.
+    crate::support::redis_stores::wait_until_connected(&store);
+    // The time spent on the frozen server does not reduce the time of later calls.
     store.push_back("q", 1).unwrap();
     assert_eq!(store.pop_front_wait::<i32>("q", wait).unwrap(), Some(1));
 }

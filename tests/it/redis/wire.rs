@@ -1,4 +1,4 @@
-//! What lies on the server: keys, bytes, times to live, and what is nobody's business.
+//! The data on the server: keys, bytes, times to live, and foreign keys.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ fn clearing_a_store_without_a_prefix_is_refused() {
     assert!(!error.is_transient());
     assert_error!(store.delete_prefix(""), Error::Unsupported { .. });
     assert_eq!(server.raw.all_keys().len(), 4);
-    assert_eq!(store.namespace("n").clear().unwrap(), 1, "a namespace is known to be its own");
+    assert_eq!(store.namespace("n").clear().unwrap(), 1, "a namespace belongs to the store");
     assert_eq!(store.delete_prefix("m:").unwrap(), 1);
     assert_eq!(server.raw.all_keys().len(), 2);
 }
@@ -161,7 +161,9 @@ fn an_entry_really_expires_on_the_server() {
     store.put_with_ttl("k", 1, Duration::from_millis(50)).unwrap();
     store.incr_with_ttl("c", 1, Duration::from_millis(50)).unwrap();
     let limit = Duration::from_secs(10);
-    wait_until("both are gone", limit, || !store.contains("k").unwrap() && !store.contains("c").unwrap());
+    wait_until("both entries have expired", limit, || {
+        !store.contains("k").unwrap() && !store.contains("c").unwrap()
+    });
     assert_eq!(store.get::<i64>("k").unwrap(), None);
     assert_eq!(store.incr("c", 1).unwrap(), 1);
     assert_eq!(store.keys("").unwrap(), ["c"]);
@@ -196,7 +198,7 @@ fn a_missing_server_is_unavailable_without_a_fallback() {
     assert_error!(StateStore::open(&url), Error::Unavailable { .. });
     server.restart();
     let limit = Duration::from_secs(10);
-    wait_until("the store serves again", limit, || store.put("k", 2).is_ok());
+    wait_until("the store works again", limit, || store.put("k", 2).is_ok());
     assert_eq!(store.get::<i64>("k").unwrap(), Some(2));
 }
 
@@ -215,7 +217,7 @@ fn a_frozen_server_costs_no_more_than_the_limit_of_an_operation() {
     server.resume();
     assert!(took < Duration::from_secs(3), "{took:?}");
     let limit = Duration::from_secs(10);
-    wait_until("the store serves again", limit, || store.get::<i64>("k").is_ok());
+    wait_until("the store works again", limit, || store.get::<i64>("k").is_ok());
     let number = store.get::<i64>("k").unwrap();
     assert!(matches!(number, Some(1 | 2)), "at most once: {number:?}");
 }
@@ -236,7 +238,7 @@ fn a_wrong_password_is_denied_and_never_shown() {
     }
 }
 
-/// An option that is accepted has an effect: a chunk that cannot be made whole is not begun.
+/// An option that is accepted has an effect: a chunk is not begun before it is complete.
 #[test]
 fn a_pipeline_batch_size_over_a_thousand_is_respected() {
     let server = SharedServer::new();

@@ -1,5 +1,5 @@
-//! Processes that can be killed: this very binary, told by its environment to run one test only, which then
-//! does a job instead.
+//! Child processes that can be killed: copies of this test binary, which run one test only, with a job for it
+//! in the environment.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 const VARIABLE: &str = "MILLPOND_TEST_CHILD";
 
-/// The test that does a job on files; run without one, it does it in its own process.
+/// The test that does a job on files; without a job, it does one in its own process.
 const TEST: &str = "file::crash::a_reopened_writer_continues_where_it_stopped";
 
 /// The job that this process was started for, and the directory of its store.
@@ -17,9 +17,9 @@ pub(crate) fn job() -> Option<(String, PathBuf)> {
     Some((job.to_owned(), dir.into()))
 }
 
-/// Tells the parent something, at once. It gets through also where the test harness captures what tests
-/// print.
-pub(crate) fn tell(text: &str) {
+/// Reports a line to the parent, at once. The line is visible even if the test harness captures the output of
+/// tests.
+pub(crate) fn report(text: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "child: {text}").and_then(|()| out.flush()).expect("a parent that reads");
 }
@@ -34,25 +34,25 @@ impl Process {
         Self::run(Command::new(std::env::current_exe().unwrap()), job, dir)
     }
 
-    /// Starts it for a job of another test.
+    /// Starts a process for a job of another test.
     #[cfg(any(feature = "redis", target_os = "linux"))]
     pub(crate) fn start_test(test: &str, job: &str, url: &str) -> Self {
         Self::run_test(Command::new(std::env::current_exe().unwrap()), test, job, Path::new(url))
     }
 
-    /// Starts it with no right to let a file grow beyond so many blocks of 512 bytes.
+    /// Starts a process whose files cannot grow beyond so many blocks of 512 bytes.
     #[cfg(unix)]
     pub(crate) fn start_limited(job: &str, dir: &Path, blocks: u32) -> Self {
         Self::start_limited_test(TEST, job, dir, blocks)
     }
 
-    /// As [`Process::start_limited`], for a job of another test.
+    /// Like [`Process::start_limited`], for a job of another test.
     #[cfg(unix)]
     pub(crate) fn start_limited_test(test: &str, job: &str, dir: &Path, blocks: u32) -> Self {
         Self::start_behind(&format!("ulimit -f {blocks}; trap '' XFSZ"), test, job, dir)
     }
 
-    /// Starts it from a shell that has done something before, for a job of another test.
+    /// Starts a process from a shell that has run a command before, for a job of another test.
     #[cfg(unix)]
     pub(crate) fn start_behind(before: &str, test: &str, job: &str, dir: &Path) -> Self {
         let mut command = Command::new("sh");
@@ -73,30 +73,30 @@ impl Process {
         Self { child, lines }
     }
 
-    /// The next thing it tells; `None` once it has ended.
-    pub(crate) fn hear(&mut self) -> Option<String> {
+    /// The next line that the process reports; `None` when it has ended.
+    pub(crate) fn read_report(&mut self) -> Option<String> {
         let mut lines = self.lines.by_ref().map_while(Result::ok);
         lines.find_map(|line| Some(line.split_once("child: ")?.1.to_owned()))
     }
 
-    /// Everything else that it tells, once it has ended well.
-    pub(crate) fn hear_out(mut self) -> Vec<String> {
-        let told: Vec<String> = std::iter::from_fn(|| self.hear()).collect();
+    /// All further lines that the process reports, when it has ended successfully.
+    pub(crate) fn read_all_reports(mut self) -> Vec<String> {
+        let told: Vec<String> = std::iter::from_fn(|| self.read_report()).collect();
         assert!(self.child.wait().unwrap().success(), "{told:?}");
         told
     }
 
-    /// Kills it outright and tells what it had told by then.
+    /// Kills the process, and returns the lines that it had reported by then.
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        std::iter::from_fn(|| self.hear()).collect()
+        std::iter::from_fn(|| self.read_report()).collect()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

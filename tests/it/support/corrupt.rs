@@ -1,4 +1,4 @@
-//! Directories to be damaged, and random damage to them, of the bytes or of the meaning.
+//! Directories to damage, and random damage to their bytes or to their meaning.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::files::{crashed_copy, files, line, open, snapshot};
 
-/// The directory of a store that was compacted, as it is once all is done: a snapshot, and the journal behind
-/// it. Before that, the files that the compaction replaced.
-pub(crate) fn compacted() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+/// The directory of a store after a compaction: a snapshot, and the journal after it. The first map has the
+/// files that the compaction replaced.
+pub(crate) fn compacted_files() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..4 {
@@ -30,8 +30,8 @@ pub(crate) fn compacted() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8
     (before, after)
 }
 
-/// As [`compacted`], of maps, queues and leases.
-pub(crate) fn compacted_kinds() -> BTreeMap<String, Vec<u8>> {
+/// Like [`compacted_files`], with maps, queues and leases.
+pub(crate) fn compacted_files_of_all_kinds() -> BTreeMap<String, Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     let second = Duration::from_secs(1_000_000);
@@ -60,8 +60,8 @@ pub(crate) fn compacted_kinds() -> BTreeMap<String, Vec<u8>> {
     after
 }
 
-/// Changes bytes, or whole lines which are then signed again, so that the checksum hides nothing from what
-/// reads them.
+/// Changes bytes, or whole lines with a new checksum, so that the checksum does not hide the damage from the
+/// parser.
 pub(crate) fn corrupt(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let at = random.usize(..lines.len());
@@ -77,7 +77,7 @@ pub(crate) fn corrupt(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
             lines[at][byte] = random.u8(..);
         }
         6 => {
-            // As where a block was not written, and where one was written twice.
+            // Like a block that was not written, or that was written twice.
             let text = &mut lines[at];
             let (from, to) = (random.usize(..text.len()), random.usize(..=text.len()));
             text[from.min(to)..to].fill(0);
@@ -87,12 +87,12 @@ pub(crate) fn corrupt(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
             let before = random.usize(..=lines[at].len());
             lines[at].splice(before..before, other[from..].iter().copied());
         }
-        _ => lines[at] = resigned(&lines[at], random),
+        _ => lines[at] = change_and_sign(&lines[at], random),
     }
     lines.concat()
 }
 
-fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+fn change_and_sign(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     const WORDS: [&str; 26] = [
         "0",
         "-1",
@@ -123,7 +123,7 @@ fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     ];
     let text = String::from_utf8_lossy(text);
     let fields = text.trim_end_matches("}\n").get(15..).unwrap_or_default();
-    // Between the signs of JSON stand names and values: put another in the place of one.
+    // Between the punctuation of JSON there are names and values: replaces one of them by another.
     let ends: Vec<usize> = fields.match_indices([',', ':', '}', ']', '[', '{']).map(|(at, _)| at).collect();
     let Some(from) = random.choice(&ends).copied() else { return line("").into_bytes() };
     let to = ends.iter().copied().find(|end| *end > from).unwrap_or(fields.len());
@@ -131,12 +131,12 @@ fn resigned(text: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     line(&format!("{}{word}{}", &fields[..=from], &fields[to..])).into_bytes()
 }
 
-/// What can be read. A line that somebody signed may hold keys that no operation takes.
-pub(crate) fn held(store: &StateStore) -> BTreeMap<String, String> {
+/// Everything that can be read. A line with a valid checksum may contain keys that no operation accepts.
+pub(crate) fn readable_content(store: &StateStore) -> BTreeMap<String, String> {
     let read = |key: &str| -> Option<String> {
         let stays = store.ttl(key).ok()? == Some(Ttl::Never);
         let value = store.get_bytes(key).ok();
-        // Neither are all values JSON.
+        // And not all values are JSON.
         let map = store.map_keys(key).ok();
         let fields = map.iter().flatten().map(|field| format!("{:?}", store.map_get::<Value>(key, field)));
         let queue = format!("{:?}", store.queue_range::<Value>(key, ..));

@@ -1,5 +1,5 @@
-//! A history of every kind of operation that a seed decides, so that what a store must hold after so many steps
-//! can be told, and processes that go on with one.
+//! A history of every kind of operation, derived from a seed, so that the expected data after any number of
+//! steps is known; and processes that continue a history.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -12,13 +12,13 @@ use millpond::{Error, ManualClock, StateConfig, StateStore, SyncPolicy, WriteBat
 use super::child_process;
 use super::files::config;
 
-/// Each so many steps the last one is told by an entry.
-const TOLD: u64 = 8;
+/// How often an entry records the number of the last step.
+const RECORDED_EVERY: u64 = 8;
 
-/// Each so many steps everything is flushed.
-const FLUSHED: u64 = 32;
+/// How often everything is flushed.
+const FLUSHED_EVERY: u64 = 32;
 
-/// A store in the middle of its history. A step is one operation: it is done or not.
+/// A store in the middle of its history. A step is one operation: it is either done or not.
 pub(crate) struct History {
     pub(crate) store: StateStore,
     clock: Arc<ManualClock>,
@@ -26,7 +26,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Opens a store that has so many steps behind it.
+    /// Opens a store after so many steps.
     pub(crate) fn open(config: StateConfig, seed: u64, done: u64) -> Result<Self, Error> {
         let clock = Arc::new(ManualClock::default());
         set_time(&clock, done);
@@ -34,19 +34,19 @@ impl History {
         Ok(Self { store, clock, seed })
     }
 
-    /// The store in a directory, which compacts often.
+    /// Opens the store in a directory, which is compacted often.
     pub(crate) fn in_directory(dir: &Path, sync: SyncPolicy, seed: u64, done: u64) -> Result<Self, Error> {
         Self::open(config(dir, sync), seed, done)
     }
 
-    /// What must be there, in memory.
+    /// The expected store, in memory.
     pub(crate) fn expected(seed: u64, done: u64) -> Self {
         let history = Self::open(StateConfig::default(), seed, 0).unwrap();
         (1..=done).for_each(|n| history.step(n).unwrap());
         history
     }
 
-    /// Does what the seed says for this step.
+    /// Does the operation that the seed gives for this step.
     pub(crate) fn step(&self, n: u64) -> Result<(), Error> {
         let store = &self.store;
         set_time(&self.clock, n);
@@ -56,10 +56,10 @@ impl History {
         let field = random.u32(..60).to_string();
         let ttl = Duration::from_secs(random.u64(1..200));
         let value = (n, "x".repeat(length(random)));
-        if n.is_multiple_of(TOLD) {
+        if n.is_multiple_of(RECORDED_EVERY) {
             return store.write(&batch(n, random)?);
         }
-        if n % FLUSHED == FLUSHED - 1 {
+        if n % FLUSHED_EVERY == FLUSHED_EVERY - 1 {
             return store.flush();
         }
         match random.u32(..18) {
@@ -78,10 +78,13 @@ impl History {
             13 => store.push_front(&queue, n).map(drop),
             14 => store.pop_front::<serde_json::Value>(&queue).map(drop),
             15 => store.queue_trim(&queue, random.u64(..30)).map(drop),
-            16 => match random.bool() {
-                true => store.delete(&map).map(drop),
-                false => store.expire(&queue, ttl).map(drop),
-            },
+            16 => {
+                if random.bool() {
+                    store.delete(&map).map(drop)
+                } else {
+                    store.expire(&queue, ttl).map(drop)
+                }
+            }
             _ => store.transaction(|tx| {
                 let many = tx.queue_len(&queue)?;
                 tx.map_put(&map, "length", many)?;
@@ -93,7 +96,7 @@ impl History {
         }
     }
 
-    /// All that is there to be seen.
+    /// Everything that a reader can see.
     pub(crate) fn state(&self) -> Vec<String> {
         let store = &self.store;
         let all = store.keys("").unwrap().into_iter().map(|key| {
@@ -109,17 +112,17 @@ impl History {
         all.collect()
     }
 
-    /// After which of these steps a store holds what this one holds.
+    /// The step, one of these, after which a store holds the same as this one.
     pub(crate) fn find(&self, steps: RangeInclusive<u64>) -> Option<u64> {
         let told: u64 = self.store.get("step").unwrap().unwrap_or(0);
         let from = told.max(*steps.start());
-        let to = (told + TOLD - 1).min(*steps.end());
+        let to = (told + RECORDED_EVERY - 1).min(*steps.end());
         let expected = Self::expected(self.seed, from);
         (from..=to).find(|n| {
             if *n > from {
                 expected.step(*n).unwrap();
             }
-            // A compaction may have noted that the time of the next step had come.
+            // A compaction may already have recorded the time of the next step.
             (*n..=n + 1).any(|now| {
                 set_time(&self.clock, now);
                 set_time(&expected.clock, now);
@@ -128,9 +131,9 @@ impl History {
         })
     }
 
-    /// As [`History::find`], for a store that must be found.
+    /// Like [`History::find`], for a store that must match one of the steps.
     #[track_caller]
-    pub(crate) fn must_be_after(&self, steps: RangeInclusive<u64>, what: &str) -> u64 {
+    pub(crate) fn assert_after(&self, steps: RangeInclusive<u64>, what: &str) -> u64 {
         self.find(steps.clone()).unwrap_or_else(|| {
             let told: u64 = self.store.get("step").unwrap().unwrap_or(0);
             let at = told.clamp(*steps.start(), *steps.end());
@@ -149,7 +152,7 @@ fn set_time(clock: &ManualClock, step: u64) {
     clock.set(UNIX_EPOCH + Duration::from_secs(1_704_067_200 + step));
 }
 
-/// Mostly short; some take several blocks of a disk.
+/// Mostly short; some values take several blocks of a disk.
 fn length(random: &mut Rng) -> usize {
     match random.u32(..20) {
         0 => random.usize(4000..20_000),
@@ -172,20 +175,20 @@ fn batch(n: u64, random: &mut Rng) -> Result<WriteBatch, Error> {
     Ok(batch)
 }
 
-/// The last of these steps that flushed, or so many as were done before.
+/// The last step up to `acked` that flushed, or `done` if none has.
 pub(crate) fn flushed(done: u64, acked: u64) -> u64 {
-    let last = (acked + 1) / FLUSHED * FLUSHED;
+    let last = (acked + 1) / FLUSHED_EVERY * FLUSHED_EVERY;
     done.max(last.saturating_sub(1))
 }
 
-/// What a process is told to go on with a history.
+/// The job of a process that continues a history.
 pub(crate) fn job(sync: SyncPolicy, seed: u64, done: u64, to: u64) -> String {
     format!("history {sync} {seed} {done} {to}")
 }
 
-/// Goes on with a history until its end, or until it is killed; tells of every step. Where one fails, it tells
-/// how, that reads go on, and how the next one fares.
-pub(crate) fn work(job: &str, dir: &Path) {
+/// Continues a history until its end, or until the process is killed; reports every step. If a step fails, it
+/// reports the error, that reads still work, and the result of the next step.
+pub(crate) fn continue_history(job: &str, dir: &Path) {
     let words: Vec<&str> = job.split(' ').collect();
     let ["history", sync, numbers @ ..] = &words[..] else { panic!("no job is called {job}") };
     let sync: SyncPolicy = serde_json::from_value((*sync).into()).unwrap();
@@ -193,22 +196,22 @@ pub(crate) fn work(job: &str, dir: &Path) {
     let [seed, done, to] = numbers[..] else { panic!("no job is called {job}") };
     let history = match History::in_directory(dir, sync, seed, done) {
         Ok(history) => history,
-        Err(error) => return child_process::tell(&format!("refused {error:?}")),
+        Err(error) => return child_process::report(&format!("refused {error:?}")),
     };
     for n in done + 1..=to {
         if let Err(error) = history.step(n) {
-            child_process::tell(&format!("failed {n} {error:?}"));
-            let found = history.must_be_after(n - 1..=n, "after a failure");
-            child_process::tell(&format!("reads {found}"));
+            child_process::report(&format!("failed {n} {error:?}"));
+            let found = history.assert_after(n - 1..=n, "after a failure");
+            child_process::report(&format!("reads {found}"));
             let next = history.store.delete("nothing").map_err(|error| format!("{error:?}"));
-            return child_process::tell(&format!("next {next:?}"));
+            return child_process::report(&format!("next {next:?}"));
         }
-        child_process::tell(&format!("ack {n}"));
+        child_process::report(&format!("ack {n}"));
     }
-    child_process::tell("end");
+    child_process::report("end");
 }
 
-/// The step that a process tells to be done.
+/// The step that a process reports as done.
 pub(crate) fn acked(said: &str) -> Option<u64> {
     said.strip_prefix("ack ")?.parse().ok()
 }

@@ -11,13 +11,13 @@ use super::redis_server::RedisServer;
 use super::redis_stores::{memory, open};
 
 /// `exactly_once` with a memory fallback.
-pub(crate) fn once() -> RedisOptions {
+pub(crate) fn exactly_once() -> RedisOptions {
     memory().exactly_once(true).pool_size(2).retry_delay(Duration::from_millis(1)).pipeline_batch_size(2)
 }
 
-/// The answer is lost, and nobody can be asked again before the outage.
+/// Without retries: a lost reply leads directly to an outage.
 pub(crate) fn without_retries() -> RedisOptions {
-    once().max_retries(0)
+    exactly_once().max_retries(0)
 }
 
 pub(crate) struct ProxiedServer {

@@ -1,14 +1,14 @@
-//! A plain Redis client: what lies on the server, seen without the store.
+//! A plain Redis client: the data on the server, seen without the store.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use redis::{FromRedisValue, RedisResult, ToRedisArgs};
 
-/// No command of a test takes longer.
+/// The longest time of a command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that panics where a command fails.
+/// A connection that panics if a command fails.
 pub(crate) struct RawClient(Mutex<redis::Connection>);
 
 impl RawClient {
@@ -46,7 +46,7 @@ impl RawClient {
         self.run("GET", &[key])
     }
 
-    /// What `TYPE` says: `string`, `list`, `none` …
+    /// The result of `TYPE`: `string`, `list`, `none` …
     pub(crate) fn kind(&self, key: &str) -> String {
         self.run("TYPE", &[key])
     }
@@ -55,8 +55,7 @@ impl RawClient {
         self.run("EXISTS", &[key])
     }
 
-    /// All keys of the database, sorted; but not the epochs, one for each prefix under which a store was
-    /// opened.
+    /// All keys of the database, sorted, except the epochs, of which there is one for each prefix.
     pub(crate) fn all_keys(&self) -> Vec<Vec<u8>> {
         let mut keys: Vec<Vec<u8>> = self.run("KEYS", &["*"]);
         keys.retain(|key| !key.ends_with(b"__millpond:epoch"));
@@ -68,7 +67,7 @@ impl RawClient {
         self.run::<&str, ()>("FLUSHDB", &[]);
     }
 
-    /// Lets time go by for every key of the database, in one step and without waiting.
+    /// Advances the time for every key of the database, in one step and without waiting.
     pub(crate) fn advance(&self, by: Duration) {
         const SCRIPT: &str = r"
             for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -106,7 +105,7 @@ mod tests {
         raw.flush();
     }
 
-    /// Without that a test would find done twice what the server, and not the client, has done twice.
+    /// Without this, a test might blame the client for operations that the server applied twice.
     #[test]
     fn a_server_with_a_torn_log_applies_nothing_of_the_torn_part() {
         let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(RawClient::connect(&url).run::<_, i64>("LLEN", &["q"]), 200);
     }
 
-    /// The files of a directory, and of those in it.
+    /// The files of a directory and of its subdirectories.
     fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
         let items = std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
         items.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
@@ -145,7 +144,7 @@ mod tests {
         assert!(redis::Client::open(url.as_str()).unwrap().get_connection().is_err());
         server.restart();
         let raw = RawClient::connect(&url);
-        assert!(!raw.exists("k"), "it keeps nothing on disk");
+        assert!(!raw.exists("k"), "the server stores nothing on disk");
         server.pause();
         server.resume();
         raw.set("k", "2");

@@ -1,4 +1,4 @@
-//! Stores that do not wait long for their server, and what holds them to it.
+//! Stores with short time limits, and functions that check these limits.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,20 +13,20 @@ use super::wait_until;
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 pub(crate) const LIMIT: Duration = Duration::from_millis(500);
 
-/// How long a test waits for what has to come.
+/// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Short limits, and nothing that serves in the server's place.
+/// Short limits, and no fallback.
 pub(crate) fn options() -> RedisOptions {
     RedisOptions::default().connect_timeout(CONNECT_LIMIT).timeout(LIMIT).fallback(Fallback::None)
 }
 
-/// Short limits, and memory that serves in the server's place.
+/// Short limits, and a fallback to memory.
 pub(crate) fn memory() -> RedisOptions {
     options().fallback(Fallback::Memory)
 }
 
-/// Short limits, and memory that serves in the server's place and keeps what waits in a directory.
+/// Short limits, and a fallback to memory with a replay queue in a directory.
 pub(crate) fn durable(dir: &Path) -> RedisOptions {
     options().fallback(Fallback::file(dir))
 }
@@ -36,35 +36,35 @@ pub(crate) fn open(url: &str, options: RedisOptions) -> Result<StateStore> {
     StateStore::with_config(config(url, options))
 }
 
-/// What [`open`] opens.
+/// The configuration of [`open`].
 pub(crate) fn config(url: &str, options: RedisOptions) -> StateConfig {
     let backend = StateBackend::Redis { url: url.to_owned(), key_prefix: "t".to_owned() };
-    // Whatever is synced: killing a program loses nothing that was written.
+    // Whatever the sync policy: killing a program loses nothing that it wrote.
     StateConfig::default()
         .backend(backend)
         .redis(options)
         .file(FileOptions::default().sync(SyncPolicy::Never))
 }
 
-/// Runs `call` and holds it to its limit.
-pub(crate) fn within<T>(limit: Duration, call: impl FnOnce() -> T) -> T {
+/// Runs `call` and asserts that it ends within its limit.
+pub(crate) fn run_within<T>(limit: Duration, call: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let outcome = call();
     assert!(begun.elapsed() < limit + Duration::from_millis(250), "took {:?}", begun.elapsed());
     outcome
 }
 
-/// Waits for what has to come.
-pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
+/// Waits for something that must happen.
+pub(crate) fn wait_for(what: &str, holds: impl FnMut() -> bool) {
     wait_until(what, PATIENCE, holds);
 }
 
 /// Waits until the server serves again.
-pub(crate) fn connected(store: &StateStore) {
-    until("the store is connected", || store.status() == Status::Connected);
+pub(crate) fn wait_until_connected(store: &StateStore) {
+    wait_for("the store is connected", || store.status() == Status::Connected);
 }
 
-/// How many operations wait; `None` while the server serves.
+/// How many operations are queued; `None` while the server serves.
 pub(crate) fn pending(store: &StateStore) -> Option<u64> {
     match store.status() {
         Status::Away { pending, .. } => Some(pending),
@@ -72,9 +72,10 @@ pub(crate) fn pending(store: &StateStore) -> Option<u64> {
     }
 }
 
-/// Lets a store notice that its server is away, by reads, none of whose answers can be lost.
-pub(crate) fn notices(store: &StateStore) {
-    until("the store is away", || {
+/// Makes a store notice that its server is unreachable, by reads, since no operation can be in doubt after a
+/// read.
+pub(crate) fn notice_disconnect(store: &StateStore) {
+    wait_for("the store is disconnected", || {
         let _ = store.get_bytes("noticed");
         pending(store).is_some()
     });

@@ -23,7 +23,7 @@ impl SharedServer {
         StateStore::with_config(self.config(key_prefix)).expect("a store")
     }
 
-    /// A store whose entries have an hour where nothing else is said.
+    /// A store whose entries have a time to live of an hour by default.
     pub(crate) fn with_default_ttl(&self, key_prefix: &str) -> StateStore {
         let config = self.config(key_prefix).default_ttl(Duration::from_secs(3600));
         StateStore::with_config(config).expect("a store")

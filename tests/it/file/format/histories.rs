@@ -1,5 +1,5 @@
-//! The histories that the fixtures of the format were made of. Each is written down once: to change one would need
-//! another fixture beside the old.
+//! The histories that the fixtures of the format were made of. They must not change: a different history
+//! needs a new fixture beside the old one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,11 +18,11 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A time to live that is over when the fixture is opened, and one that will not be for long.
+/// A time to live that is over when a fixture is opened, and one that lasts for centuries.
 const SHORT: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(28_000_000_000);
 
-/// How many of the zeros that a journal is filled ahead with are kept.
+/// How many zeros at the end of a preallocated journal are kept.
 const ZEROS: usize = 300;
 
 /// A store that begins at the first second of 2024 and is too small to be compacted.
@@ -37,7 +37,7 @@ fn roomy(dir: &Path, sync: SyncPolicy) -> StateConfig {
     config.file(options)
 }
 
-/// The files now, without zeros at their ends and without what is not of the format.
+/// The current files, without zeros at their ends and without files that are not part of the format.
 fn written(dir: &Path) -> Files {
     let mut files = files(dir);
     files.remove("LOCK");
@@ -159,7 +159,7 @@ fn together(store: &StateStore, clock: &ManualClock) {
         .unwrap();
 }
 
-/// A few entries of each kind, without an end: as a killed process leaves them.
+/// A few entries of each kind, in files that were not closed, like those of a killed process.
 fn few(store: &StateStore, clock: &ManualClock) {
     store.put("a", 1).unwrap();
     store.put_with_ttl("b", 2, LONG).unwrap();
@@ -180,7 +180,7 @@ pub(super) fn killed() -> Files {
     files
 }
 
-/// The last line is whole, and zeros stand behind it.
+/// The last line is complete, with zeros after it.
 pub(super) fn filled() -> Files {
     let mut files = left_open(SyncPolicy::Always);
     for bytes in files.values_mut() {
@@ -204,11 +204,11 @@ fn left_open(sync: SyncPolicy) -> Files {
 /// The last key that is written before a compaction.
 const NOT_SHORT: &str = "not short";
 
-/// What lies there between the renaming of a snapshot and the deletion of what it replaces, and what does once
-/// the store went on and was closed.
+/// The files between the renaming of a snapshot and the deletion of the files that it replaces, and the files
+/// after the store continued and was closed.
 pub(super) fn compacting_and_compacted() -> [Files; 2] {
-    // Deleting what is large lets a compaction begin. Whether the next line comes before its new journal or into
-    // that is up to two threads; almost always it comes before.
+    // Deleting a large entry starts a compaction. It depends on two threads whether the next line is written
+    // before the new journal exists or into it; almost always it is before.
     let as_in_the_fixture = |[compacting, _]: &[Files; 2]| {
         let before = &compacting["journal-1.jsonl"];
         before.windows(NOT_SHORT.len()).any(|text| text == NOT_SHORT.as_bytes())
@@ -216,7 +216,7 @@ pub(super) fn compacting_and_compacted() -> [Files; 2] {
     (0..100)
         .map(|_| compacted_once())
         .find(as_in_the_fixture)
-        .expect("the line came before the new journal once")
+        .expect("the line is written before the new journal exists")
 }
 
 fn compacted_once() -> [Files; 2] {
@@ -228,10 +228,10 @@ fn compacted_once() -> [Files; 2] {
     store.put("large", "x".repeat(5000)).unwrap();
     store.delete("large").unwrap();
     let aside = tempfile::tempdir().unwrap();
-    // It is deleted under its own name alone.
+    // The journal is deleted only under its own name.
     fs::hard_link(journal(dir.path(), 1), journal(aside.path(), 1)).unwrap();
     store.put(NOT_SHORT, "y".repeat(600)).unwrap();
-    wait_until("it is compacted", 20 * SECOND, || {
+    wait_until("the store is compacted", 20 * SECOND, || {
         snapshot(dir.path(), 2).exists() && !journal(dir.path(), 1).exists()
     });
     clock.advance(SECOND);
