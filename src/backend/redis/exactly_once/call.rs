@@ -282,7 +282,7 @@ mod tests {
         ];
         let said =
             |turn: &SlotCall, first| words(|packer| packer.call(turn, 5, first, &ops, ScriptCall::BySha));
-        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", ONCE.sha, &**lanes.key());
+        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", ONCE.sha(), &**lanes.key());
         let steps = "INCRBY 1500 1 -3 HINCRBY  2 f 2 RPUSH  2 1 1 RPOP  0";
         assert_eq!(said(&lanes.begin_call(), true), format!("{keys} 5 1 1 1  {steps}"));
         for _ in 2..RENEWED_EVERY {

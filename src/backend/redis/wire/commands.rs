@@ -262,7 +262,7 @@ mod tests {
     use crate::backend::redis::wire::action::WireAction;
     use crate::backend::redis::wire::resp::words;
     use crate::backend::redis::wire::scripts;
-    use crate::backend::redis::wire::scripts::ScriptCall;
+    use crate::backend::redis::wire::scripts::{Script, ScriptCall};
     use crate::bytes::Bytes;
     use crate::op::End;
     use crate::value::Value as Stored;
@@ -301,7 +301,7 @@ mod tests {
         }
         let swap =
             EntryAction::Swap { expected: Some(Bytes::from("a")), new: None, ttl_if_created: Some(ttl) };
-        let sha = scripts::SWAP.sha;
+        let sha = scripts::SWAP.sha();
         assert_eq!(text(&swap, ScriptCall::BySha), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
     }
 
@@ -310,7 +310,7 @@ mod tests {
         let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
         let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
         let push = |end| EntryAction::Push { end, values: values(), ttl_if_created: None };
-        let birth = scripts::BIRTH.sha;
+        let birth = scripts::BIRTH.sha();
         for (action, command) in [
             (EntryAction::MapPut { fields: fields(), ttl_if_created: None }, "HSET p:k f 1  2".to_owned()),
             (
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn each_action_on_a_lease_or_a_lock_is_its_script() {
         let grant = Grant { token: 7, until: 99 };
-        let [lease, end, lock, hold] = [LEASE, END_LEASE, LOCK, HOLD].map(|script| script.sha);
+        let [lease, end, lock, hold] = [&LEASE, &END_LEASE, &LOCK, &HOLD].map(Script::sha);
         for (action, command) in [
             (
                 LeaseAction::Lease { lease: ttl(), ttl_if_created: None },

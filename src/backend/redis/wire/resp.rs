@@ -41,7 +41,7 @@ impl<'a> CommandWriter<'a> {
     ) -> &mut Self {
         let words = 3 + keys.len() + arguments;
         match call {
-            ScriptCall::BySha => self.command(words, "EVALSHA").arg(script.sha.as_bytes()),
+            ScriptCall::BySha => self.command(words, "EVALSHA").arg(script.sha().as_bytes()),
             ScriptCall::ByText => self.command(words, "EVAL").arg(script.text.as_bytes()),
         };
         self.number(keys.len() as u64);
@@ -148,15 +148,16 @@ mod tests {
 
     #[test]
     fn a_script_is_called_with_its_keys_and_the_count_of_all_words() {
-        const SCRIPT: Script = Script { text: "return 1", sha: "e0e1" };
+        let script = Script::new("return 1");
         let key = Key::listed("k".to_owned());
         let mut out = Vec::new();
         let mut packer = CommandWriter::new(&mut out, b"p:");
-        packer.script(&SCRIPT, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
+        packer.script(&script, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
         assert_eq!(packer.commands(), 1);
         assert_eq!(
             out,
-            b"*6\r\n$7\r\nEVALSHA\r\n$4\r\ne0e1\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n"
+            b"*6\r\n$7\r\nEVALSHA\r\n$40\r\ne0e1f9fabfc9d4800c877a703b823ac0578ff8db\r\n\
+              $1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n"
         );
     }
 }
