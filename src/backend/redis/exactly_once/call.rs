@@ -15,7 +15,7 @@ use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::replay::connection::MARKER_LIFE;
-use crate::backend::redis::wire::scripts::{NOTES, ONCE, ScriptCall};
+use crate::backend::redis::wire::scripts::{CALL, CREATE_REPLY_CACHE, ScriptCall};
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
@@ -53,7 +53,7 @@ impl CommandWriter<'_> {
         let arguments = 5 + ops.iter().map(|op| 3 + step_arguments(&op.action)).sum::<usize>();
         let keys: Vec<&Key<'_>> =
             std::iter::once(turn.table().key()).chain(ops.iter().map(|op| &op.key)).collect();
-        self.script(&ONCE, call, &keys, arguments).number(born).number(u64::from(turn.slot));
+        self.script(&CALL, call, &keys, arguments).number(born).number(u64::from(turn.slot));
         self.number(turn.sequence).arg(if is_first { b"1" } else { b"" });
         match turn.sequence.is_multiple_of(RENEWED_EVERY) {
             true => self.number(MARKER_LIFE),
@@ -237,7 +237,7 @@ impl Redis {
     /// later, or none, what was noted before is gone.
     fn create_reply_cache(&self, connection: &mut Connection, limit: &TimeBudget) -> Result<u64, Failure> {
         let pack = |packer: &mut CommandWriter<'_>, call| {
-            let arguments = packer.script(&NOTES, call, &[self.slots.key()], 2);
+            let arguments = packer.script(&CREATE_REPLY_CACHE, call, &[self.slots.key()], 2);
             arguments.number(fastrand::u64(1..)).number(MARKER_LIFE);
         };
         let begun =
@@ -282,7 +282,7 @@ mod tests {
         ];
         let said =
             |turn: &SlotCall, first| words(|packer| packer.call(turn, 5, first, &ops, ScriptCall::BySha));
-        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", ONCE.sha(), &**lanes.key());
+        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", CALL.sha(), &**lanes.key());
         let steps = "INCRBY 1500 1 -3 HINCRBY  2 f 2 RPUSH  2 1 1 RPOP  0";
         assert_eq!(said(&lanes.begin_call(), true), format!("{keys} 5 1 1 1  {steps}"));
         for _ in 2..RENEWED_EVERY {

@@ -106,9 +106,9 @@ impl ReplayConnection<'_> {
         let look = epoch.begin_probe();
         let mut answers = self.call_script(5, |packer| {
             epoch.make(packer);
-            packer.command(4, "HSETNX").key(marker).arg(b"at").number(at);
+            packer.command(4, "HSETNX").key(marker).arg(b"done").number(at);
             packer.command(3, "PEXPIRE").key(marker).number(MARKER_LIFE);
-            packer.command(3, "HGET").key(marker).arg(b"at");
+            packer.command(3, "HGET").key(marker).arg(b"done");
         })?;
         // Before the marker: what is lost now may be both.
         if let [made, found] = &mut answers[..2] {
@@ -130,7 +130,7 @@ impl ReplayConnection<'_> {
     pub(crate) fn reset_marker(&mut self, marker: &Key<'_>, at: u64) -> Result<(), ReconnectError> {
         let answers = self.call_script(3, |packer| {
             packer.command(2, "DEL").key(marker);
-            packer.command(4, "HSET").key(marker).arg(b"at").number(at);
+            packer.command(4, "HSET").key(marker).arg(b"done").number(at);
             packer.command(3, "PEXPIRE").key(marker).number(MARKER_LIFE);
         })?;
         answers.into_iter().try_for_each(|answer| refused(answer).map(drop)).map_err(ReconnectError::from)
@@ -326,7 +326,7 @@ impl ScriptArgs {
             && !remote_wins
             && *step.observed != Observed::AssumedAbsent
         {
-            self.arg(b"P").arg(&value.bytes);
+            self.arg(b"PUT").arg(&value.bytes);
             return;
         }
         let age = u64::try_from(step.age.as_millis()).unwrap_or(u64::MAX);
@@ -347,7 +347,7 @@ impl ScriptArgs {
     fn in_doubt(&mut self, told: &InDoubt, action: &QueuedAction, notes: &[u128]) {
         let CallId { store_id: whose, cache_id: born, slot: lane, sequence: number } = told.call;
         let place = notes.iter().position(|notes| *notes == whose).unwrap_or_default();
-        self.arg(b"").arg(b"T").number(place + 1).number(born).number(lane).number(number);
+        self.arg(b"").arg(b"IN_DOUBT").number(place + 1).number(born).number(lane).number(number);
         self.number(told.step + 1).arg(match action {
             QueuedAction::Pop { end: End::Front } => b"LPUSH",
             QueuedAction::Pop { end: End::Back } => b"RPUSH",
@@ -359,11 +359,11 @@ impl ScriptArgs {
     fn observed(&mut self, seen: &Observed) -> &mut Self {
         fn observed_one(seen: &Observed) -> Vec<u8> {
             match seen {
-                Observed::OwnWrite => b"own".to_vec(),
+                Observed::OwnWrite => b"own_write".to_vec(),
                 Observed::Absent | Observed::Nothing => b"absent".to_vec(),
-                Observed::NotAValue => b"other absent".to_vec(),
+                Observed::NotAValue => b"not_a_value absent".to_vec(),
                 // A delete of what was assumed absent deletes nothing that was seen.
-                Observed::AssumedAbsent => b"assumed".to_vec(),
+                Observed::AssumedAbsent => b"assumed_absent".to_vec(),
                 Observed::Hash(sha) => hex(sha).concat(),
                 Observed::AnyOf(all) => all.iter().map(observed_one).collect::<Vec<_>>().join(&b' '),
             }
@@ -413,12 +413,12 @@ impl ScriptArgs {
             QueuedAction::Trim { most } => self.one("LTRIM", 2).arg(format!("-{most}").as_bytes()).number(-1),
             QueuedAction::SetLease { id, left: None } => self.one("ZREM", 1).arg(id.as_bytes()),
             QueuedAction::SetLease { id, left: Some(left) } => {
-                self.one("LEASE", 2).arg(id.as_bytes()).number(left.get())
+                self.one("SET_LEASE", 2).arg(id.as_bytes()).number(left.get())
             }
         };
     }
 
     fn one(&mut self, name: &str, arguments: usize) -> &mut Self {
-        self.number(1).arg(name.as_bytes()).number(arguments)
+        self.arg(name.as_bytes()).number(arguments)
     }
 }

@@ -1,7 +1,7 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
-use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, ScriptCall};
+use crate::backend::redis::wire::scripts::{CREATE, END_LEASE, HOLD_LOCK, LEASE, LOCK, SWAP, ScriptCall};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
 use crate::op::{EntryAction, Grant, LeaseAction, LockAction, Write};
@@ -100,7 +100,7 @@ impl CommandWriter<'_> {
         self.ttl(ttl);
     }
 
-    /// The birth and the step in one transaction: a counter never lies there without its TTL.
+    /// The create and the step in one transaction: a counter never lies there without its TTL.
     fn incr_with_creation_ttl(&mut self, key: &str, by: i64, ttl: Millis) {
         self.command(1, "MULTI");
         self.on("SET", key, 4).arg(b"0").arg(b"NX").ttl(Some(ttl));
@@ -120,7 +120,7 @@ impl CommandWriter<'_> {
 
     /// Writes what lets a lock go on, or go.
     fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: ScriptCall) {
-        let arguments = self.script(&HOLD, call, &[&name.companion(Companion::Lock)], 3);
+        let arguments = self.script(&HOLD_LOCK, call, &[&name.companion(Companion::Lock)], 3);
         arguments.number(grant.token).number(grant.until).ttl_or_empty(ttl);
     }
 
@@ -157,7 +157,7 @@ impl CommandWriter<'_> {
         self.split_args(words, |packer, count| match ttl_if_created.take() {
             None => _ = packer.on(name, key, count),
             Some(ttl) => {
-                let arguments = packer.script(&BIRTH, call, &[key], 2 + count);
+                let arguments = packer.script(&CREATE, call, &[key], 2 + count);
                 arguments.number(ttl.get()).arg(name.as_bytes());
             }
         });
@@ -224,7 +224,7 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
 
 /// How many bytes a mutation carries, roughly.
 pub(crate) fn weight(action: &EntryAction) -> usize {
-    let born = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| BIRTH.text.len());
+    let born = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| CREATE.text.len());
     match action {
         EntryAction::Put { value, .. }
         | EntryAction::PutIfAbsent { value, .. }
@@ -310,12 +310,12 @@ mod tests {
         let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
         let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
         let push = |end| EntryAction::Push { end, values: values(), ttl_if_created: None };
-        let birth = scripts::BIRTH.sha();
+        let create = scripts::CREATE.sha();
         for (action, command) in [
             (EntryAction::MapPut { fields: fields(), ttl_if_created: None }, "HSET p:k f 1  2".to_owned()),
             (
                 EntryAction::MapPut { fields: fields(), ttl_if_created: Some(ttl()) },
-                format!("EVALSHA {birth} 1 p:k 1500 HSET f 1  2"),
+                format!("EVALSHA {create} 1 p:k 1500 HSET f 1  2"),
             ),
             (EntryAction::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
             (
@@ -324,13 +324,13 @@ mod tests {
             ),
             (
                 EntryAction::MapIncr { field: "f".into(), by: 2, ttl_if_created: Some(ttl()) },
-                format!("EVALSHA {birth} 1 p:k 1500 HINCRBY f 2"),
+                format!("EVALSHA {create} 1 p:k 1500 HINCRBY f 2"),
             ),
             (push(End::Back), "RPUSH p:k 1 2".to_owned()),
             (push(End::Front), "LPUSH p:k 1 2".to_owned()),
             (
                 EntryAction::Push { end: End::Back, values: values(), ttl_if_created: Some(ttl()) },
-                format!("EVALSHA {birth} 1 p:k 1500 RPUSH 1 2"),
+                format!("EVALSHA {create} 1 p:k 1500 RPUSH 1 2"),
             ),
             (EntryAction::Pop { end: End::Back }, "RPOP p:k".to_owned()),
             (EntryAction::Pop { end: End::Front }, "LPOP p:k".to_owned()),
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn each_action_on_a_lease_or_a_lock_is_its_script() {
         let grant = Grant { token: 7, until: 99 };
-        let [lease, end, lock, hold] = [&LEASE, &END_LEASE, &LOCK, &HOLD].map(Script::sha);
+        let [lease, end, lock, hold] = [&LEASE, &END_LEASE, &LOCK, &HOLD_LOCK].map(Script::sha);
         for (action, command) in [
             (
                 LeaseAction::Lease { lease: ttl(), ttl_if_created: None },
@@ -382,7 +382,7 @@ mod tests {
         let mut action = EntryAction::Push { end: End::Back, values, ttl_if_created: Some(ttl()) };
         assert_eq!(multi_reply(&action), Some(MultiReply { commands: 2, reply: NumberFrom::Last }));
         let long = text(&action, ScriptCall::BySha);
-        assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
+        assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", CREATE.text)), "{long:.99}");
         assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));
         if let EntryAction::Push { values, .. } = &mut action {
             values.pop();

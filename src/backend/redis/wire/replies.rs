@@ -195,9 +195,9 @@ fn hold(answer: Value) -> Result<Hold, Failure> {
     };
     match text(&how) {
         Some("held") => Ok(Hold::Held { until: parsed(&until)? }),
-        Some("taken") => Ok(Hold::TakenByAnother),
+        Some("taken_by_another") => Ok(Hold::TakenByAnother),
         Some("expired") => Ok(Hold::Expired),
-        Some("none") => Ok(Hold::NotHeld),
+        Some("not_held") => Ok(Hold::NotHeld),
         _ => Err(Failure::unexpected_reply(&how)),
     }
 }
@@ -325,9 +325,9 @@ mod tests {
             (LockAction::Lock { ttl }, Value::Nil, Reply::Granted(None)),
             (LockAction::Lock { ttl }, pair("7", "9"), Reply::Granted(Some(grant))),
             (LockAction::Extend { grant, ttl }, pair("held", "9007199254740991"), held((1 << 53) - 1)),
-            (LockAction::Unlock { grant }, pair("taken", ""), Reply::Hold(Hold::TakenByAnother)),
+            (LockAction::Unlock { grant }, pair("taken_by_another", ""), Reply::Hold(Hold::TakenByAnother)),
             (LockAction::Unlock { grant }, pair("expired", ""), Reply::Hold(Hold::Expired)),
-            (LockAction::Unlock { grant }, pair("none", ""), Reply::Hold(Hold::NotHeld)),
+            (LockAction::Unlock { grant }, pair("not_held", ""), Reply::Hold(Hold::NotHeld)),
         ] {
             assert_reply(&action, answer, &expected);
         }

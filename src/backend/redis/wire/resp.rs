@@ -135,6 +135,7 @@ pub(crate) fn words(write: impl FnOnce(&mut CommandWriter<'_>)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::redis::wire::scripts;
 
     #[test]
     fn words_are_counted_in_bytes() {
@@ -148,16 +149,16 @@ mod tests {
 
     #[test]
     fn a_script_is_called_with_its_keys_and_the_count_of_all_words() {
-        let script = Script::new("return 1");
+        let script = &scripts::SWAP;
         let key = Key::listed("k".to_owned());
         let mut out = Vec::new();
         let mut packer = CommandWriter::new(&mut out, b"p:");
-        packer.script(&script, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
+        packer.script(script, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
         assert_eq!(packer.commands(), 1);
-        assert_eq!(
-            out,
-            b"*6\r\n$7\r\nEVALSHA\r\n$40\r\ne0e1f9fabfc9d4800c877a703b823ac0578ff8db\r\n\
-              $1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n"
+        let expected = format!(
+            "*6\r\n$7\r\nEVALSHA\r\n$40\r\n{}\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n",
+            script.sha()
         );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -11,8 +11,17 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) const fn new(text: &'static str) -> Self {
-        Self { text, sha: OnceLock::new() }
+    /// The comment at the head of `source` is not part of the text: it need not be sent.
+    const fn new(source: &'static str) -> Self {
+        let bytes = source.as_bytes();
+        let mut at = 0;
+        while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
+            while at < bytes.len() && bytes[at] != b'\n' {
+                at += 1;
+            }
+            at += 1;
+        }
+        Self { text: source.split_at(at).1, sha: OnceLock::new() }
     }
 
     /// Returns the SHA-1 of the text in hexadecimal digits. It is computed once.
@@ -41,7 +50,7 @@ scripts! {
     /// Swaps a value if its bytes are still the expected ones.
     SWAP = "swap.lua";
     /// Runs a command that may create its key, and sets the TTL of a created key.
-    BIRTH = "birth.lua";
+    CREATE = "create.lua";
     /// Puts the values of expired leases back, and leases the first value of a queue.
     LEASE = "lease.lua";
     /// Ends a lease.
@@ -49,11 +58,11 @@ scripts! {
     /// Takes a lock, or a position in its queue.
     LOCK = "lock.lua";
     /// Extends or releases a lock that the caller holds.
-    HOLD = "hold.lua";
+    HOLD_LOCK = "hold_lock.lua";
     /// Creates the reply cache of a store.
-    NOTES = "notes.lua";
+    CREATE_REPLY_CACHE = "create_reply_cache.lua";
     /// Applies the steps of one call, once however often it is sent.
-    ONCE = "once.lua";
+    CALL = "call.lua";
     /// Applies queued operations, each once.
     REPLAY = "replay.lua";
 }
@@ -63,7 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_has_the_sha_that_redis_documents() {
+    fn a_script_has_the_hash_that_the_server_computes() {
         assert_eq!(Script::new("return 1").sha(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    }
+
+    #[test]
+    fn the_comment_at_the_head_is_not_sent() {
+        assert_eq!(Script::new("-- a\n-- b\nreturn 1").text, "return 1");
+        assert_eq!(Script::new("return 1 -- c\n").text, "return 1 -- c\n");
+        for script in [&SWAP, &CREATE, &LEASE, &END_LEASE, &LOCK, &HOLD_LOCK, &CALL, &REPLAY] {
+            assert!(script.text.starts_with("local ") || script.text.starts_with("if "), "{}", script.text);
+        }
     }
 }
