@@ -21,6 +21,7 @@ use crate::clock::Millis;
 use crate::error::Error;
 use crate::key::Key;
 use crate::op::End;
+use crate::util::hex;
 
 /// For how long a marker stays that nobody renews: 30 days.
 pub(crate) const MARKER_LIFE: u64 = 30 * 24 * 3600 * 1000;
@@ -275,13 +276,6 @@ fn outcome(told: Value) -> Result<(usize, ReplayOutcome), Failure> {
     Ok((index, outcome))
 }
 
-/// A digest in digits, two for each byte.
-fn hex(sha: &[u8; 20]) -> [[u8; 2]; 20] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| DIGITS[usize::from(half)];
-    sha.map(|byte| [digit(byte >> 4), digit(byte & 15)])
-}
-
 /// The arguments of a replay, one behind the other.
 #[derive(Default)]
 struct ScriptArgs {
@@ -296,8 +290,8 @@ impl ScriptArgs {
         self
     }
 
-    fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
-        self.arg(number.to_string().as_bytes())
+    fn number(&mut self, number: impl itoa::Integer) -> &mut Self {
+        self.arg(itoa::Buffer::new().format(number).as_bytes())
     }
 
     fn each(&self, mut take: impl FnMut(&[u8])) {
@@ -364,13 +358,13 @@ impl ScriptArgs {
                 Observed::NotAValue => b"not_a_value absent".to_vec(),
                 // A delete of what was assumed absent deletes nothing that was seen.
                 Observed::AssumedAbsent => b"assumed_absent".to_vec(),
-                Observed::Hash(sha) => hex(sha).concat(),
+                Observed::Hash(sha) => hex::encode(sha).concat(),
                 Observed::AnyOf(all) => all.iter().map(observed_one).collect::<Vec<_>>().join(&b' '),
             }
         }
         match seen {
             // The way of most.
-            Observed::Hash(sha) => self.arg(hex(sha).as_flattened()),
+            Observed::Hash(sha) => self.arg(hex::encode(sha).as_flattened()),
             other => self.arg(&observed_one(other)),
         }
     }
@@ -386,7 +380,7 @@ impl ScriptArgs {
                 self.one("SET", 4).arg(&value.bytes).arg(b"XX").arg(b"GET").arg(b"KEEPTTL")
             }
             QueuedAction::Delete => self.one("DEL", 0),
-            QueuedAction::Incr { by, .. } => self.one("INCRBY", 1).number(by),
+            QueuedAction::Incr { by, .. } => self.one("INCRBY", 1).number(*by),
             QueuedAction::Expire { ttl } => self.one("PEXPIRE", 1).number(ttl.get()),
             QueuedAction::Persist => self.one("PERSIST", 0),
             QueuedAction::MapPut { fields, .. } => {
@@ -398,7 +392,7 @@ impl ScriptArgs {
             }
             QueuedAction::MapDelete { field } => self.one("HDEL", 1).arg(field.as_bytes()),
             QueuedAction::MapIncr { field, by, .. } => {
-                self.one("HINCRBY", 2).arg(field.as_bytes()).number(by)
+                self.one("HINCRBY", 2).arg(field.as_bytes()).number(*by)
             }
             QueuedAction::Push { end, values, .. } => {
                 self.one(if *end == End::Back { "RPUSH" } else { "LPUSH" }, values.len());

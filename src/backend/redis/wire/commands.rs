@@ -42,8 +42,9 @@ impl CommandWriter<'_> {
             }
             EntryAction::MapDelete { field } => _ = self.on(command, key, 1).arg(field.as_bytes()),
             EntryAction::MapIncr { field, by, ttl_if_created } => {
-                let by = by.to_string();
-                self.create(key, command, &[field.as_bytes(), by.as_bytes()], *ttl_if_created, call);
+                let mut by_text = itoa::Buffer::new();
+                let by_text = by_text.format(*by).as_bytes();
+                self.create(key, command, &[field.as_bytes(), by_text], *ttl_if_created, call);
             }
             EntryAction::Push { values, ttl_if_created, .. } => {
                 let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();

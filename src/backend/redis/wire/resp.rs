@@ -77,13 +77,11 @@ impl<'a> CommandWriter<'a> {
     }
 
     pub(crate) fn number(&mut self, number: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let digits = decimal(number, &mut digits);
-        self.arg(digits)
+        self.arg(itoa::Buffer::new().format(number).as_bytes())
     }
 
     pub(crate) fn integer(&mut self, number: i64) -> &mut Self {
-        self.arg(number.to_string().as_bytes())
+        self.arg(itoa::Buffer::new().format(number).as_bytes())
     }
 
     /// The option that sets a time to live, if there is one.
@@ -103,22 +101,9 @@ impl<'a> CommandWriter<'a> {
     }
 
     fn header(&mut self, mark: u8, number: u64) {
-        let mut digits = [0; 20];
         self.out.push(mark);
-        self.out.extend_from_slice(decimal(number, &mut digits));
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         self.out.extend_from_slice(b"\r\n");
-    }
-}
-
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
     }
 }
 
