@@ -12,7 +12,7 @@ use crate::backend::fallback::shadow::after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::{Fallback, OnLostReply};
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::{Backend, Status, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};

@@ -8,6 +8,7 @@ use crate::backend::fallback::outage::disconnected::{Outage, OutageRules};
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shared::{ProbeResult, Shared};
+use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::config::Unknown;
 use crate::error::{Error, Result};
 use crate::outage::Event;
@@ -102,7 +103,7 @@ impl Shared {
                 let cause = format!("{} operations of an earlier run are done first", queue.len());
                 self.begin_outage_with(&cause, || queue);
                 match self.try_reconnect() {
-                    Err(closed) if closed.stale => {
+                    Err(closed) if closed.reason == ReconnectReason::StaleQueue => {
                         let path =
                             self.queue_file.as_ref().map(|journal| journal.path().display().to_string());
                         let reason = format!("{} is an old copy: {}", path.unwrap_or_default(), closed.cause);

@@ -11,9 +11,13 @@ use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
-use crate::backend::redis::replay::connection::{ReconnectError, ReplayConnection, ReplayReply, ReplayStep};
+use crate::backend::redis::replay::args::ReplayStep;
+use crate::backend::redis::replay::connection::ReplayConnection;
+use crate::backend::redis::replay::outcome::ReplayOutcome;
+use crate::backend::redis::replay::outcome::ReplayReply;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::backend::redis::replay::queued_op::QueuedOp;
+use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::clock::Deadline;
 use crate::config::OnConflict;
 use crate::key::Key;
@@ -51,7 +55,10 @@ impl Shared {
                     closed.cause
                 );
             }
-            let silence = if closed.timed_out { ProbeFailure::TimedOut } else { ProbeFailure::Refused };
+            let silence = match closed.reason {
+                ReconnectReason::TimedOut | ReconnectReason::StaleQueue => ProbeFailure::TimedOut,
+                ReconnectReason::Denied | ReconnectReason::Failed => ProbeFailure::Refused,
+            };
             self.rest(breaker.next(silence, fastrand::f64()));
         }
     }
@@ -167,7 +174,7 @@ impl ReplaySession<'_> {
             lost = Some(format!("{done} was done there, it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
-            return Err(ReconnectError { stale: true, timed_out: true, ..ReconnectError::local(cause) });
+            return Err(ReconnectError::new(ReconnectReason::StaleQueue, cause));
         }
         if let Some(cause) = self.inner.take_data_loss() {
             self.outage.state().queue.forget_observed();
@@ -193,9 +200,10 @@ impl ReplaySession<'_> {
             (chunk, done, last, state.queue.sent())
         };
         if let Some(journal) = &self.inner.queue_file {
-            journal
-                .note_sent(last)
-                .map_err(|error| ReconnectError::local(format!("what is sent cannot be noted: {error}")))?;
+            journal.note_sent(last).map_err(|error| {
+                let cause = format!("what is sent cannot be noted: {error}");
+                ReconnectError::new(ReconnectReason::Failed, cause)
+            })?;
         }
         let steps: Vec<ReplayStep<'_>> = chunk.iter().flat_map(|pending| steps(pending)).collect();
         let remote_wins = self.inner.on_conflict == OnConflict::RemoteWins;
@@ -205,16 +213,16 @@ impl ReplaySession<'_> {
         self.tune_chunk(begun.elapsed(), &told);
         let told = match told {
             // The server looks at all the keys first: one that this user may not touch stops the whole chunk.
-            Err(closed) if closed.denied && chunk.len() > 1 => {
+            Err(closed) if closed.is_denied() && chunk.len() > 1 => {
                 self.most = (chunk.len() / 2).max(1);
                 return Ok(());
             }
-            Err(closed) if closed.denied => {
+            Err(closed) if closed.is_denied() => {
                 // Where not even nothing may be done, it is not this operation that stands in the way.
                 self.connection.replay(&marker, done, done, remote_wins, &[])?;
                 // That may have been so, and be so no more.
                 match self.connection.replay(&marker, done, last, remote_wins, &steps) {
-                    Err(closed) if closed.denied => {
+                    Err(closed) if closed.is_denied() => {
                         self.connection.replay(&marker, done, last, remote_wins, &[])?;
                         let rejected = |index| (index, ReplayOutcome::Rejected(closed.cause.clone()));
                         ReplayReply::Applied((0..steps.len()).map(rejected).collect())
@@ -229,9 +237,9 @@ impl ReplaySession<'_> {
             ReplayReply::Applied(outcomes) => (last, outcomes),
             // The answer to an earlier chunk was lost: it is told now. Of those before it nobody can tell any
             // more what became of them, where they could not be noted before the program was killed.
-            ReplayReply::AlreadyAt { at: Some(at), from, outcomes } if at > done && at <= sent => {
-                if let Some(from) = from.filter(|from| (done + 1..at).contains(from)) {
-                    self.acknowledge(from, Vec::new());
+            ReplayReply::AlreadyAt { done: Some(at), done_before, outcomes } if at > done && at <= sent => {
+                if let Some(before) = done_before.filter(|before| (done + 1..at).contains(before)) {
+                    self.acknowledge(before, Vec::new());
                 }
                 (at, outcomes)
             }
@@ -245,7 +253,9 @@ impl ReplaySession<'_> {
     fn tune_chunk(&self, took: Duration, outcome: &Result<ReplayReply, ReconnectError>) {
         let halved = self.outage.halved();
         match outcome {
-            Err(closed) if closed.timed_out => self.outage.shrink_chunk((halved + 1).min(MOST_HALVED)),
+            Err(closed) if closed.reason == ReconnectReason::TimedOut => {
+                self.outage.shrink_chunk((halved + 1).min(MOST_HALVED))
+            }
             Ok(_) if took < self.inner.limit / 8 => self.outage.shrink_chunk(halved.saturating_sub(1)),
             Ok(_) | Err(_) => {}
         }

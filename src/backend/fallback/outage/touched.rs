@@ -7,8 +7,8 @@ use smol_str::SmolStr;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shadow::cache::Shadow;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::Observed;
 use crate::clock::Now;
 
 /// What changes together with the table.

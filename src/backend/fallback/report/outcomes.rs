@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::fallback::outage::disconnected::{Outage, Tally};
 use crate::backend::fallback::shared::{MAX_CONFLICTS_KEPT, Reports, Shared};
-use crate::backend::redis::replay::connection::rejection_error;
-use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::backend::redis::replay::outcome::ReplayOutcome;
+use crate::backend::redis::replay::outcome::rejection_error;
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
 

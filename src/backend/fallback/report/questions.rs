@@ -61,9 +61,13 @@ impl Fallback {
     /// Tries now whether the server is back.
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
-        self.shared.try_reconnect().map_err(|closed| match closed.denied {
-            true => Error::Denied { source: closed.cause.into() },
-            false => Error::Unavailable { maybe_applied: false, source: closed.cause.into() },
+        self.shared.try_reconnect().map_err(|closed| {
+            let (is_denied, source) = (closed.is_denied(), closed.cause.into());
+            if is_denied {
+                Error::Denied { source }
+            } else {
+                Error::Unavailable { maybe_applied: false, source }
+            }
         })
     }
 

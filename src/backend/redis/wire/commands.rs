@@ -110,9 +110,7 @@ impl CommandWriter<'_> {
     }
 
     fn trim(&mut self, key: &str, most: u64) {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        // INVARIANT: for none to be left it is still LTRIM, which refuses what is no queue.
-        let (first, last) = if most == 0 { (1, 0) } else { (-most, -1) };
+        let (first, last) = trim_range(most);
         self.command(1, "MULTI");
         self.on("LLEN", key, 0);
         self.on("LTRIM", key, 2).integer(first).integer(last);
@@ -173,6 +171,13 @@ impl CommandWriter<'_> {
             Some(bytes) => self.arg(b"1").arg(bytes),
         }
     }
+}
+
+/// Returns the range that LTRIM must keep so that the last `most` values remain.
+pub(crate) fn trim_range(most: u64) -> (i64, i64) {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    // INVARIANT: removing all values is also LTRIM and not DEL, because LTRIM refuses what is not a queue.
+    if most == 0 { (1, 0) } else { (-most, -1) }
 }
 
 /// A mutation that is a transaction.

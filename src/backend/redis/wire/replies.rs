@@ -152,7 +152,7 @@ pub(crate) fn parsed<T: std::str::FromStr>(answer: &Value) -> Result<T, Failure>
     text(answer).and_then(|text| text.parse().ok()).ok_or_else(|| Failure::unexpected_reply(answer))
 }
 
-fn text(answer: &Value) -> Option<&str> {
+pub(crate) fn text(answer: &Value) -> Option<&str> {
     match answer {
         Value::BulkString(text) => std::str::from_utf8(text).ok(),
         _ => None,

@@ -3,6 +3,9 @@
 
 use std::sync::OnceLock;
 
+/// How long the server keeps a marker or a reply cache that no store renews: 30 days.
+pub(crate) const SESSION_TTL_MILLIS: u64 = 30 * 24 * 3600 * 1000;
+
 /// A script in Lua.
 #[derive(Debug)]
 pub(crate) struct Script {
