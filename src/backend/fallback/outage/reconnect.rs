@@ -254,7 +254,7 @@ impl ReplaySession<'_> {
         let halved = self.outage.halved();
         match outcome {
             Err(closed) if closed.reason == ReconnectReason::TimedOut => {
-                self.outage.shrink_chunk((halved + 1).min(MOST_HALVED))
+                self.outage.shrink_chunk((halved + 1).min(MOST_HALVED));
             }
             Ok(_) if took < self.inner.limit / 8 => self.outage.shrink_chunk(halved.saturating_sub(1)),
             Ok(_) | Err(_) => {}

@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// The directory in tests/fixtures/queue_v1 holds the records of `VERSION_1`, of which the server has applied two.
+    /// The directory holds the records of `VERSION_1`, of which the server has applied two.
     #[test]
     fn a_queue_directory_of_version_1_is_opened() {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/queue_v1/queue");

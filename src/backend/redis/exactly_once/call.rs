@@ -23,7 +23,7 @@ use crate::value::Value as Stored;
 /// The server recognises a repeated call.
 const DEDUPLICATED: Job = Job { mutation: true, repeatable: true };
 
-/// Every so many calls of a slot renew the TTL of the reply cache.
+/// After this many calls of a slot, the next one renews the TTL of the reply cache.
 const CALLS_PER_RENEWAL: u64 = 256;
 
 /// What a step of a call sends behind its key.

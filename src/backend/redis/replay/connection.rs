@@ -52,13 +52,12 @@ impl ReplayConnection<'_> {
             epoch.on_create(probe, made, std::mem::replace(found, Value::Nil));
         }
         let replies = replies.into_iter().skip(2).map(refused).collect::<Result<Vec<_>, _>>()?;
-        match (replies.first(), replies.last().and_then(marker_number)) {
-            (Some(Value::Int(made)), Some(held)) => Ok((*made == 1, held)),
-            _ => {
-                let cause = "the reply about a marker cannot be read";
-                Err(Failure::new(FailureKind::Protocol, Stage::InDoubt, cause).into())
-            }
-        }
+        let (Some(Value::Int(made)), Some(held)) = (replies.first(), replies.last().and_then(marker_number))
+        else {
+            let cause = "the reply about a marker cannot be read";
+            return Err(Failure::new(FailureKind::Protocol, Stage::InDoubt, cause).into());
+        };
+        Ok((*made == 1, held))
     }
 
     /// Sets the marker to a number, whatever it holds.
@@ -112,7 +111,7 @@ impl ReplayConnection<'_> {
             for reply in replies {
                 match refused(reply) {
                     Ok(_) => self.redis.pool.forget(&identity),
-                    // Without the permission, each is killed or outlived when its turn in the quarantine comes.
+                    // Without the permission, each is killed or outlived later by the quarantine.
                     Err(failure) if failure.kind == FailureKind::Denied => return Ok(()),
                     Err(failure) => return Err(failure.into()),
                 }

@@ -65,7 +65,7 @@ pub(crate) enum QueuedAction {
 pub(crate) struct QueuedTraits {
     /// The Redis command that it becomes, as reports name it.
     pub(crate) command: &'static str,
-    /// The kind of entry that it works on. Actions that work on any kind say `Value`.
+    /// The kind of entry that it works on. Actions that work on any kind have `Value`.
     pub(crate) kind: Kind,
     /// Whether twice leaves the same state as once.
     pub(crate) is_idempotent: bool,
@@ -104,7 +104,7 @@ impl QueuedAction {
         })
     }
 
-    /// Returns what the action does to an entry; `None` for a lease, which is no entry of the caller's.
+    /// Returns what the action does to an entry; `None` for a lease, which is not an entry of the caller.
     pub(crate) fn to_entry(&self) -> Option<EntryAction> {
         Some(match self.clone() {
             Self::Put { value, ttl } => EntryAction::Put { value, ttl },
@@ -123,7 +123,7 @@ impl QueuedAction {
         })
     }
 
-    /// Returns what is data about the action: one row an action.
+    /// Returns what is data about the action: one row for each.
     pub(crate) fn traits(&self) -> QueuedTraits {
         let row = |command, kind, is_idempotent| QueuedTraits { command, kind, is_idempotent };
         match self {

@@ -19,13 +19,15 @@ pub(crate) struct QueuedOp {
 impl QueuedOp {
     /// Returns the Redis command that it becomes, as reports name it.
     pub(crate) fn command(&self) -> &'static str {
-        match &self.action {
-            QueuedAction::Pop { end } if self.undoes_pop() => match end {
+        if let QueuedAction::Pop { end } = &self.action
+            && self.in_doubt.is_some()
+        {
+            return match end {
                 End::Front => "LPUSH",
                 End::Back => "RPUSH",
-            },
-            action => action.traits().command,
+            };
         }
+        self.action.traits().command
     }
 
     /// Returns whether it is a pop whose value nobody received: it is not applied, and undone if it was.
