@@ -2,5 +2,6 @@
 
 pub(crate) mod counts;
 mod data_loss;
-mod outcomes;
+pub(crate) mod events;
+pub(crate) mod kept;
 mod questions;
