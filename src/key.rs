@@ -15,54 +15,34 @@ pub(crate) const RESERVED: &str = "__millpond";
 
 const FENCE: &str = "__millpond:fence";
 
-#[cfg(feature = "redis")]
-const EPOCH: &str = "__millpond:epoch";
-
-/// What this crate keeps beside a key of the caller's. It is never listed nor counted.
+/// What this crate stores beside one of the caller's keys, on every backend. It is never listed or counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Companion {
-    /// The leases of a queue. They go with `clear`.
+    /// The leases of a queue. `clear` removes them with the queue.
     Leases,
-    /// The values that the leases are on, where they do not lie in the leases themselves.
-    #[cfg(feature = "redis")]
-    LeasedValues,
-    /// A lock of that name.
+    /// The lock of that name.
     Lock,
-    /// Who waits for the lock, and since when.
-    #[cfg(feature = "redis")]
-    LockQueue,
-    /// When those who wait were last seen.
-    #[cfg(feature = "redis")]
-    LockLastSeen,
 }
 
 impl Companion {
     const fn suffix(self) -> &'static str {
         match self {
             Self::Leases => ":__millpond:leases",
-            #[cfg(feature = "redis")]
-            Self::LeasedValues => ":__millpond:leased",
             Self::Lock => ":__millpond:lock",
-            #[cfg(feature = "redis")]
-            Self::LockQueue => ":__millpond:waiting",
-            #[cfg(feature = "redis")]
-            Self::LockLastSeen => ":__millpond:seen",
         }
+    }
+
+    /// Returns the caller's key beside which this companion is stored as `key`; `None` for any other key.
+    pub(crate) fn strip_from(self, key: &str) -> Option<&str> {
+        key.strip_suffix(self.suffix())
     }
 }
 
-/// Tells whether a key of this crate's own goes when all keys that begin with `prefix` are cleared away: it
-/// does if the key that it lies beside goes.
+/// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: the leases of a queue
+/// go with the queue.
 pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
-    let goes = |companion: Companion| {
-        let beside = reserved.strip_suffix(companion.suffix().as_bytes());
-        beside.is_some_and(|key| key.starts_with(prefix))
-    };
-    #[cfg(feature = "redis")]
-    if goes(Companion::LeasedValues) {
-        return true;
-    }
-    goes(Companion::Leases)
+    let queue = reserved.strip_suffix(Companion::Leases.suffix().as_bytes());
+    queue.is_some_and(|queue| queue.starts_with(prefix))
 }
 
 /// A key that holds every rule, its namespace included.
@@ -82,53 +62,27 @@ impl Key<'_> {
         Key(Cow::Owned(full))
     }
 
-    /// A key of this crate's own that goes with this one.
+    /// Takes a key of this crate's own, which has a reserved part.
+    pub(crate) fn reserved(full: impl Into<Cow<'static, str>>) -> Key<'static> {
+        Key(full.into())
+    }
+
+    /// A key of this crate's own that is stored beside this one; `suffix` begins with a reserved part.
+    pub(crate) fn with_suffix(&self, suffix: &str) -> Key<'static> {
+        Key(Cow::Owned([self, suffix].concat()))
+    }
+
     pub(crate) fn companion(&self, companion: Companion) -> Key<'static> {
-        Key(Cow::Owned([self, companion.suffix()].concat()))
+        self.with_suffix(companion.suffix())
     }
 
-    /// What this crate keeps as `to` beside the key beside which it keeps this one as `from`; `None` where it is
-    /// something else.
-    #[cfg(feature = "redis")]
-    pub(crate) fn sibling(&self, from: Companion, to: Companion) -> Option<Key<'static>> {
-        let beside = self.strip_suffix(from.suffix())?;
-        Some(Key(Cow::Owned([beside, to.suffix()].concat())))
-    }
-
-    /// Says which rule the key breaks of what may wait for a server, or nothing: the keys of leases may too.
-    #[cfg(feature = "redis")]
-    pub(crate) fn queued_key_fault(key: &str) -> Option<&'static str> {
-        let beside = [Companion::Leases, Companion::LeasedValues]
-            .map(|companion| key.strip_suffix(companion.suffix()));
-        key_fault(beside.into_iter().flatten().next().unwrap_or(key))
-    }
-
-    /// The key of the marker that says how much of a queue is done.
-    #[cfg(feature = "redis")]
-    pub(crate) fn marker(identity: u128) -> Key<'static> {
-        Key(Cow::Owned(format!("{RESERVED}:marker:{identity:032x}")))
-    }
-
-    /// The key of what became of the last call in each lane of a store.
-    #[cfg(feature = "redis")]
-    pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
-        Key(Cow::Owned(format!("{RESERVED}:lanes:{identity:032x}")))
-    }
-
-    /// The key of the value that is gone when the server has lost its memory.
-    #[cfg(feature = "redis")]
-    pub(crate) fn epoch() -> Key<'static> {
-        Key(Cow::Borrowed(EPOCH))
-    }
-
-    /// Tells whether a key is what this crate keeps beside another.
     pub(crate) fn is_companion(key: &str, companion: Companion) -> bool {
-        key.ends_with(companion.suffix())
+        companion.strip_from(key).is_some()
     }
 
-    /// The key of the last token that a store gave out.
+    /// The key of the last fencing token that the store gave out.
     pub(crate) fn fence() -> Key<'static> {
-        Key(Cow::Borrowed(FENCE))
+        Key::reserved(FENCE)
     }
 
     pub(crate) fn into_owned(self) -> Key<'static> {

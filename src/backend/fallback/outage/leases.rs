@@ -10,6 +10,7 @@ use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for}
 use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::plan_multi;
+use crate::backend::redis::keys;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
@@ -67,7 +68,7 @@ impl Outage {
 
 /// What lies here in the place of what waits to be done to a part of a queue's leases.
 pub(crate) fn local_key(key: &Key<'static>) -> Key<'static> {
-    key.sibling(Companion::LeasedValues, Companion::Leases).unwrap_or_else(|| key.clone())
+    keys::leases_beside_values(key).unwrap_or_else(|| key.clone())
 }
 
 /// The leases of a queue, and what is to be done to them there.
@@ -86,8 +87,7 @@ impl LeaseChanges {
             Some(Content::Map(map)) => map.fields().keys().cloned().collect(),
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
-        let [names, values] =
-            [Companion::Leases, Companion::LeasedValues].map(|beside| queue.companion(beside));
+        let (names, values) = (queue.companion(Companion::Leases), keys::leased_values(queue));
         Self { names, values, ids, waiting: Vec::new() }
     }
 

@@ -11,6 +11,7 @@ use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::queue::replay_queue::QueuedGroup;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::keys;
 use crate::backend::redis::replay::connection::{ReconnectError, ReplayConnection, ReplayReply, ReplayStep};
 use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
 use crate::clock::Deadline;
@@ -179,7 +180,7 @@ impl ReplaySession<'_> {
     }
 
     fn marker(&self) -> Key<'static> {
-        Key::marker(self.inner.identity)
+        keys::marker(self.inner.identity)
     }
 
     /// Does the first operations that wait.

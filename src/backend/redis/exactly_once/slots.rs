@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::backend::redis::keys;
 use crate::key::Key;
 
 /// All lanes of a store. A call has one to itself until its answer is known or nobody asks for it any more.
@@ -49,7 +50,7 @@ pub(crate) struct CallId {
 
 impl SlotTable {
     pub(crate) fn new(identity: u128) -> Arc<Self> {
-        let (key, born, free) = (Key::reply_cache(identity), AtomicU64::new(0), Mutex::default());
+        let (key, born, free) = (keys::reply_cache(identity), AtomicU64::new(0), Mutex::default());
         Arc::new(Self { identity, key, cache_id: born, free })
     }
 

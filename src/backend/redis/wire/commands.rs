@@ -1,6 +1,7 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
 use crate::backend::redis::failure::ErrorContext;
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script, ScriptCall};
 use crate::clock::Millis;
@@ -46,14 +47,12 @@ impl CommandWriter<'_> {
             }
             Action::Trim { most } => self.trim(key, *most),
             Action::Lease { lease, ttl_if_created } => {
-                let [leases, items] =
-                    [Companion::Leases, Companion::LeasedValues].map(|beside| key.companion(beside));
+                let (leases, items) = (key.companion(Companion::Leases), keys::leased_values(key));
                 let keys = [key, &leases, &items, &Key::fence()];
                 self.script(&LEASE, call, &keys, 2).number(lease.get()).ttl_or_empty(*ttl_if_created);
             }
             Action::EndLease { id, back, ttl_if_created } => {
-                let [leases, items] =
-                    [Companion::Leases, Companion::LeasedValues].map(|beside| key.companion(beside));
+                let (leases, items) = (key.companion(Companion::Leases), keys::leased_values(key));
                 let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
                 arguments.arg(id.as_bytes()).number(u64::from(*back)).ttl_or_empty(*ttl_if_created);
             }
@@ -106,16 +105,15 @@ impl CommandWriter<'_> {
     /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
     /// does not wait.
     pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall) {
-        let [lock, waiting, seen] = [Companion::Lock, Companion::LockQueue, Companion::LockLastSeen]
-            .map(|companion| name.companion(companion));
-        let keys = [&lock, &waiting, &seen, &Key::fence()];
+        let lock = name.companion(Companion::Lock);
+        let keys = [&lock, &keys::lock_queue(name), &keys::lock_last_seen(name), &Key::fence()];
         self.script(&LOCK, call, &keys, 3).number(ttl.get()).arg(waiter.as_bytes()).number(GRACE_MICROS);
     }
 
     /// Writes that one who waited for a lock does so no more.
     pub(crate) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
-        self.command(3, "ZREM").key(&name.companion(Companion::LockQueue)).arg(waiter.as_bytes());
-        self.command(3, "HDEL").key(&name.companion(Companion::LockLastSeen)).arg(waiter.as_bytes());
+        self.command(3, "ZREM").key(&keys::lock_queue(name)).arg(waiter.as_bytes());
+        self.command(3, "HDEL").key(&keys::lock_last_seen(name)).arg(waiter.as_bytes());
     }
 
     /// Writes a command that may create what lies under the key, in one transaction where it is too long.
