@@ -160,7 +160,7 @@ pub struct RedisOptions {
     /// transactions, locks, [`take`](crate::StateStore::take), `set_if_not_exists`, `compare_and_set`,
     /// `modify`, `get_and_put` and `get_and_delete`.
     ///
-    /// The notes are one hash for each open store, `__millpond:lanes:…` under the prefix. It holds the last
+    /// The notes are one hash for each open store, `__millpond:replies:…` under the prefix. It holds the last
     /// answers, as many as there were calls at a time, lives 30 days, and goes when the store is closed.
     /// Defaults to `false`.
     pub exactly_once: bool,

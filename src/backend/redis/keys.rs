@@ -8,10 +8,10 @@ use crate::key::{Companion, Key, RESERVED, key_fault};
 const LEASED_VALUES: &str = ":__millpond:leased";
 
 /// Who waits for a lock, and since when: a sorted set beside the lock's name.
-const LOCK_QUEUE: &str = ":__millpond:waiting";
+const LOCK_QUEUE: &str = ":__millpond:lock_queue";
 
 /// When each waiter for a lock was last seen: a hash beside the lock's name.
-const LOCK_LAST_SEEN: &str = ":__millpond:seen";
+const LOCK_LAST_SEEN: &str = ":__millpond:lock_seen";
 
 /// The value that is gone once the server has lost its data.
 const EPOCH: &str = "__millpond:epoch";
@@ -41,7 +41,7 @@ pub(crate) fn marker(identity: u128) -> Key<'static> {
 
 /// The reply cache of a store: the last reply of each slot.
 pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
-    Key::reserved(format!("{RESERVED}:lanes:{identity:032x}"))
+    Key::reserved(format!("{RESERVED}:replies:{identity:032x}"))
 }
 
 /// The key whose value changes when the server has lost its data.
@@ -72,10 +72,10 @@ mod tests {
         let key = Key::listed("a:b".to_owned());
         for (own, name) in [
             (leased_values(&key), "a:b:__millpond:leased"),
-            (lock_queue(&key), "a:b:__millpond:waiting"),
-            (lock_last_seen(&key), "a:b:__millpond:seen"),
+            (lock_queue(&key), "a:b:__millpond:lock_queue"),
+            (lock_last_seen(&key), "a:b:__millpond:lock_seen"),
             (marker(10), "__millpond:marker:0000000000000000000000000000000a"),
-            (reply_cache(10), "__millpond:lanes:0000000000000000000000000000000a"),
+            (reply_cache(10), "__millpond:replies:0000000000000000000000000000000a"),
             (epoch(), "__millpond:epoch"),
         ] {
             assert_eq!(&*own, name);
@@ -99,7 +99,7 @@ mod tests {
             ("jobs:__millpond:leases", true),
             ("jobs:__millpond:leased", true),
             ("jobs:__millpond:lock", false),
-            ("jobs:__millpond:waiting", false),
+            ("jobs:__millpond:lock_queue", false),
             (":__millpond:leased", false),
             ("a:__millpond:leases:__millpond:leased", false),
             ("__millpond:fence", false),
@@ -115,7 +115,7 @@ mod tests {
             ("jobs:__millpond:leased", "jobs", true),
             ("jobs:__millpond:leased", "jobs:", false),
             ("jobs:a:__millpond:leased", "jobs:", true),
-            ("jobs:__millpond:waiting", "", false),
+            ("jobs:__millpond:lock_queue", "", false),
             ("__millpond:epoch", "", false),
         ] {
             assert_eq!(is_cleared(reserved.as_bytes(), prefix.as_bytes()), goes, "{reserved} {prefix}");

@@ -159,6 +159,6 @@ mod tests {
         turn.mark_sent(Some(5));
         lanes.set_cache_id(6);
         assert_eq!((lanes.cache_id(), turn.cache_id_when_sent()), (Some(6), Some(5)));
-        assert_eq!(&**lanes.key(), "__millpond:lanes:00000000000000000000000000000007");
+        assert_eq!(&**lanes.key(), "__millpond:replies:00000000000000000000000000000007");
     }
 }

@@ -353,7 +353,7 @@ mod tests {
             (
                 Action::Lock { ttl: ttl() },
                 format!(
-                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:waiting p:k:__millpond:seen \
+                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:lock_queue p:k:__millpond:lock_seen \
                      p:__millpond:fence 1500  300000"
                 ),
             ),
