@@ -3,6 +3,7 @@
 mod duration;
 mod file;
 mod file_path;
+mod options;
 mod percent;
 mod range;
 mod redis;

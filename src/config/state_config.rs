@@ -143,7 +143,8 @@ impl StateConfig {
         self
     }
 
-    /// Sets the options of the File variant, and of the files in which a [`Fallback`] keeps what waits.
+    /// Sets the options of the File variant, and of the files in which a
+    /// [`Fallback::File`](crate::Fallback::File) keeps its queue.
     #[must_use]
     pub fn file(mut self, options: FileOptions) -> Self {
         self.file = options;

@@ -17,8 +17,8 @@ impl StateConfig {
     ///
     /// `memory:` · `file:./relative` · `file:///absolute` ·
     /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…`, each with options behind a `?`:
-    /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`] for a file, `key_prefix` and those of
-    /// [`RedisOptions`] for Redis. What is not a letter or digit may be percent-encoded.
+    /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
+    /// [`RedisOptions`](crate::RedisOptions) for Redis. What is not a letter or digit may be percent-encoded.
     ///
     /// # Errors
     /// [`InvalidConfig`](Error::InvalidConfig), naming the option, or `url`.
