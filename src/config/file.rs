@@ -1,4 +1,4 @@
-//! Owns the options of the File variant, their defaults and limits.
+//! Owns the options of the File variant, their defaults and limits. Knows nothing of how files are written.
 
 use std::fmt;
 use std::time::Duration;

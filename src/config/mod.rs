@@ -1,4 +1,4 @@
-//! The configuration of a store: its options, their defaults and limits, and its two spellings.
+//! The configuration of a store: its options, their defaults and limits, and its two notations (serde and URL).
 
 mod duration;
 mod file;

@@ -63,7 +63,7 @@ macro_rules! options {
                 }
             )+
 
-            /// Checks every option against its limits and names the first that is wrong.
+            /// Checks every option against its limits; the error names the first wrong one.
             pub(crate) fn validate(&self) -> $crate::error::Result<()> {
                 $(
                     $($crate::config::range::in_range(

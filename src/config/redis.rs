@@ -1,4 +1,4 @@
-//! Owns the options of the Redis variant, their defaults and limits.
+//! Owns the options of the Redis variant, their defaults and limits. Knows nothing of connections and outages.
 
 use std::fmt;
 use std::ops::RangeInclusive;
