@@ -16,9 +16,9 @@ use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Grant, Op, Reply};
-use crate::op::{Answer, Query, ReadSource};
-use crate::op::{Cursor, Page};
+use crate::op::{
+    Answer, Cursor, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, ReadSource, Reply, Write,
+};
 
 /// How many entries an operation over many of them handles at a time.
 pub(crate) const CHUNK: usize = 1000;
@@ -58,20 +58,21 @@ pub(crate) trait Backend {
     /// How long whatever lies under the key still has; `None` where nothing does.
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>>;
 
-    /// Carries out one mutation.
+    /// Carries out one mutation of an entry.
     fn apply(&self, op: Op<'_>) -> Result<Reply>;
 
-    /// As [`Backend::apply`], within what is left of a wait until `end`.
-    fn apply_until(&self, op: Op<'_>, _end: Instant) -> Result<Reply> {
-        self.apply(op)
-    }
-
-    /// Carries out mutations one after another, whatever becomes of those before; each has its own
-    /// outcome. Where the backend stopped, the list ends with the error.
+    /// Carries out mutations of entries one after another, whether or not earlier ones failed; each has its own
+    /// outcome. If the backend had to stop, the list ends with the error.
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>>;
 
-    /// Carries out puts and deletes all or not at all.
-    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()>;
+    /// Carries out a mutation of a queue's leases, until `end` if it is a part of a longer wait.
+    fn apply_lease(&self, op: Op<'_, LeaseAction>, end: Option<Instant>) -> Result<Reply>;
+
+    /// Carries out a mutation of a lock.
+    fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply>;
+
+    /// Carries out all writes or none.
+    fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()>;
 
     /// Takes the first value of a queue, and waits until `end` for there to be one.
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>>;
@@ -115,7 +116,7 @@ pub(crate) trait Backend {
         let mut from = Some(Cursor::Start);
         while let Some(cursor) = from {
             let page = self.page(prefix, &cursor).map_err(|error| Error::partial(done, error))?;
-            let delete = |key| Op { key: Key::listed(key), action: Action::Delete };
+            let delete = |key| Op { key: Key::listed(key), action: EntryAction::Delete };
             for outcome in self.apply_each(page.keys.into_iter().map(delete).collect()) {
                 let removed = outcome.and_then(Reply::flag).map_err(|error| Error::partial(done, error))?;
                 done += u64::from(removed);
@@ -123,7 +124,7 @@ pub(crate) trait Backend {
             from = page.next;
         }
         for key in self.cleared(prefix) {
-            let removed = self.apply(Op { key, action: Action::Delete });
+            let removed = self.apply(Op { key, action: EntryAction::Delete });
             removed.map_err(|error| Error::partial(done, error))?;
         }
         Ok(done)

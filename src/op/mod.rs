@@ -1,11 +1,16 @@
 //! The vocabulary of the backends: what a caller can ask of entries, and the replies.
 
+mod accessors;
 mod action;
 mod page;
 mod query;
-
+mod reply;
 #[cfg(feature = "redis")]
-pub(crate) use self::action::Offline;
-pub(crate) use self::action::{Action, End, Grant, Hold, Op, Reply};
+mod traits;
+
+pub(crate) use self::action::{End, EntryAction, Grant, LeaseAction, LockAction, Op, Write};
 pub(crate) use self::page::{Cursor, Page};
 pub(crate) use self::query::{Answer, Presence, Query, ReadSource};
+pub(crate) use self::reply::{Hold, Reply};
+#[cfg(feature = "redis")]
+pub(crate) use self::traits::{Repeat, Traits};

@@ -7,8 +7,9 @@ use smol_str::SmolStr;
 
 use crate::bytes::Bytes;
 use crate::clock::Deadline;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::key::Key;
+use crate::op::accessors::accessors;
 
 /// A question about what lies under one key. Behind each stands which [`Answer`] it gets. All but
 /// `Presence` are `WrongType` where another kind lies there; what is absent is an empty map, an empty queue.
@@ -80,71 +81,21 @@ pub(crate) enum Answer {
     Map(Vec<(SmolStr, Bytes)>),
     Names(Vec<SmolStr>),
     Count(u64),
-    /// The place of the first value and the one behind the last: both are equal where there is none.
-    Bounds(i64, i64),
+    /// The index of the first value and the one after the last: both are equal if there is none.
+    Bounds((i64, i64)),
     Items(Vec<Bytes>),
 }
 
-impl Answer {
-    pub(crate) fn presence(self) -> Result<Option<Presence>> {
-        match self {
-            Self::Presence(presence) => Ok(presence),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn found(self) -> Result<Option<Bytes>> {
-        match self {
-            Self::Found(found) => Ok(found),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn each(self) -> Result<Vec<Option<Bytes>>> {
-        match self {
-            Self::Each(each) => Ok(each),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn map(self) -> Result<Vec<(SmolStr, Bytes)>> {
-        match self {
-            Self::Map(map) => Ok(map),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn names(self) -> Result<Vec<SmolStr>> {
-        match self {
-            Self::Names(names) => Ok(names),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn count(self) -> Result<u64> {
-        match self {
-            Self::Count(count) => Ok(count),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn bounds(self) -> Result<(i64, i64)> {
-        match self {
-            Self::Bounds(begin, end) => Ok((begin, end)),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    pub(crate) fn items(self) -> Result<Vec<Bytes>> {
-        match self {
-            Self::Items(items) => Ok(items),
-            other => Err(other.unexpected()),
-        }
-    }
-
-    fn unexpected(self) -> Error {
-        Error::Server { command: "a query".into(), source: format!("unexpected answer {self:?}").into() }
-    }
+accessors! {
+    Answer:
+    presence() -> Option<Presence> = Presence;
+    found() -> Option<Bytes> = Found;
+    each() -> Vec<Option<Bytes>> = Each;
+    map() -> Vec<(SmolStr, Bytes)> = Map;
+    names() -> Vec<SmolStr> = Names;
+    count() -> u64 = Count;
+    bounds() -> (i64, i64) = Bounds;
+    items() -> Vec<Bytes> = Items;
 }
 
 /// What the changes of a transaction are based on: it answers as of the moment it is asked, and remembers

@@ -10,7 +10,7 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
-use crate::op::Action;
+use crate::op::EntryAction;
 use crate::store::cas_backoff::CasBackoff;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::value::Value;
@@ -93,7 +93,7 @@ impl StateStore {
     /// removed. On Redis it is never repeated after a lost answer.
     pub fn get_and_delete<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let key = self.context().key(key)?;
-        let found = self.apply(key.clone(), Action::Take)?.found()?;
+        let found = self.apply(key.clone(), EntryAction::GetAndDelete)?.found()?;
         json::decode_found(&key, found)
     }
 
@@ -195,7 +195,7 @@ impl StateStore {
 
     fn swap(&self, key: &Key<'_>, expected: Option<Bytes>, new: Option<Value>) -> Result<bool> {
         let ttl_if_created = self.context().default_ttl();
-        self.apply(key.clone(), Action::Swap { expected, new, ttl_if_created })?.flag()
+        self.apply(key.clone(), EntryAction::Swap { expected, new, ttl_if_created })?.flag()
     }
 }
 

@@ -10,9 +10,9 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{EntryAction, Op, Reply, Write};
 use crate::store::state_store::{StateStore, on_backend};
-use crate::store::write_batch::{Write, WriteBatch, WriteChange};
+use crate::store::write_batch::WriteBatch;
 
 /// # Batches
 ///
@@ -76,7 +76,7 @@ impl StateStore {
         let keys = keys.into_iter().map(|key| (key, ()));
         self.apply_chunks(
             keys,
-            |_, ()| Ok(Action::Delete),
+            |_, ()| Ok(EntryAction::Delete),
             |reply| {
                 removed += u64::from(reply.flag()?);
                 Ok(())
@@ -93,22 +93,22 @@ impl StateStore {
     pub fn write(&self, batch: &WriteBatch) -> Result<()> {
         let context = self.context();
         context.check_open()?;
-        let ops = batch.writes().iter().map(|Write { key, change }| {
+        let writes = batch.writes().iter().map(|(key, write)| {
             let key = context.namespace.key(key)?;
-            let action = match change {
-                WriteChange::Delete => Action::Delete,
-                WriteChange::Put { value, ttl } => {
+            let action = match write {
+                Write::Delete => Write::Delete,
+                Write::Put { value, ttl } => {
                     context.check_size(&key, value.bytes.len())?;
-                    Action::Put { value: value.clone(), ttl: ttl.or(context.default_ttl()) }
+                    Write::Put { value: value.clone(), ttl: ttl.or(context.default_ttl()) }
                 }
             };
             Ok(Op { key, action })
         });
-        let ops = ops.collect::<Result<Vec<_>>>()?;
-        match ops.is_empty() {
-            true => Ok(()),
-            false => on_backend!(self, backend => backend.commit(ops)),
+        let writes = writes.collect::<Result<Vec<_>>>()?;
+        if writes.is_empty() {
+            return Ok(());
         }
+        on_backend!(self, backend => backend.commit(writes))
     }
 
     fn put_chunks<K: AsRef<str>, V: Serialize>(
@@ -116,7 +116,8 @@ impl StateStore {
         entries: impl IntoIterator<Item = (K, V)>,
         ttl: Option<Millis>,
     ) -> Result<()> {
-        let make = |key: &Key<'_>, value| Ok(Action::Put { value: self.context().encode(key, &value)?, ttl });
+        let make =
+            |key: &Key<'_>, value| Ok(EntryAction::Put { value: self.context().encode(key, &value)?, ttl });
         self.apply_chunks(entries, make, Reply::done)
     }
 
@@ -125,7 +126,7 @@ impl StateStore {
     pub(crate) fn apply_chunks<K: AsRef<str>, P>(
         &self,
         parts: impl IntoIterator<Item = (K, P)>,
-        mut make: impl FnMut(&Key<'_>, P) -> Result<Action>,
+        mut make: impl FnMut(&Key<'_>, P) -> Result<EntryAction>,
         mut take: impl FnMut(Reply) -> Result<()>,
     ) -> Result<()> {
         let mut parts = parts.into_iter();

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::{Key, MAX_KEY_BYTES, Namespace};
-use crate::op::{Action, End, Op};
+use crate::op::{End, EntryAction, Op};
 use crate::store::single_flight::SingleFlight;
 use crate::value::Value;
 
@@ -94,7 +94,7 @@ impl Context {
 
 /// The operations. `ttl: None` is `default_ttl` where an entry is set anew.
 impl Context {
-    pub(crate) fn op<'a>(&self, key: &'a str, action: Action) -> Result<Op<'a>> {
+    pub(crate) fn op<'a>(&self, key: &'a str, action: EntryAction) -> Result<Op<'a>> {
         Ok(Op { key: self.key(key)?, action })
     }
 
@@ -107,20 +107,20 @@ impl Context {
         let key = self.key(key)?;
         let ttl = self.ttl(ttl)?;
         let value = self.encode(&key, value)?;
-        Ok(Op { key, action: Action::Put { value, ttl } })
+        Ok(Op { key, action: EntryAction::Put { value, ttl } })
     }
 
     pub(crate) fn put_bytes<'a>(&self, key: &'a str, value: &[u8], ttl: Option<Duration>) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let ttl = self.ttl(ttl)?;
         let value = self.bytes(&key, value)?;
-        Ok(Op { key, action: Action::Put { value, ttl } })
+        Ok(Op { key, action: EntryAction::Put { value, ttl } })
     }
 
     pub(crate) fn update<'a, T: Serialize + ?Sized>(&self, key: &'a str, value: &T) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let value = self.encode(&key, value)?;
-        Ok(Op { key, action: Action::PutIfPresent { value } })
+        Ok(Op { key, action: EntryAction::PutIfPresent { value } })
     }
 
     pub(crate) fn set_if_not_exists<'a, T: Serialize + ?Sized>(
@@ -132,35 +132,35 @@ impl Context {
         let key = self.key(key)?;
         let ttl = self.ttl(ttl)?;
         let value = self.encode(&key, value)?;
-        Ok(Op { key, action: Action::PutIfAbsent { value, ttl } })
+        Ok(Op { key, action: EntryAction::PutIfAbsent { value, ttl } })
     }
 
     pub(crate) fn get_and_put<'a, T: Serialize + ?Sized>(&self, key: &'a str, value: &T) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let value = self.encode(&key, value)?;
-        Ok(Op { key, action: Action::PutAndGet { value, ttl: self.default_ttl() } })
+        Ok(Op { key, action: EntryAction::GetAndPut { value, ttl: self.default_ttl() } })
     }
 
     pub(crate) fn incr<'a>(&self, key: &'a str, by: i64, ttl_if_created: Option<Duration>) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let ttl_if_created = self.ttl(ttl_if_created)?;
-        Ok(Op { key, action: Action::Incr { by, ttl_if_created } })
+        Ok(Op { key, action: EntryAction::Incr { by, ttl_if_created } })
     }
 
     pub(crate) fn decr<'a>(&self, key: &'a str, by: i64) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let by = by.checked_neg().ok_or_else(|| Error::Overflow { key: key.to_string() })?;
-        Ok(Op { key, action: Action::Incr { by, ttl_if_created: self.default_ttl() } })
+        Ok(Op { key, action: EntryAction::Incr { by, ttl_if_created: self.default_ttl() } })
     }
 
     pub(crate) fn expire<'a>(&self, key: &'a str, ttl: Duration) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        Ok(Op { key, action: Action::Expire { ttl: Millis::new(ttl)? } })
+        Ok(Op { key, action: EntryAction::Expire { ttl: Millis::new(ttl)? } })
     }
 
     pub(crate) fn touch<'a>(&self, key: &'a str, ttl: Duration) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        Ok(Op { key, action: Action::Touch { ttl: Millis::new(ttl)? } })
+        Ok(Op { key, action: EntryAction::Touch { ttl: Millis::new(ttl)? } })
     }
 
     /// Of fields with one name the last counts.
@@ -176,19 +176,19 @@ impl Context {
         });
         let fields: BTreeMap<SmolStr, Value> = encoded.collect::<Result<_>>()?;
         let fields = fields.into_iter().collect();
-        Ok(Op { key, action: Action::MapPut { fields, ttl_if_created: self.default_ttl() } })
+        Ok(Op { key, action: EntryAction::MapPut { fields, ttl_if_created: self.default_ttl() } })
     }
 
     pub(crate) fn map_delete<'a>(&self, key: &'a str, field: &str) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let field = Self::field(&key, field)?;
-        Ok(Op { key, action: Action::MapDelete { field } })
+        Ok(Op { key, action: EntryAction::MapDelete { field } })
     }
 
     pub(crate) fn map_incr<'a>(&self, key: &'a str, field: &str, by: i64) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let field = Self::field(&key, field)?;
-        Ok(Op { key, action: Action::MapIncr { field, by, ttl_if_created: self.default_ttl() } })
+        Ok(Op { key, action: EntryAction::MapIncr { field, by, ttl_if_created: self.default_ttl() } })
     }
 
     pub(crate) fn push<'a, V: Serialize>(
@@ -199,7 +199,7 @@ impl Context {
     ) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let values = values.into_iter().map(|value| self.encode(&key, &value)).collect::<Result<Vec<_>>>()?;
-        Ok(Op { key, action: Action::Push { end, values, ttl_if_created: self.default_ttl() } })
+        Ok(Op { key, action: EntryAction::Push { end, values, ttl_if_created: self.default_ttl() } })
     }
 
     fn ttl(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {

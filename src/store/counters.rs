@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::op::Action;
+use crate::op::EntryAction;
 use crate::store::state_store::StateStore;
 
 /// # Counters
@@ -62,7 +62,7 @@ impl StateStore {
         let mut numbers = Vec::new();
         self.apply_chunks(
             by,
-            |_, by| Ok(Action::Incr { by, ttl_if_created }),
+            |_, by| Ok(EntryAction::Incr { by, ttl_if_created }),
             |reply| {
                 numbers.push(reply.number()?);
                 Ok(())

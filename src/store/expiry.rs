@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::clock::Ttl;
 use crate::error::Result;
 use crate::json;
-use crate::op::Action;
+use crate::op::EntryAction;
 use crate::store::state_store::{StateStore, on_backend};
 
 /// # Expiry
@@ -39,7 +39,7 @@ impl StateStore {
     /// # Errors
     /// None of its own.
     pub fn persist(&self, key: &str) -> Result<bool> {
-        self.run(self.context().op(key, Action::Persist)?)?.flag()
+        self.run(self.context().op(key, EntryAction::Persist)?)?.flag()
     }
 
     /// Reads a value and lets it be gone after `ttl`, counted from now: for sessions that stay while they

@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{LeaseAction, Op, Reply};
 use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
 
@@ -53,7 +53,8 @@ impl StateStore {
     pub fn take<T: DeserializeOwned>(&self, queue: &str, lease: Duration) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
         let action = self.lease(lease)?;
-        self.taken(&key, self.run(Op { key: key.clone(), action })?)
+        let op = Op { key: key.clone(), action };
+        self.taken(&key, on_backend!(self, backend => backend.apply_lease(op, None))?)
     }
 
     /// As [`take`](Self::take), and waits for a value where there is none; `None` after `timeout`. A push
@@ -73,12 +74,12 @@ impl StateStore {
         on_backend!(self, backend => backend.attempt_until(&key, end, || {
             self.context().check_open()?;
             let op = Op { key: key.clone(), action: action.clone() };
-            self.taken(&key, backend.apply_until(op, end)?)
+            self.taken(&key, backend.apply_lease(op, Some(end))?)
         }))
     }
 
-    fn lease(&self, lease: Duration) -> Result<Action> {
-        Ok(Action::Lease { lease: Millis::new(lease)?, ttl_if_created: self.context().default_ttl() })
+    fn lease(&self, lease: Duration) -> Result<LeaseAction> {
+        Ok(LeaseAction::Lease { lease: Millis::new(lease)?, ttl_if_created: self.context().default_ttl() })
     }
 
     fn taken<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Taken<T>>> {
@@ -130,8 +131,10 @@ impl<T> Taken<T> {
     fn end(&self, back: bool) -> Result<bool> {
         let context = self.store.context();
         context.check_open()?;
-        let action = Action::EndLease { id: self.id.clone(), back, ttl_if_created: context.default_ttl() };
-        self.store.run(Op { key: self.queue.clone(), action })?.flag()
+        let action =
+            LeaseAction::EndLease { id: self.id.clone(), back, ttl_if_created: context.default_ttl() };
+        let op = Op { key: self.queue.clone(), action };
+        on_backend!(&self.store, backend => backend.apply_lease(op, None))?.flag()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::clock::Millis;
 use crate::error::{Error, LockLoss, Result};
 use crate::key::{Companion, Key};
-use crate::op::{Action, Grant, Hold, Op};
+use crate::op::{Grant, Hold, LockAction, Op};
 use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
 
@@ -50,7 +50,8 @@ impl StateStore {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
         let sent = Instant::now();
-        let granted = self.run(Op { key: name.clone(), action: Action::Lock { ttl } })?.granted()?;
+        let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
+        let granted = on_backend!(self, backend => backend.apply_lock(op))?.granted()?;
         Ok(granted.map(|grant| LockGuard::new(self, name, grant, sent + ttl.duration())))
     }
 
@@ -110,7 +111,7 @@ impl LockGuard {
         let ttl = Millis::new(ttl)?;
         self.store.context().check_open()?;
         let sent = Instant::now();
-        self.hold(Action::Extend { grant: self.grant(), ttl })?;
+        self.hold(LockAction::Extend { grant: self.grant(), ttl })?;
         *self.deadline.lock() = sent + ttl.duration();
         Ok(())
     }
@@ -148,12 +149,13 @@ impl LockGuard {
     fn let_go(&self) -> Result<()> {
         self.released.store(true, Ordering::Relaxed);
         self.store.context().check_open()?;
-        self.hold(Action::Unlock { grant: self.grant() })
+        self.hold(LockAction::Unlock { grant: self.grant() })
     }
 
-    fn hold(&self, action: Action) -> Result<()> {
+    fn hold(&self, action: LockAction) -> Result<()> {
         let lost = |how| Err(Error::LockLost { name: self.name.to_string(), how });
-        match self.store.run(Op { key: self.name.clone(), action })?.hold()? {
+        let op = Op { key: self.name.clone(), action };
+        match on_backend!(&self.store, backend => backend.apply_lock(op))?.hold()? {
             Hold::Held { until } => {
                 self.until.store(until, Ordering::Relaxed);
                 Ok(())

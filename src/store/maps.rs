@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 use crate::json;
-use crate::op::Query;
-use crate::op::Reply;
+use crate::op::{Query, Reply};
 use crate::store::context::Context;
 use crate::store::state_store::StateStore;
 

@@ -9,8 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::json;
-use crate::op::Query;
-use crate::op::{Action, End, Op};
+use crate::op::{End, EntryAction, Op, Query};
 use crate::store::state_store::{StateStore, on_backend};
 
 /// A time-out that is longer than any wait.
@@ -140,12 +139,12 @@ impl StateStore {
     /// # Errors
     /// As [`map_put`](Self::map_put) where on Redis an answer was lost.
     pub fn queue_trim(&self, key: &str, max: u64) -> Result<u64> {
-        self.run(self.context().op(key, Action::Trim { most: max })?)?.count()
+        self.run(self.context().op(key, EntryAction::Trim { most: max })?)?.count()
     }
 
     fn pop<T: DeserializeOwned>(&self, key: &str, end: End) -> Result<Option<T>> {
         let key = self.context().key(key)?;
-        let found = self.run(Op { key: key.clone(), action: Action::Pop { end } })?.found()?;
+        let found = self.run(Op { key: key.clone(), action: EntryAction::Pop { end } })?.found()?;
         json::decode_found(&key, found)
     }
 }

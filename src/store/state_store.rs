@@ -15,8 +15,7 @@ use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
-use crate::op::{Answer, Query};
+use crate::op::{Answer, EntryAction, Op, Query, Reply};
 use crate::store::context::{Context, SharedState};
 use crate::store::single_flight::SingleFlight;
 
@@ -319,7 +318,7 @@ impl StateStore {
         on_backend!(self, backend => backend.apply(op))
     }
 
-    pub(crate) fn apply(&self, key: Key<'_>, action: Action) -> Result<Reply> {
+    pub(crate) fn apply(&self, key: Key<'_>, action: EntryAction) -> Result<Reply> {
         self.run(Op { key, action })
     }
 

@@ -16,8 +16,7 @@ use crate::clock::{Now, Ttl};
 use crate::error::Result;
 use crate::json;
 use crate::key::Key;
-use crate::op::{Action, End, Op, Reply};
-use crate::op::{Answer, Query, ReadSource};
+use crate::op::{Answer, End, EntryAction, Op, Query, ReadSource, Reply};
 use crate::store::context::Context;
 
 /// What the closure of [`StateStore::transaction`](crate::StateStore::transaction) reads and writes with.
@@ -111,7 +110,7 @@ impl Transaction<'_> {
 
     /// As [`StateStore::delete`](crate::StateStore::delete).
     pub fn delete(&mut self, key: &str) -> Result<bool> {
-        self.run(self.context.op(key, Action::Delete)?)?.flag()
+        self.run(self.context.op(key, EntryAction::Delete)?)?.flag()
     }
 
     /// As [`StateStore::contains`](crate::StateStore::contains).
@@ -148,7 +147,7 @@ impl Transaction<'_> {
         let ttl_if_created = self.context.default_ttl();
         match same {
             true => {
-                let action = Action::Swap { expected: found, new: Some(new), ttl_if_created };
+                let action = EntryAction::Swap { expected: found, new: Some(new), ttl_if_created };
                 self.run(Op { key, action })?.flag()
             }
             false => Ok(false),
@@ -157,7 +156,7 @@ impl Transaction<'_> {
 
     /// As [`StateStore::get_and_delete`](crate::StateStore::get_and_delete).
     pub fn get_and_delete<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
-        self.fetch(self.context.op(key, Action::Take)?)
+        self.fetch(self.context.op(key, EntryAction::GetAndDelete)?)
     }
 
     /// As [`StateStore::get_and_put`](crate::StateStore::get_and_put).
@@ -179,7 +178,7 @@ impl Transaction<'_> {
         let expected = answer.found()?;
         let made = f(json::decode_found(&key, expected.clone())?);
         let new = made.as_ref().map(|made| self.context.encode(&key, made)).transpose()?;
-        let action = Action::Swap { expected, new, ttl_if_created: self.context.default_ttl() };
+        let action = EntryAction::Swap { expected, new, ttl_if_created: self.context.default_ttl() };
         self.run(Op { key, action })?.flag()?;
         Ok(made)
     }
@@ -218,7 +217,7 @@ impl Transaction<'_> {
 
     /// As [`StateStore::persist`](crate::StateStore::persist).
     pub fn persist(&mut self, key: &str) -> Result<bool> {
-        self.run(self.context.op(key, Action::Persist)?)?.flag()
+        self.run(self.context.op(key, EntryAction::Persist)?)?.flag()
     }
 
     /// As [`StateStore::get_and_touch`](crate::StateStore::get_and_touch).
@@ -332,12 +331,12 @@ impl Transaction<'_> {
 
     /// As [`StateStore::pop_front`](crate::StateStore::pop_front).
     pub fn pop_front<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
-        self.fetch(self.context.op(key, Action::Pop { end: End::Front })?)
+        self.fetch(self.context.op(key, EntryAction::Pop { end: End::Front })?)
     }
 
     /// As [`StateStore::pop_back`](crate::StateStore::pop_back).
     pub fn pop_back<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
-        self.fetch(self.context.op(key, Action::Pop { end: End::Back })?)
+        self.fetch(self.context.op(key, EntryAction::Pop { end: End::Back })?)
     }
 
     /// As [`StateStore::queue_len`](crate::StateStore::queue_len).
@@ -358,7 +357,7 @@ impl Transaction<'_> {
 
     /// As [`StateStore::queue_trim`](crate::StateStore::queue_trim).
     pub fn queue_trim(&mut self, key: &str, max: u64) -> Result<u64> {
-        self.run(self.context.op(key, Action::Trim { most: max })?)?.count()
+        self.run(self.context.op(key, EntryAction::Trim { most: max })?)?.count()
     }
 }
 

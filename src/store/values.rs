@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::json;
-use crate::op::Action;
+use crate::op::EntryAction;
 use crate::store::state_store::{StateStore, on_backend};
 
 /// # Values
@@ -61,7 +61,7 @@ impl StateStore {
     /// # Errors
     /// None of its own.
     pub fn delete(&self, key: &str) -> Result<bool> {
-        self.run(self.context().op(key, Action::Delete)?)?.flag()
+        self.run(self.context().op(key, EntryAction::Delete)?)?.flag()
     }
 
     /// Tells whether anything lies under a key, a value or another kind.

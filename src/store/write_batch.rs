@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
 use crate::key::Namespace;
-use crate::value::Value;
+use crate::op::Write;
 
 /// Writes that [`StateStore::write`](crate::StateStore::write) makes all or not at all, also across a
 /// crash.
@@ -32,24 +32,8 @@ use crate::value::Value;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
-    writes: Vec<Write>,
-}
-
-/// One write of a batch, with its key as the caller gave it.
-#[derive(Debug, Clone)]
-pub(crate) struct Write {
-    pub(crate) key: String,
-    pub(crate) change: WriteChange,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum WriteChange {
-    /// `ttl: None` is the store's default.
-    Put {
-        value: Value,
-        ttl: Option<Millis>,
-    },
-    Delete,
+    /// Keys as the caller gave them. A put without a TTL gets the default of the store.
+    writes: Vec<(String, Write)>,
 }
 
 impl WriteBatch {
@@ -81,7 +65,7 @@ impl WriteBatch {
     /// [`InvalidKey`](crate::Error::InvalidKey); the batch is as it was.
     pub fn delete(&mut self, key: &str) -> Result<&mut Self> {
         Namespace::default().key(key)?;
-        self.writes.push(Write { key: key.to_owned(), change: WriteChange::Delete });
+        self.writes.push((key.to_owned(), Write::Delete));
         Ok(self)
     }
 
@@ -102,15 +86,15 @@ impl WriteBatch {
         self.writes.clear();
     }
 
-    pub(crate) fn writes(&self) -> &[Write] {
+    pub(crate) fn writes(&self) -> &[(String, Write)] {
         &self.writes
     }
 
     fn add_put(&mut self, key: &str, value: impl Serialize, ttl: Option<Duration>) -> Result<&mut Self> {
         Namespace::default().key(key)?;
         let ttl = ttl.map(Millis::new).transpose()?;
-        let change = WriteChange::Put { value: json::encode(key, &value)?, ttl };
-        self.writes.push(Write { key: key.to_owned(), change });
+        let write = Write::Put { value: json::encode(key, &value)?, ttl };
+        self.writes.push((key.to_owned(), write));
         Ok(self)
     }
 }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use crate::backend::Backend;
 use crate::backend::fallback::outage::disconnected::Outage;
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::{Fallback, OnLostReply, Shared};
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
@@ -47,7 +48,7 @@ impl Fallback {
     /// Where the server goes away in the middle, what it has done stays done, and the rest is done here if that
     /// cannot double anything.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
-        let again = if ops.iter().all(|op| op.action.is_idempotent()) {
+        let again = if ops.iter().all(|op| op.action.traits().repeat.is_harmless()) {
             OnLostReply::Repeat
         } else if ops.iter().all(|op| self.shared.redis.deduplicates(&op.action)) {
             OnLostReply::AskServer
@@ -58,7 +59,7 @@ impl Fallback {
             RefCell::new(BatchProgress { ops, replies: Vec::with_capacity(ops.len()), in_doubt: None });
         let there = |redis: &Redis| progress.borrow_mut().run_on_server(&self.shared, redis);
         let here = |away: &Outage, lost| {
-            progress.borrow_mut().run_locally(&self.shared, away, lost);
+            progress.borrow_mut().run_locally(away, lost);
             Ok(())
         };
         let outcome = self.route_write(again, || ops.iter().map(|op| &op.key), there, here);
@@ -96,24 +97,25 @@ impl<'o, 'k> BatchProgress<'o, 'k> {
                 writing.record_write(place, known);
             }
         }
-        let done = rest.iter().skip(replies.len()).map(|op| Observed::left_by(&op.action));
+        let done = rest.iter().skip(replies.len()).map(|op| Observed::left_by_entry(&op.action));
         writing.record_failures_from(replies.len(), is_lost, done);
         self.replies.append(&mut replies);
         stopped
     }
 
-    fn run_locally(&mut self, inner: &Shared, away: &Outage, mut lost: bool) {
+    fn run_locally(&mut self, away: &Outage, mut sent: Sent) {
         if let Some(BatchInDoubt { call: turn, length }) = self.in_doubt.take() {
             let rest = self.rest();
             let replies = away.apply_in_doubt(&rest[..length.min(rest.len())], &turn);
-            inner.note_queued(replies.iter().filter(|reply| reply.is_ok()).count() as u64);
             self.replies.extend(replies);
             // Those behind were not sent.
-            lost = false;
+            sent = Sent::Not;
         }
         for op in self.rest() {
-            let reply = away.apply(op, lost).inspect(|_| inner.note_queued(1));
-            self.replies.push(reply.map_err(|error| if lost { error.after_lost_answer() } else { error }));
+            let reply = away.apply(op, sent);
+            self.replies.push(
+                reply.map_err(|error| if sent == Sent::InDoubt { error.after_lost_answer() } else { error }),
+            );
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backend::fallback::outage::disconnected;
-use crate::backend::fallback::outage::disconnected::Outage;
+use crate::backend::fallback::outage::disconnected::{Outage, refused};
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::shadow::after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::{Fallback, OnLostReply};
@@ -18,9 +18,9 @@ use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
-use crate::op::{Action, End, Grant, Op, Reply};
-use crate::op::{Answer, Query};
-use crate::op::{Cursor, Page};
+use crate::op::{
+    Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
+};
 
 /// How often a queue is looked at by who waits for a value while the server is away.
 const LOOK: Duration = Duration::from_millis(10);
@@ -36,9 +36,7 @@ impl Fallback {
         self.shared.redis.check_process()?;
         let outage = self.shared.outage.read();
         match &*outage {
-            Some(now) if Arc::ptr_eq(now, &away) => {
-                away.finish(run).inspect(|made| self.shared.note_queued(u64::from(*made)))
-            }
+            Some(now) if Arc::ptr_eq(now, &away) => away.finish(run),
             // It is over: what was read here is to be read there.
             _ => Ok(false),
         }
@@ -47,7 +45,8 @@ impl Fallback {
     /// Does one operation, within what is left of a wait if it is part of one.
     fn apply_one(&self, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
         let takes_turns = self.shared.redis.deduplicates(&op.action);
-        let again = if takes_turns { OnLostReply::AskServer } else { OnLostReply::of(&op.action) };
+        let again =
+            if takes_turns { OnLostReply::AskServer } else { OnLostReply::of(op.action.traits().repeat) };
         // Only who is on the way to the server needs a turn.
         let turn = OnceCell::new();
         let there = |redis: &Redis| {
@@ -59,14 +58,14 @@ impl Fallback {
                     Ok(reply)
                 }
                 Err(error) => {
-                    writing.record_failure(error.maybe_applied(), || Observed::left_by(&op.action));
+                    writing.record_failure(error.maybe_applied(), || Observed::left_by_entry(&op.action));
                     Err(error)
                 }
             }
         };
-        let here = |away: &Outage, lost| match turn.get() {
-            Some(turn) if lost => self.shared.apply_in_doubt(away, op, turn),
-            _ => away.apply(op, lost).inspect(|_| self.shared.note_queued(1)),
+        let here = |away: &Outage, sent| match turn.get() {
+            Some(turn) if sent == Sent::InDoubt => self.shared.apply_in_doubt(away, op, turn),
+            _ => away.apply(op, sent),
         };
         self.route_write(again, || [&op.key], there, here)
     }
@@ -107,45 +106,60 @@ impl Backend for Fallback {
         self.apply_one(&op, None)
     }
 
-    fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
-        self.apply_one(&op, Some(end))
+    fn apply_lease(&self, op: Op<'_, LeaseAction>, end: Option<Instant>) -> Result<Reply> {
+        let on_server = |redis: &Redis| {
+            let writing = self.shared.shadow.begin_write(&op.key);
+            match redis.apply_once(&op, end) {
+                Ok(reply) => {
+                    writing.record_write(Shadowed::NotAValue);
+                    Ok(reply)
+                }
+                Err(error) => {
+                    writing.record_failure(error.maybe_applied(), || Observed::OwnWrite);
+                    Err(error)
+                }
+            }
+        };
+        let locally = |outage: &Outage, _| outage.apply_lease(&op);
+        let on_lost_reply = OnLostReply::of(op.action.traits().repeat);
+        self.route_write(on_lost_reply, || [&op.key], on_server, locally)
+    }
+
+    fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
+        let on_lost_reply = OnLostReply::of(op.action.traits().repeat);
+        self.route(on_lost_reply, |redis| redis.apply_once(&op, None), |_, _| Err(refused()))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         self.apply_batch(&ops)
     }
 
-    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+    fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {
         let there = |redis: &Redis| {
             let mut writing = self.shared.shadow.begin_writes(keys_of(&writes));
             if let Err(error) = redis.commit(writes.clone()) {
-                let done = writes.iter().map(|op| Observed::left_by(&op.action));
+                let done = writes.iter().map(|op| Observed::left_by_write(&op.action));
                 writing.record_failures_from(0, error.maybe_applied(), done);
                 return Err(error);
             }
             for (place, op) in writes.iter().enumerate() {
-                if let Some(known) = self.shared.shadowed_after(op, &Reply::Done) {
-                    writing.record_write(place, known);
-                }
+                writing.record_write(place, self.shared.shadowed_after_write(&op.action));
             }
             Ok(())
         };
-        let here = |away: &Outage, lost| {
-            away.commit(&writes, lost).inspect(|()| self.shared.note_queued(writes.len() as u64))
-        };
+        let here = |away: &Outage, sent| away.commit(&writes, sent);
         self.route_write(OnLostReply::Repeat, || writes.iter().map(|op| &op.key), there, here)
     }
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
-        let pop = || Op { key: key.clone(), action: Action::Pop { end: End::Front } };
+        let pop = || Op { key: key.clone(), action: EntryAction::Pop { end: End::Front } };
         if self.shared.redis.deduplicates(&pop().action) {
-            return self.attempt_until(key, end, || self.apply_until(pop(), end)?.found());
+            return self.attempt_until(key, end, || self.apply_one(&pop(), Some(end))?.found());
         }
         loop {
             self.shared.shadow.begin_write(key);
             let here = |away: &Outage, _| {
-                let found = away.apply(&pop(), false)?.found()?;
-                self.shared.note_queued(u64::from(found.is_some()));
+                let found = away.apply(&pop(), Sent::Not)?.found()?;
                 Ok(found)
             };
             let found = self.route(OnLostReply::Fail, |redis| redis.pop_wait(key, end), here)?;
@@ -169,11 +183,7 @@ impl Backend for Fallback {
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        self.route(
-            OnLostReply::Fail,
-            |redis| redis.lock_wait(name, ttl, end),
-            |_, _| Err(disconnected::refused()),
-        )
+        self.route(OnLostReply::Fail, |redis| redis.lock_wait(name, ttl, end), |_, _| Err(refused()))
     }
 
     fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
@@ -246,12 +256,12 @@ impl Backend for Fallback {
         let here = |away: &Outage, _| {
             // Of keys that are not known here nobody could say that they are gone.
             if !away.is_exclusive() || !away.assumes_absence() {
-                return Err(disconnected::refused());
+                return Err(refused());
             }
             let keys = away.table().first_keys(prefix, None, usize::MAX, &away.now());
             let removed = keys.into_iter().map(|key| {
-                let removed = away.apply(&Op { key: Key::listed(key), action: Action::Delete }, false)?;
-                self.shared.note_queued(1);
+                let removed =
+                    away.apply(&Op { key: Key::listed(key), action: EntryAction::Delete }, Sent::Not)?;
                 removed.flag()
             });
             removed.map(|removed| removed.map(u64::from)).sum()
@@ -279,7 +289,7 @@ impl Backend for Fallback {
     }
 }
 
-fn keys_of<'o>(ops: &'o [Op<'_>]) -> Vec<&'o str> {
+fn keys_of<'o>(ops: &'o [Op<'_, Write>]) -> Vec<&'o str> {
     ops.iter().map(|op| &*op.key).collect()
 }
 

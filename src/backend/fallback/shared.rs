@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::backend::fallback::outage::disconnected::Outage;
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::queue::file::{QueueFile, Restored};
 use crate::backend::fallback::queue::replay_queue::QueueBounds;
+use crate::backend::fallback::report::counts::Counts;
 use crate::backend::fallback::shadow::cache::Shadow;
 use crate::backend::redis::client::Redis;
 use crate::clock::Clock;
@@ -20,7 +22,7 @@ use crate::config;
 use crate::config::{OnConflict, StateConfig, Unknown};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::Action;
+use crate::op::Repeat;
 use crate::outage::{Event, PendingOperation, Rejected, WriteConflict};
 use crate::util::unique_id;
 
@@ -71,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
     pub(crate) wake: Mutex<Wake>,
     pub(crate) wakeup: Condvar,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) reports: Mutex<Reports>,
     pub(crate) listeners: Mutex<Vec<Listener>>,
     pub(crate) last_probe: Mutex<Option<ProbeResult>>,
@@ -92,8 +94,8 @@ pub(crate) enum OnLostReply {
 }
 
 impl OnLostReply {
-    pub(crate) fn of(action: &Action) -> Self {
-        if action.is_idempotent() { Self::Repeat } else { Self::Fail }
+    pub(crate) fn of(repeat: Repeat) -> Self {
+        if repeat.is_harmless() { Self::Repeat } else { Self::Fail }
     }
 }
 
@@ -108,16 +110,6 @@ pub(crate) struct ProbeResult {
 #[derive(Default)]
 pub(crate) struct Wake {
     pub(crate) ending: bool,
-}
-
-#[derive(Default)]
-pub(crate) struct Counts {
-    pub(crate) outages: AtomicU64,
-    pub(crate) queued: AtomicU64,
-    pub(crate) replayed: AtomicU64,
-    pub(crate) conflicts: AtomicU64,
-    pub(crate) rejected: AtomicU64,
-    pub(crate) uncertain: AtomicU64,
 }
 
 /// What waits to be asked for.
@@ -170,7 +162,7 @@ impl Fallback {
             thread: Mutex::default(),
             wake: Mutex::default(),
             wakeup: Condvar::new(),
-            counts: Counts::default(),
+            counts: Arc::default(),
             reports: Mutex::default(),
             listeners: Mutex::default(),
             last_probe: Mutex::default(),
@@ -194,7 +186,7 @@ impl Fallback {
         again: OnLostReply,
         keys: impl FnOnce() -> K,
         mut there: impl FnMut(&Redis) -> Result<R>,
-        here: impl FnMut(&Outage, bool) -> Result<R>,
+        here: impl FnMut(&Outage, Sent) -> Result<R>,
     ) -> Result<R> {
         let mut was_there = false;
         let there = |redis: &Redis| {
@@ -215,7 +207,7 @@ impl Fallback {
         &self,
         again: OnLostReply,
         mut there: impl FnMut(&Redis) -> Result<R>,
-        mut here: impl FnMut(&Outage, bool) -> Result<R>,
+        mut here: impl FnMut(&Outage, Sent) -> Result<R>,
     ) -> Result<R> {
         let inner = &self.shared;
         // Before any lock: one that another thread held at the fork is never freed in the child.
@@ -258,7 +250,11 @@ impl Fallback {
                 // Of what the server will tell, it is known that a refusal is one.
                 let is_over = inner.has_ended.load(Ordering::Acquire);
                 let unsure = lost && (is_over || again != OnLostReply::AskServer);
-                let outcome = if is_over { Err(Error::closed()) } else { here(away, lost) };
+                let outcome = if is_over {
+                    Err(Error::closed())
+                } else {
+                    here(away, if lost { Sent::InDoubt } else { Sent::Not })
+                };
                 return outcome.map_err(|error| if unsure { error.after_lost_answer() } else { error });
             }
         }
@@ -293,10 +289,6 @@ impl Shared {
 
     fn next_event(&self) -> Option<Event> {
         self.events.lock().pop_front()
-    }
-
-    pub(crate) fn note_queued(&self, operations: u64) {
-        self.counts.queued.fetch_add(operations, Ordering::Relaxed);
     }
 
     /// Where an outage began while operations on these keys were on their way to the server, what serves now

@@ -113,7 +113,7 @@ impl Compactor {
         journal.next_size_check = journal.len + step;
         let total = self.older.load(Ordering::Acquire) + journal.len;
         let mut state = self.state.lock();
-        let (size, live) = (float(total), float(core.table.bytes()) * state.bytes_per_weight);
+        let (size, live) = (float(total), float(core.state.table.bytes()) * state.bytes_per_weight);
         if state.running {
             // The next line is likely to be as long as the last.
             let next = 2.0 * float(step.max(written));
@@ -289,7 +289,7 @@ fn write(core: &Core, number: u64, begin: LineStamp, path: &Path) -> Result<Opti
     );
     let now = Now::of(&beginning);
     let mut walk = FuzzyScan::new();
-    while let Some((key, change)) = walk.next(&core.table, &now) {
+    while let Some((key, change)) = walk.next(&core.state.table, &now) {
         let written = writer.add(key, change)?;
         core.compactor.written.store(written, Ordering::Relaxed);
         if core.compactor.stopping.load(Ordering::Acquire) {

@@ -17,20 +17,20 @@ use crate::backend::file::lock::DirectoryLock;
 use crate::backend::local::change::Change;
 use crate::backend::local::overlay::{Overlay, ReadSet};
 use crate::backend::local::plan::plan_write;
-use crate::backend::local::plan_multi;
+use crate::backend::local::plan_multi::{MultiKeyPlan, lease_keys, lock_keys, plan_lease, plan_lock};
 use crate::backend::local::reading::TableSource;
-use crate::backend::local::table::shards::Table;
-use crate::backend::local::wait_list;
-use crate::backend::local::wait_list::{STEP, WaitList};
+use crate::backend::local::state::{LocalState, serve_locally};
+use crate::backend::local::table::shards::{LockedShards, Table};
+use crate::backend::local::wait_list::{STEP, available_after, keys_to_wake};
 use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 use crate::key::{Companion, Key};
-use crate::op::{Action, End, Grant, Op, Reply};
-use crate::op::{Answer, Query};
-use crate::op::{Cursor, Page};
+use crate::op::{
+    Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
+};
 
 pub(crate) struct File {
     pub(crate) core: Arc<Core>,
@@ -41,7 +41,7 @@ pub(crate) struct File {
 /// What the threads of a store share.
 pub(crate) struct Core {
     pub(crate) layout: Layout,
-    pub(crate) table: Table,
+    pub(crate) state: LocalState,
     pub(crate) clock: MonotonicClock,
     pub(crate) sync: SyncPolicy,
     /// INVARIANT: every mutation happens under this lock. Readers never take it.
@@ -49,7 +49,6 @@ pub(crate) struct Core {
     pub(crate) combiner: Combiner,
     pub(crate) durability: Durability,
     pub(crate) compactor: Compactor,
-    pub(crate) wait_list: WaitList,
     /// Set when the thread that syncs at an interval is to end.
     pub(crate) is_ending: Mutex<bool>,
     pub(crate) end: Condvar,
@@ -96,7 +95,7 @@ impl Core {
         let mut journal = self.lock();
         self.check_open(&journal)?;
         let now = Now::of(&self.clock);
-        let (changes, reply) = decide(&self.table, &now)?;
+        let (changes, reply) = decide(&self.state.table, &now)?;
         let pause = match self.append(&mut journal, changes.as_slice(), &now)? {
             Some(written) => {
                 let freed = self.publish(changes, &now);
@@ -159,19 +158,17 @@ impl Core {
     pub(crate) fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
         match changes {
             Changes::One([(key, change)]) => {
-                let things = wait_list::available_after(&key, &change);
-                let freed = self.table.apply(&key, change, now);
+                let things = available_after(&key, &change);
+                let freed = self.state.table.apply(&key, change, now);
                 if things > 0 {
-                    self.wait_list.wake(&key, things);
+                    self.state.wait_list.wake(&key, things);
                 }
                 freed
             }
             Changes::Many(many) => {
-                let called = wait_list::keys_to_wake(&many);
-                let freed = self.table.apply_all(many, now);
-                for (key, things) in called {
-                    self.wait_list.wake(&key, things);
-                }
+                let called = keys_to_wake(&many);
+                let freed = self.state.table.apply_all(many, now);
+                self.state.wake(called);
                 freed
             }
         }
@@ -193,11 +190,15 @@ impl Core {
         }
     }
 
-    /// Carries out an operation that changes several entries.
-    fn commit_multi(self: &Arc<Self>, op: &Op<'_>, keys: &[Key<'static>]) -> Result<Reply> {
+    /// Changes several entries at once.
+    fn commit_multi(
+        self: &Arc<Self>,
+        keys: &[Key<'static>],
+        plan: impl FnOnce(&LockedShards<'_>, &Now<'_>) -> Result<MultiKeyPlan>,
+    ) -> Result<Reply> {
         self.commit(|table, now| {
             let locked = table.lock(keys.iter().map(|key| &**key));
-            let (changes, reply) = plan_multi::plan(op, &locked, now)?;
+            let (changes, reply) = plan(&locked, now)?;
             Ok((Changes::Many(changes), reply))
         })
     }
@@ -255,14 +256,22 @@ impl File {
     fn now(&self) -> Now<'_> {
         Now::of(&self.core.clock)
     }
+
+    fn state(&self) -> &LocalState {
+        &self.core.state
+    }
+
+    fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {
+        self.core.commit_multi(&lock_keys(&op.key), |locked, now| plan_lock(op, locked, now))
+    }
 }
 
 /// What a store needs that keeps something in files and orders it itself.
 #[cfg(feature = "redis")]
 impl File {
     /// Writes as [`Backend::commit`] does, but does not wait for a sync: tells what to wait for.
-    pub(crate) fn write(&self, writes: Vec<Op<'_>>) -> Result<u64> {
-        let ((), sequence) = self.core.write(|_, now| Ok((plan_writes(writes, now)?, ())))?;
+    pub(crate) fn write(&self, writes: Vec<Op<'_, Write>>) -> Result<u64> {
+        let ((), sequence) = self.core.write(|_, now| Ok((plan_writes(writes, now), ())))?;
         Ok(sequence)
     }
 
@@ -272,36 +281,20 @@ impl File {
     }
 }
 
-fn plan_writes<'k>(writes: Vec<Op<'k>>, now: &Now<'_>) -> Result<Changes<'k>> {
-    let plan = |Op { key, action }| plan_write(action, now).map(|change| (key, change));
-    Ok(Changes::Many(writes.into_iter().map(plan).collect::<Result<_>>()?))
+fn plan_writes<'k>(writes: Vec<Op<'k, Write>>, now: &Now<'_>) -> Changes<'k> {
+    let plan = |Op { key, action }| (key, plan_write(action, now));
+    Changes::Many(writes.into_iter().map(plan).collect())
 }
 
 impl Backend for File {
-    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        self.core.table.get(key, &self.now())
-    }
-
-    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        keys.iter().map(|key| self.get(key)).collect()
-    }
-
-    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.core.table.ask(key, query, &self.now())
-    }
-
-    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        Ok(self.core.table.ttl(key, &self.now()))
-    }
+    serve_locally!();
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        if let Some(keys) = plan_multi::keys_to_lock(&op) {
-            if matches!(op.action, Action::Lock { .. }) && self.core.wait_list.has_queue(&keys[0]) {
-                return Ok(Reply::Granted(None));
-            }
-            return self.core.commit_multi(&op, &keys);
-        }
         self.core.apply(op)
+    }
+
+    fn apply_lease(&self, op: Op<'_, LeaseAction>, _end: Option<Instant>) -> Result<Reply> {
+        self.core.commit_multi(&lease_keys(&op.key), |locked, now| plan_lease(&op, locked, now))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
@@ -314,56 +307,19 @@ impl Backend for File {
         outcomes.unwrap_or_else(|error| vec![Err(error)])
     }
 
-    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
-        self.core.commit(|_, now| Ok((plan_writes(writes, now)?, ())))
-    }
-
-    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
-        let pop = || self.apply(Op { key: key.clone(), action: Action::Pop { end: End::Front } })?.found();
-        self.core.wait_list.attempt_until(key, end, None, pop)
-    }
-
-    fn attempt_until<R>(
-        &self,
-        queue: &Key<'_>,
-        end: Instant,
-        attempt: impl FnMut() -> Result<Option<R>>,
-    ) -> Result<Option<R>> {
-        self.core.wait_list.attempt_until(queue, end, Some(STEP), attempt)
-    }
-
-    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        let op = Op { key: name.clone(), action: Action::Lock { ttl } };
-        let Some(keys) = plan_multi::keys_to_lock(&op) else { return Ok(None) };
-        let lock = name.companion(Companion::Lock);
-        self.core.wait_list.attempt_in_order(&lock, end, || self.core.commit_multi(&op, &keys)?.granted())
+    fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {
+        self.core.commit(|_, now| Ok((plan_writes(writes, now), ())))
     }
 
     fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
         let mut read = ReadSet::default();
         let now = self.now();
-        let table = &self.core.table;
+        let table = &self.core.state.table;
         let changes = work(&mut TableSource { table, now: &now, read_set: Some(&mut read) }, &now);
         self.core.commit(|table, now| match read.is_still_valid(|key, query| table.ask(key, query, now)) {
             true => Ok((Changes::Many(changes), true)),
             false => Ok((Changes::Many(Vec::new()), false)),
         })
-    }
-
-    fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        Ok(self.core.table.page(prefix, from, &self.now()))
-    }
-
-    fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        Ok(self.core.table.first_keys(prefix, after, limit, &self.now()))
-    }
-
-    fn count(&self, prefix: &str) -> Result<u64> {
-        Ok(self.core.table.count(prefix, &self.now()))
-    }
-
-    fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
-        self.core.table.cleared_keys(prefix)
     }
 
     fn flush(&self) -> Result<()> {
@@ -372,7 +328,7 @@ impl Backend for File {
     }
 
     fn close(&self) -> Result<()> {
-        self.core.wait_list.close();
+        self.core.state.wait_list.close();
         self.end()
     }
 }

@@ -24,6 +24,7 @@ use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::recovery;
 use crate::backend::file::read::recovery::{Recovered, Tail};
 use crate::backend::file::report::Progress;
+use crate::backend::local::state::LocalState;
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::wait_list::WaitList;
 use crate::clock::{Clock, Now};
@@ -123,14 +124,13 @@ fn core(
     sync: SyncPolicy,
 ) -> Arc<Core> {
     Arc::new(Core {
-        table,
+        state: LocalState { table, wait_list: WaitList::default() },
         clock,
         sync,
         journal: Mutex::new(journal),
         combiner: Combiner::default(),
         durability,
         compactor,
-        wait_list: WaitList::default(),
         is_ending: Mutex::new(false),
         end: Condvar::new(),
         layout,

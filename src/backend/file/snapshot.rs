@@ -183,7 +183,7 @@ mod tests {
     use crate::backend::local::table::shards::Table;
     use crate::backend::local::view::LiveEntry;
     use crate::clock::{Clock as _, ManualClock, Millis, Now};
-    use crate::op::{Action, End};
+    use crate::op::{End, EntryAction};
     use crate::value::Value;
 
     const LARGE: i64 = 1000;
@@ -200,7 +200,7 @@ mod tests {
 
     impl Moving {
         fn new(seed: u64) -> Self {
-            let (table, random) = (Table::new(), fastrand::Rng::with_seed(seed));
+            let (table, random) = (Table::default(), fastrand::Rng::with_seed(seed));
             let mut moving =
                 Self { table, clock: ManualClock::default(), facts: Vec::new(), random, number: 0 };
             for key in KEYS {
@@ -209,8 +209,10 @@ mod tests {
                     (key == "mortal").then(|| Millis::new(Duration::from_secs(seconds)).unwrap());
                 let is_map = key == "map" || key != "queue" && moving.random.bool();
                 let action = match is_map {
-                    true => Action::MapPut { fields: moving.fields(LARGE), ttl_if_created },
-                    false => Action::Push { end: End::Back, values: moving.values(LARGE), ttl_if_created },
+                    true => EntryAction::MapPut { fields: moving.fields(LARGE), ttl_if_created },
+                    false => {
+                        EntryAction::Push { end: End::Back, values: moving.values(LARGE), ttl_if_created }
+                    }
                 };
                 moving.act(key, action);
             }
@@ -218,7 +220,7 @@ mod tests {
             moving
         }
 
-        fn act(&mut self, key: &'static str, action: Action) {
+        fn act(&mut self, key: &'static str, action: EntryAction) {
             let now = Now::of(&self.clock);
             let facts = &mut self.facts;
             // What another kind of thing refuses changes nothing.
@@ -254,17 +256,17 @@ mod tests {
             let end = if self.random.bool() { End::Front } else { End::Back };
             let count = self.random.i64(1..30);
             let action = match self.random.u32(..400) {
-                0 => Action::Delete,
-                1 => Action::Put { value: Value::integer(count), ttl: None },
-                2 => Action::Trim { most: self.random.u64(200..900) },
-                3 => Action::Persist,
-                4 => Action::Expire { ttl: Millis::new(Duration::from_secs(2)).unwrap() },
-                5..130 => Action::Push { end, values: self.values(count), ttl_if_created: None },
-                130..260 => Action::Pop { end },
-                260..330 => Action::MapDelete { field: self.field() },
-                _ => Action::MapPut { fields: self.fields(count), ttl_if_created: None },
+                0 => EntryAction::Delete,
+                1 => EntryAction::Put { value: Value::integer(count), ttl: None },
+                2 => EntryAction::Trim { most: self.random.u64(200..900) },
+                3 => EntryAction::Persist,
+                4 => EntryAction::Expire { ttl: Millis::new(Duration::from_secs(2)).unwrap() },
+                5..130 => EntryAction::Push { end, values: self.values(count), ttl_if_created: None },
+                130..260 => EntryAction::Pop { end },
+                260..330 => EntryAction::MapDelete { field: self.field() },
+                _ => EntryAction::MapPut { fields: self.fields(count), ttl_if_created: None },
             };
-            let times = if matches!(action, Action::Pop { .. }) { count } else { 1 };
+            let times = if matches!(action, EntryAction::Pop { .. }) { count } else { 1 };
             (0..times).for_each(|_| self.act(key, action.clone()));
             if self.random.u32(..100) == 0 {
                 self.clock.advance(Duration::from_millis(300));

@@ -7,6 +7,7 @@ pub(crate) mod plan;
 pub(crate) mod plan_multi;
 pub(crate) mod queue;
 pub(crate) mod reading;
+pub(crate) mod state;
 pub(crate) mod table;
 pub(crate) mod view;
 pub(crate) mod wait_list;

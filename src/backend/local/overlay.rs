@@ -12,8 +12,7 @@ use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
-use crate::op::{Answer, Presence, Query, ReadSource};
-use crate::op::{Op, Reply};
+use crate::op::{Answer, Op, Presence, Query, ReadSource, Reply};
 use crate::value::Value;
 
 /// Operations carried out one after another, each on what those before it leave.
@@ -203,7 +202,7 @@ impl OverlayView<'_> {
             Query::MapLength => Answer::Count(self.map_length()?),
             Query::Bounds => {
                 let (first, behind) = self.bounds()?;
-                Answer::Bounds(first, behind)
+                Answer::Bounds((first, behind))
             }
             Query::Items { from, to } => Answer::Items(self.items(*from, *to)?),
         })

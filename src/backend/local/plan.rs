@@ -8,29 +8,29 @@ use crate::backend::local::queue::QueueValue;
 use crate::backend::local::view::EntryView;
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::{Error, Result};
-use crate::op::{Action, End, Reply};
+use crate::op::{End, EntryAction, Reply, Write};
 use crate::value::{Value, counter};
 
 /// Decides what `action` makes of what lies under `key`.
 pub(crate) fn plan(
     key: &str,
-    action: Action,
+    action: EntryAction,
     found: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
     Ok(match action {
         // What lies there is not looked at.
-        Action::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
-        Action::PutIfAbsent { value, ttl } => match found.is_present()? {
+        EntryAction::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
+        EntryAction::PutIfAbsent { value, ttl } => match found.is_present()? {
             true => (Change::Nothing, Reply::Flag(false)),
             false => (set(value, ttl, now), Reply::Flag(true)),
         },
-        Action::PutIfPresent { value } => match found.value()? {
+        EntryAction::PutIfPresent { value } => match found.value()? {
             Some(_) => (replace(value, found)?, Reply::Flag(true)),
             None => (Change::Nothing, Reply::Flag(false)),
         },
-        Action::PutAndGet { value, ttl } => (set(value, ttl, now), Reply::Found(found.value()?)),
-        Action::Swap { expected, new, ttl_if_created } => {
+        EntryAction::GetAndPut { value, ttl } => (set(value, ttl, now), Reply::Found(found.value()?)),
+        EntryAction::Swap { expected, new, ttl_if_created } => {
             let before = found.value()?;
             let change = match (before == expected, before, new) {
                 (false, _, _) => return Ok((Change::Nothing, Reply::Flag(false))),
@@ -41,15 +41,15 @@ pub(crate) fn plan(
             };
             (change, Reply::Flag(true))
         }
-        Action::Delete => match found.is_present()? {
+        EntryAction::Delete => match found.is_present()? {
             true => (Change::Remove, Reply::Flag(true)),
             false => (Change::Nothing, Reply::Flag(false)),
         },
-        Action::Take => match found.value()? {
+        EntryAction::GetAndDelete => match found.value()? {
             Some(value) => (Change::Remove, Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
-        Action::Incr { by, ttl_if_created } => {
+        EntryAction::Incr { by, ttl_if_created } => {
             let before = found.value()?;
             let after = add(key, before.as_deref(), by)?;
             let change = match before {
@@ -58,54 +58,43 @@ pub(crate) fn plan(
             };
             (change, Reply::Number(after))
         }
-        Action::Expire { ttl } => match found.is_present()? {
+        EntryAction::Expire { ttl } => match found.is_present()? {
             true => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Flag(true)),
             false => (Change::Nothing, Reply::Flag(false)),
         },
-        Action::Persist => match found.deadline()? {
+        EntryAction::Persist => match found.deadline()? {
             Some(_) => (Change::SetDeadline(None), Reply::Flag(true)),
             None => (Change::Nothing, Reply::Flag(false)),
         },
-        Action::Touch { ttl } => match found.value()? {
+        EntryAction::Touch { ttl } => match found.value()? {
             Some(value) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
-        Action::MapPut { fields, ttl_if_created } => map_put(fields, ttl_if_created, found, now)?,
-        Action::MapDelete { field } => map_delete(field, found)?,
-        Action::MapIncr { field, by, ttl_if_created } => {
+        EntryAction::MapPut { fields, ttl_if_created } => map_put(fields, ttl_if_created, found, now)?,
+        EntryAction::MapDelete { field } => map_delete(field, found)?,
+        EntryAction::MapIncr { field, by, ttl_if_created } => {
             let after = add(key, found.field(&field)?.as_deref(), by)?;
             let fields = vec![(field, Value::integer(after))];
             let (change, _) = map_put(fields, ttl_if_created, found, now)?;
             (change, Reply::Number(after))
         }
-        Action::Push { end, values, ttl_if_created } => push(end, values, ttl_if_created, found, now)?,
-        Action::Pop { end } => pop(end, found)?,
-        Action::Trim { most } => trim(most, found)?,
-        Action::Lease { .. }
-        | Action::EndLease { .. }
-        | Action::NoteLease { .. }
-        | Action::Lock { .. }
-        | Action::Extend { .. }
-        | Action::Unlock { .. } => return Err(needs_more()),
+        EntryAction::Push { end, values, ttl_if_created } => push(end, values, ttl_if_created, found, now)?,
+        EntryAction::Pop { end } => pop(end, found)?,
+        EntryAction::Trim { most } => trim(most, found)?,
     })
 }
 
-fn needs_more() -> Error {
-    Error::Unsupported { what: "leases and locks as a part of something else".into() }
-}
-
-/// What a put or a delete of a batch makes of a key, whatever lies there when its turn comes.
-pub(crate) fn plan_write(action: Action, now: &Now<'_>) -> Result<Change> {
-    match action {
-        Action::Put { value, ttl } => Ok(set(value, ttl, now)),
-        Action::Delete => Ok(Change::Remove),
-        other => Err(Error::Unsupported { what: format!("{other:?} in a batch of writes") }),
+/// Decides what a write makes of its key, whatever the key holds.
+pub(crate) fn plan_write(write: Write, now: &Now<'_>) -> Change {
+    match write {
+        Write::Put { value, ttl } => set(value, ttl, now),
+        Write::Delete => Change::Remove,
     }
 }
 
 /// Tells whether `plan` decides the same whatever lies under the key.
-pub(crate) fn is_blind(action: &Action) -> bool {
-    matches!(action, Action::Put { .. })
+pub(crate) fn is_blind(action: &EntryAction) -> bool {
+    matches!(action, EntryAction::Put { .. })
 }
 
 fn set(value: Value, ttl: Option<Millis>, now: &Now<'_>) -> Change {

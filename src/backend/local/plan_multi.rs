@@ -13,80 +13,62 @@ use crate::backend::local::view::live;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
-use crate::op::{Action, End, Grant, Hold, Op, Reply};
-use crate::op::{Answer, Query, ReadSource};
+use crate::op::{
+    Answer, End, EntryAction, Grant, Hold, LeaseAction, LockAction, Op, Query, ReadSource, Reply,
+};
 use crate::value::Value;
 
-/// The keys that an operation of this file needs locked; `None` for all others, which need but their own.
-pub(crate) fn keys_to_lock(op: &Op<'_>) -> Option<[Key<'static>; 3]> {
-    match op.action {
-        Action::Lease { .. } | Action::EndLease { .. } => {
-            Some([op.key.clone().into_owned(), op.key.companion(Companion::Leases), Key::fence()])
-        }
-        Action::Lock { .. } | Action::Extend { .. } | Action::Unlock { .. } => {
-            Some([op.key.companion(Companion::Lock), Key::fence(), Key::fence()])
-        }
-        Action::Put { .. }
-        | Action::PutIfAbsent { .. }
-        | Action::PutIfPresent { .. }
-        | Action::PutAndGet { .. }
-        | Action::Swap { .. }
-        | Action::Delete
-        | Action::Take
-        | Action::Incr { .. }
-        | Action::Expire { .. }
-        | Action::Persist
-        | Action::Touch { .. }
-        | Action::MapPut { .. }
-        | Action::MapDelete { .. }
-        | Action::MapIncr { .. }
-        | Action::Push { .. }
-        | Action::Pop { .. }
-        | Action::Trim { .. }
-        | Action::NoteLease { .. } => None,
-    }
+/// Changes of several keys, and the reply to the operation that makes them.
+pub(crate) type MultiKeyPlan = (Vec<(Key<'static>, Change)>, Reply);
+
+/// Returns the keys that a mutation of a queue's leases needs locked.
+pub(crate) fn lease_keys(queue: &Key<'_>) -> [Key<'static>; 3] {
+    [queue.clone().into_owned(), queue.companion(Companion::Leases), Key::fence()]
 }
 
-/// Decides what an operation makes of the keys that [`keys`] named.
-pub(crate) fn plan(
-    op: &Op<'_>,
+/// Returns the keys that a mutation of a lock needs locked.
+pub(crate) fn lock_keys(name: &Key<'_>) -> [Key<'static>; 2] {
+    [name.companion(Companion::Lock), Key::fence()]
+}
+
+/// Decides what a mutation of a queue's leases makes of its [`lease_keys`].
+pub(crate) fn plan_lease(
+    op: &Op<'_, LeaseAction>,
     locked: &LockedShards<'_>,
     now: &Now<'_>,
-) -> Result<(Vec<(Key<'static>, Change)>, Reply)> {
-    let mut base = LockedSource { locked, now };
-    let mut overlay = Overlay::new(&mut base, now);
-    let mut joint = MultiKeyPlanner { overlay: &mut overlay, locked, now };
-    let reply = match &op.action {
-        Action::Lease { lease, ttl_if_created } => joint.lease(&op.key, *lease, *ttl_if_created)?,
-        Action::EndLease { id, back, ttl_if_created } => {
-            joint.end_lease(&op.key, id, *back, *ttl_if_created)?
+) -> Result<MultiKeyPlan> {
+    plan(locked, now, |planner| match &op.action {
+        LeaseAction::Lease { lease, ttl_if_created } => planner.lease(&op.key, *lease, *ttl_if_created),
+        LeaseAction::EndLease { id, back, ttl_if_created } => {
+            planner.end_lease(&op.key, id, *back, *ttl_if_created)
         }
-        Action::Lock { ttl } => joint.lock(&op.key.companion(Companion::Lock), *ttl)?,
-        Action::Extend { grant, ttl } => {
-            joint.hold(&op.key.companion(Companion::Lock), *grant, Action::Expire { ttl: *ttl }, *ttl)?
+    })
+}
+
+/// Decides what a mutation of a lock makes of its [`lock_keys`].
+pub(crate) fn plan_lock(
+    op: &Op<'_, LockAction>,
+    locked: &LockedShards<'_>,
+    now: &Now<'_>,
+) -> Result<MultiKeyPlan> {
+    let lock = op.key.companion(Companion::Lock);
+    plan(locked, now, |planner| match &op.action {
+        LockAction::Lock { ttl } => planner.lock(&lock, *ttl),
+        LockAction::Extend { grant, ttl } => {
+            planner.hold(&lock, *grant, EntryAction::Expire { ttl: *ttl }, *ttl)
         }
-        Action::Unlock { grant } => {
-            joint.hold(&op.key.companion(Companion::Lock), *grant, Action::Delete, Millis::LEAST)?
-        }
-        Action::Put { .. }
-        | Action::PutIfAbsent { .. }
-        | Action::PutIfPresent { .. }
-        | Action::PutAndGet { .. }
-        | Action::Swap { .. }
-        | Action::Delete
-        | Action::Take
-        | Action::Incr { .. }
-        | Action::Expire { .. }
-        | Action::Persist
-        | Action::Touch { .. }
-        | Action::MapPut { .. }
-        | Action::MapDelete { .. }
-        | Action::MapIncr { .. }
-        | Action::Push { .. }
-        | Action::Pop { .. }
-        | Action::Trim { .. }
-        | Action::NoteLease { .. } => overlay.apply(op.clone())?,
-    };
+        LockAction::Unlock { grant } => planner.hold(&lock, *grant, EntryAction::Delete, Millis::LEAST),
+    })
+}
+
+fn plan(
+    locked: &LockedShards<'_>,
+    now: &Now<'_>,
+    decide: impl FnOnce(&mut MultiKeyPlanner<'_, '_>) -> Result<Reply>,
+) -> Result<MultiKeyPlan> {
+    let mut source = LockedSource { locked, now };
+    let mut overlay = Overlay::new(&mut source, now);
+    let reply = decide(&mut MultiKeyPlanner { overlay: &mut overlay, locked, now })?;
     Ok((overlay.into_changes(), reply))
 }
 
@@ -109,7 +91,7 @@ struct MultiKeyPlanner<'j, 'o> {
 }
 
 impl MultiKeyPlanner<'_, '_> {
-    fn apply(&mut self, key: &Key<'_>, action: Action) -> Result<Reply> {
+    fn apply(&mut self, key: &Key<'_>, action: EntryAction) -> Result<Reply> {
         self.overlay.apply(Op { key: key.clone(), action })
     }
 
@@ -122,21 +104,22 @@ impl MultiKeyPlanner<'_, '_> {
         if !lapsed.is_empty() {
             let (names, mut values): (Vec<_>, Vec<_>) = lapsed.into_iter().unzip();
             for field in names {
-                self.apply(&leases, Action::MapDelete { field })?;
+                self.apply(&leases, EntryAction::MapDelete { field })?;
             }
             // The one that is pushed last lies in front.
             values.reverse();
-            self.apply(queue, Action::Push { end: End::Front, values, ttl_if_created })?;
+            self.apply(queue, EntryAction::Push { end: End::Front, values, ttl_if_created })?;
         }
         first = first.or_else(|| self.first(queue));
-        let (Some(value), Some(_)) = (first, self.apply(queue, Action::Pop { end: End::Front })?.found()?)
+        let (Some(value), Some(_)) =
+            (first, self.apply(queue, EntryAction::Pop { end: End::Front })?.found()?)
         else {
             return Ok(Reply::Leased(None));
         };
         let until = self.now.millis().saturating_add(lease.get());
         let id = format_smolstr!("{until:020}-{:020}", self.token()?);
         let bytes = value.bytes.clone();
-        self.apply(&leases, Action::MapPut { fields: vec![(id.clone(), value)], ttl_if_created: None })?;
+        self.apply(&leases, EntryAction::MapPut { fields: vec![(id.clone(), value)], ttl_if_created: None })?;
         Ok(Reply::Leased(Some(Box::new((id, bytes)))))
     }
 
@@ -152,9 +135,9 @@ impl MultiKeyPlanner<'_, '_> {
             return Ok(Reply::Flag(false));
         };
         if back {
-            self.apply(queue, Action::Push { end: End::Front, values: vec![value], ttl_if_created })?;
+            self.apply(queue, EntryAction::Push { end: End::Front, values: vec![value], ttl_if_created })?;
         }
-        self.apply(&leases, Action::MapDelete { field: id.clone() })
+        self.apply(&leases, EntryAction::MapDelete { field: id.clone() })
     }
 
     /// The leases that have run out, in the order in which they were taken.
@@ -191,12 +174,12 @@ impl MultiKeyPlanner<'_, '_> {
         }
         let token = self.token()?;
         let value = Value::json(token.to_string().as_bytes());
-        self.apply(lock, Action::Put { value, ttl: Some(ttl) })?;
+        self.apply(lock, EntryAction::Put { value, ttl: Some(ttl) })?;
         Ok(Reply::Granted(Some(Grant { token, until: self.until(ttl) })))
     }
 
     /// Does `action` to a lock if it is still the one that was given.
-    fn hold(&mut self, lock: &Key<'_>, grant: Grant, action: Action, ttl: Millis) -> Result<Reply> {
+    fn hold(&mut self, lock: &Key<'_>, grant: Grant, action: EntryAction, ttl: Millis) -> Result<Reply> {
         let holder = self.overlay.ask(lock, &Query::Value)?.found()?;
         Ok(Reply::Hold(match holder {
             Some(token) if *token == *grant.token.to_string().as_bytes() => {
@@ -218,7 +201,7 @@ impl MultiKeyPlanner<'_, '_> {
             .unwrap_or(0);
         let token = last.saturating_add(1).max(self.now.millis().saturating_mul(1000));
         let value = Value::json(token.to_string().as_bytes());
-        self.apply(&fence, Action::Put { value, ttl: None })?;
+        self.apply(&fence, EntryAction::Put { value, ttl: None })?;
         Ok(token)
     }
 

@@ -114,7 +114,7 @@ impl<'a> LiveEntry<'a> {
             Query::MapLength => Answer::Count(self.map_length()?),
             Query::Bounds => {
                 let (begin, end) = self.bounds()?;
-                Answer::Bounds(begin, end)
+                Answer::Bounds((begin, end))
             }
             Query::Items { from, to } => Answer::Items(self.as_queue()?.map_or_else(Vec::new, |queue| {
                 let at = |from: u64| queue.begin().saturating_add_unsigned(from);

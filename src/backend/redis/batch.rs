@@ -9,12 +9,13 @@ use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::retry::{Job, READ, lost_reply};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::action::error_context;
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Op, Reply};
+use crate::op::{Op, Reply, Write};
 
 /// A chunk is cut once it holds this many bytes, whatever the number of its commands.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -129,11 +130,10 @@ impl Redis {
     fn call_chunk(&self, turn: &SlotCall, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
         let limit = self.budget();
         let Some(first) = ops.first() else { return Ok(()) };
-        let outcomes = self
-            .call(turn, ops, &limit)
-            .map_err(|failure| failure.into_error(commands::error_context(first), None))?;
+        let outcomes =
+            self.call(turn, ops, &limit).map_err(|failure| failure.into_error(error_context(first), None))?;
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
-            outcome.map_err(|failure| self.error_of(failure, commands::error_context(op), &limit))
+            outcome.map_err(|failure| self.error_of(failure, error_context(op), &limit))
         }));
         Ok(())
     }
@@ -149,7 +149,8 @@ impl Redis {
 
     fn apply_chunk(&self, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
         let limit = self.budget();
-        let job = Job { mutation: true, repeatable: ops.iter().all(|op| op.action.is_idempotent()) };
+        let job =
+            Job { mutation: true, repeatable: ops.iter().all(|op| op.action.traits().repeat.is_harmless()) };
         let mut outcomes = Vec::with_capacity(ops.len());
         let mut repeated = false;
         let ended = self.run(job, &limit, |connection, lost| {
@@ -161,16 +162,18 @@ impl Redis {
         let answered = outcomes.len();
         for (op, outcome) in ops.iter().zip(outcomes) {
             replies.push(match outcome {
-                Ok(reply) if repeated && !op.action.reply_survives_repeating(&reply) => Err(lost_reply()),
+                Ok(reply) if repeated && !op.action.traits().repeat.reply_survives(&reply) => {
+                    Err(lost_reply())
+                }
                 Ok(reply) => Ok(reply),
                 Err(failure) => {
                     let stage = if repeated { Stage::InDoubt } else { failure.stage };
-                    Err(self.error_of(Failure { stage, ..failure }, commands::error_context(op), &limit))
+                    Err(self.error_of(Failure { stage, ..failure }, error_context(op), &limit))
                 }
             });
         }
         match (ended, ops.get(answered)) {
-            (Err(failure), Some(op)) => Err(failure.into_error(commands::error_context(op), None)),
+            (Err(failure), Some(op)) => Err(failure.into_error(error_context(op), None)),
             _ => Ok(()),
         }
     }
@@ -185,7 +188,7 @@ impl Redis {
         let mut packer = self.writer(connection);
         for op in ops {
             // Called by name, a script that the server lost would fail while the rest runs on.
-            packer.action(&op.key, &op.action, ScriptCall::ByText);
+            packer.entry_action(&op.key, &op.action, ScriptCall::ByText);
         }
         let answers = packer.commands();
         connection.send(Request { replies: answers, mutation: true, atomic: ops.len() == 1 }, limit)?;
@@ -195,14 +198,15 @@ impl Redis {
         Ok(())
     }
 
-    pub(crate) fn commit_all(&self, writes: &[Op<'_>]) -> Result<()> {
+    pub(crate) fn commit_all(&self, writes: &[Op<'_, Write>]) -> Result<()> {
         let limit = self.budget();
-        let job = Job { mutation: true, repeatable: writes.iter().all(|op| op.action.is_idempotent()) };
+        // Puts and deletes: to repeat them is harmless.
+        let job = Job { mutation: true, repeatable: true };
         let work = |connection: &mut Connection, _| {
             let mut packer = self.writer(connection);
             packer.command(1, "MULTI");
             for op in writes {
-                packer.action(&op.key, &op.action, ScriptCall::ByText);
+                packer.write(&op.key, &op.action);
             }
             packer.command(1, "EXEC");
             let unit = Request { replies: packer.commands(), mutation: true, atomic: true };

@@ -4,7 +4,6 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
@@ -15,7 +14,7 @@ use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::error::{Kind, Result};
 use crate::key::Key;
-use crate::op::{Action, End, Grant, Op};
+use crate::op::{End, EntryAction, Grant, LockAction, Op};
 
 /// The longest that one BLPOP waits: after this, a store that was closed ends the wait.
 const SLICE: Duration = Duration::from_secs(1);
@@ -104,7 +103,9 @@ impl Redis {
     }
 
     fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
-        self.apply_until(Op { key: key.clone(), action: Action::Pop { end: End::Front } }, end)?.found()
+        let op = Op { key: key.clone(), action: EntryAction::Pop { end: End::Front } };
+        let turn = self.deduplicates(&op.action).then(|| self.begin_call());
+        self.apply_in(turn.as_deref(), &op, Some(end))?.found()
     }
 
     fn wait_a_slice(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, Failure> {
@@ -156,8 +157,8 @@ impl Redis {
 
     pub(crate) fn wait_to_lock(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
         if left(end) < LEAST {
-            let granted =
-                self.apply_until(Op { key: name.clone(), action: Action::Lock { ttl } }, end)?.granted()?;
+            let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
+            let granted = self.apply_once(&op, Some(end))?.granted()?;
             return Ok(granted.or_else(|| sleep_until(end)));
         }
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));

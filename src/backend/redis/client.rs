@@ -14,17 +14,16 @@ use crate::backend::redis::exactly_once::slots::{SlotCall, SlotTable};
 use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::retry::{Job, lost_reply};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::action::{WireAction, error_context};
 use crate::backend::redis::wire::resp::CommandWriter;
-use crate::backend::redis::wire::{commands, queries, replies};
+use crate::backend::redis::wire::{queries, replies};
 use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::config::{RedisAddress, RedisOptions};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Answer, Query};
-use crate::op::{Cursor, Page};
-use crate::op::{Grant, Op, Reply};
+use crate::op::{Answer, Cursor, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write};
 
 #[cfg(not(feature = "tls"))]
 const NO_TLS: &str = "rediss:// URLs: this build has no `tls` feature";
@@ -124,7 +123,7 @@ impl Redis {
         op: &Op<'_>,
         end: Option<Instant>,
     ) -> Result<Reply> {
-        let limit = end.map_or_else(|| self.budget(), |end| self.budget_until(end));
+        let limit = self.budget_until_or_default(end);
         let Some(turn) = turn else {
             return self.apply_within(op, &limit);
         };
@@ -132,16 +131,26 @@ impl Redis {
         let reply = replies.and_then(|mut replies| {
             replies.pop().unwrap_or_else(|| Err(Failure::unexpected_reply(&redis::Value::Nil)))
         });
-        reply.map_err(|failure| self.error_of(failure, commands::error_context(op), &limit))
+        reply.map_err(|failure| self.error_of(failure, error_context(op), &limit))
     }
 
-    fn apply_within(&self, op: &Op<'_>, limit: &TimeBudget) -> Result<Reply> {
-        let job = Job { mutation: true, repeatable: op.action.is_idempotent() };
+    /// Carries out one mutation, until `end` if it is a part of a longer wait.
+    pub(crate) fn apply_once<A: WireAction>(&self, op: &Op<'_, A>, end: Option<Instant>) -> Result<Reply> {
+        self.apply_within(op, &self.budget_until_or_default(end))
+    }
+
+    fn apply_within<A: WireAction>(&self, op: &Op<'_, A>, limit: &TimeBudget) -> Result<Reply> {
+        let repeat = op.action.traits().repeat;
+        let job = Job { mutation: true, repeatable: repeat.is_harmless() };
         match self.run(job, limit, |connection, _| self.exchange(op, connection, limit)) {
-            Ok((reply, lost)) if lost && !op.action.reply_survives_repeating(&reply) => Err(lost_reply()),
+            Ok((reply, lost)) if lost && !repeat.reply_survives(&reply) => Err(lost_reply()),
             Ok((reply, _)) => Ok(reply),
-            Err(failure) => Err(self.error_of(failure, commands::error_context(op), limit)),
+            Err(failure) => Err(self.error_of(failure, error_context(op), limit)),
         }
+    }
+
+    fn budget_until_or_default(&self, end: Option<Instant>) -> TimeBudget {
+        end.map_or_else(|| self.budget(), |end| self.budget_until(end))
     }
 
     /// The limit of one operation: what is left of it is for [`Redis::is_alive`].
@@ -190,16 +199,19 @@ impl Backend for Redis {
         self.apply_in(turn.as_deref(), &op, None)
     }
 
-    fn apply_until(&self, op: Op<'_>, end: Instant) -> Result<Reply> {
-        let turn = self.deduplicates(&op.action).then(|| self.begin_call());
-        self.apply_in(turn.as_deref(), &op, Some(end))
-    }
-
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
         self.apply_chunks(&ops, None).replies
     }
 
-    fn commit(&self, writes: Vec<Op<'_>>) -> Result<()> {
+    fn apply_lease(&self, op: Op<'_, LeaseAction>, end: Option<Instant>) -> Result<Reply> {
+        self.apply_once(&op, end)
+    }
+
+    fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
+        self.apply_once(&op, None)
+    }
+
+    fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {
         self.commit_all(&writes)
     }
 

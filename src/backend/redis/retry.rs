@@ -9,14 +9,14 @@ use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::connect::pool::{Pool, PooledConnection};
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::action::WireAction;
 use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::error::{Error, Kind, Result};
 use crate::key::Key;
-use crate::op::{Answer, Query};
-use crate::op::{Op, Reply};
+use crate::op::{Answer, Op, Query, Reply};
 
 /// What an operation needs to know of its attempts.
 #[derive(Debug, Clone, Copy)]
@@ -105,14 +105,14 @@ impl Redis {
         self.run(READ, limit, work).map(|(answer, _)| answer)
     }
 
-    pub(crate) fn exchange(
+    pub(crate) fn exchange<A: WireAction>(
         &self,
-        op: &Op<'_>,
+        op: &Op<'_, A>,
         connection: &mut Connection,
         limit: &TimeBudget,
     ) -> Result<Reply, Failure> {
-        let say = |packer: &mut CommandWriter<'_>, call| packer.action(&op.key, &op.action, call);
-        self.call_script(connection, limit, say, |next| replies::reply(&op.action, next))
+        let say = |packer: &mut CommandWriter<'_>, call| op.action.write(&op.key, packer, call);
+        self.call_script(connection, limit, say, |next| op.action.read(next))
     }
 
     /// Says what may call a script: by its name, and where the server does not know it, with its text.

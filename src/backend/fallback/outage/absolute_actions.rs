@@ -7,15 +7,16 @@ use parking_lot::MutexGuard;
 
 use crate::backend::TransactionBody;
 use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::touched::Session;
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::overlay::ReadSet;
 use crate::backend::local::table::shards::LockedShards;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Deadline, Now};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::key::Key;
-use crate::op::{Action, End};
-use crate::op::{Answer, Query, ReadSource};
+use crate::op::{Answer, End, EntryAction, Query, ReadSource};
 
 /// What a transaction is based on here.
 struct DisconnectedSource<'a> {
@@ -81,7 +82,7 @@ impl Outage {
         mut state: MutexGuard<'_, Session>,
         now: &Now<'_>,
     ) -> Result<()> {
-        let written = self.enqueue(&mut state, actions, false, now)?;
+        let written = self.enqueue(&mut state, actions, Sent::Not, now)?;
         locked.apply(changes, now);
         drop(locked);
         drop(state);
@@ -120,70 +121,59 @@ impl QueueEnds {
     }
 }
 
-/// The action that makes true on the server what a change made true here.
-pub(crate) fn absolute_action(change: &Change, action: &Action, now: &Now<'_>) -> Option<Action> {
+/// Returns the queued action for an action that only a program which writes alone may use: it sets on the server
+/// what `change` sets locally, whatever the action compared.
+pub(crate) fn absolute_action(change: &Change, action: &EntryAction, now: &Now<'_>) -> Option<QueuedAction> {
     match (change, action) {
         (Change::Nothing, _) => None,
-        // It is changed in place: until when it stays is known there, and here perhaps not.
-        (Change::Set(_), Action::Swap { expected: Some(_), new: Some(new), .. }) => {
-            Some(Action::PutIfPresent { value: new.clone() })
+        (_, EntryAction::Pop { end }) => Some(QueuedAction::Pop { end: *end }),
+        // The value is changed in place: its deadline is known on the server, and perhaps not locally.
+        (Change::Set(_), EntryAction::Swap { expected: Some(_), new: Some(new), .. }) => {
+            Some(QueuedAction::PutIfPresent { value: new.clone() })
         }
-        (Change::Set(Entry { content: Content::Value(value), deadline }), _) => {
-            let ttl = deadline.and_then(|deadline| deadline.ttl(now));
-            Some(Action::Put { value: value.clone(), ttl })
-        }
-        (Change::Remove, action) if action.kind() == Kind::Value => Some(Action::Delete),
-        // What is done to a part of a map or a queue is as true there as it is here.
-        (
-            Change::Set(_)
-            | Change::Remove
-            | Change::SetDeadline(_)
-            | Change::SetFields(_)
-            | Change::RemoveField(_)
-            | Change::SetItems { .. }
-            | Change::DropBefore(_)
-            | Change::DropFrom(_),
-            action,
-        ) => Some(action.clone()),
+        // All other actions are about values, and one action sets or removes a value.
+        (change, _) => actions_for(QueueEnds::of(None), change, now).pop(),
     }
 }
 
 /// The actions that make true on the server what a change makes true here.
-pub(crate) fn actions_for(place: QueueEnds, change: &Change, now: &Now<'_>) -> Vec<Action> {
+pub(crate) fn actions_for(place: QueueEnds, change: &Change, now: &Now<'_>) -> Vec<QueuedAction> {
     let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
     match change {
         Change::Nothing => Vec::new(),
-        Change::Remove => vec![Action::Delete],
+        Change::Remove => vec![QueuedAction::Delete],
         Change::Set(Entry { content, deadline }) => match content {
-            Content::Value(value) => vec![Action::Put { value: value.clone(), ttl: ttl(*deadline) }],
+            Content::Value(value) => vec![QueuedAction::Put { value: value.clone(), ttl: ttl(*deadline) }],
             Content::Map(map) => {
                 let fields = map.fields().iter().map(|(name, value)| (name.clone(), value.clone()));
-                let put = Action::MapPut { fields: fields.collect(), ttl_if_created: ttl(*deadline) };
-                vec![Action::Delete, put]
+                let put = QueuedAction::MapPut { fields: fields.collect(), ttl_if_created: ttl(*deadline) };
+                vec![QueuedAction::Delete, put]
             }
             Content::Queue(queue) => {
                 let values = queue.range(i64::MIN, i64::MAX).cloned().collect();
-                let push = Action::Push { end: End::Back, values, ttl_if_created: ttl(*deadline) };
-                vec![Action::Delete, push]
+                let push = QueuedAction::Push { end: End::Back, values, ttl_if_created: ttl(*deadline) };
+                vec![QueuedAction::Delete, push]
             }
         },
-        Change::SetDeadline(None) => vec![Action::Persist],
+        Change::SetDeadline(None) => vec![QueuedAction::Persist],
         Change::SetDeadline(Some(deadline)) => match deadline.ttl(now) {
-            Some(ttl) => vec![Action::Expire { ttl }],
-            None => vec![Action::Delete],
+            Some(ttl) => vec![QueuedAction::Expire { ttl }],
+            None => vec![QueuedAction::Delete],
         },
         Change::SetFields(fields) => {
-            vec![Action::MapPut { fields: fields.clone(), ttl_if_created: None }]
+            vec![QueuedAction::MapPut { fields: fields.clone(), ttl_if_created: None }]
         }
-        Change::RemoveField(field) => vec![Action::MapDelete { field: field.clone() }],
+        Change::RemoveField(field) => vec![QueuedAction::MapDelete { field: field.clone() }],
         Change::SetItems { values, end, .. } => {
             let mut values = values.clone();
             if *end == End::Front {
                 values.reverse();
             }
-            vec![Action::Push { end: *end, values, ttl_if_created: None }]
+            vec![QueuedAction::Push { end: *end, values, ttl_if_created: None }]
         }
-        Change::DropBefore(begin) => (place.begin..*begin).map(|_| Action::Pop { end: End::Front }).collect(),
-        Change::DropFrom(end) => (*end..place.end).map(|_| Action::Pop { end: End::Back }).collect(),
+        Change::DropBefore(begin) => {
+            (place.begin..*begin).map(|_| QueuedAction::Pop { end: End::Front }).collect()
+        }
+        Change::DropFrom(end) => (*end..place.end).map(|_| QueuedAction::Pop { end: End::Back }).collect(),
     }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::backend::fallback::outage::disconnected::{Outage, OutageRules};
-use crate::backend::fallback::queue::replay_queue::{QueuedGroup, ReplayQueue};
+use crate::backend::fallback::queue::group::QueuedGroup;
+use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shared::{ProbeResult, Shared};
 use crate::config::Unknown;
 use crate::error::{Error, Result};
@@ -148,7 +149,15 @@ impl Shared {
         };
         let rules = OutageRules { unknown_is_absent, exclusive: self.exclusive, max_away: self.max_outage };
         let (clock, shadow) = (Arc::clone(&self.clock), Arc::clone(&self.shadow));
-        let away = Arc::new(Outage::begin(cause, rules, queue, clock, shadow, self.queue_file.clone()));
+        let away = Arc::new(Outage::begin(
+            cause,
+            rules,
+            queue,
+            clock,
+            shadow,
+            self.queue_file.clone(),
+            Arc::clone(&self.counts),
+        ));
         *outage = Some(Arc::clone(&away));
         self.counts.outages.fetch_add(1, Ordering::Release);
         self.is_disconnected.store(true, Ordering::Release);

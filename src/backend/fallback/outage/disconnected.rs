@@ -12,23 +12,25 @@ use smol_str::SmolStr;
 
 use crate::backend::fallback::outage::absolute_actions::absolute_action;
 use crate::backend::fallback::outage::leases;
-use crate::backend::fallback::outage::touched::{Session, TouchedKey, replaces_all};
+use crate::backend::fallback::outage::sent::Sent;
+use crate::backend::fallback::outage::touched::{Session, TouchedKey};
 use crate::backend::fallback::queue::file::QueueFile;
+use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
-use crate::backend::fallback::queue::replay_queue::{Capacity, QueuedGroup, ReplayQueue};
+use crate::backend::fallback::queue::replay_queue::{Capacity, Coalesced, ReplayQueue};
+use crate::backend::fallback::report::counts::Counts;
 use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
-use crate::backend::local::change::{Change, Entry};
-use crate::backend::local::plan::{plan, plan_write};
-use crate::backend::local::plan_multi;
+use crate::backend::local::change::Change;
+use crate::backend::local::plan::{is_blind, plan, plan_write};
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::view::LiveEntry;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
 use crate::error::{Cause, Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Offline, Op, Reply};
-use crate::op::{Answer, Query};
+use crate::op::{Answer, EntryAction, Op, Query, Reply, Write};
 
 /// How an outage is lived through.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +60,8 @@ pub(crate) struct Outage {
     /// How often that was halved which is done on the server in one step.
     halved: AtomicU32,
     /// Where what waits is kept as well, for a program that is killed.
-    journal: Option<Arc<QueueFile>>,
+    queue_file: Option<Arc<QueueFile>>,
+    counts: Arc<Counts>,
 }
 
 /// How writers are slowed while what waits is done on the server. The two need not change together.
@@ -78,7 +81,7 @@ pub(crate) struct Tally {
 }
 
 /// An action that is to wait, and where the server may have done it already, how it is asked.
-pub(crate) type OpToQueue = (Key<'static>, Action, Option<InDoubt>);
+pub(crate) type OpToQueue = (Key<'static>, QueuedAction, Option<InDoubt>);
 
 impl Outage {
     /// Begins with what was seen before, and with what waits already.
@@ -88,7 +91,8 @@ impl Outage {
         queue: ReplayQueue,
         clock: Arc<dyn Clock>,
         shadow: Arc<Shadow>,
-        journal: Option<Arc<QueueFile>>,
+        queue_file: Option<Arc<QueueFile>>,
+        counts: Arc<Counts>,
     ) -> Self {
         let since = clock.now();
         let away = Self {
@@ -98,12 +102,13 @@ impl Outage {
             begun: Instant::now(),
             rules,
             shadow,
-            table: Table::new(),
+            table: Table::default(),
             state: Mutex::new(Session { queue, touched: HashMap::new() }),
             pace: Pace { most: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0) },
             clock,
             halved: AtomicU32::new(0),
-            journal,
+            queue_file,
+            counts,
         };
         let now = away.now();
         for (key, known) in away.shadow.all() {
@@ -122,21 +127,19 @@ impl Outage {
         for pending in queue.iter() {
             let age = pending.queued.age();
             for op in pending.ops.iter() {
-                let action = op.after_waiting(age);
+                let action = op.action.after_waiting(age);
                 let touched = touched.entry(SmolStr::new(&*op.key));
                 let touched = touched.or_insert(TouchedKey {
                     observed: Observed::OwnWrite,
                     known: op.observed == Observed::Absent,
                 });
-                touched.known |= replaces_all(&action);
-                if op.undoes_pop() {
-                    continue;
-                }
-                // What fails on the part that is known here may still be done there.
+                touched.known |= action.replaces_all();
+                let Some(action) = action.to_entry().filter(|_| !op.undoes_pop()) else { continue };
+                // An action that fails on the part that is known locally may still succeed on the server.
                 let key = leases::local_key(&op.key);
-                let _ = self.table.commit(&key, now, |found| {
-                    plan(&key, action, &mut LiveEntry::new(&key, found, now), now)
-                });
+                if let Ok((change, _)) = self.plan(&key, action, now) {
+                    self.table.apply(&key, change, now);
+                }
             }
         }
     }
@@ -178,7 +181,7 @@ impl Outage {
         self.shadow.before_in_doubt(key, now)
     }
 
-    fn stamp(&self) -> QueuedAt {
+    fn queued_at(&self) -> QueuedAt {
         QueuedAt::now(self.clock.now())
     }
 
@@ -256,141 +259,118 @@ impl Outage {
         Ok(())
     }
 
-    /// Does an operation here and lets it wait to be done there, or refuses it.
-    ///
-    /// `lost`: it may have been done there already.
-    pub(crate) fn apply(&self, op: &Op<'_>, lost: bool) -> Result<Reply> {
+    /// Applies an operation locally and queues it for the server, or refuses it.
+    pub(crate) fn apply(&self, op: &Op<'_>, sent: Sent) -> Result<Reply> {
         let Op { key, action } = op;
-        let as_fact = match action.offline() {
-            Offline::Queued | Offline::Estimated => false,
-            Offline::Exclusive if self.rules.exclusive && plan_multi::keys_to_lock(op).is_some() => {
-                return self.apply_lease(op);
+        let queued = QueuedAction::from_entry(action);
+        if queued.is_none() {
+            if !self.rules.exclusive {
+                return Err(refused());
             }
-            Offline::Exclusive if self.rules.exclusive => {
-                // What lies here may be but the part of it that was written here.
-                self.check_absent(key)?;
-                true
-            }
-            Offline::Exclusive | Offline::Refused => return Err(refused()),
-        };
-        if matches!(action, Action::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
+            // The local entry may be only the part of it that was written in this outage.
             self.check_absent(key)?;
         }
-        let mut state = self.reserve()?;
+        if matches!(action, EntryAction::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
+            self.check_absent(key)?;
+        }
+        let mut session = self.reserve()?;
         let now = self.now();
-        if self.journal.is_some() {
-            return self.apply_kept(state, op, as_fact, lost, &now);
-        }
-        let mut made = None;
-        let reply = self.table.commit(key, &now, |found| {
-            let (change, reply) = plan(key, action.clone(), &mut LiveEntry::new(key, found, &now), &now)?;
-            if as_fact {
-                made = absolute_action(&change, action, &now);
-            }
-            Ok((change, reply))
-        })?;
-        let mut action = if as_fact { made } else { Some(action.clone()) };
-        if !lost {
-            action = action.and_then(|action| state.queue.coalesce(key, action, || self.stamp()));
-        }
-        if let Some(action) = action {
-            self.enqueue(&mut state, vec![(key.clone().into_owned(), action, None)], lost, &now)?;
-        }
-        Ok(reply)
-    }
-
-    /// As the end of [`Away::apply`], where what waits is written down before anything changes here.
-    fn apply_kept(
-        &self,
-        mut state: MutexGuard<'_, Session>,
-        op: &Op<'_>,
-        as_fact: bool,
-        lost: bool,
-        now: &Now<'_>,
-    ) -> Result<Reply> {
-        let Op { key, action } = op;
-        // Nobody else changes the table while the state is locked.
-        let plan =
-            |found: Option<&Entry>| plan(key, action.clone(), &mut LiveEntry::new(key, found, now), now);
-        let (change, reply) = self.table.read(key, plan)?;
-        let action = if as_fact { absolute_action(&change, action, now) } else { Some(action.clone()) };
-        let written = match action {
+        let (change, reply) = self.plan(key, action.clone(), &now)?;
+        let written = match queued.or_else(|| absolute_action(&change, action, &now)) {
+            Some(queued) => self.queue_one(&mut session, key, queued, sent, &now)?,
             None => None,
-            Some(action) => match state.queue.coalesced(key, &action, self.stamp()).filter(|_| !lost) {
-                Some((number, pending)) => {
-                    let written = self.persist(number, &pending)?;
-                    state.queue.replace(number, pending);
-                    written
-                }
-                None => {
-                    self.enqueue(&mut state, vec![(key.clone().into_owned(), action, None)], lost, now)?
-                }
-            },
         };
-        self.table.apply(key, change, now);
-        drop(state);
+        self.table.apply(key, change, &now);
+        drop(session);
         self.wait_durable(written)?;
         Ok(reply)
     }
 
-    /// Makes puts and deletes all at once.
-    pub(crate) fn commit(&self, writes: &[Op<'_>], lost: bool) -> Result<()> {
-        let mut state = self.reserve()?;
+    /// Decides what an action makes of the local entry. Nobody else changes the table while the session is locked.
+    pub(crate) fn plan(&self, key: &Key<'_>, action: EntryAction, now: &Now<'_>) -> Result<(Change, Reply)> {
+        if is_blind(&action) {
+            return plan(key, action, &mut LiveEntry::new(key, None, now), now);
+        }
+        self.table.read(key, |found| plan(key, action, &mut LiveEntry::new(key, found, now), now))
+    }
+
+    /// Applies writes locally, all at once, and queues them as one.
+    pub(crate) fn commit(&self, writes: &[Op<'_, Write>], sent: Sent) -> Result<()> {
+        let mut session = self.reserve()?;
         let now = self.now();
-        let changes = writes
-            .iter()
-            .map(|op| plan_write(op.action.clone(), &now).map(|change| (op.key.clone(), change)))
-            .collect::<Result<Vec<_>>>()?;
-        let actions =
-            writes.iter().map(|op| (op.key.clone().into_owned(), op.action.clone(), None)).collect();
-        let written = self.enqueue(&mut state, actions, lost, &now)?;
+        let changes =
+            writes.iter().map(|op| (op.key.clone(), plan_write(op.action.clone(), &now))).collect::<Vec<_>>();
+        let ops = writes.iter().map(|op| (op.key.clone().into_owned(), op.action.clone().into(), None));
+        let written = self.enqueue(&mut session, ops.collect(), sent, &now)?;
         self.table.apply_all(changes, &now);
-        drop(state);
+        drop(session);
         self.wait_durable(written)
     }
 
-    /// Lets actions wait, all at once; they are written down first where that is done. Tells what to
-    /// [`settle`](Away::settle) then.
+    /// Queues one action, and makes it one with the last action on its key if it can.
+    fn queue_one(
+        &self,
+        session: &mut Session,
+        key: &Key<'_>,
+        action: QueuedAction,
+        sent: Sent,
+        now: &Now<'_>,
+    ) -> Result<Option<u64>> {
+        let action = match sent {
+            Sent::InDoubt => action,
+            Sent::Not => {
+                let queued_at = || self.queued_at();
+                match session.queue.coalesce(key, action, queued_at, self.queue_file.as_deref())? {
+                    Coalesced::Yes { written } => {
+                        self.counts.queued.fetch_add(1, Ordering::Relaxed);
+                        return Ok(written);
+                    }
+                    Coalesced::No(action) => action,
+                }
+            }
+        };
+        self.enqueue(session, vec![(key.clone().into_owned(), action, None)], sent, now)
+    }
+
+    /// Queues actions as one group, after writing them to the queue's file if there is one. Returns what
+    /// [`wait_durable`](Self::wait_durable) must wait for.
     pub(crate) fn enqueue(
         &self,
-        state: &mut Session,
+        session: &mut Session,
         actions: Vec<OpToQueue>,
-        lost: bool,
+        sent: Sent,
         now: &Now<'_>,
     ) -> Result<Option<u64>> {
         if actions.is_empty() {
             return Ok(None);
         }
+        let count = actions.len() as u64;
         let mut before = Vec::new();
-        if self.journal.is_some() {
+        if self.queue_file.is_some() {
             let keys = actions.iter().map(|(key, ..)| SmolStr::new(&**key));
-            before.extend(keys.map(|key| (state.touched.get(&key).cloned(), key)));
+            before.extend(keys.map(|key| (session.touched.get(&key).cloned(), key)));
         }
-        let ops = actions.into_iter().map(|(key, action, told)| {
-            let seen = state.observe_before_write(&key, &action, lost, &self.shadow, now);
-            QueuedOp { key, action, observed: seen, in_doubt: told }
+        let ops = actions.into_iter().map(|(key, action, in_doubt)| {
+            let observed = session.observe_before_write(&key, &action, sent, &self.shadow, now);
+            QueuedOp { key, action, observed, in_doubt }
         });
-        let pending = QueuedGroup::new(ops.collect(), self.stamp());
-        match self.persist(state.queue.next(), &pending) {
-            Ok(written) => {
-                state.queue.add(pending);
-                Ok(written)
-            }
-            Err(error) => {
-                // Nothing was done after all. The first of several on one key comes last, and counts.
-                for (touched, key) in before.into_iter().rev() {
-                    match touched {
-                        Some(touched) => drop(state.touched.insert(key, touched)),
-                        None => drop(state.touched.remove(&key)),
-                    }
+        let group = QueuedGroup::new(ops.collect(), self.queued_at());
+        let written = self.persist(session.queue.next(), &group).inspect_err(|_| {
+            // Nothing is queued after all. Of several actions on one key the first one comes last, and counts.
+            for (touched, key) in before.into_iter().rev() {
+                match touched {
+                    Some(touched) => drop(session.touched.insert(key, touched)),
+                    None => drop(session.touched.remove(&key)),
                 }
-                Err(error)
             }
-        }
+        })?;
+        session.queue.add(group);
+        self.counts.queued.fetch_add(count, Ordering::Relaxed);
+        Ok(written)
     }
 
     fn persist(&self, number: u64, pending: &QueuedGroup) -> Result<Option<u64>> {
-        self.journal.as_ref().map(|journal| journal.persist(number, pending)).transpose()
+        self.queue_file.as_ref().map(|journal| journal.persist(number, pending)).transpose()
     }
 
     /// Takes out of what may have been done there the operations that must not be done twice.
@@ -410,7 +390,7 @@ impl Outage {
     /// Returns once what was entered is as durable as it has to be. No lock is held meanwhile: threads wait
     /// together.
     pub(crate) fn wait_durable(&self, written: Option<u64>) -> Result<()> {
-        match (&self.journal, written) {
+        match (&self.queue_file, written) {
             (Some(journal), Some(written)) => journal.wait_durable(written),
             _ => Ok(()),
         }

@@ -4,28 +4,29 @@
 use std::sync::Arc;
 
 use crate::backend::fallback::outage::disconnected::{Outage, refused};
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::local::change::Change;
 use crate::backend::local::plan::plan;
 use crate::backend::local::view::LiveEntry;
 use crate::backend::redis::exactly_once::slots::SlotCall;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::InDoubt;
 use crate::clock::Now;
 use crate::error::{Cause, Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{EntryAction, Op, Reply};
 
 impl Shared {
     /// Does a call of one operation here, as far as that is possible.
     pub(crate) fn apply_in_doubt(&self, away: &Outage, op: &Op<'_>, turn: &Arc<SlotCall>) -> Result<Reply> {
         let reply =
             away.apply_in_doubt(std::slice::from_ref(op), turn).pop().unwrap_or_else(|| Err(refused()));
-        let is_pop = matches!(op.action, Action::Pop { .. });
-        self.note_queued(u64::from(is_pop || reply.is_ok()));
+        let is_pop = matches!(op.action, EntryAction::Pop { .. });
         if is_pop && away.is_exclusive() && !matches!(&reply, Err(error) if error.maybe_applied()) {
-            // The value that it may have taken there goes back first.
-            return away.apply(op, false).inspect(|_| self.note_queued(1));
+            // The value that it may have taken on the server goes back first.
+            return away.apply(op, Sent::Not);
         }
         reply
     }
@@ -44,18 +45,21 @@ impl Outage {
             if !state.queue.has(&op.key) {
                 self.restore_from_shadow(&op.key, &now);
             }
-            let is_pop = matches!(op.action, Action::Pop { .. });
-            let reply = if is_pop { Err(refused()) } else { self.estimate(op, &now) };
-            if is_pop || reply.is_ok() {
+            let (reply, action) = match &op.action {
+                EntryAction::Pop { end } => (Err(refused()), Some(QueuedAction::Pop { end: *end })),
+                action => (self.estimate(op, &now), QueuedAction::from_entry(action)),
+            };
+            let is_pop = matches!(op.action, EntryAction::Pop { .. });
+            if let Some(action) = action.filter(|_| is_pop || reply.is_ok()) {
                 let told = InDoubt::new(turn, place);
-                waiting.push((op.key.clone().into_owned(), op.action.clone(), Some(told)));
+                waiting.push((op.key.clone().into_owned(), action, Some(told)));
             }
             replies.push(reply);
         }
         if waiting.is_empty() {
             return replies;
         }
-        let entered = self.enqueue(&mut state, waiting, false, &now);
+        let entered = self.enqueue(&mut state, waiting, Sent::Not, &now);
         drop(state);
         match entered.and_then(|written| self.wait_durable(written)) {
             Ok(()) => replies,

@@ -9,21 +9,23 @@ use smol_str::SmolStr;
 use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
 use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
 use crate::backend::local::change::{Change, Content, Entry};
-use crate::backend::local::plan_multi;
+use crate::backend::local::plan_multi::{lease_keys, plan_lease};
 use crate::backend::redis::keys;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
-use crate::op::{Action, Op, Reply};
+use crate::op::{LeaseAction, Op, Reply};
 use crate::value::Value;
 
 impl Outage {
     /// Takes from a queue or ends a lease, and lets what that led to wait.
-    pub(crate) fn apply_lease(&self, op: &Op<'_>) -> Result<Reply> {
-        let Some(keys) = plan_multi::keys_to_lock(op) else {
+    pub(crate) fn apply_lease(&self, op: &Op<'_, LeaseAction>) -> Result<Reply> {
+        if !self.is_exclusive() {
             return Err(refused());
-        };
-        if matches!(op.action, Action::Lease { .. }) {
+        }
+        let keys = lease_keys(&op.key);
+        if matches!(op.action, LeaseAction::Lease { .. }) {
             self.check_absent(&op.key)?;
         }
         let state = self.reserve()?;
@@ -31,7 +33,9 @@ impl Outage {
         let locked = self.table().lock(keys.iter().map(|key| &**key));
         let mut leases = LeaseChanges::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
         let (changes, reply) = match &op.action {
-            Action::EndLease { id, back, .. } if !leases.has(id) && !self.was_leased_in_this_outage(id) => {
+            LeaseAction::EndLease { id, back, .. }
+                if !leases.has(id) && !self.was_leased_in_this_outage(id) =>
+            {
                 // The server has it, and so the value. Nobody else can have taken that since.
                 if *back {
                     return Err(refused());
@@ -39,7 +43,7 @@ impl Outage {
                 leases.drop(id);
                 (Vec::new(), Reply::Flag(true))
             }
-            _ => plan_multi::plan(op, &locked, &now)?,
+            _ => plan_lease(op, &locked, &now)?,
         };
         let mut place = QueueEnds::of(locked.find(&op.key));
         let mut waiting: Vec<OpToQueue> = Vec::new();
@@ -119,8 +123,8 @@ impl LeaseChanges {
 
     fn drop(&mut self, id: &SmolStr) {
         self.ids.remove(id);
-        self.waiting.push((self.values.clone(), Action::MapDelete { field: id.clone() }, None));
-        self.waiting.push((self.names.clone(), Action::NoteLease { id: id.clone(), left: None }, None));
+        self.waiting.push((self.values.clone(), QueuedAction::MapDelete { field: id.clone() }, None));
+        self.waiting.push((self.names.clone(), QueuedAction::SetLease { id: id.clone(), left: None }, None));
     }
 
     fn keep(&mut self, id: &SmolStr, value: &Value, now: &Now<'_>) {
@@ -129,8 +133,8 @@ impl LeaseChanges {
         let until: u64 = id.split('-').next().and_then(|until| until.parse().ok()).unwrap_or_default();
         let left = Millis::new(Duration::from_millis(until.saturating_sub(now.millis())));
         let fields = vec![(id.clone(), value.clone())];
-        self.waiting.push((self.values.clone(), Action::MapPut { fields, ttl_if_created: None }, None));
-        let note = Action::NoteLease { id: id.clone(), left: Some(left.unwrap_or(Millis::LEAST)) };
+        self.waiting.push((self.values.clone(), QueuedAction::MapPut { fields, ttl_if_created: None }, None));
+        let note = QueuedAction::SetLease { id: id.clone(), left: Some(left.unwrap_or(Millis::LEAST)) };
         self.waiting.push((self.names.clone(), note, None));
     }
 }

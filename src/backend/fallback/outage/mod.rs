@@ -7,4 +7,5 @@ mod in_doubt;
 pub(crate) mod leases;
 pub(crate) mod probe;
 mod reconnect;
+pub(crate) mod sent;
 pub(crate) mod touched;

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::backend::fallback::outage::disconnected::{Outage, Tally};
 use crate::backend::fallback::outage::probe::{LogThrottle, ProbeBackoff, ProbeFailure};
+use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
-use crate::backend::fallback::queue::replay_queue::QueuedGroup;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::connection::{ReconnectError, ReplayConnection, ReplayReply, ReplayStep};
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
 use crate::clock::Deadline;
 use crate::config::OnConflict;
 use crate::key::Key;
-use crate::op::Action;
+
 use crate::outage::Event;
 
 /// How much is done in one step.
@@ -267,13 +268,23 @@ impl ReplaySession<'_> {
         let now = self.outage.now();
         for (op, queued) in &ops {
             let writing = self.inner.shadow.begin_write(&op.key);
-            match op.after_waiting(queued.age()) {
-                Action::Put { value, ttl } => {
+            match op.action.after_waiting(queued.age()) {
+                QueuedAction::Put { value, ttl } => {
                     let deadline = ttl.map(|ttl| Deadline::after(&now, ttl));
                     writing.record_write(Shadowed::Value { bytes: value.bytes, deadline });
                 }
-                Action::Delete => writing.record_write(Shadowed::Absent),
-                _ => {}
+                QueuedAction::Delete => writing.record_write(Shadowed::Absent),
+                QueuedAction::PutIfPresent { .. }
+                | QueuedAction::Incr { .. }
+                | QueuedAction::Expire { .. }
+                | QueuedAction::Persist
+                | QueuedAction::MapPut { .. }
+                | QueuedAction::MapDelete { .. }
+                | QueuedAction::MapIncr { .. }
+                | QueuedAction::Push { .. }
+                | QueuedAction::Pop { .. }
+                | QueuedAction::Trim { .. }
+                | QueuedAction::SetLease { .. } => {}
             }
         }
         for (index, outcome) in outcomes {
@@ -297,7 +308,7 @@ fn steps(pending: &QueuedGroup) -> impl Iterator<Item = ReplayStep<'_>> {
     let age = pending.queued.age();
     pending.ops.iter().map(move |op| ReplayStep {
         key: &op.key,
-        action: op.after_waiting(age),
+        action: op.action.after_waiting(age),
         observed: &op.observed,
         in_doubt: op.in_doubt.as_ref(),
         age,

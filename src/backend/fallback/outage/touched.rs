@@ -4,11 +4,12 @@
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shadow::cache::Shadow;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::Observed;
 use crate::clock::Now;
-use crate::op::Action;
 
 /// What changes together with the table.
 pub(crate) struct Session {
@@ -32,8 +33,8 @@ impl Session {
     pub(crate) fn observe_before_write(
         &mut self,
         key: &str,
-        action: &Action,
-        lost: bool,
+        action: &QueuedAction,
+        sent: Sent,
         shadow: &Shadow,
         now: &Now<'_>,
     ) -> Observed {
@@ -41,11 +42,11 @@ impl Session {
             let (seen, known) = shadow.observed(key, now);
             TouchedKey { observed: seen, known }
         });
-        touched.known |= replaces_all(action);
+        touched.known |= action.replaces_all();
         let seen = std::mem::replace(&mut touched.observed, Observed::OwnWrite);
-        match (lost, &seen) {
-            (false, _) => seen,
-            (true, Observed::OwnWrite) => {
+        match (sent, &seen) {
+            (Sent::Not, _) => seen,
+            (Sent::InDoubt, Observed::OwnWrite) => {
                 // Several were on their way: any of them may lie there.
                 if let Some(first) = self.queue.first_for(key) {
                     first.observed = std::mem::replace(&mut first.observed, Observed::OwnWrite)
@@ -53,7 +54,7 @@ impl Session {
                 }
                 seen
             }
-            (true, _) => seen.or_left(Observed::left_by(action)),
+            (Sent::InDoubt, _) => seen.or_left(Observed::left_by(action)),
         }
     }
 
@@ -68,9 +69,4 @@ impl Session {
             touched.observed = Observed::AssumedAbsent;
         }
     }
-}
-
-/// Whether an action leaves nothing of what was there before.
-pub(crate) fn replaces_all(action: &Action) -> bool {
-    matches!(action, Action::Put { .. } | Action::Delete)
 }

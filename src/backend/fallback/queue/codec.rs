@@ -9,14 +9,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
-use crate::backend::fallback::queue::replay_queue::QueuedGroup;
 use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::keys;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp};
 use crate::clock::Millis;
 use crate::key::Key;
-use crate::op::{Action, End};
+use crate::op::End;
 use crate::value::{Form, Value};
 
 /// What is done at once, and since when it waits, in milliseconds since 1970.
@@ -92,19 +93,16 @@ enum ObservedRecord {
     Own,
 }
 
-/// Writes down what waits; `None` where it holds what never waits.
-pub(crate) fn write(pending: &QueuedGroup) -> Option<Vec<u8>> {
+/// Encodes a group of operations.
+pub(crate) fn write(pending: &QueuedGroup) -> Result<Vec<u8>, serde_json::Error> {
     let since = pending.queued.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ops = pending.ops.iter().map(|op| {
-        Some(OpRecord {
-            key: op.key.to_string(),
-            step: ActionRecord::of(&op.action)?,
-            seen: ObservedRecord::of(&op.observed),
-            call: op.in_doubt.as_ref().map(CallRecord::of),
-        })
+    let ops = pending.ops.iter().map(|op| OpRecord {
+        key: op.key.to_string(),
+        step: ActionRecord::of(&op.action),
+        seen: ObservedRecord::of(&op.observed),
+        call: op.in_doubt.as_ref().map(CallRecord::of),
     });
-    let record = GroupRecord { since: millis(since), ops: ops.collect::<Option<_>>()? };
-    serde_json::to_vec(&record).ok()
+    serde_json::to_vec(&GroupRecord { since: millis(since), ops: ops.collect() })
 }
 
 /// Reads what was written down, or says what is wrong with it. `now` is the time of the day.
@@ -153,71 +151,63 @@ impl ValueRecord {
 }
 
 impl ActionRecord {
-    fn of(action: &Action) -> Option<Self> {
+    fn of(action: &QueuedAction) -> Self {
         let birth = |ttl: &Option<Millis>| ttl.map(Millis::get);
-        Some(match action {
-            Action::Put { value, ttl } => Self::Put { value: ValueRecord::of(value), ttl: birth(ttl) },
-            Action::PutIfPresent { value } => Self::Update { value: ValueRecord::of(value) },
-            Action::Delete => Self::Delete,
-            Action::Incr { by, ttl_if_created } => {
+        match action {
+            QueuedAction::Put { value, ttl } => Self::Put { value: ValueRecord::of(value), ttl: birth(ttl) },
+            QueuedAction::PutIfPresent { value } => Self::Update { value: ValueRecord::of(value) },
+            QueuedAction::Delete => Self::Delete,
+            QueuedAction::Incr { by, ttl_if_created } => {
                 Self::Incr { by: *by, ttl_if_created: birth(ttl_if_created) }
             }
-            // Nobody waits for what was read.
-            Action::Expire { ttl } | Action::Touch { ttl } => Self::Expire { ttl: ttl.get() },
-            Action::Persist => Self::Persist,
-            Action::MapPut { fields, ttl_if_created } => {
+            QueuedAction::Expire { ttl } => Self::Expire { ttl: ttl.get() },
+            QueuedAction::Persist => Self::Persist,
+            QueuedAction::MapPut { fields, ttl_if_created } => {
                 let fields = fields.iter().map(|(name, value)| (name.to_string(), ValueRecord::of(value)));
                 Self::MapPut { fields: fields.collect(), ttl_if_created: birth(ttl_if_created) }
             }
-            Action::MapDelete { field } => Self::MapDelete { field: field.to_string() },
-            Action::MapIncr { field, by, ttl_if_created } => {
+            QueuedAction::MapDelete { field } => Self::MapDelete { field: field.to_string() },
+            QueuedAction::MapIncr { field, by, ttl_if_created } => {
                 Self::MapIncr { field: field.to_string(), by: *by, ttl_if_created: birth(ttl_if_created) }
             }
-            Action::Push { end, values, ttl_if_created } => Self::Push {
+            QueuedAction::Push { end, values, ttl_if_created } => Self::Push {
                 front: *end == End::Front,
                 values: values.iter().map(ValueRecord::of).collect(),
                 ttl_if_created: birth(ttl_if_created),
             },
-            Action::Pop { end } => Self::Pop { front: *end == End::Front },
-            Action::Trim { most } => Self::Trim { most: *most },
-            Action::NoteLease { id, left } => Self::Lease { id: id.to_string(), left: birth(left) },
-            Action::PutIfAbsent { .. }
-            | Action::PutAndGet { .. }
-            | Action::Swap { .. }
-            | Action::Take
-            | Action::Lease { .. }
-            | Action::EndLease { .. }
-            | Action::Lock { .. }
-            | Action::Extend { .. }
-            | Action::Unlock { .. } => return None,
-        })
+            QueuedAction::Pop { end } => Self::Pop { front: *end == End::Front },
+            QueuedAction::Trim { most } => Self::Trim { most: *most },
+            QueuedAction::SetLease { id, left } => Self::Lease { id: id.to_string(), left: birth(left) },
+        }
     }
 
-    fn action(self) -> Result<Action, String> {
+    fn action(self) -> Result<QueuedAction, String> {
         let end = |front: bool| if front { End::Front } else { End::Back };
         Ok(match self {
-            Self::Put { value, ttl } => Action::Put { value: value.value()?, ttl: birth(ttl)? },
-            Self::Update { value } => Action::PutIfPresent { value: value.value()? },
-            Self::Delete => Action::Delete,
-            Self::Incr { by, ttl_if_created } => Action::Incr { by, ttl_if_created: birth(ttl_if_created)? },
-            Self::Expire { ttl: left } => Action::Expire { ttl: ttl(left)? },
-            Self::Persist => Action::Persist,
+            Self::Put { value, ttl } => QueuedAction::Put { value: value.value()?, ttl: birth(ttl)? },
+            Self::Update { value } => QueuedAction::PutIfPresent { value: value.value()? },
+            Self::Delete => QueuedAction::Delete,
+            Self::Incr { by, ttl_if_created } => {
+                QueuedAction::Incr { by, ttl_if_created: birth(ttl_if_created)? }
+            }
+            Self::Expire { ttl: left } => QueuedAction::Expire { ttl: ttl(left)? },
+            Self::Persist => QueuedAction::Persist,
             Self::MapPut { fields, ttl_if_created } => {
                 let fields = fields.into_iter().map(|(name, value)| Ok((SmolStr::new(name), value.value()?)));
                 let fields = fields.collect::<Result<_, String>>()?;
-                Action::MapPut { fields, ttl_if_created: birth(ttl_if_created)? }
+                QueuedAction::MapPut { fields, ttl_if_created: birth(ttl_if_created)? }
             }
-            Self::MapDelete { field } => Action::MapDelete { field: field.into() },
+            Self::MapDelete { field } => QueuedAction::MapDelete { field: field.into() },
             Self::MapIncr { field, by, ttl_if_created } => {
-                Action::MapIncr { field: field.into(), by, ttl_if_created: birth(ttl_if_created)? }
+                QueuedAction::MapIncr { field: field.into(), by, ttl_if_created: birth(ttl_if_created)? }
             }
             Self::Push { front, values, ttl_if_created } => {
                 let values = values.into_iter().map(ValueRecord::value).collect::<Result<_, _>>()?;
-                Action::Push { end: end(front), values, ttl_if_created: birth(ttl_if_created)? }
+                QueuedAction::Push { end: end(front), values, ttl_if_created: birth(ttl_if_created)? }
             }
-            Self::Pop { front } => Action::Pop { end: end(front) },
-            Self::Trim { most } => Action::Trim { most },
-            Self::Lease { id, left } => Action::NoteLease { id: id.into(), left: birth(left)? },
+            Self::Pop { front } => QueuedAction::Pop { end: end(front) },
+            Self::Trim { most } => QueuedAction::Trim { most },
+            Self::Lease { id, left } => QueuedAction::SetLease { id: id.into(), left: birth(left)? },
         })
     }
 }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::backend::fallback::queue::codec;
-use crate::backend::fallback::queue::replay_queue::QueuedGroup;
+use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::file::core::File;
 use crate::clock::Clock;
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Op};
+use crate::op::{Op, Write};
 use crate::value::Value;
 
 const HEADER: &str = "head";
@@ -140,9 +140,8 @@ impl QueueFile {
 
     /// Writes down what waits under a number, also in the place of what was there. Tells what to wait for.
     pub(crate) fn persist(&self, number: u64, pending: &QueuedGroup) -> Result<u64> {
-        let text = codec::write(pending).ok_or(Error::Unsupported {
-            what: "an operation that cannot wait for a server in a file".to_owned(),
-        })?;
+        let text = codec::write(pending)
+            .map_err(|error| Error::Encode { key: name(number).to_string(), source: error.into() })?;
         self.store.write(vec![put(name(number), &text)])
     }
 
@@ -170,7 +169,7 @@ impl QueueFile {
         let mut head = self.header.lock();
         let noted = Header { done, sent: head.sent.max(done), ..head.clone() };
         let mut writes = vec![head_put(&noted)];
-        writes.extend((head.done + 1..=done).map(|number| Op { key: name(number), action: Action::Delete }));
+        writes.extend((head.done + 1..=done).map(|number| Op { key: name(number), action: Write::Delete }));
         // It need not be on the disk: the marker on the server tells it too.
         self.store.write(writes)?;
         *head = noted;
@@ -192,14 +191,14 @@ impl QueueFile {
     }
 }
 
-fn head_put(head: &Header) -> Op<'static> {
+fn head_put(head: &Header) -> Op<'static, Write> {
     // Numbers and plain texts make JSON.
     let text = serde_json::to_vec(head).unwrap_or_default();
     put(Key::listed(HEADER.to_owned()), &text)
 }
 
-fn put(key: Key<'static>, text: &[u8]) -> Op<'static> {
-    Op { key, action: Action::Put { value: Value::json(text), ttl: None } }
+fn put(key: Key<'static>, text: &[u8]) -> Op<'static, Write> {
+    Op { key, action: Write::Put { value: Value::json(text), ttl: None } }
 }
 
 /// Names what waits so that it is listed in order.

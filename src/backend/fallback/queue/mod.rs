@@ -2,5 +2,6 @@
 
 pub(crate) mod codec;
 pub(crate) mod file;
+pub(crate) mod group;
 pub(crate) mod queued_at;
 pub(crate) mod replay_queue;

@@ -2,68 +2,25 @@
 //! Knows nothing of how they are sent.
 
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use smol_str::SmolStr;
 
+use crate::backend::fallback::queue::file::QueueFile;
+use crate::backend::fallback::queue::group::{Ops, QueuedGroup};
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
-use crate::clock::Millis;
-use crate::op::Action;
+use crate::error::Result;
 
-/// What an operation takes besides what it carries, roughly.
-const OVERHEAD: u64 = 160;
-
-/// What is done at once: one operation, or all of a batch.
-#[derive(Debug, Clone)]
-pub(crate) struct QueuedGroup {
-    pub(crate) ops: Ops,
-    pub(crate) queued: QueuedAt,
-    bytes: u64,
-}
-
-/// One operation lies in its place, without a vector around it.
-#[derive(Debug, Clone)]
-pub(crate) enum Ops {
-    One([QueuedOp; 1]),
-    Several(Vec<QueuedOp>),
-}
-
-impl Deref for Ops {
-    type Target = [QueuedOp];
-
-    fn deref(&self) -> &[QueuedOp] {
-        match self {
-            Self::One(op) => op,
-            Self::Several(ops) => ops,
-        }
-    }
-}
-
-impl DerefMut for Ops {
-    fn deref_mut(&mut self) -> &mut [QueuedOp] {
-        match self {
-            Self::One(op) => op,
-            Self::Several(ops) => ops,
-        }
-    }
-}
-
-impl QueuedGroup {
-    pub(crate) fn new(mut ops: Vec<QueuedOp>, queued: QueuedAt) -> Self {
-        let bytes = ops.iter().map(weight).sum();
-        let ops = match ops.pop() {
-            Some(op) if ops.is_empty() => Ops::One([op]),
-            last => {
-                ops.extend(last);
-                Ops::Several(ops)
-            }
-        };
-        Self { ops, queued, bytes }
-    }
+/// Whether an action became one with an operation that is queued.
+pub(crate) enum Coalesced {
+    /// It did. `written` is what to wait for until the queue's file is durable.
+    Yes { written: Option<u64> },
+    /// It did not, and must be queued.
+    No(QueuedAction),
 }
 
 /// How much may wait.
@@ -206,47 +163,36 @@ impl ReplayQueue {
         Capacity::Scarce(Duration::from_micros(used(count, operations).max(used(size, bytes))))
     }
 
-    /// Makes an action one with the last operation on its key, or hands it back: then it is to be added.
+    /// Makes an action one with the last operation on its key, in the queue's file too if there is one.
     pub(crate) fn coalesce(
         &mut self,
         key: &str,
-        action: Action,
-        queued: impl FnOnce() -> QueuedAt,
-    ) -> Option<Action> {
-        // What was not sent nobody else holds.
+        action: QueuedAction,
+        queued_at: impl FnOnce() -> QueuedAt,
+        file: Option<&QueueFile>,
+    ) -> Result<Coalesced> {
+        let number = self.first;
         let place = self.unsent(key);
-        let Some(pending) = place.and_then(|place| self.waiting.get_mut(place)).and_then(Arc::get_mut) else {
-            return Some(action);
+        // Nobody else holds a group that was not sent.
+        let Some((place, group)) =
+            place.and_then(|place| Some((place, Arc::get_mut(self.waiting.get_mut(place)?)?)))
+        else {
+            return Ok(Coalesced::No(action));
         };
-        self.bytes -= pending.bytes;
-        let rest = pending.coalesce(action, queued);
-        self.bytes += pending.bytes;
-        rest
-    }
-
-    /// What [`Queue::merge`] would make of the last operation on a key, and its number.
-    pub(crate) fn coalesced(
-        &self,
-        key: &str,
-        action: &Action,
-        queued: QueuedAt,
-    ) -> Option<(u64, QueuedGroup)> {
-        let place = self.unsent(key)?;
-        let mut pending = QueuedGroup::clone(self.waiting.get(place)?);
-        match pending.coalesce(action.clone(), || queued) {
-            None => Some((self.first + place as u64, pending)),
-            Some(_) => None,
+        let before = file.map(|_| group.clone());
+        self.bytes -= group.bytes;
+        let rest = group.coalesce(action, queued_at);
+        self.bytes += group.bytes;
+        if let Some(action) = rest {
+            return Ok(Coalesced::No(action));
         }
-    }
-
-    /// Puts something in the place of what has this number.
-    pub(crate) fn replace(&mut self, number: u64, pending: QueuedGroup) {
-        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        if let Some(before) = place.and_then(|place| self.waiting.get_mut(place)) {
-            self.bytes += pending.bytes;
-            self.bytes -= before.bytes;
-            *before = Arc::new(pending);
+        let written = file.map(|file| file.persist(number + place as u64, group)).transpose();
+        if let (Err(_), Some(before)) = (&written, before) {
+            self.bytes += before.bytes;
+            self.bytes -= group.bytes;
+            *group = before;
         }
+        written.map(|written| Coalesced::Yes { written })
     }
 
     /// Where the last operation on a key waits, if it was not sent.
@@ -308,59 +254,6 @@ impl ReplayQueue {
     }
 }
 
-impl QueuedGroup {
-    /// Makes an action one with the only operation, or hands it back.
-    fn coalesce(&mut self, action: Action, queued: impl FnOnce() -> QueuedAt) -> Option<Action> {
-        let Ops::One([before]) = &mut self.ops else {
-            return Some(action);
-        };
-        // Of one that may have been done only the server knows whether it is still to be.
-        if before.in_doubt.is_some() {
-            return Some(action);
-        }
-        let ages =
-            matches!(action, Action::Put { ttl: Some(_), .. } | Action::Expire { .. } | Action::Touch { .. });
-        let rest = coalesce_actions(&mut before.action, action);
-        if ages && rest.is_none() {
-            self.queued = queued();
-        }
-        self.bytes = weight(before);
-        rest
-    }
-}
-
-fn weight(op: &QueuedOp) -> u64 {
-    OVERHEAD + (op.key.len() + op.action.bytes()) as u64
-}
-
-/// Makes of an action the one that does what it and the next do one after the other, if there is one that may
-/// be sent in its place; hands the next one back otherwise.
-fn coalesce_actions(before: &mut Action, after: Action) -> Option<Action> {
-    match (&mut *before, &after) {
-        // What lay there before does not matter to either, and the second replaces all of the first.
-        (Action::Put { .. } | Action::Delete, Action::Put { .. } | Action::Delete)
-        | (Action::Expire { .. } | Action::Touch { .. }, Action::Expire { .. } | Action::Touch { .. })
-        | (Action::PutIfPresent { .. }, Action::PutIfPresent { .. }) => *before = after,
-        // Until when it stays is as it was.
-        (Action::Put { value, .. }, Action::PutIfPresent { value: new }) => *value = new.clone(),
-        (Action::Incr { by, ttl_if_created }, Action::Incr { by: more, ttl_if_created: other })
-            if same(*ttl_if_created, *other) =>
-        {
-            match by.checked_add(*more) {
-                Some(sum) => *by = sum,
-                None => return Some(after),
-            }
-        }
-        _ => return Some(after),
-    }
-    None
-}
-
-fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
-    // With a time to live at birth the first of them decides when it ends.
-    one.is_none() && other.is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
@@ -371,20 +264,20 @@ mod tests {
 
     const BOUNDS: QueueBounds = QueueBounds { operations: 10, bytes: 1 << 20 };
 
-    fn op(key: &str, action: Action) -> QueuedOp {
+    fn op(key: &str, action: QueuedAction) -> QueuedOp {
         QueuedOp { key: Key::listed(key.to_owned()), action, observed: Observed::Nothing, in_doubt: None }
     }
 
-    fn put(number: i64) -> Action {
-        Action::Put { value: Value::integer(number), ttl: None }
+    fn put(number: i64) -> QueuedAction {
+        QueuedAction::Put { value: Value::integer(number), ttl: None }
     }
 
-    fn incr(by: i64) -> Action {
-        Action::Incr { by, ttl_if_created: None }
+    fn incr(by: i64) -> QueuedAction {
+        QueuedAction::Incr { by, ttl_if_created: None }
     }
 
-    fn push(queue: &mut ReplayQueue, key: &str, action: Action) {
-        if let Some(action) = queue.coalesce(key, action, stamp) {
+    fn push(queue: &mut ReplayQueue, key: &str, action: QueuedAction) {
+        if let Coalesced::No(action) = queue.coalesce(key, action, stamp, None).unwrap() {
             queue.add(QueuedGroup::new(vec![op(key, action)], stamp()));
         }
     }
@@ -395,10 +288,10 @@ mod tests {
 
     fn texts(queue: &ReplayQueue) -> Vec<String> {
         let one = |op: &QueuedOp| match &op.action {
-            Action::Put { value, .. } => {
+            QueuedAction::Put { value, .. } => {
                 format!("{}={}", &*op.key, String::from_utf8_lossy(&value.bytes))
             }
-            Action::Incr { by, .. } => format!("{}+{by}", &*op.key),
+            QueuedAction::Incr { by, .. } => format!("{}+{by}", &*op.key),
             other => format!("{} {other:?}", &*op.key),
         };
         queue.iter().map(|pending| pending.ops.iter().map(one).collect::<Vec<_>>().join(" ")).collect()
@@ -412,7 +305,7 @@ mod tests {
             ("b", incr(1)),
             ("a", put(2)),
             ("b", incr(2)),
-            ("a", Action::Delete),
+            ("a", QueuedAction::Delete),
             ("a", put(3)),
         ] {
             push(&mut queue, key, action);
@@ -451,9 +344,7 @@ mod tests {
         push(&mut queue, "a", put(3));
         push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "b=4", "a=3"], "the first may have been sent");
-        let (number, merged) = queue.coalesced("b", &put(5), stamp()).unwrap();
-        assert_eq!((number, texts(&queue)[1].as_str()), (9, "b=4"), "nothing is changed yet");
-        queue.replace(number, merged);
+        push(&mut queue, "b", put(5));
         assert_eq!(texts(&queue)[1], "b=5");
         queue.acknowledge(10);
         assert_eq!((queue.bytes, queue.done()), (0, 10));

@@ -31,14 +31,14 @@ impl Shared {
     /// Keeps what became of an operation for whoever asks.
     pub(crate) fn report_outcome(&self, op: &QueuedOp, outcome: ReplayOutcome) {
         let key = op.key.to_string();
-        let mine = op.argument();
+        let mine = op.action.argument();
         let mut told = self.reports.lock();
         match outcome {
             ReplayOutcome::Rejected(cause) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
                 let (operation, place) = (op.command(), self.redis.server_name());
                 log::warn!("the Redis server {place} refused {operation} {key:?}, which had waited: {cause}");
-                let (field, error) = (op.field(), rejection_error(op, cause));
+                let (field, error) = (op.action.field().map(str::to_owned), rejection_error(op, cause));
                 told.rejected.push(Rejected { key, operation, field, value: mine, error });
             }
             ReplayOutcome::Overwritten(theirs) => self.report_conflict(&mut told, key, mine, theirs, true),
@@ -71,8 +71,8 @@ impl Shared {
         let uncertain = doubtful.into_iter().map(|op| PendingOperation {
             key: op.key.to_string(),
             operation: op.command(),
-            field: op.field(),
-            value: op.argument(),
+            field: op.action.field().map(str::to_owned),
+            value: op.action.argument(),
             since: away.since,
             reason: PendingReason::Uncertain,
         });

@@ -40,8 +40,8 @@ impl Fallback {
                 pending.extend(waiting.ops.iter().map(|op| PendingOperation {
                     key: op.key.to_string(),
                     operation: op.command(),
-                    field: op.field(),
-                    value: op.argument(),
+                    field: op.action.field().map(str::to_owned),
+                    value: op.action.argument(),
                     since: waiting.queued.wall,
                     reason: PendingReason::Away,
                 }));

@@ -6,7 +6,7 @@ use crate::backend::local::change::{Change, Content, Entry};
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::Kind;
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{EntryAction, Op, Reply, Write};
 use crate::value::{Form, Value};
 
 impl Shared {
@@ -22,10 +22,23 @@ impl Shared {
         let now = Now::of(&*self.clock);
         let before = match &op.action {
             // What was there before does not matter.
-            Action::Put { .. } | Action::Delete => None,
+            EntryAction::Put { .. } | EntryAction::Delete => None,
             _ => self.shadow.get(&op.key, &now),
         };
         known(&op.action, reply, before.as_ref(), &now)
+    }
+}
+
+impl Shared {
+    /// Returns what is known of a key after a write of a batch on the server.
+    pub(crate) fn shadowed_after_write(&self, write: &Write) -> Shadowed {
+        match write {
+            Write::Put { value, ttl } => Shadowed::Value {
+                bytes: value.bytes.clone(),
+                deadline: ttl.map(|ttl| Deadline::after(&Now::of(&*self.clock), ttl)),
+            },
+            Write::Delete => Shadowed::Absent,
+        }
     }
 }
 
@@ -40,7 +53,7 @@ impl Shadowed {
 }
 
 /// What is known of a key after an action on the server, of which `before` was known.
-fn known(action: &Action, reply: &Reply, before: Option<&Shadowed>, now: &Now<'_>) -> Option<Shadowed> {
+fn known(action: &EntryAction, reply: &Reply, before: Option<&Shadowed>, now: &Now<'_>) -> Option<Shadowed> {
     let value = |value: &Value, ttl: Option<Millis>| Shadowed::Value {
         bytes: value.bytes.clone(),
         deadline: ttl.map(|ttl| Deadline::after(now, ttl)),
@@ -54,35 +67,35 @@ fn known(action: &Action, reply: &Reply, before: Option<&Shadowed>, now: &Now<'_
         Some(Shadowed::Value { bytes: value.bytes.clone(), deadline })
     };
     match (action, reply) {
-        (Action::Put { value: put, ttl } | Action::PutAndGet { value: put, ttl }, _)
-        | (Action::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
-        (Action::PutIfPresent { value: put }, Reply::Flag(true)) => kept(put),
-        (Action::Swap { expected: None, new: Some(new), ttl_if_created }, Reply::Flag(true)) => {
+        (EntryAction::Put { value: put, ttl } | EntryAction::GetAndPut { value: put, ttl }, _)
+        | (EntryAction::PutIfAbsent { value: put, ttl }, Reply::Flag(true)) => Some(value(put, *ttl)),
+        (EntryAction::PutIfPresent { value: put }, Reply::Flag(true)) => kept(put),
+        (EntryAction::Swap { expected: None, new: Some(new), ttl_if_created }, Reply::Flag(true)) => {
             Some(value(new, *ttl_if_created))
         }
-        (Action::Swap { expected: Some(_), new: Some(new), .. }, Reply::Flag(true)) => kept(new),
-        (Action::Incr { ttl_if_created, .. }, Reply::Number(number)) => match before {
+        (EntryAction::Swap { expected: Some(_), new: Some(new), .. }, Reply::Flag(true)) => kept(new),
+        (EntryAction::Incr { ttl_if_created, .. }, Reply::Number(number)) => match before {
             Some(Shadowed::Value { .. }) => kept(&Value::integer(*number)),
             // With a TTL at birth it may have been there before: then it stays no longer than this.
             Some(Shadowed::Absent | Shadowed::NotAValue) | None => {
                 Some(value(&Value::integer(*number), *ttl_if_created))
             }
         },
-        (Action::Touch { ttl }, Reply::Found(Some(bytes))) => {
+        (EntryAction::Touch { ttl }, Reply::Found(Some(bytes))) => {
             Some(Shadowed::Value { bytes: bytes.clone(), deadline: Some(Deadline::after(now, *ttl)) })
         }
-        (Action::Expire { ttl }, Reply::Flag(true)) => until(before?, Some(Deadline::after(now, *ttl))),
-        (Action::Persist, Reply::Flag(true)) => until(before?, None),
+        (EntryAction::Expire { ttl }, Reply::Flag(true)) => until(before?, Some(Deadline::after(now, *ttl))),
+        (EntryAction::Persist, Reply::Flag(true)) => until(before?, None),
         // It is what was there, as far as this process knows.
-        (Action::PutIfAbsent { .. }, Reply::Flag(false)) => {
+        (EntryAction::PutIfAbsent { .. }, Reply::Flag(false)) => {
             before.filter(|known| **known != Shadowed::Absent).cloned()
         }
-        (Action::Persist, Reply::Flag(false)) => before.cloned(),
-        (Action::PutIfPresent { .. } | Action::Expire { .. }, Reply::Flag(false))
-        | (Action::Touch { .. }, Reply::Found(None))
-        | (Action::Swap { new: None, .. }, Reply::Flag(true))
-        | (Action::Delete | Action::Take, _) => Some(Shadowed::Absent),
-        _ if action.kind() != Kind::Value => Some(Shadowed::NotAValue),
+        (EntryAction::Persist, Reply::Flag(false)) => before.cloned(),
+        (EntryAction::PutIfPresent { .. } | EntryAction::Expire { .. }, Reply::Flag(false))
+        | (EntryAction::Touch { .. }, Reply::Found(None))
+        | (EntryAction::Swap { new: None, .. }, Reply::Flag(true))
+        | (EntryAction::Delete | EntryAction::GetAndDelete, _) => Some(Shadowed::Absent),
+        _ if action.traits().kind != Kind::Value => Some(Shadowed::NotAValue),
         _ => None,
     }
 }

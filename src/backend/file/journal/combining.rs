@@ -25,7 +25,7 @@ use crate::clock::Now;
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{EntryAction, Op, Reply};
 
 /// How often a thread tries to get the journal, and lets others run, before it sleeps.
 const TRIES: usize = 50;
@@ -238,7 +238,7 @@ impl Core {
                 }
             }
             let Op { key, action } = op;
-            match self.check_open(journal).and_then(|()| decide(&key, action, &self.table, &now)) {
+            match self.check_open(journal).and_then(|()| decide(&key, action, &self.state.table, &now)) {
                 Ok((Change::Nothing, reply)) => debt.complete(Ok(reply)),
                 Ok((change, reply)) => combined.add(key, change, debt, reply),
                 Err(error) => debt.complete(Err(error)),
@@ -276,7 +276,7 @@ impl Core {
 }
 
 /// Decides what an operation on one entry makes of a table.
-fn decide(key: &Key<'_>, action: Action, table: &Table, now: &Now<'_>) -> Result<(Change, Reply)> {
+fn decide(key: &Key<'_>, action: EntryAction, table: &Table, now: &Now<'_>) -> Result<(Change, Reply)> {
     let blind = is_blind(&action);
     let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
     match blind {

@@ -12,17 +12,17 @@ use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
-use crate::op::{Action, End, Op, Reply};
+use crate::op::{End, EntryAction, Op, Reply};
 use crate::value::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn put(name: &str, json: &[u8]) -> Op<'static> {
-    Op { key: key(name), action: Action::Put { value: Value::json(json), ttl: None } }
+    Op { key: key(name), action: EntryAction::Put { value: Value::json(json), ttl: None } }
 }
 
 fn incr(name: &str) -> Op<'static> {
-    Op { key: key(name), action: Action::Incr { by: 1, ttl_if_created: None } }
+    Op { key: key(name), action: EntryAction::Incr { by: 1, ttl_if_created: None } }
 }
 
 /// Lets threads ask for operations, one after another, while the journal is somebody else's, and tells their
@@ -56,7 +56,7 @@ fn values(store: &File, names: &[&str]) -> Vec<Option<Bytes>> {
 fn what_waits_for_the_journal_is_one_line_unless_one_has_to_see_another() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    let push = Action::Push { end: End::Back, values: vec![Value::integer(1)], ttl_if_created: None };
+    let push = EntryAction::Push { end: End::Back, values: vec![Value::integer(1)], ttl_if_created: None };
     let ops = vec![put("a", b"1"), put("b", b"\"x\""), incr("n"), Op { key: key("q"), action: push.clone() }];
     let outcomes: Vec<_> = meeting(&store, ops, |_| ()).into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes, [Reply::Done, Reply::Done, Reply::Number(1), Reply::Number(1)]);
@@ -222,11 +222,11 @@ fn the_clock_is_read_when_the_last_operation_is_posted() {
     let clock = Arc::new(Counts(AtomicU64::new(0)));
     let store = open_with(dir.path(), SyncPolicy::Never, clock.clone());
     let ttl = Millis::new(Duration::from_secs(1000)).ok();
-    let mortal = |name| Op { key: key(name), action: Action::Put { value: Value::integer(1), ttl } };
+    let mortal = |name| Op { key: key(name), action: EntryAction::Put { value: Value::integer(1), ttl } };
     let mut posted = 0;
     meeting(&store, vec![mortal("a"), mortal("b")], |_| posted = clock.0.load(Ordering::SeqCst));
     for name in ["a", "b"] {
-        let until = store.core.table.read(name, |found| found.unwrap().deadline.unwrap().millis());
+        let until = store.core.state.table.read(name, |found| found.unwrap().deadline.unwrap().millis());
         assert!(until > (posted + 1000) * 1000, "{name}: {until}, posted at {posted}");
     }
 }

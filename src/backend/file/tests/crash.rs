@@ -19,7 +19,7 @@ use crate::clock::{ManualClock, Millis};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, End, Op};
+use crate::op::{End, EntryAction, Op};
 use crate::value::Value;
 
 const KEYS: [&str; 6] = ["a", "b", "gone", "mortal", "map", "queue"];
@@ -49,37 +49,37 @@ enum Step {
     Reopen,
 }
 
-fn op(key: &str, action: Action) -> Op<'static> {
+fn op(key: &str, action: EntryAction) -> Op<'static> {
     Op { key: Key::listed(key.to_owned()), action }
 }
 
 fn put(key: &str, number: i64) -> Op<'static> {
-    op(key, Action::Put { value: Value::integer(number), ttl: None })
+    op(key, EntryAction::Put { value: Value::integer(number), ttl: None })
 }
 
 fn push(values: i64) -> Op<'static> {
     let values = (0..values).map(Value::integer).collect();
-    op("queue", Action::Push { end: End::Back, values, ttl_if_created: None })
+    op("queue", EntryAction::Push { end: End::Back, values, ttl_if_created: None })
 }
 
 fn field(name: &str, bytes: usize) -> Op<'static> {
     let fields = vec![(name.into(), Value::raw(&vec![7; bytes]))];
-    op("map", Action::MapPut { fields, ttl_if_created: None })
+    op("map", EntryAction::MapPut { fields, ttl_if_created: None })
 }
 
 fn incr(key: &str) -> Op<'static> {
-    op(key, Action::Incr { by: 1, ttl_if_created: None })
+    op(key, EntryAction::Incr { by: 1, ttl_if_created: None })
 }
 
 /// Every kind of line, two compactions, lines longer than a sector, and a clean end in the middle.
 fn script() -> Vec<Step> {
-    let pop = || op("queue", Action::Pop { end: End::Front });
+    let pop = || op("queue", EntryAction::Pop { end: End::Front });
     let mortal = || {
         let ttl = Millis::new(Duration::from_secs(3600)).ok();
-        op("mortal", Action::Put { value: Value::json(b"\"x\""), ttl })
+        op("mortal", EntryAction::Put { value: Value::json(b"\"x\""), ttl })
     };
-    let delete = |key| op(key, Action::Delete);
-    let remove = |name: &str| op("map", Action::MapDelete { field: name.into() });
+    let delete = |key| op(key, EntryAction::Delete);
+    let remove = |name: &str| op("map", EntryAction::MapDelete { field: name.into() });
     vec![
         Step::Commit(vec![put("a", 1)]),
         Step::Commit(vec![put("gone", 1), put("b", 1), mortal()]),
@@ -88,7 +88,7 @@ fn script() -> Vec<Step> {
         Step::Flush,
         Step::Compact([vec![incr("a")], vec![pop(), incr("a")], vec![field("g", 10)]]),
         Step::Commit(vec![incr("a")]),
-        Step::Commit(vec![remove("f"), op("mortal", Action::Persist)]),
+        Step::Commit(vec![remove("f"), op("mortal", EntryAction::Persist)]),
         Step::Reopen,
         Step::Commit(vec![put("gone", 2)]),
         Step::Compact([vec![delete("gone")], vec![put("b", 2)], vec![incr("a"), pop()]]),

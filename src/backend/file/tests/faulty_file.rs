@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{EntryAction, Op, Reply};
 use crate::value::Value;
 
 /// A file that fails where it is told to.
@@ -100,7 +100,7 @@ pub(crate) fn key(name: &str) -> Key<'static> {
 }
 
 fn put(store: &File, name: &str) -> Result<Reply> {
-    store.apply(Op { key: key(name), action: Action::Put { value: Value::integer(1), ttl: None } })
+    store.apply(Op { key: key(name), action: EntryAction::Put { value: Value::integer(1), ttl: None } })
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_changes_nothing_waits_for_what_it_saw() {
     let before = disk.syncs.load(Ordering::SeqCst);
     // As if a line of another thread were written and not yet synced.
     store.core.journal.lock().opened(0, SyncPolicy::Always, &store.core.durability).unwrap();
-    assert_eq!(store.apply(Op { key: key("b"), action: Action::Delete }).unwrap(), Reply::Flag(false));
+    assert_eq!(store.apply(Op { key: key("b"), action: EntryAction::Delete }).unwrap(), Reply::Flag(false));
     assert_eq!(disk.syncs.load(Ordering::SeqCst), before + 1);
     assert!(store.core.journal.lock().len > written);
 }
@@ -168,8 +168,8 @@ fn what_changes_nothing_waits_for_what_it_saw() {
 fn later_ops_of_a_chunk_see_earlier_ones_and_a_failing_one_stands_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    let incr = |name| Op { key: key(name), action: Action::Incr { by: 2, ttl_if_created: None } };
-    let text = Op { key: key("t"), action: Action::Put { value: Value::json(b"\"x\""), ttl: None } };
+    let incr = |name| Op { key: key(name), action: EntryAction::Incr { by: 2, ttl_if_created: None } };
+    let text = Op { key: key("t"), action: EntryAction::Put { value: Value::json(b"\"x\""), ttl: None } };
     let outcomes = store.apply_each(vec![incr("n"), text, incr("t"), incr("n")]);
     assert!(matches!(
         outcomes[..],

@@ -10,13 +10,11 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::backend::Backend;
 use crate::backend::file::core::File;
-use crate::backend::local::plan_multi;
 use crate::clock::{ManualClock, Millis};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::Result;
 use crate::key::{Companion, Key};
-use crate::op::Query;
-use crate::op::{Action, End, Op, Reply};
+use crate::op::{End, EntryAction, LeaseAction, Op, Query, Reply};
 use crate::value::Value;
 
 const KEYS: [&str; 5] = ["large map", "large queue", "small", "other", "third"];
@@ -53,33 +51,45 @@ fn fields(random: &mut Rng, most: u64) -> Vec<(SmolStr, Value)> {
     values(random, most).into_iter().zip(from..).map(|(value, n)| (format_smolstr!("{n}\n"), value)).collect()
 }
 
-fn op(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> Op<'static> {
+/// One operation of a history.
+#[derive(Clone)]
+enum Step {
+    Entry(Op<'static>),
+    Lease(Op<'static, LeaseAction>),
+}
+
+fn step(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> Step {
     let key = KEYS[random.usize(..KEYS.len())];
     let stays = key.starts_with("large");
     let end = if random.bool() { End::Front } else { End::Back };
     let millis = |millis| Millis::new(Duration::from_millis(millis)).unwrap();
     let ttl_if_created = (!stays && random.u32(..4) == 0).then(|| millis(random.u64(1..500)));
     let action = match random.u32(..if stays { 88 } else { 100 }) {
-        0..20 => Action::Push { end, values: values(random, 20), ttl_if_created },
-        20..40 => Action::Pop { end },
-        40 => Action::Trim { most: random.u64(LARGE / 2..LARGE) },
-        41..60 => Action::MapPut { fields: fields(random, 20), ttl_if_created },
-        60..75 => Action::MapDelete { field: format_smolstr!("{}\n", random.u64(..LARGE)) },
-        75..80 => Action::MapIncr { field: format_smolstr!("n{}", random.u64(..3)), by: 2, ttl_if_created },
-        80..84 => Action::Lease { lease: millis(random.u64(1..500)), ttl_if_created },
+        0..20 => EntryAction::Push { end, values: values(random, 20), ttl_if_created },
+        20..40 => EntryAction::Pop { end },
+        40 => EntryAction::Trim { most: random.u64(LARGE / 2..LARGE) },
+        41..60 => EntryAction::MapPut { fields: fields(random, 20), ttl_if_created },
+        60..75 => EntryAction::MapDelete { field: format_smolstr!("{}\n", random.u64(..LARGE)) },
+        75..80 => {
+            EntryAction::MapIncr { field: format_smolstr!("n{}", random.u64(..3)), by: 2, ttl_if_created }
+        }
+        80..84 => {
+            let action = LeaseAction::Lease { lease: millis(random.u64(1..500)), ttl_if_created };
+            return Step::Lease(Op { key: Key::listed(key.to_owned()), action });
+        }
         84..88 => match random.choice(leases) {
             Some((key, id)) => {
-                let action = Action::EndLease { id: id.clone(), back: random.bool(), ttl_if_created };
-                return Op { key: key.clone(), action };
+                let action = LeaseAction::EndLease { id: id.clone(), back: random.bool(), ttl_if_created };
+                return Step::Lease(Op { key: key.clone(), action });
             }
-            None => Action::Persist,
+            None => EntryAction::Persist,
         },
-        88..91 => Action::Delete,
-        91..94 => Action::Put { value: Value::integer(1), ttl: ttl_if_created },
-        94..97 => Action::Expire { ttl: millis(random.u64(1..500)) },
-        _ => Action::Persist,
+        88..91 => EntryAction::Delete,
+        91..94 => EntryAction::Put { value: Value::integer(1), ttl: ttl_if_created },
+        94..97 => EntryAction::Expire { ttl: millis(random.u64(1..500)) },
+        _ => EntryAction::Persist,
     };
-    Op { key: Key::listed(key.to_owned()), action }
+    Step::Entry(Op { key: Key::listed(key.to_owned()), action })
 }
 
 /// All that lies in a store under some keys, leases included.
@@ -91,11 +101,22 @@ pub(crate) fn state(store: &impl Backend, keys: &[&str]) -> Vec<String> {
     keys.iter().chain(&leases).map(ask).collect()
 }
 
-/// Carries out some operations, as one line where that is possible.
-fn apply(store: &impl Backend, ops: &[Op<'static>]) -> Vec<Result<Reply>> {
-    match ops.iter().any(|op| plan_multi::keys_to_lock(op).is_some()) {
-        true => ops.iter().map(|op| store.apply(op.clone())).collect(),
-        false => store.apply_each(ops.to_vec()),
+/// Carries out some operations, as one line if they are all about single entries.
+fn apply(store: &impl Backend, steps: &[Step]) -> Vec<Result<Reply>> {
+    let entry = |step: &Step| match step {
+        Step::Entry(op) => Some(op.clone()),
+        Step::Lease(_) => None,
+    };
+    match steps.iter().map(entry).collect::<Option<Vec<_>>>() {
+        Some(ops) => store.apply_each(ops),
+        None => steps.iter().cloned().map(|step| apply_step(store, step)).collect(),
+    }
+}
+
+fn apply_step(store: &impl Backend, step: Step) -> Result<Reply> {
+    match step {
+        Step::Entry(op) => store.apply(op),
+        Step::Lease(op) => store.apply_lease(op, None),
     }
 }
 
@@ -110,14 +131,15 @@ fn a_history_goes_on_where_it_was_killed_whatever_was_compacted_meanwhile() {
         for round in 0..6 {
             let store = open(dir.path(), &clock);
             for _ in 0..random.u32(1..600) {
-                let ops: Vec<Op<'_>> = (0..random.u32(1..4)).map(|_| op(random, &leases)).collect();
-                let replies = apply(&store, &ops);
-                for (op, reply) in ops.into_iter().zip(replies) {
-                    match (op.action, reply) {
-                        (Action::Lease { .. }, Ok(Reply::Leased(Some(taken)))) => {
-                            leases.push((op.key, taken.0));
-                        }
-                        (Action::Push { .. }, Ok(Reply::Number(length))) => longest = longest.max(length),
+                let steps: Vec<_> = (0..random.u32(1..4)).map(|_| step(random, &leases)).collect();
+                let replies = apply(&store, &steps);
+                for (step, reply) in steps.into_iter().zip(replies) {
+                    match (step, reply) {
+                        (Step::Lease(op), Ok(Reply::Leased(Some(leased)))) => leases.push((op.key, leased.0)),
+                        (
+                            Step::Entry(Op { action: EntryAction::Push { .. }, .. }),
+                            Ok(Reply::Number(length)),
+                        ) => longest = longest.max(length),
                         _ => {}
                     }
                 }

@@ -20,7 +20,7 @@ pub(crate) struct BulkLoader {
 
 impl BulkLoader {
     pub(crate) fn new() -> Self {
-        Self { table: Table::new(), appeared: Vec::new(), len: 0 }
+        Self { table: Table::default(), appeared: Vec::new(), len: 0 }
     }
 
     /// Makes a change as [`Table::apply`] does.

@@ -8,8 +8,7 @@ use crate::bytes::Bytes;
 use crate::clock::{Now, Ttl};
 use crate::error::Result;
 use crate::key::{Key, is_cleared};
-use crate::op::{Answer, Query};
-use crate::op::{Cursor, Page};
+use crate::op::{Answer, Cursor, Page, Query};
 
 /// How many keys one step of a walk looks at.
 const PAGE: usize = 1000;

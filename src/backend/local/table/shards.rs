@@ -56,8 +56,8 @@ pub(crate) struct Slot {
     pub(crate) entry: Entry,
 }
 
-impl Table {
-    pub(crate) fn new() -> Self {
+impl Default for Table {
+    fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| PaddedShard::default()).collect(),
             keys: RwLock::default(),
@@ -65,7 +65,9 @@ impl Table {
             hasher: DefaultHashBuilder::default(),
         }
     }
+}
 
+impl Table {
     /// Shows the entry under `key`, which may have expired, to `look`.
     pub(crate) fn read<R>(&self, key: &str, look: impl FnOnce(Option<&Entry>) -> R) -> R {
         let hash = self.hasher.hash_one(key);

@@ -18,7 +18,7 @@ use crate::backend::redis::replay::connection::MARKER_LIFE;
 use crate::backend::redis::wire::scripts::{NOTES, ONCE, ScriptCall};
 use crate::error::Result;
 use crate::key::Key;
-use crate::op::{Action, Op, Reply};
+use crate::op::{EntryAction, Op, Reply};
 
 /// Repeating it is harmless.
 const TOLD: Job = Job { mutation: true, repeatable: true };
@@ -27,29 +27,23 @@ const TOLD: Job = Job { mutation: true, repeatable: true };
 const RENEWED_EVERY: u64 = 256;
 
 /// Tells whether an action can be a step of such a call.
-pub(crate) fn can_deduplicate(action: &Action) -> bool {
+pub(crate) fn can_deduplicate(action: &EntryAction) -> bool {
     match action {
-        Action::Incr { .. } | Action::MapIncr { .. } | Action::Pop { .. } => true,
-        Action::Push { values, .. } => values.len() <= MAX_ARGS,
-        Action::Put { .. }
-        | Action::PutIfAbsent { .. }
-        | Action::PutIfPresent { .. }
-        | Action::PutAndGet { .. }
-        | Action::Swap { .. }
-        | Action::Delete
-        | Action::Take
-        | Action::Expire { .. }
-        | Action::Persist
-        | Action::Touch { .. }
-        | Action::MapPut { .. }
-        | Action::MapDelete { .. }
-        | Action::Trim { .. }
-        | Action::Lease { .. }
-        | Action::EndLease { .. }
-        | Action::NoteLease { .. }
-        | Action::Lock { .. }
-        | Action::Extend { .. }
-        | Action::Unlock { .. } => false,
+        EntryAction::Incr { .. } | EntryAction::MapIncr { .. } | EntryAction::Pop { .. } => true,
+        EntryAction::Push { values, .. } => values.len() <= MAX_ARGS,
+        EntryAction::Put { .. }
+        | EntryAction::PutIfAbsent { .. }
+        | EntryAction::PutIfPresent { .. }
+        | EntryAction::GetAndPut { .. }
+        | EntryAction::Swap { .. }
+        | EntryAction::Delete
+        | EntryAction::GetAndDelete
+        | EntryAction::Expire { .. }
+        | EntryAction::Persist
+        | EntryAction::Touch { .. }
+        | EntryAction::MapPut { .. }
+        | EntryAction::MapDelete { .. }
+        | EntryAction::Trim { .. } => false,
     }
 }
 
@@ -70,18 +64,20 @@ impl CommandWriter<'_> {
         }
     }
 
-    fn step(&mut self, action: &Action) {
+    fn step(&mut self, action: &EntryAction) {
         let ttl_if_created = match action {
-            Action::Incr { ttl_if_created, .. }
-            | Action::MapIncr { ttl_if_created, .. }
-            | Action::Push { ttl_if_created, .. } => *ttl_if_created,
+            EntryAction::Incr { ttl_if_created, .. }
+            | EntryAction::MapIncr { ttl_if_created, .. }
+            | EntryAction::Push { ttl_if_created, .. } => *ttl_if_created,
             _ => None,
         };
-        self.arg(action.name().as_bytes()).ttl_or_empty(ttl_if_created).number(step_arguments(action) as u64);
+        self.arg(action.traits().command.as_bytes())
+            .ttl_or_empty(ttl_if_created)
+            .number(step_arguments(action) as u64);
         match action {
-            Action::Incr { by, .. } => _ = self.integer(*by),
-            Action::MapIncr { field, by, .. } => _ = self.arg(field.as_bytes()).integer(*by),
-            Action::Push { values, .. } => {
+            EntryAction::Incr { by, .. } => _ = self.integer(*by),
+            EntryAction::MapIncr { field, by, .. } => _ = self.arg(field.as_bytes()).integer(*by),
+            EntryAction::Push { values, .. } => {
                 for value in values {
                     self.arg(&value.bytes);
                 }
@@ -93,19 +89,19 @@ impl CommandWriter<'_> {
 }
 
 /// How many words of a step stand behind its key.
-fn step_arguments(action: &Action) -> usize {
+fn step_arguments(action: &EntryAction) -> usize {
     match action {
-        Action::Incr { .. } => 1,
-        Action::MapIncr { .. } => 2,
-        Action::Push { values, .. } => values.len(),
+        EntryAction::Incr { .. } => 1,
+        EntryAction::MapIncr { .. } => 2,
+        EntryAction::Push { values, .. } => values.len(),
         _ => 0,
     }
 }
 
 /// Reads what a step was answered with.
-fn step_reply(action: &Action, answer: Value) -> Result<Reply, Failure> {
+fn step_reply(action: &EntryAction, answer: Value) -> Result<Reply, Failure> {
     match action {
-        Action::Pop { .. } => replies::bytes(answer).map(Reply::Found),
+        EntryAction::Pop { .. } => replies::bytes(answer).map(Reply::Found),
         _ => replies::integer(answer).map(Reply::Number),
     }
 }
@@ -126,7 +122,7 @@ impl Redis {
     }
 
     /// Whether an action can be done in such a call, and is to be.
-    pub(crate) fn deduplicates(&self, action: &Action) -> bool {
+    pub(crate) fn deduplicates(&self, action: &EntryAction) -> bool {
         self.options.exactly_once && can_deduplicate(action)
     }
 
@@ -266,12 +262,12 @@ mod tests {
     use crate::op::End;
     use crate::value::Value as Stored;
 
-    fn op(key: &str, action: Action) -> Op<'static> {
+    fn op(key: &str, action: EntryAction) -> Op<'static> {
         Op { key: Key::listed(key.to_owned()), action }
     }
 
-    fn push(values: usize) -> Action {
-        Action::Push { end: End::Back, values: vec![Stored::json(b"1"); values], ttl_if_created: None }
+    fn push(values: usize) -> EntryAction {
+        EntryAction::Push { end: End::Back, values: vec![Stored::json(b"1"); values], ttl_if_created: None }
     }
 
     #[test]
@@ -279,10 +275,10 @@ mod tests {
         let lanes = crate::backend::redis::exactly_once::slots::SlotTable::new(7);
         let ttl_if_created = Millis::new(Duration::from_millis(1500)).ok();
         let ops = [
-            op("n", Action::Incr { by: -3, ttl_if_created }),
-            op("m", Action::MapIncr { field: "f".into(), by: 2, ttl_if_created: None }),
+            op("n", EntryAction::Incr { by: -3, ttl_if_created }),
+            op("m", EntryAction::MapIncr { field: "f".into(), by: 2, ttl_if_created: None }),
             op("q", push(2)),
-            op("q", Action::Pop { end: End::Back }),
+            op("q", EntryAction::Pop { end: End::Back }),
         ];
         let said =
             |turn: &SlotCall, first| words(|packer| packer.call(turn, 5, first, &ops, ScriptCall::BySha));
@@ -297,8 +293,10 @@ mod tests {
 
     #[test]
     fn every_step_has_a_reply_of_its_own() {
-        let ops =
-            [op("n", Action::Incr { by: 1, ttl_if_created: None }), op("q", Action::Pop { end: End::Front })];
+        let ops = [
+            op("n", EntryAction::Incr { by: 1, ttl_if_created: None }),
+            op("q", EntryAction::Pop { end: End::Front }),
+        ];
         let said = |text: &[u8]| step_replies(&ops, redis::parse_redis_value(text).unwrap());
         let replies = said(b"*2\r\n$19\r\n9223372036854775807\r\n$-1\r\n").unwrap();
         let replies: Vec<Reply> = replies.into_iter().map(Result::unwrap).collect();
@@ -315,6 +313,6 @@ mod tests {
     fn what_is_too_long_for_one_command_is_not_covered() {
         assert!(can_deduplicate(&push(MAX_ARGS)));
         assert!(!can_deduplicate(&push(MAX_ARGS + 1)));
-        assert!(!can_deduplicate(&Action::Take));
+        assert!(!can_deduplicate(&EntryAction::GetAndDelete));
     }
 }

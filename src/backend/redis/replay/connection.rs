@@ -11,6 +11,7 @@ use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::failure;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::keys;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp, ReplayOutcome};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
@@ -20,7 +21,7 @@ use crate::backend::redis::wire::scripts::{REPLAY, ScriptCall};
 use crate::clock::Millis;
 use crate::error::Error;
 use crate::key::Key;
-use crate::op::{Action, End};
+use crate::op::End;
 
 /// For how long a marker stays that nobody renews: 30 days.
 pub(crate) const MARKER_LIFE: u64 = 30 * 24 * 3600 * 1000;
@@ -38,7 +39,7 @@ pub(crate) enum ReplayReply {
 /// One operation of a chunk.
 pub(crate) struct ReplayStep<'s> {
     pub(crate) key: &'s Key<'static>,
-    pub(crate) action: Action,
+    pub(crate) action: QueuedAction,
     pub(crate) observed: &'s Observed,
     /// Where it may have been done before.
     pub(crate) in_doubt: Option<&'s InDoubt>,
@@ -313,16 +314,16 @@ impl ScriptArgs {
         if let Some(told) = step.in_doubt {
             self.in_doubt(told, &step.action, notes);
             self.arg(if is_lost { b"1" } else { b"" });
-            if matches!(step.action, Action::Pop { .. }) {
+            if matches!(step.action, QueuedAction::Pop { .. }) {
                 return;
             }
         }
         match step.action {
-            Action::Put { .. } | Action::Delete => self.observed(step.observed),
+            QueuedAction::Put { .. } | QueuedAction::Delete => self.observed(step.observed),
             _ => self.arg(b""),
         };
         // What is made in any case is said shorter.
-        if let Action::Put { value, ttl: None } = &step.action
+        if let QueuedAction::Put { value, ttl: None } = &step.action
             && !remote_wins
             && *step.observed != Observed::AssumedAbsent
         {
@@ -333,10 +334,10 @@ impl ScriptArgs {
         let left = |ttl: Millis| ttl.get().saturating_sub(age).to_string();
         let birth = |ttl: &Option<Millis>| ttl.map(left).unwrap_or_default();
         let ttl = match &step.action {
-            Action::Incr { ttl_if_created, .. }
-            | Action::MapPut { ttl_if_created, .. }
-            | Action::MapIncr { ttl_if_created, .. }
-            | Action::Push { ttl_if_created, .. } => birth(ttl_if_created),
+            QueuedAction::Incr { ttl_if_created, .. }
+            | QueuedAction::MapPut { ttl_if_created, .. }
+            | QueuedAction::MapIncr { ttl_if_created, .. }
+            | QueuedAction::Push { ttl_if_created, .. } => birth(ttl_if_created),
             _ => String::new(),
         };
         self.arg(ttl.as_bytes());
@@ -344,13 +345,13 @@ impl ScriptArgs {
     }
 
     /// How the server is asked whether it has done a step, and where what it popped goes back to.
-    fn in_doubt(&mut self, told: &InDoubt, action: &Action, notes: &[u128]) {
+    fn in_doubt(&mut self, told: &InDoubt, action: &QueuedAction, notes: &[u128]) {
         let CallId { store_id: whose, cache_id: born, slot: lane, sequence: number } = told.call;
         let place = notes.iter().position(|notes| *notes == whose).unwrap_or_default();
         self.arg(b"").arg(b"T").number(place + 1).number(born).number(lane).number(number);
         self.number(told.step + 1).arg(match action {
-            Action::Pop { end: End::Front } => b"LPUSH",
-            Action::Pop { end: End::Back } => b"RPUSH",
+            QueuedAction::Pop { end: End::Front } => b"LPUSH",
+            QueuedAction::Pop { end: End::Back } => b"RPUSH",
             _ => b"",
         });
     }
@@ -376,53 +377,45 @@ impl ScriptArgs {
     }
 
     /// How many commands the action becomes, and each with its arguments behind the key.
-    fn commands(&mut self, action: &Action) {
+    fn commands(&mut self, action: &QueuedAction) {
         match action {
-            Action::Put { value, ttl: None } => self.one("SET", 1).arg(&value.bytes),
-            Action::Put { value, ttl: Some(ttl) } => {
+            QueuedAction::Put { value, ttl: None } => self.one("SET", 1).arg(&value.bytes),
+            QueuedAction::Put { value, ttl: Some(ttl) } => {
                 self.one("SET", 3).arg(&value.bytes).arg(b"PX").number(ttl.get())
             }
-            Action::PutIfPresent { value } => {
+            QueuedAction::PutIfPresent { value } => {
                 self.one("SET", 4).arg(&value.bytes).arg(b"XX").arg(b"GET").arg(b"KEEPTTL")
             }
-            Action::Delete => self.one("DEL", 0),
-            Action::Incr { by, .. } => self.one("INCRBY", 1).number(by),
-            Action::Expire { ttl } | Action::Touch { ttl } => self.one("PEXPIRE", 1).number(ttl.get()),
-            Action::Persist => self.one("PERSIST", 0),
-            Action::MapPut { fields, .. } => {
+            QueuedAction::Delete => self.one("DEL", 0),
+            QueuedAction::Incr { by, .. } => self.one("INCRBY", 1).number(by),
+            QueuedAction::Expire { ttl } => self.one("PEXPIRE", 1).number(ttl.get()),
+            QueuedAction::Persist => self.one("PERSIST", 0),
+            QueuedAction::MapPut { fields, .. } => {
                 self.one("HSET", fields.len() * 2);
                 for (name, value) in fields {
                     self.arg(name.as_bytes()).arg(&value.bytes);
                 }
                 self
             }
-            Action::MapDelete { field } => self.one("HDEL", 1).arg(field.as_bytes()),
-            Action::MapIncr { field, by, .. } => self.one("HINCRBY", 2).arg(field.as_bytes()).number(by),
-            Action::Push { end, values, .. } => {
+            QueuedAction::MapDelete { field } => self.one("HDEL", 1).arg(field.as_bytes()),
+            QueuedAction::MapIncr { field, by, .. } => {
+                self.one("HINCRBY", 2).arg(field.as_bytes()).number(by)
+            }
+            QueuedAction::Push { end, values, .. } => {
                 self.one(if *end == End::Back { "RPUSH" } else { "LPUSH" }, values.len());
                 for value in values {
                     self.arg(&value.bytes);
                 }
                 self
             }
-            Action::Pop { end: End::Front } => self.one("LPOP", 0),
-            Action::Pop { end: End::Back } => self.one("RPOP", 0),
-            Action::Trim { most: 0 } => self.one("LTRIM", 2).number(1).number(0),
-            Action::Trim { most } => self.one("LTRIM", 2).arg(format!("-{most}").as_bytes()).number(-1),
-            Action::NoteLease { id, left: None } => self.one("ZREM", 1).arg(id.as_bytes()),
-            Action::NoteLease { id, left: Some(left) } => {
+            QueuedAction::Pop { end: End::Front } => self.one("LPOP", 0),
+            QueuedAction::Pop { end: End::Back } => self.one("RPOP", 0),
+            QueuedAction::Trim { most: 0 } => self.one("LTRIM", 2).number(1).number(0),
+            QueuedAction::Trim { most } => self.one("LTRIM", 2).arg(format!("-{most}").as_bytes()).number(-1),
+            QueuedAction::SetLease { id, left: None } => self.one("ZREM", 1).arg(id.as_bytes()),
+            QueuedAction::SetLease { id, left: Some(left) } => {
                 self.one("LEASE", 2).arg(id.as_bytes()).number(left.get())
             }
-            // These are never queued as they are.
-            Action::PutIfAbsent { .. }
-            | Action::PutAndGet { .. }
-            | Action::Swap { .. }
-            | Action::Take
-            | Action::Lease { .. }
-            | Action::EndLease { .. }
-            | Action::Lock { .. }
-            | Action::Extend { .. }
-            | Action::Unlock { .. } => self.number(0),
         };
     }
 

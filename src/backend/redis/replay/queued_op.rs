@@ -1,13 +1,12 @@
 //! Owns an operation that was done here and waits to be done on the server. Knows nothing of where it waits.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::backend::redis::exactly_once::slots::{CallId, SlotCall};
-use crate::bytes::Bytes;
-use crate::clock::Millis;
+use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::key::Key;
-use crate::op::{Action, End};
+use crate::op::{End, EntryAction, Write};
+use crate::value::Value;
 
 /// What this process had last seen of a key when it changed it without the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +29,56 @@ pub(crate) enum Observed {
 
 impl Observed {
     /// What an action leaves.
-    pub(crate) fn left_by(action: &Action) -> Self {
+    pub(crate) fn left_by_entry(action: &EntryAction) -> Self {
         match action {
-            Action::Put { value, .. } => Self::Hash(sha1_smol::Sha1::from(&*value.bytes).digest().bytes()),
-            Action::Delete => Self::Absent,
-            _ => Self::OwnWrite,
+            EntryAction::Put { value, .. } => Self::hash_of(value),
+            EntryAction::Delete => Self::Absent,
+            EntryAction::PutIfAbsent { .. }
+            | EntryAction::PutIfPresent { .. }
+            | EntryAction::GetAndPut { .. }
+            | EntryAction::Swap { .. }
+            | EntryAction::GetAndDelete
+            | EntryAction::Incr { .. }
+            | EntryAction::Expire { .. }
+            | EntryAction::Persist
+            | EntryAction::Touch { .. }
+            | EntryAction::MapPut { .. }
+            | EntryAction::MapDelete { .. }
+            | EntryAction::MapIncr { .. }
+            | EntryAction::Push { .. }
+            | EntryAction::Pop { .. }
+            | EntryAction::Trim { .. } => Self::OwnWrite,
+        }
+    }
+
+    /// What a write of a batch leaves.
+    pub(crate) fn left_by_write(write: &Write) -> Self {
+        match write {
+            Write::Put { value, .. } => Self::hash_of(value),
+            Write::Delete => Self::Absent,
+        }
+    }
+
+    fn hash_of(value: &Value) -> Self {
+        Self::Hash(sha1_smol::Sha1::from(&*value.bytes).digest().bytes())
+    }
+
+    /// What a queued action leaves.
+    pub(crate) fn left_by(action: &QueuedAction) -> Self {
+        match action {
+            QueuedAction::Put { value, .. } => Self::hash_of(value),
+            QueuedAction::Delete => Self::Absent,
+            QueuedAction::PutIfPresent { .. }
+            | QueuedAction::Incr { .. }
+            | QueuedAction::Expire { .. }
+            | QueuedAction::Persist
+            | QueuedAction::MapPut { .. }
+            | QueuedAction::MapDelete { .. }
+            | QueuedAction::MapIncr { .. }
+            | QueuedAction::Push { .. }
+            | QueuedAction::Pop { .. }
+            | QueuedAction::Trim { .. }
+            | QueuedAction::SetLease { .. } => Self::OwnWrite,
         }
     }
 
@@ -58,7 +102,7 @@ impl Observed {
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedOp {
     pub(crate) key: Key<'static>,
-    pub(crate) action: Action,
+    pub(crate) action: QueuedAction,
     pub(crate) observed: Observed,
     /// Where the server may have done it already: how it is asked.
     pub(crate) in_doubt: Option<InDoubt>,
@@ -92,68 +136,18 @@ impl InDoubt {
 }
 
 impl QueuedOp {
-    /// The field of a map that it is about, where it is one.
-    pub(crate) fn field(&self) -> Option<String> {
-        match &self.action {
-            Action::MapPut { fields, .. } if fields.len() == 1 => {
-                fields.first().map(|(name, _)| name.to_string())
-            }
-            Action::MapDelete { field } | Action::MapIncr { field, .. } => Some(field.to_string()),
-            _ => None,
-        }
-    }
-
-    /// The value or the number that it carries, where that is one.
-    pub(crate) fn argument(&self) -> Option<Bytes> {
-        match &self.action {
-            Action::Put { value, .. } | Action::PutIfPresent { value } => Some(value.bytes.clone()),
-            Action::Incr { by, .. } | Action::MapIncr { by, .. } => {
-                Some(Bytes::from(by.to_string().as_str()))
-            }
-            Action::MapPut { fields, .. } if fields.len() == 1 => {
-                fields.first().map(|(_, value)| value.bytes.clone())
-            }
-            Action::Push { values, .. } if values.len() == 1 => {
-                values.first().map(|value| value.bytes.clone())
-            }
-            _ => None,
-        }
-    }
-
-    /// How it is named to who asks what waits: by the command that it becomes.
+    /// Returns the Redis command that it becomes, as reports name it.
     pub(crate) fn command(&self) -> &'static str {
         match &self.action {
-            Action::Pop { end: End::Front } if self.undoes_pop() => "LPUSH",
-            Action::Pop { end: End::Back } if self.undoes_pop() => "RPUSH",
-            action => action.name(),
+            QueuedAction::Pop { end: End::Front } if self.undoes_pop() => "LPUSH",
+            QueuedAction::Pop { end: End::Back } if self.undoes_pop() => "RPUSH",
+            action => action.command(),
         }
     }
 
-    /// Whether it is a pop of which nobody was told: it is not done, and undone if it was.
+    /// Returns whether it is a pop whose value nobody received: it is not done, and undone if it was.
     pub(crate) fn undoes_pop(&self) -> bool {
-        self.in_doubt.is_some() && matches!(self.action, Action::Pop { .. })
-    }
-
-    /// What is to be done on the server after it has waited this long: times to live have gone on running.
-    pub(crate) fn after_waiting(&self, age: Duration) -> Action {
-        let left = |ttl: Millis| {
-            Duration::from_millis(ttl.get()).checked_sub(age).and_then(|ttl| Millis::new(ttl).ok())
-        };
-        match &self.action {
-            Action::Put { value, ttl: Some(ttl) } => match left(*ttl) {
-                Some(ttl) => Action::Put { value: value.clone(), ttl: Some(ttl) },
-                None => Action::Delete,
-            },
-            Action::Expire { ttl } | Action::Touch { ttl } => match left(*ttl) {
-                Some(ttl) => Action::Expire { ttl },
-                None => Action::Delete,
-            },
-            Action::NoteLease { id, left: Some(ttl) } => {
-                let left = Some(left(*ttl).unwrap_or(Millis::LEAST));
-                Action::NoteLease { id: id.clone(), left }
-            }
-            action => action.clone(),
-        }
+        self.in_doubt.is_some() && matches!(self.action, QueuedAction::Pop { .. })
     }
 }
 

@@ -1,12 +1,11 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
-use crate::backend::redis::failure::ErrorContext;
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
-use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, Script, ScriptCall};
+use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, ScriptCall};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
-use crate::op::{Action, Grant, Op};
+use crate::op::{EntryAction, Grant, LeaseAction, LockAction, Write};
 use crate::value::Value;
 
 /// For so long one who waits for a lock and was not seen keeps the place, in microseconds.
@@ -14,53 +13,76 @@ const GRACE_MICROS: u64 = 300_000;
 
 impl CommandWriter<'_> {
     /// Writes a mutation of one entry.
-    pub(crate) fn action(&mut self, key: &Key<'_>, action: &Action, call: ScriptCall) {
+    pub(crate) fn entry_action(&mut self, key: &Key<'_>, action: &EntryAction, call: ScriptCall) {
+        let command = action.traits().command;
         match action {
-            Action::Put { value, ttl } => self.set(key, value, &[], *ttl),
-            Action::PutIfAbsent { value, ttl } => self.set(key, value, &[b"NX"], *ttl),
+            EntryAction::Put { value, ttl } => self.set(key, value, &[], *ttl),
+            EntryAction::PutIfAbsent { value, ttl } => self.set(key, value, &[b"NX"], *ttl),
             // INVARIANT: without GET a map or a queue would be replaced silently.
-            Action::PutIfPresent { value } => self.set(key, value, &[b"XX", b"GET", b"KEEPTTL"], None),
-            Action::PutAndGet { value, ttl } => self.set(key, value, &[b"GET"], *ttl),
-            Action::Swap { expected, new, ttl_if_created } => {
+            EntryAction::PutIfPresent { value } => self.set(key, value, &[b"XX", b"GET", b"KEEPTTL"], None),
+            EntryAction::GetAndPut { value, ttl } => self.set(key, value, &[b"GET"], *ttl),
+            EntryAction::Swap { expected, new, ttl_if_created } => {
                 self.script(&SWAP, call, &[key], 5).optional(expected.as_deref());
                 self.optional(new.as_ref().map(|new| &*new.bytes)).ttl_or_empty(*ttl_if_created);
             }
-            Action::Incr { by, ttl_if_created: Some(ttl) } => self.incr_with_creation_ttl(key, *by, *ttl),
-            Action::Incr { by, ttl_if_created: None } => _ = self.on(action.name(), key, 1).integer(*by),
-            Action::Expire { ttl } => _ = self.on(action.name(), key, 1).number(ttl.get()),
-            Action::Touch { ttl } => _ = self.on(action.name(), key, 2).ttl(Some(*ttl)),
-            Action::Delete | Action::Take | Action::Persist | Action::Pop { .. } => {
-                self.on(action.name(), key, 0);
+            EntryAction::Incr { by, ttl_if_created: Some(ttl) } => {
+                self.incr_with_creation_ttl(key, *by, *ttl)
             }
-            Action::MapPut { fields, ttl_if_created } => {
+            EntryAction::Incr { by, ttl_if_created: None } => _ = self.on(command, key, 1).integer(*by),
+            EntryAction::Expire { ttl } => _ = self.on(command, key, 1).number(ttl.get()),
+            EntryAction::Touch { ttl } => _ = self.on(command, key, 2).ttl(Some(*ttl)),
+            EntryAction::Delete
+            | EntryAction::GetAndDelete
+            | EntryAction::Persist
+            | EntryAction::Pop { .. } => {
+                self.on(command, key, 0);
+            }
+            EntryAction::MapPut { fields, ttl_if_created } => {
                 let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
-                self.create(key, action.name(), &words.collect::<Vec<_>>(), *ttl_if_created, call);
+                self.create(key, command, &words.collect::<Vec<_>>(), *ttl_if_created, call);
             }
-            Action::MapDelete { field } => _ = self.on(action.name(), key, 1).arg(field.as_bytes()),
-            Action::MapIncr { field, by, ttl_if_created } => {
+            EntryAction::MapDelete { field } => _ = self.on(command, key, 1).arg(field.as_bytes()),
+            EntryAction::MapIncr { field, by, ttl_if_created } => {
                 let by = by.to_string();
-                self.create(key, action.name(), &[field.as_bytes(), by.as_bytes()], *ttl_if_created, call);
+                self.create(key, command, &[field.as_bytes(), by.as_bytes()], *ttl_if_created, call);
             }
-            Action::Push { values, ttl_if_created, .. } => {
+            EntryAction::Push { values, ttl_if_created, .. } => {
                 let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
-                self.create(key, action.name(), &words, *ttl_if_created, call);
+                self.create(key, command, &words, *ttl_if_created, call);
             }
-            Action::Trim { most } => self.trim(key, *most),
-            Action::Lease { lease, ttl_if_created } => {
-                let (leases, items) = (key.companion(Companion::Leases), keys::leased_values(key));
-                let keys = [key, &leases, &items, &Key::fence()];
+            EntryAction::Trim { most } => self.trim(key, *most),
+        }
+    }
+
+    /// Writes a mutation of a queue's leases.
+    pub(crate) fn lease_action(&mut self, queue: &Key<'_>, action: &LeaseAction, call: ScriptCall) {
+        let (leases, values) = (queue.companion(Companion::Leases), keys::leased_values(queue));
+        match action {
+            LeaseAction::Lease { lease, ttl_if_created } => {
+                let keys = [queue, &leases, &values, &Key::fence()];
                 self.script(&LEASE, call, &keys, 2).number(lease.get()).ttl_or_empty(*ttl_if_created);
             }
-            Action::EndLease { id, back, ttl_if_created } => {
-                let (leases, items) = (key.companion(Companion::Leases), keys::leased_values(key));
-                let arguments = self.script(&END_LEASE, call, &[key, &leases, &items], 3);
+            LeaseAction::EndLease { id, back, ttl_if_created } => {
+                let arguments = self.script(&END_LEASE, call, &[queue, &leases, &values], 3);
                 arguments.arg(id.as_bytes()).number(u64::from(*back)).ttl_or_empty(*ttl_if_created);
             }
-            // It only ever waits, and is then a part of a script.
-            Action::NoteLease { id, .. } => _ = self.on("ZREM", key, 1).arg(id.as_bytes()),
-            Action::Lock { ttl } => self.lock(key, *ttl, "", call),
-            Action::Extend { grant, ttl } => self.hold(key, *grant, Some(*ttl), call),
-            Action::Unlock { grant } => self.hold(key, *grant, None, call),
+        }
+    }
+
+    /// Writes a mutation of a lock, by a client that does not wait for it.
+    pub(crate) fn lock_action(&mut self, name: &Key<'_>, action: &LockAction, call: ScriptCall) {
+        match action {
+            LockAction::Lock { ttl } => self.lock(name, *ttl, "", call),
+            LockAction::Extend { grant, ttl } => self.hold(name, *grant, Some(*ttl), call),
+            LockAction::Unlock { grant } => self.hold(name, *grant, None, call),
+        }
+    }
+
+    /// Writes a write of a batch.
+    pub(crate) fn write(&mut self, key: &Key<'_>, write: &Write) {
+        match write {
+            Write::Put { value, ttl } => self.set(key, value, &[], *ttl),
+            Write::Delete => _ = self.on("DEL", key, 0),
         }
     }
 
@@ -171,80 +193,63 @@ pub(crate) enum NumberFrom {
 }
 
 /// Tells whether a mutation is a transaction.
-pub(crate) fn multi_reply(action: &Action) -> Option<MultiReply> {
+pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
     let long = |words: usize, reply| {
         (words > MAX_ARGS).then(|| MultiReply { commands: words.div_ceil(MAX_ARGS), reply })
     };
     match action {
-        Action::Incr { ttl_if_created: Some(_), .. } => {
+        EntryAction::Incr { ttl_if_created: Some(_), .. } => {
             Some(MultiReply { commands: 2, reply: NumberFrom::Last })
         }
-        Action::Trim { most } => Some(MultiReply { commands: 2, reply: NumberFrom::Above(*most) }),
-        Action::MapPut { fields, .. } => long(2 * fields.len(), NumberFrom::Sum),
-        Action::Push { values, .. } => long(values.len(), NumberFrom::Last),
-        Action::Put { .. }
-        | Action::PutIfAbsent { .. }
-        | Action::PutIfPresent { .. }
-        | Action::PutAndGet { .. }
-        | Action::Swap { .. }
-        | Action::Delete
-        | Action::Take
-        | Action::Incr { ttl_if_created: None, .. }
-        | Action::Expire { .. }
-        | Action::Persist
-        | Action::Touch { .. }
-        | Action::MapDelete { .. }
-        | Action::MapIncr { .. }
-        | Action::Pop { .. }
-        | Action::Lease { .. }
-        | Action::EndLease { .. }
-        | Action::NoteLease { .. }
-        | Action::Lock { .. }
-        | Action::Extend { .. }
-        | Action::Unlock { .. } => None,
+        EntryAction::Trim { most } => Some(MultiReply { commands: 2, reply: NumberFrom::Above(*most) }),
+        EntryAction::MapPut { fields, .. } => long(2 * fields.len(), NumberFrom::Sum),
+        EntryAction::Push { values, .. } => long(values.len(), NumberFrom::Last),
+        EntryAction::Put { .. }
+        | EntryAction::PutIfAbsent { .. }
+        | EntryAction::PutIfPresent { .. }
+        | EntryAction::GetAndPut { .. }
+        | EntryAction::Swap { .. }
+        | EntryAction::Delete
+        | EntryAction::GetAndDelete
+        | EntryAction::Incr { ttl_if_created: None, .. }
+        | EntryAction::Expire { .. }
+        | EntryAction::Persist
+        | EntryAction::Touch { .. }
+        | EntryAction::MapDelete { .. }
+        | EntryAction::MapIncr { .. }
+        | EntryAction::Pop { .. } => None,
     }
 }
 
-/// What an error about a mutation names.
-pub(crate) fn error_context<'a>(op: &'a Op<'_>) -> ErrorContext<'a> {
-    ErrorContext { command: op.action.name(), key: &op.key, mutation: true, expected: op.action.kind() }
-}
-
 /// How many bytes a mutation carries, roughly.
-pub(crate) fn weight(action: &Action) -> usize {
+pub(crate) fn weight(action: &EntryAction) -> usize {
     let born = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| BIRTH.text.len());
-    let script = |script: Script| script.text.len();
     match action {
-        Action::Put { value, .. }
-        | Action::PutIfAbsent { value, .. }
-        | Action::PutIfPresent { value }
-        | Action::PutAndGet { value, .. } => value.bytes.len(),
-        Action::Swap { expected, new, .. } => {
+        EntryAction::Put { value, .. }
+        | EntryAction::PutIfAbsent { value, .. }
+        | EntryAction::PutIfPresent { value }
+        | EntryAction::GetAndPut { value, .. } => value.bytes.len(),
+        EntryAction::Swap { expected, new, .. } => {
             let expected = expected.as_ref().map_or(0, |expected| expected.len());
-            script(SWAP) + expected + new.as_ref().map_or(0, |new| new.bytes.len())
+            SWAP.text.len() + expected + new.as_ref().map_or(0, |new| new.bytes.len())
         }
-        Action::MapPut { fields, ttl_if_created } => {
+        EntryAction::MapPut { fields, ttl_if_created } => {
             let parts = fields.iter().map(|(field, value)| field.len() + value.bytes.len());
             born(ttl_if_created) + parts.sum::<usize>()
         }
-        Action::Push { values, ttl_if_created, .. } => {
+        EntryAction::Push { values, ttl_if_created, .. } => {
             born(ttl_if_created) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
         }
-        Action::MapIncr { field, ttl_if_created, .. } => born(ttl_if_created) + field.len(),
-        Action::MapDelete { field } => field.len(),
-        Action::NoteLease { id, .. } => id.len(),
-        Action::Lease { .. } => script(LEASE),
-        Action::EndLease { .. } => script(END_LEASE),
-        Action::Lock { .. } => script(LOCK),
-        Action::Extend { .. } | Action::Unlock { .. } => script(HOLD),
-        Action::Delete
-        | Action::Take
-        | Action::Incr { .. }
-        | Action::Expire { .. }
-        | Action::Persist
-        | Action::Touch { .. }
-        | Action::Pop { .. }
-        | Action::Trim { .. } => 0,
+        EntryAction::MapIncr { field, ttl_if_created, .. } => born(ttl_if_created) + field.len(),
+        EntryAction::MapDelete { field } => field.len(),
+        EntryAction::Delete
+        | EntryAction::GetAndDelete
+        | EntryAction::Incr { .. }
+        | EntryAction::Expire { .. }
+        | EntryAction::Persist
+        | EntryAction::Touch { .. }
+        | EntryAction::Pop { .. }
+        | EntryAction::Trim { .. } => 0,
     }
 }
 
@@ -253,6 +258,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::backend::redis::wire::action::WireAction;
     use crate::backend::redis::wire::resp::words;
     use crate::backend::redis::wire::scripts;
     use crate::backend::redis::wire::scripts::ScriptCall;
@@ -260,8 +266,8 @@ mod tests {
     use crate::op::End;
     use crate::value::Value as Stored;
 
-    fn text(action: &Action, call: ScriptCall) -> String {
-        words(|packer| packer.action(&Key::listed("k".to_owned()), action, call))
+    fn text(action: &impl WireAction, call: ScriptCall) -> String {
+        words(|writer| action.write(&Key::listed("k".to_owned()), writer, call))
     }
 
     fn ttl() -> Millis {
@@ -273,26 +279,27 @@ mod tests {
         let value = || Stored::json(b"1");
         let ttl = ttl();
         for (action, command) in [
-            (Action::Put { value: value(), ttl: None }, "SET p:k 1"),
-            (Action::Put { value: value(), ttl: Some(ttl) }, "SET p:k 1 PX 1500"),
-            (Action::PutIfAbsent { value: value(), ttl: None }, "SET p:k 1 NX"),
-            (Action::PutIfAbsent { value: value(), ttl: Some(ttl) }, "SET p:k 1 NX PX 1500"),
-            (Action::PutIfPresent { value: value() }, "SET p:k 1 XX GET KEEPTTL"),
-            (Action::PutAndGet { value: value(), ttl: Some(ttl) }, "SET p:k 1 GET PX 1500"),
-            (Action::Delete, "DEL p:k"),
-            (Action::Take, "GETDEL p:k"),
-            (Action::Incr { by: -3, ttl_if_created: None }, "INCRBY p:k -3"),
+            (EntryAction::Put { value: value(), ttl: None }, "SET p:k 1"),
+            (EntryAction::Put { value: value(), ttl: Some(ttl) }, "SET p:k 1 PX 1500"),
+            (EntryAction::PutIfAbsent { value: value(), ttl: None }, "SET p:k 1 NX"),
+            (EntryAction::PutIfAbsent { value: value(), ttl: Some(ttl) }, "SET p:k 1 NX PX 1500"),
+            (EntryAction::PutIfPresent { value: value() }, "SET p:k 1 XX GET KEEPTTL"),
+            (EntryAction::GetAndPut { value: value(), ttl: Some(ttl) }, "SET p:k 1 GET PX 1500"),
+            (EntryAction::Delete, "DEL p:k"),
+            (EntryAction::GetAndDelete, "GETDEL p:k"),
+            (EntryAction::Incr { by: -3, ttl_if_created: None }, "INCRBY p:k -3"),
             (
-                Action::Incr { by: 3, ttl_if_created: Some(ttl) },
+                EntryAction::Incr { by: 3, ttl_if_created: Some(ttl) },
                 "MULTI SET p:k 0 NX PX 1500 INCRBY p:k 3 EXEC",
             ),
-            (Action::Expire { ttl }, "PEXPIRE p:k 1500"),
-            (Action::Persist, "PERSIST p:k"),
-            (Action::Touch { ttl }, "GETEX p:k PX 1500"),
+            (EntryAction::Expire { ttl }, "PEXPIRE p:k 1500"),
+            (EntryAction::Persist, "PERSIST p:k"),
+            (EntryAction::Touch { ttl }, "GETEX p:k PX 1500"),
         ] {
             assert_eq!(text(&action, ScriptCall::ByText), command);
         }
-        let swap = Action::Swap { expected: Some(Bytes::from("a")), new: None, ttl_if_created: Some(ttl) };
+        let swap =
+            EntryAction::Swap { expected: Some(Bytes::from("a")), new: None, ttl_if_created: Some(ttl) };
         let sha = scripts::SWAP.sha;
         assert_eq!(text(&swap, ScriptCall::BySha), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
     }
@@ -301,35 +308,35 @@ mod tests {
     fn each_action_on_a_map_or_a_queue_is_its_command() {
         let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
         let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
-        let push = |end| Action::Push { end, values: values(), ttl_if_created: None };
+        let push = |end| EntryAction::Push { end, values: values(), ttl_if_created: None };
         let birth = scripts::BIRTH.sha;
         for (action, command) in [
-            (Action::MapPut { fields: fields(), ttl_if_created: None }, "HSET p:k f 1  2".to_owned()),
+            (EntryAction::MapPut { fields: fields(), ttl_if_created: None }, "HSET p:k f 1  2".to_owned()),
             (
-                Action::MapPut { fields: fields(), ttl_if_created: Some(ttl()) },
+                EntryAction::MapPut { fields: fields(), ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {birth} 1 p:k 1500 HSET f 1  2"),
             ),
-            (Action::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
+            (EntryAction::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
             (
-                Action::MapIncr { field: "f".into(), by: -2, ttl_if_created: None },
+                EntryAction::MapIncr { field: "f".into(), by: -2, ttl_if_created: None },
                 "HINCRBY p:k f -2".to_owned(),
             ),
             (
-                Action::MapIncr { field: "f".into(), by: 2, ttl_if_created: Some(ttl()) },
+                EntryAction::MapIncr { field: "f".into(), by: 2, ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {birth} 1 p:k 1500 HINCRBY f 2"),
             ),
             (push(End::Back), "RPUSH p:k 1 2".to_owned()),
             (push(End::Front), "LPUSH p:k 1 2".to_owned()),
             (
-                Action::Push { end: End::Back, values: values(), ttl_if_created: Some(ttl()) },
+                EntryAction::Push { end: End::Back, values: values(), ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {birth} 1 p:k 1500 RPUSH 1 2"),
             ),
-            (Action::Pop { end: End::Back }, "RPOP p:k".to_owned()),
-            (Action::Pop { end: End::Front }, "LPOP p:k".to_owned()),
-            (Action::Trim { most: 3 }, "MULTI LLEN p:k LTRIM p:k -3 -1 EXEC".to_owned()),
-            (Action::Trim { most: 0 }, "MULTI LLEN p:k LTRIM p:k 1 0 EXEC".to_owned()),
+            (EntryAction::Pop { end: End::Back }, "RPOP p:k".to_owned()),
+            (EntryAction::Pop { end: End::Front }, "LPOP p:k".to_owned()),
+            (EntryAction::Trim { most: 3 }, "MULTI LLEN p:k LTRIM p:k -3 -1 EXEC".to_owned()),
+            (EntryAction::Trim { most: 0 }, "MULTI LLEN p:k LTRIM p:k 1 0 EXEC".to_owned()),
             (
-                Action::Trim { most: u64::MAX },
+                EntryAction::Trim { most: u64::MAX },
                 "MULTI LLEN p:k LTRIM p:k -9223372036854775807 -1 EXEC".to_owned(),
             ),
         ] {
@@ -343,22 +350,26 @@ mod tests {
         let [lease, end, lock, hold] = [LEASE, END_LEASE, LOCK, HOLD].map(|script| script.sha);
         for (action, command) in [
             (
-                Action::Lease { lease: ttl(), ttl_if_created: None },
+                LeaseAction::Lease { lease: ttl(), ttl_if_created: None },
                 format!("{lease} 4 p:k p:k:__millpond:leases p:k:__millpond:leased p:__millpond:fence 1500"),
             ),
             (
-                Action::EndLease { id: "7".into(), back: true, ttl_if_created: Some(ttl()) },
+                LeaseAction::EndLease { id: "7".into(), back: true, ttl_if_created: Some(ttl()) },
                 format!("{end} 3 p:k p:k:__millpond:leases p:k:__millpond:leased 7 1 1500"),
             ),
+        ] {
+            assert_eq!(text(&action, ScriptCall::BySha), format!("EVALSHA {command}"));
+        }
+        for (action, command) in [
             (
-                Action::Lock { ttl: ttl() },
+                LockAction::Lock { ttl: ttl() },
                 format!(
                     "{lock} 4 p:k:__millpond:lock p:k:__millpond:lock_queue p:k:__millpond:lock_seen \
                      p:__millpond:fence 1500  300000"
                 ),
             ),
-            (Action::Extend { grant, ttl: ttl() }, format!("{hold} 1 p:k:__millpond:lock 7 99 1500")),
-            (Action::Unlock { grant }, format!("{hold} 1 p:k:__millpond:lock 7 99")),
+            (LockAction::Extend { grant, ttl: ttl() }, format!("{hold} 1 p:k:__millpond:lock 7 99 1500")),
+            (LockAction::Unlock { grant }, format!("{hold} 1 p:k:__millpond:lock 7 99")),
         ] {
             assert_eq!(text(&action, ScriptCall::BySha), format!("EVALSHA {command}"));
         }
@@ -367,12 +378,12 @@ mod tests {
     #[test]
     fn what_is_too_long_for_a_command_is_a_transaction_and_born_with_its_ttl() {
         let values = vec![Stored::json(b"1"); MAX_ARGS + 1];
-        let mut action = Action::Push { end: End::Back, values, ttl_if_created: Some(ttl()) };
+        let mut action = EntryAction::Push { end: End::Back, values, ttl_if_created: Some(ttl()) };
         assert_eq!(multi_reply(&action), Some(MultiReply { commands: 2, reply: NumberFrom::Last }));
         let long = text(&action, ScriptCall::BySha);
         assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
         assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));
-        if let Action::Push { values, .. } = &mut action {
+        if let EntryAction::Push { values, .. } = &mut action {
             values.pop();
         }
         assert_eq!(multi_reply(&action), None);

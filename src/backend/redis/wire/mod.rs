@@ -1,5 +1,6 @@
 //! What is sent to a server and what its replies mean. Nothing in this room does I/O.
 
+pub(crate) mod action;
 pub(crate) mod changes;
 pub(crate) mod commands;
 pub(crate) mod queries;

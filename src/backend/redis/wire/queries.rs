@@ -87,7 +87,7 @@ pub(crate) fn answer(
         Query::MapLength => Answer::Count(count(first)?),
         Query::Bounds => {
             let length = number(first)?;
-            Answer::Bounds(0, length)
+            Answer::Bounds((0, length))
         }
         Query::Items { .. } => Answer::Items(array(first)?.into_iter().map(item).collect::<Result<_, _>>()?),
     })
@@ -102,7 +102,7 @@ pub(crate) fn nothing(query: &Query) -> Answer {
         Query::Map => Answer::Map(Vec::new()),
         Query::Names => Answer::Names(Vec::new()),
         Query::MapLength => Answer::Count(0),
-        Query::Bounds => Answer::Bounds(0, 0),
+        Query::Bounds => Answer::Bounds((0, 0)),
         Query::Items { .. } => Answer::Items(Vec::new()),
     }
 }
@@ -205,7 +205,7 @@ mod tests {
                 Answer::Names(vec!["f".into(), "g".into()]),
             ),
             (Query::MapLength, Value::Int(3), Answer::Count(3)),
-            (Query::Bounds, Value::Int(3), Answer::Bounds(0, 3)),
+            (Query::Bounds, Value::Int(3), Answer::Bounds((0, 3))),
             (Query::Items { from: 0, to: 9 }, Value::Array(vec![bulk(b"x")]), Answer::Items(vec![x()])),
         ] {
             assert_eq!(answered(&query, &[given]).unwrap(), expected, "{query:?}");

@@ -10,46 +10,58 @@ use crate::backend::redis::wire::commands::{NumberFrom, multi_reply};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Ttl};
 use crate::error::Kind;
-use crate::op::{Action, Grant, Hold, Reply};
+use crate::op::{EntryAction, Grant, Hold, LeaseAction, LockAction, Reply};
 
 /// Where the next answer comes from.
-type Next<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
+pub(crate) type Next<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
 
 /// Reads the answers to a mutation; it takes all of them, whatever they say.
-pub(crate) fn reply(action: &Action, next: Next<'_>) -> Result<Reply, Failure> {
+pub(crate) fn reply(action: &EntryAction, next: Next<'_>) -> Result<Reply, Failure> {
     if let Some(queued) = multi_reply(action) {
         return number_of(queued.reply, transaction(queued.commands, next)?).map(Reply::Number);
     }
     let answer = next()?;
     Ok(match action {
-        Action::Put { .. } => match refused(answer)? {
+        EntryAction::Put { .. } => match refused(answer)? {
             Value::Okay => Reply::Done,
             other => return Err(Failure::unexpected_reply(&other)),
         },
-        Action::PutIfAbsent { .. } => match refused(answer)? {
+        EntryAction::PutIfAbsent { .. } => match refused(answer)? {
             Value::Okay => Reply::Flag(true),
             Value::Nil => Reply::Flag(false),
             other => return Err(Failure::unexpected_reply(&other)),
         },
-        Action::PutIfPresent { .. } => Reply::Flag(bytes(answer)?.is_some()),
-        Action::PutAndGet { .. } | Action::Take | Action::Touch { .. } | Action::Pop { .. } => {
-            Reply::Found(bytes(answer)?)
-        }
-        Action::Swap { .. }
-        | Action::Delete
-        | Action::Expire { .. }
-        | Action::Persist
-        | Action::MapDelete { .. }
-        | Action::EndLease { .. } => Reply::Flag(number(answer)? != 0),
-        Action::Incr { .. }
-        | Action::MapPut { .. }
-        | Action::MapIncr { .. }
-        | Action::Push { .. }
-        | Action::Trim { .. }
-        | Action::NoteLease { .. } => Reply::Number(integer(answer)?),
-        Action::Lease { .. } => Reply::Leased(leased(answer)?.map(Box::new)),
-        Action::Lock { .. } => Reply::Granted(granted(answer)?),
-        Action::Extend { .. } | Action::Unlock { .. } => Reply::Hold(hold(answer)?),
+        EntryAction::PutIfPresent { .. } => Reply::Flag(bytes(answer)?.is_some()),
+        EntryAction::GetAndPut { .. }
+        | EntryAction::GetAndDelete
+        | EntryAction::Touch { .. }
+        | EntryAction::Pop { .. } => Reply::Found(bytes(answer)?),
+        EntryAction::Swap { .. }
+        | EntryAction::Delete
+        | EntryAction::Expire { .. }
+        | EntryAction::Persist
+        | EntryAction::MapDelete { .. } => Reply::Flag(number(answer)? != 0),
+        EntryAction::Incr { .. }
+        | EntryAction::MapPut { .. }
+        | EntryAction::MapIncr { .. }
+        | EntryAction::Push { .. }
+        | EntryAction::Trim { .. } => Reply::Number(integer(answer)?),
+    })
+}
+
+/// Reads the reply to a mutation of a queue's leases.
+pub(crate) fn lease_reply(action: &LeaseAction, answer: Value) -> Result<Reply, Failure> {
+    Ok(match action {
+        LeaseAction::Lease { .. } => Reply::Leased(leased(answer)?.map(Box::new)),
+        LeaseAction::EndLease { .. } => Reply::Flag(number(answer)? != 0),
+    })
+}
+
+/// Reads the reply to a mutation of a lock.
+pub(crate) fn lock_reply(action: &LockAction, answer: Value) -> Result<Reply, Failure> {
+    Ok(match action {
+        LockAction::Lock { .. } => Reply::Granted(granted(answer)?),
+        LockAction::Extend { .. } | LockAction::Unlock { .. } => Reply::Hold(hold(answer)?),
     })
 }
 
@@ -232,6 +244,7 @@ pub(crate) fn kind(answer: &Value) -> Option<Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::redis::wire::action::WireAction;
     use crate::clock::Millis;
     use crate::op::End;
     use crate::value::Value as Stored;
@@ -248,11 +261,17 @@ mod tests {
         redis::parse_redis_value(text).unwrap()
     }
 
-    fn replied(action: &Action, answers: Vec<Value>) -> Result<Reply, Failure> {
+    fn replied(action: &impl WireAction, answers: Vec<Value>) -> Result<Reply, Failure> {
         let mut answers = answers.into_iter();
-        let outcome = reply(action, &mut || Ok(answers.next().unwrap()));
-        assert_eq!(answers.next(), None, "{action:?} leaves no answer unread");
+        let outcome = action.read(&mut || Ok(answers.next().unwrap()));
+        assert_eq!(answers.next(), None, "a reply was left unread");
         outcome
+    }
+
+    fn assert_reply(action: &impl WireAction, answer: Value, expected: &Reply) {
+        assert_eq!(replied(action, vec![answer]).as_ref().ok(), Some(expected));
+        let failure = replied(action, vec![Value::Array(Vec::new())]).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Protocol, "instead of {expected:?}");
     }
 
     #[test]
@@ -265,53 +284,59 @@ mod tests {
         let pair = |a: &str, b: &str| Value::Array(vec![bulk(a), bulk(b)]);
         let held = |until| Reply::Hold(Hold::Held { until });
         for (action, answer, expected) in [
-            (Action::Put { value: value(), ttl: None }, Value::Okay, Reply::Done),
-            (Action::PutIfAbsent { value: value(), ttl: None }, Value::Okay, Reply::Flag(true)),
-            (Action::PutIfAbsent { value: value(), ttl: None }, Value::Nil, Reply::Flag(false)),
-            (Action::PutIfPresent { value: value() }, bulk("x"), Reply::Flag(true)),
-            (Action::PutIfPresent { value: value() }, Value::Nil, Reply::Flag(false)),
-            (Action::PutAndGet { value: value(), ttl: None }, bulk("x"), found()),
-            (Action::Take, Value::Nil, Reply::Found(None)),
-            (Action::Touch { ttl }, bulk("x"), found()),
-            (Action::Delete, Value::Int(1), Reply::Flag(true)),
-            (Action::Persist, Value::Int(0), Reply::Flag(false)),
-            (Action::Incr { by: 1, ttl_if_created: None }, Value::Int(7), Reply::Number(7)),
-            (Action::MapPut { fields, ttl_if_created: None }, Value::Int(1), Reply::Number(1)),
-            (Action::MapDelete { field: "f".into() }, Value::Int(1), Reply::Flag(true)),
+            (EntryAction::Put { value: value(), ttl: None }, Value::Okay, Reply::Done),
+            (EntryAction::PutIfAbsent { value: value(), ttl: None }, Value::Okay, Reply::Flag(true)),
+            (EntryAction::PutIfAbsent { value: value(), ttl: None }, Value::Nil, Reply::Flag(false)),
+            (EntryAction::PutIfPresent { value: value() }, bulk("x"), Reply::Flag(true)),
+            (EntryAction::PutIfPresent { value: value() }, Value::Nil, Reply::Flag(false)),
+            (EntryAction::GetAndPut { value: value(), ttl: None }, bulk("x"), found()),
+            (EntryAction::GetAndDelete, Value::Nil, Reply::Found(None)),
+            (EntryAction::Touch { ttl }, bulk("x"), found()),
+            (EntryAction::Delete, Value::Int(1), Reply::Flag(true)),
+            (EntryAction::Persist, Value::Int(0), Reply::Flag(false)),
+            (EntryAction::Incr { by: 1, ttl_if_created: None }, Value::Int(7), Reply::Number(7)),
+            (EntryAction::MapPut { fields, ttl_if_created: None }, Value::Int(1), Reply::Number(1)),
+            (EntryAction::MapDelete { field: "f".into() }, Value::Int(1), Reply::Flag(true)),
             (
-                Action::MapIncr { field: "f".into(), by: 1, ttl_if_created: Some(ttl) },
+                EntryAction::MapIncr { field: "f".into(), by: 1, ttl_if_created: Some(ttl) },
                 bulk("9223372036854775807"),
                 Reply::Number(i64::MAX),
             ),
-            (Action::Pop { end: End::Front }, bulk("x"), found()),
-            (Action::Lease { lease: ttl, ttl_if_created: None }, Value::Nil, Reply::Leased(None)),
+            (EntryAction::Pop { end: End::Front }, bulk("x"), found()),
+        ] {
+            assert_reply(&action, answer, &expected);
+        }
+        for (action, answer, expected) in [
+            (LeaseAction::Lease { lease: ttl, ttl_if_created: None }, Value::Nil, Reply::Leased(None)),
             (
-                Action::Lease { lease: ttl, ttl_if_created: None },
+                LeaseAction::Lease { lease: ttl, ttl_if_created: None },
                 pair("7", "x"),
                 Reply::Leased(Some(Box::new(("7".into(), Bytes::from("x"))))),
             ),
             (
-                Action::EndLease { id: "7".into(), back: true, ttl_if_created: None },
+                LeaseAction::EndLease { id: "7".into(), back: true, ttl_if_created: None },
                 Value::Int(1),
                 Reply::Flag(true),
             ),
-            (Action::Lock { ttl }, Value::Nil, Reply::Granted(None)),
-            (Action::Lock { ttl }, pair("7", "9"), Reply::Granted(Some(grant))),
-            (Action::Extend { grant, ttl }, pair("held", "9007199254740991"), held((1 << 53) - 1)),
-            (Action::Unlock { grant }, pair("taken", ""), Reply::Hold(Hold::TakenByAnother)),
-            (Action::Unlock { grant }, pair("expired", ""), Reply::Hold(Hold::Expired)),
-            (Action::Unlock { grant }, pair("none", ""), Reply::Hold(Hold::NotHeld)),
         ] {
-            assert_eq!(replied(&action, vec![answer]).unwrap(), expected, "{action:?}");
-            let failure = replied(&action, vec![Value::Array(Vec::new())]).unwrap_err();
-            assert_eq!(failure.kind, FailureKind::Protocol, "{action:?}");
+            assert_reply(&action, answer, &expected);
+        }
+        for (action, answer, expected) in [
+            (LockAction::Lock { ttl }, Value::Nil, Reply::Granted(None)),
+            (LockAction::Lock { ttl }, pair("7", "9"), Reply::Granted(Some(grant))),
+            (LockAction::Extend { grant, ttl }, pair("held", "9007199254740991"), held((1 << 53) - 1)),
+            (LockAction::Unlock { grant }, pair("taken", ""), Reply::Hold(Hold::TakenByAnother)),
+            (LockAction::Unlock { grant }, pair("expired", ""), Reply::Hold(Hold::Expired)),
+            (LockAction::Unlock { grant }, pair("none", ""), Reply::Hold(Hold::NotHeld)),
+        ] {
+            assert_reply(&action, answer, &expected);
         }
     }
 
     #[test]
     fn what_was_queued_is_answered_at_the_end() {
         let queued = || said(b"+QUEUED\r\n");
-        let trim = Action::Trim { most: 3 };
+        let trim = EntryAction::Trim { most: 3 };
         let answers = |exec| vec![Value::Okay, queued(), queued(), Value::Array(exec)];
         for (length, dropped) in [(0, 0), (3, 0), (5, 2)] {
             let reply = replied(&trim, answers(vec![Value::Int(length), Value::Okay])).unwrap();
@@ -320,7 +345,7 @@ mod tests {
         let wrong = || said(b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n");
         let failure = replied(&trim, answers(vec![wrong(), wrong()])).unwrap_err();
         assert_eq!((failure.kind, failure.stage), (FailureKind::WrongType, Stage::Rejected));
-        let incr = Action::Incr { by: 2, ttl_if_created: Some(second()) };
+        let incr = EntryAction::Incr { by: 2, ttl_if_created: Some(second()) };
         for set in [Value::Okay, Value::Nil] {
             assert_eq!(replied(&incr, answers(vec![set, Value::Int(7)])).unwrap(), Reply::Number(7));
         }
