@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::backend::redis::keys;
 use crate::key::Key;
 
 /// The marker of one store. No two stores have the same identity.
@@ -19,7 +20,7 @@ impl Marker {
     }
 
     pub(crate) fn key(&self) -> Key<'static> {
-        Key::marker(self.identity)
+        keys::marker(self.identity)
     }
 
     pub(crate) fn done(&self) -> u64 {

@@ -12,6 +12,7 @@ use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::plan_multi::{lease_keys, plan_lease};
+use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
@@ -72,7 +73,7 @@ impl Outage {
 
 /// Returns the local key of a part of a queue's leases on the server.
 pub(crate) fn local_key(key: &Key<'static>) -> Key<'static> {
-    key.sibling(Companion::LeasedValues, Companion::Leases).unwrap_or_else(|| key.clone())
+    keys::leases_beside_values(key).unwrap_or_else(|| key.clone())
 }
 
 /// The leases of a queue, and the operations that change them on the server.
@@ -91,8 +92,7 @@ impl LeaseChanges {
             Some(Content::Map(map)) => map.fields().keys().cloned().collect(),
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
-        let [ids_key, values_key] =
-            [Companion::Leases, Companion::LeasedValues].map(|companion| queue.companion(companion));
+        let (ids_key, values_key) = (queue.companion(Companion::Leases), keys::leased_values(queue));
         Self { ids_key, values_key, ids, ops: Vec::new() }
     }
 

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::fallback::outage::probe::{LogThrottle, ProbeBackoff, ProbeFailure};
+use crate::backend::fallback::outage::probe::{ProbeBackoff, ProbeFailure};
 use crate::backend::fallback::outage::replay_session::ReplaySession;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::report::counts::Tally;
+use crate::backend::fallback::report::log_throttle::LogThrottle;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::replay::connection::ReconnectError;
 use crate::outage::Event;

@@ -4,4 +4,5 @@ pub(crate) mod counts;
 mod data_loss;
 pub(crate) mod events;
 pub(crate) mod kept;
+pub(crate) mod log_throttle;
 mod questions;
