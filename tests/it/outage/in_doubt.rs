@@ -19,7 +19,7 @@ fn without_the_reply_cache_a_lost_call_is_uncertain() {
     setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
     store.incr("n", 1).unwrap();
     store.incr("n", 1).unwrap();
-    let notes: Vec<String> = setup.raw.run("KEYS", &["t:__millpond:lanes:*"]);
+    let notes: Vec<String> = setup.raw.run("KEYS", &["t:__millpond:replies:*"]);
     assert_eq!(notes.len(), 1);
     setup.raw.run::<_, ()>("DEL", &notes);
     setup.proxy.set(Mode::Pass);
@@ -76,7 +76,7 @@ fn a_late_command_is_refused_if_the_replay_has_settled_it() {
     let setup = ProxiedServer::new();
     let store = setup.store(without_retries());
     store.push_back("q", 1).unwrap();
-    let notes: Vec<String> = setup.raw.run("KEYS", &["t:__millpond:lanes:*"]);
+    let notes: Vec<String> = setup.raw.run("KEYS", &["t:__millpond:replies:*"]);
     let born: String = setup.raw.run("HGET", &[notes[0].as_str(), "cache_id"]);
     let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
         let script = include_str!("../../../src/backend/redis/wire/scripts/call.lua");

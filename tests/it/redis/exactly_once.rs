@@ -15,7 +15,7 @@ fn exactly_once() -> RedisOptions {
 }
 
 fn reply_caches(raw: &RawClient) -> Vec<String> {
-    raw.run("KEYS", &["t:__millpond:lanes:*"])
+    raw.run("KEYS", &["t:__millpond:replies:*"])
 }
 
 #[test]

@@ -16,8 +16,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(20);
 
 const LOCK: &str = "t:l:__millpond:lock";
-const WAITING: &str = "t:l:__millpond:waiting";
-const SEEN: &str = "t:l:__millpond:seen";
+const WAITING: &str = "t:l:__millpond:lock_queue";
+const SEEN: &str = "t:l:__millpond:lock_seen";
 
 #[test]
 fn a_lock_is_a_token_with_a_time_limit() {

@@ -287,7 +287,7 @@ fn closing_the_store_ends_waits_soon() {
         let taking = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, LONG).map(drop));
         let locking = scope.spawn(|| store.lock_wait("l", MINUTE, LONG).map(drop));
         wait_for("one thread waits for a value", || blocked_clients(&raw) == 1);
-        wait_for("one thread waits for the lock", || raw.exists("t:l:__millpond:waiting"));
+        wait_for("one thread waits for the lock", || raw.exists("t:l:__millpond:lock_queue"));
         store.close().unwrap();
         run_within(Duration::from_secs(3), || {
             for outcome in

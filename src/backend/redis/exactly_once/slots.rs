@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::backend::redis::keys;
 use crate::key::Key;
 
 /// All slots of a store. A call has one to itself until its reply is known or nobody asks for it any more.
@@ -52,7 +53,7 @@ impl SlotTable {
     pub(crate) fn new(store_id: u128) -> Arc<Self> {
         Arc::new(Self {
             store_id,
-            key: Key::reply_cache(store_id),
+            key: keys::reply_cache(store_id),
             cache_id: AtomicU64::new(0),
             free: Mutex::default(),
         })
@@ -172,6 +173,6 @@ mod tests {
         call.mark_sent(Some(5));
         slots.set_cache_id(6);
         assert_eq!((slots.cache_id(), call.cache_id_when_sent()), (Some(6), Some(5)));
-        assert_eq!(**slots.key(), *Key::reply_cache(7));
+        assert_eq!(**slots.key(), *keys::reply_cache(7));
     }
 }

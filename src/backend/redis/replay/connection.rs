@@ -5,6 +5,7 @@ use redis::Value;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::keys;
 use crate::backend::redis::replay::args::{ReplayStep, ScriptArgs};
 use crate::backend::redis::replay::outcome::{ReplayReply, marker_number};
 use crate::backend::redis::replay::reconnect_error::ReconnectError;
@@ -88,7 +89,7 @@ impl ReplayConnection<'_> {
         for step in steps {
             args.step(step, remote_wins, loss_count);
         }
-        let caches: Vec<Key<'_>> = args.store_ids().iter().copied().map(Key::reply_cache).collect();
+        let caches: Vec<Key<'_>> = args.store_ids().iter().copied().map(keys::reply_cache).collect();
         let write = |writer: &mut CommandWriter<'_>| {
             let keys: Vec<&Key<'_>> =
                 std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(&caches).collect();

@@ -1,5 +1,6 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of the replies.
 
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{CREATE, END_LEASE, HOLD_LOCK, LEASE, LOCK, SWAP, ScriptCall};
 use crate::clock::Millis;
@@ -64,8 +65,7 @@ impl CommandWriter<'_> {
 
     /// Writes a mutation of a queue's leases.
     pub(crate) fn lease_action(&mut self, queue: &Key<'_>, action: &LeaseAction, call: ScriptCall) {
-        let [leases, values] =
-            [Companion::Leases, Companion::LeasedValues].map(|companion| queue.companion(companion));
+        let (leases, values) = (queue.companion(Companion::Leases), keys::leased_values(queue));
         match action {
             LeaseAction::Lease { lease, ttl_if_created } => {
                 let keys = [queue, &leases, &values, &Key::fence()];
@@ -136,16 +136,15 @@ impl CommandWriter<'_> {
     /// Writes an attempt to take a lock. A `waiter` keeps its position in the queue of the lock; it is empty for a
     /// client that does not wait.
     pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall) {
-        let [lock, queue, last_seen] = [Companion::Lock, Companion::LockQueue, Companion::LockLastSeen]
-            .map(|companion| name.companion(companion));
-        let keys = [&lock, &queue, &last_seen, &Key::fence()];
+        let lock = name.companion(Companion::Lock);
+        let keys = [&lock, &keys::lock_queue(name), &keys::lock_last_seen(name), &Key::fence()];
         self.script(&LOCK, call, &keys, 3).number(ttl.get()).arg(waiter.as_bytes()).number(GRACE_MICROS);
     }
 
     /// Writes that a waiter leaves the queue of a lock.
     pub(crate) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
-        self.command(3, "ZREM").key(&name.companion(Companion::LockQueue)).arg(waiter.as_bytes());
-        self.command(3, "HDEL").key(&name.companion(Companion::LockLastSeen)).arg(waiter.as_bytes());
+        self.command(3, "ZREM").key(&keys::lock_queue(name)).arg(waiter.as_bytes());
+        self.command(3, "HDEL").key(&keys::lock_last_seen(name)).arg(waiter.as_bytes());
     }
 
     /// Writes a command that may create its key. One that is too long becomes several in one transaction.
@@ -382,7 +381,7 @@ mod tests {
             (
                 LockAction::Lock { ttl: ttl() },
                 format!(
-                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:waiting p:k:__millpond:seen \
+                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:lock_queue p:k:__millpond:lock_seen \
                      p:__millpond:fence 1500  300000"
                 ),
             ),
