@@ -60,6 +60,7 @@ const fn row(command: &'static str, kind: Kind, repeat: Repeat) -> Traits {
 }
 
 impl EntryAction {
+    #[expect(clippy::match_same_arms, reason = "a table with one row per action")]
     pub(crate) fn traits(&self) -> Traits {
         match self {
             Self::Put { .. } => row("SET", Kind::Value, VALID),
