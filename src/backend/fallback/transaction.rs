@@ -85,7 +85,12 @@ impl Fallback {
         let run = outage.run(body)?;
         // The body may have forked.
         self.shared.redis.check_process()?;
-        match &*self.shared.outage.read() {
+        let current = self.shared.outage.read();
+        // A close that came meanwhile has counted the pending operations already.
+        if self.shared.outage.has_ended() {
+            return Err(Error::closed());
+        }
+        match &*current {
             Some(current) if Arc::ptr_eq(current, &outage) => outage.finish(run),
             // The outage is over: what was read locally must be read on the server.
             Some(_) | None => Ok(false),

@@ -89,18 +89,20 @@ impl Shared {
         self.redis.resume();
         self.reconnector.set_was_connected(true);
         self.outage.end(&mut current);
-        self.push_reconnected(&outage);
+        let tally = outage.tally();
+        let elapsed = self.clock.now().duration_since(outage.since).unwrap_or_default();
+        let Tally { replayed, rejected, conflicts } = tally;
+        self.events.push(Event::Connected { replayed, rejected, conflicts, away_for: elapsed });
         drop(current);
+        // Not under the lock: a logger may use the store.
+        self.log_reconnected(tally, elapsed);
         Ok(())
     }
 
-    fn push_reconnected(&self, outage: &Outage) {
-        let Tally { replayed, rejected, conflicts } = outage.tally();
-        let away_for = self.clock.now().duration_since(outage.since).unwrap_or_default();
-        self.events.push(Event::Connected { replayed, rejected, conflicts, away_for });
-        let server = self.redis.server_name();
+    fn log_reconnected(&self, tally: Tally, elapsed: Duration) {
+        let (server, Tally { replayed, rejected, conflicts }) = (self.redis.server_name(), tally);
         log::info!(
-            "the Redis server {server} is connected again after {away_for:?}: {replayed} queued operations were replayed"
+            "the Redis server {server} is connected again after {elapsed:?}: {replayed} queued operations were replayed"
         );
         if rejected > 0 || conflicts > 0 {
             log::warn!(

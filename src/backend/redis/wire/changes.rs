@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::clock::Deadline;
 use crate::key::Key;
@@ -126,7 +127,7 @@ fn pair<'v>(field: &'v str, value: &'v Value) -> [&'v [u8]; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::local::change::MapValue;
+    use crate::backend::local::entry::MapValue;
     use crate::backend::local::queue::QueueValue;
     use crate::backend::redis::wire::resp::words;
 
