@@ -71,7 +71,7 @@ pub use crate::store::locks::LockGuard;
 #[cfg(feature = "redis")]
 pub use crate::store::state_store::RedisStore;
 pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};
-pub use crate::store::transaction_body::Transaction;
+pub use crate::store::transaction::Transaction;
 pub use crate::store::write_batch::WriteBatch;
 
 /// Handles on a single key: no logic of their own, only the key said once.

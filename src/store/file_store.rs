@@ -9,7 +9,8 @@ use crate::clock::SystemClock;
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
 use crate::store::context::Context;
-use crate::store::state_store::{FileStore, Handle, StateStore, shared_state};
+use crate::store::open::shared_state;
+use crate::store::state_store::{FileStore, Handle, StateStore};
 
 impl FileStore {
     /// Opens a store as [`StateStore::with_config`] does, and tells how far that is: about once for each MiB that

@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::json;
 use crate::key::Key;
 use crate::op::{LeaseAction, Op, Reply};
-use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
+use crate::store::wait::deadline_after;
 
 /// # Taking
 ///

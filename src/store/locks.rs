@@ -11,8 +11,8 @@ use crate::clock::Millis;
 use crate::error::{Error, LockLoss, Result};
 use crate::key::{Companion, Key};
 use crate::op::{Grant, Hold, LockAction, Op};
-use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
+use crate::store::wait::deadline_after;
 
 /// # Locks
 ///
