@@ -80,8 +80,8 @@ impl StateStore {
     /// Removes the value of a key and returns it.
     ///
     /// # Errors
-    /// [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the removal: its field `raw` holds the
-    /// removed bytes. On Redis it is never repeated after a lost reply.
+    /// [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the removal: its field `raw`
+    /// holds the removed bytes. On Redis it is never repeated after a lost reply.
     pub fn get_and_delete<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         execute::get_and_delete(self, key)
     }

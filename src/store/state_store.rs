@@ -20,10 +20,10 @@ use crate::store::context::Context;
 /// `&self`, blocks until it is done, and needs no async runtime.
 ///
 /// Fork before you open a store. In a child of the process that opened it, a Redis store refuses every
-/// operation with [`Unavailable`](crate::Error::Unavailable), and dropping it in the child does not disturb the parent:
-/// the connections and the replay queue belong to the parent alone. A File store must not be touched in the child.
-/// A store that such a child opens itself is not dependable either, since locks that other threads held at the
-/// fork stay locked in the child.
+/// operation with [`Unavailable`](crate::Error::Unavailable), and dropping it in the child does not disturb the
+/// parent: the connections and the replay queue belong to the parent alone. A File store must not be touched in the
+/// child. A store that such a child opens itself is not dependable either, since mutexes that other threads held at
+/// the fork stay locked in the child.
 ///
 /// # Examples
 /// ```
@@ -90,9 +90,10 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// Nothing else may change or delete its files: writes to a journal that was deleted are lost.
 ///
 /// # When something fails
-/// If there is no room for a write, it returns [`StorageFull`](crate::Error::StorageFull): nothing has changed, in memory
-/// or on disk, and writes work again when there is room. After a single failed sync the store refuses all writes
-/// ([`Poisoned`](crate::Error::Poisoned)) until it is opened again, since the state of the disk is unknown; reads go on.
+/// If there is no room for a write, it returns [`StorageFull`](crate::Error::StorageFull): nothing has changed, in
+/// memory or on disk, and writes work again when there is room. After a single failed sync the store refuses all
+/// writes ([`Poisoned`](crate::Error::Poisoned)) until it is opened again, since the state of the disk is unknown;
+/// reads go on.
 ///
 /// # The files
 /// `snapshot-<n>.jsonl` is the state before `journal-<n>.jsonl`. Every line is one JSON object and carries its own
