@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_before_an_error_is_counted() {
+    fn entries_done_before_an_error_are_counted() {
         let store = StateStore::memory();
         let keys = (0..CHUNK).map(|n| n.to_string()).chain([String::new()]);
         let error = store.batch_put(keys.map(|key| (key, 1))).unwrap_err();
