@@ -6,9 +6,9 @@ use hashbrown::HashSet;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::failure::ErrorContext;
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::scan;
 use crate::error::{Error, Result};
-use crate::key::is_cleared;
 use crate::op::{Cursor, Page};
 
 impl Redis {
@@ -62,7 +62,7 @@ impl Redis {
             let (mut own, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| scan::is_kept(key));
             self.delete_listed(&keys, &mut done)?;
             // What this crate keeps beside a key is not counted.
-            own.retain(|key| is_cleared(key, &begin));
+            own.retain(|key| keys::is_cleared(key, &begin));
             self.delete_listed(&own, &mut 0)
         });
         match walked {

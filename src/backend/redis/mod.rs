@@ -8,6 +8,7 @@ mod connect;
 pub(crate) mod exactly_once;
 mod failure;
 mod health;
+pub(crate) mod keys;
 mod listing;
 pub(crate) mod replay;
 mod retry;
