@@ -83,3 +83,39 @@ pub(crate) fn rejection_error(op: &QueuedOp, cause: String) -> Error {
     let context = ErrorContext { command: op.command(), key: &op.key, mutation: true, expected };
     Failure::new(kind, Stage::Rejected, cause).into_error(context, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<ReplayReply, Failure> {
+        ReplayReply::read(redis::parse_redis_value(text).unwrap(), 4, 6)
+    }
+
+    #[test]
+    fn a_chunk_is_applied_if_the_marker_moved_from_done_to_last() {
+        let applied =
+            read(b"*3\r\n$1\r\n6\r\n*1\r\n*3\r\n:1\r\n$11\r\noverwritten\r\n$1\r\nx\r\n$1\r\n4\r\n").unwrap();
+        let outcomes = vec![(1, ReplayOutcome::Overwritten(Some(b"x".to_vec())))];
+        assert_eq!(applied, ReplayReply::Applied(outcomes));
+        let behind =
+            read(b"*3\r\n$1\r\n9\r\n*1\r\n*3\r\n:0\r\n$9\r\nuncertain\r\n$-1\r\n$1\r\n6\r\n").unwrap();
+        let outcomes = vec![(0, ReplayOutcome::Uncertain)];
+        assert_eq!(behind, ReplayReply::AlreadyAt { done: Some(9), done_before: Some(6), outcomes });
+        let missing = read(b"*3\r\n$0\r\n\r\n*0\r\n$0\r\n\r\n").unwrap();
+        assert_eq!(missing, ReplayReply::AlreadyAt { done: None, done_before: None, outcomes: Vec::new() });
+    }
+
+    #[test]
+    fn a_reply_of_another_shape_is_no_outcome() {
+        for text in [
+            &b"*2\r\n$1\r\n6\r\n*0\r\n"[..],
+            b"*3\r\n$1\r\n6\r\n$1\r\nx\r\n$1\r\n4\r\n",
+            b"*3\r\n$1\r\n6\r\n*1\r\n*3\r\n:0\r\n$1\r\nx\r\n$-1\r\n$1\r\n4\r\n",
+            b"*3\r\n$1\r\n6\r\n*1\r\n*2\r\n:0\r\n$7\r\ndropped\r\n$1\r\n4\r\n",
+        ] {
+            assert_eq!(read(text).unwrap_err().kind, FailureKind::Protocol);
+        }
+        assert_eq!(read(b"-NOPERM no\r\n").unwrap_err().kind, FailureKind::Denied);
+    }
+}
