@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(feature = "redis")]
 use crate::backend::fallback::shared::Fallback;
-use crate::backend::file::core::File;
 use crate::backend::file::report::Progress;
+use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
 use crate::backend::{Backend, CHUNK, Status};
 use crate::clock::{Clock, Millis, SystemClock};

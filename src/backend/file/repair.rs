@@ -9,8 +9,8 @@ use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
-use crate::backend::file::core::File;
-use crate::backend::file::format::line::{FileKind, Line, LineFault, LineStamp, parse_stamp};
+use crate::backend::file::format::line::{FileKind, Line, LineFault};
+use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::OsFileSystem;
 use crate::backend::file::journal::writer;
 use crate::backend::file::layout::{Layout, Listing, failed};
@@ -22,6 +22,7 @@ use crate::backend::file::read::recovery::Recovered;
 use crate::backend::file::report::{Loss, Repair};
 use crate::backend::file::snapshot;
 use crate::backend::file::snapshot::SnapshotWriter;
+use crate::backend::file::store::File;
 use crate::backend::local::change::{Change, Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::backend::local::table::bulk_load::BulkLoader;
@@ -56,7 +57,7 @@ impl File {
                 let table = table.finish();
                 let incomplete = remove_gaps(&table, begun);
                 let copy = copy(&layout, &listing)?;
-                let mark = LineStamp { sequence, durable: sequence, time };
+                let mark = LineStamp { sequence, synced: sequence, time };
                 write(&table, mark, &layout, &listing)?;
                 Ok(Repair { copy: Some(copy), entries: entries(&table), lost, incomplete })
             }
@@ -158,7 +159,7 @@ impl Salvage {
             _ => self.sequence.saturating_add(1),
         };
         let mut gap = Ok(false);
-        if let Some(mark) = parse_stamp(&line).filter(|_| kind == FileKind::Journal) {
+        if let Some(mark) = line.stamp().filter(|_| kind == FileKind::Journal) {
             if mark.sequence < expected {
                 return Err((
                     format!("line {} of the sequence stands here a second time", mark.sequence),
@@ -173,7 +174,7 @@ impl Salvage {
                 gap = Err((missing, Some(0)));
             }
         }
-        if let Some(LineStamp { sequence, time, .. }) = parse_stamp(&line) {
+        if let Some(LineStamp { sequence, time, .. }) = line.stamp() {
             (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
         }
         match (line, kind) {
@@ -279,7 +280,7 @@ fn write_new(table: &Table, mark: LineStamp, layout: &Layout, number: u64) -> Re
     }
     writer.finish(mark)?;
     let (disk, begun) = writer::create(layout, number)?;
-    writer::write_header(&*disk, &begun, number, mark.sequence, mark.time, sync)?;
+    writer::write_header(&*disk, &begun, number, mark, sync)?;
     let whole = layout.snapshot(number);
     layout.fs.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
     // INVARIANT: nothing is deleted before what replaces it has its name for good.

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::backend::Backend as _;
-use crate::backend::file::core::File;
+use crate::backend::file::compaction;
 use crate::backend::file::journal::writer::{Journal, JournalState};
+use crate::backend::file::store::File;
 use crate::backend::file::tests::faulty_file::{faulty, key, open, open_with};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, SystemClock};
@@ -43,7 +44,7 @@ fn meeting(store: &File, ops: Vec<Op<'static>>, meanwhile: impl FnOnce(&mut Jour
 
 /// Returns once so many operations are posted.
 fn wait_for(store: &File, posted: usize) {
-    while store.core.combiner.posted.lock().len() < posted {
+    while store.core.combiner.count_posted() < posted {
         thread::yield_now();
     }
 }
@@ -136,7 +137,7 @@ fn all_are_told_where_the_store_was_closed_or_poisoned_meanwhile() {
 fn a_line_is_no_heavier_than_what_is_looked_at_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    let step = usize::try_from(store.core.compactor.step()).unwrap();
+    let step = usize::try_from(store.core.pacer.step()).unwrap();
     let value = format!("\"{}\"", "x".repeat(step / 3));
     let ops = ["a", "b", "c", "d", "e"].map(|name| put(name, value.as_bytes()));
     assert!(meeting(&store, ops.to_vec(), |_| ()).iter().all(Result::is_ok));
@@ -147,16 +148,16 @@ fn a_line_is_no_heavier_than_what_is_looked_at_at_once() {
 fn what_waits_for_a_compaction_is_done_after_it_and_what_is_done_returns() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
-    store.core.compactor.hold(true);
+    store.core.pacer.hold(true);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| store.core.apply_combined(put("a", b"1")));
         // It tries for a while, and then sleeps.
-        while store.core.compactor.hold(true) == 0 {
+        while store.core.pacer.hold(true) == 0 {
             thread::yield_now();
         }
         assert!(!waiting.is_finished());
         assert_eq!(values(&store, &["a"]), [None]);
-        store.core.compactor.hold(false);
+        store.core.pacer.hold(false);
         assert!(waiting.join().unwrap().is_ok());
     });
     assert!(values(&store, &["a"])[0].is_some());
@@ -166,12 +167,12 @@ fn what_waits_for_a_compaction_is_done_after_it_and_what_is_done_returns() {
         let waiting = scope.spawn(|| store.core.apply_combined(put("b", b"1")));
         wait_for(&store, 1);
         thread::sleep(Duration::from_millis(20));
-        store.core.combine(&mut journal);
-        store.core.compactor.hold(true);
+        store.core.run_requests(&mut journal);
+        store.core.pacer.hold(true);
         drop(journal);
         assert!(waiting.join().unwrap().is_ok());
     });
-    store.core.compactor.hold(false);
+    store.core.pacer.hold(false);
 }
 
 /// A clock that panics once.
@@ -238,9 +239,9 @@ fn a_compaction_that_panics_lets_writers_go_on() {
     let clock = Arc::new(Panics(AtomicBool::new(false)));
     let store = open_with(dir.path(), SyncPolicy::Never, clock.clone());
     store.apply(put("a", b"1")).unwrap();
-    store.core.compactor.hold(true);
+    store.core.pacer.hold(true);
     clock.0.store(true, Ordering::SeqCst);
-    let compaction = thread::scope(|scope| scope.spawn(|| store.core.compactor.run(&store.core)).join());
+    let compaction = thread::scope(|scope| scope.spawn(|| compaction::run(&store.core)).join());
     assert!(compaction.is_err());
     store.apply(put("a", b"2")).unwrap();
     assert_eq!(values(&store, &["a"]), [Some(Bytes::from(&b"2"[..]))]);

@@ -10,9 +10,9 @@ use fastrand::Rng;
 
 use crate::backend::Backend;
 use crate::backend::file::compaction::compact;
-use crate::backend::file::core::File;
 use crate::backend::file::layout::Layout;
 use crate::backend::file::lock::DirectoryLock;
+use crate::backend::file::store::File;
 use crate::backend::file::tests::histories::state;
 use crate::backend::file::tests::simulated_fs::{ENOSPC, Fault, Simulated};
 use crate::clock::{ManualClock, Millis};

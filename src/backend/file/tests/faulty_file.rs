@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::backend::Backend;
-use crate::backend::file::core::File;
 use crate::backend::file::fs::{FileSystem, OsFileSystem, WritableFile};
+use crate::backend::file::store::File;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};

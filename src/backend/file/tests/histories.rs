@@ -9,7 +9,7 @@ use fastrand::Rng;
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::backend::Backend;
-use crate::backend::file::core::File;
+use crate::backend::file::store::File;
 use crate::clock::{ManualClock, Millis};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::Result;
@@ -29,7 +29,7 @@ fn open(dir: &Path, clock: &Arc<ManualClock>) -> File {
 
 /// A directory as it is when the process is killed: without the last line that a close writes.
 fn killed(store: &File) -> tempfile::TempDir {
-    store.core.compactor.stop();
+    store.core.stop_compaction();
     let copy = tempfile::tempdir().unwrap();
     for item in std::fs::read_dir(&store.core.layout.dir).unwrap() {
         let item = item.unwrap();
