@@ -48,19 +48,17 @@ impl File {
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let layout = Layout::create(dir, Arc::new(OsFileSystem))?;
-        let lock = DirectoryLock::take(&layout)?;
-        Self::open_in(layout, lock, options, clock, report)
+        Self::open_in(Layout::create(dir, Arc::new(OsFileSystem))?, options, clock, report)
     }
 
-    /// Opens the store in a locked directory.
+    /// Opens the store in an existing directory, or creates one.
     pub(crate) fn open_in(
         layout: Layout,
-        lock: DirectoryLock,
         options: &FileOptions,
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        let lock = DirectoryLock::take(&layout)?;
         let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight, obsolete } =
             recovery::read(&ReadContext::new(&layout, false, report))?;
         let clock = MonotonicClock::new(clock, time);
