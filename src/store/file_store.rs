@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::file::core::File;
 use crate::backend::file::report::{Progress, Repair};
+use crate::backend::file::store::File;
 use crate::clock::SystemClock;
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};

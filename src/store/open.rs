@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use crate::backend::CHUNK;
 #[cfg(feature = "redis")]
 use crate::backend::fallback::open::Fallback;
-use crate::backend::file::core::File;
 use crate::backend::file::report::Progress;
+use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::config::{StateBackend, StateConfig};

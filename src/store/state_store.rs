@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 #[cfg(feature = "redis")]
 use crate::backend::fallback::open::Fallback;
-use crate::backend::file::core::File;
+use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
 use crate::backend::{Backend, Status};
 use crate::error::Result;

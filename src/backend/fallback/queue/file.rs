@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::backend::fallback::queue::codec;
 use crate::backend::fallback::queue::group::QueuedGroup;
-use crate::backend::file::core::File;
+use crate::backend::file::store::File;
 use crate::clock::Clock;
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
