@@ -6,6 +6,7 @@ use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::route::{OnLostReply, Routed};
+use crate::backend::fallback::shadow::after_write::shadowed_after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
@@ -106,7 +107,8 @@ impl Routed for BatchWrite<'_> {
         };
         self.in_doubt = in_doubt;
         for (index, (op, reply)) in rest.iter().zip(&replies).enumerate() {
-            let shadowed = reply.as_ref().ok().and_then(|reply| self.shared.shadowed_after(op, reply));
+            let after = |reply| self.shared.shadow.shadowed_after(op, reply, &*self.shared.clock);
+            let shadowed = reply.as_ref().ok().and_then(after);
             if let Some(shadowed) = shadowed {
                 writes.record_write(index, shadowed);
             }
@@ -154,7 +156,7 @@ impl Routed for AtomicWrite<'_> {
             return Err(error);
         }
         for (index, op) in self.writes.iter().enumerate() {
-            shadow_writes.record_write(index, self.shared.shadowed_after_write(&op.action));
+            shadow_writes.record_write(index, shadowed_after_write(&op.action, &*self.shared.clock));
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ impl Routed for Transaction<'_, '_> {
         let mut after = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
             let changes = (self.body)(source, now);
-            after = after_write::after_changes(&changes);
+            after = after_write::shadowed_after_changes(&changes);
             self.written = changes.iter().map(|(key, _)| key.clone()).collect();
             shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
             changes
