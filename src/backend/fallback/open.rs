@@ -49,7 +49,7 @@ impl Fallback {
         };
         // If nothing is served during an outage, nothing is read from the shadow.
         let shadow_bytes = if policy.serves { options.shadow_bytes } else { 0 };
-        let Restored { identity, done, sent, marked, waiting } = restored;
+        let Restored { identity, done, sent, has_marker, groups } = restored;
         let shared = Arc::new(Shared {
             redis,
             clock,
@@ -59,11 +59,11 @@ impl Fallback {
             reconnector: Reconnector::default(),
             report: Report::default(),
             events: EventBus::default(),
-            marker: Marker::new(identity, done, marked),
+            marker: Marker::new(identity, done, has_marker),
             queue_file,
         });
         let owner = Arc::new(Owner(Arc::clone(&shared)));
-        shared.begin(waiting, sent)?;
+        shared.begin(groups, sent)?;
         Ok(Self { shared, owner, is_strict: false })
     }
 

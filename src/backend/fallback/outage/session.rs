@@ -135,7 +135,7 @@ impl Session {
             QueuedOp { key, action, observed, in_doubt }
         });
         let group = QueuedGroup::new(ops.collect(), queued_at);
-        let written = self.persist(self.queue.next(), &group).inspect_err(|_| {
+        let written = self.persist(self.queue.next_number(), &group).inspect_err(|_| {
             // Nothing is queued after all. Of several operations on one key the first one comes last, and counts.
             for (touched, key) in before.into_iter().rev() {
                 match touched {
