@@ -1,5 +1,5 @@
-//! Owns operations on many keys on their way: they may begin on the server and end locally. Knows nothing of when which
-//! of the two serves.
+//! Owns how operations on many keys are carried out: they may begin on the server and end locally. Knows nothing of how
+//! the choice between the two is made.
 
 use crate::backend::Backend;
 use crate::backend::fallback::open::Fallback;
@@ -27,7 +27,7 @@ impl Fallback {
     }
 
     /// Carries out mutations one after another. If the server becomes unreachable in the middle, the mutations that it
-    /// has done stay done, and the rest is done locally if that cannot do anything twice.
+    /// has done stay done, and the rest is carried out locally if nothing can be done twice.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
         let on_lost_reply = if ops.iter().all(|op| op.action.traits().repeat.is_harmless()) {
             OnLostReply::Repeat
@@ -79,12 +79,12 @@ impl Routed for BatchRead<'_> {
     }
 }
 
-/// Mutations one after another, and how far they are.
+/// Mutations that are carried out one after another, with the replies so far.
 struct BatchWrite<'w> {
     shared: &'w Shared,
     ops: &'w [Op<'w>],
     replies: Vec<Result<Reply>>,
-    /// The next operations, if the reply to them was lost and the server can be asked about them.
+    /// The next operations, if they are in doubt and the server can be asked about them.
     in_doubt: Option<BatchInDoubt>,
 }
 
@@ -138,7 +138,7 @@ impl Routed for BatchWrite<'_> {
     }
 }
 
-/// Writes of which all are done or none.
+/// Writes of which either all are done or none.
 struct AtomicWrite<'w> {
     shared: &'w Shared,
     writes: &'w [Op<'w, Write>],
@@ -170,7 +170,7 @@ impl Routed for AtomicWrite<'_> {
     }
 }
 
-/// Removes the last outcome if it is an error because the server became unreachable.
+/// Removes and returns the last outcome if it is the error of an unreachable server.
 fn take_stop<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
     match outcomes.pop() {
         Some(Err(error)) if error.unreachable().is_some() => Err(error),

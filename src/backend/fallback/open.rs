@@ -1,4 +1,4 @@
-//! Owns [`Fallback`], the handle on a server and on what serves in its place, and how it is opened.
+//! Owns [`Fallback`], a handle on a Redis store, and how it is opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Fallback {
     ) -> Result<Self> {
         let options = &config.redis;
         let policy = Policy::new(options);
-        // Each run of a program has slots of its own, and so a reply cache that nobody else has.
+        // The id is unique, so that no other run of a program uses the same reply cache.
         let redis = Redis::new(url, key_prefix, options, unique_id())?;
         let (queue_file, restored) = match &options.fallback {
             config::Fallback::File { path } => {

@@ -1,4 +1,5 @@
-//! Owns a transaction on its way: on the server, or locally. Knows nothing of when which of the two serves.
+//! Owns how a transaction is carried out, on the server or locally. Knows nothing of how the choice between the two is
+//! made.
 
 use std::sync::Arc;
 

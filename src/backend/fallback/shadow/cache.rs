@@ -144,7 +144,7 @@ impl Shadow {
             Shadowed::Value { deadline: Some(deadline), .. } if deadline.has_passed(now) => {
                 Some(Shadowed::Absent)
             }
-            shadowed => Some(shadowed),
+            shadowed @ (Shadowed::Absent | Shadowed::Value { .. } | Shadowed::NotAValue) => Some(shadowed),
         }
     }
 
