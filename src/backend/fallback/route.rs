@@ -1,5 +1,5 @@
-//! Owns the route of an operation: to the server while it is connected, or to the outage. One pure function decides what
-//! to do after a failure. Knows nothing of what the operations do.
+//! Owns the route of an operation: to the server while it is connected, or to the outage. One pure function decides
+//! what to do after a failure. Knows nothing of what the operations do.
 
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::refusal::server_disconnected;

@@ -164,13 +164,11 @@ impl Shadow {
     /// Returns what the next write to a key will find on the server, as far as that is known, and whether everything
     /// about the key is known.
     pub(crate) fn observed(&self, key: &str, now: &Now<'_>) -> (Observed, bool) {
-        match self.get(key, now) {
-            Some(shadowed) => (shadowed.observed(), shadowed.is_complete()),
-            None => {
-                let in_doubt = self.in_doubt.lock();
-                (in_doubt.get(key).map_or(Observed::Nothing, |writes| writes.observed.clone()), false)
-            }
+        if let Some(shadowed) = self.get(key, now) {
+            return (shadowed.observed(), shadowed.is_complete());
         }
+        let in_doubt = self.in_doubt.lock();
+        (in_doubt.get(key).map_or(Observed::Nothing, |writes| writes.observed.clone()), false)
     }
 
     /// Returns what is known of a key, or else what was known of it before the writes in doubt.
