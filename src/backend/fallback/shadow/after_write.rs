@@ -3,7 +3,8 @@
 
 use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
 use crate::backend::fallback::shadow::in_flight::ShadowWrite;
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::clock::{Clock, Deadline, Millis, Now};
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply, Write};

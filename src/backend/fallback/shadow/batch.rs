@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use crate::backend::fallback::shadow::cache::{InFlightOutcome, Shadow, Shadowed};
 use crate::backend::fallback::shadow::stripe::Began;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 
 impl Shadow {
     /// Begins to read many keys.

@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 
 use crate::backend::fallback::shadow::stripe::Stripe;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 

@@ -3,7 +3,7 @@
 
 use crate::backend::fallback::shadow::cache::{InFlightOutcome, Shadow, Shadowed};
 use crate::backend::fallback::shadow::stripe::Began;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 
 impl Shadow {
     /// Begins a read of a key.
