@@ -198,11 +198,11 @@ impl<'s> ReplaySession<'s> {
             );
         }
         let ops: Vec<(&QueuedOp, QueuedAt)> =
-            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued))).collect();
+            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued_at))).collect();
         self.has_applied = true;
         self.outage.add_to_tally(self.shared.report.count_outcomes(ops.len() as u64, &outcomes));
-        for (op, queued) in &ops {
-            self.record_in_shadow(op, queued.age());
+        for (op, queued_at) in &ops {
+            self.record_in_shadow(op, queued_at.age());
         }
         for (index, outcome) in outcomes {
             let Some((op, _)) = ops.get(index) else { continue };
@@ -259,7 +259,7 @@ impl<'s> ReplaySession<'s> {
 
 /// Returns the steps of a group on the server, with the TTLs that are left.
 fn steps(group: &QueuedGroup) -> impl Iterator<Item = ReplayStep<'_>> {
-    let age = group.queued.age();
+    let age = group.queued_at.age();
     group.ops.iter().map(move |op| ReplayStep {
         key: &op.key,
         action: op.action.after_waiting(age),

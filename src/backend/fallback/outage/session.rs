@@ -77,7 +77,7 @@ impl Session {
     /// its key. A pop that must be undone is skipped.
     pub(crate) fn restore(&mut self, mut apply: impl FnMut(&Key<'static>, &QueuedAction)) {
         for group in self.queue.iter() {
-            let age = group.queued.age();
+            let age = group.queued_at.age();
             for op in group.ops.iter() {
                 let action = op.action.after_waiting(age);
                 let was_absent = op.observed == Observed::Absent;

@@ -31,7 +31,7 @@ const OVERHEAD: u64 = 160;
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedGroup {
     pub(crate) ops: Ops,
-    pub(crate) queued: QueuedAt,
+    pub(crate) queued_at: QueuedAt,
     pub(crate) bytes: u64,
 }
 
@@ -63,7 +63,7 @@ impl DerefMut for Ops {
 }
 
 impl QueuedGroup {
-    pub(crate) fn new(mut ops: Vec<QueuedOp>, queued: QueuedAt) -> Self {
+    pub(crate) fn new(mut ops: Vec<QueuedOp>, queued_at: QueuedAt) -> Self {
         let bytes = ops.iter().map(weight).sum();
         let ops = match ops.pop() {
             Some(op) if ops.is_empty() => Ops::One([op]),
@@ -72,7 +72,7 @@ impl QueuedGroup {
                 Ops::Several(ops)
             }
         };
-        Self { ops, queued, bytes }
+        Self { ops, queued_at, bytes }
     }
 
     /// Coalesces an action with the only operation of the group if it can; returns the action otherwise.
@@ -92,7 +92,7 @@ impl QueuedGroup {
             matches!(action, QueuedAction::Put { ttl: Some(_), .. } | QueuedAction::Expire { .. });
         let rest = coalesce_actions(&mut before.action, action);
         if restarts_ttl && rest.is_none() {
-            self.queued = queued_at();
+            self.queued_at = queued_at();
         }
         self.bytes = weight(before);
         rest
