@@ -1,4 +1,5 @@
-//! Owns a transaction on its way: on the server, or locally. Knows nothing of when which of the two serves.
+//! Owns how a transaction is carried out, on the server or locally. Knows nothing of how the choice between the two is
+//! made.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl Routed for Transaction<'_, '_> {
         let mut after = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
             let changes = (self.body)(source, now);
-            after = after_write::after_changes(&changes);
+            after = after_write::shadowed_after_changes(&changes);
             self.written = changes.iter().map(|(key, _)| key.clone()).collect();
             shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
             changes

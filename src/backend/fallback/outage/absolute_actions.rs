@@ -37,8 +37,8 @@ impl QueueEnds {
     }
 }
 
-/// Returns the queued action for an action that only a program which writes alone may use: it sets on the server
-/// what `change` sets locally, whatever the action compared.
+/// Returns the queued action for an action that can be queued only if nobody else writes. It sets on the server what
+/// `change` sets locally, whatever the action compared.
 pub(crate) fn absolute_action(change: &Change, action: &EntryAction, now: &Now<'_>) -> Option<QueuedAction> {
     match (change, action) {
         (Change::Nothing, _) => None,

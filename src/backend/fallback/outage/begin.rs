@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::outage::Event;
 
 impl Shared {
-    /// Begins to serve: on the server, or locally if it is unreachable. The operations that an earlier run of the program
+    /// Checks the server, and begins an outage if it is unreachable. The operations that an earlier run of the program
     /// queued are replayed first.
     pub(crate) fn begin(self: &Arc<Self>, queued: Vec<QueuedGroup>, sent: u64) -> Result<()> {
         let has_queued = !queued.is_empty();
@@ -39,7 +39,7 @@ impl Shared {
                     self.begin_outage_with(&unreachable.cause.to_string(), || queue);
                     Ok(())
                 }
-                _ => Err(error),
+                Some(_) | None => Err(error),
             },
         }
     }
@@ -60,8 +60,8 @@ impl Shared {
         self.begin_outage_with(cause, || ReplayQueue::new(self.policy.queue_bounds, self.marker.done()));
     }
 
-    /// INVARIANT: `queue` is called only if no outage is under way. An outage that ends right now has replayed more than
-    /// the marker said before.
+    /// INVARIANT: `queue` is called under the lock, and only if there is no outage. An outage that has just ended has
+    /// advanced the marker, and the new queue must begin after it.
     fn begin_outage_with(self: &Arc<Self>, cause: &str, queue: impl FnOnce() -> ReplayQueue) {
         if self.redis.check_process().is_err() {
             return;

@@ -16,7 +16,7 @@ use crate::outage::Event;
 /// When at most this many operations are queued, writers wait until these are replayed too.
 const CUT_OVER: u64 = 256;
 
-/// How long a writer waits that would be faster than the replay.
+/// How long each write is delayed while writers are faster than the replay.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,7 +69,7 @@ impl Shared {
             if queued == 0 || (queued <= CUT_OVER && session.has_applied()) {
                 break;
             }
-            // However many writers there are, in the end they are slower than the replay.
+            // The pause grows until even many writers are slower than the replay.
             if queued >= before {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

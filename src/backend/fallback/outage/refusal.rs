@@ -38,7 +38,7 @@ pub(crate) fn queue_full(queue: &ReplayQueue) -> Error {
     ))
 }
 
-/// The error of an operation whose reply was lost, and which could not be queued to be asked about.
+/// The error of an operation in doubt, if the server will not be asked about it.
 pub(crate) fn in_doubt(source: impl Into<Cause>) -> Error {
     Error::Unavailable { maybe_applied: true, source: source.into() }
 }

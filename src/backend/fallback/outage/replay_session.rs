@@ -61,7 +61,7 @@ impl<'s> ReplaySession<'s> {
         self.has_applied
     }
 
-    /// Compares the queue with the marker on the server: what was done there, and whether the server has lost that.
+    /// Compares the queue with the marker: how much the server has done, and whether it has lost any of that.
     pub(crate) fn reconcile(&mut self) -> Result<(), ReconnectError> {
         let marker = self.shared.marker.key();
         let (done, sent) = {
@@ -75,9 +75,10 @@ impl<'s> ReplaySession<'s> {
             loss = Some("the marker of replayed operations is gone".to_owned());
         } else if held < done {
             self.connection.reset_marker(&marker, done)?;
-            loss = Some(format!("operation {done} was done on it, and it knows of {held}"));
+            loss = Some(format!("operation {done} was done on it, and its marker is at {held}"));
         } else if held > sent {
-            let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
+            let cause =
+                format!("the marker on the server is at operation {held}, and {sent} was the last one sent");
             return Err(ReconnectError::new(ReconnectReason::StaleQueue, cause));
         }
         if let Some(cause) = self.shared.take_data_loss() {
@@ -95,7 +96,7 @@ impl<'s> ReplaySession<'s> {
         let chunk = self.next_chunk();
         if let Some(file) = &self.shared.queue_file {
             file.note_sent(chunk.last).map_err(|error| {
-                let cause = format!("cannot note in the queue's files what is sent: {error}");
+                let cause = format!("cannot record in the replay queue's files what is sent: {error}");
                 ReconnectError::new(ReconnectReason::Failed, cause)
             })?;
         }
@@ -115,8 +116,8 @@ impl<'s> ReplaySession<'s> {
         self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match reply {
             ReplayReply::Applied(outcomes) => (chunk.last, outcomes),
-            // The reply to an earlier chunk was lost, and its outcomes come now. Nobody knows the outcomes of the
-            // chunks before it, if the program was killed before it could keep them.
+            // The reply to an earlier chunk was lost, and its outcomes come now. The outcomes of the chunks before it
+            // are lost if the program was killed before it could keep them.
             ReplayReply::AlreadyAt { done: Some(done), done_before, outcomes }
                 if done > chunk.done && done <= chunk.sent =>
             {
@@ -169,8 +170,7 @@ impl<'s> ReplaySession<'s> {
         }
     }
 
-    /// Adapts the size of the chunks to the time limit: the network may be slow, and a chunk that is cut off is never
-    /// done.
+    /// Adapts the size of the chunks to the time limit: on a slow network, a chunk that is too large never succeeds.
     fn tune_chunk(&self, elapsed: Duration, reply: &Result<ReplayReply, ReconnectError>) {
         let halved = self.outage.pace.halved();
         match reply {
@@ -184,22 +184,25 @@ impl<'s> ReplaySession<'s> {
         }
     }
 
-    /// Removes the operations up to a number from the queue, keeps their outcomes for the program, and their values for
+    /// Removes the operations up to a number from the queue. Keeps their outcomes for the program, and their values for
     /// the next outage.
     fn acknowledge(&mut self, upto: u64, outcomes: Vec<(usize, ReplayOutcome)>) {
         let groups = self.outage.session().queue.acknowledge(upto);
         if let Some(file) = &self.shared.queue_file
             && let Err(error) = file.note_done(upto)
         {
-            // The marker on the server says it too.
-            log::warn!("cannot note in the queue's files what was replayed: {error}");
+            // The marker on the server records it too.
+            let server = self.shared.redis.server_name();
+            log::warn!(
+                "cannot record in the replay queue's files what was replayed to the Redis server {server}: {error}"
+            );
         }
         let ops: Vec<(&QueuedOp, QueuedAt)> =
-            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued))).collect();
+            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued_at))).collect();
         self.has_applied = true;
         self.outage.add_to_tally(self.shared.report.count_outcomes(ops.len() as u64, &outcomes));
-        for (op, queued) in &ops {
-            self.record_in_shadow(op, queued.age());
+        for (op, queued_at) in &ops {
+            self.record_in_shadow(op, queued_at.age());
         }
         for (index, outcome) in outcomes {
             let Some((op, _)) = ops.get(index) else { continue };
@@ -217,7 +220,7 @@ impl<'s> ReplaySession<'s> {
                 write.record_write(Shadowed::Value { bytes: value.bytes, deadline });
             }
             QueuedAction::Delete => write.record_write(Shadowed::Absent),
-            // A write that records nothing makes the key unknown.
+            // The result is not known locally. A write that records nothing makes the shadow forget the key.
             QueuedAction::PutIfPresent { .. }
             | QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
@@ -245,7 +248,7 @@ impl<'s> ReplaySession<'s> {
         self.shared.report.keep_outcome(op, outcome, self.shared.redis.server_name());
     }
 
-    /// Reports operations of which nobody knows whether the server has done them.
+    /// Reports operations whose outcome on the server is unknown.
     fn report_uncertain(&self, ops: &[QueuedOp]) {
         for op in ops {
             self.shared.shadow.forget(&op.key);
@@ -254,9 +257,9 @@ impl<'s> ReplaySession<'s> {
     }
 }
 
-/// Returns what a group of the queue becomes on the server, as of now.
+/// Returns the steps of a group on the server, with the TTLs that are left.
 fn steps(group: &QueuedGroup) -> impl Iterator<Item = ReplayStep<'_>> {
-    let age = group.queued.age();
+    let age = group.queued_at.age();
     group.ops.iter().map(move |op| ReplayStep {
         key: &op.key,
         action: op.action.after_waiting(age),

@@ -97,7 +97,7 @@ enum ObservedRecord {
 
 /// Encodes a group of operations.
 pub(crate) fn write(group: &QueuedGroup) -> Result<Vec<u8>, serde_json::Error> {
-    let queued_at = group.queued.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let queued_at = group.queued_at.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     let ops = group.ops.iter().map(|op| OpRecord {
         key: op.key.to_string(),
         action: ActionRecord::from_action(&op.action),
@@ -311,8 +311,8 @@ mod tests {
         for text in VERSION_1 {
             let group = read(text.as_bytes(), now).unwrap();
             assert_eq!(String::from_utf8(write(&group).unwrap()).unwrap(), text);
-            assert!(group.queued.age() >= Duration::from_millis(1500));
-            assert!(group.queued.age() < Duration::from_secs(60));
+            assert!(group.queued_at.age() >= Duration::from_millis(1500));
+            assert!(group.queued_at.age() < Duration::from_secs(60));
         }
     }
 
@@ -327,10 +327,10 @@ mod tests {
         }
         let (options, clock) = (FileOptions::default(), Arc::new(SystemClock) as Arc<dyn Clock>);
         let (_queue, restored) = QueueFile::open(copy.path(), "t:", 1, &options, &clock).unwrap();
-        let Restored { identity, done, sent, marked, waiting } = restored;
-        assert_eq!((identity, done, sent, marked), (0x0123_4567_89ab_cdef, 2, 3, true));
+        let Restored { identity, done, sent, has_marker, groups } = restored;
+        assert_eq!((identity, done, sent, has_marker), (0x0123_4567_89ab_cdef, 2, 3, true));
         let texts: Vec<_> =
-            waiting.iter().map(|group| String::from_utf8(write(group).unwrap()).unwrap()).collect();
+            groups.iter().map(|group| String::from_utf8(write(group).unwrap()).unwrap()).collect();
         assert_eq!(texts, VERSION_1[2..]);
     }
 

@@ -1,5 +1,5 @@
-//! Owns what is counted and kept of queued operations for the program to ask about. Knows nothing of how they were
-//! sent.
+//! Owns the counts and the outcomes of queued operations, which are kept until the program asks for them. Knows nothing
+//! of how operations are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -95,7 +95,7 @@ impl Report {
         }
     }
 
-    /// Keeps operations of which nobody knows whether the server has done them.
+    /// Counts and keeps operations whose outcome on the server is unknown.
     pub(crate) fn keep_uncertain(&self, ops: &[QueuedOp], since: SystemTime) {
         self.counts.uncertain.fetch_add(ops.len() as u64, Ordering::Relaxed);
         let uncertain = ops.iter().map(|op| pending_operation(op, since, PendingReason::Uncertain));
