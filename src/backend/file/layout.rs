@@ -174,12 +174,11 @@ fn parse_number(name: &str, prefix: &str) -> Option<u64> {
 /// Turns an error of the operating system into one of this crate.
 pub(crate) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
     let path = path.to_path_buf();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            Error::StorageFull { path, source }
-        }
-        _ => Error::Io { action, path, source },
-    }
+    let is_full = matches!(
+        source.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    if is_full { Error::StorageFull { path, source } } else { Error::Io { action, path, source } }
 }
 
 #[cfg(test)]

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_compaction_is_tried_again_once_the_directory_has_grown() {
+    fn a_failed_compaction_is_retried_once_the_directory_has_grown() {
         let options = FileOptions::default().compact_ratio(1.0).compact_min_bytes(1 << 20);
         let pacer = Pacer::new(&options, 0, None);
         let check = |len| pacer.check_size(JournalSize { len, max_len_after_next: len, line: 0 }, 0);

@@ -219,20 +219,23 @@ impl Salvage {
 
     /// Applies a change. If something was lost, a part of an absent map or queue becomes its beginning.
     fn apply_change(&mut self, key: &SmolStr, change: Change) {
-        let is_absent = || self.table.read(key, |found| found.is_none());
+        let is_beginning = || !self.lost.is_empty() && self.table.read(key, |found| found.is_none());
         let content = match change {
-            Change::SetFields(fields) if !self.lost.is_empty() && is_absent() => {
-                Content::Map(Box::new(MapValue::new(fields)))
-            }
-            Change::SetItems { at, values, .. } if !self.lost.is_empty() && is_absent() => {
+            Change::SetFields(fields) if is_beginning() => Content::Map(Box::new(MapValue::new(fields))),
+            Change::SetItems { at, values, .. } if is_beginning() => {
                 Content::Queue(Box::new(QueueValue::new(at, values)))
             }
-            change => {
-                if matches!(change, Change::Set(_) | Change::Remove) {
-                    self.without_beginning.remove(key);
-                }
+            Change::Set(_) | Change::Remove => {
+                self.without_beginning.remove(key);
                 return self.table.apply(key, change);
             }
+            Change::Nothing
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => return self.table.apply(key, change),
         };
         self.without_beginning.insert(key.clone());
         self.table.apply(key, Change::Set(Entry { content, deadline: None }));

@@ -134,11 +134,54 @@ pub(crate) struct Loaded {
     pub(crate) len: u64,
 }
 
+/// The entries of a snapshot while it is read.
+struct EntryLoader {
+    entries: BulkLoader,
+    /// The key of the last entry; empty, which is no valid key, before the first.
+    last: SmolStr,
+    /// Keys of the entries that have more than one part.
+    partial: BTreeSet<SmolStr>,
+}
+
+impl EntryLoader {
+    fn new() -> Self {
+        Self { entries: BulkLoader::new(), last: SmolStr::default(), partial: BTreeSet::new() }
+    }
+
+    /// Adds one item; `false` if it cannot follow the item before.
+    fn add(&mut self, key: &SmolStr, change: Change) -> bool {
+        match change {
+            Change::Set(_) if *self.last < **key => self.last = key.clone(),
+            Change::SetFields(_) | Change::SetItems { .. } if self.last == *key => {
+                self.partial.insert(key.clone());
+            }
+            Change::Remove if self.last == *key => {}
+            Change::Nothing
+            | Change::Set(_)
+            | Change::Remove
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => return false,
+        }
+        self.entries.apply(key, change);
+        true
+    }
+
+    fn finish(self, stamp: LineStamp, len: u64) -> Loaded {
+        let Self { entries, partial, .. } = self;
+        let is_incomplete = |key: &SmolStr| !entries.read(key, |found| found.is_none_or(Entry::is_complete));
+        let incomplete = partial.into_iter().filter(is_incomplete).collect();
+        Loaded { entries, incomplete, stamp, len }
+    }
+}
+
 /// Reads a whole snapshot, or fails.
 pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
     let mut lines = LineReader::open(context, &context.layout.snapshot(number))?;
-    let mut entries = BulkLoader::new();
-    let (mut last, mut partial) = (SmolStr::default(), BTreeSet::new());
+    let mut loader = EntryLoader::new();
     let mut sum = crc32fast::Hasher::new();
     let mut has_header = false;
     loop {
@@ -155,31 +198,26 @@ pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
             }
             Line::Entries { changes } if has_header => {
                 for (key, change) in changes {
-                    // `last` begins as the empty string, which is no valid key.
-                    match change {
-                        Change::Set(_) if *last < *key => last = key.clone(),
-                        Change::SetFields(_) | Change::SetItems { .. } if last == key => {
-                            partial.insert(key.clone());
-                        }
-                        Change::Remove if last == key => {}
-                        _ => return Err(lines.corrupt("the entries are not in order")),
+                    if !loader.add(&key, change) {
+                        return Err(lines.corrupt("the entries are not in order"));
                     }
-                    entries.apply(&key, change);
                 }
             }
             Line::Footer { count, sum: expected, stamp } if has_header => {
-                if count != entries.len() as u64 || expected != sum.finalize() {
+                if count != loader.entries.len() as u64 || expected != sum.finalize() {
                     return Err(lines.corrupt("the snapshot is not the one that was written"));
                 }
                 if lines.next()?.is_some() || lines.trailing_zeros > 0 {
                     return Err(lines.corrupt("the snapshot goes on behind its end"));
                 }
-                let is_incomplete =
-                    |key: &SmolStr| !entries.read(key, |found| found.is_none_or(Entry::is_complete));
-                let incomplete = partial.into_iter().filter(is_incomplete).collect();
-                return Ok(Loaded { entries, incomplete, stamp, len: lines.offset });
+                return Ok(loader.finish(stamp, lines.offset));
             }
-            _ => return Err(lines.corrupt("this line does not belong here")),
+            Line::Header { .. }
+            | Line::Opened { .. }
+            | Line::Commit { .. }
+            | Line::Closed { .. }
+            | Line::Entries { .. }
+            | Line::Footer { .. } => return Err(lines.corrupt("this line does not belong here")),
         }
         sum.update(lines.bytes());
     }

@@ -56,9 +56,12 @@ pub(crate) struct LinePosition {
 
 impl<'l, 'i> LineReader<'l, 'i> {
     pub(crate) fn open(context: &'l ReadContext<'i>, path: &Path) -> Result<Self> {
-        let file = context.layout.fs.read(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => corrupt(path, START, "the file is missing"),
-            _ => failed("opening", path, error),
+        let file = context.layout.fs.read(path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                corrupt(path, START, "the file is missing")
+            } else {
+                failed("opening", path, error)
+            }
         })?;
         Ok(Self {
             context,

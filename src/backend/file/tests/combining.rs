@@ -221,7 +221,7 @@ fn the_clock_is_read_when_the_last_operation_is_posted() {
     let put_expiring = |name| op(name, EntryAction::Put { value: Value::integer(1), ttl });
     let mut posted = 0;
     apply_together(&store, vec![put_expiring("a"), put_expiring("b")], |_| {
-        posted = clock.0.load(Ordering::SeqCst)
+        posted = clock.0.load(Ordering::SeqCst);
     });
     for name in ["a", "b"] {
         let deadline = store.core.state.table.read(name, |found| found.unwrap().deadline.unwrap().millis());

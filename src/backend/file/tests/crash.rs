@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::backend::Backend;
 use crate::backend::file::compaction::compact;
 use crate::backend::file::store::File;
-use crate::backend::file::tests::simulated_fs::{EIO, ENOSPC, Fault, SimulatedFs};
+use crate::backend::file::tests::simulated_fs::{EIO, ENOSPC, FailureReporter, Fault, SimulatedFs};
 use crate::backend::file::tests::support::{
     incr, key, map_put, op, open_simulated, push, put, simulated_dir, state,
 };
@@ -236,7 +236,7 @@ fn run_with_fault(sync: SyncPolicy, call: u64, fault: Fault) -> bool {
         has_failed: Cell::default(),
         crashes_at_once,
     };
-    let reporter = FailureReporter { call, fault, sync, fs: &fs };
+    let reporter = FailureReporter { fs: &fs, context: format!("{fault:?} at call {call} with sync={sync}") };
     run.run_script();
     let was_met = fs.calls() > call || run.has_ended.get();
     fs.heal();
@@ -256,23 +256,6 @@ fn run_with_fault(sync: SyncPolicy, call: u64, fault: Fault) -> bool {
     }
     drop(reporter);
     was_met
-}
-
-/// Prints the fault and the calls when a check fails.
-struct FailureReporter<'s> {
-    call: u64,
-    fault: Fault,
-    sync: SyncPolicy,
-    fs: &'s SimulatedFs,
-}
-
-impl Drop for FailureReporter<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = self.fs.log();
-            eprintln!("{:?} at call {} with sync={}:\n{}", self.fault, self.call, self.sync, log.join("\n"));
-        }
-    }
 }
 
 fn run_with_fault_at_every_call(sync: SyncPolicy, fault: Fault) {

@@ -130,8 +130,8 @@ fn a_killed_store_opens_with_its_state_whatever_was_compacted() {
                 let replies = apply_steps(&store, &steps);
                 for (step, reply) in steps.into_iter().zip(replies) {
                     match (step, reply) {
-                        (HistoryStep::Lease(op), Ok(Reply::Leased(Some(leased)))) => {
-                            leases.push((op.key, leased.0))
+                        (HistoryStep::Lease(op), Ok(Reply::Leased(Some(item)))) => {
+                            leases.push((op.key, item.0));
                         }
                         (
                             HistoryStep::Entry(Op { action: EntryAction::Push { .. }, .. }),

@@ -102,7 +102,7 @@ impl Inode {
                 match change {
                     // If the file grows again, it reads as zeros there.
                     FileChange::Truncate { len } => {
-                        version[sector.start.max(*len).min(sector.end)..sector.end].fill(0)
+                        version[sector.start.max(*len).min(sector.end)..sector.end].fill(0);
                     }
                     FileChange::Write { at, bytes } => {
                         let (from, to) = ((*at).max(sector.start), (at + bytes.len()).min(sector.end));

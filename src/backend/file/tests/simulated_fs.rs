@@ -83,11 +83,6 @@ impl SimulatedFs {
         self.0.lock().has_crashed
     }
 
-    /// The calls so far, to understand a failure.
-    pub(crate) fn log(&self) -> Vec<String> {
-        self.0.lock().log.clone()
-    }
-
     /// The content of the files in a directory.
     pub(crate) fn files(&self, dir: &Path) -> BTreeMap<String, Vec<u8>> {
         let state = self.0.lock();
@@ -394,5 +389,19 @@ impl LockableFile for SimulatedLock {
     fn unlock(&self) -> io::Result<()> {
         self.fs.0.lock().locked.remove(&self.path);
         Ok(())
+    }
+}
+
+/// Prints the fault and the calls when a check fails.
+pub(crate) struct FailureReporter<'s> {
+    pub(crate) fs: &'s SimulatedFs,
+    pub(crate) context: String,
+}
+
+impl Drop for FailureReporter<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}", self.context, self.fs.0.lock().log.join("\n"));
+        }
     }
 }
