@@ -1,30 +1,36 @@
-//! Owns how long, and how fast, an optimistic change is tried again where others were quicker.
+//! Owns how often, and for how long, an optimistic change is repeated when other writers were quicker.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest pause between two attempts.
+use crate::util::backoff::Backoff;
+
+/// The first and the longest pause between two attempts.
+const FIRST_PAUSE: Duration = Duration::from_micros(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The time that one operation has.
+/// Writers that collided once must not meet again: a pause may have any length up to its full one.
+const FULL_JITTER: f64 = 1.0;
+
+/// The attempts of one optimistic change, and the time that it has for them.
 pub(crate) struct CasBackoff {
     begun: Instant,
     limit: Duration,
-    pause: Duration,
+    pauses: Backoff,
 }
 
 impl CasBackoff {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { begun: Instant::now(), limit, pause: Duration::from_micros(10) }
+        let pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, FULL_JITTER);
+        Self { begun: Instant::now(), limit, pauses }
     }
 
-    /// Waits a little, by chance more or less and longer each time; `false` where the time is over.
+    /// Sleeps before the next attempt; returns `false` at once if the time is over.
     pub(crate) fn wait(&mut self) -> bool {
         if self.begun.elapsed() > self.limit {
             return false;
         }
-        thread::sleep(self.pause.mul_f64(fastrand::f64()));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        thread::sleep(self.pauses.next(fastrand::f64()));
         true
     }
 }
