@@ -8,7 +8,7 @@ use redis::Value;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
-use crate::backend::redis::retry::Job;
+use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
@@ -19,9 +19,6 @@ use crate::backend::redis::wire::scripts::{NOTES, ONCE, ScriptCall};
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
-
-/// Repeating it is harmless.
-const TOLD: Job = Job { mutation: true, repeatable: true };
 
 /// After so many calls of a lane the notes on the server live on for a month again.
 const RENEWED_EVERY: u64 = 256;
@@ -139,24 +136,23 @@ impl Redis {
         limit: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let was_sent = turn.cache_id_when_sent().is_some();
-        let mut attempts = 0;
-        let attempt = |late, _| {
-            attempts += 1;
+        let attempt = |attempt: Attempt| {
             // The other half is for another attempt.
-            let part = match attempts > self.options.max_retries {
-                true => *limit,
-                false => limit.within(limit.left().unwrap_or_default() / 2),
+            let part = if attempt.earlier >= self.options.max_retries {
+                *limit
+            } else {
+                limit.within(limit.left().unwrap_or_default() / 2)
             };
-            match self.pool.checkout_for(TOLD, &part, late) {
+            match self.pool.checkout_for_write(&part, attempt.is_retry()) {
                 // Who waits for others has not made an attempt yet.
                 Err(Failure { kind: FailureKind::Exhausted, .. }) => {
-                    let mut lease = self.pool.checkout_for(TOLD, limit, true)?;
+                    let mut lease = self.pool.checkout_for_write(limit, true)?;
                     lease.run(|connection| self.call_once(turn, ops, connection, limit))
                 }
                 lease => lease?.run(|connection| self.call_once(turn, ops, connection, &part)),
             }
         };
-        let outcome = self.retry(TOLD, limit, attempt).map(|(replies, _)| replies);
+        let outcome = self.retry(RetryRule::Idempotent, limit, attempt).map(|(replies, _)| replies);
         // What a former call of this function may have done, this one's refusal does not undo.
         outcome.map_err(|failure| {
             let stage = if was_sent { Stage::InDoubt } else { failure.stage };
@@ -172,7 +168,7 @@ impl Redis {
         limit: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         connection.apply_deadline(limit)?;
-        let losses = self.pool.epoch().loss_count();
+        let losses = self.link.epoch().loss_count();
         let was_sent = turn.cache_id_when_sent();
         if was_sent.is_none() {
             turn.set_loss_count(losses);
@@ -219,7 +215,7 @@ impl Redis {
     /// Takes the notes off the server: who is at the end asks for none of them. Where that fails they are gone in
     /// a month.
     pub(crate) fn delete_reply_cache(&self) {
-        if self.slots.cache_id().is_none() || self.pool.is_suspended() {
+        if self.slots.cache_id().is_none() || self.link.is_suspended() {
             return;
         }
         let limit = TimeBudget::new(self.probe_budget());
@@ -228,7 +224,7 @@ impl Redis {
             connection.send(Request { replies: 1, mutation: true, atomic: true }, &limit)?;
             connection.receive(&limit).and_then(replies::refused)
         };
-        if let Err(failure) = self.run(TOLD, &limit, work) {
+        if let Err(failure) = self.run(RetryRule::Idempotent, &limit, work) {
             log::debug!("the notes on calls stay on the server: {}", failure.cause);
         }
     }

@@ -90,10 +90,10 @@ impl Redis {
     /// Reaches the server, and makes sure that nothing that was sent to it before can run from here on.
     pub(crate) fn open_replay_connection(&self) -> Result<ReplayConnection<'_>, ReconnectError> {
         let limit = TimeBudget::new(self.options.connect_timeout);
-        let connection = self.pool.dial_even_if_suspended(&limit)?;
+        let connection = self.link.dial_even_if_suspended(&limit)?;
         let mut bridge = ReplayConnection { redis: self, connection: Some(connection) };
         bridge.kill_older()?;
-        self.pool.kill_orphans_even_if_suspended(&self.budget())?;
+        self.link.kill_orphans_even_if_suspended(&self.budget())?;
         Ok(bridge)
     }
 }
@@ -102,10 +102,10 @@ impl ReplayConnection<'_> {
     /// Sets the marker where there is none; tells whether there was none, and the number that it holds then.
     /// The server has to take a write for this: one that only answers is not back.
     pub(crate) fn init_marker(&mut self, marker: &Key<'_>, at: u64) -> Result<(bool, u64), ReconnectError> {
-        let epoch = self.redis.pool.epoch();
+        let epoch = self.redis.link.epoch();
         let look = epoch.begin_probe();
         let mut answers = self.call_script(5, |packer| {
-            epoch.make(packer);
+            epoch.write_create(packer);
             packer.command(4, "HSETNX").key(marker).arg(b"at").number(at);
             packer.command(3, "PEXPIRE").key(marker).number(MARKER_LIFE);
             packer.command(3, "HGET").key(marker).arg(b"at");
@@ -146,12 +146,12 @@ impl ReplayConnection<'_> {
         steps: &[ReplayStep<'_>],
     ) -> Result<ReplayReply, ReconnectError> {
         // Whoever was on its way when the outage began may have given up only since.
-        if !self.redis.pool.quarantine().is_empty() {
-            self.redis.pool.kill_orphans_even_if_suspended(&self.redis.budget())?;
+        if !self.redis.link.quarantine().is_empty() {
+            self.redis.link.kill_orphans_even_if_suspended(&self.redis.budget())?;
         }
         let mut words = ScriptArgs::default();
         let mut notes = Vec::new();
-        let now = self.redis.pool.epoch().loss_count();
+        let now = self.redis.link.epoch().loss_count();
         for step in steps {
             if let Some(told) = step.in_doubt
                 && !notes.contains(&told.call.store_id)
@@ -187,14 +187,14 @@ impl ReplayConnection<'_> {
 
     /// Lets the server close all connections of the time before the outage, in use or not.
     fn kill_older(&mut self) -> Result<(), ReconnectError> {
-        for identity in self.redis.pool.older_connections() {
+        for identity in self.redis.link.older_connections() {
             let answers = self.call_script(1, |packer| {
                 packer.command(6, "CLIENT").arg(b"KILL").arg(b"ID").arg(identity.id.as_bytes());
                 packer.arg(b"ADDR").arg(identity.address.as_bytes());
             })?;
             for answer in answers {
                 match refused(answer) {
-                    Ok(_) => self.redis.pool.forget(&identity),
+                    Ok(_) => self.redis.link.forget(&identity),
                     // Without the right to, each is outlived when its turn comes.
                     Err(failure) if failure.kind == FailureKind::Denied => return Ok(()),
                     Err(failure) => return Err(failure.into()),
@@ -227,7 +227,7 @@ impl ReplayConnection<'_> {
 impl Drop for ReplayConnection<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.redis.pool.put_back(connection);
+            self.redis.link.dispose(connection);
         }
     }
 }
