@@ -1,5 +1,5 @@
-//! Owns [`Bytes`], the shared byte string that values are handed around in. Knows nothing of what the
-//! bytes mean.
+//! Owns [`Bytes`], the shared byte string that values are passed around in. Knows nothing of the meaning of the
+//! bytes.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,7 +10,7 @@ use triomphe::ThinArc;
 
 /// An immutable, shared string of bytes: cloning it copies a pointer, not the bytes.
 ///
-/// It dereferences to `[u8]` and turns into a `Vec<u8>` where an owned copy is needed.
+/// It dereferences to `[u8]`, and converts into a `Vec<u8>` if an owned copy is needed.
 ///
 /// ```
 /// use millpond::Bytes;
@@ -22,7 +22,7 @@ use triomphe::ThinArc;
 #[derive(Clone)]
 pub struct Bytes(ThinArc<(), u8>);
 
-/// How many bytes `Debug` shows before it only counts the rest.
+/// `Debug` shows at most this many bytes and counts the rest.
 const SHOWN: usize = 64;
 
 impl Deref for Bytes {

@@ -1,5 +1,5 @@
-//! Owns time: the clock, how a time to live becomes a deadline, and when an entry is gone. Knows nothing of
-//! entries.
+//! Owns time: the clock, the conversion of a time to live into a deadline, and the rule when an entry has
+//! expired. Knows nothing of entries.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 /// The longest time to live: 1000 years of 365.25 days.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(31_557_600_000);
 
-/// Where a store reads the time from.
+/// The source of the time for a store.
 ///
-/// Memory and File ask it when an entry has a deadline. Redis does not: there the server's clock decides.
+/// Memory and File read it for entries that have a time to live. Redis does not: the clock of the server decides.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 }
 
@@ -31,7 +31,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved by hand: for tests.
+/// A clock that stops until it is moved by hand: for tests.
 ///
 /// ```
 /// use millpond::{ManualClock, StateConfig, StateStore};
@@ -81,12 +81,12 @@ impl Clock for ManualClock {
     }
 }
 
-/// How long an entry still has.
+/// The remaining time to live of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
-    /// It stays until it is deleted.
+    /// The entry stays until it is deleted.
     Never,
-    /// It is gone after this time, which is never zero.
+    /// The entry expires after this time, which is never zero.
     In(Duration),
 }
 
@@ -117,12 +117,12 @@ impl Millis {
     }
 }
 
-/// A point in time in milliseconds since 1970, from which on an entry is gone.
+/// The point in time at which an entry expires, in milliseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Deadline(NonZeroU64);
 
 impl Deadline {
-    /// A time to live that begins now.
+    /// The deadline of a time to live that begins now.
     pub(crate) fn after(now: &Now<'_>, ttl: Millis) -> Self {
         Self(ttl.0.saturating_add(now.millis()))
     }
@@ -135,17 +135,19 @@ impl Deadline {
         self.0.get()
     }
 
-    /// The one place that says when an entry is gone.
+    /// Returns whether the entry has expired: the one place with this rule.
     pub(crate) fn has_passed(self, now: &Now<'_>) -> bool {
+        // INVARIANT: at its deadline an entry is absent already, on every backend.
         self.0.get() <= now.millis()
     }
 
-    /// The time to live that ends here; `None` where that is over.
+    /// The time to live until this deadline; `None` if it has passed.
     #[cfg(feature = "redis")]
     pub(crate) fn ttl(self, now: &Now<'_>) -> Option<Millis> {
         NonZeroU64::new(self.0.get().checked_sub(now.millis())?).map(Millis)
     }
 
+    /// The time until this deadline, for an entry that was just found: at least one millisecond.
     pub(crate) fn remaining(self, now: &Now<'_>) -> Duration {
         Duration::from_millis(self.0.get().saturating_sub(now.millis()).max(1))
     }
@@ -157,7 +159,7 @@ impl fmt::Debug for Deadline {
     }
 }
 
-/// The time of one operation: read at most once, and only if something asks for it.
+/// The time of one operation. The clock is read at most once, and only if the time is needed.
 pub(crate) struct Now<'a> {
     clock: &'a dyn Clock,
     read: Cell<Option<u64>>,
@@ -168,13 +170,13 @@ impl<'a> Now<'a> {
         Self { clock, read: Cell::new(None) }
     }
 
-    /// A time that is known.
+    /// A given time, without a clock.
     #[cfg(feature = "redis")]
     pub(crate) fn at(millis: u64) -> Now<'static> {
         Now { clock: &SystemClock, read: Cell::new(Some(millis)) }
     }
 
-    /// Milliseconds since 1970; a clock before that reads as 1970.
+    /// The time in milliseconds since 1970; an earlier time counts as 1970.
     pub(crate) fn millis(&self) -> u64 {
         if let Some(read) = self.read.get() {
             return read;
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_gone_at_its_deadline_not_after_it() {
+    fn an_entry_expires_at_its_deadline_not_after_it() {
         let clock = ManualClock::default();
         let deadline = Deadline::after(&Now::of(&clock), Millis::new(Duration::from_secs(1)).unwrap());
         clock.advance(Duration::from_millis(999));

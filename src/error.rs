@@ -1,4 +1,4 @@
-//! Owns the errors and their wording. Knows nothing of what raises them.
+//! Owns the errors and their wording. Knows nothing of the code that raises them.
 
 use std::fmt;
 use std::io;
@@ -10,10 +10,10 @@ use crate::bytes::Bytes;
 /// What the operations of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The cause of an error, whatever library it came from.
+/// The cause of an error, from any library.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// What kind of thing lies under a key.
+/// The kind of entry that is stored under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -39,11 +39,12 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LockLoss {
-    /// Its time ran out, and nobody has taken it since.
+    /// Its time to live ran out, and nobody has taken it since.
     Expired,
-    /// Its time ran out, and somebody else has it.
+    /// Its time to live ran out, and somebody else holds it.
     TakenByAnother,
-    /// Nobody has it although its time has not run out: the store lost it, or somebody removed it by hand.
+    /// Nobody holds it although its time to live has not run out: the store lost it, or somebody removed it by
+    /// hand.
     NotHeld,
 }
 
@@ -59,8 +60,8 @@ impl fmt::Display for LockLoss {
 
 /// Everything that can go wrong, sorted by what a caller would do about it.
 ///
-/// An operation on a single key that returns an error has left the state as it was, or says in its type
-/// that it cannot know ([`Unavailable`](Error::Unavailable) with `maybe_applied`,
+/// An operation on a single key that returns an error has left the state unchanged, or the type of the error
+/// says that this is unknown ([`Unavailable`](Error::Unavailable) with `maybe_applied`,
 /// [`Poisoned`](Error::Poisoned)). The text of an error never repeats the text of its source; print the
 /// chain of [`source`](std::error::Error::source) to see all of it.
 ///
@@ -68,14 +69,14 @@ impl fmt::Display for LockLoss {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The key breaks a rule: it is empty, longer than 512 bytes with its namespace, holds a control
+    /// The key breaks a rule: it is empty, longer than 512 bytes with its namespace, contains a control
     /// character, or a part of it is reserved. Nothing was done.
     #[error("invalid key {key:?}: {reason}")]
     #[non_exhaustive]
     InvalidKey {
         /// The key with its namespace.
         key: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
 
@@ -83,15 +84,15 @@ pub enum Error {
     #[error("invalid time to live {ttl:?}: it must be more than zero and at most 1000 years")]
     #[non_exhaustive]
     InvalidTtl {
-        /// What was given.
+        /// The time to live that was given.
         ttl: Duration,
     },
 
-    /// An option of the configuration or of the URL is unknown or has a value that it cannot have.
+    /// An option of the configuration or of the URL is unknown, or its value is not allowed.
     #[error("invalid configuration of {field}: {reason}")]
     #[non_exhaustive]
     InvalidConfig {
-        /// The option, `redis.pool_size` for instance.
+        /// The option, for instance `redis.pool_size`.
         field: String,
         /// What is wrong with it.
         reason: String,
@@ -109,16 +110,15 @@ pub enum Error {
         limit: usize,
     },
 
-    /// The key holds another kind of thing than the operation works on. Nothing was changed.
+    /// The key holds an entry of another kind than the operation works on. Nothing was changed.
     #[error("wrong kind under key {key:?}: expected a {expected}, found {}", found_text(*.found))]
     #[non_exhaustive]
     WrongType {
         /// The key with its namespace.
         key: String,
-        /// What the operation works on.
+        /// The kind that the operation works on.
         expected: Kind,
-        /// What is there; `None` where it is something that this crate has no name for, such as a Redis
-        /// set.
+        /// The kind of the entry; `None` if this crate has no name for it, as for a Redis set.
         found: Option<Kind>,
     },
 
@@ -138,22 +138,21 @@ pub enum Error {
         key: String,
     },
 
-    /// The value cannot be written as JSON: a number that is not finite, a map whose keys are no strings,
-    /// more than 127 levels of nesting (which could not be read back).
-    /// Nothing was changed.
+    /// The value cannot be written as JSON: it contains a number that is not finite, a map whose keys are not
+    /// strings, or more than 127 levels of nesting (which could not be read back). Nothing was changed.
     #[error("encoding the value for key {key:?} as JSON")]
     #[non_exhaustive]
     Encode {
         /// The key with its namespace.
         key: String,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: Cause,
     },
 
     /// The stored value cannot be read as the type that was asked for.
     ///
-    /// A reading operation has left the entry as it is. One that removes or replaces has acted, and `raw`
-    /// is what was there.
+    /// An operation that only reads has left the entry unchanged. An operation that removes or replaces has been
+    /// applied, and `raw` is the old value.
     #[error("decoding the value under key {key:?}")]
     #[non_exhaustive]
     Decode {
@@ -161,35 +160,35 @@ pub enum Error {
         key: String,
         /// The stored bytes.
         raw: Bytes,
-        /// What the decoder said.
+        /// The error of the decoder.
         source: Cause,
     },
 
-    /// The operating system refused something that the File variant needs.
+    /// The operating system refused a call that the File variant needs.
     #[error("{action} {} failed", .path.display())]
     #[non_exhaustive]
     Io {
-        /// What was being done.
+        /// The attempted action, as a participle: `writing`.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// There is no room left: the disk is full, or a file may not grow. Memory and disk are unchanged, and
-    /// the store works again once there is room.
+    /// No space is left: the disk is full, or a file may not grow. Memory and disk are unchanged, and the store
+    /// works again as soon as there is space.
     #[error("no space left to write {}", .path.display())]
     #[non_exhaustive]
     StorageFull {
         /// The file that could not grow.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
     /// A file of the store is damaged in a place that a crash cannot explain. The store was not opened and
-    /// nothing on disk was changed; [`FileStore::repair`](crate::FileStore::repair) saves what is whole.
+    /// nothing on disk was changed; [`FileStore::repair`](crate::FileStore::repair) saves all undamaged entries.
     #[error("{} is damaged at line {line} (byte {offset}): {reason}", .path.display())]
     #[non_exhaustive]
     Corrupt {
@@ -203,7 +202,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The store is open elsewhere: in another process, or a second time in this one.
+    /// The store is already open, in another process or in this one.
     #[error("the store at {} is already open", .path.display())]
     #[non_exhaustive]
     Locked {
@@ -211,10 +210,9 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A write to the disk failed in a way after which nobody can know what the disk holds. Reads go on;
-    /// every write is refused until the store is opened anew. Whether this write is on the disk is not
-    /// known.
-    #[error("the store at {} takes no more writes after a failed write to disk; open it anew", .path.display())]
+    /// A write to the disk failed in a way that leaves the content of the disk unknown, this write included. Reads
+    /// are still served; every write is refused until the store is opened again.
+    #[error("the store at {} takes no more writes after a failed write to disk; open it again", .path.display())]
     #[non_exhaustive]
     Poisoned {
         /// The directory of the store.
@@ -225,31 +223,31 @@ pub enum Error {
     #[error("the store is unavailable{}", if *.maybe_applied { "; the operation may have been applied" } else { "" })]
     #[non_exhaustive]
     Unavailable {
-        /// Whether the server may have received, and carried out, the operation all the same.
+        /// Whether the server may nevertheless have received the operation and carried it out.
         maybe_applied: bool,
         /// What happened.
         source: Cause,
     },
 
-    /// The server knows the client and refuses: a wrong password, a missing permission. Never retried.
+    /// The server refused access: the password is wrong, or a permission is missing. Never retried.
     #[error("the server denied access")]
     #[non_exhaustive]
     Denied {
-        /// What the server said.
+        /// The error of the server.
         source: Cause,
     },
 
-    /// The server answered with an error that has no variant of its own.
+    /// The server replied with an error that no other variant covers.
     #[error("the server failed to run {command}")]
     #[non_exhaustive]
     Server {
         /// The command.
         command: String,
-        /// What the server said.
+        /// The error of the server.
         source: Cause,
     },
 
-    /// Others kept changing the entry for as long as an operation may take. Nothing was changed.
+    /// Other writers kept changing the entry for as long as an operation may take. Nothing was changed.
     #[error("gave up on key {key:?}: others kept changing it")]
     #[non_exhaustive]
     Conflict {
@@ -263,12 +261,11 @@ pub enum Error {
     LockLost {
         /// The name of the lock with its namespace.
         name: String,
-        /// What became of it.
+        /// How it was lost.
         how: LockLoss,
     },
 
-    /// The closure of a transaction gave up with an error of its own, made by [`Error::abort`]. Nothing was
-    /// changed.
+    /// The closure of a transaction returned an error made by [`Error::abort`]. Nothing was changed.
     #[error("the transaction was aborted")]
     Aborted(#[source] Cause),
 
@@ -282,11 +279,11 @@ pub enum Error {
         source: Box<Error>,
     },
 
-    /// This build, this server or this configuration cannot do it.
+    /// The operation is not possible with this build, this server or this configuration.
     #[error("not supported: {what}")]
     #[non_exhaustive]
     Unsupported {
-        /// What cannot be done, and why.
+        /// What is not possible, and why.
         what: String,
     },
 }
@@ -301,14 +298,12 @@ fn found_text(found: Option<Kind>) -> &'static str {
 }
 
 impl Error {
-    /// Tells whether the same call can succeed later with nothing but time gone by.
+    /// Returns whether the same call can succeed later without any other change than time passing.
     ///
-    /// True for [`Unavailable`](Self::Unavailable) (but not of a closed store, nor of one that another process
-    /// opened),
-    /// [`StorageFull`](Self::StorageFull),
-    /// [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and for a [`Partial`](Self::Partial) that
-    /// stopped for one of these. It does not say that repeating is harmless: look at `maybe_applied` before
-    /// an increment is repeated.
+    /// True for [`Unavailable`](Self::Unavailable) (except for a closed store, and for one that another process
+    /// opened), [`StorageFull`](Self::StorageFull), [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and
+    /// for a [`Partial`](Self::Partial) that stopped for one of these. It does not mean that repeating is
+    /// harmless: check `maybe_applied` before you repeat an increment.
     ///
     /// ```
     /// let error = millpond::StateStore::memory().put("", 1).unwrap_err();
@@ -340,9 +335,9 @@ impl Error {
         }
     }
 
-    /// Wraps an error of the program's own, for the closure of a
-    /// [`transaction`](crate::StateStore::transaction) to give up with. It is the
-    /// [`source`](std::error::Error::source) of the [`Aborted`](Self::Aborted) that the transaction returns.
+    /// Wraps an error of the program, so that the closure of a [`transaction`](crate::StateStore::transaction) can
+    /// return it. It becomes the [`source`](std::error::Error::source) of the [`Aborted`](Self::Aborted) that the
+    /// transaction returns.
     ///
     /// ```
     /// use millpond::{Error, StateStore};
@@ -359,16 +354,16 @@ impl Error {
     }
 
     pub(crate) fn invalid_config(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        // A URL in the wrong place of a configuration is quoted by whoever cannot read it, and may hold a
+        // An error of serde quotes the text that it cannot read. That text may be a misplaced URL with a
         // password.
-        let shown = |text: String, instead: &str| if text.contains('@') { instead.to_owned() } else { text };
+        let mask = |text: String, instead: &str| if text.contains('@') { instead.to_owned() } else { text };
         Self::InvalidConfig {
-            field: shown(field.into(), "an option"),
-            reason: shown(reason.into(), "it cannot be read, and is not shown since it may hold a password"),
+            field: mask(field.into(), "an option"),
+            reason: mask(reason.into(), "it cannot be read, and is not shown since it may hold a password"),
         }
     }
 
-    /// Wraps what stopped an operation over many entries; with nothing done it is the plain cause.
+    /// Wraps the error that stopped an operation over many entries; if none was done, returns the error itself.
     pub(crate) fn partial(done: u64, source: Self) -> Self {
         match done {
             0 => source,

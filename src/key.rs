@@ -1,5 +1,4 @@
-//! Owns which keys, prefixes and namespaces are valid and how they are joined. Knows nothing of where keys
-//! are stored.
+//! Owns the rules of keys, prefixes and namespaces, and their joining. Knows nothing of where keys are stored.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -10,62 +9,42 @@ use crate::error::{Error, Result};
 /// The longest key in bytes, its namespace included.
 pub(crate) const MAX_KEY_BYTES: usize = 512;
 
-/// A `:`-separated part of a key that is this crate's own.
+/// The `:`-separated part of a key that marks it as this crate's own.
 pub(crate) const RESERVED: &str = "__millpond";
 
 const FENCE: &str = "__millpond:fence";
 
-#[cfg(feature = "redis")]
-const EPOCH: &str = "__millpond:epoch";
-
-/// What this crate keeps beside a key of the caller's. It is never listed nor counted.
+/// What this crate stores beside one of the caller's keys, on every backend. It is never listed or counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Companion {
-    /// The leases of a queue. They go with `clear`.
+    /// The leases of a queue. `clear` removes them with the queue.
     Leases,
-    /// The values that the leases are on, where they do not lie in the leases themselves.
-    #[cfg(feature = "redis")]
-    LeasedValues,
-    /// A lock of that name.
+    /// The lock of that name.
     Lock,
-    /// Who waits for the lock, and since when.
-    #[cfg(feature = "redis")]
-    LockQueue,
-    /// When those who wait were last seen.
-    #[cfg(feature = "redis")]
-    LockLastSeen,
 }
 
 impl Companion {
     const fn suffix(self) -> &'static str {
         match self {
             Self::Leases => ":__millpond:leases",
-            #[cfg(feature = "redis")]
-            Self::LeasedValues => ":__millpond:leased",
             Self::Lock => ":__millpond:lock",
-            #[cfg(feature = "redis")]
-            Self::LockQueue => ":__millpond:waiting",
-            #[cfg(feature = "redis")]
-            Self::LockLastSeen => ":__millpond:seen",
         }
     }
-}
 
-/// Tells whether a key of this crate's own goes when all keys that begin with `prefix` are cleared away: it
-/// does if the key that it lies beside goes.
-pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
-    let goes = |companion: Companion| {
-        let beside = reserved.strip_suffix(companion.suffix().as_bytes());
-        beside.is_some_and(|key| key.starts_with(prefix))
-    };
-    #[cfg(feature = "redis")]
-    if goes(Companion::LeasedValues) {
-        return true;
+    /// Returns the caller's key beside which this companion is stored as `key`; `None` for any other key.
+    pub(crate) fn strip_from(self, key: &str) -> Option<&str> {
+        key.strip_suffix(self.suffix())
     }
-    goes(Companion::Leases)
 }
 
-/// A key that holds every rule, its namespace included.
+/// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: the leases of a queue
+/// go with the queue.
+pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
+    let queue = reserved.strip_suffix(Companion::Leases.suffix().as_bytes());
+    queue.is_some_and(|queue| queue.starts_with(prefix))
+}
+
+/// A key that satisfies every rule, its namespace included.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key<'a>(Cow<'a, str>);
 
@@ -77,58 +56,32 @@ impl Deref for Key<'_> {
 }
 
 impl Key<'_> {
-    /// Takes a key that a store listed, which was checked when it was listed.
+    /// Takes a key from a listing, which has checked it.
     pub(crate) fn listed(full: String) -> Key<'static> {
         Key(Cow::Owned(full))
     }
 
-    /// A key of this crate's own that goes with this one.
+    /// Takes a key of this crate's own, which has a reserved part.
+    pub(crate) fn reserved(full: impl Into<Cow<'static, str>>) -> Key<'static> {
+        Key(full.into())
+    }
+
+    /// A key of this crate's own that is stored beside this one; `suffix` begins with a reserved part.
+    pub(crate) fn with_suffix(&self, suffix: &str) -> Key<'static> {
+        Key(Cow::Owned([self, suffix].concat()))
+    }
+
     pub(crate) fn companion(&self, companion: Companion) -> Key<'static> {
-        Key(Cow::Owned([self, companion.suffix()].concat()))
+        self.with_suffix(companion.suffix())
     }
 
-    /// What this crate keeps as `to` beside the key beside which it keeps this one as `from`; `None` where it is
-    /// something else.
-    #[cfg(feature = "redis")]
-    pub(crate) fn sibling(&self, from: Companion, to: Companion) -> Option<Key<'static>> {
-        let beside = self.strip_suffix(from.suffix())?;
-        Some(Key(Cow::Owned([beside, to.suffix()].concat())))
-    }
-
-    /// Says which rule the key breaks of what may wait for a server, or nothing: the keys of leases may too.
-    #[cfg(feature = "redis")]
-    pub(crate) fn queued_key_fault(key: &str) -> Option<&'static str> {
-        let beside = [Companion::Leases, Companion::LeasedValues]
-            .map(|companion| key.strip_suffix(companion.suffix()));
-        key_fault(beside.into_iter().flatten().next().unwrap_or(key))
-    }
-
-    /// The key of the marker that says how much of a queue is done.
-    #[cfg(feature = "redis")]
-    pub(crate) fn marker(identity: u128) -> Key<'static> {
-        Key(Cow::Owned(format!("{RESERVED}:marker:{identity:032x}")))
-    }
-
-    /// The key of what became of the last call in each lane of a store.
-    #[cfg(feature = "redis")]
-    pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
-        Key(Cow::Owned(format!("{RESERVED}:lanes:{identity:032x}")))
-    }
-
-    /// The key of the value that is gone when the server has lost its memory.
-    #[cfg(feature = "redis")]
-    pub(crate) fn epoch() -> Key<'static> {
-        Key(Cow::Borrowed(EPOCH))
-    }
-
-    /// Tells whether a key is what this crate keeps beside another.
     pub(crate) fn is_companion(key: &str, companion: Companion) -> bool {
-        key.ends_with(companion.suffix())
+        companion.strip_from(key).is_some()
     }
 
-    /// The key of the last token that a store gave out.
+    /// The key of the last fencing token that the store gave out.
     pub(crate) fn fence() -> Key<'static> {
-        Key(Cow::Borrowed(FENCE))
+        Key::reserved(FENCE)
     }
 
     pub(crate) fn into_owned(self) -> Key<'static> {
@@ -136,7 +89,7 @@ impl Key<'_> {
     }
 }
 
-/// Says which rule a full key breaks, or nothing.
+/// Returns the rule that a full key breaks, or nothing.
 #[inline]
 pub(crate) fn key_fault(key: &str) -> Option<&'static str> {
     if key.is_empty() {
@@ -149,7 +102,7 @@ pub(crate) fn key_fault(key: &str) -> Option<&'static str> {
         return None;
     }
     if key.chars().any(char::is_control) {
-        return Some("it holds a control character");
+        return Some("it contains a control character");
     }
     if is_reserved(key) {
         return Some("its part `__millpond` is reserved");
@@ -157,13 +110,14 @@ pub(crate) fn key_fault(key: &str) -> Option<&'static str> {
     None
 }
 
-/// Tells whether a part of the key is this crate's own; such keys are never listed, counted or cleared.
+/// Returns whether a part of the key is reserved. Such keys are never listed or counted, and only
+/// [`is_cleared`] decides which of them are cleared.
 pub(crate) fn is_reserved(key: &str) -> bool {
     !is_plain(key.as_bytes()) && key.split(':').any(|part| part == RESERVED)
 }
 
-/// Tells whether a key certainly holds nothing but printable ASCII without an underscore, as nearly all
-/// keys do; eight bytes at a time, since every operation asks.
+/// Returns whether a key certainly consists of printable ASCII without an underscore, as nearly all keys do.
+/// Every operation calls it, so it checks eight bytes at a time.
 #[inline]
 fn is_plain(key: &[u8]) -> bool {
     let (words, rest) = key.as_chunks::<8>();
@@ -173,16 +127,16 @@ fn is_plain(key: &[u8]) -> bool {
     }
 }
 
-/// A word of eight equal bytes is this many times the byte.
+/// A byte times this is a word of eight such bytes.
 const EACH: u64 = 0x0101_0101_0101_0101;
 
-/// The high bit of a byte is set in one of the terms where the byte is beyond ASCII, below a space, DEL, or
-/// an underscore. A borrow can set it for the byte above such a one too, which changes nothing.
+/// For a byte beyond ASCII, below a space, DEL or an underscore, one of the terms has the high bit of that byte
+/// set. A borrow can also set it for the next byte, which does no harm: the word is rejected anyway.
 #[inline]
 fn is_plain_word(word: u64) -> bool {
     let below = |bytes: u64, least: u64| bytes.wrapping_sub(EACH * least);
-    let noted = word | below(word, 0x20) | below(word ^ (EACH * 0x7f), 1) | below(word ^ (EACH * 0x5f), 1);
-    noted & (EACH * 0x80) == 0
+    let rejected = word | below(word, 0x20) | below(word ^ (EACH * 0x7f), 1) | below(word ^ (EACH * 0x5f), 1);
+    rejected & (EACH * 0x80) == 0
 }
 
 impl AsRef<str> for Key<'_> {
@@ -191,12 +145,12 @@ impl AsRef<str> for Key<'_> {
     }
 }
 
-/// A part of the key space: every key in it begins with the same text, which ends in `:`.
+/// A part of the key space. All its keys begin with the same text, which ends in `:`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Namespace(Option<Arc<str>>);
 
 impl Namespace {
-    /// The namespace `name` inside this one; an empty name is this one.
+    /// Returns the namespace `name` inside this one; with an empty name, this one.
     pub(crate) fn child(&self, name: &str) -> Self {
         if name.is_empty() {
             return self.clone();
@@ -204,7 +158,7 @@ impl Namespace {
         Self(Some(format!("{}{name}:", self.text()).into()))
     }
 
-    /// What the keys of this namespace begin with.
+    /// The text that all keys of this namespace begin with.
     pub(crate) fn text(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
     }
@@ -227,8 +181,8 @@ impl Namespace {
         }
     }
 
-    /// Joins and checks what the keys of a listing begin with. Any text that a key can begin with will do,
-    /// the empty one included.
+    /// Joins and checks the prefix of a listing. Every text that a key can begin with is valid, the empty one
+    /// included.
     pub(crate) fn prefix(&self, prefix: &str) -> Result<String> {
         let full = self.join(prefix).into_owned();
         let reason = match full.as_str() {
@@ -241,7 +195,7 @@ impl Namespace {
         }
     }
 
-    /// Takes the namespace off a key that was listed in it.
+    /// Removes the namespace from a key that was listed in it.
     pub(crate) fn strip(&self, full: &str) -> String {
         full.strip_prefix(self.text()).unwrap_or(full).to_owned()
     }
@@ -252,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_characters_are_ordinary() {
+    fn unusual_characters_are_valid() {
         for key in ["a", "a b", "*?[]\\^", "a/b", "a::b", ":", "ключ", "__millpondx", "x__millpond", "é"]
         {
             assert_eq!(key_fault(key), None, "{key:?}");
@@ -276,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_noted_wherever_it_stands() {
+    fn a_byte_is_recognised_at_every_position() {
         for byte in 0..=0x7f_u8 {
             let plain = !byte.is_ascii_control() && byte != b'_';
             for (length, at) in (1..20).flat_map(|length| (0..length).map(move |at| (length, at))) {
@@ -289,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_go_with_their_queue_and_nothing_else_goes() {
+    fn only_leases_are_cleared_with_their_queue() {
         for (reserved, prefix, goes) in [
             ("jobs:__millpond:leases", "", true),
             ("jobs:__millpond:leases", "jobs", true),
@@ -311,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_nests_and_an_empty_name_is_the_same() {
+    fn a_namespace_nests_unless_its_name_is_empty() {
         let inner = Namespace::default().child("a").child("").child("b");
         assert_eq!(inner.text(), "a:b:");
         assert_eq!(&*inner.key("k").unwrap(), "a:b:k");

@@ -1,41 +1,43 @@
-//! Owns what a program is told of outages: events, counts, and what became of the operations that waited.
-//! Knows nothing of how an outage is lived through.
+//! Owns the reports of outages to the program: events, counts, and what happened to queued operations. Knows
+//! nothing of how the store works during an outage.
 
 use std::time::{Duration, SystemTime};
 
 use crate::bytes::Bytes;
 use crate::error::Error;
 
-/// A change of state that a program may want to know of: see [`StateStore::on_event`](crate::StateStore::on_event).
+/// A change in the connection to the server: see [`StateStore::on_event`](crate::StateStore::on_event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The server cannot be reached any more; what is served from now on, if anything, comes from memory.
+    /// The server can no longer be reached: an outage begins. Operations that are served from now on, if any, are
+    /// served from memory.
     #[non_exhaustive]
     Away {
-        /// What was seen of it.
+        /// The error that showed it.
         cause: String,
     },
-    /// The server is back, and nothing waits any more.
+    /// The outage is over: the server can be reached again, and the queue is empty.
     #[non_exhaustive]
     Connected {
-        /// How many operations that waited were done there.
+        /// How many queued operations were done on the server.
         replayed: u64,
-        /// How many the server refused: see [`StateStore::take_rejected`](crate::StateStore::take_rejected).
+        /// How many queued operations the server refused: see
+        /// [`StateStore::take_rejected`](crate::StateStore::take_rejected).
         rejected: u64,
-        /// How many met what others had written: see
+        /// How many queued writes met a value that somebody else had written in the meantime: see
         /// [`StateStore::take_conflicts`](crate::StateStore::take_conflicts).
         conflicts: u64,
-        /// For how long it was away.
+        /// How long the outage lasted.
         away_for: Duration,
     },
-    /// The server has lost data: what this process had seen there, or had done there, is gone. It was emptied,
-    /// or restarted without what it held, or another one stands in its place. It is told once for each loss,
-    /// when the next connection is made. With an eviction policy that takes any key (`allkeys-*`) the server may
-    /// lose what this is noticed by alone.
+    /// The server has lost data: values that this process had read or written are gone. It was emptied, or
+    /// restarted without its data, or replaced by another server. Each loss is reported once, when the next
+    /// connection is made. Under an eviction policy that may remove any key (`allkeys-*`), the server may remove
+    /// just the key by which a loss is noticed.
     #[non_exhaustive]
     HistoryLost {
-        /// What shows it.
+        /// What showed the loss.
         cause: String,
     },
 }
@@ -44,56 +46,56 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// How often the server went away.
+    /// How many outages began.
     pub outages: u64,
-    /// Operations that were done in memory and queued for the server. Neighbours on one key may become one there,
-    /// so more are queued than replayed.
+    /// Operations that were done in memory and queued for the server. Neighbours on one key may be merged before
+    /// they are replayed, so more operations are queued than replayed.
     pub queued: u64,
-    /// Operations of the queue that were done on the server.
+    /// Queued operations that were done on the server.
     pub replayed: u64,
-    /// Operations that wait now.
+    /// Operations that are queued now.
     pub pending: u64,
-    /// Writes of the queue that met a value which somebody else had written meanwhile.
+    /// Queued writes that met a value that somebody else had written in the meantime.
     pub conflicts: u64,
-    /// Operations of the queue that the server refused for good.
+    /// Queued operations that the server refused for good.
     pub rejected: u64,
-    /// Operations of which nobody can know whether the server has done them.
+    /// Operations that stay in doubt: nobody can know whether the server has done them.
     pub uncertain: u64,
-    /// Connections with an unanswered write that were closed on the server's side, so that it cannot come
+    /// Connections with an unanswered write that were killed on the server, so that the write cannot be applied
     /// late.
     pub buried: u64,
 }
 
-/// An operation that waits for the server: see [`StateStore::pending`](crate::StateStore::pending).
+/// An operation that is queued for the server: see [`StateStore::pending`](crate::StateStore::pending).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingOperation {
     /// The key with its namespace.
     pub key: String,
-    /// The Redis command that it becomes.
+    /// The Redis command that it will be.
     pub operation: &'static str,
-    /// The field of a map that it is about, where it is one.
+    /// The field, if it writes one field of a map.
     pub field: Option<String>,
-    /// The bytes that it carries, or the number that it adds, where that is one.
+    /// The bytes that it writes, or the number that it adds, if it is a single one.
     pub value: Option<Bytes>,
-    /// Since when it waits.
+    /// When it was queued.
     pub since: SystemTime,
-    /// Why it waits.
+    /// Why it is still pending.
     pub reason: PendingReason,
 }
 
-/// Why an operation waits.
+/// Why an operation is pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PendingReason {
-    /// The server is away.
+    /// It waits for the end of the outage.
     Away,
-    /// It may have been done before the server lost its memory, and doing it again could double it. It is not
-    /// done again.
+    /// It may have been done before the server lost its data, and doing it again could double it. It is not done
+    /// again.
     Uncertain,
 }
 
-/// An operation of the queue that the server refused: see
+/// A queued operation that the server refused: see
 /// [`StateStore::take_rejected`](crate::StateStore::take_rejected).
 #[derive(Debug)]
 #[non_exhaustive]
@@ -102,25 +104,26 @@ pub struct Rejected {
     pub key: String,
     /// The Redis command that it was.
     pub operation: &'static str,
-    /// The field of a map that it was about, where it was one.
+    /// The field, if it was to write one field of a map.
     pub field: Option<String>,
-    /// The bytes that it carried, or the number that it was to add, where that was one.
+    /// The bytes that it was to write, or the number that it was to add, if it was a single one.
     pub value: Option<Bytes>,
-    /// Why it was refused.
+    /// Why the server refused it.
     pub error: Error,
 }
 
-/// A write of the queue that met what somebody else had written meanwhile: see
+/// A queued write that met a value that somebody else had written in the meantime: see
 /// [`StateStore::take_conflicts`](crate::StateStore::take_conflicts).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteConflict {
     /// The key with its namespace.
     pub key: String,
-    /// What this process wrote; `None` where it deleted.
+    /// The value that this process wrote; `None` if it deleted the key.
     pub mine: Option<Bytes>,
-    /// What was there, its first 4096 bytes; `None` where it was deleted, or is a map or a queue.
+    /// The first 4096 bytes of the value that was found on the server; `None` if the key was deleted, or is a map
+    /// or a queue.
     pub theirs: Option<Bytes>,
-    /// Whether this process's write was made all the same.
+    /// Whether this process's write was replayed all the same.
     pub applied: bool,
 }

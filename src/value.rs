@@ -1,14 +1,14 @@
-//! Owns what a stored value is: its bytes, and whether they are JSON text that this crate wrote. Knows
-//! nothing of Rust types.
+//! Owns the stored value: its bytes, and whether they are JSON text that this crate wrote. Knows nothing of
+//! Rust types.
 
 use crate::bytes::Bytes;
 
-/// Where the bytes of a value come from.
+/// The origin of the bytes of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// JSON text from our own encoder: a file may hold it as it is.
+    /// JSON text from our own encoder, which may be written to a file unchanged.
     Json,
-    /// Any bytes.
+    /// Arbitrary bytes, which are encoded as Base64 in a file.
     Raw,
 }
 
@@ -28,7 +28,7 @@ impl Value {
         Self { bytes: Bytes::from(bytes), form: Form::Raw }
     }
 
-    /// How many bytes it takes where it is written down as text.
+    /// The size in bytes as text in a file: raw bytes are encoded as Base64 there.
     pub(crate) fn weight(&self) -> u64 {
         match self.form {
             Form::Json => self.bytes.len() as u64,
@@ -36,21 +36,21 @@ impl Value {
         }
     }
 
-    /// The text of a counter.
+    /// The value of a counter.
     pub(crate) fn integer(number: i64) -> Self {
         Self::json(number.to_string().as_bytes())
     }
 }
 
-/// Reads a counter: `0` or `-?[1-9][0-9]*` within `i64`, the grammar of Redis.
+/// Parses a counter: `0` or `-?[1-9][0-9]*` within `i64`, which is the grammar of Redis.
 pub(crate) fn counter(bytes: &[u8]) -> Option<i64> {
     let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
-    let plain = match digits {
+    let is_canonical = match digits {
         [b'0'] => bytes.len() == 1,
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if !plain {
+    if !is_canonical {
         return None;
     }
     std::str::from_utf8(bytes).ok()?.parse().ok()

@@ -1,10 +1,10 @@
-//! Keys, and values that tell which key they belong to and change with every write.
+//! Keys, and values that name their key and change with every write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-/// The length of a value of bytes; the JSON text of a [`Reading`] is about as long.
+/// The length of a byte value; the JSON text of a [`Reading`] is about as long.
 pub const VALUE_BYTES: usize = 100;
 
 /// `count` keys that begin with `prefix`.
@@ -12,14 +12,14 @@ pub fn keys(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{prefix}sensor:{index:07}")).collect()
 }
 
-/// Where the counter of a new writer begins: no two write the same values. A database may well notice that a value
-/// is the one that is there, and do nothing.
-fn begin() -> u64 {
+/// The first counter value of a new writer: no two writers write the same values. A database may notice that
+/// a value has not changed, and do nothing.
+fn first_count() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1_000_003, Ordering::Relaxed)
 }
 
-/// Makes values of bytes: the index of the key, a counter, and a filling.
+/// Makes byte values: the index of the key, a counter, and filler.
 pub struct BytesWriter {
     value: Vec<u8>,
     count: u64,
@@ -32,9 +32,9 @@ impl Default for BytesWriter {
 }
 
 impl BytesWriter {
-    /// Makes values of this length, which is at least 17.
+    /// A writer of values of this length, which is at least 17.
     pub fn of(length: usize) -> Self {
-        Self { value: (0..length).map(filling).collect(), count: begin() }
+        Self { value: (0..length).map(filling).collect(), count: first_count() }
     }
 
     pub fn length(&self) -> usize {
@@ -49,12 +49,12 @@ impl BytesWriter {
     }
 }
 
-/// Panics unless these are bytes that were written for this key.
+/// Panics unless these bytes were written for this key.
 pub fn check_bytes(value: &[u8], index: usize) {
     check_bytes_of(VALUE_BYTES, value, index);
 }
 
-/// As [`check_bytes`], for values of this length.
+/// Like [`check_bytes`], for values of this length.
 pub fn check_bytes_of(length: usize, value: &[u8], index: usize) {
     let belongs = value.len() == length
         && value[..8] == (index as u64).to_le_bytes()
@@ -66,7 +66,7 @@ fn filling(place: usize) -> u8 {
     255 - (place % 256) as u8
 }
 
-/// A value for the JSON cells, as it is read.
+/// A value of the JSON cells, as it is read.
 #[derive(Debug, Deserialize)]
 pub struct Reading {
     sensor: u64,
@@ -97,20 +97,20 @@ fn level(count: u64) -> f64 {
 }
 
 impl Reading {
-    /// Panics unless this is a reading that was written for this key.
+    /// Panics unless this reading was written for this key.
     pub fn check(&self, index: usize) {
         let belongs = self.sensor == index as u64 && self.level == level(self.count) && self.place == PLACE;
         assert!(belongs, "wrong read: key {index} holds {self:?}");
     }
 }
 
-/// Panics unless this is the text of a reading that was written for this key.
+/// Panics unless this text is that of a reading that was written for this key.
 pub fn check_json(text: &[u8], index: usize) {
     let reading: Reading = serde_json::from_slice(text).expect("the text of a reading");
     reading.check(index);
 }
 
-/// Makes readings, and their text in a buffer that is used again.
+/// Makes readings, and their text in a buffer that is reused.
 pub struct ReadingWriter {
     count: u64,
     text: Vec<u8>,
@@ -118,7 +118,7 @@ pub struct ReadingWriter {
 
 impl Default for ReadingWriter {
     fn default() -> Self {
-        Self { count: begin(), text: Vec::new() }
+        Self { count: first_count(), text: Vec::new() }
     }
 }
 

@@ -1,8 +1,8 @@
-//! The databases, and the bare file, that File is measured beside. Each is opened in a directory of its
-//! own and puts one value at a time, as a program that keeps its state in it would.
+//! The databases, and the plain file, that File is compared with. Each is opened in a directory of its own
+//! and puts one value at a time, like a program that keeps its state in it.
 //!
-//! Before a put returns, all of them have handed it to the operating system, which is what [`Sync::Never`]
-//! means here; where a database would rather keep it in the process, there is a second way to open it.
+//! Before a put returns, all of them have handed it to the operating system: that is the meaning of
+//! [`Sync::Never`]. If a database by default keeps puts in the process, there is a second way to open it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,16 +14,16 @@ use redb::backends::FileBackend;
 use redb::{Durability, ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend, TableDefinition};
 use rusqlite::Connection;
 
-/// When a put is on the disk.
+/// When a put reaches the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
-    /// Whenever the operating system likes. It has been told before the put returns.
+    /// When the operating system chooses. It has the put before the call returns.
     Never,
-    /// Before it returns.
+    /// Before the call returns.
     Always,
 }
 
-/// What the keys begin with.
+/// The beginning of every key.
 const KEY: &[u8] = b"sensor:";
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 
@@ -33,8 +33,8 @@ pub struct Redb {
 }
 
 impl Redb {
-    /// Without syncs, each commit still writes its pages to the file: a commit of [`Durability::None`]
-    /// would keep them in the process, so it is the file that does not sync.
+    /// Without syncs, each commit must still write its pages to the file. A commit with [`Durability::None`]
+    /// would keep them in the process, so the file skips the sync instead.
     pub fn open(directory: &Path, sync: Sync) -> Self {
         let path = directory.join("redb");
         let database = match sync {
@@ -48,7 +48,7 @@ impl Redb {
         Self { database, durability: Durability::Immediate }
     }
 
-    /// Keeps what is put in the process until it is settled.
+    /// Keeps puts in the process until [`Redb::settle`].
     pub fn buffered(directory: &Path) -> Self {
         let database = redb::Database::create(directory.join("redb-buffered")).unwrap();
         Self { database, durability: Durability::None }
@@ -60,11 +60,11 @@ impl Redb {
 
     pub fn count(&self) -> usize {
         let transaction = self.database.begin_read().unwrap();
-        // Where nothing is left, there is no table either.
+        // An empty database has no table either.
         transaction.open_table(TABLE).map_or(0, |table| table.len().unwrap() as usize)
     }
 
-    /// Makes what was put without durability durable, which lets its pages be used again.
+    /// Makes the earlier puts durable, so that their pages can be reused.
     pub fn settle(&self) {
         self.commit(Durability::Immediate, |_| ());
     }
@@ -77,7 +77,7 @@ impl Redb {
     }
 }
 
-/// A file that leaves it to the operating system when it is on the disk.
+/// A file that does not sync, and leaves the time of writing to the operating system.
 #[derive(Debug)]
 struct Unsynced(FileBackend);
 
@@ -116,7 +116,7 @@ impl Fjall {
         Self { database, state, sync }
     }
 
-    /// An insert hands its line of the journal to the operating system by itself.
+    /// An insert hands its journal line to the operating system by itself.
     pub fn put(&self, key: &str, value: &[u8]) {
         self.state.insert(key, value).unwrap();
         if self.sync == Sync::Always {
@@ -129,8 +129,8 @@ impl Fjall {
     }
 }
 
-/// It has no way to hand over what was put without waiting for the disk: without syncs it keeps it in the
-/// process, and [`Sync::Always`] asks Linux for a sync_file_range(2), which no disk empties its cache for.
+/// It cannot hand over puts without waiting for the disk. Without syncs it keeps them in the process, and for
+/// [`Sync::Always`] it calls sync_file_range(2), which does not make a disk flush its cache.
 pub struct Sled {
     database: sled::Db,
     sync: Sync,
@@ -154,8 +154,8 @@ impl Sled {
     }
 }
 
-/// One connection behind a lock: writers that share the file through connections of their own wait for
-/// each other by sleeping.
+/// One connection behind a lock: writers that share the file through connections of their own wait for each
+/// other by sleeping.
 pub struct Sqlite(Mutex<Connection>);
 
 impl Sqlite {
@@ -187,7 +187,7 @@ impl Sqlite {
     }
 }
 
-/// The floor: one line to the end of a file by one write(2), and nothing that could read it back.
+/// The floor: one write(2) appends one line to a file, and no code can read the lines back.
 pub struct Append {
     path: PathBuf,
     file: Mutex<(File, Vec<u8>)>,
@@ -218,7 +218,7 @@ impl Append {
         }
     }
 
-    /// How many keys there are lines of.
+    /// The number of keys with a line in the file.
     pub fn count(&self) -> usize {
         let text = fs::read(&self.path).unwrap();
         text.windows(KEY.len()).filter(|begin| *begin == KEY).count()

@@ -1,18 +1,18 @@
-//! What the directory of a store shows from outside: how large it is, and whether a compaction runs.
+//! The directory of a store, seen from outside: its size, and whether a compaction runs.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longer than any compaction takes here.
+/// Longer than any compaction in these benchmarks.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One look at a directory.
+/// The state of a directory at one moment.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Look {
-    /// The bytes of all files, or of the blocks that they take where that is more.
+    /// The size of all files, or of the blocks that they occupy if that is more.
     pub bytes: u64,
-    /// The number of the newest whole snapshot, and its bytes; 0 where there is none.
+    /// The number and size of the newest complete snapshot; 0 if there is none.
     pub snapshot: u64,
     pub snapshot_bytes: u64,
     /// Whether a snapshot is being written.
@@ -23,9 +23,9 @@ pub fn look(directory: &Path) -> Look {
     let mut look = Look::default();
     for item in fs::read_dir(directory).expect("the directory of a store") {
         let item = item.expect("an item of the directory");
-        // It may be gone since it was listed.
+        // It may have been deleted since it was listed.
         let Ok(found) = item.metadata() else { continue };
-        look.bytes += found.len().max(taken(&found));
+        look.bytes += found.len().max(occupied_bytes(&found));
         let name = item.file_name();
         let name = name.to_str().expect("the name of a file");
         let Some(name) = name.strip_prefix("snapshot-") else { continue };
@@ -43,23 +43,23 @@ pub fn look(directory: &Path) -> Look {
 }
 
 /// Waits until no compaction runs.
-pub fn rest(directory: &Path) {
+pub fn wait_for_compaction(directory: &Path) {
     let start = Instant::now();
-    // There is a moment between the first new file and the second.
+    // The two new files appear at different moments.
     let mut quiet = 0;
     while quiet < 20 {
-        assert!(start.elapsed() < PATIENCE, "a compaction goes on and on");
+        assert!(start.elapsed() < PATIENCE, "the compaction does not end");
         std::thread::sleep(Duration::from_millis(5));
         quiet = if look(directory).compacts { 0 } else { quiet + 1 };
     }
 }
 
 #[cfg(unix)]
-fn taken(found: &fs::Metadata) -> u64 {
+fn occupied_bytes(found: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::blocks(found) * 512
 }
 
 #[cfg(not(unix))]
-fn taken(_: &fs::Metadata) -> u64 {
+fn occupied_bytes(_: &fs::Metadata) -> u64 {
     0
 }

@@ -1,13 +1,13 @@
-//! How long single calls take, where the tail matters and not the middle.
+//! The latency of single calls, for measurements of the tail.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// The longest that is told apart.
+/// The longest latency that is recorded as it is.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What many calls took, to three digits.
+/// The latencies of many calls, to three digits.
 pub struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
@@ -17,7 +17,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Makes one call.
+    /// Makes one call and records its latency.
     pub fn time<R>(&mut self, call: impl FnOnce() -> R) -> R {
         let before = Instant::now();
         let outcome = call();
@@ -37,12 +37,12 @@ impl Latencies {
         self.0.len()
     }
 
-    /// In microseconds.
+    /// A percentile, in microseconds.
     pub fn percentile(&self, percent: f64) -> f64 {
         self.0.value_at_percentile(percent) as f64 / 1e3
     }
 
-    /// In milliseconds.
+    /// The longest latency, in milliseconds.
     pub fn longest(&self) -> f64 {
         self.0.max() as f64 / 1e6
     }

@@ -1,28 +1,29 @@
-//! The rounds. Every round measures each contender for one short slice, in an order that rotates, so that
-//! whatever else the machine does falls on all of them alike; only ratios within a round are compared.
+//! The rounds. Every round measures each contender for one short slice, in a rotating order, so that other
+//! load on the machine affects all contenders alike. Only ratios within a round are compared.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::report::{self, Bar, Outcome};
+use crate::settings::{rounds, slice};
 
-/// The group of what is measured; the peers have others.
+/// The group of the measured crate; the peers have other groups.
 const OURS: &str = "millpond";
 
-/// How much of a slice runs first without being counted.
+/// The first part of a slice that is not counted, as a divisor.
 const WARM_UP: u32 = 5;
 
-/// One of those who do the same work.
+/// One of several programs that do the same work.
 pub struct Contender<'a> {
     pub name: &'static str,
     pub group: &'static str,
-    /// Where that is not the cell's number.
+    /// Set if it differs from the cell's number.
     threads: Option<usize>,
     settle: Box<dyn Fn() + 'a>,
     slice: Box<Slice<'a>>,
 }
 
-/// Runs one slice, so long, with that many threads, and tells the operations in a second.
+/// Runs one slice of this length with that many threads, and returns the operations per second.
 type Slice<'a> = dyn Fn(&Cell, Duration, usize) -> f64 + 'a;
 
 /// How often and for how long contenders are measured.
@@ -30,7 +31,7 @@ type Slice<'a> = dyn Fn(&Cell, Duration, usize) -> f64 + 'a;
 pub struct Timing {
     pub rounds: usize,
     pub slice: Duration,
-    /// What lies between two slices, so that what one left to its background threads falls on no other.
+    /// The pause between two slices, so that background work of one contender does not affect the next.
     pub pause: Duration,
 }
 
@@ -39,13 +40,13 @@ impl Timing {
         Self { rounds: rounds(), slice: slice(), pause: Duration::ZERO }
     }
 
-    /// For those that leave much to background threads: a slice has to be long beside what they get done
-    /// behind its end, where it costs nothing.
+    /// For contenders with much background work: a slice must be long compared with the work that they do
+    /// after its end, which is not measured.
     pub fn long() -> Self {
         Self { slice: 5 * slice(), pause: slice() / 2, ..Self::usual() }
     }
 
-    /// In another number of rounds, for those that do their own timing.
+    /// With another number of rounds, for contenders that measure the time themselves.
     #[must_use]
     pub fn rounds(self, rounds: usize) -> Self {
         Self { rounds, ..self }
@@ -53,8 +54,8 @@ impl Timing {
 }
 
 impl<'a> Contender<'a> {
-    /// `prepare` makes what one thread holds, outside the time that is measured; `step` is one step of
-    /// the work on the key of that index.
+    /// `prepare` makes the state of one thread, before the measured time; `step` does one step of the work on
+    /// the key with that index.
     pub fn new<S: Send>(
         name: &'static str,
         group: &'static str,
@@ -65,13 +66,13 @@ impl<'a> Contender<'a> {
         Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
-    /// Who does its own timing: `slice` returns operations in a second.
+    /// A contender that measures the time itself: `slice` returns operations per second.
     pub fn timed(name: &'static str, group: &'static str, slice: impl Fn() -> f64 + 'a) -> Self {
         let slice = move |_: &Cell, _, _| slice();
         Self { name, group, threads: None, settle: Box::new(|| ()), slice: Box::new(slice) }
     }
 
-    /// As [`Contender::timed`], for the one that the others are compared with.
+    /// Like [`Contender::timed`], for the contender that the others are compared with.
     pub fn ours_timed(slice: impl Fn() -> f64 + 'a) -> Self {
         Self::timed("millpond", OURS, slice)
     }
@@ -81,28 +82,28 @@ impl<'a> Contender<'a> {
         Self::new("millpond", OURS, prepare, step)
     }
 
-    /// Does `settle` before each of its slices, outside the time.
+    /// Runs `settle` before each of its slices, outside the measured time.
     #[must_use]
     pub fn settling(self, settle: impl Fn() + 'a) -> Self {
         Self { settle: Box::new(settle), ..self }
     }
 
-    /// Works with this many threads, whatever the cell says: what it is measured beside differs in that.
+    /// Uses this many threads, whatever the cell says: the comparison is between numbers of threads.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: Some(threads), ..self }
     }
 }
 
-/// One line of work to be done by all contenders.
+/// One row of work that all contenders do.
 pub struct Cell {
     pub name: &'static str,
     pub threads: usize,
-    /// Steps go to the keys `0..keys` at random.
+    /// Steps use the keys `0..keys` at random.
     pub keys: usize,
-    /// Steps between two looks at the clock.
+    /// Steps between two readings of the clock.
     pub steps: u64,
-    /// Operations in a step.
+    /// Operations per step.
     pub operations: u64,
     pub bars: &'static [Bar],
 }
@@ -113,7 +114,7 @@ impl Cell {
         self.compare_in(Timing::usual(), contenders);
     }
 
-    /// As [`Cell::compare`], with another timing.
+    /// Like [`Cell::compare`], with another timing.
     pub fn compare_in(&self, timing: Timing, contenders: &[Contender<'_>]) {
         let rounds: Vec<Vec<f64>> = (0..timing.rounds)
             .map(|round| {
@@ -130,11 +131,12 @@ impl Cell {
             .collect();
         let ours = contenders.iter().position(|contender| contender.group == OURS);
         let named: Vec<_> = contenders.iter().map(|contender| (contender.name, contender.group)).collect();
-        report::rows(self, &Outcome { contenders: &named, ours, rounds: &rounds });
+        let (name, threads, bars) = (self.name, self.threads, self.bars);
+        report::rows(&Outcome { name, threads, bars, contenders: &named, ours, rounds: &rounds });
     }
 }
 
-/// Prints how long one call takes: the median of many in each round.
+/// Prints the latency of a call: the median of many calls in each round.
 pub fn latency(name: &str, bar_micros: f64, mut call: impl FnMut(usize)) {
     let medians: Vec<f64> = (0..rounds())
         .map(|_| {
@@ -151,29 +153,13 @@ pub fn latency(name: &str, bar_micros: f64, mut call: impl FnMut(usize)) {
     report::latency_row(name, &medians, bar_micros);
 }
 
-/// Prints how long something takes that is done once in each round.
+/// Prints the time of an operation that is done once in each round.
 pub fn time(name: &str, bar: Duration, mut once: impl FnMut() -> Duration) {
     let micros: Vec<f64> = (0..rounds()).map(|_| once().as_secs_f64() * 1e6).collect();
     report::latency_row(name, &micros, bar.as_secs_f64() * 1e6);
 }
 
-pub fn rounds() -> usize {
-    setting("BENCH_ROUNDS", 9).max(1)
-}
-
-pub fn slice() -> Duration {
-    Duration::from_millis(setting("BENCH_SLICE_MS", 100).max(1) as u64)
-}
-
-/// A number from the environment.
-pub fn setting(name: &str, default: usize) -> usize {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
-        Err(_) => default,
-    }
-}
-
-/// Runs the threads of one contender and returns its operations in a second.
+/// Runs the threads of one contender and returns its operations per second.
 fn run_slice<S: Send>(
     cell: &Cell,
     slice: Duration,
@@ -182,7 +168,7 @@ fn run_slice<S: Send>(
     step: &(impl Fn(&mut S, usize) + Sync),
 ) -> f64 {
     let states: Vec<S> = (0..threads).map(|_| prepare()).collect();
-    // The only thing the threads wait for each other at: one that panics later leaves nobody waiting.
+    // The threads wait for each other at this barrier only: if one panics later, no other thread hangs.
     let barrier = Barrier::new(threads);
     let barrier = &barrier;
     std::thread::scope(|scope| {
@@ -221,7 +207,7 @@ fn run_slice<S: Send>(
     })
 }
 
-/// Weyl sequence and a multiplication: good enough to pick keys, and almost free.
+/// A Weyl sequence and a multiplication: good enough to pick keys, and very cheap.
 pub struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! A Redis server of its own, on a free port, gone when it is dropped.
+//! A Redis server for one program, on a free port; it is stopped on drop.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Connection, IntoConnectionInfo};
 use tempfile::TempDir;
 
-/// How often another port is tried: between finding a free one and starting on it, it may be taken.
+/// How many ports are tried: another process may take a free port before the server binds it.
 const ATTEMPTS: u32 = 5;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -21,10 +21,10 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server that keeps nothing on the disk.
+    /// Starts a server that stores nothing on disk.
     ///
     /// # Errors
-    /// What to do about it, for people.
+    /// A message that says what to do.
     pub fn start() -> Result<Self, String> {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
@@ -37,7 +37,7 @@ impl RedisServer {
                 }
                 _ => format!("redis-server does not start: {error}"),
             })?;
-            // From here on dropping it ends the process.
+            // From this line on, dropping it ends the process.
             let mut server = Self { process, port, directory };
             match server.wait() {
                 Ok(()) => return Ok(server),
@@ -47,19 +47,19 @@ impl RedisServer {
         Err(last)
     }
 
-    /// What a store opens: `key_prefix` is up to the caller.
+    /// The URL for a store: `key_prefix` is up to the caller.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it as a crash does: connections are refused from here on.
+    /// Kills the server: from then on connections are refused.
     pub fn stop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Starts it again on the same port, and tells when it took the first connection.
+    /// Starts it again on the same port, and returns the time of the first accepted connection.
     pub fn start_again(&mut self) -> Instant {
         self.process = spawn(self.directory.path(), self.port).expect("redis-server, which started before");
         let start = Instant::now();
@@ -70,7 +70,7 @@ impl RedisServer {
         Instant::now()
     }
 
-    /// A plain connection, set up as the library sets up its own.
+    /// A plain connection, configured like the connections of the library.
     pub fn connect(&self) -> Connection {
         self.try_connect().expect("a connection to the server")
     }
@@ -81,7 +81,7 @@ impl RedisServer {
         redis::Client::open(info)?.get_connection()
     }
 
-    /// Waits until the process that was started answers, and not another one on the same port.
+    /// Waits until this process answers, and not another server on the same port.
     fn wait(&mut self) -> Result<(), String> {
         let start = Instant::now();
         let ours = format!("process_id:{}", self.process.id());

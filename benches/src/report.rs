@@ -1,38 +1,41 @@
-//! The markdown table.
+//! The table of results, in Markdown.
 
-use crate::measure::{self, Cell};
+use crate::settings;
 
-/// What the ratio to the best of a group of peers should be.
+/// The required ratio to the best of a group of peers.
 pub struct Bar {
     pub group: &'static str,
     pub at_least: f64,
 }
 
-/// What the rounds of one cell showed: operations in a second, by round and contender.
+/// The results of one cell: operations per second, by round and contender.
 pub(crate) struct Outcome<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) threads: usize,
+    pub(crate) bars: &'static [Bar],
     /// Name and group.
     pub(crate) contenders: &'a [(&'static str, &'static str)],
     pub(crate) ours: Option<usize>,
     pub(crate) rounds: &'a [Vec<f64>],
 }
 
-/// What a quantity should stay under.
+/// The upper limit of a quantity.
 #[derive(Clone, Copy)]
 pub enum Limit {
-    /// It is shown beside those that have one.
+    /// None: the quantity is only shown for comparison.
     None,
-    /// In the median of the rounds.
+    /// For the median of the rounds.
     Median(f64),
-    /// In each of them.
+    /// For every round.
     Each(f64),
 }
 
 pub fn header(title: &str) {
-    let rounds = format!("{} rounds, slices of {} ms.", measure::rounds(), measure::slice().as_millis());
+    let rounds = format!("{} rounds, slices of {} ms.", settings::rounds(), settings::slice().as_millis());
     header_of(title, &rounds);
 }
 
-/// As [`header`], with other rounds.
+/// Like [`header`], for other rounds.
 pub fn header_of(title: &str, rounds: &str) {
     println!("## {title}\n");
     println!(
@@ -42,8 +45,8 @@ pub fn header_of(title: &str, rounds: &str) {
     println!("| --- | ---: | ---: | --- | ---: | ---: | --- |");
 }
 
-pub(crate) fn rows(cell: &Cell, outcome: &Outcome<'_>) {
-    let Outcome { contenders, ours, rounds } = outcome;
+pub(crate) fn rows(outcome: &Outcome<'_>) {
+    let Outcome { name, threads, bars, contenders, ours, rounds } = outcome;
     let own = match ours {
         Some(ours) => rate(&column(rounds, *ours)),
         None => "–".to_owned(),
@@ -57,9 +60,7 @@ pub(crate) fn rows(cell: &Cell, outcome: &Outcome<'_>) {
         };
         let bar = bar.map(|bar| format!("≥ {bar}")).unwrap_or_default();
         println!(
-            "| {} | {} | {own} | {peer} ({}) | {ratio} | {bar} | {} |",
-            cell.name,
-            cell.threads,
+            "| {name} | {threads} | {own} | {peer} ({}) | {ratio} | {bar} | {} |",
             rate(theirs),
             verdict(met)
         );
@@ -67,7 +68,7 @@ pub(crate) fn rows(cell: &Cell, outcome: &Outcome<'_>) {
     for (at, (name, _)) in contenders.iter().enumerate().filter(|(at, _)| Some(*at) != *ours) {
         row(name, &column(rounds, at), None);
     }
-    for bar in cell.bars {
+    for bar in *bars {
         let group: Vec<usize> = (0..contenders.len()).filter(|at| contenders[*at].1 == bar.group).collect();
         let best: Vec<f64> =
             rounds.iter().map(|rates| group.iter().map(|at| rates[*at]).fold(f64::MIN, f64::max)).collect();
@@ -81,7 +82,7 @@ pub(crate) fn latency_row(name: &str, micros: &[f64], bar: f64) {
     println!("| {name} | 1 | {rate} | – | {} µs | < {bar} µs | {} |", spread(micros, 1), verdict(met));
 }
 
-/// Prints what each round showed of something that is no ratio.
+/// Prints the results of a quantity that is not a ratio, for each round.
 pub fn quantity(name: &str, threads: usize, numbers: &[f64], unit: &str, limit: Limit) {
     let greatest = numbers.iter().copied().fold(f64::MIN, f64::max);
     let (limit, met) = match limit {

@@ -1,4 +1,5 @@
-//! Owns how a duration is spelled in a configuration: `500ms`, `5s`, `1h 30m`.
+//! Owns the notation of durations in a configuration: `500ms`, `5s`, `1h 30m`. Knows nothing of the options that
+//! have one.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse(&text(deserializer)?).map_err(D::Error::custom)
 }
 
-/// A bare number has no unit, so it is told what is missing rather than that it is no string.
+/// Reads the text of a duration. A bare number is the common mistake: its error names the missing unit, not the
+/// missing string.
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => Ok(text),
@@ -30,7 +32,7 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     }
 }
 
-/// The same for a duration that may be missing.
+/// The same notation for an optional duration.
 pub(crate) mod option {
     use std::time::Duration;
 
@@ -50,7 +52,7 @@ pub(crate) mod option {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         #[derive(Deserialize)]
-        struct Spelled(#[serde(with = "super")] Duration);
-        Ok(Option::<Spelled>::deserialize(deserializer)?.map(|Spelled(duration)| duration))
+        struct Notation(#[serde(with = "super")] Duration);
+        Ok(Option::<Notation>::deserialize(deserializer)?.map(|Notation(duration)| duration))
     }
 }

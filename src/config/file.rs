@@ -1,4 +1,4 @@
-//! Owns the options of the File variant, their defaults and limits.
+//! Owns the options of the File variant, their defaults and limits. Knows nothing of how files are written.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::duration;
+use crate::config::options::options;
 use crate::config::range::in_range;
 use crate::error::{Error, Result};
 
 /// When a write to the File variant reaches the disk itself, not only the operating system.
 ///
-/// Whatever the policy, a call returns after its data was handed to the operating system: killing the
-/// program loses nothing that was acknowledged. The policy decides what a power cut can take.
+/// Under every policy a call returns only after its data was handed to the operating system: killing the
+/// program loses no acknowledged write. The policy decides which writes a power cut can lose.
 ///
 /// In a configuration: `"always"`, `"never"`, or the interval, `"1s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,11 +23,11 @@ pub enum SyncPolicy {
     /// A write returns once it is on the disk. Threads that wait at the same time share one sync.
     #[default]
     Always,
-    /// Writes are synced in the background at this interval: a power cut takes at most the last interval.
+    /// Writes are synced in the background at this interval: a power cut loses at most the last interval.
     /// Threads that write at the same time share one call to the operating system.
     Every(Duration),
-    /// The operating system decides when: a power cut can take what it had not yet written. Threads that write
-    /// at the same time share one call to it.
+    /// The operating system decides when: a power cut can lose everything that it had not yet written. Threads
+    /// that write at the same time share one call to it.
     Never,
 }
 
@@ -58,57 +59,37 @@ impl<'de> Deserialize<'de> for SyncPolicy {
     }
 }
 
-/// Options of the File variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FileOptions {
-    /// When writes are synced to the disk. Defaults to `"always"`.
-    pub sync: SyncPolicy,
-    /// The journal is compacted once it is larger than this part of the live data, and `compact_min_bytes`
-    /// more. Defaults to `0.4`; from `0.1` to `1`.
-    pub compact_ratio: f64,
-    /// By how many bytes more the journal may grow. Defaults to 512 KiB (`524288`); from 4096 to 1 GiB.
-    /// Above the defaults of these two, writers may have to wait for a compaction, since the directory
-    /// stays within 3 times the live data plus 1 MiB.
-    pub compact_min_bytes: u64,
-}
+options! {
+    /// Options of the File variant.
+    pub struct FileOptions in "file" {
+        /// When writes are synced to the disk. Defaults to `"always"`.
+        sync(sync): SyncPolicy = SyncPolicy::Always, check check_sync;
 
-impl Default for FileOptions {
-    fn default() -> Self {
-        Self { sync: SyncPolicy::Always, compact_ratio: 0.4, compact_min_bytes: 512 * 1024 }
+        /// The journal is compacted once it is larger than this part of the live data, plus
+        /// `compact_min_bytes`. Defaults to `0.4`; from `0.1` to `1`.
+        compact_ratio(ratio): f64 = 0.4, check check_compact_ratio;
+
+        /// How many bytes the journal may grow beyond that part of the live data. Defaults to 524 288 (512 KiB);
+        /// from 4096 to 1 GiB. With more than the defaults of these two, writers may have to wait for a
+        /// compaction, since the directory stays within 3 times the live data plus 1 MiB.
+        compact_min_bytes(bytes): u64 = 512 * 1024, in 4096..=1 << 30;
     }
 }
 
 impl FileOptions {
-    /// Sets when writes are synced. Defaults to [`SyncPolicy::Always`].
-    #[must_use]
-    pub fn sync(mut self, sync: SyncPolicy) -> Self {
-        self.sync = sync;
-        self
-    }
-
-    /// Sets at which part of the live data the journal is compacted. Defaults to 0.4.
-    #[must_use]
-    pub fn compact_ratio(mut self, ratio: f64) -> Self {
-        self.compact_ratio = ratio;
-        self
-    }
-
-    /// Sets by how many bytes more the journal may grow. Defaults to 512 KiB.
-    #[must_use]
-    pub fn compact_min_bytes(mut self, bytes: u64) -> Self {
-        self.compact_min_bytes = bytes;
-        self
-    }
-
-    pub(crate) fn validate(&self) -> Result<()> {
-        if let SyncPolicy::Every(interval) = self.sync {
-            in_range("file.sync", interval, Duration::from_millis(1)..=Duration::from_secs(3600))?;
+    fn check_sync(&self, field: &str) -> Result<()> {
+        match self.sync {
+            SyncPolicy::Every(interval) => {
+                in_range(field, interval, Duration::from_millis(1)..=Duration::from_secs(3600))
+            }
+            SyncPolicy::Always | SyncPolicy::Never => Ok(()),
         }
-        if !(0.1..=1.0).contains(&self.compact_ratio) {
-            let reason = format!("{} is not between 0.1 and 1", self.compact_ratio);
-            return Err(Error::invalid_config("file.compact_ratio", reason));
+    }
+
+    fn check_compact_ratio(&self, field: &str) -> Result<()> {
+        if (0.1..=1.0).contains(&self.compact_ratio) {
+            return Ok(());
         }
-        in_range("file.compact_min_bytes", self.compact_min_bytes, 4096..=1 << 30)
+        Err(Error::invalid_config(field, format!("{} is not between 0.1 and 1", self.compact_ratio)))
     }
 }

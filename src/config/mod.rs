@@ -1,8 +1,9 @@
-//! The configuration of a store: its options, their defaults and limits, and its two spellings.
+//! The configuration of a store: its options, their defaults and limits, and its two notations (serde and URL).
 
 mod duration;
 mod file;
 mod file_path;
+mod options;
 mod percent;
 mod range;
 mod redis;

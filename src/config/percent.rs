@@ -1,8 +1,8 @@
-//! Owns the percent-encoding of URLs. Knows nothing of what the parts of a URL mean.
+//! Owns the percent-encoding of URLs. Knows nothing of the parts of a URL.
 
 use std::fmt::Write as _;
 
-/// Percent-decoding; `None` where the text is not valid.
+/// Percent-decodes a text; `None` if it is not valid.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -20,7 +20,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Percent-encoding of everything but letters, digits, `-._~` and what is named in `plain`.
+/// Percent-encodes every byte except letters, digits, `-._~` and those in `plain`.
 pub(crate) fn encode(text: &str, plain: &[u8]) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte) {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_encoding_goes_both_ways() {
+    fn an_encoded_text_decodes_to_itself() {
         let text = "a b/ü?&=%";
         assert_eq!(decode(&encode(text, b"")).as_deref(), Some(text));
         for bad in ["%", "%1", "%zz", "%ff", "%+1"] {

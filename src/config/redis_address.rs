@@ -1,9 +1,9 @@
-//! Owns what a `redis://` URL says, apart from its options. Knows nothing of how a connection is made.
+//! Owns the address in a `redis://` URL: all of it except the options. Knows nothing of connections.
 
 use crate::config::percent::decode;
 use crate::error::{Error, Result};
 
-/// What a `redis://` URL says, apart from its options.
+/// The parts of a `redis://` URL, except the options.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RedisAddress {
     pub(crate) tls: bool,
@@ -15,8 +15,8 @@ pub(crate) struct RedisAddress {
 }
 
 impl RedisAddress {
-    /// Reads `redis[s]://[user[:password]@]host[:port][/db]`. No part of the URL gets into an error: where
-    /// a password holds a `/` that is not encoded, it stands where the port is looked for.
+    /// Parses `redis[s]://[user[:password]@]host[:port][/db]`. No error quotes a part of the URL: if a password
+    /// contains an unencoded `/`, a part of the password is in the place of the port.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (tls, rest) = match (url.strip_prefix("redis://"), url.strip_prefix("rediss://")) {
             (Some(rest), _) => (false, rest),
@@ -24,59 +24,63 @@ impl RedisAddress {
             _ => return Err(invalid_url("it must begin with redis:// or rediss://")),
         };
         if rest.contains(['?', '#']) {
-            return Err(invalid_url("it holds a query or a fragment: options are set in the configuration"));
+            return Err(invalid_url(
+                "it contains a query or a fragment: options are set in the configuration",
+            ));
         }
         let (authority, db) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, place) = authority.rsplit_once('@').map_or((None, authority), |(l, p)| (Some(l), p));
+        let (login, host) =
+            authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
         let (username, password) = login.map_or(Ok((None, None)), parse_login)?;
-        let (host, port) = parse_place(place)?;
+        let (host, port) = parse_host_and_port(host)?;
         let db = match db.trim_end_matches('/') {
             "" => 0,
             text => text
                 .parse()
                 .ok()
                 .filter(|db| *db >= 0)
-                .ok_or_else(|| invalid_url("what follows the host is not the number of a database"))?,
+                .ok_or_else(|| invalid_url("the text behind the host is not the number of a database"))?,
         };
         Ok(Self { tls, host, port, username, password, db })
     }
 }
 
 fn parse_login(login: &str) -> Result<(Option<String>, Option<String>)> {
-    let part = |text: &str| {
+    let decode = |text: &str| {
         decode(text).ok_or_else(|| invalid_url("its user or password is not valid percent-encoding"))
     };
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let filled = |text: String| (!text.is_empty()).then_some(text);
-    Ok((filled(part(user)?), filled(part(password)?)))
+    let if_given = |text: String| (!text.is_empty()).then_some(text);
+    Ok((if_given(decode(user)?), if_given(decode(password)?)))
 }
 
-fn parse_place(place: &str) -> Result<(String, u16)> {
-    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+fn parse_host_and_port(text: &str) -> Result<(String, u16)> {
+    // An IPv6 address is in brackets, since it contains colons itself.
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, port)) => (host, Some(port.strip_prefix(':').unwrap_or(port))),
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
     if host.is_empty() {
         return Err(invalid_url("it names no host"));
     }
     if host.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(invalid_url("its host holds a space or a control character"));
+        return Err(invalid_url("its host contains a space or a control character"));
     }
     match port {
         None => Ok((host.to_owned(), 6379)),
-        Some(text) => match text.parse() {
+        Some(port) => match port.parse() {
             Ok(port) if port > 0 => Ok((host.to_owned(), port)),
             _ => Err(invalid_url("its port is not a number from 1 to 65535")),
         },
     }
 }
 
-/// Hides the login of a URL: for `Debug`.
+/// Hides the user and the password of a URL, for `Debug`.
 pub(crate) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://***@{place}"),
-        (None, Some((_, place))) => format!("***@{place}"),
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+        (None, Some((_, host))) => format!("***@{host}"),
         (_, None) => url.to_owned(),
     }
 }
@@ -90,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_in_all_its_forms() {
+    fn every_form_of_an_address_is_parsed() {
         let full = RedisAddress::parse("rediss://us%40er:p%3Aw%25@example.org:7000/3").unwrap();
         assert!(full.tls);
         assert_eq!((full.host.as_str(), full.port, full.db), ("example.org", 7000, 3));
@@ -98,13 +102,13 @@ mod tests {
         assert_eq!(full.password.as_deref(), Some("p:w%"));
         let short = RedisAddress::parse("redis://localhost").unwrap();
         assert_eq!((short.host.as_str(), short.port, short.db, short.tls), ("localhost", 6379, 0, false));
-        let six = RedisAddress::parse("redis://:secret@[::1]:6380/").unwrap();
-        assert_eq!((six.host.as_str(), six.port), ("::1", 6380));
-        assert_eq!((six.username, six.password.as_deref()), (None, Some("secret")));
+        let ipv6 = RedisAddress::parse("redis://:secret@[::1]:6380/").unwrap();
+        assert_eq!((ipv6.host.as_str(), ipv6.port), ("::1", 6380));
+        assert_eq!((ipv6.username, ipv6.password.as_deref()), (None, Some("secret")));
     }
 
     #[test]
-    fn a_password_is_never_shown() {
+    fn no_error_shows_the_password() {
         for url in
             ["redis://u:hunter2@h:0", "redis://u:hunter2@", "redis://u:hunter2@h/x", "redis://u:hunter2%zz@h"]
         {

@@ -1,4 +1,4 @@
-//! Owns the configuration: what can be set, its defaults and limits, and its two spellings (serde and URL).
+//! Owns the configuration as a whole: its general options, their defaults and limits, and its serde notation.
 //! Knows nothing of how a backend is opened.
 
 use std::fmt;
@@ -18,16 +18,16 @@ use crate::config::redis_address::{RedisAddress, without_password};
 use crate::error::{Error, Result};
 use crate::key::{MAX_KEY_BYTES, is_reserved};
 
-/// What Redis keys begin with where a URL or a configuration names no `key_prefix`.
+/// The prefix of Redis keys if a URL or a configuration names no `key_prefix`.
 pub(crate) const DEFAULT_KEY_PREFIX: &str = "millpond";
 
-/// The largest value where nothing else is configured: 64 MiB.
+/// The default of `max_value_bytes`: 64 MiB.
 const DEFAULT_MAX_VALUE_BYTES: usize = 64 << 20;
 
-/// The largest limit that can be configured, which is also the largest string of Redis: 512 MiB.
+/// The largest value of `max_value_bytes`, which is the longest string of Redis: 512 MiB.
 const MOST_VALUE_BYTES: usize = 512 << 20;
 
-/// Where the state is kept.
+/// The place where the state is stored.
 ///
 /// In a configuration: `"memory"`, `{"file": {"path": "./state"}}`, or
 /// `{"redis": {"url": "redis://127.0.0.1:6379", "key_prefix": "orders"}}`.
@@ -35,20 +35,20 @@ const MOST_VALUE_BYTES: usize = 512 << 20;
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum StateBackend {
-    /// In this process, and gone with it.
+    /// In the memory of this process. It is lost when the process ends.
     #[default]
     Memory,
     /// In memory and in a directory that one process has open at a time.
     File {
-        /// The directory; it is made where it is missing.
+        /// The directory; it is created if it is missing.
         path: PathBuf,
     },
     /// On a Redis server, 6.2 or newer.
     Redis {
-        /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS. It holds no options.
+        /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS. It contains no options.
         url: String,
-        /// Keys lie under `{key_prefix}:{key}`. Defaults to `millpond` in a configuration that does not
-        /// name it; an empty prefix means the bare key.
+        /// Keys are stored under `{key_prefix}:{key}`; with an empty prefix, under the bare key. Defaults to
+        /// `millpond` in a configuration that does not name it.
         #[serde(default = "default_key_prefix")]
         key_prefix: String,
     },
@@ -72,12 +72,12 @@ impl fmt::Debug for StateBackend {
     }
 }
 
-/// Everything that can be configured. A URL is another spelling of the same: every option has one name and
-/// one default in both.
+/// All options of a store. A URL is another notation for the same: every option has one name and one default in
+/// both.
 ///
-/// It is a serde type, to be put into a program's own JSON, TOML or YAML file. An option that it does not
-/// know is an error that names it. Durations are texts with a unit: `"500ms"`, `"5s"`, `"1h"`. Serialized,
-/// it holds the password that its URL holds; `Debug` hides it.
+/// It is a serde type, so it can be a part of the JSON, TOML or YAML file of a program. An unknown option is an
+/// error that names it. Durations are texts with a unit: `"500ms"`, `"5s"`, `"1h"`. Its serialized form contains
+/// the password that its URL contains; `Debug` hides it.
 ///
 /// ```
 /// use millpond::{FileOptions, StateBackend, StateConfig, SyncPolicy};
@@ -95,10 +95,10 @@ impl fmt::Debug for StateBackend {
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StateConfig {
-    /// Where the state is kept. Defaults to Memory.
+    /// The place where the state is stored. Defaults to Memory.
     pub backend: StateBackend,
-    /// The time to live of every write that creates an entry, or replaces it whole, and names none.
-    /// Defaults to none: entries stay.
+    /// The time to live for every write that creates an entry, or replaces it as a whole, without naming a time
+    /// to live. Defaults to none: entries stay.
     #[serde(with = "duration::option")]
     pub default_ttl: Option<Duration>,
     /// The largest value in bytes. Defaults to 64 MiB (`67108864`); at most 512 MiB.
@@ -122,28 +122,29 @@ impl Default for StateConfig {
 }
 
 impl StateConfig {
-    /// Sets where the state is kept. Defaults to Memory.
+    /// Sets the place where the state is stored. Defaults to Memory.
     #[must_use]
     pub fn backend(mut self, backend: StateBackend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// Sets the time to live of writes that name none. Defaults to none.
+    /// Sets the time to live for writes that name none. Defaults to none: entries stay.
     #[must_use]
     pub fn default_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.default_ttl = ttl.into();
         self
     }
 
-    /// Sets the largest value in bytes. Defaults to 64 MiB.
+    /// Sets the largest value in bytes. Defaults to 64 MiB; at most 512 MiB.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
         self
     }
 
-    /// Sets the options of the File variant, and of the files in which a [`Fallback`] keeps what waits.
+    /// Sets the options of the File variant, and of the files in which a
+    /// [`Fallback::File`](crate::Fallback::File) keeps its queue.
     #[must_use]
     pub fn file(mut self, options: FileOptions) -> Self {
         self.file = options;
@@ -157,7 +158,7 @@ impl StateConfig {
         self
     }
 
-    /// Checks every option against its limits and names the first that is wrong.
+    /// Checks every option against its limits; the error names the first wrong one.
     pub(crate) fn validate(&self) -> Result<()> {
         if let Some(ttl) = self.default_ttl {
             Millis::new(ttl).map_err(|error| Error::invalid_config("default_ttl", error.to_string()))?;
@@ -210,7 +211,7 @@ impl StateConfig {
         Ok(config)
     }
 
-    /// Tells whether a section has an option of that name.
+    /// Returns whether a section has an option of that name.
     pub(crate) fn has_option(&self, section: &str, name: &str) -> bool {
         as_map(self).get(section).is_some_and(|section| section.get(name).is_some())
     }
@@ -226,15 +227,16 @@ impl StateConfig {
     /// The options of one section that differ from their defaults.
     pub(crate) fn changed_in(&self, section: &str) -> Vec<(String, Value)> {
         match (as_map(self).get(section), as_map(&Self::default()).get(section)) {
-            (Some(Value::Object(mine)), Some(Value::Object(defaults))) => differing(mine, defaults),
+            (Some(Value::Object(options)), Some(Value::Object(defaults))) => differing(options, defaults),
             _ => Vec::new(),
         }
     }
 }
 
-/// The options that are not as they are by default.
-fn differing(mine: &Map<String, Value>, defaults: &Map<String, Value>) -> Vec<(String, Value)> {
-    mine.iter()
+/// The options that differ from their defaults.
+fn differing(options: &Map<String, Value>, defaults: &Map<String, Value>) -> Vec<(String, Value)> {
+    options
+        .iter()
         .filter(|(name, value)| !value.is_object() && defaults.get(*name) != Some(value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
@@ -250,7 +252,7 @@ fn validate_key_prefix(prefix: &str) -> Result<()> {
     let reason = if prefix.len() > MAX_KEY_BYTES {
         "it is longer than 512 bytes"
     } else if prefix.chars().any(char::is_control) {
-        "it holds a control character"
+        "it contains a control character"
     } else if is_reserved(prefix) {
         "its part `__millpond` is reserved"
     } else {
@@ -259,7 +261,8 @@ fn validate_key_prefix(prefix: &str) -> Result<()> {
     Err(Error::invalid_config("key_prefix", reason))
 }
 
-/// Replaces one field of a section; the section's own serde rules say whether it exists and what it takes.
+/// Replaces one option of a section. The serde rules of the section decide whether it exists, and which values
+/// it accepts.
 fn replace<T: Serialize + DeserializeOwned>(section: &mut T, name: &str, value: Value) -> Result<(), String> {
     let mut fields = as_map(section);
     fields.insert(name.to_owned(), value);

@@ -1,4 +1,4 @@
-//! Owns the URL spelling of a configuration. Knows nothing of opening anything.
+//! Owns the URL notation of a configuration. Knows nothing of how a store is opened.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::config::state_config::{DEFAULT_KEY_PREFIX, StateBackend, StateConfig}
 use crate::error::{Error, Result};
 
 impl StateConfig {
-    /// Reads the URL spelling, the one that [`StateStore::open`](crate::StateStore::open) takes.
+    /// Parses the URL notation, the one that [`StateStore::open`](crate::StateStore::open) takes.
     ///
     /// `memory:` · `file:./relative` · `file:///absolute` ·
     /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…`, each with options behind a `?`:
-    /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`] for a file, `key_prefix` and those of
-    /// [`RedisOptions`] for Redis. What is not a letter or digit may be percent-encoded.
+    /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
+    /// [`RedisOptions`](crate::RedisOptions) for Redis. Every character except letters and digits may be percent-encoded.
     ///
     /// # Errors
     /// [`InvalidConfig`](Error::InvalidConfig), naming the option, or `url`.
@@ -26,15 +26,15 @@ impl StateConfig {
         parse(url)
     }
 
-    /// Writes the URL that [`from_url`](Self::from_url) reads as this configuration, except for options of
-    /// other backends than its own. **It holds the password.**
+    /// Returns the URL that [`from_url`](Self::from_url) parses into this configuration, except for the options of
+    /// other backends. **It contains the password.**
     #[must_use]
     pub fn to_url(&self) -> String {
         format(self)
     }
 }
 
-/// Reads a URL: the scheme and what follows choose the backend, the query holds the options.
+/// Parses a URL: the scheme and the address select the backend, the query contains the options.
 fn parse(url: &str) -> Result<StateConfig> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let Some((scheme, rest)) = address.split_once(':') else {
@@ -47,10 +47,10 @@ fn parse(url: &str) -> Result<StateConfig> {
         "memory" => return Err(invalid_url("nothing but options can follow memory:")),
         "file" => (StateBackend::File { path: file_path(rest)? }, Some("file")),
         "redis" | "rediss" => {
-            // A `?` in a password that is not encoded would make options of the rest of it.
+            // After an unencoded `?` in a password, the rest of the password would be read as options.
             if query.contains('@') {
                 return Err(invalid_url(
-                    "an @ stands behind the ?: percent-encode the user and the password",
+                    "it has an @ behind the ?: percent-encode the user and the password",
                 ));
             }
             RedisAddress::parse(address)?;
@@ -59,14 +59,14 @@ fn parse(url: &str) -> Result<StateConfig> {
         }
         other => {
             let known = "expected memory:, file:, redis:// or rediss://";
-            // What stands before the colon may as well be a password.
+            // The text before the colon may be a password.
             let shown = if address.contains('@') { String::new() } else { format!(" {other:?}") };
             return Err(invalid_url(format!("unknown scheme{shown}: {known}")));
         }
     };
     if query.contains('?') {
         return Err(invalid_url(
-            "a second ? stands in it: options are joined by &, and a ? in a value is written %3F",
+            "it has a second ?: options are joined by &, and a ? in a value is written %3F",
         ));
     }
     let mut config = StateConfig { backend, ..StateConfig::default() };
@@ -82,10 +82,11 @@ fn parse(url: &str) -> Result<StateConfig> {
         }
         options.push((name, value));
     }
-    // What waits for a server may be kept in files, and these have the same options everywhere.
-    let keeps_files = options.iter().any(|(name, value)| name == "fallback" && value.starts_with("file:"));
+    // A queue that is kept in files takes the options of files too.
+    let queue_is_in_files =
+        options.iter().any(|(name, value)| name == "fallback" && value.starts_with("file:"));
     for (name, value) in options {
-        let is_of_files = keeps_files && section == Some("redis") && config.has_option("file", &name);
+        let is_of_files = queue_is_in_files && section == Some("redis") && config.has_option("file", &name);
         set(&mut config, if is_of_files { Some("file") } else { section }, &name, value)?;
     }
     Ok(config)
@@ -96,8 +97,8 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
         *key_prefix = value;
         return Ok(());
     }
-    // A query knows only text; what is spelled like a number or a truth value is one, and every option that
-    // takes text takes no text that is spelled so.
+    // A query contains only text. A text that looks like a number or a boolean becomes one: no option that takes
+    // a text accepts such a text.
     let value = match serde_json::from_str(&value) {
         Ok(plain @ (Value::Number(_) | Value::Bool(_))) => plain,
         _ => Value::String(value),
@@ -109,7 +110,7 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
     config.set(&field, value)
 }
 
-/// Writes the URL that reads back as this configuration. It holds the password.
+/// Returns the URL that is parsed into this configuration. It contains the password.
 fn format(config: &StateConfig) -> String {
     let (mut url, section) = match &config.backend {
         StateBackend::Memory => ("memory:".to_owned(), None),

@@ -1,36 +1,34 @@
-//! Owns the way between Rust values and JSON text, and when two texts mean the same. Knows nothing of
-//! where the text is kept.
+//! Owns the encoding of Rust values as JSON text, and their decoding. Knows nothing of where the text is
+//! stored.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::ser::{CompactFormatter, Formatter};
-use serde_json::value::RawValue;
 
 use crate::bytes::Bytes;
 use crate::error::{Cause, Error, Result};
 use crate::json::finite;
 use crate::value::Value;
 
-/// A scratch buffer larger than this is not kept.
+/// A larger scratch buffer is freed after use.
 const KEPT_BUFFER: usize = 64 * 1024;
 
-/// How many characters of a decoder's message are kept.
+/// At most this many characters of a decoder's message are kept.
 const LONGEST_CAUSE: usize = 200;
 
-/// The depth that `serde_json` no longer reads: a value is not nested so deep, nor are two compared.
-const MAX_DEPTH: u32 = 128;
+/// The first depth of nesting that `serde_json` refuses to read: no value is written, or compared, as deep as this.
+pub(crate) const MAX_DEPTH: u32 = 128;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Encodes a value as compact JSON. `key` is for the error only.
+/// Encodes a value as compact JSON. `key` only names the entry in an error.
 pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Value> {
-    // The buffer is taken out of its cell, since a `Serialize` may itself come back here.
+    // A `Serialize` implementation may encode another value, so the buffer must not stay borrowed.
     let mut buffer = BUFFER.take();
     buffer.clear();
     let written = write(&mut buffer, value);
@@ -48,25 +46,27 @@ fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), C
     let mut wrote_null = false;
     let formatter = ValidatingFormatter { wrote_null: &mut wrote_null, depth: 0 };
     value.serialize(&mut serde_json::Serializer::with_formatter(buffer, formatter))?;
-    // A null may stand for a number that is not finite: only then is the value walked again.
+    // `serde_json` writes null for a number that is not finite; only a null makes the second walk necessary.
     if wrote_null {
         finite::check(value)?;
     }
     Ok(())
 }
 
-/// The compact format, which notes whether a null was written and refuses what could not be read back.
+/// The compact format; it also records whether a null was written, and refuses nesting that could not be read
+/// back.
 struct ValidatingFormatter<'a> {
     wrote_null: &'a mut bool,
     depth: u32,
 }
 
 impl ValidatingFormatter<'_> {
-    fn deeper(&mut self) -> io::Result<()> {
+    fn enter_nesting(&mut self) -> io::Result<()> {
         self.depth += 1;
-        match self.depth < MAX_DEPTH {
-            true => Ok(()),
-            false => Err(io::Error::other("it is nested too deeply to be read back")),
+        if self.depth < MAX_DEPTH {
+            Ok(())
+        } else {
+            Err(io::Error::other("it is nested too deeply to be read back"))
         }
     }
 }
@@ -78,7 +78,7 @@ impl Formatter for ValidatingFormatter<'_> {
     }
 
     fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.deeper()?;
+        self.enter_nesting()?;
         CompactFormatter.begin_array(writer)
     }
 
@@ -88,7 +88,7 @@ impl Formatter for ValidatingFormatter<'_> {
     }
 
     fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.deeper()?;
+        self.enter_nesting()?;
         CompactFormatter.begin_object(writer)
     }
 
@@ -98,11 +98,11 @@ impl Formatter for ValidatingFormatter<'_> {
     }
 }
 
-/// Decodes stored bytes. `key` is for the error only.
+/// Decodes stored bytes. `key` only names the entry in an error.
 pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: Bytes) -> Result<T> {
     serde_json::from_slice(&bytes).map_err(|error| {
         let source = error.to_string();
-        // The decoder quotes what it met, however long that is.
+        // The decoder quotes the offending text in full, so the message may be as long as the value.
         let source = match source.char_indices().nth(LONGEST_CAUSE) {
             Some((end, _)) => format!("{} …", &source[..end]).into(),
             None => error.into(),
@@ -111,117 +111,16 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: Bytes) -> Result<T> 
     })
 }
 
-/// Decodes what may be there.
+/// Decodes the stored bytes of an entry, if there is one.
 pub(crate) fn decode_found<T: DeserializeOwned>(key: &str, found: Option<Bytes>) -> Result<Option<T>> {
     found.map(|bytes| decode(key, bytes)).transpose()
 }
 
-/// Tells whether two JSON texts mean the same: integers exactly, an integer against a float as `f64`, the
-/// order of an object's fields does not matter. Bytes that are no JSON equal only themselves.
-pub(crate) fn eq(left: &[u8], right: &[u8]) -> bool {
-    if left == right {
-        return true;
-    }
-    match (raw(left), raw(right)) {
-        (Some(left), Some(right)) => raw_eq(left, right, 0),
-        _ => false,
-    }
-}
-
-fn raw(bytes: &[u8]) -> Option<&RawValue> {
-    serde_json::from_slice(bytes).ok()
-}
-
-fn raw_eq(left: &RawValue, right: &RawValue, depth: u32) -> bool {
-    type Object<'a> = BTreeMap<String, &'a RawValue>;
-    type Array<'a> = Vec<&'a RawValue>;
-
-    let (left, right) = (left.get(), right.get());
-    if left == right {
-        return true;
-    }
-    if depth >= MAX_DEPTH {
-        return false;
-    }
-    match (left.as_bytes(), right.as_bytes()) {
-        ([b'{', ..], [b'{', ..]) => {
-            let (Some(left), Some(right)) = (parse::<Object<'_>>(left), parse::<Object<'_>>(right)) else {
-                return false;
-            };
-            left.len() == right.len()
-                && left
-                    .iter()
-                    .zip(&right)
-                    .all(|((name, mine), (other, theirs))| name == other && raw_eq(mine, theirs, depth + 1))
-        }
-        ([b'[', ..], [b'[', ..]) => {
-            let (Some(left), Some(right)) = (parse::<Array<'_>>(left), parse::<Array<'_>>(right)) else {
-                return false;
-            };
-            left.len() == right.len()
-                && left.iter().zip(&right).all(|(mine, theirs)| raw_eq(mine, theirs, depth + 1))
-        }
-        ([b'"', ..], [b'"', ..]) => parse::<String>(left).is_some_and(|text| parse(right) == Some(text)),
-        ([b'-' | b'0'..=b'9', ..], [b'-' | b'0'..=b'9', ..]) => number_eq(left, right),
-        _ => false,
-    }
-}
-
-/// Two numbers whose texts differ. JSON spells an integer in one way only, but for the sign of zero.
-fn number_eq(left: &str, right: &str) -> bool {
-    let integer = |text: &str| !text.contains(['.', 'e', 'E']);
-    if integer(left) && integer(right) {
-        return matches!((left, right), ("0", "-0") | ("-0", "0"));
-    }
-    match (left.parse::<f64>(), right.parse::<f64>()) {
-        (Ok(left), Ok(right)) => left == right,
-        _ => false,
-    }
-}
-
-fn parse<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Option<T> {
-    serde_json::from_str(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-
-    #[test]
-    fn equality_is_of_meaning() {
-        for (left, right) in [
-            ("1", "1.0"),
-            ("100", "1e2"),
-            ("0", "-0"),
-            (r#"{"a":1,"b":[1,2]}"#, r#"{"b": [1, 2.0], "a": 1}"#),
-            (r#""\u0061""#, r#""a""#),
-            ("[]", "[ ]"),
-            ("\"x\n", "\"x\n"),
-        ] {
-            assert!(eq(left.as_bytes(), right.as_bytes()), "{left} {right}");
-        }
-        for (left, right) in [
-            ("1", "2"),
-            ("9007199254740993", "9007199254740992"),
-            ("340282366920938463463374607431768211455", "340282366920938463463374607431768211454"),
-            ("[]", "{}"),
-            ("null", "0"),
-            ("[1]", "[1,1]"),
-            (r#"{"a":1}"#, r#"{"a":1,"b":1}"#),
-            (r#"{"a":1}"#, r#"{"b":1}"#),
-            ("1", "\"1\""),
-            ("\u{1}", "1"),
-        ] {
-            assert!(!eq(left.as_bytes(), right.as_bytes()), "{left} {right}");
-        }
-    }
-
-    #[test]
-    fn deep_texts_are_compared_without_overflowing_the_stack() {
-        let deep = |inner: &str| "[".repeat(100_000) + inner + &"]".repeat(100_000);
-        assert!(eq(deep("1").as_bytes(), deep("1").as_bytes()));
-        assert!(!eq(deep("1").as_bytes(), deep("2").as_bytes()));
-    }
 
     #[test]
     fn a_number_that_is_not_finite_is_an_error_wherever_it_hides() {
@@ -242,14 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decode_is_not_quoted_at_length() {
+    fn a_decode_error_quotes_only_a_part_of_the_value() {
         let long = encode("k", &"é".repeat(5000)).unwrap();
-        let Err(Error::Decode { source, .. }) = decode::<u8>("k", long.bytes) else { panic!("it decoded") };
+        let Err(Error::Decode { source, .. }) = decode::<u8>("k", long.bytes) else {
+            panic!("a long text decoded as a number")
+        };
         assert!(source.to_string().len() < 500, "{source}");
     }
 
     #[test]
-    fn what_is_written_can_be_read_back_however_deep_it_is() {
+    fn every_nesting_that_is_written_can_be_read_back() {
         let nested = |depth| (1..depth).fold(serde_json::json!([]), |inner, _| serde_json::json!([inner]));
         let deepest = encode("k", &nested(127)).unwrap();
         assert_eq!(decode::<serde_json::Value>("k", deepest.bytes).unwrap(), nested(127));

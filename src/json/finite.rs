@@ -1,11 +1,11 @@
-//! Owns one question: does a value hold a number that JSON cannot (NaN, an infinity)? The JSON encoder
-//! writes `null` for those without a word. Knows nothing of the text that is written.
+//! Owns the check that a value holds no number that JSON lacks (NaN, the infinities), for which the encoder
+//! would silently write `null`. Knows nothing of the text that is written.
 
 use std::fmt;
 
 use serde::ser::{self, Serialize};
 
-/// The value holds a number that is not finite, or cannot be walked at all.
+/// The value holds a number that is not finite, or its `Serialize` implementation failed.
 #[derive(Debug)]
 pub(crate) struct NotFinite(String);
 
@@ -32,6 +32,7 @@ pub(crate) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), NotFinite> {
 #[derive(Clone, Copy)]
 struct FiniteChecker;
 
+/// Types that hold no number, or only a finite one.
 macro_rules! passes {
     ($($method:ident: $type:ty),* $(,)?) => {
         $(fn $method(self, _: $type) -> Result<(), NotFinite> { Ok(()) })*
@@ -61,10 +62,7 @@ impl ser::Serializer for FiniteChecker {
     }
 
     fn serialize_f64(self, number: f64) -> Result<(), NotFinite> {
-        match number.is_finite() {
-            true => Ok(()),
-            false => Err(NotFinite(format!("JSON has no number {number}"))),
-        }
+        if number.is_finite() { Ok(()) } else { Err(NotFinite(format!("JSON has no number {number}"))) }
     }
 
     fn serialize_none(self) -> Result<(), NotFinite> {
@@ -142,6 +140,7 @@ impl ser::Serializer for FiniteChecker {
     }
 }
 
+/// Compounds of plain items.
 macro_rules! walks_items {
     ($($part:ident::$method:ident),* $(,)?) => {
         $(impl ser::$part for FiniteChecker {
@@ -166,6 +165,7 @@ walks_items! {
     SerializeTupleVariant::serialize_field,
 }
 
+/// Compounds of named fields.
 macro_rules! walks_fields {
     ($($part:ident),* $(,)?) => {
         $(impl ser::$part for FiniteChecker {

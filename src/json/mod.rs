@@ -1,6 +1,8 @@
-//! JSON as this crate reads, writes and compares it.
+//! JSON as this crate writes, reads and compares it.
 
 mod encode;
+mod equality;
 mod finite;
 
-pub(crate) use self::encode::{decode, decode_found, encode, eq};
+pub(crate) use self::encode::{decode, decode_found, encode};
+pub(crate) use self::equality::eq;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(feature = "redis")]
-use crate::backend::fallback::shared::Fallback;
+use crate::backend::fallback::open::Fallback;
 use crate::backend::file::core::File;
 use crate::backend::file::report::Progress;
 use crate::backend::memory::Memory;

@@ -1,4 +1,4 @@
-//! Small tools that any room may use. They know nothing of stores.
+//! Small tools that every module may use. They know nothing of stores.
 
 pub(crate) mod backoff;
 #[cfg(feature = "redis")]

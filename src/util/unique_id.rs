@@ -1,7 +1,7 @@
-//! Owns numbers that nobody else has. Knows nothing of what they name.
+//! Owns 128-bit ids that are unique across processes and forks. Knows nothing of the things that they name.
 
-/// A number that no other call has made, also not one in a process that was forked off and has the same
-/// random numbers before it.
+/// Returns an id that no other call returns, not even one in a forked process, which continues with the same
+/// random numbers.
 pub(crate) fn unique_id() -> u128 {
     let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
     let mut hash = sha1_smol::Sha1::new();

@@ -1,4 +1,4 @@
-//! The wording of errors, and which of them may pass with time.
+//! The wording of errors, and which of them are transient.
 
 use std::error::Error as _;
 
@@ -6,7 +6,7 @@ use millpond::{Error, StateConfig, StateStore};
 
 use crate::support::chain;
 
-/// One error of each variant that can be met without a disk or a server, and whether it is transient.
+/// One error of each variant that a test can cause without a disk or a server, and whether it is transient.
 fn samples() -> Vec<(Error, bool)> {
     let small = StateStore::with_config(StateConfig::default().max_value_bytes(20)).unwrap();
     small.put("text", "x").unwrap();
@@ -79,14 +79,14 @@ fn a_control_character_in_a_key_is_escaped_in_the_text() {
 }
 
 #[test]
-fn only_what_may_pass_with_time_is_transient() {
+fn only_errors_that_may_pass_with_time_are_transient() {
     for (error, transient) in samples() {
         assert_eq!(error.is_transient(), transient, "{error}");
     }
 }
 
 #[test]
-fn what_has_a_cause_hands_it_out() {
+fn errors_with_a_cause_return_it() {
     for (error, _) in samples() {
         let has_cause = matches!(
             error,

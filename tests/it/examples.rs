@@ -6,7 +6,7 @@ use std::process::Command;
 #[cfg(feature = "redis")]
 use crate::support::redis_server::RedisServer;
 
-/// The built example: `cargo test` builds them all, beside the directory that this test runs from.
+/// The path of a built example: `cargo test` builds all of them, next to the directory of this test binary.
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let built =
@@ -15,7 +15,7 @@ fn example(name: &str) -> PathBuf {
     built
 }
 
-/// What an example prints; it must succeed.
+/// Runs an example, which must succeed, and returns its output.
 fn run(name: &str, arguments: &[&str], url_in_environment: Option<&str>) -> String {
     let mut command = Command::new(example(name));
     command.args(arguments).env_remove("MILLPOND_URL");
@@ -28,7 +28,7 @@ fn run(name: &str, arguments: &[&str], url_in_environment: Option<&str>) -> Stri
     out.into_owned()
 }
 
-/// What an example prints on each backend, in which it must not differ.
+/// Runs an example on each backend, and returns its output, which must be the same on all.
 fn run_on_each_backend(name: &str) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let printed = run(name, &["memory:"], None);
@@ -44,10 +44,10 @@ fn run_on_each_backend(name: &str) -> String {
 }
 
 #[test]
-fn quickstart_goes_on_where_the_last_run_stopped() {
+fn quickstart_continues_where_the_last_run_stopped() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("state");
-    let path = path.to_str().expect("a path of text");
+    let path = path.to_str().expect("a path in UTF-8");
     let first = run("quickstart", &[path], None);
     assert!(first.contains("a new store"), "{first}");
     let second = run("quickstart", &[path], None);
@@ -91,7 +91,7 @@ fn a_backend_is_chosen_by_url_by_file_and_by_environment() {
     let config = dir.path().join("config.json");
     let json = serde_json::json!({ "backend": { "file": { "path": path } }, "file": { "sync": "1s" } });
     std::fs::write(&config, json.to_string()).expect("writing the configuration");
-    let config = config.to_str().expect("a path of text");
+    let config = config.to_str().expect("a path in UTF-8");
     assert_eq!(run("swap_backends", &[config], None), printed);
     assert!(path.join("LOCK").exists(), "the file was not used");
 

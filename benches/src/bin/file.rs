@@ -1,5 +1,5 @@
-//! File beside embedded databases and a bare append, each as durable as File is when a put returns; those
-//! that are not stand in groups of their own, which no bar counts.
+//! Compares File with embedded databases and with plain appends to a file that are equally durable when a put
+//! returns. Less durable peers have groups of their own, which no bar applies to.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ const KEYS: usize = 10_000;
 
 const DATABASE: &str = "database";
 const BARE_FILE: &str = "bare file";
-/// Their sync does not make the disk empty its cache.
+/// Peers whose sync does not make the disk flush its cache.
 const WEAKER: &str = "weaker sync";
-/// Killing the program loses what they say is put.
+/// Peers that keep a put in the process: it is lost if the program is killed.
 const BUFFERED: &str = "buffered in the process";
 const FEWER: &str = "millpond with fewer threads";
 
@@ -62,7 +62,7 @@ fn cell(name: &'static str, sync: Sync, threads: usize) -> Cell {
     Cell { name, threads, keys: KEYS, steps, operations: 1, bars }
 }
 
-/// What is synced before it returns leaves little for later.
+/// Puts that are synced before they return leave little background work.
 fn timing(sync: Sync) -> Timing {
     match sync {
         Sync::Never => Timing::long(),
@@ -72,7 +72,7 @@ fn timing(sync: Sync) -> Timing {
 
 struct Peers {
     redb: Redb,
-    /// Where there is another way without syncs.
+    /// For the databases that can also run without syncs.
     buffered: Option<Redb>,
     fjall: Fjall,
     sled: Sled,
@@ -92,7 +92,7 @@ impl Peers {
         }
     }
 
-    /// Each peer puts what `next` makes.
+    /// Contenders that each put the values that `next` makes.
     fn contenders<'a, W: Default + Send + 'a>(
         &'a self,
         keys: &'a [String],
@@ -172,7 +172,7 @@ fn json(sync: Sync, threads: usize) {
     }
 }
 
-/// Our own `more` threads beside our own `fewer`, on one store.
+/// Compares `more` threads with `fewer` threads of millpond on one store.
 fn more_threads(name: &'static str, sync: Sync, more: usize, peer: &'static str, fewer: usize) {
     let directory = millpond_benches::scratch();
     let keys = data::keys("", KEYS);

@@ -1,5 +1,6 @@
-//! What is left of 1000 puts without syncs when the process dies on the spot. It tells which databases keep
-//! a put in the process: those that do are no peers of `sync=never`, which hands it over before it returns.
+//! How many of 1000 puts without syncs survive if the process dies at once. This shows which databases keep a
+//! put in the process: these are no peers of `sync=never`, which hands a put to the operating system before
+//! it returns.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,7 @@ use millpond_benches::databases::{Append, Fjall, Redb, Sled, Sqlite, Sync};
 
 const PUTS: usize = 1000;
 
-/// One of those that put.
+/// A database that puts.
 enum Peer {
     Millpond(StateStore),
     Redb(Redb),
@@ -28,7 +29,7 @@ fn main() {
     if let [name, directory] = &arguments[..] {
         return put_and_die(name, Path::new(directory));
     }
-    println!("## Killed without a sync\n\n| | of {PUTS} puts are left |\n| --- | ---: |");
+    println!("## Killed without a sync\n\n| | of {PUTS} puts survive |\n| --- | ---: |");
     for name in NAMES {
         let directory = millpond_benches::scratch();
         let program = std::env::current_exe().expect("the path of this program");
@@ -38,7 +39,7 @@ fn main() {
     }
 }
 
-/// An abort runs no destructor and flushes nothing, as a kill.
+/// Puts, then aborts: like a kill, an abort runs no destructor and flushes nothing.
 fn put_and_die(name: &str, directory: &Path) {
     let peer = Peer::open(name, directory);
     let mut writer = BytesWriter::default();
@@ -62,7 +63,7 @@ impl Peer {
             "SQLite" => Self::Sqlite(Sqlite::open(directory, sync)),
             "sled, buffered" => Self::Sled(Sled::open(directory, sync)),
             "append" => Self::Append(Append::open(directory, sync)),
-            _ => panic!("{name} is none of them"),
+            _ => panic!("{name} is no database of this program"),
         }
     }
 

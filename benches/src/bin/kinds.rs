@@ -1,5 +1,5 @@
-//! Maps, queues and transactions: on Memory and File beside millpond's own values and short queues, on Redis
-//! beside plain redis-rs connections.
+//! Maps, queues and transactions. Memory and File are compared with the crate's own values and short queues,
+//! Redis with plain redis-rs connections.
 
 use millpond::StateStore;
 use millpond_benches::data::{self, BytesWriter, Reading, ReadingWriter, check_json};
@@ -35,7 +35,7 @@ fn main() {
     }
 }
 
-/// A push and a pop on a long queue cost what they cost on a short one.
+/// A push and a pop on a long queue take as long as on a short one.
 fn long_queue() {
     let store = StateStore::memory();
     let mut writer = ReadingWriter::default();
@@ -61,7 +61,7 @@ fn long_queue() {
     ]);
 }
 
-/// A push writes one line, as a put does.
+/// A push writes one line, like a put.
 fn file_push() {
     let directory = millpond_benches::scratch();
     let url = |name: &str| format!("file:{}?sync=never", directory.path().join(name).display());
@@ -96,7 +96,7 @@ fn file_push() {
 }
 
 fn open(server: &RedisServer) -> Option<StateStore> {
-    // As long as the prefix that the peer writes itself.
+    // As long as the prefix of the keys that the peer writes.
     millpond_benches::open(&format!("{}?key_prefix=pond", server.url()))
 }
 
@@ -144,7 +144,8 @@ fn redis_queues(server: &RedisServer, threads: usize) {
     Cell { name, threads, keys: QUEUES, steps: 1, operations: 1, bars: REDIS_BARS }.compare(&contenders);
 }
 
-/// Two reads and two writes of what was read, beside the four round trips that one writes by hand.
+/// Two reads and two writes of the values that were read, compared with the four round trips of a
+/// hand-written version.
 fn redis_transactions(server: &RedisServer) {
     let keys = data::keys("", KEYS);
     let wire_keys = data::keys("peer:", KEYS);

@@ -1,4 +1,4 @@
-//! Memory beside dashmap and `RwLock<HashMap>`.
+//! Compares Memory with dashmap and `RwLock<HashMap>`.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -44,8 +44,8 @@ fn bytes(threads: usize) {
     for (index, key) in keys.iter().enumerate() {
         filled.push((key.clone(), Arc::<[u8]>::from(writer.next(index))));
     }
-    let dash: Dash = filled.iter().cloned().map(own).collect();
-    let locked: Locked = RwLock::new(filled.into_iter().map(own).collect());
+    let dash: Dash = filled.iter().cloned().map(copy_value).collect();
+    let locked: Locked = RwLock::new(filled.into_iter().map(copy_value).collect());
 
     cell("get_bytes", threads).compare(&[
         Contender::ours(
@@ -95,8 +95,8 @@ fn json(threads: usize) {
     for (index, key) in keys.iter().enumerate() {
         filled.push((key.clone(), Arc::<[u8]>::from(writer.next_text(index))));
     }
-    let dash: Dash = filled.iter().cloned().map(own).collect();
-    let locked: Locked = RwLock::new(filled.into_iter().map(own).collect());
+    let dash: Dash = filled.iter().cloned().map(copy_value).collect();
+    let locked: Locked = RwLock::new(filled.into_iter().map(copy_value).collect());
 
     cell("get (JSON)", threads).compare(&[
         Contender::ours(|| (), |(), index| store.get::<Reading>(&keys[index]).unwrap().unwrap().check(index)),
@@ -126,12 +126,12 @@ fn json(threads: usize) {
     ]);
 }
 
-/// Gives each map values of its own, as each store has.
-fn own((key, value): (String, Arc<[u8]>)) -> (String, Arc<[u8]>) {
+/// Copies the value, so that each map has values of its own, like each store.
+fn copy_value((key, value): (String, Arc<[u8]>)) -> (String, Arc<[u8]>) {
     (key, Arc::from(&*value))
 }
 
-/// Allocates before the lock and frees after it.
+/// Allocates before it takes the lock, and frees after it.
 fn replace_dash(map: &Dash, key: &str, value: &[u8]) {
     let value = Arc::from(value);
     let mut place = map.get_mut(key).unwrap();
@@ -140,7 +140,7 @@ fn replace_dash(map: &Dash, key: &str, value: &[u8]) {
     drop(before);
 }
 
-/// Allocates before the lock and frees after it.
+/// Allocates before it takes the lock, and frees after it.
 fn replace_locked(map: &Locked, key: &str, value: &[u8]) {
     let value = Arc::from(value);
     let mut all = map.write().unwrap();
@@ -154,7 +154,7 @@ fn listing() {
     for key in data::keys("", LISTED_KEYS) {
         store.put(&key, 1).unwrap();
     }
-    // All digits but the last: ten keys begin so.
+    // The key without its last digit: ten keys begin with it.
     let prefixes: Vec<String> =
         data::keys("", LISTED_KEYS / 10).iter().map(|key| key.replacen(":0", ":", 1)).collect();
     measure::latency("keys(prefix): 10 of 1 000 000", 20.0, |call| {

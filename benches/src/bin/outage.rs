@@ -1,4 +1,5 @@
-//! An outage of Redis: what it costs to be ready for one, what is served meanwhile, and the way back.
+//! An outage of Redis: the cost of a fallback without an outage, the operations served during an outage, and
+//! the replay after it.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ const READY: &[Bar] = &[Bar { group: BARE, at_least: 0.95 }];
 const SERVED: &[Bar] = &[Bar { group: MEMORY, at_least: 0.5 }];
 const PLAIN: &str = "plain";
 const EXACT: &[Bar] = &[Bar { group: PLAIN, at_least: 0.6 }];
-/// A pipeline of plain commands has no work but the steps themselves.
+/// A pipeline of plain commands has no other work than these commands.
 const EXACT_BATCH: &[Bar] = &[Bar { group: PLAIN, at_least: 0.5 }];
 const REPLAYED: &[Bar] = &[Bar { group: PIPELINE, at_least: 0.5 }];
 
@@ -32,15 +33,15 @@ fn main() {
         Err(reason) => return println!("Nothing was measured: {reason}."),
     };
     report::header("An outage of Redis");
-    connected(&server);
-    once(&server);
-    away(server);
+    measure_connected(&server);
+    measure_exactly_once(&server);
+    measure_outage(server);
     let server = RedisServer::start().expect("another server");
-    replay(&RefCell::new(server));
+    measure_replay(&RefCell::new(server));
 }
 
-/// The same store, ready for an outage and not.
-fn connected(server: &RedisServer) {
+/// Compares a store with a fallback and one without, both connected.
+fn measure_connected(server: &RedisServer) {
     let keys = data::keys("", KEYS);
     let ready = open(&format!("{}?key_prefix=pond", server.url()));
     let bare = open(&format!("{}?key_prefix=bare&fallback=none", server.url()));
@@ -66,8 +67,8 @@ fn connected(server: &RedisServer) {
     }
 }
 
-/// What it costs to have increments, pushes and pops done once whatever becomes of an answer.
-fn once(server: &RedisServer) {
+/// The cost of `exactly_once` for increments, pushes and pops.
+fn measure_exactly_once(server: &RedisServer) {
     const KEYS_IN_USE: usize = 100;
     let keys = &data::keys("", KEYS_IN_USE);
     let exact = &open(&format!("{}?key_prefix=exact&exactly_once=true", server.url()));
@@ -98,15 +99,15 @@ fn once(server: &RedisServer) {
     }
 }
 
-/// What is served without a server, beside the Memory variant.
-fn away(mut server: RedisServer) {
+/// Compares operations during an outage with the Memory variant.
+fn measure_outage(mut server: RedisServer) {
     let keys = &data::keys("", KEYS);
     let store = &open(&format!("{}?key_prefix=pond", server.url()));
     let memory = &StateStore::memory();
     fill(store, keys, VALUE_BYTES);
     fill(memory, keys, VALUE_BYTES);
     server.stop();
-    leave(store);
+    notice_outage(store);
     let contenders = |work: fn(&StateStore, &str, &mut BytesWriter, usize)| {
         let step =
             |store| move |writer: &mut BytesWriter, index: usize| work(store, &keys[index], writer, index);
@@ -116,7 +117,7 @@ fn away(mut server: RedisServer) {
         ]
     };
     for (threads, bars) in [(1, SERVED), (4, &[][..])] {
-        // As many steps between two looks at the clock as the Memory variant gets in its own cells.
+        // As many steps between two readings of the clock as the Memory variant has in its own cells.
         let cell = |name| Cell { steps: 64, ..cell(name, threads, bars) };
         cell("put, away").compare(&contenders(write));
         cell("get, away").compare(&contenders(read));
@@ -124,17 +125,17 @@ fn away(mut server: RedisServer) {
     assert!(matches!(store.status(), Status::Away { .. }));
 }
 
-/// The way back, many times over.
-fn replay(server: &RefCell<RedisServer>) {
+/// Measures the replay, many times.
+fn measure_replay(server: &RefCell<RedisServer>) {
     let keys = data::keys("", QUEUED);
     let wire_keys = data::keys("peer:", QUEUED);
     let store = open(&format!("{}?key_prefix=pond", server.borrow().url()));
     let ours = Contender::ours_timed(|| {
         server.borrow_mut().stop();
-        leave(&store);
+        notice_outage(&store);
         fill(&store, &keys, VALUE_BYTES);
         let start = server.borrow_mut().start_again();
-        // It is in the middle of it by itself, or else this begins it.
+        // If a replay is not already running, this starts it.
         while store.reconnect().is_err() {}
         QUEUED as f64 / start.elapsed().as_secs_f64()
     });
@@ -157,7 +158,7 @@ fn replay(server: &RefCell<RedisServer>) {
 
     measure::time("back after an outage, 1000 queued", BACK_WITHIN, || {
         server.borrow_mut().stop();
-        leave(&store);
+        notice_outage(&store);
         fill(&store, &keys[..FEW], VALUE_BYTES);
         let start = server.borrow_mut().start_again();
         while store.status() != Status::Connected {
@@ -175,8 +176,8 @@ fn open(url: &str) -> StateStore {
     StateStore::open(url).expect("a store")
 }
 
-/// Lets the store notice that its server is gone.
-fn leave(store: &StateStore) {
+/// Makes the store notice that its server is gone.
+fn notice_outage(store: &StateStore) {
     while store.status() == Status::Connected {
         store.put("notices", 1).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Redis beside plain redis-rs connections, one for each thread, and hand-written pipelines.
+//! Compares Redis with plain redis-rs connections, one per thread, and with hand-written pipelines.
 
 use millpond::StateStore;
 use millpond_benches::data::{self, BytesWriter, Reading, ReadingWriter, check_bytes, check_json};
@@ -22,7 +22,7 @@ fn main() {
         Err(reason) => return println!("Nothing was measured: {reason}."),
     };
     report::header("Redis");
-    // As long as the prefix that the peers write themselves.
+    // As long as the prefix of the keys that the peers write.
     let store = millpond_benches::open(&format!("{}?key_prefix=pond", server.url()));
     let bench = Bench {
         server: &server,
@@ -46,7 +46,7 @@ struct Bench<'a> {
     server: &'a RedisServer,
     store: Option<&'a StateStore>,
     keys: Vec<String>,
-    /// What the peers send: the key with its prefix.
+    /// The keys that the peers send, with the prefix.
     wire_keys: Vec<String>,
 }
 

@@ -1,126 +1,174 @@
-//! Owns operations on many keys, which may begin on the server and end here. Knows nothing of when which of the
-//! two serves.
-
-use std::cell::RefCell;
+//! Owns operations on many keys on their way: they may begin on the server and end locally. Knows nothing of when which
+//! of the two serves.
 
 use crate::backend::Backend;
-use crate::backend::fallback::outage::disconnected::Outage;
+use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::route::{OnLostReply, Routed};
 use crate::backend::fallback::shadow::cache::Shadowed;
-use crate::backend::fallback::shared::{Fallback, OnLostReply, Shared};
+use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::replay::queued_op::Observed;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Op, Reply};
+use crate::op::{Op, Reply, Write};
 
 impl Fallback {
     pub(crate) fn get_batch(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        let found = RefCell::new(Vec::with_capacity(keys.len()));
-        let there = |redis: &Redis| {
-            let mut found = found.borrow_mut();
-            let rest = &keys[found.len()..];
-            let mut reading = self.shared.shadow.begin_reads(rest.iter().map(|key| &**key).collect());
-            let mut more = redis.get_many(rest);
-            let stopped = take_stop(&mut more);
-            for (place, outcome) in more.iter().enumerate() {
-                if let Ok(found) = outcome {
-                    reading.record_read(place, Shadowed::value(found.clone()));
-                }
-            }
-            found.append(&mut more);
-            stopped
-        };
-        let here = |away: &Outage, _| {
-            let mut found = found.borrow_mut();
-            let rest = &keys[found.len()..];
-            found.extend(rest.iter().map(|key| away.get(key)));
-            Ok(())
-        };
-        let outcome = self.route(OnLostReply::Repeat, there, here);
-        let mut found = found.into_inner();
+        let mut read = BatchRead { shared: &self.shared, keys, found: Vec::with_capacity(keys.len()) };
+        let outcome = self.route(OnLostReply::Repeat, &mut read);
+        let mut found = read.found;
         found.extend(outcome.err().map(Err));
         found
     }
 
-    /// Where the server goes away in the middle, what it has done stays done, and the rest is done here if that
-    /// cannot double anything.
+    /// Carries out mutations one after another. If the server becomes unreachable in the middle, the mutations that it
+    /// has done stay done, and the rest is done locally if that cannot do anything twice.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
-        let again = if ops.iter().all(|op| op.action.traits().repeat.is_harmless()) {
+        let on_lost_reply = if ops.iter().all(|op| op.action.traits().repeat.is_harmless()) {
             OnLostReply::Repeat
         } else if ops.iter().all(|op| self.shared.redis.deduplicates(&op.action)) {
             OnLostReply::AskServer
         } else {
             OnLostReply::Fail
         };
-        let progress =
-            RefCell::new(BatchProgress { ops, replies: Vec::with_capacity(ops.len()), in_doubt: None });
-        let there = |redis: &Redis| progress.borrow_mut().run_on_server(&self.shared, redis);
-        let here = |away: &Outage, lost| {
-            progress.borrow_mut().run_locally(away, lost);
-            Ok(())
-        };
-        let outcome = self.route_write(again, || ops.iter().map(|op| &op.key), there, here);
-        let mut replies = progress.into_inner().replies;
+        let replies = Vec::with_capacity(ops.len());
+        let mut batch = BatchWrite { shared: &self.shared, ops, replies, in_doubt: None };
+        let outcome = self.route(on_lost_reply, &mut batch);
+        let mut replies = batch.replies;
         replies.extend(outcome.err().map(Err));
         replies
     }
+
+    pub(crate) fn commit_batch(&self, writes: &[Op<'_, Write>]) -> Result<()> {
+        self.route(OnLostReply::Repeat, &mut AtomicWrite { shared: &self.shared, writes })
+    }
 }
 
-/// How far a batch is.
-struct BatchProgress<'o, 'k> {
-    ops: &'o [Op<'k>],
+struct BatchRead<'r> {
+    shared: &'r Shared,
+    keys: &'r [Key<'r>],
+    found: Vec<Result<Option<Bytes>>>,
+}
+
+impl Routed for BatchRead<'_> {
+    type Output = ();
+
+    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+        let rest = &self.keys[self.found.len()..];
+        let mut reads = self.shared.shadow.begin_reads(rest.iter().map(|key| &**key).collect());
+        let mut found = redis.get_many(rest);
+        let stop = take_stop(&mut found);
+        for (index, outcome) in found.iter().enumerate() {
+            if let Ok(value) = outcome {
+                reads.record_read(index, Shadowed::value(value.clone()));
+            }
+        }
+        self.found.append(&mut found);
+        stop
+    }
+
+    fn locally(&mut self, outage: &Outage, _sent: Sent) -> Result<()> {
+        let rest = &self.keys[self.found.len()..];
+        self.found.extend(rest.iter().map(|key| outage.get(key)));
+        Ok(())
+    }
+}
+
+/// Mutations one after another, and how far they are.
+struct BatchWrite<'w> {
+    shared: &'w Shared,
+    ops: &'w [Op<'w>],
     replies: Vec<Result<Reply>>,
-    /// What nobody knows of the next operations.
+    /// The next operations, if the reply to them was lost and the server can be asked about them.
     in_doubt: Option<BatchInDoubt>,
 }
 
-impl<'o, 'k> BatchProgress<'o, 'k> {
-    fn rest(&self) -> &'o [Op<'k>] {
+impl<'w> BatchWrite<'w> {
+    fn rest(&self) -> &'w [Op<'w>] {
         &self.ops[self.replies.len()..]
-    }
-
-    fn run_on_server(&mut self, inner: &Shared, redis: &Redis) -> Result<()> {
-        let rest = self.rest();
-        let mut writing = inner.shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
-        let Batch { mut replies, in_doubt: doubt } = redis.apply_chunks(rest, self.in_doubt.take());
-        let stopped = match doubt {
-            Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
-            None => take_stop(&mut replies),
-        };
-        self.in_doubt = doubt;
-        let is_lost = stopped.as_ref().is_err_and(Error::maybe_applied);
-        for (place, (op, reply)) in rest.iter().zip(&replies).enumerate() {
-            if let Some(known) = reply.as_ref().ok().and_then(|reply| inner.shadowed_after(op, reply)) {
-                writing.record_write(place, known);
-            }
-        }
-        let done = rest.iter().skip(replies.len()).map(|op| Observed::left_by_entry(&op.action));
-        writing.record_failures_from(replies.len(), is_lost, done);
-        self.replies.append(&mut replies);
-        stopped
-    }
-
-    fn run_locally(&mut self, away: &Outage, mut sent: Sent) {
-        if let Some(BatchInDoubt { call: turn, length }) = self.in_doubt.take() {
-            let rest = self.rest();
-            let replies = away.apply_in_doubt(&rest[..length.min(rest.len())], &turn);
-            self.replies.extend(replies);
-            // Those behind were not sent.
-            sent = Sent::Not;
-        }
-        for op in self.rest() {
-            let reply = away.apply(op, sent);
-            self.replies.push(
-                reply.map_err(|error| if sent == Sent::InDoubt { error.after_lost_answer() } else { error }),
-            );
-        }
     }
 }
 
-/// Takes the error out of a list of outcomes that ends with one because the server went away.
+impl Routed for BatchWrite<'_> {
+    type Output = ();
+
+    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+        let rest = self.rest();
+        let mut writes = self.shared.shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
+        let Batch { mut replies, in_doubt } = redis.apply_chunks(rest, self.in_doubt.take());
+        let stop = match in_doubt {
+            Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
+            None => take_stop(&mut replies),
+        };
+        self.in_doubt = in_doubt;
+        for (index, (op, reply)) in rest.iter().zip(&replies).enumerate() {
+            let shadowed = reply.as_ref().ok().and_then(|reply| self.shared.shadowed_after(op, reply));
+            if let Some(shadowed) = shadowed {
+                writes.record_write(index, shadowed);
+            }
+        }
+        let left = rest.iter().skip(replies.len()).map(|op| Observed::left_by_entry(&op.action));
+        writes.record_failures_from(replies.len(), stop.as_ref().is_err_and(Error::maybe_applied), left);
+        self.replies.append(&mut replies);
+        stop
+    }
+
+    fn locally(&mut self, outage: &Outage, sent: Sent) -> Result<()> {
+        let mut sent = sent;
+        if let Some(BatchInDoubt { call, length }) = self.in_doubt.take() {
+            let rest = self.rest();
+            self.replies.extend(outage.apply_in_doubt(&rest[..length.min(rest.len())], &call));
+            // The operations after these were not sent.
+            sent = Sent::Not;
+        }
+        for op in self.rest() {
+            self.replies.push(outage.apply(op, sent).map_err(|error| sent.mark(error)));
+        }
+        Ok(())
+    }
+
+    fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
+        self.ops.iter().map(|op| &op.key)
+    }
+}
+
+/// Writes of which all are done or none.
+struct AtomicWrite<'w> {
+    shared: &'w Shared,
+    writes: &'w [Op<'w, Write>],
+}
+
+impl Routed for AtomicWrite<'_> {
+    type Output = ();
+
+    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+        let keys = self.writes.iter().map(|op| &*op.key).collect();
+        let mut shadow_writes = self.shared.shadow.begin_writes(keys);
+        if let Err(error) = redis.commit_all(self.writes) {
+            let left = self.writes.iter().map(|op| Observed::left_by_write(&op.action));
+            shadow_writes.record_failures_from(0, error.maybe_applied(), left);
+            return Err(error);
+        }
+        for (index, op) in self.writes.iter().enumerate() {
+            shadow_writes.record_write(index, self.shared.shadowed_after_write(&op.action));
+        }
+        Ok(())
+    }
+
+    fn locally(&mut self, outage: &Outage, sent: Sent) -> Result<()> {
+        outage.commit(self.writes, sent)
+    }
+
+    fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
+        self.writes.iter().map(|op| &op.key)
+    }
+}
+
+/// Removes the last outcome if it is an error because the server became unreachable.
 fn take_stop<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
     match outcomes.pop() {
         Some(Err(error)) if error.unreachable().is_some() => Err(error),

@@ -6,10 +6,10 @@ use hashbrown::HashSet;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::failure::ErrorContext;
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scan;
 use crate::error::{Error, Result};
-use crate::key::is_cleared;
 use crate::op::{Cursor, Page};
 
 impl Redis {
@@ -63,7 +63,7 @@ impl Redis {
             let (mut own, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| scan::is_kept(key));
             self.delete_listed(&keys, &mut done)?;
             // The keys that this crate stores beside a user's key are not counted.
-            own.retain(|key| is_cleared(key, &wire_prefix));
+            own.retain(|key| keys::is_cleared(key, &wire_prefix));
             self.delete_listed(&own, &mut 0)
         });
         match scanned {

@@ -9,6 +9,7 @@ pub(crate) mod exactly_once;
 mod exchange;
 mod failure;
 mod health;
+pub(crate) mod keys;
 mod listing;
 pub(crate) mod replay;
 mod retry;

@@ -1,20 +1,20 @@
-//! Atomic steps on one value, as one thread sees them.
+//! Atomic operations on one value, as seen by one thread.
 
 use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    set_if_not_exists_sets_once,
-    get_and_delete_hands_out_what_it_removes,
-    get_and_put_hands_out_what_it_replaces,
+    set_if_not_exists_sets_only_once,
+    get_and_delete_returns_the_removed_value,
+    get_and_put_returns_the_replaced_value,
     modify_reads_writes_and_returns_the_new_value,
     modify_deletes_by_none_and_creates_by_some,
-    modify_runs_again_on_what_another_wrote_in_between,
+    modify_runs_again_after_a_write_in_between,
     modify_sees_a_deletion_and_a_creation_in_between,
     the_closure_of_modify_may_use_the_store,
 ];
 
-fn set_if_not_exists_sets_once(cx: &Context) {
+fn set_if_not_exists_sets_only_once(cx: &Context) {
     assert!(cx.store().set_if_not_exists("k", 1, Some(MINUTE)).unwrap());
     cx.assert_ttl("k", MINUTE);
     assert!(!cx.store().set_if_not_exists("k", 2, Some(2 * MINUTE)).unwrap());
@@ -25,10 +25,10 @@ fn set_if_not_exists_sets_once(cx: &Context) {
     assert!(cx.store().set_if_not_exists("k", 3, None).unwrap());
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(3));
     cx.store().put("null", ()).unwrap();
-    assert!(!cx.store().set_if_not_exists("null", 1, None).unwrap(), "a null is there");
+    assert!(!cx.store().set_if_not_exists("null", 1, None).unwrap(), "a null is a value");
 }
 
-fn get_and_delete_hands_out_what_it_removes(cx: &Context) {
+fn get_and_delete_returns_the_removed_value(cx: &Context) {
     assert_eq!(cx.store().get_and_delete::<i64>("k").unwrap(), None);
     cx.store().put("k", 1).unwrap();
     assert_eq!(cx.store().get_and_delete::<i64>("k").unwrap(), Some(1));
@@ -36,7 +36,7 @@ fn get_and_delete_hands_out_what_it_removes(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn get_and_put_hands_out_what_it_replaces(cx: &Context) {
+fn get_and_put_returns_the_replaced_value(cx: &Context) {
     assert_eq!(cx.store().get_and_put::<i64>("k", 1).unwrap(), None);
     assert_eq!(cx.store().get_and_put::<i64>("k", "text").unwrap(), Some(1));
     assert_eq!(cx.store().get_and_put::<String>("k", 2).unwrap().as_deref(), Some("text"));
@@ -73,10 +73,10 @@ fn modify_deletes_by_none_and_creates_by_some(cx: &Context) {
             Some(None)
         })
         .unwrap();
-    assert_eq!(seen, Some(Some(None)), "a null that is there is not nothing");
+    assert_eq!(seen, Some(Some(None)), "a null differs from an absent value");
 }
 
-fn modify_runs_again_on_what_another_wrote_in_between(cx: &Context) {
+fn modify_runs_again_after_a_write_in_between(cx: &Context) {
     let store = cx.store();
     store.put_with_ttl("k", 1, MINUTE).unwrap();
     let mut seen = Vec::new();

@@ -7,11 +7,11 @@ use crate::support::backends::Context;
 
 promises![
     a_batch_of_thousands_is_put_read_and_deleted,
-    a_batch_answers_in_the_order_of_its_keys,
-    the_last_of_two_puts_to_one_key_holds,
+    a_batch_returns_values_in_the_order_of_its_keys,
+    the_last_of_two_puts_to_one_key_wins,
     an_empty_batch_does_nothing,
-    a_batch_with_a_ttl_gives_it_to_each,
-    what_was_done_before_a_late_error_is_counted,
+    a_batch_with_a_ttl_sets_it_on_each_entry,
+    a_late_error_counts_the_operations_before_it,
 ];
 
 fn a_batch_of_thousands_is_put_read_and_deleted(cx: &Context) {
@@ -25,14 +25,14 @@ fn a_batch_of_thousands_is_put_read_and_deleted(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn a_batch_answers_in_the_order_of_its_keys(cx: &Context) {
+fn a_batch_returns_values_in_the_order_of_its_keys(cx: &Context) {
     cx.store().batch_put([("a", 1), ("b", 2)]).unwrap();
     let values = cx.store().batch_get::<i64>(["b", "absent", "a", "b"]).unwrap();
     assert_eq!(values, [Some(2), None, Some(1), Some(2)]);
     assert_eq!(cx.store().batch_delete(["a", "absent", "a"]).unwrap(), 1);
 }
 
-fn the_last_of_two_puts_to_one_key_holds(cx: &Context) {
+fn the_last_of_two_puts_to_one_key_wins(cx: &Context) {
     cx.store().batch_put((0..10).map(|n| ("k", n))).unwrap();
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(9));
     assert_eq!(cx.store().len().unwrap(), 1);
@@ -46,7 +46,7 @@ fn an_empty_batch_does_nothing(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn a_batch_with_a_ttl_gives_it_to_each(cx: &Context) {
+fn a_batch_with_a_ttl_sets_it_on_each_entry(cx: &Context) {
     cx.store().put("k:0", 0).unwrap();
     cx.store().batch_put_with_ttl((0..1500).map(|n| (format!("k:{n}"), n)), MINUTE).unwrap();
     for key in ["k:0", "k:999", "k:1000", "k:1499"] {
@@ -59,12 +59,12 @@ fn a_batch_with_a_ttl_gives_it_to_each(cx: &Context) {
     assert_eq!(cx.store().keys("").unwrap(), ["k:0", "new"]);
 }
 
-fn what_was_done_before_a_late_error_is_counted(cx: &Context) {
+fn a_late_error_counts_the_operations_before_it(cx: &Context) {
     let keys = || (0..1500).map(|n| n.to_string()).chain([String::new()]);
     let error = assert_error!(cx.store().batch_put(keys().map(|key| (key, 1))), Error::Partial { .. });
     let Error::Partial { done, source, .. } = error else { unreachable!() };
     assert!(matches!(*source, Error::InvalidKey { .. }), "{source:?}");
-    assert_eq!(cx.store().len().unwrap(), done, "it says how many were done");
+    assert_eq!(cx.store().len().unwrap(), done, "the error says how many were done");
     assert!((1..1501).contains(&done), "{done}");
     assert_error!(cx.store().batch_delete(keys()), Error::Partial { .. });
     assert!(cx.store().len().unwrap() < done);

@@ -1,4 +1,4 @@
-//! Bytes that are no JSON, and the limit on the size of values.
+//! Bytes that are not JSON, and the limit on the size of values.
 
 use millpond::{Error, StateStore, WriteBatch};
 
@@ -9,8 +9,8 @@ promises![
     every_byte_value_comes_back,
     bytes_and_json_are_two_views_of_one_value,
     bytes_replace_values_and_their_times_to_live,
-    no_bytes_at_all_are_a_value,
-    a_value_over_the_limit_is_refused_and_nothing_is_changed,
+    zero_bytes_are_a_value,
+    a_value_over_the_limit_is_refused_and_changes_nothing,
 ];
 
 type Operation = fn(&StateStore, &str) -> millpond::Result<()>;
@@ -36,7 +36,7 @@ fn bytes_and_json_are_two_views_of_one_value(cx: &Context) {
     assert_eq!(
         cx.store().get_bytes("bytes").unwrap().as_deref(),
         Some(&b" { \"a\" :\n 1 } "[..]),
-        "reading does not rewrite"
+        "reading does not change the bytes"
     );
     cx.store().put_bytes("counter", b"41").unwrap();
     assert_eq!(cx.store().incr("counter", 1).unwrap(), 42);
@@ -53,7 +53,7 @@ fn bytes_replace_values_and_their_times_to_live(cx: &Context) {
     cx.assert_default_ttl("k");
 }
 
-fn no_bytes_at_all_are_a_value(cx: &Context) {
+fn zero_bytes_are_a_value(cx: &Context) {
     cx.store().put_bytes("k", b"").unwrap();
     assert!(cx.store().contains("k").unwrap());
     assert_eq!(cx.store().get_bytes("k").unwrap().as_deref(), Some(&b""[..]));
@@ -63,7 +63,7 @@ fn no_bytes_at_all_are_a_value(cx: &Context) {
     assert_error!(cx.store().incr("k", 1), Error::NotAnInteger { .. });
 }
 
-fn a_value_over_the_limit_is_refused_and_nothing_is_changed(cx: &Context) {
+fn a_value_over_the_limit_is_refused_and_changes_nothing(cx: &Context) {
     let Case { backend, default_ttl } = cx.case();
     let cx = &Context::configured(Case { backend, default_ttl }, |config| config.max_value_bytes(10));
     cx.store().put("k", "12345678").unwrap();

@@ -1,4 +1,4 @@
-//! `compare_and_set` and what it takes for equal.
+//! `compare_and_set`, and which values are equal to it.
 
 use serde_json::json;
 
@@ -6,16 +6,16 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    a_value_is_replaced_only_if_it_is_the_expected_one,
-    nothing_expected_means_nothing_there,
-    equality_is_of_meaning_not_of_text,
+    a_value_is_replaced_only_if_it_equals_the_expected_one,
+    expecting_none_means_that_the_key_is_absent,
+    values_are_compared_by_meaning_and_not_by_text,
     big_integers_are_compared_exactly,
-    bytes_that_are_no_json_equal_no_value,
+    bytes_that_are_not_json_equal_no_value,
     a_failed_comparison_changes_nothing,
 ];
 
-fn a_value_is_replaced_only_if_it_is_the_expected_one(cx: &Context) {
-    assert!(!cx.store().compare_and_set("k", Some(&1), &2).unwrap(), "nothing is there");
+fn a_value_is_replaced_only_if_it_equals_the_expected_one(cx: &Context) {
+    assert!(!cx.store().compare_and_set("k", Some(&1), &2).unwrap(), "there is no value");
     assert!(!cx.store().contains("k").unwrap());
     cx.store().put("k", 1).unwrap();
     assert!(cx.store().compare_and_set("k", Some(&1), &2).unwrap());
@@ -25,18 +25,18 @@ fn a_value_is_replaced_only_if_it_is_the_expected_one(cx: &Context) {
     assert!(cx.store().compare_and_set("k", Some("a text now"), &["or", "more"]).unwrap());
     assert!(cx.store().compare_and_set("k", Some(&["or", "more"]), &()).unwrap());
     assert!(cx.store().compare_and_set("k", Some(&()), &1).unwrap(), "a null is a value");
-    assert!(cx.store().compare_and_set("k", Some(&1), &1).unwrap(), "to itself");
+    assert!(cx.store().compare_and_set("k", Some(&1), &1).unwrap(), "replaced by itself");
 }
 
-fn nothing_expected_means_nothing_there(cx: &Context) {
+fn expecting_none_means_that_the_key_is_absent(cx: &Context) {
     assert!(cx.store().compare_and_set("k", None::<&i64>, &1).unwrap());
     assert!(!cx.store().compare_and_set("k", None::<&i64>, &2).unwrap());
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(1));
     cx.store().put("null", ()).unwrap();
-    assert!(!cx.store().compare_and_set("null", None::<&i64>, &2).unwrap(), "a null is there");
+    assert!(!cx.store().compare_and_set("null", None::<&i64>, &2).unwrap(), "a null is a value");
 }
 
-fn equality_is_of_meaning_not_of_text(cx: &Context) {
+fn values_are_compared_by_meaning_and_not_by_text(cx: &Context) {
     for (stored, expected) in [
         (r"1", json!(1.0)),
         (r"1.0", json!(1)),
@@ -80,7 +80,7 @@ fn big_integers_are_compared_exactly(cx: &Context) {
     assert_eq!(cx.store().get::<i128>("k").unwrap(), Some(i128::MIN));
 }
 
-fn bytes_that_are_no_json_equal_no_value(cx: &Context) {
+fn bytes_that_are_not_json_equal_no_value(cx: &Context) {
     for bytes in [&b"\xff"[..], b"", b"abc", b"{"] {
         cx.store().put_bytes("k", bytes).unwrap();
         assert!(!cx.store().compare_and_set("k", Some("abc"), &1).unwrap());

@@ -1,4 +1,4 @@
-//! Many threads on one store.
+//! Many threads that use one store.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;
@@ -16,22 +16,22 @@ const EACH: i64 = 50;
 
 promises![
     increments_of_many_threads_add_up,
-    only_one_thread_sets_what_did_not_exist,
+    only_one_thread_sets_an_absent_key,
     only_one_thread_takes_a_value,
     no_modification_of_many_threads_is_lost,
     no_exchange_of_many_threads_is_lost,
     a_reader_never_sees_half_of_a_write_batch,
-    a_counter_born_in_a_race_has_its_ttl,
-    a_walk_among_writers_misses_nothing_that_stays,
-    a_walk_among_writers_of_every_kind_misses_nothing_that_stays,
+    a_counter_that_threads_race_to_create_has_its_ttl,
+    a_scan_during_writes_misses_no_entry_that_stays,
+    a_scan_during_writes_of_any_kind_misses_no_entry_that_stays,
     fields_counted_by_many_threads_add_up,
     each_value_is_pushed_and_popped_once_by_many_threads,
-    a_map_written_at_once_is_read_at_once,
-    many_values_pushed_at_once_stay_together,
-    a_map_or_queue_born_in_a_race_has_its_default_ttl,
+    a_map_is_written_and_read_atomically,
+    values_that_are_pushed_together_stay_together,
+    a_map_or_queue_that_threads_race_to_create_has_its_ttl,
 ];
 
-pub(super) fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
+pub(super) fn run_in_threads<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
     let barrier = Barrier::new(THREAD_COUNT);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -49,7 +49,7 @@ pub(super) fn at_once<R: Send>(run: impl Fn(i64) -> R + Sync) -> Vec<R> {
 
 fn increments_of_many_threads_add_up(cx: &Context) {
     let store = cx.store();
-    at_once(|thread| {
+    run_in_threads(|thread| {
         let store = store.clone();
         for _ in 0..EACH {
             store.incr("k", thread + 1).unwrap();
@@ -61,11 +61,11 @@ fn increments_of_many_threads_add_up(cx: &Context) {
     assert_eq!(store.get::<i64>("other").unwrap(), Some(-EACH * THREADS));
 }
 
-fn only_one_thread_sets_what_did_not_exist(cx: &Context) {
+fn only_one_thread_sets_an_absent_key(cx: &Context) {
     let store = cx.store();
     for round in 0..10 {
         let key = format!("k:{round}");
-        let won = at_once(|thread| match thread % 2 {
+        let won = run_in_threads(|thread| match thread % 2 {
             0 => store.set_if_not_exists(&key, thread, None).unwrap(),
             _ => store.compare_and_set(&key, None::<&i64>, &thread).unwrap(),
         });
@@ -80,14 +80,14 @@ fn only_one_thread_takes_a_value(cx: &Context) {
     let store = cx.store();
     for round in 0..10 {
         store.put("k", round).unwrap();
-        let taken = at_once(|_| store.get_and_delete::<i64>("k").unwrap());
+        let taken = run_in_threads(|_| store.get_and_delete::<i64>("k").unwrap());
         assert_eq!(taken.into_iter().flatten().collect::<Vec<_>>(), [round]);
     }
 }
 
 fn no_modification_of_many_threads_is_lost(cx: &Context) {
     let store = cx.store();
-    at_once(|thread| {
+    run_in_threads(|thread| {
         for number in 0..EACH {
             store
                 .modify("k", |found: Option<Vec<i64>>| {
@@ -106,14 +106,14 @@ fn no_modification_of_many_threads_is_lost(cx: &Context) {
 fn no_exchange_of_many_threads_is_lost(cx: &Context) {
     let store = cx.store();
     store.put("k", -1).unwrap();
-    let mut seen: Vec<i64> = at_once(|thread| {
+    let mut seen: Vec<i64> = run_in_threads(|thread| {
         let swap = |number| store.get_and_put::<i64>("k", thread * EACH + number).unwrap().unwrap();
         (0..EACH).map(swap).collect::<Vec<_>>()
     })
     .concat();
     seen.push(store.get::<i64>("k").unwrap().unwrap());
     seen.sort_unstable();
-    assert!(seen.into_iter().eq(-1..THREADS * EACH), "each value was handed out once");
+    assert!(seen.into_iter().eq(-1..THREADS * EACH), "each value was returned once");
 }
 
 fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
@@ -131,7 +131,7 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
                 scope.spawn(|| {
                     let mut rounds = 0;
                     while !done.load(Ordering::Acquire) || rounds == 0 {
-                        // What was read first is never newer than what is read later.
+                        // The value that is read first is never newer than the one that is read later.
                         let a = store.get::<i64>("a").unwrap().unwrap();
                         let b = store.get::<i64>("b").unwrap().unwrap();
                         assert!(a <= b, "a is {a}, and b still {b}");
@@ -146,15 +146,15 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
         (1..200).for_each(write);
         done.store(true, Ordering::Release);
         for reader in readers {
-            reader.join().expect("no half was seen");
+            reader.join().expect("the reader saw no half of a write");
         }
     });
 }
 
-fn a_counter_born_in_a_race_has_its_ttl(cx: &Context) {
+fn a_counter_that_threads_race_to_create_has_its_ttl(cx: &Context) {
     let store = cx.store();
     for round in 0..10 {
-        at_once(|_| store.incr_with_ttl(&format!("k:{round}"), 1, MINUTE).unwrap());
+        run_in_threads(|_| store.incr_with_ttl(&format!("k:{round}"), 1, MINUTE).unwrap());
         assert_eq!(store.get::<i64>(&format!("k:{round}")).unwrap(), Some(THREADS));
     }
     drop(store);
@@ -163,10 +163,10 @@ fn a_counter_born_in_a_race_has_its_ttl(cx: &Context) {
     }
 }
 
-fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
+fn a_scan_during_writes_misses_no_entry_that_stays(cx: &Context) {
     let store = cx.store();
     store.batch_put((0..1500).map(|n| (format!("stays:{n}"), n))).unwrap();
-    let listed = at_once(|thread| match thread {
+    let listed = run_in_threads(|thread| match thread {
         0 | 1 => {
             let all = store.keys("").unwrap();
             assert!(all.is_sorted(), "sorted");
@@ -197,7 +197,7 @@ fn a_walk_among_writers_misses_nothing_that_stays(cx: &Context) {
     assert_eq!(listed, [1500; THREAD_COUNT]);
 }
 
-fn a_walk_among_writers_of_every_kind_misses_nothing_that_stays(cx: &Context) {
+fn a_scan_during_writes_of_any_kind_misses_no_entry_that_stays(cx: &Context) {
     let store = cx.store();
     store
         .transaction(|tx| {
@@ -209,14 +209,14 @@ fn a_walk_among_writers_of_every_kind_misses_nothing_that_stays(cx: &Context) {
             Ok(())
         })
         .unwrap();
-    at_once(|thread| match thread {
+    run_in_threads(|thread| match thread {
         0 | 1 => {
             assert_eq!(store.keys("stays:").unwrap().len(), 1200);
             assert_eq!(store.count("stays:queue:").unwrap(), 400);
         }
         2 => {
             let values: BTreeMap<String, i64> = store.entries("stays:").map(Result::unwrap).collect();
-            assert_eq!(values.len(), 400, "entries pass over the others");
+            assert_eq!(values.len(), 400, "`entries` skips maps and queues");
         }
         3 => {
             for number in 0..400 {
@@ -242,7 +242,7 @@ fn a_walk_among_writers_of_every_kind_misses_nothing_that_stays(cx: &Context) {
 
 fn fields_counted_by_many_threads_add_up(cx: &Context) {
     let store = cx.store();
-    at_once(|thread| {
+    run_in_threads(|thread| {
         for _ in 0..EACH {
             store.map_incr("k", "all", 1).unwrap();
             store.map_incr("k", &thread.to_string(), 2).unwrap();
@@ -255,7 +255,7 @@ fn fields_counted_by_many_threads_add_up(cx: &Context) {
 
 fn each_value_is_pushed_and_popped_once_by_many_threads(cx: &Context) {
     let store = cx.store();
-    let mut got = at_once(|thread| {
+    let mut got = run_in_threads(|thread| {
         let mut got = Vec::new();
         for number in 0..EACH {
             let number = thread * EACH + number;
@@ -277,14 +277,14 @@ fn each_value_is_pushed_and_popped_once_by_many_threads(cx: &Context) {
     assert!(got.into_iter().eq(0..THREADS * EACH));
 }
 
-fn a_map_written_at_once_is_read_at_once(cx: &Context) {
+fn a_map_is_written_and_read_atomically(cx: &Context) {
     let store = cx.store();
     let write = |number: i64| {
         let fields = ["a", "b", "c"].map(|field| (field, number));
         store.map_put_many("k", fields).unwrap();
     };
     write(0);
-    at_once(|thread| match thread {
+    run_in_threads(|thread| match thread {
         0 | 1 => (1..EACH).for_each(|number| write(number * 2 + thread)),
         2 | 3 => {
             for _ in 0..EACH {
@@ -301,13 +301,13 @@ fn a_map_written_at_once_is_read_at_once(cx: &Context) {
     });
 }
 
-fn many_values_pushed_at_once_stay_together(cx: &Context) {
+fn values_that_are_pushed_together_stay_together(cx: &Context) {
     let store = cx.store();
-    at_once(|thread| {
+    run_in_threads(|thread| {
         for _ in 0..10 {
             store.push_back_many("q", [thread; 5]).unwrap();
             let length = store.queue_len("q").unwrap();
-            assert_eq!(length % 5, 0, "never a part of them");
+            assert_eq!(length % 5, 0, "never only some of them");
         }
     });
     let all = store.queue_range::<i64>("q", ..).unwrap();
@@ -315,11 +315,11 @@ fn many_values_pushed_at_once_stay_together(cx: &Context) {
     assert!(all.chunks(5).all(|values| values.iter().all(|value| *value == values[0])), "{all:?}");
 }
 
-fn a_map_or_queue_born_in_a_race_has_its_default_ttl(cx: &Context) {
+fn a_map_or_queue_that_threads_race_to_create_has_its_ttl(cx: &Context) {
     let store = cx.store();
     let keys = |kind: &'static str| (0..10).map(move |round| format!("{kind}:{round}"));
     for (map, queue) in keys("map").zip(keys("queue")) {
-        at_once(|thread| {
+        run_in_threads(|thread| {
             store.map_put(&map, &thread.to_string(), 1).unwrap();
             store.push_back(&queue, thread).unwrap();
         });

@@ -1,4 +1,4 @@
-//! Transactions that others disturb.
+//! Transactions that conflict with other writes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -6,41 +6,41 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, Result, StateStore, Transaction, WriteBatch};
 
-use super::concurrency::at_once;
+use super::concurrency::run_in_threads;
 use super::{MINUTE, PATIENCE};
 use crate::support::backends::Context;
 
 promises![
-    a_transaction_runs_again_where_what_it_read_has_changed,
-    a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind,
-    a_transaction_runs_again_where_what_it_read_has_expired,
-    what_a_disturbed_run_wrote_is_forgotten,
-    a_transaction_gives_up_where_others_never_stop,
-    an_error_is_handed_out_only_where_what_was_read_still_holds,
-    what_was_not_read_disturbs_nobody,
+    a_transaction_runs_again_if_its_read_set_changed,
+    a_transaction_runs_again_if_a_read_key_came_or_went,
+    a_transaction_runs_again_if_its_read_set_expired,
+    the_writes_of_a_run_with_a_conflict_are_discarded,
+    a_transaction_gives_up_if_conflicts_never_stop,
+    an_error_is_returned_only_if_the_read_set_is_unchanged,
+    writes_outside_the_read_set_are_no_conflict,
     transactions_nest_without_waiting_for_each_other,
-    a_panic_in_a_transaction_leaves_the_store_usable_and_nothing_written,
+    a_panic_in_a_transaction_writes_nothing,
     increments_of_many_transactions_add_up,
     transfers_never_change_the_sum,
-    a_queue_is_emptied_into_another_once,
+    a_queue_is_moved_into_another_once,
     a_reader_never_sees_half_of_a_transaction,
     a_transaction_never_sees_half_of_a_write_batch,
     a_transaction_sees_one_moment_or_runs_again,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 
     crate::conformance::promises_that_need_the_server![
         the_closure_of_a_transaction_may_use_the_store,
-        a_transaction_whose_store_was_closed_writes_nothing,
+        a_transaction_on_a_closed_store_writes_nothing,
     ];
 }
 
 type Read = (&'static str, fn(&mut Transaction<'_>) -> Result<i64>);
 
-/// Every way to learn that there are three of something under the key `k`, and the write that makes it four.
+/// Every way to learn that the key `k` holds a three in some form, with a write that makes it four.
 const ON_A_VALUE: [Read; 11] = [
     ("get", |tx| Ok(tx.get("k")?.unwrap_or(0))),
     ("get_bytes", |tx| Ok(tx.get_bytes("k")?.map_or(0, |bytes| i64::from(bytes[0] - b'0')))),
@@ -86,8 +86,8 @@ const ON_A_QUEUE: [Read; 7] = [
     ("queue_trim", |tx| Ok(i64::try_from(tx.queue_trim("k", 0)?).unwrap_or(0))),
 ];
 
-/// Lets a transaction read three, makes it four before it ends, and asserts that it read anew.
-fn disturbed(store: &StateStore, (name, read): Read, prepare: fn(&StateStore), disturb: fn(&StateStore)) {
+/// Asserts that a transaction that reads three runs again if that changes to four before its commit.
+fn interfere(store: &StateStore, (name, read): Read, prepare: fn(&StateStore), disturb: fn(&StateStore)) {
     store.clear().unwrap();
     prepare(store);
     let mut seen = Vec::new();
@@ -103,26 +103,27 @@ fn disturbed(store: &StateStore, (name, read): Read, prepare: fn(&StateStore), d
     assert_eq!(store.get::<i64>("seen").unwrap(), Some(2), "{name}");
 }
 
-fn a_transaction_runs_again_where_what_it_read_has_changed(cx: &Context) {
+fn a_transaction_runs_again_if_its_read_set_changed(cx: &Context) {
     let store = cx.store();
     for read in ON_A_VALUE {
-        disturbed(&store, read, |s| s.put("k", 3).unwrap(), |s| _ = s.incr("k", 1).unwrap());
-        disturbed(&store, read, |s| s.put("k", 3).unwrap(), |s| s.put("k", 4).unwrap());
+        interfere(&store, read, |s| s.put("k", 3).unwrap(), |s| _ = s.incr("k", 1).unwrap());
+        interfere(&store, read, |s| s.put("k", 3).unwrap(), |s| s.put("k", 4).unwrap());
     }
     let map = |s: &StateStore| _ = s.map_put_many("k", [("f", 3), ("a", 1), ("b", 2)]).unwrap();
     for read in ON_A_MAP {
-        disturbed(&store, read, map, |s| _ = s.map_put_many("k", [("d", 4), ("f", 4)]).unwrap());
+        interfere(&store, read, map, |s| _ = s.map_put_many("k", [("d", 4), ("f", 4)]).unwrap());
     }
     for read in ON_A_QUEUE {
         let disturb: fn(&StateStore) = match read.0 {
             "pop_front" => |s| _ = s.push_front("k", 1).unwrap(),
             _ => |s| _ = s.push_back("k", 4).unwrap(),
         };
-        disturbed(&store, read, |s| _ = s.push_back_many("k", [0, 1, 3]).unwrap(), disturb);
+        interfere(&store, read, |s| _ = s.push_back_many("k", [0, 1, 3]).unwrap(), disturb);
     }
 }
 
-fn a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind(cx: &Context) {
+/// The same holds if the key changed its kind.
+fn a_transaction_runs_again_if_a_read_key_came_or_went(cx: &Context) {
     let contains: Read = ("contains", |tx| Ok(if tx.contains("k")? { 4 } else { 3 }));
     let gone: Read = ("contains", |tx| Ok(if tx.contains("k")? { 3 } else { 4 }));
     let kind: Read = ("get", |tx| match tx.get::<i64>("k") {
@@ -131,13 +132,13 @@ fn a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind
         Err(error) => Err(error),
     });
     let store = cx.store();
-    disturbed(&store, contains, |_| (), |s| s.put("k", 1).unwrap());
-    disturbed(&store, contains, |_| (), |s| _ = s.push_back("k", 1).unwrap());
-    disturbed(&store, gone, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
-    disturbed(&store, gone, |s| _ = s.push_back("k", 1).unwrap(), |s| _ = s.pop_back::<i64>("k").unwrap());
-    disturbed(&store, gone, |s| _ = s.map_put("k", "f", 1).unwrap(), |s| assert_eq!(s.clear().unwrap(), 1));
-    disturbed(&store, kind, |_| (), |s| _ = s.map_put("k", "f", 1).unwrap());
-    disturbed(
+    interfere(&store, contains, |_| (), |s| s.put("k", 1).unwrap());
+    interfere(&store, contains, |_| (), |s| _ = s.push_back("k", 1).unwrap());
+    interfere(&store, gone, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
+    interfere(&store, gone, |s| _ = s.push_back("k", 1).unwrap(), |s| _ = s.pop_back::<i64>("k").unwrap());
+    interfere(&store, gone, |s| _ = s.map_put("k", "f", 1).unwrap(), |s| assert_eq!(s.clear().unwrap(), 1));
+    interfere(&store, kind, |_| (), |s| _ = s.map_put("k", "f", 1).unwrap());
+    interfere(
         &store,
         kind,
         |s| s.put("k", 1).unwrap(),
@@ -147,14 +148,14 @@ fn a_transaction_runs_again_where_what_it_read_has_come_gone_or_changed_its_kind
         },
     );
     let born: Read = ("set_if_not_exists", |tx| Ok(if tx.set_if_not_exists("k", 1, None)? { 3 } else { 4 }));
-    disturbed(&store, born, |_| (), |s| _ = s.map_incr("k", "f", 1).unwrap());
+    interfere(&store, born, |_| (), |s| _ = s.map_incr("k", "f", 1).unwrap());
     let updated: Read = ("update", |tx| Ok(if tx.update("k", 1)? { 3 } else { 4 }));
-    disturbed(&store, updated, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
+    interfere(&store, updated, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
     let deleted: Read = ("delete", |tx| Ok(if tx.delete("k")? { 3 } else { 4 }));
-    disturbed(&store, deleted, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
+    interfere(&store, deleted, |s| s.put("k", 1).unwrap(), |s| assert!(s.delete("k").unwrap()));
 }
 
-fn a_transaction_runs_again_where_what_it_read_has_expired(cx: &Context) {
+fn a_transaction_runs_again_if_its_read_set_expired(cx: &Context) {
     let store = cx.store();
     store.put_with_ttl("k", 1, MINUTE).unwrap();
     let mut seen = Vec::new();
@@ -169,7 +170,7 @@ fn a_transaction_runs_again_where_what_it_read_has_expired(cx: &Context) {
     assert_eq!(seen, [Some(1), None]);
 }
 
-fn what_a_disturbed_run_wrote_is_forgotten(cx: &Context) {
+fn the_writes_of_a_run_with_a_conflict_are_discarded(cx: &Context) {
     let store = cx.store();
     store.push_back_many("q", [1, 2]).unwrap();
     let mut runs = 0;
@@ -189,8 +190,8 @@ fn what_a_disturbed_run_wrote_is_forgotten(cx: &Context) {
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [10, 1, 2]);
 }
 
-fn a_transaction_gives_up_where_others_never_stop(cx: &Context) {
-    let cx = &cx.another(|config| {
+fn a_transaction_gives_up_if_conflicts_never_stop(cx: &Context) {
+    let cx = &cx.open_another(|config| {
         let redis = config.redis.clone().timeout(Duration::from_millis(500));
         config.redis(redis)
     });
@@ -210,11 +211,11 @@ fn a_transaction_gives_up_where_others_never_stop(cx: &Context) {
     assert!(["n:out", "n:k"].contains(&key.as_str()), "{key:?}");
     assert!(runs > 1 && begun.elapsed() < PATIENCE, "{runs} runs in {:?}", begun.elapsed());
     assert!(!store.contains("n:out").unwrap());
-    assert_eq!(store.get::<i64>("n:k").unwrap(), Some(runs), "nothing of its own");
-    assert_eq!(store.transaction(|tx| tx.incr("n:k", 1)).unwrap(), runs + 1, "the next is undisturbed");
+    assert_eq!(store.get::<i64>("n:k").unwrap(), Some(runs), "the transaction wrote nothing");
+    assert_eq!(store.transaction(|tx| tx.incr("n:k", 1)).unwrap(), runs + 1, "the next has no conflict");
 }
 
-fn an_error_is_handed_out_only_where_what_was_read_still_holds(cx: &Context) {
+fn an_error_is_returned_only_if_the_read_set_is_unchanged(cx: &Context) {
     let store = cx.store();
     let mut runs = 0;
     let withdraw = |tx: &mut Transaction<'_>| {
@@ -231,7 +232,7 @@ fn an_error_is_handed_out_only_where_what_was_read_still_holds(cx: &Context) {
     store.transaction(withdraw).unwrap();
     assert_eq!(runs, 2);
     assert_eq!(store.get::<i64>("balance").unwrap(), Some(70));
-    // An error of an operation is no different.
+    // An error of an operation is treated in the same way.
     store.put("k", "text").unwrap();
     let mut runs = 0;
     let counted = store.transaction(|tx| {
@@ -245,7 +246,7 @@ fn an_error_is_handed_out_only_where_what_was_read_still_holds(cx: &Context) {
     assert_eq!((counted.unwrap(), runs), (6, 2));
 }
 
-fn what_was_not_read_disturbs_nobody(cx: &Context) {
+fn writes_outside_the_read_set_are_no_conflict(cx: &Context) {
     let store = cx.store();
     store.put("read", 1).unwrap();
     let mut runs = 0;
@@ -257,7 +258,7 @@ fn what_was_not_read_disturbs_nobody(cx: &Context) {
     });
     done.unwrap();
     assert_eq!(runs, 1);
-    assert_eq!(store.get::<i64>("beside").unwrap(), Some(1), "a write by the store is no part of it");
+    assert_eq!(store.get::<i64>("beside").unwrap(), Some(1), "a write by the store is not rolled back");
 }
 
 fn the_closure_of_a_transaction_may_use_the_store(cx: &Context) {
@@ -266,9 +267,9 @@ fn the_closure_of_a_transaction_may_use_the_store(cx: &Context) {
     let outcome = store.transaction(|tx| {
         let price: i64 = store.get("price").unwrap().unwrap_or(0);
         tx.put("total", price)?;
-        assert_eq!(store.get::<i64>("total").unwrap(), None, "nobody else sees it before the end");
+        assert_eq!(store.get::<i64>("total").unwrap(), None, "no other handle sees it before the commit");
         assert_eq!(store.keys("").unwrap(), ["price"]);
-        let guard = store.lock("l", MINUTE).unwrap().expect("it is free");
+        let guard = store.lock("l", MINUTE).unwrap().expect("the lock is free");
         store.push_back("calls", 1).unwrap();
         let taken = store.take::<i64>("calls", MINUTE).unwrap().expect("a value");
         assert!(taken.done().unwrap());
@@ -286,7 +287,7 @@ fn transactions_nest_without_waiting_for_each_other(cx: &Context) {
     let outcome = store.transaction(|outer| {
         outer.put("outer", 1)?;
         let inner = store.transaction(|inner| {
-            assert!(!inner.contains("outer")?, "they know nothing of each other");
+            assert!(!inner.contains("outer")?, "the two transactions are independent");
             inner.incr("inner", 1)
         })?;
         outer.incr("outer", inner)
@@ -295,7 +296,8 @@ fn transactions_nest_without_waiting_for_each_other(cx: &Context) {
     assert_eq!(store.get::<i64>("inner").unwrap(), Some(1));
 }
 
-fn a_panic_in_a_transaction_leaves_the_store_usable_and_nothing_written(cx: &Context) {
+/// The store remains usable.
+fn a_panic_in_a_transaction_writes_nothing(cx: &Context) {
     let store = cx.store();
     store.put("k", 1).unwrap();
     for _ in 0..20 {
@@ -317,7 +319,7 @@ fn a_panic_in_a_transaction_leaves_the_store_usable_and_nothing_written(cx: &Con
 
 fn increments_of_many_transactions_add_up(cx: &Context) {
     let store = cx.store();
-    at_once(|thread| {
+    run_in_threads(|thread| {
         for _ in 0..10 {
             let done = store.transaction(|tx| {
                 let read: i64 = tx.get("k")?.unwrap_or(0);
@@ -343,7 +345,7 @@ fn transfers_never_change_the_sum(cx: &Context) {
     let sum = |tx: &mut Transaction<'_>| {
         ACCOUNTS.iter().map(|account| Ok(tx.get::<i64>(account)?.unwrap_or(0))).sum::<Result<i64>>()
     };
-    at_once(|thread| {
+    run_in_threads(|thread| {
         let mut random = fastrand::Rng::with_seed(thread.unsigned_abs());
         for _ in 0..15 {
             if thread < 4 {
@@ -367,10 +369,10 @@ fn transfers_never_change_the_sum(cx: &Context) {
     assert!(all.iter().all(|balance| balance.is_some_and(|balance| balance >= 0)), "{all:?}");
 }
 
-fn a_queue_is_emptied_into_another_once(cx: &Context) {
+fn a_queue_is_moved_into_another_once(cx: &Context) {
     let store = cx.store();
     store.push_back_many("from", 0..60).unwrap();
-    at_once(|_| {
+    run_in_threads(|_| {
         let step = |tx: &mut Transaction<'_>| match tx.pop_front::<i64>("from")? {
             Some(number) => {
                 thread::yield_now();
@@ -380,12 +382,12 @@ fn a_queue_is_emptied_into_another_once(cx: &Context) {
         };
         while store.transaction(step).unwrap() {}
     });
-    assert!(store.queue_range::<i64>("to", ..).unwrap().into_iter().eq(0..60), "in their order, too");
+    assert!(store.queue_range::<i64>("to", ..).unwrap().into_iter().eq(0..60), "the values keep their order");
     assert!(!store.contains("from").unwrap());
 }
 
-/// Runs the writer while two threads read without end, and stops them after it.
-fn while_read(write: impl Fn(i64), read: impl Fn() + Sync) {
+/// Runs the writer while two threads read continuously, and stops them after it.
+fn write_during_reads(write: impl Fn(i64), read: impl Fn() + Sync) {
     let done = AtomicBool::new(false);
     write(0);
     thread::scope(|scope| {
@@ -399,7 +401,7 @@ fn while_read(write: impl Fn(i64), read: impl Fn() + Sync) {
         (1..150).for_each(write);
         done.store(true, Ordering::Release);
         for reader in readers {
-            reader.join().expect("no half was seen");
+            reader.join().expect("the reader saw no half of a write");
         }
     });
 }
@@ -415,8 +417,8 @@ fn a_reader_never_sees_half_of_a_transaction(cx: &Context) {
         });
         done.unwrap();
     };
-    while_read(write, || {
-        // What was read first is never newer than what is read later.
+    write_during_reads(write, || {
+        // The value that is read first is never newer than the one that is read later.
         let a = store.get::<i64>("a").unwrap().unwrap();
         let middle = store.map_entries::<i64>("middle").unwrap();
         let b = store.queue_range::<i64>("b", ..).unwrap();
@@ -440,7 +442,7 @@ fn a_transaction_never_sees_half_of_a_write_batch(cx: &Context) {
         };
         store.write(&batch).unwrap();
     };
-    while_read(write, || {
+    write_during_reads(write, || {
         let seen = store.transaction(|tx| {
             let (a, even, b) = (tx.get::<i64>("a")?, tx.contains("even")?, tx.get::<i64>("b")?);
             Ok((a.unwrap_or(-1), even, b.unwrap_or(-2)))
@@ -450,7 +452,7 @@ fn a_transaction_never_sees_half_of_a_write_batch(cx: &Context) {
     });
 }
 
-fn a_transaction_whose_store_was_closed_writes_nothing(cx: &Context) {
+fn a_transaction_on_a_closed_store_writes_nothing(cx: &Context) {
     let store = cx.store();
     store.put("k", 1).unwrap();
     let mut runs = 0;
@@ -481,10 +483,10 @@ fn a_transaction_sees_one_moment_or_runs_again(cx: &Context) {
         }
         let b: Option<i64> = tx.get("b")?;
         let again: Option<i64> = tx.get("a")?;
-        assert_eq!(a, again, "a second look sees the same");
+        assert_eq!(a, again, "a second read returns the same");
         seen.push((a, b));
         Ok((a, b))
     });
-    assert_eq!(outcome.unwrap(), (Some(2), Some(2)), "what does not fit together is not handed out");
+    assert_eq!(outcome.unwrap(), (Some(2), Some(2)), "values of different moments are not returned");
     assert_eq!(seen, [(Some(1), Some(2)), (Some(2), Some(2))]);
 }

@@ -1,4 +1,4 @@
-//! Counters: what counts as one, how far they go, and when their time to live is set.
+//! Counters: which values count as one, their range, and when their time to live is set.
 
 use millpond::Error;
 
@@ -6,24 +6,24 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    counting_begins_at_zero_and_goes_both_ways,
+    a_counter_begins_at_zero_and_counts_both_ways,
     a_counter_is_a_value_and_a_value_may_be_a_counter,
-    what_is_not_an_integer_is_refused_and_left_as_it_is,
-    a_counter_reaches_both_ends_and_goes_no_further,
-    taking_the_smallest_number_is_an_overflow_not_a_panic,
-    a_ttl_is_set_only_at_the_birth_of_a_counter,
-    batch_incr_counts_each_and_answers_in_order,
-    batch_incr_is_partial_where_some_fail,
+    a_value_that_is_not_an_integer_is_refused_and_unchanged,
+    a_counter_reaches_both_limits_and_goes_no_further,
+    subtracting_the_smallest_number_is_an_overflow,
+    a_ttl_is_set_only_when_a_counter_is_created,
+    batch_incr_counts_each_key_and_returns_in_order,
+    batch_incr_is_partial_if_some_keys_fail,
 ];
 
-fn counting_begins_at_zero_and_goes_both_ways(cx: &Context) {
+fn a_counter_begins_at_zero_and_counts_both_ways(cx: &Context) {
     assert_eq!(cx.store().incr("k", 5).unwrap(), 5);
     assert_eq!(cx.store().incr("k", -7).unwrap(), -2);
     assert_eq!(cx.store().decr("k", 3).unwrap(), -5);
     assert_eq!(cx.store().decr("k", -5).unwrap(), 0);
     assert_eq!(cx.store().incr("k", 0).unwrap(), 0);
     assert_eq!(cx.store().incr("zero", 0).unwrap(), 0);
-    assert!(cx.store().contains("zero").unwrap(), "adding nothing creates the counter");
+    assert!(cx.store().contains("zero").unwrap(), "adding zero creates the counter");
     assert_eq!(cx.store().decr("down", 2).unwrap(), -2);
 }
 
@@ -37,7 +37,7 @@ fn a_counter_is_a_value_and_a_value_may_be_a_counter(cx: &Context) {
     assert_eq!(cx.store().incr("k", 1).unwrap(), 8);
 }
 
-fn what_is_not_an_integer_is_refused_and_left_as_it_is(cx: &Context) {
+fn a_value_that_is_not_an_integer_is_refused_and_unchanged(cx: &Context) {
     let texts = [
         "01",
         "00",
@@ -73,7 +73,7 @@ fn what_is_not_an_integer_is_refused_and_left_as_it_is(cx: &Context) {
     }
 }
 
-fn a_counter_reaches_both_ends_and_goes_no_further(cx: &Context) {
+fn a_counter_reaches_both_limits_and_goes_no_further(cx: &Context) {
     for (end, step) in [(i64::MAX, 1), (i64::MIN, -1)] {
         cx.store().put_with_ttl("k", end - step, MINUTE).unwrap();
         assert_eq!(cx.store().incr("k", step).unwrap(), end);
@@ -90,13 +90,14 @@ fn a_counter_reaches_both_ends_and_goes_no_further(cx: &Context) {
     assert_eq!(cx.store().incr("born too", i64::MIN).unwrap(), -1);
 }
 
-fn taking_the_smallest_number_is_an_overflow_not_a_panic(cx: &Context) {
+/// It is an error, and not a panic.
+fn subtracting_the_smallest_number_is_an_overflow(cx: &Context) {
     assert_error!(cx.store().decr("k", i64::MIN), Error::Overflow { key, .. } if key == "k");
     assert!(!cx.store().contains("k").unwrap());
     assert_eq!(cx.store().decr("k", i64::MAX).unwrap(), -i64::MAX);
 }
 
-fn a_ttl_is_set_only_at_the_birth_of_a_counter(cx: &Context) {
+fn a_ttl_is_set_only_when_a_counter_is_created(cx: &Context) {
     assert_eq!(cx.store().incr_with_ttl("k", 1, 3 * MINUTE).unwrap(), 1);
     cx.advance(MINUTE);
     assert_eq!(cx.store().incr_with_ttl("k", 1, 3 * MINUTE).unwrap(), 2);
@@ -112,7 +113,7 @@ fn a_ttl_is_set_only_at_the_birth_of_a_counter(cx: &Context) {
     cx.assert_ttl("eternal", None);
 }
 
-fn batch_incr_counts_each_and_answers_in_order(cx: &Context) {
+fn batch_incr_counts_each_key_and_returns_in_order(cx: &Context) {
     cx.store().put("b", 10).unwrap();
     assert_eq!(cx.store().batch_incr([("a", 1), ("b", 2), ("a", 3), ("c", -4)]).unwrap(), [1, 12, 4, -4]);
     assert_eq!(cx.store().batch_incr::<&str>([]).unwrap(), [0; 0]);
@@ -122,14 +123,14 @@ fn batch_incr_counts_each_and_answers_in_order(cx: &Context) {
     assert_eq!(cx.store().count("n:").unwrap(), 2000);
 }
 
-fn batch_incr_is_partial_where_some_fail(cx: &Context) {
+fn batch_incr_is_partial_if_some_keys_fail(cx: &Context) {
     cx.store().put("text", "x").unwrap();
     cx.store().put("full", i64::MAX).unwrap();
     let error =
         assert_error!(cx.store().batch_incr([("a", 1), ("text", 1), ("b", 1)]), Error::Partial { .. });
     let Error::Partial { done, source, .. } = error else { unreachable!() };
     assert!(matches!(*source, Error::NotAnInteger { .. }), "{source:?}");
-    assert_eq!(done, 2, "one that fails does not keep the others of its chunk from being counted");
+    assert_eq!(done, 2, "a key that fails does not stop the others of its chunk");
     assert_eq!(cx.store().batch_get::<i64>(["a", "b"]).unwrap(), [Some(1), Some(1)]);
     assert_error!(cx.store().batch_incr([("full", 1)]), Error::Overflow { .. });
     assert_eq!(cx.store().get::<String>("text").unwrap().as_deref(), Some("x"));

@@ -1,4 +1,4 @@
-//! What JSON cannot hold, and what does not decode.
+//! Values that JSON cannot hold, and values that cannot be decoded.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use crate::support::backends::Context;
 use crate::support::chain;
 
 promises![
-    a_number_that_is_not_finite_is_an_error_and_nothing_is_changed,
-    a_map_whose_keys_are_no_strings_is_an_error,
-    an_encoder_that_refuses_is_an_error_of_encoding,
-    reading_as_another_type_leaves_the_entry_and_carries_its_bytes,
-    get_and_delete_has_acted_when_it_cannot_decode,
-    get_and_put_has_acted_when_it_cannot_decode,
-    get_and_touch_has_acted_when_it_cannot_decode,
-    modify_leaves_the_entry_when_it_cannot_decode_or_encode,
-    entries_tell_what_does_not_decode_and_end,
-    batch_get_tells_what_does_not_decode,
+    a_number_that_is_not_finite_is_refused_and_changes_nothing,
+    a_map_whose_keys_are_not_strings_is_an_error,
+    a_failing_serializer_is_an_encoding_error,
+    a_decode_error_keeps_the_entry_and_carries_its_bytes,
+    get_and_delete_acts_even_if_it_cannot_decode,
+    get_and_put_acts_even_if_it_cannot_decode,
+    get_and_touch_acts_even_if_it_cannot_decode,
+    modify_keeps_the_entry_if_it_cannot_decode_or_encode,
+    entries_return_a_decode_error_and_end,
+    batch_get_returns_a_decode_error,
 ];
 
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ struct Reading {
     value: Option<f64>,
 }
 
-fn a_number_that_is_not_finite_is_an_error_and_nothing_is_changed(cx: &Context) {
+fn a_number_that_is_not_finite_is_refused_and_changes_nothing(cx: &Context) {
     cx.store().put_with_ttl("k", 1, MINUTE).unwrap();
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert_error!(cx.store().put("k", number), Error::Encode { .. });
@@ -53,10 +53,10 @@ fn a_number_that_is_not_finite_is_an_error_and_nothing_is_changed(cx: &Context) 
     cx.assert_ttl("k", MINUTE);
     cx.store().put("k", Reading { name: "x", value: None }).unwrap();
     let stored = cx.store().get_bytes("k").unwrap().unwrap();
-    assert_eq!(stored, br#"{"name":"x","value":null}"#[..], "a null that was meant is none");
+    assert_eq!(stored, br#"{"name":"x","value":null}"#[..], "a null that the program wrote is accepted");
 }
 
-fn a_map_whose_keys_are_no_strings_is_an_error(cx: &Context) {
+fn a_map_whose_keys_are_not_strings_is_an_error(cx: &Context) {
     let error = assert_error!(cx.store().put("k", BTreeMap::from([((1, 2), 3)])), Error::Encode { .. });
     assert!(error.to_string().contains("\"k\""), "{error}");
     assert_error!(cx.store().put("k", BTreeMap::from([(vec![1], 3)])), Error::Encode { .. });
@@ -67,7 +67,7 @@ fn a_map_whose_keys_are_no_strings_is_an_error(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn an_encoder_that_refuses_is_an_error_of_encoding(cx: &Context) {
+fn a_failing_serializer_is_an_encoding_error(cx: &Context) {
     struct Refuses;
     impl Serialize for Refuses {
         fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -87,7 +87,7 @@ fn assert_decode<T: std::fmt::Debug>(result: millpond::Result<T>, expected_raw: 
     assert_eq!(raw, *expected_raw);
 }
 
-fn reading_as_another_type_leaves_the_entry_and_carries_its_bytes(cx: &Context) {
+fn a_decode_error_keeps_the_entry_and_carries_its_bytes(cx: &Context) {
     cx.store().put_with_ttl("k", "text", MINUTE).unwrap();
     assert_decode(cx.store().get::<i64>("k"), br#""text""#);
     cx.assert_ttl("k", MINUTE);
@@ -102,27 +102,27 @@ fn reading_as_another_type_leaves_the_entry_and_carries_its_bytes(cx: &Context) 
     assert_decode(cx.store().get::<i32>("k"), b"9223372036854775807");
 }
 
-fn get_and_delete_has_acted_when_it_cannot_decode(cx: &Context) {
+fn get_and_delete_acts_even_if_it_cannot_decode(cx: &Context) {
     cx.store().put("k", "text").unwrap();
     assert_decode(cx.store().get_and_delete::<i64>("k"), br#""text""#);
     assert!(!cx.store().contains("k").unwrap());
 }
 
-fn get_and_put_has_acted_when_it_cannot_decode(cx: &Context) {
+fn get_and_put_acts_even_if_it_cannot_decode(cx: &Context) {
     cx.store().put_with_ttl("k", "text", MINUTE).unwrap();
     assert_decode(cx.store().get_and_put::<i64>("k", 5), br#""text""#);
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(5));
     cx.assert_default_ttl("k");
 }
 
-fn get_and_touch_has_acted_when_it_cannot_decode(cx: &Context) {
+fn get_and_touch_acts_even_if_it_cannot_decode(cx: &Context) {
     cx.store().put("k", "text").unwrap();
     assert_decode(cx.store().get_and_touch::<i64>("k", MINUTE), br#""text""#);
     assert_eq!(cx.store().get::<String>("k").unwrap().as_deref(), Some("text"));
     cx.assert_ttl("k", MINUTE);
 }
 
-fn modify_leaves_the_entry_when_it_cannot_decode_or_encode(cx: &Context) {
+fn modify_keeps_the_entry_if_it_cannot_decode_or_encode(cx: &Context) {
     cx.store().put_with_ttl("k", "text", MINUTE).unwrap();
     let mut ran = false;
     let outcome = cx.store().modify::<i64>("k", |_| {
@@ -130,7 +130,7 @@ fn modify_leaves_the_entry_when_it_cannot_decode_or_encode(cx: &Context) {
         None
     });
     assert_decode(outcome, br#""text""#);
-    assert!(!ran, "there is nothing to run the closure on");
+    assert!(!ran, "the closure needs a decoded value");
     cx.store().put_with_ttl("k", 1.5, MINUTE).unwrap();
     assert_error!(cx.store().modify::<f64>("k", |_| Some(f64::NAN)), Error::Encode { .. });
     assert_eq!(cx.store().get::<f64>("k").unwrap(), Some(1.5));
@@ -139,7 +139,7 @@ fn modify_leaves_the_entry_when_it_cannot_decode_or_encode(cx: &Context) {
     assert!(!cx.store().contains("absent").unwrap());
 }
 
-fn entries_tell_what_does_not_decode_and_end(cx: &Context) {
+fn entries_return_a_decode_error_and_end(cx: &Context) {
     cx.store().batch_put([("a", "text"), ("b", "text"), ("c", "text")]).unwrap();
     let mut entries = cx.store().entries::<i64>("");
     let error = assert_error!(entries.next().unwrap(), Error::Decode { .. });
@@ -149,7 +149,7 @@ fn entries_tell_what_does_not_decode_and_end(cx: &Context) {
     assert!(entries.next().is_none());
 }
 
-fn batch_get_tells_what_does_not_decode(cx: &Context) {
+fn batch_get_returns_a_decode_error(cx: &Context) {
     cx.store().put("a", 1).unwrap();
     cx.store().put("k", "text").unwrap();
     assert_decode(cx.store().batch_get::<i64>(["a", "k"]), br#""text""#);

@@ -1,4 +1,4 @@
-//! Times to live: what sets, keeps and creates them, and what an expired entry is to every operation.
+//! Times to live: which operations set, keep and create them, and how operations treat an expired entry.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ promises![
     zero_and_more_than_a_thousand_years_are_refused,
     a_thousand_years_are_accepted,
     a_ttl_is_rounded_up_to_milliseconds_and_never_zero,
-    what_sets_an_entry_anew_replaces_its_ttl,
-    what_changes_an_entry_in_place_keeps_its_ttl,
-    what_creates_an_entry_in_passing_gives_it_the_default,
+    operations_that_replace_an_entry_replace_its_ttl,
+    operations_that_change_an_entry_keep_its_ttl,
+    operations_that_create_an_entry_give_it_the_default_ttl,
     an_expired_entry_is_absent_for_every_read,
     an_expired_entry_is_absent_for_every_write,
     an_expired_entry_is_absent_for_every_listing,
-    a_ttl_runs_down_and_the_entry_is_gone_at_its_end,
-    expire_sets_a_ttl_on_what_is_there_only,
-    persist_tells_whether_it_took_a_ttl_off,
-    get_and_touch_reads_and_renews,
+    a_ttl_runs_down_and_the_entry_expires_at_its_end,
+    expire_sets_a_ttl_on_existing_entries_only,
+    persist_returns_whether_it_removed_a_ttl,
+    get_and_touch_reads_and_renews_the_ttl,
     an_entry_without_a_ttl_stays,
     many_expired_entries_are_gone_at_once,
 ];
@@ -63,16 +63,17 @@ fn a_ttl_is_rounded_up_to_milliseconds_and_never_zero(cx: &Context) {
     cx.store().put_with_ttl("k", 1, MINUTE + Duration::from_nanos(1)).unwrap();
     cx.assert_ttl("k", MINUTE + Duration::from_millis(1));
     cx.store().put_with_ttl("k", 1, Duration::from_nanos(1)).unwrap();
-    // On a server the millisecond may be over before it is asked for; it never tells zero.
+    // On a server the millisecond may be over before the store asks for it; but the server never returns
+    // zero.
     match cx.store().ttl("k").unwrap() {
         Some(Ttl::In(left)) => assert_eq!(left, Duration::from_millis(1)),
-        other => assert!(other.is_none() && !cx.time_stands(), "{other:?}"),
+        other => assert!(other.is_none() && !cx.clock_is_manual(), "{other:?}"),
     }
     cx.advance(Duration::from_millis(1));
     assert!(!cx.store().contains("k").unwrap());
 }
 
-fn what_sets_an_entry_anew_replaces_its_ttl(cx: &Context) {
+fn operations_that_replace_an_entry_replace_its_ttl(cx: &Context) {
     let before = || cx.store().put_with_ttl("k", 1, MINUTE).unwrap();
     before();
     cx.store().put("k", 2).unwrap();
@@ -102,7 +103,7 @@ fn what_sets_an_entry_anew_replaces_its_ttl(cx: &Context) {
     cx.assert_ttl("k", 3 * MINUTE);
 }
 
-fn what_changes_an_entry_in_place_keeps_its_ttl(cx: &Context) {
+fn operations_that_change_an_entry_keep_its_ttl(cx: &Context) {
     let change_all = || {
         assert!(cx.store().update("k", 1).unwrap());
         assert_eq!(cx.store().modify("k", |n: Option<i64>| n.map(|n| n + 1)).unwrap(), Some(2));
@@ -122,7 +123,7 @@ fn what_changes_an_entry_in_place_keeps_its_ttl(cx: &Context) {
     cx.assert_ttl("k", None);
 }
 
-fn what_creates_an_entry_in_passing_gives_it_the_default(cx: &Context) {
+fn operations_that_create_an_entry_give_it_the_default_ttl(cx: &Context) {
     cx.store().incr("incr", 1).unwrap();
     cx.store().decr("decr", 1).unwrap();
     cx.store().batch_incr([("batch_incr", 1)]).unwrap();
@@ -135,7 +136,7 @@ fn what_creates_an_entry_in_passing_gives_it_the_default(cx: &Context) {
     cx.assert_ttl("named", MINUTE);
 }
 
-fn expired(cx: &Context, keys: &[&str]) {
+fn put_expired(cx: &Context, keys: &[&str]) {
     for key in keys {
         cx.store().put_with_ttl(key, 7, MINUTE).unwrap();
     }
@@ -143,9 +144,9 @@ fn expired(cx: &Context, keys: &[&str]) {
 }
 
 fn an_expired_entry_is_absent_for_every_read(cx: &Context) {
-    expired(cx, &["k"]);
+    put_expired(cx, &["k"]);
     assert_eq!(cx.store().get::<i64>("k").unwrap(), None);
-    assert_eq!(cx.store().get::<String>("k").unwrap(), None, "what is absent cannot fail to decode");
+    assert_eq!(cx.store().get::<String>("k").unwrap(), None, "an absent value cannot fail to decode");
     assert_eq!(cx.store().get_bytes("k").unwrap(), None);
     assert!(!cx.store().contains("k").unwrap());
     assert_eq!(cx.store().ttl("k").unwrap(), None);
@@ -153,7 +154,7 @@ fn an_expired_entry_is_absent_for_every_read(cx: &Context) {
 }
 
 fn an_expired_entry_is_absent_for_every_write(cx: &Context) {
-    let again = || expired(cx, &["k"]);
+    let again = || put_expired(cx, &["k"]);
     again();
     assert!(!cx.store().delete("k").unwrap());
     again();
@@ -193,11 +194,11 @@ fn an_expired_entry_is_absent_for_every_write(cx: &Context) {
 }
 
 fn an_expired_entry_is_absent_for_every_listing(cx: &Context) {
-    expired(cx, &["a", "b"]);
+    put_expired(cx, &["a", "b"]);
     assert!(cx.store().is_empty().unwrap());
     cx.store().put("c", 7).unwrap();
     assert_eq!(cx.store().keys("").unwrap(), ["c"]);
-    assert_eq!(cx.store().keys_page("", None, 1).unwrap(), ["c"], "the dead do not fill a page");
+    assert_eq!(cx.store().keys_page("", None, 1).unwrap(), ["c"], "expired keys do not fill a page");
     assert_eq!(cx.store().count("").unwrap(), 1);
     assert_eq!(cx.store().count("a").unwrap(), 0);
     assert_eq!(cx.store().len().unwrap(), 1);
@@ -207,7 +208,7 @@ fn an_expired_entry_is_absent_for_every_listing(cx: &Context) {
     assert_eq!(cx.store().clear().unwrap(), 1);
 }
 
-fn a_ttl_runs_down_and_the_entry_is_gone_at_its_end(cx: &Context) {
+fn a_ttl_runs_down_and_the_entry_expires_at_its_end(cx: &Context) {
     cx.store().put_with_ttl("k", 1, 3 * MINUTE).unwrap();
     for left in [2, 1] {
         cx.advance(MINUTE);
@@ -219,7 +220,7 @@ fn a_ttl_runs_down_and_the_entry_is_gone_at_its_end(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn expire_sets_a_ttl_on_what_is_there_only(cx: &Context) {
+fn expire_sets_a_ttl_on_existing_entries_only(cx: &Context) {
     assert!(!cx.store().expire("k", MINUTE).unwrap());
     assert!(!cx.store().contains("k").unwrap());
     cx.store().put("k", 1).unwrap();
@@ -232,17 +233,17 @@ fn expire_sets_a_ttl_on_what_is_there_only(cx: &Context) {
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(1));
 }
 
-fn persist_tells_whether_it_took_a_ttl_off(cx: &Context) {
-    assert!(!cx.store().persist("k").unwrap(), "nothing is there");
+fn persist_returns_whether_it_removed_a_ttl(cx: &Context) {
+    assert!(!cx.store().persist("k").unwrap(), "there is no entry");
     cx.store().put_with_ttl("k", 1, MINUTE).unwrap();
     assert!(cx.store().persist("k").unwrap());
     cx.assert_ttl("k", None);
-    assert!(!cx.store().persist("k").unwrap(), "there is none to take off");
+    assert!(!cx.store().persist("k").unwrap(), "there is no ttl left to remove");
     cx.advance(10 * MINUTE);
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(1));
 }
 
-fn get_and_touch_reads_and_renews(cx: &Context) {
+fn get_and_touch_reads_and_renews_the_ttl(cx: &Context) {
     assert_eq!(cx.store().get_and_touch::<i64>("k", MINUTE).unwrap(), None);
     assert!(!cx.store().contains("k").unwrap());
     cx.store().put("k", 1).unwrap();

@@ -1,4 +1,4 @@
-//! Typed handles on single keys.
+//! Typed handles for single keys.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use millpond::handle::{Counter, Map, Queue, Value};
 use millpond::{Error, Ttl};
 
-use super::concurrency::at_once;
+use super::concurrency::run_in_threads;
 use super::{MINUTE, PATIENCE};
 use crate::support::backends::Context;
 
@@ -19,15 +19,15 @@ promises![
     a_queue_handle_does_what_the_store_does,
     every_handle_has_a_time_to_live,
     handles_are_shared_cloned_and_sent,
-    handles_lie_in_the_namespace_of_their_store,
-    a_handle_on_a_key_that_cannot_be_tells_so_when_it_is_used,
-    a_handle_on_another_kind_tells_so,
-    what_is_missing_is_computed_once_and_then_read,
-    what_is_missing_is_computed_once_by_many_threads,
-    a_computation_that_panics_leaves_it_to_the_next,
+    handles_use_the_namespace_of_their_store,
+    a_handle_for_an_invalid_key_fails_when_it_is_used,
+    a_handle_on_another_kind_returns_an_error,
+    a_missing_value_is_computed_once_and_then_read,
+    a_missing_value_is_computed_once_by_many_threads,
+    after_a_panic_the_next_caller_computes_the_value,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 
@@ -55,9 +55,9 @@ fn a_value_handle_does_what_the_store_does(cx: &Context) {
     assert!(value.compare_and_set(None, &text("e")).unwrap());
     assert!(value.delete().unwrap());
     assert!(value.set_if_not_exists(&text("f"), Some(MINUTE)).unwrap());
-    assert!(cx.ttl_is(value.ttl().unwrap(), Some(Ttl::In(MINUTE))));
+    assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(MINUTE))));
     value.put_with_ttl(&text("g"), 2 * MINUTE).unwrap();
-    assert!(cx.ttl_is(value.ttl().unwrap(), Some(Ttl::In(2 * MINUTE))));
+    assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(2 * MINUTE))));
     drop(value);
     assert_eq!(cx.store().get::<String>("k").unwrap(), Some(text("g")));
 }
@@ -71,7 +71,7 @@ fn a_counter_handle_does_what_the_store_does(cx: &Context) {
     assert!(counter.delete().unwrap());
     assert!(!counter.delete().unwrap());
     assert_eq!(counter.incr_with_ttl(1, MINUTE).unwrap(), 1);
-    assert!(cx.ttl_is(counter.ttl().unwrap(), Some(Ttl::In(MINUTE))));
+    assert!(cx.is_ttl(counter.ttl().unwrap(), Some(Ttl::In(MINUTE))));
     assert_error!(counter.incr(i64::MAX), Error::Overflow { .. });
     drop(counter);
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(1));
@@ -147,7 +147,7 @@ fn every_handle_has_a_time_to_live(cx: &Context) {
         assert!(done.unwrap());
     }
     for told in [value.ttl(), counter.ttl(), map.ttl(), queue.ttl()] {
-        assert!(cx.ttl_is(told.unwrap(), Some(Ttl::In(MINUTE))));
+        assert!(cx.is_ttl(told.unwrap(), Some(Ttl::In(MINUTE))));
     }
     for done in [value.persist(), counter.persist(), map.persist(), queue.persist()] {
         assert!(done.unwrap());
@@ -182,7 +182,7 @@ fn handles_are_shared_cloned_and_sent(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("queue", ..).unwrap(), [4]);
 }
 
-fn handles_lie_in_the_namespace_of_their_store(cx: &Context) {
+fn handles_use_the_namespace_of_their_store(cx: &Context) {
     let namespace = cx.store().namespace("n");
     namespace.value("value").put(&1).unwrap();
     namespace.counter("counter").incr(1).unwrap();
@@ -193,7 +193,7 @@ fn handles_lie_in_the_namespace_of_their_store(cx: &Context) {
     assert_eq!(cx.store().keys("").unwrap(), ["n:counter", "n:map", "n:queue", "n:value"]);
 }
 
-fn a_handle_on_a_key_that_cannot_be_tells_so_when_it_is_used(cx: &Context) {
+fn a_handle_for_an_invalid_key_fails_when_it_is_used(cx: &Context) {
     let store = cx.store();
     for key in ["", "a\nb", "__millpond:x"] {
         assert_error!(store.value::<i64>(key).get(), Error::InvalidKey { .. });
@@ -205,7 +205,7 @@ fn a_handle_on_a_key_that_cannot_be_tells_so_when_it_is_used(cx: &Context) {
     assert!(store.is_empty().unwrap());
 }
 
-fn a_handle_on_another_kind_tells_so(cx: &Context) {
+fn a_handle_on_another_kind_returns_an_error(cx: &Context) {
     let store = cx.store();
     store.push_back("k", 1).unwrap();
     assert_error!(store.value::<i64>("k").get(), Error::WrongType { .. });
@@ -219,14 +219,14 @@ fn a_handle_on_another_kind_tells_so(cx: &Context) {
     assert_error!(store.queue::<i64>("k").is_empty(), Error::WrongType { .. });
 }
 
-fn what_is_missing_is_computed_once_and_then_read(cx: &Context) {
+fn a_missing_value_is_computed_once_and_then_read(cx: &Context) {
     let store = cx.store();
     let value: Value<Option<String>> = store.value("k");
     assert_eq!(value.get_or_insert_with(|| Some("made".into())).unwrap().as_deref(), Some("made"));
-    let never = || unreachable!("it is there");
+    let never = || unreachable!("the value exists");
     assert_eq!(value.get_or_insert_with(never).unwrap().as_deref(), Some("made"));
     value.put(&None).unwrap();
-    assert_eq!(value.get_or_insert_with(never).unwrap(), None, "a null is there");
+    assert_eq!(value.get_or_insert_with(never).unwrap(), None, "a null is a value");
     value.delete().unwrap();
     let nested = store.value::<i64>("other");
     let made = value.get_or_insert_with(|| Some(nested.get_or_insert_with(|| 5).unwrap().to_string()));
@@ -240,11 +240,11 @@ fn what_is_missing_is_computed_once_and_then_read(cx: &Context) {
     assert!(!cx.store().contains("k").unwrap());
 }
 
-fn what_is_missing_is_computed_once_by_many_threads(cx: &Context) {
+fn a_missing_value_is_computed_once_by_many_threads(cx: &Context) {
     let store = cx.store();
     for round in 0..5 {
         let (key, computed) = (format!("k:{round}"), AtomicUsize::new(0));
-        let got = at_once(|thread| {
+        let got = run_in_threads(|thread| {
             let value: Value<i64> = store.clone().value(&key);
             let compute = || {
                 computed.fetch_add(1, Ordering::SeqCst);
@@ -259,7 +259,7 @@ fn what_is_missing_is_computed_once_by_many_threads(cx: &Context) {
     }
 }
 
-fn a_computation_that_panics_leaves_it_to_the_next(cx: &Context) {
+fn after_a_panic_the_next_caller_computes_the_value(cx: &Context) {
     let store = cx.store();
     let value: Value<i64> = store.value("k");
     let panics = value.clone();

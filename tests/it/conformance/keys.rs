@@ -1,4 +1,4 @@
-//! Which keys, prefixes and namespaces a store takes.
+//! Which keys, prefixes and namespaces a store accepts.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    a_key_that_breaks_a_rule_is_refused_by_every_operation_and_nothing_is_done,
-    a_prefix_that_no_key_can_begin_with_is_refused_by_every_listing,
-    a_key_of_512_bytes_is_the_longest_and_its_namespace_counts,
-    ordinary_characters_are_ordinary_in_keys,
-    ordinary_characters_are_ordinary_in_prefixes_and_namespaces,
-    a_namespace_that_makes_no_valid_key_is_told_of_by_the_operations,
+    every_operation_refuses_an_invalid_key,
+    every_listing_refuses_a_prefix_that_no_key_can_have,
+    a_key_has_at_most_512_bytes_with_its_namespace,
+    unreserved_characters_have_no_meaning_in_keys,
+    unreserved_characters_have_no_meaning_in_prefixes,
+    operations_report_a_namespace_that_allows_no_valid_key,
     keys_that_differ_in_case_or_form_are_different_keys,
-    a_bad_key_in_a_batch_stops_its_chunk_before_anything_is_done,
+    an_invalid_key_in_a_batch_stops_its_chunk,
 ];
 
 const ORDINARY: [&str; 20] = [
@@ -130,7 +130,8 @@ fn invalid_keys() -> Vec<(String, &'static str)> {
     keys
 }
 
-fn a_key_that_breaks_a_rule_is_refused_by_every_operation_and_nothing_is_done(cx: &Context) {
+/// It does nothing else.
+fn every_operation_refuses_an_invalid_key(cx: &Context) {
     cx.store().put("there", 7).unwrap();
     let store = cx.store();
     for (key, word) in invalid_keys() {
@@ -152,7 +153,7 @@ fn a_key_that_breaks_a_rule_is_refused_by_every_operation_and_nothing_is_done(cx
     assert_eq!(cx.store().get::<i64>("there").unwrap(), Some(7));
 }
 
-fn a_prefix_that_no_key_can_begin_with_is_refused_by_every_listing(cx: &Context) {
+fn every_listing_refuses_a_prefix_that_no_key_can_have(cx: &Context) {
     let store = cx.store();
     for (prefix, word) in [("a\nb", "control"), ("\u{85}", "control"), (&*"p".repeat(513), "512")] {
         for (name, operation) in ON_A_PREFIX {
@@ -165,7 +166,7 @@ fn a_prefix_that_no_key_can_begin_with_is_refused_by_every_listing(cx: &Context)
     assert!(scan.next().is_none(), "a scan ends after its first error");
 }
 
-fn a_key_of_512_bytes_is_the_longest_and_its_namespace_counts(cx: &Context) {
+fn a_key_has_at_most_512_bytes_with_its_namespace(cx: &Context) {
     let longest = "k".repeat(512);
     cx.store().put(&longest, 1).unwrap();
     assert_eq!(cx.store().get::<i64>(&longest).unwrap(), Some(1));
@@ -180,7 +181,7 @@ fn a_key_of_512_bytes_is_the_longest_and_its_namespace_counts(cx: &Context) {
     nested.put(&"k".repeat(508), 1).unwrap();
 }
 
-fn ordinary_characters_are_ordinary_in_keys(cx: &Context) {
+fn unreserved_characters_have_no_meaning_in_keys(cx: &Context) {
     for (number, key) in ORDINARY.iter().enumerate() {
         cx.store().put(key, number).unwrap();
     }
@@ -197,7 +198,8 @@ fn ordinary_characters_are_ordinary_in_keys(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn ordinary_characters_are_ordinary_in_prefixes_and_namespaces(cx: &Context) {
+/// Nor have they one in namespaces.
+fn unreserved_characters_have_no_meaning_in_prefixes(cx: &Context) {
     for name in ORDINARY {
         cx.store().namespace(name).put("k", name).unwrap();
         cx.store().put(&format!("{name}~"), 0).unwrap();
@@ -222,7 +224,7 @@ fn ordinary_characters_are_ordinary_in_prefixes_and_namespaces(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), 2 * (ORDINARY.len() as u64 - 5) - 1);
 }
 
-fn a_namespace_that_makes_no_valid_key_is_told_of_by_the_operations(cx: &Context) {
+fn operations_report_a_namespace_that_allows_no_valid_key(cx: &Context) {
     for name in ["a\nb", "__millpond", "x:__millpond", &"n".repeat(512)] {
         let namespace = cx.store().namespace(name);
         assert_error!(namespace.put("k", 1), Error::InvalidKey { .. });
@@ -245,7 +247,8 @@ fn keys_that_differ_in_case_or_form_are_different_keys(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), keys.len() as u64);
 }
 
-fn a_bad_key_in_a_batch_stops_its_chunk_before_anything_is_done(cx: &Context) {
+/// Nothing of the chunk is done.
+fn an_invalid_key_in_a_batch_stops_its_chunk(cx: &Context) {
     assert_error!(cx.store().batch_put([("a", 1), ("", 2), ("b", 3)]), Error::InvalidKey { .. });
     let too_short = cx.store().batch_put_with_ttl([("a", 1)], Duration::ZERO);
     assert_error!(too_short, Error::InvalidTtl { .. });

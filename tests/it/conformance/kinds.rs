@@ -1,4 +1,4 @@
-//! Kinds: which operations work on what, and what the others say.
+//! Kinds: which operations work on which kind, and the errors of the others.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    every_operation_of_a_transaction_on_another_kind_is_told_so_and_changes_nothing,
+    in_a_transaction_another_kind_fails_and_changes_nothing,
     a_put_of_any_form_replaces_any_kind_and_its_ttl,
     any_kind_is_deleted,
     any_kind_has_a_time_to_live,
     any_kind_is_listed_counted_and_cleared,
-    what_sets_only_the_absent_finds_any_kind_there,
-    entries_pass_over_maps_and_queues,
-    an_expired_entry_is_of_no_kind,
-    a_key_may_hold_one_kind_after_the_other,
-    one_wrong_kind_among_many_keys_is_told_of,
+    set_if_not_exists_treats_any_kind_as_present,
+    entries_skip_maps_and_queues,
+    an_expired_entry_has_no_kind,
+    a_key_may_hold_one_kind_after_another,
+    one_wrong_kind_among_many_keys_is_reported,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 
     crate::conformance::promises_that_need_the_server![
-        every_operation_on_another_kind_is_told_so_and_changes_nothing,
+        an_operation_on_another_kind_fails_and_changes_nothing,
     ];
 }
 
@@ -134,7 +134,7 @@ const ON_QUEUES_IN_A_TRANSACTION: [OnATransaction; 11] = [
 
 const KINDS: [Kind; 3] = [Kind::Value, Kind::Map, Kind::Queue];
 
-/// The keys under which [`prepare`] puts one of each kind.
+/// The keys under which [`prepare`] stores one entry of each kind.
 const KEYS: [&str; 3] = ["n:value", "n:map", "n:queue"];
 
 fn prepare(cx: &Context) {
@@ -169,16 +169,16 @@ fn assert_wrong(name: &str, outcome: Result<()>, at: &str, wanted: Kind, there: 
     assert!(!error.is_transient());
 }
 
-/// Each kind with its key, but the one that is wanted.
-fn others(wanted: Kind) -> impl Iterator<Item = (Kind, &'static str)> {
+/// The other kinds, each with its key.
+fn other_kinds(wanted: Kind) -> impl Iterator<Item = (Kind, &'static str)> {
     KINDS.into_iter().zip(KEYS).filter(move |(kind, _)| *kind != wanted)
 }
 
-fn every_operation_on_another_kind_is_told_so_and_changes_nothing(cx: &Context) {
+fn an_operation_on_another_kind_fails_and_changes_nothing(cx: &Context) {
     prepare(cx);
     let operations = [(Kind::Value, &ON_VALUES[..]), (Kind::Map, &ON_MAPS), (Kind::Queue, &ON_QUEUES)];
     for (wanted, operations) in operations {
-        for (there, key) in others(wanted) {
+        for (there, key) in other_kinds(wanted) {
             let store = cx.store().namespace("n");
             for (name, operation) in operations {
                 let inner = key.strip_prefix("n:").expect("a key of the namespace");
@@ -190,7 +190,7 @@ fn every_operation_on_another_kind_is_told_so_and_changes_nothing(cx: &Context) 
     }
 }
 
-fn every_operation_of_a_transaction_on_another_kind_is_told_so_and_changes_nothing(cx: &Context) {
+fn in_a_transaction_another_kind_fails_and_changes_nothing(cx: &Context) {
     prepare(cx);
     let operations = [
         (Kind::Value, &ON_VALUES_IN_A_TRANSACTION[..]),
@@ -198,7 +198,7 @@ fn every_operation_of_a_transaction_on_another_kind_is_told_so_and_changes_nothi
         (Kind::Queue, &ON_QUEUES_IN_A_TRANSACTION),
     ];
     for (wanted, operations) in operations {
-        for (there, key) in others(wanted) {
+        for (there, key) in other_kinds(wanted) {
             let store = cx.store();
             for (name, operation) in operations {
                 let given_up = store.transaction(|tx| {
@@ -207,7 +207,7 @@ fn every_operation_of_a_transaction_on_another_kind_is_told_so_and_changes_nothi
                 });
                 assert_wrong(name, given_up, key, wanted, there);
             }
-            // A program may go on after the error; then the rest is done.
+            // A program may continue after the error; then the rest of the transaction is done.
             let went_on = store.transaction(|tx| {
                 for (name, operation) in operations {
                     assert_wrong(name, operation(tx, key), key, wanted, there);
@@ -316,7 +316,7 @@ fn any_kind_is_listed_counted_and_cleared(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn what_sets_only_the_absent_finds_any_kind_there(cx: &Context) {
+fn set_if_not_exists_treats_any_kind_as_present(cx: &Context) {
     prepare(cx);
     for key in KEYS {
         assert!(!cx.store().set_if_not_exists(key, 1, None).unwrap());
@@ -326,7 +326,7 @@ fn what_sets_only_the_absent_finds_any_kind_there(cx: &Context) {
     assert_as_prepared(cx, "set_if_not_exists");
 }
 
-fn entries_pass_over_maps_and_queues(cx: &Context) {
+fn entries_skip_maps_and_queues(cx: &Context) {
     prepare(cx);
     cx.store().put("n:another", 9).unwrap();
     let mut entries: Vec<(String, i64)> = cx.store().entries("").map(Result::unwrap).collect();
@@ -336,7 +336,7 @@ fn entries_pass_over_maps_and_queues(cx: &Context) {
     assert!(cx.store().entries::<i64>("n:map").next().is_none());
 }
 
-fn an_expired_entry_is_of_no_kind(cx: &Context) {
+fn an_expired_entry_has_no_kind(cx: &Context) {
     let writes: [OnAStore; 6] = [
         ("incr", |s, k| s.incr(k, 1).map(|number| assert_eq!(number, 1))),
         ("compare_and_set", |s, k| s.compare_and_set(k, None::<&i64>, &1).map(|set| assert!(set))),
@@ -360,7 +360,7 @@ fn an_expired_entry_is_of_no_kind(cx: &Context) {
     }
 }
 
-fn a_key_may_hold_one_kind_after_the_other(cx: &Context) {
+fn a_key_may_hold_one_kind_after_another(cx: &Context) {
     for round in 0..3 {
         cx.store().push_back("k", round).unwrap();
         assert_eq!(cx.store().pop_front::<i64>("k").unwrap(), Some(round));
@@ -372,7 +372,7 @@ fn a_key_may_hold_one_kind_after_the_other(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn one_wrong_kind_among_many_keys_is_told_of(cx: &Context) {
+fn one_wrong_kind_among_many_keys_is_reported(cx: &Context) {
     prepare(cx);
     let read = cx.store().batch_get::<i64>(["n:value", "absent", "n:map", "n:queue"]);
     assert_error!(read, Error::WrongType { key, .. } if key == "n:map");

@@ -1,38 +1,38 @@
-//! Taking: values of a queue that are handed out for a time.
+//! `take`: values of a queue that are leased for a time.
 
 use std::time::Duration;
 
 use millpond::{Error, StateStore, Taken, WriteBatch};
 
-use super::concurrency::at_once;
+use super::concurrency::run_in_threads;
 use super::{MINUTE, SHORT};
 use crate::support::backends::Context;
 
 super::promises_that_need_the_server![
-    what_is_taken_is_read_and_nobody_else_gets_it,
-    what_is_done_is_gone_for_good,
-    what_is_given_back_is_the_first_again,
-    what_is_neither_comes_back_after_its_lease,
-    dropping_what_was_taken_gives_nothing_back_before_its_time,
-    several_come_back_in_the_order_in_which_they_were_taken,
+    a_taken_value_is_leased_to_one_consumer_only,
+    done_removes_a_value_for_good,
+    back_puts_a_value_in_front_again,
+    a_value_comes_back_when_its_lease_runs_out,
+    dropping_a_taken_value_does_not_end_its_lease,
+    values_come_back_in_the_order_in_which_they_were_taken,
     leases_of_different_lengths_run_out_each_at_its_time,
-    what_came_back_is_not_done_by_whoever_had_it,
-    a_lease_that_nobody_collected_can_still_be_done_or_given_back,
-    done_and_back_hold_once,
-    only_a_take_sees_what_came_back,
+    done_fails_after_the_value_came_back,
+    done_and_back_work_until_an_expired_lease_is_collected,
+    done_and_back_take_effect_once,
+    only_a_take_returns_values_to_the_queue,
     leases_are_neither_listed_nor_counted,
     taking_the_last_value_leaves_no_queue,
     writes_to_the_key_of_a_queue_leave_its_leases_alone,
-    a_value_comes_back_to_the_queue_of_its_key_and_to_nothing_else,
+    a_value_comes_back_only_to_the_queue_of_its_key,
     clear_drops_leases,
     delete_prefix_drops_the_leases_of_the_queues_it_names,
-    what_does_not_decode_stays_taken_and_comes_back,
-    a_lease_of_no_time_is_refused,
+    a_value_that_cannot_decode_stays_taken_and_comes_back,
+    a_lease_of_zero_length_is_refused,
     a_taken_value_can_be_kept,
-    a_taken_value_lies_in_a_namespace,
+    a_taken_value_belongs_to_its_namespace,
     each_value_is_taken_by_one_of_many_threads,
     a_lease_outlives_the_store,
-    a_prefix_behind_the_name_of_a_queue_leaves_its_leases_alone,
+    a_prefix_longer_than_the_key_of_a_queue_keeps_its_leases,
     the_longest_key_may_be_a_queue_with_leases,
     a_thousand_leases_come_back_in_their_order,
 ];
@@ -51,7 +51,7 @@ fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) -> StateStore {
     store
 }
 
-fn what_is_taken_is_read_and_nobody_else_gets_it(cx: &Context) {
+fn a_taken_value_is_leased_to_one_consumer_only(cx: &Context) {
     let store = filled(cx, 0..2);
     let first = take(&store, MINUTE);
     assert_eq!(*first, 0);
@@ -63,50 +63,50 @@ fn what_is_taken_is_read_and_nobody_else_gets_it(cx: &Context) {
     assert!(store.take::<i64>("absent", MINUTE).unwrap().is_none());
 }
 
-fn what_is_done_is_gone_for_good(cx: &Context) {
+fn done_removes_a_value_for_good(cx: &Context) {
     let store = filled(cx, 0..2);
     assert!(take(&store, SHORT).done().unwrap());
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert_eq!(*take(&store, MINUTE), 1);
     assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
 }
 
-fn what_is_given_back_is_the_first_again(cx: &Context) {
+fn back_puts_a_value_in_front_again(cx: &Context) {
     let store = filled(cx, 0..3);
     let (first, second) = (take(&store, MINUTE), take(&store, MINUTE));
     assert!(first.back().unwrap());
     assert_eq!(left(&store), [0, 2]);
     assert!(second.back().unwrap());
-    assert_eq!(left(&store), [1, 0, 2], "whatever was given back before");
+    assert_eq!(left(&store), [1, 0, 2], "also after earlier calls of `back`");
     assert_eq!(*take(&store, MINUTE), 1);
 }
 
-fn what_is_neither_comes_back_after_its_lease(cx: &Context) {
+fn a_value_comes_back_when_its_lease_runs_out(cx: &Context) {
     let store = filled(cx, 0..2);
     let forgotten = take(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     let again = take(&store, MINUTE);
     assert_eq!((*forgotten, *again), (0, 0));
     assert_eq!(left(&store), [1]);
     assert!(again.done().unwrap());
 }
 
-fn dropping_what_was_taken_gives_nothing_back_before_its_time(cx: &Context) {
+fn dropping_a_taken_value_does_not_end_its_lease(cx: &Context) {
     let store = filled(cx, 0..1);
     drop(take(&store, MINUTE));
     assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
     store.push_back("q", 1).unwrap();
     drop(take(&store, SHORT));
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert_eq!(*take(&store, MINUTE), 1);
 }
 
-fn several_come_back_in_the_order_in_which_they_were_taken(cx: &Context) {
+fn values_come_back_in_the_order_in_which_they_were_taken(cx: &Context) {
     let store = filled(cx, 0..6);
     let taken: Vec<Taken<i64>> = (0..4).map(|_| take(&store, 4 * SHORT)).collect();
     assert!(taken.iter().map(|taken| **taken).eq(0..4));
     assert!(taken[1].done().unwrap());
-    cx.run_out(4 * SHORT);
+    cx.wait_or_advance(4 * SHORT);
     assert_eq!(*take(&store, MINUTE), 0);
     assert_eq!(left(&store), [2, 3, 4, 5]);
     store.push_front("q", 9).unwrap();
@@ -117,37 +117,37 @@ fn several_come_back_in_the_order_in_which_they_were_taken(cx: &Context) {
 fn leases_of_different_lengths_run_out_each_at_its_time(cx: &Context) {
     let store = filled(cx, 0..4);
     let (long, longer, short) = (take(&store, 4 * SHORT), take(&store, MINUTE), take(&store, 2 * SHORT));
-    cx.run_out(4 * SHORT);
-    assert_eq!(*take(&store, MINUTE), 0, "taken first, though it ran out later");
+    cx.wait_or_advance(4 * SHORT);
+    assert_eq!(*take(&store, MINUTE), 0, "it was taken first, although its lease ran out later");
     assert_eq!(left(&store), [2, 3]);
     assert!(!long.done().unwrap() && !short.done().unwrap());
     assert!(longer.done().unwrap());
 }
 
-fn what_came_back_is_not_done_by_whoever_had_it(cx: &Context) {
+fn done_fails_after_the_value_came_back(cx: &Context) {
     let store = filled(cx, 0..1);
     let late = take(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     let now = take(&store, MINUTE);
     assert!(!late.done().unwrap());
     assert!(!late.back().unwrap());
-    assert!(left(&store).is_empty(), "the one that has it has it alone");
+    assert!(left(&store).is_empty(), "only its new consumer has it");
     assert!(now.back().unwrap());
-    assert!(!late.done().unwrap(), "nor while it waits");
+    assert!(!late.done().unwrap(), "also not while it is in the queue");
     assert_eq!(left(&store), [0]);
 }
 
-fn a_lease_that_nobody_collected_can_still_be_done_or_given_back(cx: &Context) {
+fn done_and_back_work_until_an_expired_lease_is_collected(cx: &Context) {
     let store = filled(cx, 0..3);
     let (done, back) = (take(&store, SHORT), take(&store, 2 * SHORT));
-    cx.run_out(2 * SHORT);
+    cx.wait_or_advance(2 * SHORT);
     assert!(done.done().unwrap());
     assert!(back.back().unwrap());
     assert_eq!(left(&store), [1, 2]);
     assert_eq!(*take(&store, MINUTE), 1);
 }
 
-fn done_and_back_hold_once(cx: &Context) {
+fn done_and_back_take_effect_once(cx: &Context) {
     let store = filled(cx, 0..2);
     let first = take(&store, MINUTE);
     assert!(first.done().unwrap());
@@ -161,10 +161,10 @@ fn done_and_back_hold_once(cx: &Context) {
     assert_eq!(left(&store), [1]);
 }
 
-fn only_a_take_sees_what_came_back(cx: &Context) {
+fn only_a_take_returns_values_to_the_queue(cx: &Context) {
     let store = filled(cx, 0..2);
     drop(take(&store, SHORT));
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert_eq!(store.queue_len("q").unwrap(), 1);
     assert_eq!(left(&store), [1]);
     assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(1));
@@ -235,21 +235,21 @@ fn writes_to_the_key_of_a_queue_leave_its_leases_alone(cx: &Context) {
     let taken = take(&store, 2 * MINUTE);
     cx.advance(MINUTE);
     assert!(!store.contains("q").unwrap());
-    assert!(taken.back().unwrap(), "an expiry, too");
+    assert!(taken.back().unwrap(), "an expired queue too");
     assert_eq!(left(&store), [0]);
 }
 
-fn a_value_comes_back_to_the_queue_of_its_key_and_to_nothing_else(cx: &Context) {
+fn a_value_comes_back_only_to_the_queue_of_its_key(cx: &Context) {
     let store = filled(cx, 0..1);
     let taken = take(&store, SHORT);
     store.put("q", "a value").unwrap();
     assert_error!(taken.back(), Error::WrongType { key, .. } if key == "q");
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert_error!(store.take::<i64>("q", MINUTE), Error::WrongType { .. });
     assert_error!(taken.back(), Error::WrongType { .. });
     assert_eq!(store.get::<String>("q").unwrap().as_deref(), Some("a value"));
     store.delete("q").unwrap();
-    assert_eq!(*take(&store, MINUTE), 0, "it was not lost");
+    assert_eq!(*take(&store, MINUTE), 0, "the value was not lost");
     store.put("q", "a value").unwrap();
     assert!(!taken.done().unwrap());
 }
@@ -260,11 +260,11 @@ fn clear_drops_leases(cx: &Context) {
     assert_eq!(store.clear().unwrap(), 1);
     assert!(!lasting.done().unwrap());
     assert!(!lasting.back().unwrap());
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
     assert!(!short.back().unwrap());
     assert!(store.is_empty().unwrap());
-    // Also where no queue is left to be cleared.
+    // Also if there is no queue left to clear.
     let store = filled(cx, 0..1);
     let taken = take(&store, MINUTE);
     assert_eq!(store.clear().unwrap(), 0);
@@ -283,20 +283,20 @@ fn delete_prefix_drops_the_leases_of_the_queues_it_names(cx: &Context) {
     assert_eq!(held, [false, false, false, true, true]);
 }
 
-fn what_does_not_decode_stays_taken_and_comes_back(cx: &Context) {
+fn a_value_that_cannot_decode_stays_taken_and_comes_back(cx: &Context) {
     let store = cx.store();
     store.push_back("n:q", "text").unwrap();
     let error = assert_error!(store.namespace("n").take::<i64>("q", SHORT), Error::Decode { .. });
     let Error::Decode { key, raw, .. } = error else { unreachable!() };
     assert_eq!((key.as_str(), raw.as_ref()), ("n:q", &br#""text""#[..]));
     assert_eq!(store.queue_len("n:q").unwrap(), 0);
-    cx.run_out(SHORT);
-    let taken = store.take::<String>("n:q", MINUTE).unwrap().expect("it came back");
+    cx.wait_or_advance(SHORT);
+    let taken = store.take::<String>("n:q", MINUTE).unwrap().expect("the value came back");
     assert_eq!(*taken, "text");
     assert!(taken.done().unwrap());
 }
 
-fn a_lease_of_no_time_is_refused(cx: &Context) {
+fn a_lease_of_zero_length_is_refused(cx: &Context) {
     let store = filled(cx, 0..1);
     for lease in [Duration::ZERO, Duration::MAX] {
         assert_error!(store.take::<i64>("q", lease), Error::InvalidTtl { ttl, .. } if *ttl == lease);
@@ -320,7 +320,7 @@ fn a_taken_value_can_be_kept(cx: &Context) {
     assert!(store.take::<String>("q", MINUTE).unwrap().is_none(), "that does not end the lease");
 }
 
-fn a_taken_value_lies_in_a_namespace(cx: &Context) {
+fn a_taken_value_belongs_to_its_namespace(cx: &Context) {
     let store = cx.store();
     let namespace = store.namespace("n");
     namespace.push_back_many("q", [1, 2]).unwrap();
@@ -336,7 +336,7 @@ fn a_taken_value_lies_in_a_namespace(cx: &Context) {
 
 fn each_value_is_taken_by_one_of_many_threads(cx: &Context) {
     let store = filled(cx, 0..200);
-    let mut done = at_once(|_| {
+    let mut done = run_in_threads(|_| {
         let mut done = Vec::new();
         while let Some(taken) = store.take::<i64>("q", MINUTE).unwrap() {
             if *taken % 7 == 3 && fastrand::bool() {
@@ -349,7 +349,7 @@ fn each_value_is_taken_by_one_of_many_threads(cx: &Context) {
         done
     })
     .concat();
-    // One that gave a value back may find the queue empty before and leave it to nobody.
+    // A thread that gave a value back may find the queue empty before that, and leave the value behind.
     done.extend(left(&store));
     done.sort_unstable();
     assert!(done.into_iter().eq(0..200));
@@ -362,18 +362,18 @@ fn a_lease_outlives_the_store(cx: &Context) {
     cx.reopen();
     let store = cx.store();
     assert_eq!(left(&store), [1]);
-    cx.run_out(4 * SHORT);
+    cx.wait_or_advance(4 * SHORT);
     assert_eq!(*take(&store, MINUTE), 0);
 }
 
-fn a_prefix_behind_the_name_of_a_queue_leaves_its_leases_alone(cx: &Context) {
+fn a_prefix_longer_than_the_key_of_a_queue_keeps_its_leases(cx: &Context) {
     let store = filled(cx, 0..2);
     store.put("q:1", 1).unwrap();
     let taken = take(&store, MINUTE);
     assert_eq!(store.delete_prefix("q:").unwrap(), 1);
     assert_eq!(store.delete_prefix("q:_").unwrap(), 0);
     assert_eq!(store.namespace("q").clear().unwrap(), 0);
-    assert!(taken.back().unwrap(), "the key of the queue does not begin so");
+    assert!(taken.back().unwrap(), "the key of the queue does not have this prefix");
     assert_eq!(left(&store), [0, 1]);
 }
 
@@ -388,7 +388,7 @@ fn the_longest_key_may_be_a_queue_with_leases(cx: &Context) {
     cx.reopen();
     let store = cx.store();
     assert_eq!(store.queue_range::<i64>(&longest, ..).unwrap(), [0, 2]);
-    cx.run_out(4 * SHORT);
+    cx.wait_or_advance(4 * SHORT);
     assert_eq!(store.take::<i64>(&longest, MINUTE).unwrap().as_deref(), Some(&1));
     assert_eq!(store.clear().unwrap(), 1);
 }
@@ -401,7 +401,7 @@ fn a_thousand_leases_come_back_in_their_order(cx: &Context) {
     for number in 0..MANY {
         assert_eq!(*take(&store, lease), number);
     }
-    cx.run_out(lease);
+    cx.wait_or_advance(lease);
     for number in 0..=MANY {
         assert_eq!(*take(&store, MINUTE), number);
     }

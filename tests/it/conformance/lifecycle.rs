@@ -1,4 +1,4 @@
-//! Handles, closing, and what a store tells about itself.
+//! Handles, closing, and the status of a store.
 
 use millpond::{Error, Result, StateStore, Status, WriteBatch};
 
@@ -14,14 +14,14 @@ promises![
     debug_shows_the_namespace_and_no_values,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 
     crate::conformance::promises_that_need_the_server![
-        a_store_that_serves_is_connected,
-        a_walk_that_is_under_way_ends_with_an_error_after_close,
-        after_close_every_operation_of_every_handle_is_unavailable,
+        a_working_store_is_connected,
+        a_running_scan_ends_with_an_error_after_close,
+        after_close_every_operation_returns_unavailable,
     ];
 }
 
@@ -50,7 +50,8 @@ fn a_store_is_shared_between_threads(cx: &Context) {
     assert_eq!(store.get::<i64>("k").unwrap(), Some(1));
 }
 
-fn after_close_every_operation_of_every_handle_is_unavailable(cx: &Context) {
+/// This holds for every handle.
+fn after_close_every_operation_returns_unavailable(cx: &Context) {
     let store = cx.store();
     store.put("k", 1).unwrap();
     let handles = [store.clone(), store.namespace("n"), store.clone().namespace("")];
@@ -91,7 +92,7 @@ fn closing_twice_does_nothing(cx: &Context) {
     clone.close().unwrap();
 }
 
-fn a_walk_that_is_under_way_ends_with_an_error_after_close(cx: &Context) {
+fn a_running_scan_ends_with_an_error_after_close(cx: &Context) {
     cx.store().batch_put((0..2500).map(|n| (n.to_string(), n))).unwrap();
     let store = cx.store();
     let mut scan = store.scan("");
@@ -107,7 +108,7 @@ fn a_walk_that_is_under_way_ends_with_an_error_after_close(cx: &Context) {
     assert!(entries.next().is_none());
 }
 
-fn a_store_that_serves_is_connected(cx: &Context) {
+fn a_working_store_is_connected(cx: &Context) {
     let expected = |status: &Status| match cx.case().backend {
         Backend::Memory | Backend::File | Backend::FileReopened => *status == Status::Connected,
         #[cfg(feature = "redis")]

@@ -1,4 +1,4 @@
-//! Listings: complete, sorted where that is said, and safe to keep.
+//! Listings: complete, sorted where that is documented, and safe to keep.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    keys_are_sorted_by_their_bytes_and_come_once,
+    keys_are_sorted_by_their_bytes_and_listed_once,
     a_prefix_means_all_keys_that_begin_with_it,
     pages_cover_everything_once,
-    a_page_may_begin_behind_a_key_that_is_not_there,
-    a_walk_over_thousands_of_keys_is_complete,
+    a_page_may_begin_after_an_absent_key,
+    a_scan_of_thousands_of_keys_is_complete,
     iterators_outlive_the_handle_and_move_to_other_threads,
-    a_walk_stands_changes_made_between_its_items,
-    delete_prefix_removes_and_counts_what_it_names,
+    a_scan_tolerates_changes_between_its_items,
+    delete_prefix_removes_and_counts_the_matching_keys,
     clear_removes_everything_and_counts,
 ];
 
-fn keys_are_sorted_by_their_bytes_and_come_once(cx: &Context) {
+fn keys_are_sorted_by_their_bytes_and_listed_once(cx: &Context) {
     let mut keys = ["b", "a", "B", "a:b", "a b", "ä", "z", "🦀", "10", "9", "a:", "aa"];
     for key in keys {
         cx.store().put(key, 1).unwrap();
@@ -72,7 +72,7 @@ fn pages_cover_everything_once(cx: &Context) {
     assert_eq!(cx.store().keys_page("k:", None, 0).unwrap(), [""; 0]);
 }
 
-fn a_page_may_begin_behind_a_key_that_is_not_there(cx: &Context) {
+fn a_page_may_begin_after_an_absent_key(cx: &Context) {
     cx.store().batch_put([("b", 1), ("d", 1), ("f", 1)]).unwrap();
     for (after, expected) in [
         ("", &["b", "d", "f"][..]),
@@ -85,14 +85,22 @@ fn a_page_may_begin_behind_a_key_that_is_not_there(cx: &Context) {
     ] {
         assert_eq!(cx.store().keys_page("", Some(after), 10).unwrap(), expected, "{after:?}");
     }
-    assert_eq!(cx.store().keys_page("d", Some("a"), 10).unwrap(), ["d"], "before the prefix");
-    assert_eq!(cx.store().keys_page("d", Some("e"), 10).unwrap(), [""; 0], "behind the prefix");
+    assert_eq!(
+        cx.store().keys_page("d", Some("a"), 10).unwrap(),
+        ["d"],
+        "the given key is before the prefix"
+    );
+    assert_eq!(
+        cx.store().keys_page("d", Some("e"), 10).unwrap(),
+        [""; 0],
+        "the given key is after the prefix"
+    );
     let namespace = cx.store().namespace("n");
     namespace.batch_put([("a", 1), ("b", 1)]).unwrap();
     assert_eq!(namespace.keys_page("", Some("a"), 10).unwrap(), ["b"]);
 }
 
-fn a_walk_over_thousands_of_keys_is_complete(cx: &Context) {
+fn a_scan_of_thousands_of_keys_is_complete(cx: &Context) {
     let expected: BTreeSet<String> = (0..2500).map(|n| format!("k:{n}")).collect();
     cx.store().batch_put(expected.iter().map(|key| (key, key.len()))).unwrap();
     cx.store().batch_put((0..500).map(|n| (format!("other:{n}"), 1))).unwrap();
@@ -131,7 +139,7 @@ fn iterators_outlive_the_handle_and_move_to_other_threads(cx: &Context) {
     assert_eq!(entries, 2500);
 }
 
-fn a_walk_stands_changes_made_between_its_items(cx: &Context) {
+fn a_scan_tolerates_changes_between_its_items(cx: &Context) {
     let store = cx.store();
     store.batch_put((0..2500).map(|n| (format!("stays:{n}"), n))).unwrap();
     store.batch_put((0..500).map(|n| (format!("goes:{n}"), n))).unwrap();
@@ -144,10 +152,10 @@ fn a_walk_stands_changes_made_between_its_items(cx: &Context) {
         }
     }
     let stayed = seen.iter().filter(|key| key.starts_with("stays:")).count();
-    assert_eq!(stayed, 2500, "what is there throughout is listed");
+    assert_eq!(stayed, 2500, "keys that exist all the time are listed");
 }
 
-fn delete_prefix_removes_and_counts_what_it_names(cx: &Context) {
+fn delete_prefix_removes_and_counts_the_matching_keys(cx: &Context) {
     cx.store().batch_put((0..2500).map(|n| (format!("a:{n}"), n))).unwrap();
     cx.store().batch_put([("a", 1), ("ab", 1), ("b:1", 1)]).unwrap();
     assert_eq!(cx.store().delete_prefix("c").unwrap(), 0);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, LockGuard, LockLoss, StateStore};
 
-use super::concurrency::at_once;
+use super::concurrency::run_in_threads;
 use super::waiting::GRAIN;
 use super::{MINUTE, PATIENCE, SHORT};
 use crate::support::backends::Context;
@@ -16,24 +16,24 @@ use crate::support::wait_until;
 super::promises_that_need_the_server![
     a_lock_has_one_holder,
     dropping_the_guard_releases_the_lock,
-    a_lock_runs_out,
+    a_lock_expires,
     an_extended_lock_lasts_and_a_shortened_one_ends,
-    whoever_comes_too_late_is_told_that_the_lock_expired,
-    whoever_comes_too_late_is_told_that_another_has_the_lock,
-    a_guard_that_lost_its_lock_leaves_it_to_the_other,
+    a_late_guard_reports_that_its_lock_expired,
+    a_late_guard_reports_that_another_holder_has_the_lock,
+    a_guard_that_lost_its_lock_does_not_release_it,
     tokens_grow_across_release_and_locks,
     tokens_grow_across_expiry_clear_and_reopening,
-    a_holder_that_is_gone_blocks_others_for_its_time_only,
-    locks_are_no_keys,
+    a_dead_holder_blocks_others_only_until_its_lock_expires,
+    locks_are_not_keys,
     clear_keeps_locks,
-    locks_lie_in_namespaces,
-    a_lock_of_no_time_is_refused,
+    locks_belong_to_namespaces,
+    a_lock_of_zero_length_is_refused,
     one_of_many_threads_gets_the_lock,
-    what_is_done_under_a_lock_is_never_done_at_once,
-    waiting_ends_when_the_lock_is_released,
-    waiting_ends_when_the_lock_runs_out,
-    waiting_gives_up_after_its_time_out,
-    those_who_wait_are_served_in_their_order_and_not_overtaken,
+    two_threads_never_hold_a_lock_at_the_same_time,
+    a_wait_ends_when_the_lock_is_released,
+    a_wait_ends_when_the_lock_expires,
+    a_wait_for_a_lock_ends_after_its_timeout,
+    waiters_get_the_lock_in_their_order_and_are_not_overtaken,
     closing_the_store_ends_the_wait_for_a_lock,
     the_longest_key_may_be_a_lock,
 ];
@@ -50,7 +50,7 @@ fn a_lock_has_one_holder(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     assert!(guard.is_held().unwrap());
-    assert!(store.lock("l", MINUTE).unwrap().is_none(), "not even for the one that has it");
+    assert!(store.lock("l", MINUTE).unwrap().is_none(), "the holder does not get it twice");
     assert!(store.clone().lock("l", MINUTE).unwrap().is_none());
     assert!(store.lock_wait("l", MINUTE, Duration::ZERO).unwrap().is_none());
     assert!(store.lock("other", MINUTE).unwrap().is_some());
@@ -78,10 +78,10 @@ fn dropping_the_guard_releases_the_lock(cx: &Context) {
     assert!(is_free(&store));
 }
 
-fn a_lock_runs_out(cx: &Context) {
+fn a_lock_expires(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert!(!guard.is_held().unwrap());
     assert!(is_free(&store));
 }
@@ -90,11 +90,11 @@ fn an_extended_lock_lasts_and_a_shortened_one_ends(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, 5 * SHORT);
     guard.extend(MINUTE).unwrap();
-    cx.run_out(5 * SHORT);
+    cx.wait_or_advance(5 * SHORT);
     assert!(guard.is_held().unwrap());
     assert!(!is_free(&store));
     guard.extend(SHORT).unwrap();
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert!(!guard.is_held().unwrap());
     assert!(is_free(&store));
 }
@@ -107,25 +107,25 @@ fn assert_lost(outcome: millpond::Result<()>, expected: LockLoss) {
     assert_eq!((name.as_str(), how), ("l", expected));
 }
 
-fn whoever_comes_too_late_is_told_that_the_lock_expired(cx: &Context) {
+fn a_late_guard_reports_that_its_lock_expired(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     assert_lost(guard.extend(MINUTE), LockLoss::Expired);
-    assert!(!guard.is_held().unwrap(), "extending did not take it again");
+    assert!(!guard.is_held().unwrap(), "extending did not acquire the lock again");
     assert_lost(guard.release(), LockLoss::Expired);
     let guard = lock(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     lock(&store, MINUTE).release().unwrap();
     assert_lost(guard.extend(MINUTE), LockLoss::Expired);
     assert_lost(guard.release(), LockLoss::Expired);
     assert!(is_free(&store));
 }
 
-fn whoever_comes_too_late_is_told_that_another_has_the_lock(cx: &Context) {
+fn a_late_guard_reports_that_another_holder_has_the_lock(cx: &Context) {
     let store = cx.store();
     let late = lock(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     let holder = lock(&store, MINUTE);
     assert_lost(late.extend(MINUTE), LockLoss::TakenByAnother);
     assert!(!late.is_held().unwrap());
@@ -135,10 +135,10 @@ fn whoever_comes_too_late_is_told_that_another_has_the_lock(cx: &Context) {
     holder.release().unwrap();
 }
 
-fn a_guard_that_lost_its_lock_leaves_it_to_the_other(cx: &Context) {
+fn a_guard_that_lost_its_lock_does_not_release_it(cx: &Context) {
     let store = cx.store();
     let late = lock(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     let holder = lock(&store, MINUTE);
     drop(late);
     assert!(holder.is_held().unwrap());
@@ -150,15 +150,15 @@ fn tokens_grow_across_release_and_locks(cx: &Context) {
     let store = cx.store();
     let mut last = 0;
     for name in ["l", "l", "other", "l", "n:l", "other"] {
-        let guard = store.lock(name, MINUTE).unwrap().expect("it is free");
+        let guard = store.lock(name, MINUTE).unwrap().expect("the lock is free");
         assert!(guard.token() > last, "{name}: {} after {last}", guard.token());
         last = guard.token();
-        assert!(last < 1 << 53, "a token is exact in any language");
+        assert!(last < 1 << 53, "a token fits into a double without rounding");
         guard.extend(MINUTE).unwrap();
-        assert_eq!(guard.token(), last, "extending keeps it");
+        assert_eq!(guard.token(), last, "extending keeps the token");
         guard.release().unwrap();
     }
-    let waited = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("it is free");
+    let waited = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("the lock is free");
     assert!(waited.token() > last);
 }
 
@@ -172,7 +172,7 @@ fn tokens_grow_across_expiry_clear_and_reopening(cx: &Context) {
     };
     let store = cx.store();
     let expired = grows(&store, SHORT);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     drop(grows(&store, MINUTE));
     drop(expired);
     store.put("k", 1).unwrap();
@@ -185,8 +185,8 @@ fn tokens_grow_across_expiry_clear_and_reopening(cx: &Context) {
     drop(grows(&store, MINUTE));
 }
 
-/// Ends the store without releasing the lock, as a program does that is killed.
-fn die(cx: &Context, store: StateStore, guard: LockGuard) {
+/// Ends the store without releasing the lock, like a program that is killed.
+fn close_without_releasing(cx: &Context, store: StateStore, guard: LockGuard) {
     if cx.in_memory() {
         std::mem::forget(guard);
         return;
@@ -196,18 +196,18 @@ fn die(cx: &Context, store: StateStore, guard: LockGuard) {
     cx.reopen();
 }
 
-fn a_holder_that_is_gone_blocks_others_for_its_time_only(cx: &Context) {
+fn a_dead_holder_blocks_others_only_until_its_lock_expires(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, 10 * SHORT);
     let token = guard.token();
-    die(cx, store, guard);
+    close_without_releasing(cx, store, guard);
     let store = cx.store();
     assert!(!is_free(&store));
-    cx.run_out(10 * SHORT);
+    cx.wait_or_advance(10 * SHORT);
     assert!(lock(&store, MINUTE).token() > token);
 }
 
-fn locks_are_no_keys(cx: &Context) {
+fn locks_are_not_keys(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     assert!(store.is_empty().unwrap());
@@ -217,17 +217,17 @@ fn locks_are_no_keys(cx: &Context) {
     assert!(store.scan("").next().is_none());
     assert!(!store.contains("l").unwrap());
     store.push_back("l", 1).unwrap();
-    assert!(!is_free(&store), "a key of the name is something else");
+    assert!(!is_free(&store), "a key of the same name is unrelated");
     assert!(store.delete("l").unwrap());
     assert!(guard.is_held().unwrap());
     guard.release().unwrap();
-    assert!(store.is_empty().unwrap(), "nothing is left of it either");
+    assert!(store.is_empty().unwrap(), "a lock leaves nothing behind");
 }
 
 fn clear_keeps_locks(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
-    let inner = store.namespace("n").lock("l", MINUTE).unwrap().expect("it is free");
+    let inner = store.namespace("n").lock("l", MINUTE).unwrap().expect("the lock is free");
     store.put("l", 1).unwrap();
     assert_eq!(store.clear().unwrap(), 1);
     assert_eq!(store.delete_prefix("l").unwrap(), 0);
@@ -238,19 +238,19 @@ fn clear_keeps_locks(cx: &Context) {
     guard.release().unwrap();
 }
 
-fn locks_lie_in_namespaces(cx: &Context) {
+fn locks_belong_to_namespaces(cx: &Context) {
     let store = cx.store();
     let namespace = store.namespace("n");
-    let guard = namespace.lock("l", SHORT).unwrap().expect("it is free");
+    let guard = namespace.lock("l", SHORT).unwrap().expect("the lock is free");
     assert!(is_free(&store));
     assert!(store.lock("n:l", MINUTE).unwrap().is_none());
     drop(namespace);
-    cx.run_out(SHORT);
+    cx.wait_or_advance(SHORT);
     let error = assert_error!(guard.extend(MINUTE), Error::LockLost { .. });
     assert!(error.to_string().contains("\"n:l\""), "{error}");
 }
 
-fn a_lock_of_no_time_is_refused(cx: &Context) {
+fn a_lock_of_zero_length_is_refused(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     for ttl in [Duration::ZERO, Duration::MAX] {
@@ -265,19 +265,19 @@ fn a_lock_of_no_time_is_refused(cx: &Context) {
 fn one_of_many_threads_gets_the_lock(cx: &Context) {
     let store = cx.store();
     for _ in 0..10 {
-        let got = at_once(|_| store.namespace("").lock("l", MINUTE).unwrap());
+        let got = run_in_threads(|_| store.namespace("").lock("l", MINUTE).unwrap());
         let held: Vec<&LockGuard> = got.iter().flatten().collect();
         assert_eq!(held.len(), 1, "{held:?}");
         assert!(held[0].is_held().unwrap());
     }
 }
 
-fn what_is_done_under_a_lock_is_never_done_at_once(cx: &Context) {
+fn two_threads_never_hold_a_lock_at_the_same_time(cx: &Context) {
     let store = cx.store();
     let tokens = Mutex::new(Vec::new());
-    at_once(|_| {
+    run_in_threads(|_| {
         for _ in 0..5 {
-            let guard = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("everybody has a turn");
+            let guard = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("every thread gets the lock");
             let read: i64 = store.get("k").unwrap().unwrap_or(0);
             thread::yield_now();
             store.put("k", read + 1).unwrap();
@@ -285,14 +285,14 @@ fn what_is_done_under_a_lock_is_never_done_at_once(cx: &Context) {
             guard.release().unwrap();
         }
     });
-    assert_eq!(store.get::<i64>("k").unwrap(), Some(40), "no step was lost");
+    assert_eq!(store.get::<i64>("k").unwrap(), Some(40), "no increment was lost");
     let tokens = tokens.into_inner().expect("no thread panicked");
     assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
 }
 
-/// Waits for the lock in another thread while `act` runs. It may come to wait before or after: the outcome
-/// is to be the same.
-fn meanwhile(store: &StateStore, act: impl FnOnce()) -> LockGuard {
+/// Runs `act` while another thread waits for the lock. That thread may begin to wait before or after `act`:
+/// the outcome must be the same.
+fn wait_for_lock_during(store: &StateStore, act: impl FnOnce()) -> LockGuard {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| store.lock_wait("l", MINUTE, PATIENCE).unwrap());
         thread::sleep(Duration::from_millis(10));
@@ -301,28 +301,28 @@ fn meanwhile(store: &StateStore, act: impl FnOnce()) -> LockGuard {
     })
 }
 
-fn waiting_ends_when_the_lock_is_released(cx: &Context) {
+fn a_wait_ends_when_the_lock_is_released(cx: &Context) {
     let store = cx.store();
     let first = lock(&store, MINUTE);
     let token = first.token();
-    let second = meanwhile(&store, || first.release().unwrap());
+    let second = wait_for_lock_during(&store, || first.release().unwrap());
     assert!(second.token() > token && second.is_held().unwrap());
-    let third = meanwhile(&store, || drop(second));
+    let third = wait_for_lock_during(&store, || drop(second));
     assert!(third.is_held().unwrap());
     drop(third);
     let free = store.lock_wait("l", MINUTE, Duration::MAX).unwrap();
-    assert!(free.is_some(), "a free lock is taken at once");
+    assert!(free.is_some(), "a free lock is acquired at once");
 }
 
-fn waiting_ends_when_the_lock_runs_out(cx: &Context) {
+fn a_wait_ends_when_the_lock_expires(cx: &Context) {
     let store = cx.store();
     let late = lock(&store, SHORT);
-    let holder = meanwhile(&store, || cx.run_out(SHORT));
+    let holder = wait_for_lock_during(&store, || cx.wait_or_advance(SHORT));
     assert_lost(late.release(), LockLoss::TakenByAnother);
     assert!(holder.is_held().unwrap());
 }
 
-fn waiting_gives_up_after_its_time_out(cx: &Context) {
+fn a_wait_for_a_lock_ends_after_its_timeout(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(60)] {
@@ -331,11 +331,11 @@ fn waiting_gives_up_after_its_time_out(cx: &Context) {
         assert!(begun.elapsed() + GRAIN >= timeout && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     }
     guard.release().unwrap();
-    assert!(is_free(&store), "who gave up stands in nobody's way");
+    assert!(is_free(&store), "a waiter that gave up blocks no other");
 }
 
-fn those_who_wait_are_served_in_their_order_and_not_overtaken(cx: &Context) {
-    /// Long enough for a thread to come from its last step before the call into the line.
+fn waiters_get_the_lock_in_their_order_and_are_not_overtaken(cx: &Context) {
+    /// Long enough for a thread to get from its last step before the call into the queue of waiters.
     const ARRIVAL: Duration = Duration::from_millis(100);
     let store = cx.store();
     let guard = lock(&store, MINUTE);
@@ -346,7 +346,8 @@ fn those_who_wait_are_served_in_their_order_and_not_overtaken(cx: &Context) {
             let (store, served, come) = (&store, &served, &come);
             scope.spawn(move || {
                 come.fetch_add(1, Ordering::SeqCst);
-                let guard = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("it has its turn");
+                let guard =
+                    store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("every waiter gets the lock");
                 served.lock().expect("no thread panicked").push(number);
                 guard.release().unwrap();
             });
@@ -378,13 +379,13 @@ fn closing_the_store_ends_the_wait_for_a_lock(cx: &Context) {
 fn the_longest_key_may_be_a_lock(cx: &Context) {
     let longest = "l".repeat(512);
     let store = cx.store();
-    let guard = store.lock(&longest, 10 * SHORT).unwrap().expect("it is free");
+    let guard = store.lock(&longest, 10 * SHORT).unwrap().expect("the lock is free");
     let token = guard.token();
     assert!(store.lock_wait(&longest, MINUTE, SHORT).unwrap().is_none());
-    die(cx, store, guard);
+    close_without_releasing(cx, store, guard);
     let store = cx.store();
     assert!(store.lock(&longest, MINUTE).unwrap().is_none());
-    cx.run_out(10 * SHORT);
-    assert!(store.lock(&longest, MINUTE).unwrap().expect("it has run out").token() > token);
+    cx.wait_or_advance(10 * SHORT);
+    assert!(store.lock(&longest, MINUTE).unwrap().expect("the lock has expired").token() > token);
     assert_error!(store.lock(&"l".repeat(513), MINUTE), Error::InvalidKey { .. });
 }

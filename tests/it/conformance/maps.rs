@@ -10,25 +10,25 @@ use crate::support::backends::Context;
 
 promises![
     a_field_is_put_read_replaced_and_deleted,
-    many_fields_are_put_at_once_and_the_new_ones_counted,
-    many_fields_are_read_at_once_in_the_order_asked_for,
+    map_put_many_puts_all_fields_and_counts_the_new_ones,
+    map_get_many_returns_values_in_the_order_of_the_fields,
     a_map_lists_its_fields_sorted_by_their_bytes,
-    an_absent_map_is_an_empty_one,
-    a_map_that_becomes_empty_is_gone_with_its_ttl,
-    what_creates_a_map_gives_it_the_default_ttl,
-    what_changes_a_map_keeps_its_ttl,
+    an_absent_map_is_empty,
+    an_emptied_map_is_removed_with_its_ttl,
+    operations_that_create_a_map_give_it_the_default_ttl,
+    operations_that_change_a_map_keep_its_ttl,
     an_expired_map_is_absent_and_no_field_brings_it_back,
     a_field_may_have_any_name_of_at_most_512_bytes,
-    a_longer_field_is_refused_by_every_operation_and_nothing_is_done,
-    a_field_holds_whatever_a_value_holds,
-    a_field_that_does_not_decode_is_left_and_carried,
-    what_a_field_cannot_hold_is_refused_and_nothing_is_changed,
-    a_field_over_the_limit_is_refused_and_nothing_is_changed,
-    a_field_counts_as_a_counter_does,
-    a_field_that_is_no_integer_is_not_counted_and_left_as_it_is,
-    a_field_reaches_both_ends_and_goes_no_further,
-    a_map_lies_in_a_namespace,
-    a_map_of_thousands_of_fields_is_whole,
+    every_operation_refuses_a_longer_field_name,
+    a_field_can_hold_any_value,
+    a_field_that_cannot_decode_is_kept_and_carried,
+    a_value_that_cannot_be_encoded_is_refused_for_a_field,
+    a_field_over_the_limit_is_refused_and_changes_nothing,
+    a_field_counts_like_a_counter,
+    a_field_that_is_not_an_integer_is_refused_and_unchanged,
+    a_field_reaches_both_limits_and_goes_no_further,
+    a_map_belongs_to_its_namespace,
+    a_map_of_thousands_of_fields_is_complete,
 ];
 
 type Operation = (&'static str, fn(&StateStore, &str) -> Result<()>);
@@ -50,8 +50,8 @@ fn numbers(fields: &[(&str, i64)]) -> BTreeMap<String, i64> {
 }
 
 fn a_field_is_put_read_replaced_and_deleted(cx: &Context) {
-    assert!(cx.store().map_put("k", "f", 1).unwrap(), "it is new");
-    assert!(!cx.store().map_put("k", "f", 2).unwrap(), "it is not new");
+    assert!(cx.store().map_put("k", "f", 1).unwrap(), "the field is new");
+    assert!(!cx.store().map_put("k", "f", 2).unwrap(), "the field is not new");
     assert!(cx.store().map_put("k", "g", "text").unwrap());
     assert_eq!(cx.store().map_get::<i64>("k", "f").unwrap(), Some(2));
     assert_eq!(cx.store().map_get::<String>("k", "g").unwrap().as_deref(), Some("text"));
@@ -65,19 +65,19 @@ fn a_field_is_put_read_replaced_and_deleted(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), 1);
 }
 
-fn many_fields_are_put_at_once_and_the_new_ones_counted(cx: &Context) {
+fn map_put_many_puts_all_fields_and_counts_the_new_ones(cx: &Context) {
     assert_eq!(cx.store().map_put_many("k", [("a", 1), ("b", 2)]).unwrap(), 2);
     assert_eq!(cx.store().map_put_many("k", [("b", 3), ("c", 4), ("d", 5)]).unwrap(), 2);
     assert_eq!(cx.store().map_put_many("k", vec![("a".to_owned(), 6)]).unwrap(), 0);
-    assert_eq!(cx.store().map_put_many("k", [("e", 7), ("e", 8)]).unwrap(), 1, "one of two by one name");
+    assert_eq!(cx.store().map_put_many("k", [("e", 7), ("e", 8)]).unwrap(), 1, "a repeated name counts once");
     let expected = numbers(&[("a", 6), ("b", 3), ("c", 4), ("d", 5), ("e", 8)]);
     assert_eq!(cx.store().map_entries::<i64>("k").unwrap(), expected);
     assert_eq!(cx.store().map_put_many::<&str, i64>("k", []).unwrap(), 0);
     assert_eq!(cx.store().map_put_many::<&str, i64>("absent", []).unwrap(), 0);
-    assert!(!cx.store().contains("absent").unwrap(), "no field makes no map");
+    assert!(!cx.store().contains("absent").unwrap(), "zero fields create no map");
 }
 
-fn many_fields_are_read_at_once_in_the_order_asked_for(cx: &Context) {
+fn map_get_many_returns_values_in_the_order_of_the_fields(cx: &Context) {
     cx.store().map_put_many("k", [("a", 1), ("b", 2)]).unwrap();
     let read = cx.store().map_get_many::<i64>("k", ["b", "absent", "a", "b"]).unwrap();
     assert_eq!(read, [Some(2), None, Some(1), Some(2)]);
@@ -98,17 +98,17 @@ fn a_map_lists_its_fields_sorted_by_their_bytes(cx: &Context) {
     assert_eq!(cx.store().map_len("k").unwrap(), fields.len() as u64);
 }
 
-fn an_absent_map_is_an_empty_one(cx: &Context) {
+fn an_absent_map_is_empty(cx: &Context) {
     assert_eq!(cx.store().map_get::<i64>("k", "f").unwrap(), None);
     assert_eq!(cx.store().map_entries::<i64>("k").unwrap(), BTreeMap::new());
     assert_eq!(cx.store().map_keys("k").unwrap(), [""; 0]);
     assert_eq!(cx.store().map_len("k").unwrap(), 0);
     assert!(!cx.store().map_contains("k", "f").unwrap());
     assert!(!cx.store().map_delete("k", "f").unwrap());
-    assert!(cx.store().is_empty().unwrap(), "looking makes no map");
+    assert!(cx.store().is_empty().unwrap(), "reading creates no map");
 }
 
-fn a_map_that_becomes_empty_is_gone_with_its_ttl(cx: &Context) {
+fn an_emptied_map_is_removed_with_its_ttl(cx: &Context) {
     cx.store().map_put_many("k", [("a", 1), ("b", 2)]).unwrap();
     cx.store().expire("k", MINUTE).unwrap();
     assert!(cx.store().map_delete("k", "a").unwrap());
@@ -120,10 +120,10 @@ fn a_map_that_becomes_empty_is_gone_with_its_ttl(cx: &Context) {
     cx.store().map_put("k", "c", 3).unwrap();
     cx.assert_default_ttl("k");
     cx.store().map_delete("k", "c").unwrap();
-    assert_eq!(cx.store().push_back("k", 1).unwrap(), 1, "any other kind may follow");
+    assert_eq!(cx.store().push_back("k", 1).unwrap(), 1, "the key may hold another kind afterwards");
 }
 
-fn what_creates_a_map_gives_it_the_default_ttl(cx: &Context) {
+fn operations_that_create_a_map_give_it_the_default_ttl(cx: &Context) {
     cx.store().map_put("put", "f", 1).unwrap();
     cx.assert_default_ttl("put");
     cx.store().map_put_many("many", [("f", 1), ("g", 2)]).unwrap();
@@ -132,7 +132,7 @@ fn what_creates_a_map_gives_it_the_default_ttl(cx: &Context) {
     cx.assert_default_ttl("incr");
 }
 
-fn what_changes_a_map_keeps_its_ttl(cx: &Context) {
+fn operations_that_change_a_map_keep_its_ttl(cx: &Context) {
     let change_all = || {
         cx.store().map_put("k", "f", 1).unwrap();
         cx.store().map_put("k", "new", 1).unwrap();
@@ -200,7 +200,8 @@ fn a_field_may_have_any_name_of_at_most_512_bytes(cx: &Context) {
     assert!(!cx.store().contains("k").unwrap());
 }
 
-fn a_longer_field_is_refused_by_every_operation_and_nothing_is_done(cx: &Context) {
+/// It does nothing else.
+fn every_operation_refuses_a_longer_field_name(cx: &Context) {
     cx.store().map_put("k", "there", 7).unwrap();
     for field in ["f".repeat(513), "é".repeat(257)] {
         for (name, operation) in ON_A_FIELD {
@@ -212,9 +213,9 @@ fn a_longer_field_is_refused_by_every_operation_and_nothing_is_done(cx: &Context
     cx.assert_default_ttl("k");
 }
 
-fn a_field_holds_whatever_a_value_holds(cx: &Context) {
+fn a_field_can_hold_any_value(cx: &Context) {
     cx.store().map_put("k", "null", None::<i64>).unwrap();
-    assert!(cx.store().map_contains("k", "null").unwrap(), "a null is there");
+    assert!(cx.store().map_contains("k", "null").unwrap(), "a null is a value");
     assert_eq!(cx.store().map_get::<Option<i64>>("k", "null").unwrap(), Some(None));
     assert_eq!(cx.store().map_get::<Option<i64>>("k", "absent").unwrap(), None);
     cx.store().map_put("k", "big", u128::MAX).unwrap();
@@ -230,7 +231,7 @@ fn a_field_holds_whatever_a_value_holds(cx: &Context) {
     assert!(cx.store().map_get::<String>("k", "long").unwrap() == Some(long));
 }
 
-fn a_field_that_does_not_decode_is_left_and_carried(cx: &Context) {
+fn a_field_that_cannot_decode_is_kept_and_carried(cx: &Context) {
     cx.store().map_put("n:k", "f", "text").unwrap();
     cx.store().map_put("n:k", "g", 1).unwrap();
     let reads: [Operation; 3] = [
@@ -247,7 +248,8 @@ fn a_field_that_does_not_decode_is_left_and_carried(cx: &Context) {
     assert_eq!(cx.store().map_len("n:k").unwrap(), 2);
 }
 
-fn what_a_field_cannot_hold_is_refused_and_nothing_is_changed(cx: &Context) {
+/// Nothing is changed.
+fn a_value_that_cannot_be_encoded_is_refused_for_a_field(cx: &Context) {
     cx.store().map_put("k", "f", 1).unwrap();
     for number in [f64::NAN, f64::INFINITY] {
         assert_error!(cx.store().map_put("k", "f", number), Error::Encode { key, .. } if key == "k");
@@ -260,8 +262,8 @@ fn what_a_field_cannot_hold_is_refused_and_nothing_is_changed(cx: &Context) {
     assert_eq!(cx.store().keys("").unwrap(), ["k"]);
 }
 
-fn a_field_over_the_limit_is_refused_and_nothing_is_changed(cx: &Context) {
-    let cx = &cx.another(|config| config.max_value_bytes(10));
+fn a_field_over_the_limit_is_refused_and_changes_nothing(cx: &Context) {
+    let cx = &cx.open_another(|config| config.max_value_bytes(10));
     cx.store().map_put("k", "a field whose name is long", "12345678").unwrap();
     let (fits, over) = ("12345678", "123456789");
     assert_error!(cx.store().map_put("k", "f", over), Error::TooLarge { bytes: 11, limit: 10, .. });
@@ -270,21 +272,25 @@ fn a_field_over_the_limit_is_refused_and_nothing_is_changed(cx: &Context) {
     assert_error!(cx.store().map_put_many("new", many), Error::TooLarge { .. });
     assert_eq!(cx.store().map_len("k").unwrap(), 1);
     assert_eq!(cx.store().keys("").unwrap(), ["k"]);
-    assert_eq!(cx.store().map_put_many("k", [("a", fits), ("b", fits)]).unwrap(), 2, "each for itself");
+    assert_eq!(
+        cx.store().map_put_many("k", [("a", fits), ("b", fits)]).unwrap(),
+        2,
+        "each field counts by itself"
+    );
 }
 
-fn a_field_counts_as_a_counter_does(cx: &Context) {
+fn a_field_counts_like_a_counter(cx: &Context) {
     assert_eq!(cx.store().map_incr("k", "f", 5).unwrap(), 5);
     assert_eq!(cx.store().map_incr("k", "f", -7).unwrap(), -2);
     assert_eq!(cx.store().map_incr("k", "zero", 0).unwrap(), 0);
-    assert!(cx.store().map_contains("k", "zero").unwrap(), "adding nothing creates the field");
+    assert!(cx.store().map_contains("k", "zero").unwrap(), "adding zero creates the field");
     assert_eq!(cx.store().map_get::<i64>("k", "f").unwrap(), Some(-2));
     cx.store().map_put("k", "f", 40).unwrap();
     assert_eq!(cx.store().map_incr("k", "f", 2).unwrap(), 42);
     assert_eq!(cx.store().map_entries::<i64>("k").unwrap(), numbers(&[("f", 42), ("zero", 0)]));
 }
 
-fn a_field_that_is_no_integer_is_not_counted_and_left_as_it_is(cx: &Context) {
+fn a_field_that_is_not_an_integer_is_refused_and_unchanged(cx: &Context) {
     cx.store().map_put("k", "counter", 1).unwrap();
     cx.store().expire("k", MINUTE).unwrap();
     for value in [json!("1"), json!(""), json!(1.5), json!(1.0), json!(true), json!(null), json!(u64::MAX)] {
@@ -296,10 +302,10 @@ fn a_field_that_is_no_integer_is_not_counted_and_left_as_it_is(cx: &Context) {
         assert_eq!(cx.store().map_get::<serde_json::Value>("k", "f").unwrap(), Some(value));
         cx.assert_ttl("k", MINUTE);
     }
-    assert_eq!(cx.store().map_incr("k", "counter", 1).unwrap(), 2, "the others count on");
+    assert_eq!(cx.store().map_incr("k", "counter", 1).unwrap(), 2, "the other fields still count");
 }
 
-fn a_field_reaches_both_ends_and_goes_no_further(cx: &Context) {
+fn a_field_reaches_both_limits_and_goes_no_further(cx: &Context) {
     for (end, step) in [(i64::MAX, 1), (i64::MIN, -1)] {
         cx.store().map_put("k", "f", end - step).unwrap();
         assert_eq!(cx.store().map_incr("k", "f", step).unwrap(), end);
@@ -312,7 +318,7 @@ fn a_field_reaches_both_ends_and_goes_no_further(cx: &Context) {
     assert_eq!(cx.store().map_incr("k", "most", i64::MIN).unwrap(), -1);
 }
 
-fn a_map_lies_in_a_namespace(cx: &Context) {
+fn a_map_belongs_to_its_namespace(cx: &Context) {
     cx.store().namespace("n").map_put("k", "f", 1).unwrap();
     assert_eq!(cx.store().map_get::<i64>("n:k", "f").unwrap(), Some(1));
     assert_eq!(cx.store().namespace("n").map_incr("k", "f", 1).unwrap(), 2);
@@ -322,7 +328,7 @@ fn a_map_lies_in_a_namespace(cx: &Context) {
     assert_eq!(cx.store().map_len("n:k").unwrap(), 0);
 }
 
-fn a_map_of_thousands_of_fields_is_whole(cx: &Context) {
+fn a_map_of_thousands_of_fields_is_complete(cx: &Context) {
     let fields: BTreeMap<String, i64> = (0..12_000).map(|n| (format!("f:{n}"), n)).collect();
     assert_eq!(cx.store().map_put_many("k", &fields).unwrap(), 12_000);
     assert_eq!(cx.store().map_entries::<i64>("k").unwrap(), fields);

@@ -1,8 +1,7 @@
-//! One function for each promise of the store, each run over every backend, with and without a
-//! `default_ttl`.
+//! One function for each promise of the store, each run on every backend, with and without a `default_ttl`.
 //!
-//! `cargo test --test it conformance` runs them all; a filter such as `::memory::`, `::file_reopened::` or
-//! `::redis_with_default_ttl::` those of one case.
+//! `cargo test --test it conformance` runs all of them. A filter such as `::memory::`, `::file_reopened::` or
+//! `::redis_with_default_ttl::` selects one case.
 
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ macro_rules! promises {
     };
 }
 
-/// As `promises`, for what memory cannot keep in the place of a server that is away: leases and locks hold
-/// between programs.
+/// Like `promises`, for promises that memory cannot keep during an outage: leases and locks must hold between
+/// programs.
 macro_rules! promises_that_need_the_server {
     ($($name:ident),* $(,)?) => {
         $crate::conformance::case!(memory, Memory, None, [$($name)*]);
@@ -82,13 +81,14 @@ mod values;
 mod waiting;
 mod write_batch;
 
-/// Not the hour that `default_ttl` is: what a test names differs from what the store gives by itself.
+/// Not an hour, like `default_ttl`: the time that a test sets must differ from the one that the store sets by
+/// default.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How long leases and locks last in the tests that see them run out: on a server that is waited for.
+/// The length of leases and locks that expire during a test; on a server the test really waits that long.
 const SHORT: Duration = Duration::from_millis(60);
 
-/// Longer than any wait that comes to its end.
+/// Longer than any wait that ends as it should.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn context(backend: Backend, default_ttl: Option<Duration>) -> Context {

@@ -1,4 +1,4 @@
-//! Namespaces: the same store, under a name.
+//! Namespaces: views of one store under a name.
 
 use millpond::WriteBatch;
 
@@ -7,9 +7,9 @@ use crate::support::backends::Context;
 promises![
     a_namespace_is_a_prefix_with_a_colon,
     namespaces_nest_and_a_parent_sees_its_children,
-    an_empty_name_is_the_same_store,
+    an_empty_name_means_the_store_itself,
     clearing_a_namespace_leaves_the_rest,
-    every_listing_of_a_namespace_is_its_own_and_without_its_name,
+    every_listing_of_a_namespace_omits_its_name,
     one_write_batch_may_be_written_in_two_namespaces,
 ];
 
@@ -37,7 +37,7 @@ fn namespaces_nest_and_a_parent_sees_its_children(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn an_empty_name_is_the_same_store(cx: &Context) {
+fn an_empty_name_means_the_store_itself(cx: &Context) {
     cx.store().namespace("").put("k", 1).unwrap();
     assert_eq!(cx.store().keys("").unwrap(), ["k"]);
     cx.store().namespace("a").namespace("").namespace("b").put("k", 2).unwrap();
@@ -51,7 +51,8 @@ fn clearing_a_namespace_leaves_the_rest(cx: &Context) {
     assert_eq!(cx.store().namespace("a").clear().unwrap(), 0);
 }
 
-fn every_listing_of_a_namespace_is_its_own_and_without_its_name(cx: &Context) {
+/// It lists only the keys of the namespace.
+fn every_listing_of_a_namespace_omits_its_name(cx: &Context) {
     cx.store().batch_put([("n:a:1", 1), ("n:a:2", 2), ("n:b", 3), ("a:1", 4), ("nn:a:1", 5)]).unwrap();
     let namespace = || cx.store().namespace("n");
     assert_eq!(namespace().keys("").unwrap(), ["a:1", "a:2", "b"]);
@@ -76,5 +77,5 @@ fn one_write_batch_may_be_written_in_two_namespaces(cx: &Context) {
     cx.store().namespace("a").write(&batch).unwrap();
     cx.store().namespace("b").write(&batch).unwrap();
     assert_eq!(cx.store().keys("").unwrap(), ["a:k", "b:k", "old"]);
-    assert_eq!(batch.len(), 2, "writing does not use it up");
+    assert_eq!(batch.len(), 2, "writing does not consume the batch");
 }

@@ -1,4 +1,4 @@
-//! What a transaction sees: what was there, and over it what it has written itself.
+//! What a transaction sees: the stored data, overlaid with its own writes.
 
 use millpond::{Error, Ttl};
 
@@ -7,18 +7,18 @@ use super::transactions::{fields, prepare};
 use crate::support::backends::Context;
 
 promises![
-    reads_see_the_own_writes_of_values,
-    reads_see_the_own_writes_of_maps,
-    reads_see_the_own_writes_of_queues,
-    reads_see_the_own_writes_over_what_was_there,
-    one_kind_follows_the_other_within_a_transaction,
+    reads_see_own_writes_of_values,
+    reads_see_own_writes_of_maps,
+    reads_see_own_writes_of_queues,
+    reads_see_own_writes_over_stored_data,
+    a_key_may_change_its_kind_within_a_transaction,
     counters_count_on_within_a_transaction,
     times_to_live_are_seen_and_kept_within_a_transaction,
-    what_creates_in_a_transaction_gives_the_default_ttl,
-    what_is_expired_is_absent_in_a_transaction,
+    an_entry_created_in_a_transaction_has_the_default_ttl,
+    an_expired_entry_is_absent_in_a_transaction,
 ];
 
-fn reads_see_the_own_writes_of_values(cx: &Context) {
+fn reads_see_own_writes_of_values(cx: &Context) {
     let seen = cx.store().transaction(|tx| {
         assert_eq!(tx.get::<i64>("k")?, None);
         assert!(!tx.update("k", 0)?);
@@ -49,7 +49,7 @@ fn reads_see_the_own_writes_of_values(cx: &Context) {
     cx.assert_default_ttl("k");
 }
 
-fn reads_see_the_own_writes_of_maps(cx: &Context) {
+fn reads_see_own_writes_of_maps(cx: &Context) {
     let seen = cx.store().transaction(|tx| {
         assert_eq!(tx.map_len("m")?, 0);
         assert_eq!(tx.map_get::<i64>("m", "a")?, None);
@@ -82,7 +82,7 @@ fn reads_see_the_own_writes_of_maps(cx: &Context) {
     assert!(!cx.store().contains("m").unwrap());
 }
 
-fn reads_see_the_own_writes_of_queues(cx: &Context) {
+fn reads_see_own_writes_of_queues(cx: &Context) {
     let seen = cx.store().transaction(|tx| {
         assert_eq!(tx.queue_len("q")?, 0);
         assert_eq!(tx.pop_front::<i64>("q")?, None);
@@ -108,7 +108,7 @@ fn reads_see_the_own_writes_of_queues(cx: &Context) {
     assert!(!cx.store().contains("q").unwrap());
 }
 
-fn reads_see_the_own_writes_over_what_was_there(cx: &Context) {
+fn reads_see_own_writes_over_stored_data(cx: &Context) {
     prepare(cx);
     let seen = cx.store().transaction(|tx| {
         assert_eq!(tx.push_front("queue", 0)?, 4);
@@ -137,13 +137,13 @@ fn reads_see_the_own_writes_over_what_was_there(cx: &Context) {
     }
 }
 
-fn one_kind_follows_the_other_within_a_transaction(cx: &Context) {
+fn a_key_may_change_its_kind_within_a_transaction(cx: &Context) {
     prepare(cx);
     let done = cx.store().transaction(|tx| {
         tx.put("map", 1)?;
         assert_error!(tx.map_put("map", "a", 1), Error::WrongType { .. });
         assert!(tx.delete("map")?);
-        assert_eq!(tx.map_len("map")?, 0, "what was there before does not come back");
+        assert_eq!(tx.map_len("map")?, 0, "the earlier fields do not come back");
         assert_eq!(tx.push_back("map", 1)?, 1);
         assert!(tx.delete("queue")?);
         assert!(tx.map_put("queue", "f", 1)?);
@@ -192,7 +192,7 @@ fn times_to_live_are_seen_and_kept_within_a_transaction(cx: &Context) {
     prepare(cx);
     cx.store().expire("map", 3 * MINUTE).unwrap();
     cx.store().persist("value").unwrap();
-    let told = |told: Option<Ttl>, expected: Ttl| assert!(cx.ttl_is(told, Some(expected)), "{told:?}");
+    let told = |told: Option<Ttl>, expected: Ttl| assert!(cx.is_ttl(told, Some(expected)), "{told:?}");
     let done = cx.store().transaction(|tx| {
         assert_eq!(tx.ttl("absent")?, None);
         assert!(!tx.expire("absent", MINUTE)?);
@@ -227,7 +227,7 @@ fn times_to_live_are_seen_and_kept_within_a_transaction(cx: &Context) {
     cx.assert_ttl("k", 2 * MINUTE);
 }
 
-fn what_creates_in_a_transaction_gives_the_default_ttl(cx: &Context) {
+fn an_entry_created_in_a_transaction_has_the_default_ttl(cx: &Context) {
     let done = cx.store().transaction(|tx| {
         tx.put("put", 1)?;
         tx.get_and_put::<i64>("get_and_put", 1)?;
@@ -241,7 +241,7 @@ fn what_creates_in_a_transaction_gives_the_default_ttl(cx: &Context) {
         tx.push_front("push_front", 1)?;
         for key in ["put", "modify", "incr", "map_incr", "push_front"] {
             let expected = cx.case().default_ttl.map_or(Ttl::Never, Ttl::In);
-            assert!(cx.ttl_is(tx.ttl(key)?, Some(expected)), "{key}");
+            assert!(cx.is_ttl(tx.ttl(key)?, Some(expected)), "{key}");
         }
         tx.put_with_ttl("replaced", 1, MINUTE)?;
         tx.put("replaced", 2)?;
@@ -257,7 +257,7 @@ fn what_creates_in_a_transaction_gives_the_default_ttl(cx: &Context) {
     }
 }
 
-fn what_is_expired_is_absent_in_a_transaction(cx: &Context) {
+fn an_expired_entry_is_absent_in_a_transaction(cx: &Context) {
     prepare(cx);
     for key in ["value", "map", "queue"] {
         cx.store().expire(key, MINUTE).unwrap();
@@ -268,7 +268,7 @@ fn what_is_expired_is_absent_in_a_transaction(cx: &Context) {
         assert_eq!(tx.map_len("map")?, 0);
         assert_eq!(tx.queue_len("queue")?, 0);
         assert!(!tx.delete("value")?);
-        assert_eq!(tx.incr("map", 1)?, 1, "of no kind");
+        assert_eq!(tx.incr("map", 1)?, 1, "an expired entry has no kind");
         assert!(tx.map_put("queue", "f", 1)?);
         tx.push_back("value", 9)
     });

@@ -10,33 +10,33 @@ use crate::support::backends::Context;
 promises![
     values_come_out_in_the_order_in_which_they_went_in,
     both_ends_can_be_pushed_and_popped,
-    a_push_tells_the_new_length,
+    a_push_returns_the_new_length,
     many_values_are_pushed_in_their_order,
-    an_absent_queue_is_an_empty_one,
+    an_absent_queue_is_empty,
     a_range_is_counted_from_the_front,
-    what_lies_beyond_the_end_is_left_out_of_a_range,
+    a_range_omits_positions_after_the_end,
     ranges_follow_the_front_as_it_moves,
-    trimming_keeps_the_last_and_counts_the_dropped,
-    a_queue_that_becomes_empty_is_gone_with_its_ttl,
-    what_creates_a_queue_gives_it_the_default_ttl,
-    what_changes_a_queue_keeps_its_ttl,
+    queue_trim_keeps_the_last_values_and_counts_the_others,
+    an_emptied_queue_is_removed_with_its_ttl,
+    operations_that_create_a_queue_give_it_the_default_ttl,
+    operations_that_change_a_queue_keep_its_ttl,
     an_expired_queue_is_absent_and_no_push_brings_it_back,
-    a_queue_holds_whatever_a_value_holds,
-    a_pop_that_cannot_decode_has_removed_and_carries,
-    a_range_that_cannot_decode_leaves_and_carries,
-    what_a_queue_cannot_hold_is_refused_and_nothing_is_changed,
+    a_queue_can_hold_any_value,
+    a_pop_that_cannot_decode_removes_and_carries_the_value,
+    a_range_that_cannot_decode_keeps_and_carries_the_value,
+    a_value_that_cannot_be_encoded_is_not_pushed,
     a_value_over_the_limit_is_not_pushed,
-    a_queue_lies_in_a_namespace,
+    a_queue_belongs_to_its_namespace,
     a_queue_of_thousands_of_values_keeps_their_order,
 ];
 
 type Operation = (&'static str, fn(&StateStore, &str) -> Result<()>);
 
-fn all(cx: &Context, key: &str) -> Vec<i64> {
+fn all_values(cx: &Context, key: &str) -> Vec<i64> {
     cx.store().queue_range(key, ..).unwrap()
 }
 
-fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) {
+fn fill_queue(cx: &Context, values: impl IntoIterator<Item = i64>) {
     cx.store().delete("q").unwrap();
     cx.store().push_back_many("q", values).unwrap();
 }
@@ -64,46 +64,46 @@ fn both_ends_can_be_pushed_and_popped(cx: &Context) {
     cx.store().push_front("q", 1).unwrap();
     cx.store().push_back("q", 3).unwrap();
     cx.store().push_front("q", 0).unwrap();
-    assert_eq!(all(cx, "q"), [0, 1, 2, 3]);
+    assert_eq!(all_values(cx, "q"), [0, 1, 2, 3]);
     assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), Some(3));
     assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), Some(0));
     cx.store().push_front("q", -1).unwrap();
     cx.store().push_back("q", 9).unwrap();
-    assert_eq!(all(cx, "q"), [-1, 1, 2, 9]);
+    assert_eq!(all_values(cx, "q"), [-1, 1, 2, 9]);
     assert_eq!(cx.store().keys("").unwrap(), ["q"], "a queue is one key");
     assert_eq!(cx.store().len().unwrap(), 1);
 }
 
-fn a_push_tells_the_new_length(cx: &Context) {
+fn a_push_returns_the_new_length(cx: &Context) {
     assert_eq!(cx.store().push_back("q", 1).unwrap(), 1);
     assert_eq!(cx.store().push_front("q", 2).unwrap(), 2);
     assert_eq!(cx.store().push_back_many("q", [3, 4, 5]).unwrap(), 5);
-    assert_eq!(cx.store().push_back_many::<i64>("q", []).unwrap(), 5, "the length as it is");
+    assert_eq!(cx.store().push_back_many::<i64>("q", []).unwrap(), 5, "the length is unchanged");
     cx.store().pop_front::<i64>("q").unwrap();
     assert_eq!(cx.store().push_front("q", 6).unwrap(), 5);
     assert_eq!(cx.store().push_back_many::<i64>("absent", []).unwrap(), 0);
-    assert!(!cx.store().contains("absent").unwrap(), "no value makes no queue");
+    assert!(!cx.store().contains("absent").unwrap(), "zero values create no queue");
 }
 
 fn many_values_are_pushed_in_their_order(cx: &Context) {
     cx.store().push_back("q", 0).unwrap();
     cx.store().push_back_many("q", 1..4).unwrap();
     cx.store().push_back_many("q", vec![4, 4, 5]).unwrap();
-    assert_eq!(all(cx, "q"), [0, 1, 2, 3, 4, 4, 5]);
+    assert_eq!(all_values(cx, "q"), [0, 1, 2, 3, 4, 4, 5]);
 }
 
-fn an_absent_queue_is_an_empty_one(cx: &Context) {
+fn an_absent_queue_is_empty(cx: &Context) {
     assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), None);
     assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), None);
     assert_eq!(cx.store().queue_len("q").unwrap(), 0);
-    assert!(all(cx, "q").is_empty());
+    assert!(all_values(cx, "q").is_empty());
     assert_eq!(cx.store().queue_trim("q", 0).unwrap(), 0);
     assert_eq!(cx.store().queue_trim("q", 5).unwrap(), 0);
-    assert!(cx.store().is_empty().unwrap(), "looking makes no queue");
+    assert!(cx.store().is_empty().unwrap(), "reading creates no queue");
 }
 
 fn a_range_is_counted_from_the_front(cx: &Context) {
-    filled(cx, 10..15);
+    fill_queue(cx, 10..15);
     let store = cx.store();
     let range = |bounds: (Bound<u64>, Bound<u64>)| store.queue_range::<i64>("q", bounds).unwrap();
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [10, 11, 12, 13, 14]);
@@ -118,8 +118,8 @@ fn a_range_is_counted_from_the_front(cx: &Context) {
     assert_eq!(store.queue_len("q").unwrap(), 5, "reading removes nothing");
 }
 
-fn what_lies_beyond_the_end_is_left_out_of_a_range(cx: &Context) {
-    filled(cx, 10..15);
+fn a_range_omits_positions_after_the_end(cx: &Context) {
+    fill_queue(cx, 10..15);
     let store = cx.store();
     let range = |bounds: (Bound<u64>, Bound<u64>)| store.queue_range::<i64>("q", bounds).unwrap();
     assert_eq!(store.queue_range::<i64>("q", 3..100).unwrap(), [13, 14]);
@@ -149,7 +149,7 @@ fn what_lies_beyond_the_end_is_left_out_of_a_range(cx: &Context) {
 }
 
 fn ranges_follow_the_front_as_it_moves(cx: &Context) {
-    filled(cx, 0..6);
+    fill_queue(cx, 0..6);
     cx.store().pop_front::<i64>("q").unwrap();
     assert_eq!(cx.store().queue_range::<i64>("q", 0..2).unwrap(), [1, 2]);
     cx.store().push_front("q", 9).unwrap();
@@ -161,29 +161,29 @@ fn ranges_follow_the_front_as_it_moves(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("q", 1..).unwrap(), [4]);
 }
 
-fn trimming_keeps_the_last_and_counts_the_dropped(cx: &Context) {
-    filled(cx, 0..6);
+fn queue_trim_keeps_the_last_values_and_counts_the_others(cx: &Context) {
+    fill_queue(cx, 0..6);
     cx.store().expire("q", MINUTE).unwrap();
     for max in [6, 7, i64::MAX as u64, (i64::MAX as u64) + 1, u64::MAX] {
         assert_eq!(cx.store().queue_trim("q", max).unwrap(), 0, "{max}");
     }
     assert_eq!(cx.store().queue_trim("q", 4).unwrap(), 2);
-    assert_eq!(all(cx, "q"), [2, 3, 4, 5]);
+    assert_eq!(all_values(cx, "q"), [2, 3, 4, 5]);
     cx.assert_ttl("q", MINUTE);
     assert_eq!(cx.store().queue_trim("q", 1).unwrap(), 3);
-    assert_eq!(all(cx, "q"), [5]);
+    assert_eq!(all_values(cx, "q"), [5]);
     assert_eq!(cx.store().queue_trim("q", 0).unwrap(), 1);
     assert!(!cx.store().contains("q").unwrap());
 }
 
-fn a_queue_that_becomes_empty_is_gone_with_its_ttl(cx: &Context) {
+fn an_emptied_queue_is_removed_with_its_ttl(cx: &Context) {
     let empties: [Operation; 3] = [
         ("pop_front", |s, q| s.pop_front::<i64>(q).map(|found| assert_eq!(found, Some(2)))),
         ("pop_back", |s, q| s.pop_back::<i64>(q).map(|found| assert_eq!(found, Some(2)))),
         ("queue_trim", |s, q| s.queue_trim(q, 0).map(|dropped| assert_eq!(dropped, 1))),
     ];
     for (name, empty) in empties {
-        filled(cx, [1, 2]);
+        fill_queue(cx, [1, 2]);
         cx.store().expire("q", MINUTE).unwrap();
         cx.store().pop_front::<i64>("q").unwrap();
         cx.assert_ttl("q", MINUTE);
@@ -191,16 +191,16 @@ fn a_queue_that_becomes_empty_is_gone_with_its_ttl(cx: &Context) {
         assert!(!cx.store().contains("q").unwrap(), "{name}");
         assert_eq!(cx.store().ttl("q").unwrap(), None, "{name}");
         assert!(cx.store().is_empty().unwrap(), "{name}");
-        assert!(cx.store().map_put("q", "f", 1).unwrap(), "any other kind may follow");
+        assert!(cx.store().map_put("q", "f", 1).unwrap(), "the key may hold another kind afterwards");
     }
-    filled(cx, [1]);
+    fill_queue(cx, [1]);
     cx.store().persist("q").unwrap();
     cx.store().pop_back::<i64>("q").unwrap();
     cx.store().push_back("q", 2).unwrap();
     cx.assert_default_ttl("q");
 }
 
-fn what_creates_a_queue_gives_it_the_default_ttl(cx: &Context) {
+fn operations_that_create_a_queue_give_it_the_default_ttl(cx: &Context) {
     cx.store().push_back("back", 1).unwrap();
     cx.assert_default_ttl("back");
     cx.store().push_front("front", 1).unwrap();
@@ -209,7 +209,7 @@ fn what_creates_a_queue_gives_it_the_default_ttl(cx: &Context) {
     cx.assert_default_ttl("many");
 }
 
-fn what_changes_a_queue_keeps_its_ttl(cx: &Context) {
+fn operations_that_change_a_queue_keep_its_ttl(cx: &Context) {
     let change_all = || {
         cx.store().push_back("q", 1).unwrap();
         cx.store().push_front("q", 1).unwrap();
@@ -235,25 +235,25 @@ fn an_expired_queue_is_absent_and_no_push_brings_it_back(cx: &Context) {
         ("push_back_many", |s, q| s.push_back_many(q, [9]).map(|length| assert_eq!(length, 1))),
     ];
     for (name, push) in pushes {
-        filled(cx, 0..3);
+        fill_queue(cx, 0..3);
         cx.store().expire("q", MINUTE).unwrap();
         cx.advance(MINUTE);
         assert_eq!(cx.store().queue_len("q").unwrap(), 0, "{name}");
-        assert!(all(cx, "q").is_empty(), "{name}");
+        assert!(all_values(cx, "q").is_empty(), "{name}");
         assert_eq!(cx.store().pop_front::<i64>("q").unwrap(), None, "{name}");
         assert_eq!(cx.store().pop_back::<i64>("q").unwrap(), None, "{name}");
         assert_eq!(cx.store().queue_trim("q", 1).unwrap(), 0, "{name}");
         assert_eq!(cx.store().push_back_many::<i64>("q", []).unwrap(), 0, "{name}");
         assert!(cx.store().is_empty().unwrap(), "{name}");
         push(&cx.store(), "q").unwrap();
-        assert_eq!(all(cx, "q"), [9], "{name}");
+        assert_eq!(all_values(cx, "q"), [9], "{name}");
         cx.assert_default_ttl("q");
     }
 }
 
-fn a_queue_holds_whatever_a_value_holds(cx: &Context) {
+fn a_queue_can_hold_any_value(cx: &Context) {
     cx.store().push_back("q", None::<i64>).unwrap();
-    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "a null is there");
+    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "a null is a value");
     assert_eq!(cx.store().pop_front::<Option<i64>>("q").unwrap(), Some(None));
     assert_eq!(cx.store().pop_front::<Option<i64>>("q").unwrap(), None);
     let long = "ü\n\"\0".repeat(100_000);
@@ -265,7 +265,7 @@ fn a_queue_holds_whatever_a_value_holds(cx: &Context) {
     assert_eq!(cx.store().queue_range::<u128>("q", ..).unwrap(), [u128::MAX, 0]);
 }
 
-fn a_pop_that_cannot_decode_has_removed_and_carries(cx: &Context) {
+fn a_pop_that_cannot_decode_removes_and_carries_the_value(cx: &Context) {
     cx.store().push_back_many("n:q", ["first", "middle", "last"]).unwrap();
     let pops: [(Operation, &[u8]); 2] = [
         (("pop_front", |s, q| s.pop_front::<i64>(q).map(drop)), br#""first""#),
@@ -278,20 +278,25 @@ fn a_pop_that_cannot_decode_has_removed_and_carries(cx: &Context) {
     }
     assert_eq!(cx.store().queue_range::<String>("n:q", ..).unwrap(), ["middle"]);
     assert_error!(cx.store().pop_front::<i64>("n:q"), Error::Decode { .. });
-    assert!(!cx.store().contains("n:q").unwrap(), "the last is removed, too");
+    assert!(!cx.store().contains("n:q").unwrap(), "the last value is removed too");
 }
 
-fn a_range_that_cannot_decode_leaves_and_carries(cx: &Context) {
+fn a_range_that_cannot_decode_keeps_and_carries_the_value(cx: &Context) {
     cx.store().push_back("q", 1).unwrap();
     cx.store().push_back("q", "text").unwrap();
     let error = assert_error!(cx.store().queue_range::<i64>("q", ..), Error::Decode { .. });
     let Error::Decode { key, raw, .. } = error else { unreachable!() };
     assert_eq!((key.as_str(), raw.as_ref()), ("q", &br#""text""#[..]));
     assert_eq!(cx.store().queue_len("q").unwrap(), 2);
-    assert_eq!(cx.store().queue_range::<i64>("q", ..1).unwrap(), [1], "only what is read is decoded");
+    assert_eq!(
+        cx.store().queue_range::<i64>("q", ..1).unwrap(),
+        [1],
+        "only the values in the range are decoded"
+    );
 }
 
-fn what_a_queue_cannot_hold_is_refused_and_nothing_is_changed(cx: &Context) {
+/// Nothing is changed.
+fn a_value_that_cannot_be_encoded_is_not_pushed(cx: &Context) {
     cx.store().push_back("q", 1.5).unwrap();
     for number in [f64::NAN, f64::NEG_INFINITY] {
         assert_error!(cx.store().push_back("q", number), Error::Encode { key, .. } if key == "q");
@@ -305,7 +310,7 @@ fn what_a_queue_cannot_hold_is_refused_and_nothing_is_changed(cx: &Context) {
 }
 
 fn a_value_over_the_limit_is_not_pushed(cx: &Context) {
-    let cx = &cx.another(|config| config.max_value_bytes(10));
+    let cx = &cx.open_another(|config| config.max_value_bytes(10));
     let (fits, over) = ("12345678", "123456789");
     cx.store().push_back("q", fits).unwrap();
     assert_error!(cx.store().push_back("q", over), Error::TooLarge { bytes: 11, limit: 10, .. });
@@ -313,11 +318,11 @@ fn a_value_over_the_limit_is_not_pushed(cx: &Context) {
     assert_error!(cx.store().push_back_many("q", [fits, over]), Error::TooLarge { .. });
     assert_error!(cx.store().push_back_many("new", [fits, over]), Error::TooLarge { .. });
     assert_eq!(cx.store().queue_len("q").unwrap(), 1);
-    assert_eq!(cx.store().push_back_many("q", [fits, fits]).unwrap(), 3, "each for itself");
+    assert_eq!(cx.store().push_back_many("q", [fits, fits]).unwrap(), 3, "each value counts by itself");
     assert_eq!(cx.store().keys("").unwrap(), ["q"]);
 }
 
-fn a_queue_lies_in_a_namespace(cx: &Context) {
+fn a_queue_belongs_to_its_namespace(cx: &Context) {
     cx.store().namespace("n").push_back("q", 1).unwrap();
     assert_eq!(cx.store().push_back("n:q", 2).unwrap(), 2);
     assert_eq!(cx.store().queue_len("q").unwrap(), 0);
@@ -329,16 +334,16 @@ fn a_queue_lies_in_a_namespace(cx: &Context) {
 
 fn a_queue_of_thousands_of_values_keeps_their_order(cx: &Context) {
     assert_eq!(cx.store().push_back_many("q", 0..12_000).unwrap(), 12_000);
-    assert!(all(cx, "q").into_iter().eq(0..12_000));
+    assert!(all_values(cx, "q").into_iter().eq(0..12_000));
     let store = cx.store();
     for number in 0..1500 {
         assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(number));
         store.push_back("q", 12_000 + number).unwrap();
     }
     drop(store);
-    assert!(all(cx, "q").into_iter().eq(1500..13_500));
+    assert!(all_values(cx, "q").into_iter().eq(1500..13_500));
     assert_eq!(cx.store().queue_range::<i64>("q", 5000..5002).unwrap(), [6500, 6501]);
     assert_eq!(cx.store().queue_trim("q", 2).unwrap(), 11_998);
-    assert_eq!(all(cx, "q"), [13_498, 13_499]);
+    assert_eq!(all_values(cx, "q"), [13_498, 13_499]);
     cx.assert_default_ttl("q");
 }

@@ -11,24 +11,24 @@ use crate::support::chain;
 
 promises![
     a_transaction_writes_every_kind_at_once,
-    a_transaction_hands_out_what_its_closure_returns,
-    an_aborted_transaction_changes_nothing_and_hands_out_its_cause,
+    a_transaction_returns_the_result_of_its_closure,
+    an_aborted_transaction_changes_nothing_and_has_its_cause,
     an_error_of_an_operation_changes_nothing,
-    an_error_that_the_closure_swallows_leaves_the_rest,
-    what_is_invalid_is_refused_within_a_transaction,
-    what_does_not_decode_within_a_transaction_is_told_and_carried,
+    an_error_that_the_closure_ignores_keeps_the_other_writes,
+    invalid_arguments_are_refused_within_a_transaction,
+    a_decode_error_within_a_transaction_carries_the_value,
     a_transaction_that_only_reads_changes_nothing,
     a_transaction_may_be_empty,
-    a_transaction_lies_in_its_namespace,
+    a_transaction_belongs_to_its_namespace,
     a_transaction_may_be_large,
-    a_transaction_follows_a_batch_and_a_batch_a_transaction,
+    transactions_and_batches_may_follow_each_other,
 ];
 
 pub(super) fn fields(fields: &[(&str, i64)]) -> BTreeMap<String, i64> {
     fields.iter().map(|(field, number)| ((*field).to_owned(), *number)).collect()
 }
 
-/// Puts one of each kind.
+/// Stores one entry of each kind.
 pub(super) fn prepare(cx: &Context) {
     cx.store().put("value", 7).unwrap();
     cx.store().map_put_many("map", [("a", 1), ("b", 2)]).unwrap();
@@ -46,7 +46,7 @@ fn assert_as_prepared(cx: &Context) {
     }
 }
 
-/// Writes something of every kind, new and old.
+/// Writes new and existing entries of every kind.
 fn write_everything(tx: &mut Transaction<'_>) -> Result<()> {
     tx.put("value", "new")?;
     tx.put_bytes("bytes", b"\xff")?;
@@ -77,7 +77,7 @@ fn a_transaction_writes_every_kind_at_once(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), 8);
 }
 
-fn a_transaction_hands_out_what_its_closure_returns(cx: &Context) {
+fn a_transaction_returns_the_result_of_its_closure(cx: &Context) {
     cx.store().put("k", "text").unwrap();
     let read = cx.store().transaction(|tx| Ok((tx.get::<String>("k")?, tx.contains("absent")?)));
     assert_eq!(read.unwrap(), (Some("text".to_owned()), false));
@@ -89,7 +89,7 @@ struct NotEnough {
     missing: i64,
 }
 
-fn an_aborted_transaction_changes_nothing_and_hands_out_its_cause(cx: &Context) {
+fn an_aborted_transaction_changes_nothing_and_has_its_cause(cx: &Context) {
     prepare(cx);
     let outcome = cx.store().transaction(|tx| {
         write_everything(tx)?;
@@ -129,7 +129,7 @@ fn an_error_of_an_operation_changes_nothing(cx: &Context) {
     }
 }
 
-fn an_error_that_the_closure_swallows_leaves_the_rest(cx: &Context) {
+fn an_error_that_the_closure_ignores_keeps_the_other_writes(cx: &Context) {
     prepare(cx);
     let done = cx.store().transaction(|tx| {
         tx.put("value", "text")?;
@@ -146,7 +146,7 @@ fn an_error_that_the_closure_swallows_leaves_the_rest(cx: &Context) {
     assert_eq!(cx.store().queue_range::<i64>("queue", ..).unwrap(), [1, 2, 3, 4]);
 }
 
-fn what_is_invalid_is_refused_within_a_transaction(cx: &Context) {
+fn invalid_arguments_are_refused_within_a_transaction(cx: &Context) {
     prepare(cx);
     let field = "f".repeat(513);
     let done = cx.store().transaction(|tx| {
@@ -168,7 +168,7 @@ fn what_is_invalid_is_refused_within_a_transaction(cx: &Context) {
     });
     done.unwrap();
     assert_as_prepared(cx);
-    let small = cx.another(|config| config.max_value_bytes(10));
+    let small = cx.open_another(|config| config.max_value_bytes(10));
     let refused = small.store().transaction(|tx| {
         assert_error!(tx.push_back("q", "123456789"), Error::TooLarge { .. });
         assert_error!(tx.map_put("m", "f", "123456789"), Error::TooLarge { .. });
@@ -178,13 +178,13 @@ fn what_is_invalid_is_refused_within_a_transaction(cx: &Context) {
     assert!(small.store().is_empty().unwrap());
 }
 
-fn what_does_not_decode_within_a_transaction_is_told_and_carried(cx: &Context) {
+fn a_decode_error_within_a_transaction_carries_the_value(cx: &Context) {
     cx.store().push_back_many("n:queue", ["text", "other"]).unwrap();
     let done = cx.store().namespace("n").transaction(|tx| {
         let error = assert_error!(tx.pop_front::<i64>("queue"), Error::Decode { .. });
         let Error::Decode { key, raw, .. } = error else { unreachable!() };
         assert_eq!((key.as_str(), raw.as_ref()), ("n:queue", &br#""text""#[..]));
-        assert_eq!(tx.queue_len("queue")?, 1, "it has been removed");
+        assert_eq!(tx.queue_len("queue")?, 1, "the value was removed");
         assert_error!(tx.queue_range::<i64>("queue", ..), Error::Decode { .. });
         Ok(())
     });
@@ -192,7 +192,7 @@ fn what_does_not_decode_within_a_transaction_is_told_and_carried(cx: &Context) {
     assert_eq!(cx.store().queue_range::<String>("n:queue", ..).unwrap(), ["other"]);
     let given_up = cx.store().transaction(|tx| tx.pop_front::<i64>("n:queue"));
     assert_error!(given_up, Error::Decode { .. });
-    assert_eq!(cx.store().queue_len("n:queue").unwrap(), 1, "an error leaves what was there");
+    assert_eq!(cx.store().queue_len("n:queue").unwrap(), 1, "an error leaves the queue unchanged");
 }
 
 fn a_transaction_that_only_reads_changes_nothing(cx: &Context) {
@@ -220,7 +220,7 @@ fn a_transaction_may_be_empty(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn a_transaction_lies_in_its_namespace(cx: &Context) {
+fn a_transaction_belongs_to_its_namespace(cx: &Context) {
     cx.store().put("k", "outside").unwrap();
     let done = cx.store().namespace("a").namespace("b").transaction(|tx| {
         assert_eq!(tx.get::<String>("k")?, None);
@@ -264,7 +264,7 @@ fn a_transaction_may_be_large(cx: &Context) {
     cx.assert_default_ttl("queue");
 }
 
-fn a_transaction_follows_a_batch_and_a_batch_a_transaction(cx: &Context) {
+fn transactions_and_batches_may_follow_each_other(cx: &Context) {
     let store: StateStore = cx.store();
     let mut batch = WriteBatch::new();
     batch.put("a", 1).unwrap().put("b", 1).unwrap().delete("gone").unwrap();
@@ -279,5 +279,9 @@ fn a_transaction_follows_a_batch_and_a_batch_a_transaction(cx: &Context) {
     done.unwrap();
     assert_eq!(store.get::<i64>("a").unwrap(), Some(2));
     store.write(&batch).unwrap();
-    assert_eq!(store.batch_get::<i64>(["a", "b"]).unwrap(), [Some(1), Some(1)], "over a queue, too");
+    assert_eq!(
+        store.batch_get::<i64>(["a", "b"]).unwrap(),
+        [Some(1), Some(1)],
+        "a put also replaces a queue"
+    );
 }

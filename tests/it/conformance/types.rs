@@ -1,4 +1,4 @@
-//! Which Rust values come back as they went in.
+//! Which Rust values survive a round trip.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::support::backends::Context;
 
 promises![
-    integers_come_back_exactly,
-    floats_come_back_to_the_last_bit,
-    texts_come_back_whatever_they_hold,
-    options_and_units_come_back,
-    collections_come_back,
-    structs_and_enums_come_back,
-    a_megabyte_comes_back,
+    integers_survive_exactly,
+    floats_survive_to_the_last_bit,
+    texts_survive_whatever_they_contain,
+    options_and_units_survive,
+    collections_survive,
+    structs_and_enums_survive,
+    a_megabyte_survives,
     the_stored_text_is_compact_json,
-    a_value_reads_as_any_type_that_fits_it,
+    a_value_can_be_read_as_any_type_that_fits,
 ];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,22 +52,22 @@ enum Tagged {
 }
 
 #[track_caller]
-fn round_trips<T: Serialize + DeserializeOwned + PartialEq + Debug>(cx: &Context, value: &T) {
+fn assert_round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(cx: &Context, value: &T) {
     cx.store().put("k", value).unwrap();
     assert_eq!(cx.store().get::<T>("k").unwrap().as_ref(), Some(value));
 }
 
-fn integers_come_back_exactly(cx: &Context) {
+fn integers_survive_exactly(cx: &Context) {
     for number in [0, 1, -1, i64::MIN, i64::MAX, (1 << 53) + 1, -(1 << 53) - 1] {
-        round_trips(cx, &number);
+        assert_round_trip(cx, &number);
     }
-    round_trips(cx, &u64::MAX);
-    round_trips(cx, &u128::MAX);
-    round_trips(cx, &i128::MIN);
-    round_trips(cx, &(u8::MAX, i8::MIN, u16::MAX, i16::MIN, u32::MAX, i32::MIN));
+    assert_round_trip(cx, &u64::MAX);
+    assert_round_trip(cx, &u128::MAX);
+    assert_round_trip(cx, &i128::MIN);
+    assert_round_trip(cx, &(u8::MAX, i8::MIN, u16::MAX, i16::MIN, u32::MAX, i32::MIN));
 }
 
-fn floats_come_back_to_the_last_bit(cx: &Context) {
+fn floats_survive_to_the_last_bit(cx: &Context) {
     let mut numbers = vec![
         0.1,
         -0.0,
@@ -88,47 +88,47 @@ fn floats_come_back_to_the_last_bit(cx: &Context) {
     let read = cx.store().get::<Vec<f64>>("all").unwrap().unwrap();
     let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&read), bits(&numbers));
-    round_trips(cx, &f32::MIN_POSITIVE);
-    round_trips(cx, &0.1_f32);
-    round_trips(cx, &1.0);
+    assert_round_trip(cx, &f32::MIN_POSITIVE);
+    assert_round_trip(cx, &0.1_f32);
+    assert_round_trip(cx, &1.0);
 }
 
-fn texts_come_back_whatever_they_hold(cx: &Context) {
+fn texts_survive_whatever_they_contain(cx: &Context) {
     let every_control: String = (0..32).map(char::from).collect();
     for text in ["", " ", "a", "\"", "\\", "/", "\r\n", "ключ", "🦀\u{10ffff}", "null", "[1", &every_control]
     {
-        round_trips(cx, &text.to_owned());
+        assert_round_trip(cx, &text.to_owned());
     }
     for letter in ['a', '\0', '\u{2028}', '🦀'] {
-        round_trips(cx, &letter);
+        assert_round_trip(cx, &letter);
     }
 }
 
-fn options_and_units_come_back(cx: &Context) {
-    round_trips(cx, &true);
-    round_trips(cx, &());
-    round_trips(cx, &Unit);
-    round_trips(cx, &Some(5));
+fn options_and_units_survive(cx: &Context) {
+    assert_round_trip(cx, &true);
+    assert_round_trip(cx, &());
+    assert_round_trip(cx, &Unit);
+    assert_round_trip(cx, &Some(5));
     cx.store().put("none", None::<i64>).unwrap();
     assert_eq!(cx.store().get_bytes("none").unwrap().as_deref(), Some(&b"null"[..]));
-    assert!(cx.store().contains("none").unwrap(), "a null is there");
+    assert!(cx.store().contains("none").unwrap(), "a null is a value");
     assert_eq!(cx.store().get::<Option<i64>>("none").unwrap(), Some(None));
     assert_eq!(cx.store().get::<Option<i64>>("absent").unwrap(), None);
 }
 
-fn collections_come_back(cx: &Context) {
-    round_trips(cx, &Vec::<i64>::new());
-    round_trips(cx, &vec![vec![1], vec![], vec![2, 3]]);
-    round_trips(cx, &BTreeMap::from([("b".to_owned(), 1), (String::new(), 2)]));
-    round_trips(cx, &HashMap::from([(1_u64, "one".to_owned()), (u64::MAX, "many".to_owned())]));
-    round_trips(cx, &BTreeSet::from(["x".to_owned(), "y".to_owned()]));
-    round_trips(cx, &(1, "two".to_owned(), [3.0, 4.0], (5,)));
-    round_trips(cx, &Duration::new(3, 7));
-    round_trips(cx, &BTreeMap::<String, i64>::new());
-    round_trips(cx, &serde_json::json!({"a": [null, {"b": {}}, []], "c": 1.5}));
+fn collections_survive(cx: &Context) {
+    assert_round_trip(cx, &Vec::<i64>::new());
+    assert_round_trip(cx, &vec![vec![1], vec![], vec![2, 3]]);
+    assert_round_trip(cx, &BTreeMap::from([("b".to_owned(), 1), (String::new(), 2)]));
+    assert_round_trip(cx, &HashMap::from([(1_u64, "one".to_owned()), (u64::MAX, "many".to_owned())]));
+    assert_round_trip(cx, &BTreeSet::from(["x".to_owned(), "y".to_owned()]));
+    assert_round_trip(cx, &(1, "two".to_owned(), [3.0, 4.0], (5,)));
+    assert_round_trip(cx, &Duration::new(3, 7));
+    assert_round_trip(cx, &BTreeMap::<String, i64>::new());
+    assert_round_trip(cx, &serde_json::json!({"a": [null, {"b": {}}, []], "c": 1.5}));
 }
 
-fn structs_and_enums_come_back(cx: &Context) {
+fn structs_and_enums_survive(cx: &Context) {
     let inner = Order { id: 1, customer: String::new(), lines: vec![], note: None, nested: None };
     let order = Order {
         id: u64::MAX,
@@ -137,9 +137,9 @@ fn structs_and_enums_come_back(cx: &Context) {
         note: Some("fragile".into()),
         nested: Some(Box::new(inner)),
     };
-    round_trips(cx, &order);
+    assert_round_trip(cx, &order);
     let circle = Some(Box::new(Shape::Circle(0.5)));
-    round_trips(
+    assert_round_trip(
         cx,
         &[
             Shape::Point,
@@ -148,15 +148,15 @@ fn structs_and_enums_come_back(cx: &Context) {
             Shape::Polygon { corners: vec![], inner: None },
         ],
     );
-    round_trips(cx, &Tagged::Opened { by: "anna".into() });
-    round_trips(cx, &Tagged::Closed);
-    round_trips(cx, &Ok::<i64, String>(3));
+    assert_round_trip(cx, &Tagged::Opened { by: "anna".into() });
+    assert_round_trip(cx, &Tagged::Closed);
+    assert_round_trip(cx, &Ok::<i64, String>(3));
 }
 
-fn a_megabyte_comes_back(cx: &Context) {
+fn a_megabyte_survives(cx: &Context) {
     let mut random = fastrand::Rng::with_seed(1);
     let text: String = (0..1 << 20).map(|_| random.alphanumeric()).collect();
-    round_trips(cx, &text);
+    assert_round_trip(cx, &text);
     let bytes: Vec<u8> = (0..1 << 20).map(|_| random.u8(..)).collect();
     cx.store().put_bytes("bytes", &bytes).unwrap();
     assert!(cx.store().get_bytes("bytes").unwrap().unwrap() == bytes[..]);
@@ -176,7 +176,7 @@ fn the_stored_text_is_compact_json(cx: &Context) {
     assert_eq!(stored(&u128::MAX), "340282366920938463463374607431768211455");
 }
 
-fn a_value_reads_as_any_type_that_fits_it(cx: &Context) {
+fn a_value_can_be_read_as_any_type_that_fits(cx: &Context) {
     cx.store().put("n", 7_u8).unwrap();
     assert_eq!(cx.store().get::<i64>("n").unwrap(), Some(7));
     assert_eq!(cx.store().get::<f64>("n").unwrap(), Some(7.0));
@@ -186,7 +186,7 @@ fn a_value_reads_as_any_type_that_fits_it(cx: &Context) {
     assert_eq!(cx.store().get::<HashMap<String, String>>("s").unwrap().unwrap()["type"], "closed");
 }
 
-/// `Serialize` cannot be a trait object, and one closure over all types reads better than seven calls.
+/// `Serialize` cannot be a trait object, and one closure for all types is easier to read than seven calls.
 mod erased {
     use super::{Context, Serialize};
 

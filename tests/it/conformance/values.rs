@@ -6,14 +6,14 @@ use crate::support::backends::Context;
 promises![
     a_fresh_store_is_empty,
     a_put_is_read_back_and_replaced_by_the_next,
-    deleting_tells_whether_something_was_there,
-    an_update_changes_only_what_is_there_and_keeps_its_ttl,
+    delete_returns_whether_the_key_existed,
+    an_update_changes_only_existing_values_and_keeps_their_ttl,
     a_put_replaces_the_ttl,
-    contains_tells_of_any_value,
+    contains_is_true_for_any_value,
     a_borrowed_and_an_owned_value_are_the_same_value,
     a_deleted_key_can_be_put_again,
     reading_changes_nothing,
-    flush_leaves_everything_as_it_is,
+    flush_changes_nothing,
 ];
 
 fn a_fresh_store_is_empty(cx: &Context) {
@@ -36,7 +36,7 @@ fn a_put_is_read_back_and_replaced_by_the_next(cx: &Context) {
     assert_eq!(cx.store().len().unwrap(), 1);
 }
 
-fn deleting_tells_whether_something_was_there(cx: &Context) {
+fn delete_returns_whether_the_key_existed(cx: &Context) {
     assert!(!cx.store().delete("k").unwrap());
     cx.store().put("k", 1).unwrap();
     assert!(cx.store().delete("k").unwrap());
@@ -45,7 +45,7 @@ fn deleting_tells_whether_something_was_there(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn an_update_changes_only_what_is_there_and_keeps_its_ttl(cx: &Context) {
+fn an_update_changes_only_existing_values_and_keeps_their_ttl(cx: &Context) {
     assert!(!cx.store().update("k", 1).unwrap());
     assert!(!cx.store().contains("k").unwrap());
     cx.store().put_with_ttl("k", 1, MINUTE).unwrap();
@@ -56,7 +56,7 @@ fn an_update_changes_only_what_is_there_and_keeps_its_ttl(cx: &Context) {
     assert!(cx.store().update("k", 3).unwrap());
     cx.assert_ttl("k", None);
     cx.store().put_bytes("raw", b"\xff").unwrap();
-    assert!(cx.store().update("raw", 4).unwrap(), "whatever the value was");
+    assert!(cx.store().update("raw", 4).unwrap(), "an update replaces any value");
     assert_eq!(cx.store().get::<i64>("raw").unwrap(), Some(4));
 }
 
@@ -74,7 +74,7 @@ fn a_put_replaces_the_ttl(cx: &Context) {
     cx.assert_default_ttl("k");
 }
 
-fn contains_tells_of_any_value(cx: &Context) {
+fn contains_is_true_for_any_value(cx: &Context) {
     assert!(!cx.store().contains("k").unwrap());
     for put in [b"null".as_slice(), b"", b"0", b"false", b"\"\""] {
         cx.store().put_bytes("k", put).unwrap();
@@ -119,7 +119,7 @@ fn reading_changes_nothing(cx: &Context) {
     assert_eq!(cx.store().keys("").unwrap(), ["k"]);
 }
 
-fn flush_leaves_everything_as_it_is(cx: &Context) {
+fn flush_changes_nothing(cx: &Context) {
     cx.store().flush().unwrap();
     cx.store().put("k", 1).unwrap();
     cx.store().flush().unwrap();

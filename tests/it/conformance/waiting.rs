@@ -5,42 +5,43 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, StateStore};
 
-use super::concurrency::{THREADS, at_once};
+use super::concurrency::{THREADS, run_in_threads};
 use super::{MINUTE, PATIENCE, SHORT};
 use crate::support::backends::Context;
 
 promises![
-    a_wait_for_what_is_there_takes_the_first_at_once,
-    a_wait_ends_with_nothing_after_its_time_out,
-    a_wait_of_no_time_is_a_plain_pop,
+    a_wait_on_a_queue_with_values_pops_the_first_at_once,
+    a_wait_ends_with_nothing_after_its_timeout,
+    a_wait_of_zero_length_is_a_plain_pop,
     a_push_of_any_kind_ends_a_wait,
     a_transaction_that_pushes_ends_a_wait,
-    two_threads_hand_a_value_to_and_fro,
-    many_who_wait_get_each_value_once,
-    what_was_waited_for_and_does_not_decode_is_removed_and_carried,
+    two_threads_pass_a_value_back_and_forth,
+    many_waiting_threads_get_each_value_once,
+    a_wait_that_cannot_decode_removes_and_carries_the_value,
     more_threads_may_wait_than_there_are_connections,
 ];
 
-/// What needs a server that is there, or ends with what waits for it.
+/// Promises that need a connected server, or that end when the server disconnects.
 mod with_the_server {
     use super::*;
 
     crate::conformance::promises_that_need_the_server![
-        waiting_to_take_ends_with_nothing_after_its_time_out,
-        waiting_to_take_is_ended_by_a_push,
-        waiting_to_take_sees_a_lease_run_out,
-        what_is_given_back_ends_a_wait,
-        a_wait_stands_another_kind_that_comes_and_goes,
+        a_wait_to_take_ends_with_nothing_after_its_timeout,
+        a_push_ends_a_wait_to_take,
+        a_wait_to_take_sees_a_lease_run_out,
+        back_ends_a_wait,
+        a_wait_tolerates_another_kind_that_comes_and_goes,
         closing_the_store_ends_every_wait,
     ];
 }
 
-/// A wait may be shorter by this: no wait is as fine as that.
+/// A wait may be shorter than asked by this much: timers are no more exact than that.
 pub(super) const GRAIN: Duration = Duration::from_millis(2);
 
-/// Runs `act` while another thread waits for a value of the queue `q`, and hands out what that got. It may
-/// come to wait before or after: the outcome is to be the same, and long before the wait is over.
-fn meanwhile(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
+/// Runs `act` while another thread waits for a value of the queue `q`, and returns the value. That thread may
+/// begin to wait before or after `act`: the outcome must be the same, and must come long before the wait
+/// times out.
+fn pop_during(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
     let begun = Instant::now();
     let got = thread::scope(|scope| {
         let waiting = scope.spawn(|| store.pop_front_wait::<i64>("q", PATIENCE).unwrap());
@@ -48,11 +49,11 @@ fn meanwhile(store: &StateStore, act: impl FnOnce(&StateStore)) -> Option<i64> {
         act(store);
         waiting.join().expect("no thread panics")
     });
-    assert!(begun.elapsed() < PATIENCE / 2, "nobody was woken: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE / 2, "the waiting thread was not woken: {:?}", begun.elapsed());
     got
 }
 
-fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
+fn a_wait_on_a_queue_with_values_pops_the_first_at_once(cx: &Context) {
     cx.store().push_back_many("q", [1, 2]).unwrap();
     cx.store().expire("q", MINUTE).unwrap();
     let begun = Instant::now();
@@ -65,7 +66,7 @@ fn a_wait_for_what_is_there_takes_the_first_at_once(cx: &Context) {
     assert_eq!(cx.store().pop_front_wait::<i64>("n:q", PATIENCE).unwrap(), Some(3));
 }
 
-fn a_wait_ends_with_nothing_after_its_time_out(cx: &Context) {
+fn a_wait_ends_with_nothing_after_its_timeout(cx: &Context) {
     for timeout in [Duration::from_nanos(1), Duration::from_millis(1), Duration::from_millis(30)] {
         let store = cx.store();
         let begun = Instant::now();
@@ -74,10 +75,10 @@ fn a_wait_ends_with_nothing_after_its_time_out(cx: &Context) {
         assert!(begun.elapsed() < PATIENCE);
     }
     cx.store().push_back("q", 1).unwrap();
-    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "nobody waits any more");
+    assert_eq!(cx.store().queue_len("q").unwrap(), 1, "no thread waits any more");
 }
 
-fn a_wait_of_no_time_is_a_plain_pop(cx: &Context) {
+fn a_wait_of_zero_length_is_a_plain_pop(cx: &Context) {
     let begun = Instant::now();
     assert_eq!(cx.store().pop_front_wait::<i64>("q", Duration::ZERO).unwrap(), None);
     cx.store().push_back("q", 1).unwrap();
@@ -87,14 +88,14 @@ fn a_wait_of_no_time_is_a_plain_pop(cx: &Context) {
 
 fn a_push_of_any_kind_ends_a_wait(cx: &Context) {
     let store = cx.store();
-    assert_eq!(meanwhile(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
-    assert_eq!(meanwhile(&store, |s| _ = s.push_front("q", 2).unwrap()), Some(2));
-    assert_eq!(meanwhile(&store, |s| _ = s.push_back_many("q", [3, 4]).unwrap()), Some(3));
+    assert_eq!(pop_during(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
+    assert_eq!(pop_during(&store, |s| _ = s.push_front("q", 2).unwrap()), Some(2));
+    assert_eq!(pop_during(&store, |s| _ = s.push_back_many("q", [3, 4]).unwrap()), Some(3));
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [4]);
 }
 
 fn a_transaction_that_pushes_ends_a_wait(cx: &Context) {
-    let got = meanwhile(&cx.store(), |store| {
+    let got = pop_during(&cx.store(), |store| {
         let pushed = store.transaction(|tx| {
             tx.push_back("q", 1)?;
             tx.push_front("q", 2)?;
@@ -102,15 +103,18 @@ fn a_transaction_that_pushes_ends_a_wait(cx: &Context) {
         });
         pushed.unwrap();
     });
-    assert_eq!(got, Some(2), "it never sees half of the transaction");
+    assert_eq!(got, Some(2), "the wait never sees half of the transaction");
     assert_eq!(cx.store().queue_range::<i64>("q", ..).unwrap(), [1]);
 }
 
-fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
+fn two_threads_pass_a_value_back_and_forth(cx: &Context) {
     let store = cx.store();
     let play = |from: &str, to: &str| {
         for _ in 0..30 {
-            let ball = store.pop_front_wait::<i64>(from, PATIENCE).unwrap().expect("the other one plays");
+            let ball = store
+                .pop_front_wait::<i64>(from, PATIENCE)
+                .unwrap()
+                .expect("the other thread returns the value");
             store.push_back(to, ball + 1).unwrap();
         }
     };
@@ -122,11 +126,11 @@ fn two_threads_hand_a_value_to_and_fro(cx: &Context) {
     assert_eq!(store.pop_front::<i64>("ping").unwrap(), Some(60));
 }
 
-fn many_who_wait_get_each_value_once(cx: &Context) {
+fn many_waiting_threads_get_each_value_once(cx: &Context) {
     const END: i64 = -1;
     let store = cx.store();
     let begun = Instant::now();
-    let mut got = at_once(|thread| {
+    let mut got = run_in_threads(|thread| {
         let mut got = Vec::new();
         if thread == 0 {
             for number in (0..200).step_by(2) {
@@ -140,18 +144,18 @@ fn many_who_wait_get_each_value_once(cx: &Context) {
             match store.pop_front_wait::<i64>("q", PATIENCE).unwrap() {
                 Some(END) => return got,
                 Some(number) => got.push(number),
-                None => panic!("nothing came for {PATIENCE:?}"),
+                None => panic!("no value came within {PATIENCE:?}"),
             }
         }
     })
     .concat();
-    assert!(begun.elapsed() < PATIENCE, "all are woken: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "not every thread was woken: {:?}", begun.elapsed());
     got.sort_unstable();
     assert!(got.into_iter().eq(0..200));
     assert!(!store.contains("q").unwrap());
 }
 
-fn what_was_waited_for_and_does_not_decode_is_removed_and_carried(cx: &Context) {
+fn a_wait_that_cannot_decode_removes_and_carries_the_value(cx: &Context) {
     cx.store().push_back("q", "text").unwrap();
     let error = assert_error!(cx.store().pop_front_wait::<i64>("q", PATIENCE), Error::Decode { .. });
     let Error::Decode { raw, .. } = error else { unreachable!() };
@@ -161,7 +165,7 @@ fn what_was_waited_for_and_does_not_decode_is_removed_and_carried(cx: &Context) 
 
 fn closing_the_store_ends_every_wait(cx: &Context) {
     let store = cx.store();
-    let ended = at_once(|thread| {
+    let ended = run_in_threads(|thread| {
         match thread {
             0 => {
                 thread::sleep(Duration::from_millis(30));
@@ -174,14 +178,14 @@ fn closing_the_store_ends_every_wait(cx: &Context) {
         Ok(())
     });
     let mut ended = ended.into_iter();
-    ended.next().expect("the one that closes").unwrap();
+    ended.next().expect("the thread that closes the store").unwrap();
     for waited in ended {
         let error = assert_error!(waited, Error::Unavailable { .. });
         assert!(!error.is_transient(), "{error:?}");
     }
 }
 
-fn waiting_to_take_is_ended_by_a_push(cx: &Context) {
+fn a_push_ends_a_wait_to_take(cx: &Context) {
     let store = cx.store();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
@@ -193,24 +197,24 @@ fn waiting_to_take_is_ended_by_a_push(cx: &Context) {
     });
     store.push_back("q", 2).unwrap();
     let taken = store.take_wait::<i64>("q", MINUTE, Duration::MAX).unwrap();
-    assert_eq!(taken.as_deref(), Some(&2), "what is there is taken at once");
+    assert_eq!(taken.as_deref(), Some(&2), "a value in the queue is taken at once");
 }
 
-fn waiting_to_take_sees_a_lease_run_out(cx: &Context) {
+fn a_wait_to_take_sees_a_lease_run_out(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
     let forgotten = store.take::<i64>("q", SHORT).unwrap().expect("a value");
     thread::scope(|scope| {
         let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
-        cx.run_out(SHORT);
-        let taken = waiting.join().expect("no thread panics").expect("it comes back");
+        cx.wait_or_advance(SHORT);
+        let taken = waiting.join().expect("no thread panics").expect("the value comes back");
         assert_eq!(*taken, 1);
-        assert!(!forgotten.done().unwrap(), "another has it");
+        assert!(!forgotten.done().unwrap(), "another consumer has it");
         assert!(taken.done().unwrap());
     });
 }
 
-fn waiting_to_take_ends_with_nothing_after_its_time_out(cx: &Context) {
+fn a_wait_to_take_ends_with_nothing_after_its_timeout(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
     let taken = store.take::<i64>("q", MINUTE).unwrap();
@@ -222,11 +226,11 @@ fn waiting_to_take_ends_with_nothing_after_its_time_out(cx: &Context) {
     assert!(taken.unwrap().done().unwrap());
 }
 
-fn what_is_given_back_ends_a_wait(cx: &Context) {
+fn back_ends_a_wait(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
     let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
-    assert_eq!(meanwhile(&store, |_| assert!(taken.back().unwrap())), Some(1));
+    assert_eq!(pop_during(&store, |_| assert!(taken.back().unwrap())), Some(1));
     store.push_back("q", 2).unwrap();
     let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
     thread::scope(|scope| {
@@ -237,12 +241,12 @@ fn what_is_given_back_ends_a_wait(cx: &Context) {
 }
 
 fn more_threads_may_wait_than_there_are_connections(cx: &Context) {
-    let cx = &cx.another(|config| {
+    let cx = &cx.open_another(|config| {
         let redis = config.redis.clone().wait_connections(2);
         config.redis(redis)
     });
     let store = cx.store();
-    let mut got = at_once(|thread| {
+    let mut got = run_in_threads(|thread| {
         if thread == 0 {
             thread::sleep(Duration::from_millis(20));
             store.push_back_many("q", 1..THREADS).unwrap();
@@ -254,11 +258,11 @@ fn more_threads_may_wait_than_there_are_connections(cx: &Context) {
     assert!(got.into_iter().eq(0..THREADS));
 }
 
-fn a_wait_stands_another_kind_that_comes_and_goes(cx: &Context) {
+fn a_wait_tolerates_another_kind_that_comes_and_goes(cx: &Context) {
     let store = cx.store();
     store.put("q", "a value").unwrap();
     assert_error!(store.pop_front_wait::<i64>("q", PATIENCE), Error::WrongType { key, .. } if key == "q");
     assert_error!(store.take_wait::<i64>("q", MINUTE, PATIENCE), Error::WrongType { .. });
     assert!(store.delete("q").unwrap());
-    assert_eq!(meanwhile(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
+    assert_eq!(pop_during(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
 }

@@ -1,4 +1,4 @@
-//! `WriteBatch`: all or nothing.
+//! `WriteBatch`: all of its writes, or none.
 
 use millpond::{Error, WriteBatch};
 
@@ -6,16 +6,16 @@ use super::MINUTE;
 use crate::support::backends::Context;
 
 promises![
-    a_write_batch_is_written_whole,
-    its_writes_are_made_in_their_order,
+    a_write_batch_is_written_as_a_whole,
+    the_writes_of_a_batch_are_made_in_order,
     a_batch_with_one_invalid_write_changes_nothing,
-    a_ttl_in_a_batch_counts_from_the_writing,
+    a_ttl_in_a_batch_counts_from_the_write,
     an_empty_write_batch_does_nothing,
     a_batch_may_be_written_again_and_emptied,
-    a_write_batch_of_thousands_is_written_whole,
+    a_write_batch_of_thousands_is_written_as_a_whole,
 ];
 
-fn a_write_batch_is_written_whole(cx: &Context) {
+fn a_write_batch_is_written_as_a_whole(cx: &Context) {
     cx.store().put("gone", 1).unwrap();
     cx.store().put_with_ttl("replaced", 1, MINUTE).unwrap();
     let mut batch = WriteBatch::new();
@@ -29,7 +29,7 @@ fn a_write_batch_is_written_whole(cx: &Context) {
     cx.assert_default_ttl("replaced");
 }
 
-fn its_writes_are_made_in_their_order(cx: &Context) {
+fn the_writes_of_a_batch_are_made_in_order(cx: &Context) {
     let mut batch = WriteBatch::new();
     batch.put("a", 1).unwrap().delete("a").unwrap().put("a", 2).unwrap();
     batch.put_with_ttl("b", 1, MINUTE).unwrap().delete("b").unwrap();
@@ -49,10 +49,10 @@ fn a_batch_with_one_invalid_write_changes_nothing(cx: &Context) {
     assert!(error.to_string().contains("n:kkk"), "{error}");
     assert_eq!(cx.store().keys("").unwrap(), ["n:kept"]);
     cx.store().write(&batch).unwrap();
-    assert_eq!(cx.store().len().unwrap(), 4, "without the namespace its keys are short enough");
+    assert_eq!(cx.store().len().unwrap(), 4, "without the namespace the keys are short enough");
 }
 
-fn a_ttl_in_a_batch_counts_from_the_writing(cx: &Context) {
+fn a_ttl_in_a_batch_counts_from_the_write(cx: &Context) {
     let mut batch = WriteBatch::new();
     batch.put_with_ttl("k", 1, MINUTE).unwrap();
     cx.advance(2 * MINUTE);
@@ -83,7 +83,7 @@ fn a_batch_may_be_written_again_and_emptied(cx: &Context) {
     assert!(cx.store().is_empty().unwrap());
 }
 
-fn a_write_batch_of_thousands_is_written_whole(cx: &Context) {
+fn a_write_batch_of_thousands_is_written_as_a_whole(cx: &Context) {
     let mut batch = WriteBatch::new();
     for n in 0..2500 {
         batch.put(&n.to_string(), n).unwrap();

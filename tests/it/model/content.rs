@@ -1,8 +1,8 @@
-//! The values that a history is about, and how one is drawn.
+//! The values of a history, and how a random one is chosen.
 
 use fastrand::Rng;
 
-/// A value, drawn from few so that comparisons meet.
+/// A value, one of few, so that comparisons often find equal ones.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Content {
     Integer(i64),
@@ -28,7 +28,7 @@ impl Content {
         }
     }
 
-    /// Whether the two mean the same to `compare_and_set`.
+    /// Whether `compare_and_set` treats the two as equal.
     pub(crate) fn same(&self, other: &Self) -> bool {
         #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "the rule that is modelled")]
         match (self, other) {

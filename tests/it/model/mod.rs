@@ -1,7 +1,7 @@
-//! Random histories of operations, on every backend, against one simple model.
+//! Random histories of operations, on every backend, compared with one simple model.
 //!
-//! `MILLPOND_MODEL_RUNS` sets how many histories each case runs, `MILLPOND_SEED` the seed of the first.
-//! A history that fails is shrunk and printed, to be kept in `regressions`.
+//! `MILLPOND_MODEL_RUNS` sets how many histories each case runs, `MILLPOND_SEED` the seed of the first. A
+//! history that fails is shrunk and printed, so that it can be added to `regressions`.
 
 mod content;
 mod operation;
@@ -22,7 +22,7 @@ use self::run::Failure;
 use self::step::Step;
 use crate::support::backends::{Backend, Case, HOUR};
 
-/// How many histories a case runs where the environment does not say: a second or two for each.
+/// How many histories a case runs by default: a second or two for each case.
 fn usual_runs(backend: Backend) -> u64 {
     match backend {
         Backend::Memory => 200,
@@ -43,7 +43,7 @@ macro_rules! models {
         $(
             #[test]
             fn $name() {
-                random_histories(Case { backend: Backend::$backend, default_ttl: $ttl });
+                run_random_histories(Case { backend: Backend::$backend, default_ttl: $ttl });
             }
         )*
     };
@@ -67,11 +67,11 @@ models! {
 }
 
 #[test]
-fn the_model_finds_a_planted_fault_and_shrinks_it() {
+fn the_model_finds_and_shrinks_a_planted_fault() {
     let case = Case { backend: Backend::Memory, default_ttl: None };
     let mut random = fastrand::Rng::with_seed(1);
     let history = operation::history(&mut random, 500);
-    // The planted fault: a store that forgets everything as soon as a counter was deleted.
+    // The planted fault: a store that loses everything as soon as a counter is deleted.
     let fails = |history: &[Operation]| {
         let counted =
             history.iter().position(|operation| matches!(operation, Operation::On(Step::Incr { .. })));
@@ -83,7 +83,7 @@ fn the_model_finds_a_planted_fault_and_shrinks_it() {
     run::run(case, &[]).expect("an empty history holds");
 }
 
-fn random_histories(case: Case) {
+fn run_random_histories(case: Case) {
     let number = |name: &str, default: u64| {
         std::env::var(name).map_or(default, |text| text.parse().expect("a number in the environment"))
     };
@@ -100,13 +100,13 @@ fn random_histories(case: Case) {
     }
 }
 
-/// Runs a history; a panic is a failure like any other.
+/// Runs a history; a panic is a failure too.
 fn attempt(case: Case, history: &[Operation]) -> Result<(), Failure> {
     panic::catch_unwind(AssertUnwindSafe(|| run::run(case, history)))
         .unwrap_or_else(|_| Err("the history panicked".into()))
 }
 
-/// Drops what a failure does not need: halves, quarters, … single operations, for as long as it helps.
+/// Drops operations that the failure does not need: halves, quarters and so on down to single operations.
 fn shrink(mut history: Vec<Operation>, fails: impl Fn(&[Operation]) -> bool) -> Vec<Operation> {
     let begun = std::time::Instant::now();
     let mut chunk = history.len().div_ceil(2).max(1);

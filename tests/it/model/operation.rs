@@ -1,4 +1,4 @@
-//! What a history is made of, and how one is drawn.
+//! The operations of a history, and how a random one is chosen.
 
 use fastrand::Rng;
 
@@ -8,7 +8,7 @@ use super::step::{Step, step};
 /// A key, by its number in [`KEYS`].
 pub(crate) type KeyNumber = usize;
 
-/// Few keys, so that operations meet; some lie in namespaces, some look like patterns.
+/// Few keys, so that operations often use the same one; some are in namespaces, some look like patterns.
 pub(crate) const KEYS: [&str; 8] = ["a", "b", "c", "n:a", "n:b", "n:m:a", "na", "*"];
 
 pub(crate) const PREFIXES: [&str; 6] = ["", "n", "n:", "n:m:", "*", "zz"];
@@ -25,13 +25,13 @@ pub(crate) type Write = (KeyNumber, Option<(Content, Option<Ticks>)>);
 pub(crate) enum Operation {
     /// On one key.
     On(Step),
-    /// Many steps at once, or none of them.
+    /// Many steps at once, or none.
     Transaction {
         namespace: usize,
         steps: Vec<Step>,
         abort: bool,
     },
-    /// Takes the first value of a queue, and gives it back or is done with it.
+    /// Takes the first value of a queue, and calls `back` or `done`.
     Take {
         key: KeyNumber,
         back: bool,
@@ -119,7 +119,8 @@ pub(crate) fn some<T>(random: &mut Rng, mut one: impl FnMut(&mut Rng) -> T) -> V
     (0..random.usize(..6)).map(|_| one(random)).collect()
 }
 
-/// The same few lengths for times to live and steps of the clock, so that steps end on the edge.
+/// The same few lengths for times to live and steps of the clock, so that steps often end exactly at a
+/// deadline.
 pub(crate) fn ttl(random: &mut Rng) -> Ticks {
     random.u32(1..=4)
 }

@@ -1,5 +1,5 @@
-//! The model: a sorted map, a clock, and the rules of the store said as plainly as can be. What it says of
-//! maps and queues stands in `reference_kinds`.
+//! The model: a sorted map, a clock, and the rules of the store in their simplest form. The rules for maps
+//! and queues are in `reference_kinds`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,7 @@ use millpond::Kind;
 
 use super::content::Content;
 
-/// When an entry is gone, in ticks.
+/// When an entry expires, in ticks.
 type Deadline = Option<u64>;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -38,11 +38,11 @@ impl Value {
         match self {
             Self::Json(content) => content.json().into_bytes(),
             Self::Bytes(bytes) => bytes.clone(),
-            Self::Map(_) | Self::Queue(_) => unreachable!("its kind is looked at before"),
+            Self::Map(_) | Self::Queue(_) => unreachable!("the kind was checked before"),
         }
     }
 
-    /// What `compare_and_set` compares with: bytes that are no JSON equal nothing.
+    /// The value that `compare_and_set` compares with: bytes that are not JSON are equal to no value.
     fn content(&self) -> Option<Content> {
         match self {
             Self::Json(content) => Some(content.clone()),
@@ -52,7 +52,7 @@ impl Value {
         }
     }
 
-    /// A number, where `get::<i64>` reads one; JSON has a `-0` and no `01`.
+    /// The number that `get::<i64>` reads; JSON has a `-0` but no `01`.
     fn number(&self) -> Option<i64> {
         match self {
             Self::Json(Content::Integer(number)) => Some(*number),
@@ -62,7 +62,7 @@ impl Value {
     }
 }
 
-/// Why an operation is refused, or has nothing to hand out.
+/// Why an operation is refused, or has nothing to return.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refusal {
     WrongType { key: String, expected: Kind, found: Kind },
@@ -85,19 +85,19 @@ impl Reference {
         Self { default_ttl, ..Self::default() }
     }
 
-    /// Lets time go by; an entry is gone at its deadline.
+    /// Advances the clock; an entry expires at its deadline.
     pub(crate) fn advance(&mut self, ticks: u64) {
         self.now += ticks;
         let now = self.now;
         self.entries.retain(|_, entry| entry.deadline.is_none_or(|deadline| deadline > now));
     }
 
-    /// What is there, of whatever kind.
+    /// The entry under a key, of any kind.
     pub(crate) fn find(&self, key: &str) -> Option<&Value> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
-    /// What is there, if it is of this kind or absent.
+    /// The entry under a key, if it has this kind; `None` if it is absent.
     pub(super) fn of(&self, key: &str, expected: Kind) -> Answer<Option<&Value>> {
         match self.find(key) {
             Some(value) if value.kind() != expected => {
@@ -116,7 +116,7 @@ impl Reference {
         value.number().map(Some).ok_or_else(|| Refusal::Decode(value.bytes()))
     }
 
-    /// How many ticks an entry that is there still has; nothing where it stays.
+    /// How many ticks an existing entry has left; `None` if it never expires.
     pub(crate) fn ticks_left(&self, key: &str) -> Option<u64> {
         self.entries.get(key)?.deadline.map(|deadline| deadline - self.now)
     }
@@ -126,7 +126,7 @@ impl Reference {
         self.entries.insert(key.to_owned(), Entry { value, deadline });
     }
 
-    /// Changes the value in place, or creates it in passing.
+    /// Changes the value in place, or creates it.
     pub(super) fn change(&mut self, key: &str, value: Value, birth_ttl: Option<u64>) {
         match self.entries.get_mut(key) {
             Some(entry) => entry.value = value,
@@ -194,7 +194,7 @@ impl Reference {
         Ok(Some(after))
     }
 
-    /// Removes what reads as any JSON.
+    /// Removes a value that can be parsed as JSON.
     pub(crate) fn modify_away(&mut self, key: &str) -> Answer<bool> {
         if let Some(bytes) = self.bytes(key)?
             && serde_json::from_slice::<serde_json::Value>(&bytes).is_err()

@@ -1,4 +1,4 @@
-//! What the model says of maps and queues.
+//! The rules of the model for maps and queues.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +7,7 @@ use millpond::Kind;
 use super::content::Content;
 use super::reference::{Answer, Reference, Refusal, Value};
 
-/// A number, where `get::<i64>` reads one.
+/// The number that `get::<i64>` reads.
 fn number(content: &Content) -> Answer<i64> {
     match content {
         Content::Integer(number) => Ok(*number),
@@ -34,16 +34,17 @@ impl Reference {
         })
     }
 
-    /// Puts a map or a queue in its place; an empty one is none, and its time to live goes with it.
+    /// Stores a map or a queue; an empty one is removed, with its time to live.
     fn set(&mut self, key: &str, value: Value) {
         let empty = match &value {
             Value::Map(map) => map.is_empty(),
             Value::Queue(queue) => queue.is_empty(),
             Value::Json(_) | Value::Bytes(_) => false,
         };
-        match empty {
-            true => drop(self.delete(key)),
-            false => self.change(key, value, None),
+        if empty {
+            self.delete(key);
+        } else {
+            self.change(key, value, None);
         }
     }
 
@@ -82,10 +83,7 @@ impl Reference {
     pub(crate) fn push(&mut self, key: &str, front: bool, values: &[Content]) -> Answer<u64> {
         let mut queue = self.queue(key)?;
         for value in values {
-            match front {
-                true => queue.push_front(value.clone()),
-                false => queue.push_back(value.clone()),
-            }
+            if front { queue.push_front(value.clone()) } else { queue.push_back(value.clone()) }
         }
         let length = queue.len() as u64;
         self.set(key, Value::Queue(queue));
@@ -95,10 +93,7 @@ impl Reference {
     /// Removes a value from one end, whether it is a number or not.
     pub(crate) fn pop(&mut self, key: &str, front: bool) -> Answer<Option<Content>> {
         let mut queue = self.queue(key)?;
-        let value = match front {
-            true => queue.pop_front(),
-            false => queue.pop_back(),
-        };
+        let value = if front { queue.pop_front() } else { queue.pop_back() };
         self.set(key, Value::Queue(queue));
         Ok(value)
     }

@@ -1,4 +1,4 @@
-//! Histories that failed once, kept as they were shrunk; each begins with its story.
+//! Histories that failed once, in their shrunk form; each begins with its story.
 
 use super::content::Content;
 use super::operation::Operation;
@@ -7,7 +7,7 @@ use super::step::Step;
 use crate::support::backends::{Backend, Case, HOUR};
 
 /// Runs a history on every backend, with and without a `default_ttl`.
-fn holds_everywhere(history: &[Operation]) {
+fn assert_holds_everywhere(history: &[Operation]) {
     let backends = [
         Backend::Memory,
         Backend::File,
@@ -25,10 +25,11 @@ fn holds_everywhere(history: &[Operation]) {
     }
 }
 
-/// Not a failure of ours: the order that other stores get wrong, a counter born after its expiry.
+/// This never failed here: other stores get this order wrong, when a counter is created again after it
+/// expired.
 #[test]
-fn a_counter_counts_from_zero_after_its_time() {
-    holds_everywhere(&[
+fn a_counter_counts_from_zero_after_it_expired() {
+    assert_holds_everywhere(&[
         Operation::On(Step::Incr { key: 0, by: 3, ttl: Some(2) }),
         Operation::Advance { ticks: 1 },
         Operation::On(Step::Incr { key: 0, by: 3, ttl: Some(2) }),
@@ -38,10 +39,10 @@ fn a_counter_counts_from_zero_after_its_time() {
     ]);
 }
 
-/// Not a failure of ours either: a time to live that outlives the value it was given to.
+/// This never failed here either: a time to live that outlives the value that it was set for.
 #[test]
 fn a_put_after_a_put_with_a_ttl_stays() {
-    holds_everywhere(&[
+    assert_holds_everywhere(&[
         Operation::On(Step::Put { key: 0, value: Content::Integer(1), ttl: Some(1) }),
         Operation::On(Step::Put { key: 0, value: Content::Integer(2), ttl: None }),
         Operation::On(Step::Persist { key: 0 }),

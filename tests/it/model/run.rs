@@ -12,13 +12,13 @@ use super::run_values::{Stepping, Target, answer, same};
 use super::step::Step;
 use crate::support::backends::{Backend, Case, Context};
 
-/// What differed.
+/// The difference that was found.
 pub(crate) type Failure = String;
 
-/// A tick where the clock stands still, so that every edge is met exactly.
+/// A tick for clocks that tests control, so that every deadline is met exactly.
 const EXACT_TICK: Duration = Duration::from_millis(1);
 
-/// A tick where time really passes: no history takes nearly as long.
+/// A tick for real clocks: no history takes nearly as long.
 #[cfg(feature = "redis")]
 const REAL_TICK: Duration = Duration::from_secs(60);
 
@@ -36,7 +36,7 @@ pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
         #[cfg(feature = "redis")]
         Backend::Redis | Backend::RedisOnce => REAL_TICK,
     };
-    // A default of six ticks is met by histories; an hour would not be.
+    // Histories can reach a default of six ticks, but not one of an hour.
     let default_ttl = case.default_ttl.map(|_| tick * 6);
     let context = Context::configured(Case { default_ttl, ..case }, |config| {
         config.file(FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(4096))
@@ -50,8 +50,8 @@ pub(crate) fn run(case: Case, history: &[Operation]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the keys of a namespace begin with.
-pub(super) fn begins(namespace: usize) -> String {
+/// The prefix of the keys of a namespace.
+pub(super) fn prefix_of(namespace: usize) -> String {
     match NAMESPACES[namespace] {
         "" => String::new(),
         name => format!("{name}:"),
@@ -74,7 +74,7 @@ impl Run {
                 self.stepping(Target::Store(&store), |stepping| stepping.step(step))
             }
             Operation::Transaction { namespace, steps, abort } => self.transact(*namespace, steps, *abort),
-            // Leases hold between programs, and are not given while the server is away.
+            // Leases must hold between programs, and are not granted while the server is disconnected.
             #[cfg(feature = "redis")]
             Operation::Take { .. } if self.context.case().backend == Backend::Away => Ok(()),
             Operation::Take { key, back } => self.take(KEYS[*key], *back),
@@ -114,12 +114,12 @@ impl Run {
                 model: &mut after,
                 context: &self.context,
                 tick: self.tick,
-                namespace: &begins(namespace),
+                namespace: &prefix_of(namespace),
             };
             for (number, step) in steps.iter().enumerate() {
                 if let Err(failure) = stepping.step(step) {
                     differed = Some(format!("step {number}, {step:?}: {failure}"));
-                    return Err(Error::abort("the two differ"));
+                    return Err(Error::abort("store and model differ"));
                 }
             }
             if abort { Err(Error::abort("as planned")) } else { Ok(()) }
@@ -131,7 +131,7 @@ impl Run {
                 Ok(())
             }
             (Err(Error::Aborted(cause)), None) if abort && cause.to_string() == "as planned" => Ok(()),
-            (done, None) => Err(format!("the transaction ended with {done:?}")),
+            (done, None) => Err(format!("the transaction returned {done:?}")),
         }
     }
 
@@ -143,7 +143,7 @@ impl Run {
         let text = taken.as_ref().map(|taken| taken.as_ref().map(|taken| taken.get().to_owned()));
         let expected_text = expected.as_ref().map(|value| value.as_ref().map(Content::json));
         if text != expected_text {
-            return Err(format!("the store hands out {text:?}, the model {expected_text:?}"));
+            return Err(format!("the store returns {text:?}, the model {expected_text:?}"));
         }
         let (Ok(Some(taken)), Ok(Some(value))) = (taken, expected) else { return Ok(()) };
         if back {
@@ -153,7 +153,7 @@ impl Run {
         }
     }
 
-    /// Compares everything that can be seen.
+    /// Compares everything that a reader can see.
     fn compare(&mut self) -> Result<(), Failure> {
         let store = self.store();
         let keys = self.model.keys("");
@@ -161,7 +161,7 @@ impl Run {
         same(store.len(), Ok(keys.len() as u64))?;
         same(store.is_empty(), Ok(keys.is_empty()))?;
         self.stepping(Target::Store(&store), |stepping| {
-            keys.iter().try_for_each(|key| stepping.look(key, key))
+            keys.iter().try_for_each(|key| stepping.compare_key(key, key))
         })
     }
 }

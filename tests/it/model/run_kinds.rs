@@ -1,4 +1,4 @@
-//! Runs the steps on maps and queues, and compares all that lies under a key, of whatever kind it is.
+//! Runs the steps on maps and queues, and compares the data under a key, of any kind.
 
 use std::collections::BTreeMap;
 
@@ -56,9 +56,10 @@ impl Stepping<'_, '_> {
     pub(super) fn queue(&mut self, step: &Step) -> Result<(), Failure> {
         match step {
             Step::Push { key, front, value } => {
-                let told = match front {
-                    true => on!(&mut self.target, it => it.push_front(KEYS[*key], value)),
-                    false => on!(&mut self.target, it => it.push_back(KEYS[*key], value)),
+                let told = if *front {
+                    on!(&mut self.target, it => it.push_front(KEYS[*key], value))
+                } else {
+                    on!(&mut self.target, it => it.push_back(KEYS[*key], value))
                 };
                 same(told, self.model.push(&self.full(*key), *front, std::slice::from_ref(value)))
             }
@@ -67,9 +68,10 @@ impl Stepping<'_, '_> {
                 same(told, self.model.push(&self.full(*key), false, values))
             }
             Step::Pop { key, front } => {
-                let told = match front {
-                    true => on!(&mut self.target, it => it.pop_front(KEYS[*key])),
-                    false => on!(&mut self.target, it => it.pop_back(KEYS[*key])),
+                let told = if *front {
+                    on!(&mut self.target, it => it.pop_front(KEYS[*key]))
+                } else {
+                    on!(&mut self.target, it => it.pop_back(KEYS[*key]))
                 };
                 same(told, self.model.pop_number(&self.full(*key), *front))
             }
@@ -85,8 +87,8 @@ impl Stepping<'_, '_> {
         }
     }
 
-    /// Compares what lies under a key, what other kinds say of it, and how long it stays.
-    pub(super) fn look(&mut self, key: &str, full: &str) -> Result<(), Failure> {
+    /// Compares the data under a key, the errors of operations on other kinds, and the time to live.
+    pub(super) fn compare_key(&mut self, key: &str, full: &str) -> Result<(), Failure> {
         let kind = self.model.find(full).map(Value::kind);
         same(on!(&mut self.target, it => it.contains(key)), Ok(kind.is_some()))?;
         let bytes = on!(&mut self.target, it => it.get_bytes(key));
@@ -113,9 +115,10 @@ impl Stepping<'_, '_> {
         let left = self.model.ticks_left(full);
         let left = left.map(|ticks| self.tick * u32::try_from(ticks).unwrap_or(u32::MAX));
         let expected = kind.map(|_: Kind| left.map_or(Ttl::Never, Ttl::In));
-        match self.context.ttl_is(told, expected) {
-            true => Ok(()),
-            false => Err(format!("{full:?} has {told:?} left, in the model {expected:?}")),
+        if self.context.is_ttl(told, expected) {
+            Ok(())
+        } else {
+            Err(format!("{full:?} has {told:?} left in the store, {expected:?} in the model"))
         }
     }
 }

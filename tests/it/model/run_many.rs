@@ -4,7 +4,7 @@ use millpond::{Error, Result, WriteBatch};
 
 use super::operation::{KEYS, NAMESPACES, Operation, PREFIXES, Write};
 use super::reference::{Answer, Value};
-use super::run::{Failure, Run, begins};
+use super::run::{Failure, Run, prefix_of};
 use super::run_values::same;
 
 impl Run {
@@ -49,7 +49,7 @@ impl Run {
         let store = self.store();
         let mut batch = WriteBatch::new();
         for (key, put) in writes {
-            let full = [&begins(namespace), KEYS[*key]].concat();
+            let full = [&prefix_of(namespace), KEYS[*key]].concat();
             let added = match put {
                 Some((value, Some(ttl))) => batch.put_with_ttl(KEYS[*key], value, self.ttl(*ttl)),
                 Some((value, None)) => batch.put(KEYS[*key], value),
@@ -75,10 +75,10 @@ impl Run {
             }
             Operation::Clear { namespace } => {
                 let told = store.namespace(NAMESPACES[*namespace]).clear();
-                same(told, Ok(self.model.remove(&begins(*namespace))))
+                same(told, Ok(self.model.remove(&prefix_of(*namespace))))
             }
             Operation::List { namespace, prefix, after, limit } => {
-                let namespace_text = begins(*namespace);
+                let namespace_text = prefix_of(*namespace);
                 let store = store.namespace(NAMESPACES[*namespace]);
                 let prefix = PREFIXES[*prefix];
                 let all: Vec<String> = self.model.keys(&format!("{namespace_text}{prefix}"));

@@ -1,4 +1,4 @@
-//! Runs one step on a store, or within a transaction, and on the model, and compares what they say.
+//! Runs one step on a store, or within a transaction, and on the model, and compares the results.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::run::Failure;
 use super::step::Step;
 use crate::support::backends::Context;
 
-/// What a step runs on.
+/// The target of a step.
 pub(super) enum Target<'a, 't> {
     Store(&'a StateStore),
     Transaction(&'a mut Transaction<'t>),
 }
 
-/// Says the same to either.
+/// Calls the same method on either target.
 macro_rules! on {
     ($target:expr, $it:ident => $say:expr) => {
         match $target {
@@ -28,7 +28,7 @@ macro_rules! on {
 }
 pub(super) use on;
 
-/// A step on its way: on which keys, and against what.
+/// A step that is being run: with its keys and the model.
 pub(super) struct Stepping<'a, 't> {
     pub(super) target: Target<'a, 't>,
     pub(super) model: &'a mut Reference,
@@ -38,7 +38,7 @@ pub(super) struct Stepping<'a, 't> {
     pub(super) namespace: &'a str,
 }
 
-/// What the store refused, where the model knows of such a refusal.
+/// Separates the refusals that the model knows from other errors.
 pub(super) fn answer<T>(told: Result<T>) -> Result<Answer<T>> {
     match told {
         Ok(told) => Ok(Ok(told)),
@@ -52,11 +52,11 @@ pub(super) fn answer<T>(told: Result<T>) -> Result<Answer<T>> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what is compared is made for the comparison")]
+#[expect(clippy::needless_pass_by_value, reason = "the arguments are made for the comparison")]
 pub(super) fn same<T: PartialEq + Debug>(store: Result<T>, model: Answer<T>) -> Result<(), Failure> {
     match answer(store) {
         Ok(told) if told == model => Ok(()),
-        told => Err(format!("the store says {told:?}, the model {model:?}")),
+        told => Err(format!("the store returns {told:?}, the model {model:?}")),
     }
 }
 
@@ -65,7 +65,7 @@ impl Stepping<'_, '_> {
         self.tick * ticks
     }
 
-    /// The key in full, as the model has it.
+    /// The full key, as the model has it.
     pub(super) fn full(&self, key: usize) -> String {
         [self.namespace, KEYS[key]].concat()
     }
@@ -98,7 +98,7 @@ impl Stepping<'_, '_> {
             | Step::Pop { .. }
             | Step::Trim { .. }
             | Step::Range { .. } => self.queue(step),
-            Step::Look { key } => self.look(KEYS[*key], &self.full(*key)),
+            Step::Look { key } => self.compare_key(KEYS[*key], &self.full(*key)),
         }
     }
 

@@ -1,11 +1,12 @@
-//! The operations on a single key, which a transaction has as well as the store, and how one is drawn.
+//! The operations on a single key, which both the store and a transaction have, and how a random one is
+//! chosen.
 
 use fastrand::Rng;
 
 use super::content::{Content, amount, bytes, content};
 use super::operation::{KeyNumber, Ticks, key, maybe_ttl, some, ttl};
 
-/// Few names, so that operations meet; a field may have any.
+/// Few names, so that operations often use the same one; a field may have any name.
 pub(crate) const FIELDS: [&str; 4] = ["", "f", "g\n\0", "ключ"];
 
 /// A field, by its number in [`FIELDS`].
@@ -50,7 +51,7 @@ pub(crate) enum Step {
         key: KeyNumber,
         value: Content,
     },
-    /// Adds to a number, and makes one of nothing.
+    /// Adds to a number, and creates it if it is absent.
     Modify {
         key: KeyNumber,
         by: i64,
@@ -122,7 +123,7 @@ pub(crate) enum Step {
         from: u64,
         to: u64,
     },
-    /// Reads all that is there, whatever its kind, and its time to live.
+    /// Reads the entry, of any kind, and its time to live.
     Look {
         key: KeyNumber,
     },

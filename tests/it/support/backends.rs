@@ -1,4 +1,4 @@
-//! The cases that every promise is checked on, and how time passes in each.
+//! The cases that every promise is tested on, and how time passes in each.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use millpond::{ManualClock, StateBackend, StateConfig, StateStore, Ttl};
 use tempfile::TempDir;
 
 #[cfg(feature = "redis")]
-use super::raw::Raw;
+use super::raw_client::RawClient;
 #[cfg(feature = "redis")]
 use super::redis_server::{RedisServer, free_port};
 
-/// How much real time a test may take on a server whose clock nobody can stop.
+/// How much real time a test may take on a server, whose clock cannot be stopped.
 const SLACK: Duration = Duration::from_secs(30);
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -29,7 +29,7 @@ pub(crate) enum Backend {
     /// With the option `exactly_once`.
     #[cfg(feature = "redis")]
     RedisOnce,
-    /// Memory in the place of a server that was away when the store was opened.
+    /// Fallback to memory, for a server that was unreachable when the store was opened.
     #[cfg(feature = "redis")]
     Away,
 }
@@ -40,14 +40,14 @@ pub(crate) struct Case {
     pub(crate) default_ttl: Option<Duration>,
 }
 
-/// One store under test, and what surrounds it.
+/// A store under test, with its surroundings.
 pub(crate) struct Context {
     case: Case,
     config: StateConfig,
     clock: Arc<ManualClock>,
     opened: Mutex<Opened>,
     #[cfg(feature = "redis")]
-    raw: Option<Raw>,
+    raw: Option<RawClient>,
     _dir: Option<TempDir>,
 }
 
@@ -73,7 +73,7 @@ impl Context {
             Backend::Away => {
                 let url = format!("redis://127.0.0.1:{}", free_port());
                 config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
-                // Nobody else can write while the server is away for good.
+                // No other client can write while the server is never reachable.
                 config.redis = RedisOptions::default().max_retries(0).exclusive(true);
             }
             Backend::File | Backend::FileReopened => {
@@ -85,7 +85,7 @@ impl Context {
             Backend::Redis | Backend::RedisOnce => {
                 let (server, database) = RedisServer::shared();
                 let url = server.url(database);
-                raw = Some(Raw::connect(&url));
+                raw = Some(RawClient::connect(&url));
                 config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
                 config.redis = RedisOptions::default()
                     .fallback(Fallback::None)
@@ -107,7 +107,7 @@ impl Context {
         context
     }
 
-    /// The store; opened anew where the case says so. Handles from earlier calls must be gone by then.
+    /// The store, reopened if the case requires it. Handles from earlier calls must have been dropped before.
     pub(crate) fn store(&self) -> StateStore {
         if self.case.backend == Backend::FileReopened {
             self.reopen();
@@ -116,8 +116,8 @@ impl Context {
         opened.store.clone().expect("an open store")
     }
 
-    /// Ends the store and opens it again: by turns after `close` and after a mere drop. Memory would be
-    /// empty then, and stays as it is.
+    /// Ends the store and opens it again, alternately after `close` and after a mere drop. Memory would lose
+    /// its data, and is left as it is.
     pub(crate) fn reopen(&self) {
         let mut opened = self.opened.lock().expect("no step panicked");
         if opened.store.is_some() && self.in_memory() {
@@ -133,7 +133,7 @@ impl Context {
         opened.store = Some(store.expect("opening the store"));
     }
 
-    /// Whether ending the store would lose what it holds.
+    /// Whether the data is lost when the store ends.
     pub(crate) fn in_memory(&self) -> bool {
         match self.case.backend {
             Backend::Memory => true,
@@ -145,7 +145,7 @@ impl Context {
         }
     }
 
-    /// Lets time go by without waiting for it.
+    /// Advances the time without waiting.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
         #[cfg(feature = "redis")]
@@ -154,18 +154,18 @@ impl Context {
         }
     }
 
-    /// Lets time go by also for leases and locks, which on a server go by the server's own clock: there it
-    /// is waited for, so it should be short.
-    pub(crate) fn run_out(&self, time: Duration) {
-        if self.time_stands() {
+    /// Advances the time for leases and locks too. On a server these depend on the server's own clock, so the
+    /// test really waits: the time should be short.
+    pub(crate) fn wait_or_advance(&self, time: Duration) {
+        if self.clock_is_manual() {
             self.advance(time);
         } else {
             std::thread::sleep(time + Duration::from_millis(2));
         }
     }
 
-    /// Whether time passes only where a test moves it.
-    pub(crate) fn time_stands(&self) -> bool {
+    /// Whether time passes only when a test advances it.
+    pub(crate) fn clock_is_manual(&self) -> bool {
         match self.case.backend {
             Backend::Memory | Backend::File | Backend::FileReopened => true,
             #[cfg(feature = "redis")]
@@ -179,15 +179,14 @@ impl Context {
         self.case
     }
 
-    /// The same case with the other options, and nothing in it.
-    pub(crate) fn another(&self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
+    /// A new, empty store of the same case with the other options.
+    pub(crate) fn open_another(&self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
         Self::configured(self.case, change)
     }
 
-    /// Whether the time to live that the store tells is the expected one, allowing for the time that
-    /// really passes on a server.
-    pub(crate) fn ttl_is(&self, told: Option<Ttl>, expected: Option<Ttl>) -> bool {
-        let slack = if self.time_stands() { Duration::ZERO } else { SLACK };
+    /// Whether a time to live is the expected one, allowing for the time that really passes on a server.
+    pub(crate) fn is_ttl(&self, told: Option<Ttl>, expected: Option<Ttl>) -> bool {
+        let slack = if self.clock_is_manual() { Duration::ZERO } else { SLACK };
         match (told, expected) {
             (Some(Ttl::In(told)), Some(Ttl::In(expected))) => {
                 told <= expected && told + slack >= expected && !told.is_zero()
@@ -200,10 +199,10 @@ impl Context {
     pub(crate) fn assert_ttl(&self, key: &str, expected: impl Into<Option<Duration>>) {
         let expected = Some(expected.into().map_or(Ttl::Never, Ttl::In));
         let told = self.store().ttl(key).expect("a time to live");
-        assert!(self.ttl_is(told, expected), "{key:?}: {told:?} is not {expected:?}");
+        assert!(self.is_ttl(told, expected), "{key:?}: {told:?} is not {expected:?}");
     }
 
-    /// Asserts that the entry got what the store gives to entries that name no time to live.
+    /// Asserts that the entry has the time to live that the store sets by default.
     #[track_caller]
     pub(crate) fn assert_default_ttl(&self, key: &str) {
         self.assert_ttl(key, self.case.default_ttl);

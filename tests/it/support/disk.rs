@@ -1,8 +1,8 @@
-//! Disks that a test may fill, make read-only, and cut the power of: file systems in memory, mounted for the
-//! test alone.
+//! Disks that a test may fill, make read-only, and cut the power of: file systems in memory, mounted for one
+//! test.
 //!
-//! Where mounting is not allowed, a plain directory stands in for them, and who asks for one is told so. With
-//! `MILLPOND_TEST_DISKS=1` it has to be a mounted one, with `0` it is the directory.
+//! If mounting is not allowed, a plain directory takes their place, and the test prints that.
+//! `MILLPOND_TEST_DISKS=1` requires a mounted disk, `0` forces the directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::child::Process;
+use super::child_process::Process;
 use super::wait_until;
 
-/// Small, so that a copy takes a few milliseconds, and large enough for what a test writes.
+/// Small, so that a copy takes a few milliseconds, and large enough for the data of a test.
 const IMAGE_BYTES: u64 = 16 << 20;
 
-/// What an image is mounted with. What is said here of durability may change when something gets to the disk,
-/// never whether.
+/// The options with which an image is mounted. Durability options may change when data gets to the disk, but
+/// not whether it does.
 const OPTIONS: [&str; 6] =
     ["defaults", "noauto_da_alloc", "data=writeback", "data=journal", "nodelalloc", "commit=1"];
 
 pub(crate) struct Disk {
     dir: TempDir,
     kind: Kind,
-    /// Takes the mounts away when its standard input ends, however this process ends.
+    /// Unmounts the disks when its standard input ends, however this process ends.
     cleaner: Option<Child>,
 }
 
 enum Kind {
-    /// An ext4 file system on an image that lies in memory.
+    /// An ext4 file system on an image in memory.
     Image { options: &'static str },
     /// A file system in memory.
     Memory,
@@ -38,18 +38,18 @@ enum Kind {
     Substitute,
 }
 
-/// What a power cut leaves.
+/// The state that a power failure leaves.
 pub(crate) enum Left {
     Image {
         bytes: Vec<u8>,
         options: &'static str,
     },
-    /// The files of the stand-in, by their paths below it.
+    /// The files of the directory, by their relative paths.
     Files(Files),
 }
 
 impl Disk {
-    /// An empty disk whose power can be cut; `variant` decides how it is made.
+    /// An empty disk whose power can be cut; `variant` selects its options.
     pub(crate) fn ext4(variant: u64) -> Self {
         let options = OPTIONS[usize::try_from(variant % OPTIONS.len() as u64).unwrap()];
         let block = if (variant / 6).is_multiple_of(2) { "4096" } else { "1024" };
@@ -62,7 +62,7 @@ impl Disk {
         })
     }
 
-    /// A disk on which only so much fits: what `mount` is told of a tmpfs.
+    /// A disk with little room: `options` are mount options of a tmpfs.
     pub(crate) fn small(options: &str) -> Self {
         Self::or_substitute(|disk| {
             disk.kind = Kind::Memory;
@@ -73,8 +73,8 @@ impl Disk {
     fn or_substitute(make: impl FnOnce(&mut Self) -> Result<(), String>) -> Self {
         let asked = std::env::var("MILLPOND_TEST_DISKS").ok();
         let disk = match asked.as_deref() {
-            Some("0") => Err("it is not asked for".to_owned()),
-            _ => Self::unmounted().and_then(|mut disk| make(&mut disk).map(|()| disk)),
+            Some("0") => Err("it is disabled".to_owned()),
+            _ => Self::new_unmounted().and_then(|mut disk| make(&mut disk).map(|()| disk)),
         };
         disk.unwrap_or_else(|cause| {
             assert_ne!(asked.as_deref(), Some("1"), "no disk could be mounted: {cause}");
@@ -85,8 +85,8 @@ impl Disk {
         })
     }
 
-    /// Where disks are to be mounted, and who takes them away again.
-    fn unmounted() -> Result<Self, String> {
+    /// The place for the mounts, and a process that unmounts them.
+    fn new_unmounted() -> Result<Self, String> {
         const CLEAN: &str = r#"
             read -r _
             for place in "$1/disk" "$1/ram"; do
@@ -129,12 +129,12 @@ impl Disk {
         self.dir.path().join("ram").join("image")
     }
 
-    /// Its root.
+    /// The root of the disk.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("disk")
     }
 
-    /// Where a store may lie on it.
+    /// The directory for a store on this disk.
     pub(crate) fn state(&self) -> PathBuf {
         self.path().join("state")
     }
@@ -143,14 +143,14 @@ impl Disk {
         !matches!(self.kind, Kind::Substitute)
     }
 
-    /// What is left where the power fails now. Whoever writes must stand still.
+    /// The state after a power failure at this moment. Processes that write must be stopped before.
     pub(crate) fn cut(&self) -> Left {
         match &self.kind {
-            Kind::Image { options } => Left::Image { bytes: still(&self.image()), options },
+            Kind::Image { options } => Left::Image { bytes: read_when_stable(&self.image()), options },
             Kind::Memory | Kind::Substitute => {
                 let mut files = None;
-                // A compaction may be about to come or to go.
-                wait_until("the files stand still", Duration::from_secs(20), || {
+                // A compaction may be about to begin or to end.
+                wait_until("the files no longer change", Duration::from_secs(20), || {
                     let before = files.take();
                     files = collect(&self.path(), &self.path()).ok();
                     files.is_some() && files == before
@@ -165,19 +165,19 @@ impl Disk {
         run("mount", &["-o", &format!("remount,{options}"), &text(self.path())])
     }
 
-    /// Lets what lies below the file system take only so many bytes more than it holds now, so that bringing
-    /// something to the disk fails.
+    /// Limits the space below the file system to so many bytes more than it uses now, so that writing to the
+    /// disk fails.
     pub(crate) fn starve(&self, more: u64) {
         use std::os::unix::fs::MetadataExt;
         let ram = text(self.dir.path().join("ram"));
-        // It may be taking more just now.
+        // A write may be in progress.
         wait_until("the file system is short of room", Duration::from_secs(10), || {
             let held = fs::metadata(self.image()).unwrap().blocks() * 512;
             run("mount", &["-o", &format!("remount,size={}", held + more), &ram]).is_ok()
         });
     }
 
-    /// Lets the file system find something wrong with itself, so that it takes nothing more.
+    /// Makes the file system detect an error of its own, so that it accepts no more writes.
     pub(crate) fn break_down(&self) -> Result<(), String> {
         let mounts = fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
         let path = text(self.path());
@@ -190,11 +190,11 @@ impl Disk {
 }
 
 impl Left {
-    /// The disk as it comes up again.
+    /// The disk after a restart.
     pub(crate) fn mount(&self) -> Disk {
         match self {
             Self::Image { bytes, options } => {
-                let mut disk = Disk::unmounted().unwrap();
+                let mut disk = Disk::new_unmounted().unwrap();
                 disk.mount_memory("ram", &format!("size={}", 2 * IMAGE_BYTES)).unwrap();
                 fs::write(disk.image(), bytes).unwrap();
                 disk.mount_image(options).unwrap();
@@ -223,14 +223,14 @@ impl Drop for Disk {
     }
 }
 
-/// Stops a process where it is, all its threads.
+/// Stops a process, with all its threads.
 pub(crate) fn stop(process: &Process) {
     let id = process.child.id().to_string();
     run("kill", &["-STOP", &id]).unwrap();
-    wait_until("all threads stand still", Duration::from_secs(20), || {
+    wait_until("all threads have stopped", Duration::from_secs(20), || {
         let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap();
         tasks.map(|task| task.unwrap().path().join("stat")).all(|stat| {
-            // A thread may end meanwhile.
+            // A thread may end in the meantime.
             fs::read_to_string(stat).is_ok_and(|stat| {
                 stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
             })
@@ -238,10 +238,10 @@ pub(crate) fn stop(process: &Process) {
     });
 }
 
-/// The bytes of a file as they were at one moment: the system may still be writing what it was given before.
-fn still(path: &Path) -> Vec<u8> {
+/// The bytes of a file at one moment: the system may still be writing earlier data.
+fn read_when_stable(path: &Path) -> Vec<u8> {
     let mut bytes = fs::read(path).unwrap();
-    wait_until("the image stands still", Duration::from_secs(20), || {
+    wait_until("the image no longer changes", Duration::from_secs(20), || {
         let again = fs::read(path).unwrap();
         std::mem::replace(&mut bytes, again) == bytes
     });
@@ -250,7 +250,7 @@ fn still(path: &Path) -> Vec<u8> {
 
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
-/// All files below a directory, by their paths below the root; an error where one goes meanwhile.
+/// All files below a directory, by their paths below the root; an error if one of them disappears.
 fn collect(dir: &Path, root: &Path) -> std::io::Result<Files> {
     let mut files = Files::new();
     for item in fs::read_dir(dir)? {
@@ -268,12 +268,13 @@ fn text(path: impl AsRef<Path>) -> String {
     path.as_ref().to_string_lossy().into_owned()
 }
 
-/// Runs a command to its end, or tells why it failed.
+/// Runs a command to its end, or returns why it failed.
 fn run(program: &str, args: &[&str]) -> Result<(), String> {
     let outcome = Command::new(program).args(args).stdin(Stdio::null()).output();
     let outcome = outcome.map_err(|error| format!("{program}: {error}"))?;
-    match outcome.status.success() {
-        true => Ok(()),
-        false => Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&outcome.stderr).trim())),
+    if outcome.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program} {args:?}: {}", String::from_utf8_lossy(&outcome.stderr).trim()))
     }
 }

@@ -1,5 +1,5 @@
-//! The directory of a File store, seen from outside: its files, their bytes, and a copy as a crash leaves
-//! it.
+//! The directory of a File store, seen from outside: its files, their bytes, and a copy in the state that a
+//! crash leaves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ pub(crate) fn restore(dir: &Path, files: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// How many bytes the files take. One that is renamed meanwhile counts once.
+/// The total size of the files. A file that is renamed during the listing counts once.
 pub(crate) fn size(dir: &Path) -> u64 {
     let items = fs::read_dir(dir).unwrap().filter_map(|item| item.ok()?.metadata().ok());
     #[cfg(unix)]
@@ -57,8 +57,9 @@ pub(crate) fn size(dir: &Path) -> u64 {
     sizes.values().sum()
 }
 
-/// A copy of a store's directory as a crash would leave it: without the last line that a close writes, and
-/// without the zeros that a journal is filled ahead with. The store must be too small to be compacted meanwhile.
+/// A copy of a store's directory in the state that a crash leaves: without the last line that a close writes,
+/// and without the zeros of a preallocated journal. The store must be too small to be compacted during the
+/// copy.
 pub(crate) fn crashed_copy(dir: &Path) -> TempDir {
     let mut files = files(dir);
     files.values_mut().for_each(trim);
@@ -67,12 +68,12 @@ pub(crate) fn crashed_copy(dir: &Path) -> TempDir {
     copy
 }
 
-/// Takes off the zeros at the end.
+/// Removes the zeros at the end.
 fn trim(bytes: &mut Vec<u8>) {
     bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
 }
 
-/// A line of the format, with the checksum that makes it whole.
+/// A line of the format, with a valid checksum.
 pub(crate) fn line(fields: &str) -> String {
     let rest = format!("\"{fields}}}");
     format!("{{\"c\":\"{:08x}{rest}\n", crc32fast::hash(rest.as_bytes()))

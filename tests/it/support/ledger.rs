@@ -1,4 +1,4 @@
-//! What a writer was told of its writes, and whether a server holds just that.
+//! The results that a writer got for its writes, and whether a server holds exactly those.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -7,17 +7,17 @@ use millpond::{Error, Result, StateStore};
 
 use super::chain;
 
-/// The writes of one thread, to keys of which some are its own and some are shared.
+/// The writes of one thread, to keys of its own and to shared keys.
 pub(crate) struct Ledger {
     writer: i64,
     next: i64,
-    /// What may lie under keys of its own, and in fields of its own of shared maps: one thing unless an answer
-    /// was lost.
+    /// The possible values of keys of its own, and of fields of its own in shared maps: only one unless a
+    /// reply was lost.
     values: HashMap<String, Vec<Option<i64>>>,
     fields: BTreeMap<String, HashMap<String, Vec<Option<i64>>>>,
-    /// What was added to shared counters for sure, and what may have been added besides.
+    /// The amounts that were certainly added to shared counters, and those that were possibly added.
     sums: BTreeMap<String, (i64, i64)>,
-    /// What was pushed to shared queues, in order, and whether for sure.
+    /// The values that were pushed to shared queues, in order, and whether that is certain.
     pushes: BTreeMap<String, Vec<(i64, bool)>>,
     pub(crate) figures: Figures,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Ledger {
 pub(crate) struct Figures {
     pub(crate) operations: u64,
     pub(crate) doubtful: u64,
-    /// Reads of a key of which nothing was known.
+    /// Reads of a key whose value was not known.
     pub(crate) unknown: u64,
     pub(crate) longest: Duration,
 }
@@ -42,14 +42,14 @@ impl Figures {
     }
 }
 
-/// What a server does not hold as it was promised.
+/// Differences between the server and the promises.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// Acknowledged writes that are not there.
+    /// Acknowledged writes that are missing.
     pub(crate) lost: Vec<String>,
-    /// Writes that were done twice, or that nobody made.
+    /// Writes that were applied twice, or that no writer made.
     pub(crate) doubled: Vec<String>,
-    /// An older write lies where a newer one should, or before it.
+    /// An older write is in the place of a newer one, or after it.
     pub(crate) disordered: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl Ledger {
         }
     }
 
-    /// Makes one write or read, any of those that are served while the server is away.
+    /// Makes one write or read, of those that are served during an outage.
     pub(crate) fn step(&mut self, store: &StateStore, random: &mut fastrand::Rng) {
         self.next += 1;
         let (writer, number, shared) = (self.writer, self.next, random.u8(..3));
@@ -104,7 +104,7 @@ impl Ledger {
         promise(self.values.entry(key).or_default(), Some(number), sure);
     }
 
-    /// A writer sees its own writes, whoever serves them.
+    /// A writer sees its own writes, both on the server and locally.
     fn read(&mut self, store: &StateStore, key: &str) {
         self.figures.operations += 1;
         match store.get::<i64>(key) {
@@ -117,7 +117,7 @@ impl Ledger {
         }
     }
 
-    /// Makes a write that must not be refused; tells whether it was acknowledged, or may be done or not.
+    /// Makes a write that must not be refused; returns whether it was acknowledged, or is in doubt.
     fn call<T>(&mut self, name: &str, call: impl FnOnce() -> Result<T>) -> bool {
         let begun = Instant::now();
         let outcome = call();
@@ -134,7 +134,7 @@ impl Ledger {
     }
 }
 
-/// Notes what may lie somewhere from now on.
+/// Records a possible value.
 fn promise(promised: &mut Vec<Option<i64>>, value: Option<i64>, sure: bool) {
     if sure {
         promised.clear();
@@ -144,7 +144,7 @@ fn promise(promised: &mut Vec<Option<i64>>, value: Option<i64>, sure: bool) {
     promised.push(value);
 }
 
-/// Compares what lies on a server with what all writers together were told.
+/// Compares the data on a server with the results that all writers got.
 pub(crate) fn audit(store: &StateStore, ledgers: &[Ledger]) -> Faults {
     let mut faults = Faults::default();
     let values = ledgers.iter().flat_map(|ledger| &ledger.values);
@@ -195,7 +195,7 @@ impl Faults {
         self.doubled.extend(found.into_iter().map(|(name, value)| format!("{place} {name}: {value}")));
     }
 
-    /// Each acknowledged push lies in the queue once, those of one writer in its order.
+    /// Each acknowledged push is in the queue once, and the pushes of one writer are in order.
     fn queue<'p>(&mut self, key: &str, pushes: impl Iterator<Item = &'p [(i64, bool)]>, found: &[i64]) {
         let mut places: HashMap<i64, usize> = HashMap::new();
         for (place, item) in found.iter().enumerate() {
@@ -214,6 +214,6 @@ impl Faults {
                 }
             }
         }
-        self.doubled.extend(places.into_keys().map(|item| format!("{key}: {item}, which nobody pushed")));
+        self.doubled.extend(places.into_keys().map(|item| format!("{key}: {item}, which no writer pushed")));
     }
 }

@@ -1,33 +1,48 @@
-//! What the tests have in common: the backends they run over, real servers, and a few words.
+//! Shared code of the tests.
+//!
+//! - `backends`: the cases on which every promise is tested;
+//! - `seeds`: the seeds of random histories;
+//! - `child_process`: processes that can be killed;
+//! - `files`, `corrupt`, `history`, `disk`: the directory of a File store, damage to it, a history of
+//!   operations on it, and disks that fail;
+//! - `redis_server`, `shared_server`, `proxied_server`, `raw_client`: Redis servers, and a client without the
+//!   store;
+//! - `proxy`, `partition`: networks that fail;
+//! - `redis_stores`: stores with short time limits, and their fallbacks;
+//! - `ledger`: the results of many writes, compared with a server.
 
 pub(crate) mod backends;
-pub(crate) mod child;
-#[cfg(target_os = "linux")]
-pub(crate) mod deeds;
+pub(crate) mod child_process;
+pub(crate) mod corrupt;
 #[cfg(target_os = "linux")]
 pub(crate) mod disk;
 pub(crate) mod files;
-pub(crate) mod garble;
+#[cfg(target_os = "linux")]
+pub(crate) mod history;
 #[cfg(feature = "redis")]
 pub(crate) mod ledger;
 #[cfg(feature = "redis")]
-pub(crate) mod outages;
-#[cfg(feature = "redis")]
 pub(crate) mod partition;
+#[cfg(feature = "redis")]
+pub(crate) mod proxied_server;
 #[cfg(feature = "redis")]
 pub(crate) mod proxy;
 #[cfg(feature = "redis")]
-pub(crate) mod raw;
+pub(crate) mod raw_client;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_stores;
 pub(crate) mod seeds;
+#[cfg(feature = "redis")]
+pub(crate) mod shared_server;
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Asserts that a result is an error of one variant, and hands the error out.
+/// Asserts that a result is an error of one variant, and returns the error.
 macro_rules! assert_error {
     ($result:expr, $pattern:pat $(if $guard:expr)?) => {
         match $result {
@@ -44,7 +59,7 @@ macro_rules! assert_error {
     };
 }
 
-/// Waits for a condition and fails where it does not come within a limit.
+/// Waits for a condition, and fails if it does not hold within the limit.
 pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
@@ -53,7 +68,7 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() ->
     }
 }
 
-/// An error with all its sources, as a log shows it.
+/// An error and all its sources, as a log shows them.
 pub(crate) fn chain(error: &millpond::Error) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut source = error.source();
@@ -64,7 +79,7 @@ pub(crate) fn chain(error: &millpond::Error) -> Vec<String> {
     texts
 }
 
-/// Ends the other threads of a test, also where it fails: they look at the flag.
+/// Ends the other threads of a test, even if it fails: they check the flag.
 pub(crate) struct Ending<'e>(pub(crate) &'e AtomicBool);
 
 impl Drop for Ending<'_> {

@@ -1,9 +1,9 @@
-//! A server behind a network that can be severed, so that packets vanish both ways and nobody is told, and
-//! healed, so that what was sent meanwhile arrives late.
+//! A server behind a network that can be severed, so that packets vanish in both directions without an error,
+//! and healed, so that data sent in the meantime arrives late.
 //!
-//! The server runs in a network namespace of its own, joined by a pair of virtual interfaces. Where that is not
-//! allowed, a proxy before it holds back what it is sent. With `MILLPOND_TEST_PARTITIONS=1` it has to be a
-//! namespace, with `0` it is the proxy.
+//! The server runs in a network namespace of its own, connected by a pair of virtual interfaces. If that is
+//! not allowed, a proxy in front of the server holds back the data. `MILLPOND_TEST_PARTITIONS=1` requires the
+//! namespace, `0` forces the proxy.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::proxy::{Mode, Proxy};
-use super::raw::Raw;
+use super::raw_client::RawClient;
 use super::redis_server::RedisServer;
 use super::wait_until;
 
@@ -25,7 +25,7 @@ const PORT: u16 = 6379;
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// So long after it is healed the proxy delivers what it held, as who sends again does.
+/// How long after healing the proxy delivers the held data, like a sender that repeats it.
 const AGAIN: Duration = Duration::from_millis(300);
 
 pub(crate) struct Partition {
@@ -44,7 +44,7 @@ impl Partition {
         let socket = socket(&dir);
         let asked = std::env::var("MILLPOND_TEST_PARTITIONS").ok();
         let network = match asked.as_deref() {
-            Some("0") => Err("it is not asked for".to_owned()),
+            Some("0") => Err("it is disabled".to_owned()),
             _ => Network::start(&dir),
         };
         let wire = match network {
@@ -63,7 +63,7 @@ impl Partition {
         Self { wire, dir }
     }
 
-    /// The server at the other side of the network.
+    /// The URL of the server at the other side of the network.
     pub(crate) fn url(&self) -> String {
         match &self.wire {
             Wire::Network(network) => format!("redis://{}", network.address),
@@ -71,12 +71,12 @@ impl Partition {
         }
     }
 
-    /// A client on a path of its own, which is never severed.
-    pub(crate) fn raw(&self) -> Raw {
-        Raw::connect(&format!("redis+unix://{}", socket(&self.dir).display()))
+    /// A client on another path, which is never severed.
+    pub(crate) fn raw(&self) -> RawClient {
+        RawClient::connect(&format!("redis+unix://{}", socket(&self.dir).display()))
     }
 
-    /// From now on nothing arrives, and nobody is told.
+    /// From now on nothing arrives, and neither side gets an error.
     pub(crate) fn sever(&self) {
         match &self.wire {
             Wire::Network(network) => network.sever().expect("a network that can be severed"),
@@ -84,12 +84,12 @@ impl Partition {
         }
     }
 
-    /// What is sent from now on arrives, and what both sides have sent meanwhile and not given up.
+    /// From now on data arrives, including data that was sent in the meantime and not given up.
     pub(crate) fn heal(&self) {
         match &self.wire {
             Wire::Network(network) => network.heal().expect("a network that can be healed"),
             Wire::Proxy { proxy, .. } => {
-                // What a network has swallowed is sent again a while later.
+                // Packets that the network lost are sent again a while later.
                 proxy.hold_old();
                 proxy.set(Mode::Pass);
                 let proxy = Arc::clone(proxy);
@@ -113,7 +113,7 @@ struct Network {
     inside: String,
     address: SocketAddr,
     server: Option<Child>,
-    /// Takes everything away when its standard input ends, however this process ends.
+    /// Removes everything when its standard input ends, however this process ends.
     cleaner: Child,
 }
 
@@ -137,14 +137,14 @@ impl Network {
         let (near, far) = addresses()?;
         let address = SocketAddr::from((far, PORT));
         let mut network = Self { namespace: name, outside, inside, address, server: None, cleaner };
-        network.lay(near, far)?;
+        network.connect(near, far)?;
         network.launch(dir)?;
         network.try_out()?;
         Ok(network)
     }
 
-    /// Makes the namespace and what joins it.
-    fn lay(&self, near: Ipv4Addr, far: Ipv4Addr) -> Result<(), String> {
+    /// Creates the namespace and the interfaces that connect it.
+    fn connect(&self, near: Ipv4Addr, far: Ipv4Addr) -> Result<(), String> {
         let Self { namespace, outside, inside, .. } = self;
         let [high, low] = [near.octets()[2], near.octets()[3]].map(|byte| format!("{byte:02x}"));
         let (near_mac, far_mac) = (format!("02:00:{high}:{low}:00:01"), format!("02:00:{high}:{low}:00:02"));
@@ -158,7 +158,7 @@ impl Network {
         run(&format!("ip -n {namespace} addr add {far}/30 dev {inside}"))?;
         run(&format!("ip -n {namespace} link set {inside} up"))?;
         run(&format!("ip -n {namespace} link set lo up"))?;
-        // Who asks in vain where the other one is would be told that nobody is there.
+        // Without these entries, a host that looks for its peer in vain would get an error.
         run(&format!("ip neigh replace {far} lladdr {far_mac} dev {outside} nud permanent"))?;
         run(&format!("ip -n {namespace} neigh replace {near} lladdr {near_mac} dev {inside} nud permanent"))
     }
@@ -182,14 +182,14 @@ impl Network {
         Ok(())
     }
 
-    /// Severs it and heals it, and looks whether that does what it is to do.
+    /// Severs and heals the network, and checks that this has the right effect.
     fn try_out(&self) -> Result<(), String> {
         let connect = |limit| TcpStream::connect_timeout(&self.address, limit);
         connect(START_LIMIT).map_err(|error| error.to_string())?;
         self.sever()?;
         match connect(Duration::from_millis(20)) {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
-            other => return Err(format!("a severed network tells {other:?}")),
+            other => return Err(format!("a severed network returned {other:?}")),
         }
         self.heal()?;
         connect(START_LIMIT).map(drop).map_err(|error| error.to_string())
@@ -217,7 +217,7 @@ impl Drop for Network {
     }
 }
 
-/// Two addresses of a network that this machine does not have.
+/// Two addresses of a network that this machine does not use.
 fn addresses() -> Result<(Ipv4Addr, Ipv4Addr), String> {
     let used = output("ip -4 route show table all")?;
     for _ in 0..100 {
@@ -233,13 +233,14 @@ fn run(command: &str) -> Result<(), String> {
     output(command).map(drop)
 }
 
-/// What a command says, or why it failed.
+/// The output of a command, or why it failed.
 fn output(command: &str) -> Result<String, String> {
     let mut words = command.split_whitespace();
     let outcome = Command::new(words.next().unwrap_or_default()).args(words).stdin(Stdio::null()).output();
     let outcome = outcome.map_err(|error| format!("{command}: {error}"))?;
-    match outcome.status.success() {
-        true => Ok(String::from_utf8_lossy(&outcome.stdout).into_owned()),
-        false => Err(format!("{command}: {}", String::from_utf8_lossy(&outcome.stderr).trim())),
+    if outcome.status.success() {
+        Ok(String::from_utf8_lossy(&outcome.stdout).into_owned())
+    } else {
+        Err(format!("{command}: {}", String::from_utf8_lossy(&outcome.stderr).trim()))
     }
 }

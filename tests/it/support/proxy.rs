@@ -1,5 +1,5 @@
-//! A TCP proxy before a server: it passes what it is sent, holds it back, drips it, refuses, or cuts a
-//! connection after a given byte.
+//! A TCP proxy in front of a server: it passes data on, holds it back, slows it down, refuses connections, or
+//! cuts one after a given byte.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,26 +8,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Which way bytes go.
+/// The direction of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Request,
     Answer,
 }
 
-/// What happens to bytes and to new connections.
+/// The treatment of data and of new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Pass,
-    /// Nothing gets through until the mode is another; then everything does.
+    /// Nothing is delivered until the mode changes; then everything is.
     Hold,
-    /// New connections are closed at once; old ones go on.
+    /// New connections are closed at once; existing ones still work.
     Refuse,
-    /// New connections are closed at once, and so are those that there are.
+    /// New connections are closed at once, and existing ones too.
     Down,
-    /// Answers come one byte at a time, with this pause before each.
+    /// Replies arrive one byte at a time, with this pause before each.
     Drip(Duration),
-    /// Requests come with this pause for each kilobyte.
+    /// Requests arrive with this pause per kilobyte.
     Slow(Duration),
 }
 
@@ -38,20 +38,21 @@ pub(crate) struct Proxy {
 
 struct Shared {
     mode: Mutex<Mode>,
-    /// Where the next cut is, and after how many more bytes.
+    /// The next cut: its direction, and after how many more bytes.
     cut: Mutex<Option<(Way, usize)>>,
-    /// What the mode is from the cut on.
+    /// The mode from the cut on.
     mode_after_cut: Mutex<Option<Mode>>,
-    /// How many connections there were, and how many of the first of them are held back.
+    /// The number of connections so far, and how many of the first of them are held back.
     opened: AtomicUsize,
     held: AtomicUsize,
-    /// How many times bytes came in, whether they were passed on or not.
+    /// How many times data came in, whether it was passed on or not.
     requests: AtomicUsize,
-    /// How many connections were tried, refused ones too; how many are open now, and were at most.
+    /// How many connections were attempted, including refused ones; how many are open now, and how many were
+    /// at most.
     tried: AtomicUsize,
     open: AtomicUsize,
     most: AtomicUsize,
-    /// Of each connection that is open.
+    /// The sockets of each open connection.
     ends: Mutex<Vec<(usize, TcpStream)>>,
     ended: AtomicBool,
 }
@@ -59,7 +60,7 @@ struct Shared {
 impl Proxy {
     pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("its address");
+        let address = listener.local_addr().expect("the address of a socket");
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Pass),
             cut: Mutex::new(None),
@@ -84,7 +85,7 @@ impl Proxy {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
-                Pipe::lay(&client, &server, &mine);
+                Pipe::connect_pipes(&client, &server, &mine);
                 if mine.mode() == Mode::Down {
                     mine.sever();
                 }
@@ -108,7 +109,7 @@ impl Proxy {
         }
     }
 
-    /// Holds back what is sent on the connections that are there, and that they were closed; new ones pass.
+    /// Holds back data on the existing connections, and their closing; new connections work.
     pub(crate) fn hold_old(&self) {
         self.shared.held.store(self.shared.opened.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -117,25 +118,26 @@ impl Proxy {
         self.shared.held.store(0, Ordering::SeqCst);
     }
 
-    /// Cuts, once, the connection on which the next `bytes` bytes of one way have passed; with none, before
-    /// the first. The client sees the cut only after the server has done with what came through.
+    /// Cuts, once, the connection on which the next `bytes` bytes in one direction have passed; with 0,
+    /// before the first byte. The client sees the cut only after the server has processed the data that was
+    /// passed on.
     pub(crate) fn cut(&self, way: Way, bytes: usize) {
         *self.shared.cut() = Some((way, bytes));
     }
 
-    /// As [`cut`](Self::cut), and from the cut on the mode is another one.
+    /// Like [`cut`](Self::cut), and changes the mode at the cut.
     pub(crate) fn cut_and_set(&self, way: Way, bytes: usize, mode: Mode) {
         *self.shared.mode_after_cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(mode);
         self.cut(way, bytes);
     }
 
-    /// Tells whether the cut was made.
+    /// Whether the cut was made.
     pub(crate) fn is_cut(&self) -> bool {
         self.shared.cut().is_none()
     }
 
-    /// Takes a cut back, and tells whether it was made.
-    pub(crate) fn was_cut(&self) -> bool {
+    /// Cancels a cut, and returns whether it was made.
+    pub(crate) fn cancel_cut(&self) -> bool {
         self.shared.mode_after_cut.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.cut().take().is_none()
     }
@@ -145,12 +147,12 @@ impl Proxy {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// How many connections were tried, refused ones too.
+    /// How many connections were attempted, including refused ones.
     pub(crate) fn tried(&self) -> usize {
         self.shared.tried.load(Ordering::SeqCst)
     }
 
-    /// How many connections were open at a time since this was asked last, at most.
+    /// The largest number of open connections since the last call.
     pub(crate) fn most_open(&self) -> usize {
         self.shared.most.swap(self.shared.open.load(Ordering::SeqCst), Ordering::SeqCst)
     }
@@ -173,7 +175,7 @@ impl Shared {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts every connection that there is.
+    /// Cuts every existing connection.
     fn sever(&self) {
         for (_, end) in self.ends.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = end.shutdown(Shutdown::Both);
@@ -208,19 +210,19 @@ impl Shared {
     }
 }
 
-/// One way of one connection.
+/// One direction of a connection.
 struct Pipe {
     from: TcpStream,
     to: TcpStream,
     way: Way,
     index: usize,
-    /// Nothing of an answer passes any more.
+    /// Nothing more of a reply is passed on.
     severed: Arc<AtomicBool>,
     shared: Arc<Shared>,
 }
 
 impl Pipe {
-    fn lay(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
+    fn connect_pipes(client: &TcpStream, server: &TcpStream, shared: &Arc<Shared>) {
         let index = shared.opened.fetch_add(1, Ordering::SeqCst);
         let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most.fetch_max(open, Ordering::SeqCst);
@@ -263,7 +265,7 @@ impl Pipe {
                 ends.retain(|(index, _)| *index != self.index);
             }
         }
-        // What was held is delivered even if the sender has gone: a network does no less.
+        // Held data is delivered even if the sender has gone, as in a real network.
         let _ = self.to.shutdown(Shutdown::Write);
         if self.severed.load(Ordering::SeqCst) && self.way == Way::Answer {
             let _ = self.to.shutdown(Shutdown::Both);
@@ -271,7 +273,7 @@ impl Pipe {
         }
     }
 
-    /// Holds back what came in, or that no more will.
+    /// Waits while data, or the end of the connection, must be held back.
     fn wait(&self) {
         while self.shared.holds(self.index) {
             thread::sleep(Duration::from_millis(2));

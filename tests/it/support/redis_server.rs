@@ -1,4 +1,4 @@
-//! Real Redis servers: each on a free port of the loopback, in a directory of its own, gone with the test.
+//! Real Redis servers: each on a free loopback port, in a directory of its own, and deleted after the test.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -16,10 +16,11 @@ const DATABASES: u32 = 10_000;
 /// How long a server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// How the answer to a `PING` begins where the server takes commands, or asks for a password first.
+/// The beginnings of a reply to `PING` from a server that accepts commands, or that asks for a password
+/// first.
 const READY: &[&[u8]] = &[b"+PONG\r\n", b"-NOAUTH"];
 
-/// How it begins where the server still reads what it saved.
+/// The beginning of that reply from a server that still loads its data.
 const LOADING: &[&[u8]] = &[b"-LOADIN"];
 
 /// A running `redis-server`, killed on drop.
@@ -30,26 +31,26 @@ pub(crate) struct RedisServer {
     running: Option<Running>,
 }
 
-/// The server's process, and one that kills it should this process end without saying so: statics are
-/// never dropped, and a test may abort.
+/// The server's process, and one that kills it if this process ends without dropping it: statics are never
+/// dropped, and a test may abort.
 struct Running {
     server: Child,
     watchdog: Child,
 }
 
 impl RedisServer {
-    /// Starts a server that keeps nothing on disk.
+    /// Starts a server that stores nothing on disk.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts a server with more arguments, which may contradict the usual ones.
+    /// Starts a server with more arguments, which may override the usual ones.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let mut server = Self { port: 0, arguments, dir, running: None };
         for _ in 0..5 {
-            // Another process may take the port before the server does; then the next one is tried.
+            // Another process may take the port before the server does; then the next port is tried.
             server.port = free_port();
             if server.launch(READY) {
                 return server;
@@ -58,7 +59,7 @@ impl RedisServer {
         panic!("redis-server did not start on any of five free ports");
     }
 
-    /// The server that tests share, and a database of it that no other test has.
+    /// The server that the tests share, and a database of it that no other test uses.
     pub(crate) fn shared() -> (&'static Self, u32) {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -77,12 +78,12 @@ impl RedisServer {
         self.port
     }
 
-    /// Where it would keep what it saves.
+    /// The directory for its files.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Kills the server as a crash does. What it did not save is gone.
+    /// Kills the server like a crash. Data that it did not save is gone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             let _ = running.watchdog.kill();
@@ -97,7 +98,8 @@ impl RedisServer {
         self.relaunch(READY);
     }
 
-    /// Starts it again so slow that it tells everybody for a while that it still reads what it saved.
+    /// Starts it again so slowly that for a while it answers every command with an error: it is still
+    /// loading.
     pub(crate) fn restart_loading(&mut self, delay_of_a_key: Duration) {
         let micros = delay_of_a_key.as_micros().to_string();
         let slow = ["--key-load-delay", &micros, "--loading-process-events-interval-bytes", "1024"];
@@ -110,12 +112,12 @@ impl RedisServer {
         assert!(self.launch(wanted), "redis-server did not start again on port {}", self.port);
     }
 
-    /// Freezes the server: its connections stay open, and nothing is answered.
+    /// Freezes the server: its connections stay open, and no command is answered.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets a frozen server go on.
+    /// Lets a frozen server continue.
     pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
@@ -126,11 +128,11 @@ impl RedisServer {
         assert!(done.expect("the kill command").success());
     }
 
-    /// Cuts off what the server had not written whole into its log when it was killed.
+    /// Removes the incomplete end of the log, which the server was writing when it was killed.
     ///
-    /// Redis 7.0 itself cuts such a log behind the last whole command, also in the middle of a transaction, appends
-    /// to it, and at the next start does what stands before the cut as well: a second time, where a client has
-    /// repeated it.
+    /// Redis 7.0 itself cuts such a log after the last complete command, even in the middle of a transaction,
+    /// and appends to it. At the next start it applies the part before the cut as well: twice, if a client
+    /// has repeated the transaction.
     fn mend_log(&self) {
         let of_6 = self.dir.path().join("appendonly.aof");
         let of_7 = self.dir.path().join("appendonlydir").join("appendonly.aof.manifest");
@@ -143,13 +145,16 @@ impl RedisServer {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("redis-check-aof, which comes with redis-server");
-            // It asks only where there is something to cut off, and has ended otherwise.
-            let _ = check.stdin.take().expect("its standard input").write_all(b"y\n");
-            assert!(check.wait().expect("its end").success(), "the log of the server is damaged");
+            // It asks only if there is something to cut off, and has ended otherwise.
+            let _ = check.stdin.take().expect("a pipe for its input").write_all(b"y\n");
+            assert!(
+                check.wait().expect("the end of redis-check-aof").success(),
+                "the log of the server is damaged"
+            );
         }
     }
 
-    /// Starts the process and waits until it answers as wanted; false where it did not.
+    /// Starts the process and waits until it answers as wanted; returns false if it did not.
     fn launch(&mut self, wanted: &[&[u8]]) -> bool {
         self.mend_log();
         let mut server = Command::new("redis-server")
@@ -184,7 +189,7 @@ impl RedisServer {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
-        // A server that found the port taken has ended, and somebody else answered.
+        // If the port was taken, this server has ended, and another process answered.
         let up = up && matches!(server.try_wait(), Ok(None));
         self.running = Some(Running { server, watchdog: watchdog.expect("a shell") });
         if !up {
@@ -200,10 +205,10 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port of the loopback that nobody listens on.
+/// A loopback port that no process listens on.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    listener.local_addr().expect("the address of a socket").port()
 }
 
 fn answers(port: u16, wanted: &[&[u8]]) -> bool {

@@ -1,9 +1,10 @@
-//! Which random histories a test tells.
+//! The seeds of random histories.
 
 use std::time::{Duration, Instant};
 
-/// The seeds of so many histories, from the first on, or, with `MILLPOND_TEST_SECONDS` set, of as many as begin
-/// within these. With `MILLPOND_SEED` it is that one alone. Each is printed, so that a failure tells its own.
+/// The seeds of so many histories, beginning with `first`; with `MILLPOND_TEST_SECONDS` set, of as many as
+/// begin within that time; with `MILLPOND_SEED` set, only that one. Each seed is printed, so that a failure
+/// shows its seed.
 pub(crate) fn seeds(first: u64, few: u64) -> impl Iterator<Item = u64> {
     let seconds = std::env::var("MILLPOND_TEST_SECONDS").ok().map(|set| set.parse().unwrap());
     let begun = Instant::now();
@@ -17,7 +18,7 @@ pub(crate) fn seeds(first: u64, few: u64) -> impl Iterator<Item = u64> {
     (0..).take_while(goes_on).map(move |at| first + at).inspect(|seed| println!("MILLPOND_SEED={seed}"))
 }
 
-/// As [`seeds`], other ones in each run.
+/// Like [`seeds`], with other seeds in each run.
 pub(crate) fn any_seeds(few: u64) -> impl Iterator<Item = u64> {
     seeds(fastrand::u64(..1 << 40), few)
 }

@@ -1,4 +1,4 @@
-//! What a compaction does to those who put meanwhile, and how large the directory gets.
+//! How long puts stall during a compaction, and how large the directory becomes.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,8 +12,9 @@ use millpond_benches::data::NewReading;
 use millpond_benches::databases::{Append, Sync};
 use millpond_benches::directory;
 use millpond_benches::latency::Latencies;
-use millpond_benches::measure::{self, Random};
+use millpond_benches::measure::Random;
 use millpond_benches::report::{self, Limit};
+use millpond_benches::settings;
 
 use crate::ROUNDS;
 use crate::entries::{Entries, open};
@@ -26,15 +27,15 @@ const ROOM_BAR: f64 = 3.0;
 const SLACK: f64 = 1_048_576.0;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The longest put of a round that holds a whole compaction. Its floor are appends to a bare file beside
-/// somebody who writes another one as large as the snapshot and syncs it.
+/// The longest put of a round during which a whole compaction runs. The floor is the longest append to a
+/// plain file while another thread writes a file as large as the snapshot and syncs it.
 pub fn stalls(directory: &Path) {
     let store = open(directory, "sync=never");
     for writers in [1, 4] {
         let (mut ours, mut floor) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             ours.push(puts(&store, directory, writers));
-            directory::rest(directory);
+            directory::wait_for_compaction(directory);
             floor.push(appends(writers, directory::look(directory).snapshot_bytes));
         }
         let row = |name: &str, rounds: &[Latencies], limit| {
@@ -51,7 +52,7 @@ pub fn stalls(directory: &Path) {
 
 fn puts(store: &StateStore, directory: &Path, writers: usize) -> Latencies {
     let before = directory::look(directory).snapshot;
-    work(
+    put_during(
         writers,
         || {
             let start = Instant::now();
@@ -60,7 +61,7 @@ fn puts(store: &StateStore, directory: &Path, writers: usize) -> Latencies {
                 assert!(start.elapsed() < PATIENCE, "no compaction");
                 thread::sleep(Duration::from_millis(5));
             }
-            // What comes behind the last file may hold somebody up too.
+            // The work after the last file may delay a put too.
             thread::sleep(Duration::from_millis(200));
         },
         |entries, index| entries.put(store, index),
@@ -70,7 +71,7 @@ fn puts(store: &StateStore, directory: &Path, writers: usize) -> Latencies {
 fn appends(writers: usize, bytes: u64) -> Latencies {
     let scratch = millpond_benches::scratch();
     let append = Append::open(scratch.path(), Sync::Never);
-    work(
+    put_during(
         writers,
         || {
             thread::sleep(Duration::from_millis(500));
@@ -88,8 +89,8 @@ fn appends(writers: usize, bytes: u64) -> Latencies {
     )
 }
 
-/// Lets threads put, one entry of a million after the other, until `meanwhile` is over.
-fn work(
+/// Makes threads put one entry of a million after another until `meanwhile` returns.
+fn put_during(
     threads: usize,
     meanwhile: impl FnOnce(),
     put: impl Fn(&mut Entries, usize) + std::marker::Sync,
@@ -116,25 +117,25 @@ fn work(
     })
 }
 
-/// The largest that the directory gets while everything in it is overwritten again and again. `BENCH_SECONDS`
-/// sets for how long. What counts as live is what the last snapshot takes.
+/// The largest size of the directory while all entries are overwritten again and again, for `BENCH_SECONDS`
+/// seconds. The live data is taken to be as large as the last snapshot.
 pub fn room() {
     let scratch = millpond_benches::scratch();
     let directory = scratch.path().join("room");
     let store = open(&directory, "sync=never");
     Entries::default().fill(&store, ROOM_KEYS);
-    directory::rest(&directory);
+    directory::wait_for_compaction(&directory);
     let before = directory::look(&directory).snapshot;
     let mut largest = 0;
-    let end = Instant::now() + Duration::from_secs(measure::setting("BENCH_SECONDS", 15) as u64);
+    let end = Instant::now() + Duration::from_secs(settings::setting("BENCH_SECONDS", 15) as u64);
     let watch = || {
         while Instant::now() < end {
             largest = directory::look(&directory).bytes.max(largest);
             thread::sleep(Duration::from_millis(1));
         }
     };
-    let latencies = work(ROOM_WRITERS, watch, |entries, index| entries.put(&store, index % ROOM_KEYS));
-    directory::rest(&directory);
+    let latencies = put_during(ROOM_WRITERS, watch, |entries, index| entries.put(&store, index % ROOM_KEYS));
+    directory::wait_for_compaction(&directory);
     let look = directory::look(&directory);
     let compactions = look.snapshot - before;
     assert!(compactions > 0, "no compaction");

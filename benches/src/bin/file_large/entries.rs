@@ -6,18 +6,18 @@ use std::path::Path;
 use millpond::StateStore;
 use millpond_benches::data::{NewReading, Reading};
 
-/// Counts begin here: their number of digits stays the same.
+/// The first counter value: all counter values have the same number of digits.
 const FIRST: u64 = 1_000_000_000;
 
-/// No compaction begins, however long the journal gets here.
+/// With these options no compaction begins, however long the journal becomes.
 pub const JOURNAL_ONLY: &str = "sync=never&compact_ratio=1&compact_min_bytes=1073741824";
 
-/// Opens the store in a directory of its own.
+/// Opens a store in a directory of its own.
 pub fn open(directory: &Path, options: &str) -> StateStore {
     StateStore::open(&format!("file:{}?{options}", directory.display())).expect("a store")
 }
 
-/// Puts and gets entries by index; making the next one allocates nothing.
+/// Puts and gets entries by index, and allocates nothing for the next entry.
 pub struct Entries {
     key: String,
     count: u64,
@@ -41,7 +41,7 @@ impl Entries {
         reading.check(index);
     }
 
-    /// Puts the first `count` entries, and tells the bytes of their keys and values.
+    /// Puts the first `count` entries, and returns the number of bytes in their keys and values.
     pub fn fill(&mut self, store: &StateStore, count: usize) -> u64 {
         let mut bytes = 0;
         for index in 0..count {

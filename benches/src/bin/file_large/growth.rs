@@ -1,5 +1,6 @@
-//! Puts into a store of 3 000 000 entries beside puts into one of 10 000: once without compactions, and once
-//! from the end of a compaction to the end of another, so that each put pays its share of it.
+//! Compares puts into a store of 3 000 000 entries with puts into one of 10 000: first without compactions,
+//! then from the end of one compaction to the end of the next, so that each put pays its share of the
+//! compaction.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,9 +16,9 @@ use crate::entries::{Entries, JOURNAL_ONLY, open};
 const MANY: usize = 3_000_000;
 const FEW: usize = 10_000;
 const GROUP: &str = "10 000 entries";
-/// A put may cost one and a half times as much.
+/// A put into the large store may take one and a half times as long.
 const BARS: &[Bar] = &[Bar { group: GROUP, at_least: 0.667 }];
-/// Puts between two looks at the directory.
+/// How many puts are made between two looks at the directory.
 const STEPS: usize = 2048;
 const AT_LEAST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,21 +45,21 @@ pub fn puts() {
 
     let stores = [&large, &small].map(|directory| {
         let store = open(directory, "sync=never");
-        directory::rest(directory);
+        directory::wait_for_compaction(directory);
         store
     });
     cell("put at 3 000 000 entries, whole compactions").compare_in(
         Timing::usual().rounds(ROUNDS),
         &[
-            Contender::ours_timed(|| cycle(&stores[0], &large, MANY)),
-            Contender::timed(GROUP, GROUP, || cycle(&stores[1], &small, FEW)),
+            Contender::ours_timed(|| put_until_compacted(&stores[0], &large, MANY)),
+            Contender::timed(GROUP, GROUP, || put_until_compacted(&stores[1], &small, FEW)),
         ],
     );
     stores.iter().for_each(|store| store.close().unwrap());
 }
 
-/// Puts until a compaction has begun and ended, and tells the puts in a second.
-fn cycle(store: &StateStore, directory: &Path, keys: usize) -> f64 {
+/// Puts until a compaction has begun and ended, and returns the puts per second.
+fn put_until_compacted(store: &StateStore, directory: &Path, keys: usize) -> f64 {
     let (mut random, mut entries) = (Random::new(1), Entries::default());
     let before = directory::look(directory).snapshot;
     let start = Instant::now();

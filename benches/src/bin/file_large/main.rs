@@ -1,7 +1,7 @@
-//! File when it is large or busy: the tail of reads beside writers and a compaction, opening, what an entry
-//! takes in memory, the stalls and the room of a compaction, and how puts get on as the store grows.
+//! File with large stores and heavy load: the slowest reads during writes and a compaction, opening, memory
+//! per entry, the stalls and the disk space of a compaction, and the cost of puts as the store grows.
 //!
-//! Arguments name the parts to run; without any, all of them do.
+//! The arguments name the parts to run; without arguments all parts run.
 
 mod compacting;
 mod entries;
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use millpond_benches::report;
 
-/// What all parts do in so many rounds, as each is long.
+/// The number of rounds of all parts, few because each round is long.
 const ROUNDS: usize = 3;
 
 const PARTS: [&str; 6] = ["tail", "opening", "memory", "stalls", "room", "growth"];
@@ -23,7 +23,7 @@ fn main() {
     if let [first, directory] = &arguments[..]
         && first == opening::RESIDENT
     {
-        return opening::resident(Path::new(directory));
+        return opening::print_resident(Path::new(directory));
     }
     if let Some(unknown) = arguments.iter().find(|part| !PARTS.contains(&part.as_str())) {
         panic!("{unknown} is none of {PARTS:?}");

@@ -1,5 +1,5 @@
-//! Opening a million entries, from a journal and from a snapshot, beside reading the same lines as
-//! `serde_json::Value`s into a map; and what they take in memory, in a process that does nothing else.
+//! Opening a million entries, from a journal and from a snapshot, compared with reading the same lines as
+//! `serde_json::Value`s into a map; and the memory of the opened store, in a process that does nothing else.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,16 +21,16 @@ pub const COUNT: usize = 1_000_000;
 const VALUES: &str = "lines as Value";
 const BARS: &[Bar] = &[Bar { group: VALUES, at_least: 2.0 }];
 const OPEN_ROUNDS: usize = 5;
-/// Resident bytes for each byte of keys and values.
+/// Resident bytes per byte of keys and values.
 const MEMORY_BAR: f64 = 2.2;
 
-/// The argument with which this program opens one directory and tells what that took.
+/// With this argument the program opens one directory and prints how much memory that took.
 pub const RESIDENT: &str = "--resident";
 
-/// The same entries, once as a journal and once as a snapshot. Opening them leaves two lines each time.
+/// The same entries, once as a journal and once as a snapshot. Each opening adds two lines.
 pub struct Stores {
     scratch: TempDir,
-    /// The bytes of all keys and values.
+    /// The number of bytes in all keys and values.
     bytes: u64,
 }
 
@@ -47,9 +47,9 @@ impl Stores {
             let item = item.unwrap();
             fs::copy(item.path(), stores.snapshot().join(item.file_name())).unwrap();
         }
-        // What stands around the lines of a journal is more than a tenth: opening begins a compaction.
+        // More than a tenth of a journal is syntax around the entries, so opening begins a compaction.
         let store = open(&stores.snapshot(), "sync=never&compact_ratio=0.1&compact_min_bytes=4096");
-        directory::rest(&stores.snapshot());
+        directory::wait_for_compaction(&stores.snapshot());
         store.close().unwrap();
         assert!(directory::look(&stores.snapshot()).snapshot > 0, "opening began no compaction");
         stores
@@ -68,7 +68,7 @@ impl Stores {
     }
 }
 
-/// Operations are entries here.
+/// In this cell, one operation is one entry.
 pub fn times(stores: &Stores) {
     for (name, directory) in stores.both() {
         let name = match name {
@@ -85,7 +85,7 @@ pub fn times(stores: &Stores) {
         });
         let peer = Contender::timed(VALUES, VALUES, || {
             let start = Instant::now();
-            let values = replay(&directory);
+            let values = read_lines(&directory);
             let taken = start.elapsed();
             assert_eq!(values.len(), COUNT);
             COUNT as f64 / taken.as_secs_f64()
@@ -95,14 +95,14 @@ pub fn times(stores: &Stores) {
     }
 }
 
-/// Reads the newest snapshot and what is behind it, line by line, as somebody would who cares for nothing but
-/// the entries.
-fn replay(directory: &Path) -> HashMap<String, Value> {
+/// Reads the newest snapshot and the journals after it, line by line, as a program would that needs only the
+/// entries.
+fn read_lines(directory: &Path) -> HashMap<String, Value> {
     let found = fs::read_dir(directory).unwrap().map(|item| item.unwrap().path());
     let mut files: Vec<(u64, bool, PathBuf)> = found
         .filter_map(|path| {
             let (kind, number) = path.file_name()?.to_str()?.strip_suffix(".jsonl")?.split_once('-')?;
-            // Of one number, the snapshot is what was before the journal.
+            // If a snapshot and a journal have the same number, the snapshot comes first.
             Some((number.parse().ok()?, kind == "journal", path.clone()))
         })
         .collect();
@@ -115,7 +115,7 @@ fn replay(directory: &Path) -> HashMap<String, Value> {
             let mut object: Value = serde_json::from_slice(&line).unwrap();
             if let Some(Value::Array(facts)) = object.get_mut("w").map(Value::take) {
                 for mut fact in facts {
-                    let Value::String(key) = fact["k"].take() else { panic!("a fact without a key") };
+                    let Value::String(key) = fact["k"].take() else { panic!("an entry without a key") };
                     values.insert(key, fact["v"].take());
                 }
             }
@@ -125,7 +125,7 @@ fn replay(directory: &Path) -> HashMap<String, Value> {
     values
 }
 
-/// What an open store takes, in a process of its own.
+/// Measures the memory of an open store in a process of its own.
 pub fn memory(stores: &Stores) {
     for (name, directory) in stores.both() {
         let (mut resident, mut peak) = (Vec::new(), Vec::new());
@@ -138,15 +138,15 @@ pub fn memory(stores: &Stores) {
             resident.push(numbers[0] / stores.bytes as f64);
             peak.push(numbers[1] / stores.bytes as f64);
         }
-        let per = "for a byte of keys and values";
+        let per = "per byte of keys and values";
         let limit = Limit::Median(MEMORY_BAR);
         report::quantity(&format!("resident {per}, opened from a {name}"), 1, &resident, "", limit);
-        report::quantity(&format!("resident at the most {per}, {name}"), 1, &peak, "", Limit::None);
+        report::quantity(&format!("peak resident {per}, {name}"), 1, &peak, "", Limit::None);
     }
 }
 
-/// Prints by how many bytes opening lets this process grow, in the end and at the most.
-pub fn resident(directory: &Path) {
+/// Prints by how many bytes the memory of this process grows on opening, at the end and at the peak.
+pub fn print_resident(directory: &Path) {
     let before = status("VmRSS");
     let store = open(directory, JOURNAL_ONLY);
     println!("{} {}", status("VmRSS") - before, status("VmHWM") - before);
@@ -154,9 +154,9 @@ pub fn resident(directory: &Path) {
     store.close().unwrap();
 }
 
-/// A line of what Linux knows about this process, in bytes.
+/// Reads one line of `/proc/self/status`, in bytes.
 fn status(name: &str) -> u64 {
-    let text = fs::read_to_string("/proc/self/status").expect("what Linux knows about this process");
+    let text = fs::read_to_string("/proc/self/status").expect("the status of this process");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a number of kB");
     number.parse::<u64>().expect("a number of kB") * 1024

@@ -1,5 +1,5 @@
-//! The slowest gets of one reader, while four threads put and a compaction runs. The same gets from a Memory
-//! store, beside four threads that put into another one, show what is the machine's and not the store's.
+//! The slowest gets of one reader while four threads put and a compaction runs. The same gets from a Memory
+//! store, while four threads put into another store, show how much of the time is due to the machine.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ const KEYS: usize = 100_000;
 const WRITERS: usize = 4;
 const LENGTH: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Fewer gets would not tell their 99.9th percentile.
+/// With fewer gets than this, their 99.9th percentile means nothing.
 const ENOUGH: u64 = 20_000;
 const BAR_MICROS: f64 = 1000.0;
 
@@ -31,7 +31,7 @@ struct Contender<'a> {
     directory: Option<&'a Path>,
 }
 
-/// What one round saw.
+/// The measurements of one round.
 #[derive(Default)]
 struct Gets {
     all: Latencies,
@@ -62,7 +62,7 @@ pub fn reads() {
     };
     let contenders = [
         in_file("sync=never", &never, "sync=never"),
-        // The ratio has it compacted more often: it is written to more slowly.
+        // This ratio leads to more frequent compactions: the store is written to more slowly.
         in_file("sync=always", &always, "sync=always&compact_ratio=0.1"),
         Contender { name: "Memory beside Memory", read: in_memory(), written: in_memory(), directory: None },
     ];
@@ -137,7 +137,7 @@ impl Contender<'_> {
                 assert!(end - start < PATIENCE, "{}: no compaction within a minute", self.name);
             }
             ends.store(true, Ordering::Relaxed);
-            helpers.into_iter().for_each(|helper| helper.join().expect("a helper of the reader"));
+            helpers.into_iter().for_each(|helper| helper.join().expect("the threads that write"));
             gets
         })
     }

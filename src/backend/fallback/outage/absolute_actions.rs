@@ -1,96 +1,12 @@
-//! Owns what is served while the server is away to a program that vouches that nobody else writes: what rests
-//! on what is there, in several steps. Knows nothing of when an outage begins or ends.
+//! Owns how changes of the local state become actions that set the same on the server, for a program that vouches
+//! that nobody else writes. It only decides.
 
-use std::collections::HashMap;
-
-use parking_lot::MutexGuard;
-
-use crate::backend::TransactionBody;
-use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
-use crate::backend::fallback::outage::sent::Sent;
-use crate::backend::fallback::outage::touched::Session;
 use crate::backend::local::change::{Change, Content, Entry};
-use crate::backend::local::overlay::ReadSet;
-use crate::backend::local::table::shards::LockedShards;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Deadline, Now};
-use crate::error::Result;
-use crate::key::Key;
-use crate::op::{Answer, End, EntryAction, Query, ReadSource};
+use crate::op::{End, EntryAction};
 
-/// What a transaction is based on here.
-struct DisconnectedSource<'a> {
-    away: &'a Outage,
-    read: &'a mut ReadSet,
-}
-
-impl ReadSource for DisconnectedSource<'_> {
-    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let outcome = self.away.ask_complete(key, query);
-        self.read.record(key, query, &outcome);
-        outcome
-    }
-}
-
-/// What a transaction has read here, and is to change.
-pub(crate) struct TransactionRun {
-    read: ReadSet,
-    changes: Vec<(Key<'static>, Change)>,
-}
-
-impl Outage {
-    /// Lets a transaction read and decide. No lock is held meanwhile.
-    pub(crate) fn run(&self, work: &mut TransactionBody<'_>) -> Result<TransactionRun> {
-        if !self.is_exclusive() {
-            return Err(refused());
-        }
-        let mut read = ReadSet::default();
-        let now = self.now();
-        let changes = work(&mut DisconnectedSource { away: self, read: &mut read }, &now);
-        Ok(TransactionRun { read, changes })
-    }
-
-    /// Makes the changes of a transaction if all that it read still holds, and lets them wait to be made there.
-    pub(crate) fn finish(&self, run: TransactionRun) -> Result<bool> {
-        let TransactionRun { read, changes } = run;
-        let state = self.reserve()?;
-        let now = self.now();
-        let written = changes.iter().map(|(key, _)| &**key);
-        let locked = self.table().lock(written.chain(read.keys().map(|key| &**key)));
-        if !read.is_still_valid(|key, query| locked.ask(key, query, &now)) {
-            return Ok(false);
-        }
-        let mut actions = Vec::new();
-        let mut places = HashMap::new();
-        for (key, change) in &changes {
-            let place = places.entry(&**key).or_insert_with(|| QueueEnds::of(locked.find(key)));
-            actions.extend(
-                self::actions_for(*place, change, &now).into_iter().map(|action| (key.clone(), action, None)),
-            );
-            place.apply_change(change);
-        }
-        self.make(changes, locked, actions, state, &now)?;
-        Ok(true)
-    }
-
-    /// Makes changes here, and lets the actions wait that make them there; or neither.
-    pub(crate) fn make(
-        &self,
-        changes: Vec<(Key<'static>, Change)>,
-        mut locked: LockedShards<'_>,
-        actions: Vec<OpToQueue>,
-        mut state: MutexGuard<'_, Session>,
-        now: &Now<'_>,
-    ) -> Result<()> {
-        let written = self.enqueue(&mut state, actions, Sent::Not, now)?;
-        locked.apply(changes, now);
-        drop(locked);
-        drop(state);
-        self.wait_durable(written)
-    }
-}
-
-/// Where the values of a queue lie.
+/// The index of the first value of a queue, and the one after the last.
 #[derive(Clone, Copy)]
 pub(crate) struct QueueEnds {
     begin: i64,
@@ -105,7 +21,6 @@ impl QueueEnds {
         }
     }
 
-    /// Follows a change.
     pub(crate) fn apply_change(&mut self, change: &Change) {
         match change {
             Change::Set(entry) => *self = Self::of(Some(entry)),
@@ -136,8 +51,9 @@ pub(crate) fn absolute_action(change: &Change, action: &EntryAction, now: &Now<'
     }
 }
 
-/// The actions that make true on the server what a change makes true here.
-pub(crate) fn actions_for(place: QueueEnds, change: &Change, now: &Now<'_>) -> Vec<QueuedAction> {
+/// Returns the queued actions that set on the server what a change sets locally. `ends` are those of the queue before
+/// the change.
+pub(crate) fn actions_for(ends: QueueEnds, change: &Change, now: &Now<'_>) -> Vec<QueuedAction> {
     let ttl = |deadline: Option<Deadline>| deadline.and_then(|deadline| deadline.ttl(now));
     match change {
         Change::Nothing => Vec::new(),
@@ -172,8 +88,8 @@ pub(crate) fn actions_for(place: QueueEnds, change: &Change, now: &Now<'_>) -> V
             vec![QueuedAction::Push { end: *end, values, ttl_if_created: None }]
         }
         Change::DropBefore(begin) => {
-            (place.begin..*begin).map(|_| QueuedAction::Pop { end: End::Front }).collect()
+            (ends.begin..*begin).map(|_| QueuedAction::Pop { end: End::Front }).collect()
         }
-        Change::DropFrom(end) => (*end..place.end).map(|_| QueuedAction::Pop { end: End::Back }).collect(),
+        Change::DropFrom(end) => (*end..ends.end).map(|_| QueuedAction::Pop { end: End::Back }).collect(),
     }
 }

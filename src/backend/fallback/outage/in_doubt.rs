@@ -1,95 +1,75 @@
-//! Owns what is done here with calls whose answers were lost, and of which the server will tell whether they were
-//! done. Knows nothing of how it is asked.
+//! Owns how calls whose replies were lost are served locally, until the server is asked whether it has done them.
+//! Knows nothing of how the server is asked.
 
 use std::sync::Arc;
 
-use crate::backend::fallback::outage::disconnected::{Outage, refused};
+use crate::backend::fallback::outage::refusal::{in_doubt, refused};
 use crate::backend::fallback::outage::sent::Sent;
-use crate::backend::fallback::shadow::cache::Shadowed;
-use crate::backend::fallback::shared::Shared;
-use crate::backend::local::change::Change;
-use crate::backend::local::plan::plan;
-use crate::backend::local::view::LiveEntry;
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::outage::session::Session;
+use crate::backend::fallback::queue::group::OpToQueue;
+use crate::backend::local::overlay::Overlay;
+use crate::backend::local::reading::TableSource;
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::InDoubt;
-use crate::clock::Now;
-use crate::error::{Cause, Error, Result};
-use crate::key::Key;
+use crate::error::Result;
 use crate::op::{EntryAction, Op, Reply};
 
-impl Shared {
-    /// Does a call of one operation here, as far as that is possible.
-    pub(crate) fn apply_in_doubt(&self, away: &Outage, op: &Op<'_>, turn: &Arc<SlotCall>) -> Result<Reply> {
+impl Outage {
+    /// Applies a call of one operation locally, as far as that is possible.
+    pub(crate) fn apply_one_in_doubt(&self, op: &Op<'_>, call: &Arc<SlotCall>) -> Result<Reply> {
         let reply =
-            away.apply_in_doubt(std::slice::from_ref(op), turn).pop().unwrap_or_else(|| Err(refused()));
+            self.apply_in_doubt(std::slice::from_ref(op), call).pop().unwrap_or_else(|| Err(refused()));
         let is_pop = matches!(op.action, EntryAction::Pop { .. });
-        if is_pop && away.is_exclusive() && !matches!(&reply, Err(error) if error.maybe_applied()) {
-            // The value that it may have taken on the server goes back first.
-            return away.apply(op, Sent::Not);
+        if is_pop && self.is_exclusive() && !matches!(&reply, Err(error) if error.maybe_applied()) {
+            // The value that the server may have popped goes back first.
+            return self.apply(op, Sent::Not);
         }
         reply
     }
-}
 
-impl Outage {
-    /// Does the operations of a call here and lets them wait until the server tells whether it has done them. A
-    /// pop is refused: what it may have taken goes back there.
-    pub(crate) fn apply_in_doubt(&self, ops: &[Op<'_>], turn: &Arc<SlotCall>) -> Vec<Result<Reply>> {
-        // However many wait already: of these somebody has to ask.
-        let mut state = self.state();
+    /// Applies the operations of a call locally, and queues them until the server tells whether it has done them. A
+    /// pop is refused: the value that the server may have popped goes back to the queue.
+    pub(crate) fn apply_in_doubt(&self, ops: &[Op<'_>], call: &Arc<SlotCall>) -> Vec<Result<Reply>> {
+        // Not `reserve`: however full the queue is, the server must be asked about these.
+        let mut session = self.session();
         let now = self.now();
-        let mut waiting = Vec::with_capacity(ops.len());
+        for op in ops.iter().filter(|op| !session.queue.has(&op.key)) {
+            self.restore_before_in_doubt(&op.key, &now);
+        }
+        let mut source = TableSource { table: self.table(), now: &now, read_set: None };
+        let mut overlay = Overlay::new(&mut source, &now);
+        let mut to_queue = Vec::with_capacity(ops.len());
         let mut replies = Vec::with_capacity(ops.len());
-        for (place, op) in ops.iter().enumerate() {
-            if !state.queue.has(&op.key) {
-                self.restore_from_shadow(&op.key, &now);
-            }
+        for (step, op) in ops.iter().enumerate() {
             let (reply, action) = match &op.action {
                 EntryAction::Pop { end } => (Err(refused()), Some(QueuedAction::Pop { end: *end })),
-                action => (self.estimate(op, &now), QueuedAction::from_entry(action)),
+                action => {
+                    // The local entry is not what the server had when it may have done the operation.
+                    let reply = overlay.apply(op.clone()).map_err(in_doubt);
+                    let action = QueuedAction::from_entry(action).filter(|_| reply.is_ok());
+                    (reply, action)
+                }
             };
-            let is_pop = matches!(op.action, EntryAction::Pop { .. });
-            if let Some(action) = action.filter(|_| is_pop || reply.is_ok()) {
-                let told = InDoubt::new(turn, place);
-                waiting.push((op.key.clone().into_owned(), action, Some(told)));
-            }
+            to_queue.extend(action.map(|action| OpToQueue {
+                in_doubt: Some(InDoubt::new(call, step)),
+                ..OpToQueue::new(&op.key, action)
+            }));
             replies.push(reply);
         }
-        if waiting.is_empty() {
-            return replies;
-        }
-        let entered = self.enqueue(&mut state, waiting, Sent::Not, &now);
-        drop(state);
-        match entered.and_then(|written| self.wait_durable(written)) {
+        let changes = overlay.into_changes();
+        let queued = session.enqueue(to_queue, Sent::Not, &now, self.queued_at()).and_then(|written| {
+            self.table().apply_all(changes, &now);
+            Session::wait_durable(session, written)
+        });
+        match queued {
             Ok(()) => replies,
-            // Nobody will ask.
+            // The server will not be asked.
             Err(error) => {
                 let cause = error.to_string();
-                ops.iter().map(|_| Err(in_doubt_error(cause.clone().into()))).collect()
+                ops.iter().map(|_| Err(in_doubt(cause.clone()))).collect()
             }
         }
     }
-
-    /// Lets what was known of a key before be what the lost answer is estimated from.
-    fn restore_from_shadow(&self, key: &Key<'_>, now: &Now<'_>) {
-        if self.table().ttl(key, now).is_none()
-            && let Some(entry) = self.before_in_doubt(key, now).and_then(Shadowed::entry)
-        {
-            self.table().apply(key, Change::Set(entry), now);
-        }
-    }
-
-    fn estimate(&self, op: &Op<'_>, now: &Now<'_>) -> Result<Reply> {
-        let Op { key, action } = op;
-        let reply = self
-            .table()
-            .commit(key, now, |found| plan(key, action.clone(), &mut LiveEntry::new(key, found, now), now));
-        // What is known here is not what lay there; there it may have been done.
-        reply.map_err(|error| in_doubt_error(error.into()))
-    }
-}
-
-fn in_doubt_error(source: Cause) -> Error {
-    Error::Unavailable { maybe_applied: true, source }
 }

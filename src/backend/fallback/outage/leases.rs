@@ -1,5 +1,5 @@
-//! Owns what is taken from queues while the server is away, by a program that vouches that nobody else writes.
-//! Here the leases of a queue are one map; there they are a sorted set and a hash.
+//! Owns the leases of queues during an outage, for a program that vouches that nobody else writes. Locally the leases
+//! of a queue are one map; on the server they are a sorted set and a hash.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,9 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use smol_str::SmolStr;
 
 use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
-use crate::backend::fallback::outage::disconnected::{OpToQueue, Outage, refused};
+use crate::backend::fallback::outage::refusal::refused;
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::change::{Change, Content, Entry};
 use crate::backend::local::plan_multi::{lease_keys, plan_lease};
+use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
@@ -18,70 +21,69 @@ use crate::op::{LeaseAction, Op, Reply};
 use crate::value::Value;
 
 impl Outage {
-    /// Takes from a queue or ends a lease, and lets what that led to wait.
+    /// Leases a value or ends a lease locally, and queues what that changes on the server.
     pub(crate) fn apply_lease(&self, op: &Op<'_, LeaseAction>) -> Result<Reply> {
         if !self.is_exclusive() {
             return Err(refused());
         }
-        let keys = lease_keys(&op.key);
         if matches!(op.action, LeaseAction::Lease { .. }) {
-            self.check_absent(&op.key)?;
+            self.assume_absent(&op.key)?;
         }
-        let state = self.reserve()?;
+        let session = self.reserve()?;
         let now = self.now();
+        let keys = lease_keys(&op.key);
         let locked = self.table().lock(keys.iter().map(|key| &**key));
         let mut leases = LeaseChanges::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
         let (changes, reply) = match &op.action {
             LeaseAction::EndLease { id, back, .. }
                 if !leases.has(id) && !self.was_leased_in_this_outage(id) =>
             {
-                // The server has it, and so the value. Nobody else can have taken that since.
+                // Only the server has the lease, and with it the value. Nobody else can have leased that since.
                 if *back {
                     return Err(refused());
                 }
-                leases.drop(id);
+                leases.end(id);
                 (Vec::new(), Reply::Flag(true))
             }
-            _ => plan_lease(op, &locked, &now)?,
+            LeaseAction::EndLease { .. } | LeaseAction::Lease { .. } => plan_lease(op, &locked, &now)?,
         };
-        let mut place = QueueEnds::of(locked.find(&op.key));
-        let mut waiting: Vec<OpToQueue> = Vec::new();
+        let mut ends = QueueEnds::of(locked.find(&op.key));
+        let mut ops = Vec::new();
         for (key, change) in &changes {
             if **key == *op.key {
-                let actions = actions_for(place, change, &now).into_iter();
-                waiting.extend(actions.map(|action| (key.clone(), action, None)));
-                place.apply_change(change);
+                let actions = actions_for(ends, change, &now).into_iter();
+                ops.extend(actions.map(|action| OpToQueue::new(key, action)));
+                ends.apply_change(change);
             } else {
                 leases.apply_change(key, change, &now);
             }
         }
-        waiting.append(&mut leases.waiting);
-        self.make(changes, locked, waiting, state, &now)?;
+        ops.append(&mut leases.ops);
+        self.commit_changes(changes, locked, ops, session, &now)?;
         Ok(reply)
     }
 
-    /// Whether a lease was given here in this outage.
     fn was_leased_in_this_outage(&self, id: &str) -> bool {
-        let taken = id.split_once('-').and_then(|(_, taken)| taken.parse::<u128>().ok());
+        let leased = id.split_once('-').and_then(|(_, token)| token.parse::<u128>().ok());
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
-        // The clock that gave it counts whole milliseconds.
-        taken.is_some_and(|taken| taken >= since.as_millis() * 1000)
+        // A token is at least the time in microseconds, by a clock that counts whole milliseconds.
+        leased.is_some_and(|leased| leased >= since.as_millis() * 1000)
     }
 }
 
-/// What lies here in the place of what waits to be done to a part of a queue's leases.
+/// Returns the local key of a part of a queue's leases on the server.
 pub(crate) fn local_key(key: &Key<'static>) -> Key<'static> {
-    key.sibling(Companion::LeasedValues, Companion::Leases).unwrap_or_else(|| key.clone())
+    keys::leases_beside_values(key).unwrap_or_else(|| key.clone())
 }
 
-/// The leases of a queue, and what is to be done to them there.
+/// The leases of a queue, and the operations that change them on the server.
 struct LeaseChanges {
-    /// Where the server keeps their names and when they run out, and here all of them lie.
-    names: Key<'static>,
-    /// Where the server keeps the values that they are on.
-    values: Key<'static>,
+    /// On the server: the ids, by the time at which they expire. Locally: the map of all leases.
+    ids_key: Key<'static>,
+    /// On the server: the leased values, by id.
+    values_key: Key<'static>,
     ids: BTreeSet<SmolStr>,
-    waiting: Vec<OpToQueue>,
+    ops: Vec<OpToQueue>,
 }
 
 impl LeaseChanges {
@@ -90,27 +92,26 @@ impl LeaseChanges {
             Some(Content::Map(map)) => map.fields().keys().cloned().collect(),
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
-        let [names, values] =
-            [Companion::Leases, Companion::LeasedValues].map(|beside| queue.companion(beside));
-        Self { names, values, ids, waiting: Vec::new() }
+        let (ids_key, values_key) = (queue.companion(Companion::Leases), keys::leased_values(queue));
+        Self { ids_key, values_key, ids, ops: Vec::new() }
     }
 
     fn has(&self, id: &str) -> bool {
         self.ids.contains(id)
     }
 
-    /// Follows a change of the map here.
+    /// Queues what a change of the local map changes on the server.
     fn apply_change(&mut self, key: &Key<'static>, change: &Change, now: &Now<'_>) {
-        // Not so the last token: the server has its own.
-        if *key != self.names {
+        // The last token is another key: the server has a token of its own.
+        if *key != self.ids_key {
             return;
         }
         match change {
-            Change::RemoveField(id) => self.drop(id),
-            Change::Remove => std::mem::take(&mut self.ids).iter().for_each(|id| self.drop(id)),
-            Change::SetFields(fields) => fields.iter().for_each(|(id, value)| self.keep(id, value, now)),
+            Change::RemoveField(id) => self.end(id),
+            Change::Remove => std::mem::take(&mut self.ids).iter().for_each(|id| self.end(id)),
+            Change::SetFields(fields) => fields.iter().for_each(|(id, value)| self.begin(id, value, now)),
             Change::Set(Entry { content: Content::Map(map), .. }) => {
-                map.fields().iter().for_each(|(id, value)| self.keep(id, value, now));
+                map.fields().iter().for_each(|(id, value)| self.begin(id, value, now));
             }
             Change::Nothing
             | Change::Set(_)
@@ -121,20 +122,21 @@ impl LeaseChanges {
         }
     }
 
-    fn drop(&mut self, id: &SmolStr) {
+    fn end(&mut self, id: &SmolStr) {
         self.ids.remove(id);
-        self.waiting.push((self.values.clone(), QueuedAction::MapDelete { field: id.clone() }, None));
-        self.waiting.push((self.names.clone(), QueuedAction::SetLease { id: id.clone(), left: None }, None));
+        self.ops.push(OpToQueue::new(&self.values_key, QueuedAction::MapDelete { field: id.clone() }));
+        self.ops.push(OpToQueue::new(&self.ids_key, QueuedAction::SetLease { id: id.clone(), left: None }));
     }
 
-    fn keep(&mut self, id: &SmolStr, value: &Value, now: &Now<'_>) {
+    fn begin(&mut self, id: &SmolStr, value: &Value, now: &Now<'_>) {
         self.ids.insert(id.clone());
-        // A name begins with the time at which the lease runs out.
+        // An id begins with the time at which the lease expires.
         let until: u64 = id.split('-').next().and_then(|until| until.parse().ok()).unwrap_or_default();
         let left = Millis::new(Duration::from_millis(until.saturating_sub(now.millis())));
+        let left = Some(left.unwrap_or(Millis::LEAST));
         let fields = vec![(id.clone(), value.clone())];
-        self.waiting.push((self.values.clone(), QueuedAction::MapPut { fields, ttl_if_created: None }, None));
-        let note = QueuedAction::SetLease { id: id.clone(), left: Some(left.unwrap_or(Millis::LEAST)) };
-        self.waiting.push((self.names.clone(), note, None));
+        let put = QueuedAction::MapPut { fields, ttl_if_created: None };
+        self.ops.push(OpToQueue::new(&self.values_key, put));
+        self.ops.push(OpToQueue::new(&self.ids_key, QueuedAction::SetLease { id: id.clone(), left }));
     }
 }

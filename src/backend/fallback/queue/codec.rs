@@ -12,6 +12,7 @@ use smol_str::SmolStr;
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::redis::exactly_once::slots::CallId;
+use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp};
 use crate::clock::Millis;
@@ -109,7 +110,7 @@ pub(crate) fn read(text: &[u8], now: SystemTime) -> Result<QueuedGroup, String> 
     let GroupRecord { since, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let wall = UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or("its time is out of range")?;
     let ops = ops.into_iter().map(|OpRecord { key, step, seen, call }| {
-        if let Some(reason) = Key::queued_key_fault(&key) {
+        if let Some(reason) = keys::queued_key_fault(&key) {
             return Err(format!("its key is not valid: {reason}"));
         }
         let told = call.map(CallRecord::told).transpose()?;

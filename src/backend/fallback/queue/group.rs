@@ -5,8 +5,24 @@ use std::ops::{Deref, DerefMut};
 
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::QueuedOp;
+use crate::backend::redis::replay::queued_op::{InDoubt, QueuedOp};
 use crate::clock::Millis;
+use crate::key::Key;
+
+/// An operation before it is queued.
+pub(crate) struct OpToQueue {
+    pub(crate) key: Key<'static>,
+    pub(crate) action: QueuedAction,
+    /// How the server is asked whether it has done the operation already, if it may have.
+    pub(crate) in_doubt: Option<InDoubt>,
+}
+
+impl OpToQueue {
+    /// An operation that was not sent.
+    pub(crate) fn new(key: &Key<'_>, action: QueuedAction) -> Self {
+        Self { key: key.clone().into_owned(), action, in_doubt: None }
+    }
+}
 
 /// What an operation takes besides what it carries, roughly.
 const OVERHEAD: u64 = 160;

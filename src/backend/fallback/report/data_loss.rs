@@ -1,37 +1,40 @@
-//! Owns what follows when the server has lost what this process had seen or done there. Knows nothing of how
-//! that is found out.
-
-use std::sync::atomic::Ordering;
+//! Owns what follows when the server has lost data that this process had seen or written. Knows nothing of how that
+//! is detected.
 
 use crate::backend::fallback::shared::Shared;
 use crate::outage::Event;
 
 impl Shared {
-    /// Draws the conclusions where the server has lost its memory while it served.
+    /// Reports a data loss that was detected while the server was connected.
     #[inline]
     pub(crate) fn check_data_loss(&self) {
         if self.redis.has_data_loss() {
-            {
-                let outage = self.outage.read();
-                // An outage finds out what became of its marker too, and tells both as one.
-                if outage.is_none() {
-                    self.note_data_loss();
-                }
-            }
-            self.dispatch_events();
+            self.report_data_loss_if_connected();
         }
     }
 
-    /// As [`Inner::mind_history`], for who knows that there is no outage, and tells afterwards.
-    pub(crate) fn note_data_loss(&self) {
+    #[cold]
+    fn report_data_loss_if_connected(&self) {
+        {
+            let outage = self.outage.read();
+            // An outage checks its marker too when it ends, and reports both as one loss.
+            if outage.is_none() {
+                self.take_and_report_data_loss();
+            }
+        }
+        self.events.dispatch();
+    }
+
+    /// Reports a data loss, if there is one. The caller knows that there is no outage, and dispatches the event.
+    pub(crate) fn take_and_report_data_loss(&self) {
         if let Some(cause) = self.take_data_loss() {
-            // The marker has gone with all else: this is told once.
-            self.was_marked.store(false, Ordering::Relaxed);
+            // The marker is lost with all else, which is reported once.
+            self.marker.note_lost();
             self.report_data_loss(cause.to_owned());
         }
     }
 
-    /// Forgets what was seen on a server that has lost its memory, and tells what shows that.
+    /// Forgets what was seen on a server that has lost data, and returns what shows the loss.
     pub(crate) fn take_data_loss(&self) -> Option<&'static str> {
         let cause = self.redis.take_data_loss()?;
         self.shadow.clear();
@@ -40,7 +43,7 @@ impl Shared {
     }
 
     pub(crate) fn report_data_loss(&self, cause: String) {
-        log::warn!("the Redis server has lost data: {cause}");
-        self.events.lock().push_back(Event::HistoryLost { cause });
+        log::warn!("the Redis server {} has lost data: {cause}", self.redis.server_name());
+        self.events.push(Event::HistoryLost { cause });
     }
 }

@@ -2,5 +2,7 @@
 
 pub(crate) mod counts;
 mod data_loss;
-mod outcomes;
+pub(crate) mod events;
+pub(crate) mod kept;
+pub(crate) mod log_throttle;
 mod questions;

@@ -210,6 +210,11 @@ impl Shadow {
         ShadowWrite(InFlight::begin(self, key, true))
     }
 
+    /// Makes a key unknown.
+    pub(crate) fn forget(&self, key: &str) {
+        drop(self.begin_write(key));
+    }
+
     pub(crate) fn hash(&self, key: &str) -> u64 {
         self.hasher.hash_one(key)
     }

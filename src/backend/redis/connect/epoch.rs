@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use redis::Value;
 
 use crate::backend::redis::failure::{Failure, FailureKind};
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::CommandWriter;
-use crate::key::Key;
 use crate::util::unique_id;
 
 /// The epoch of the server, as far as this store has observed it. Stores under one prefix share it: the first
@@ -50,7 +50,7 @@ pub(crate) enum GetOutcome {
 impl Epoch {
     /// `server_name`: how log lines name the server.
     pub(crate) fn new(prefix: &[u8], server_name: String) -> Self {
-        let key = [prefix, Key::epoch().as_bytes()].concat();
+        let key = [prefix, keys::epoch().as_bytes()].concat();
         Self {
             key,
             server_name,

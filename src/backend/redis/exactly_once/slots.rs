@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::backend::redis::keys;
 use crate::key::Key;
 
 /// All lanes of a store. A call has one to itself until its answer is known or nobody asks for it any more.
@@ -49,7 +50,7 @@ pub(crate) struct CallId {
 
 impl SlotTable {
     pub(crate) fn new(identity: u128) -> Arc<Self> {
-        let (key, born, free) = (Key::reply_cache(identity), AtomicU64::new(0), Mutex::default());
+        let (key, born, free) = (keys::reply_cache(identity), AtomicU64::new(0), Mutex::default());
         Arc::new(Self { identity, key, cache_id: born, free })
     }
 
@@ -158,6 +159,6 @@ mod tests {
         turn.mark_sent(Some(5));
         lanes.set_cache_id(6);
         assert_eq!((lanes.cache_id(), turn.cache_id_when_sent()), (Some(6), Some(5)));
-        assert_eq!(&**lanes.key(), "__millpond:lanes:00000000000000000000000000000007");
+        assert_eq!(&**lanes.key(), "__millpond:replies:00000000000000000000000000000007");
     }
 }

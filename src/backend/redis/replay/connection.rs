@@ -10,6 +10,7 @@ use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::failure;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp, ReplayOutcome};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -161,7 +162,7 @@ impl ReplayConnection<'_> {
             let is_lost = step.in_doubt.and_then(InDoubt::loss_count).is_some_and(|losses| losses != now);
             words.step(step, remote_wins, &notes, is_lost);
         }
-        let notes: Vec<Key<'_>> = notes.into_iter().map(Key::reply_cache).collect();
+        let notes: Vec<Key<'_>> = notes.into_iter().map(keys::reply_cache).collect();
         let pack = |packer: &mut CommandWriter<'_>| {
             let keys: Vec<&Key<'_>> =
                 std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(&notes).collect();

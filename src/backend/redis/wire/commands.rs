@@ -1,5 +1,6 @@
 //! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
 
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, ScriptCall};
 use crate::clock::Millis;
@@ -55,8 +56,7 @@ impl CommandWriter<'_> {
 
     /// Writes a mutation of a queue's leases.
     pub(crate) fn lease_action(&mut self, queue: &Key<'_>, action: &LeaseAction, call: ScriptCall) {
-        let [leases, values] =
-            [Companion::Leases, Companion::LeasedValues].map(|companion| queue.companion(companion));
+        let (leases, values) = (queue.companion(Companion::Leases), keys::leased_values(queue));
         match action {
             LeaseAction::Lease { lease, ttl_if_created } => {
                 let keys = [queue, &leases, &values, &Key::fence()];
@@ -127,16 +127,15 @@ impl CommandWriter<'_> {
     /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
     /// does not wait.
     pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall) {
-        let [lock, waiting, seen] = [Companion::Lock, Companion::LockQueue, Companion::LockLastSeen]
-            .map(|companion| name.companion(companion));
-        let keys = [&lock, &waiting, &seen, &Key::fence()];
+        let lock = name.companion(Companion::Lock);
+        let keys = [&lock, &keys::lock_queue(name), &keys::lock_last_seen(name), &Key::fence()];
         self.script(&LOCK, call, &keys, 3).number(ttl.get()).arg(waiter.as_bytes()).number(GRACE_MICROS);
     }
 
     /// Writes that one who waited for a lock does so no more.
     pub(crate) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
-        self.command(3, "ZREM").key(&name.companion(Companion::LockQueue)).arg(waiter.as_bytes());
-        self.command(3, "HDEL").key(&name.companion(Companion::LockLastSeen)).arg(waiter.as_bytes());
+        self.command(3, "ZREM").key(&keys::lock_queue(name)).arg(waiter.as_bytes());
+        self.command(3, "HDEL").key(&keys::lock_last_seen(name)).arg(waiter.as_bytes());
     }
 
     /// Writes a command that may create what lies under the key, in one transaction where it is too long.
@@ -365,7 +364,7 @@ mod tests {
             (
                 LockAction::Lock { ttl: ttl() },
                 format!(
-                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:waiting p:k:__millpond:seen \
+                    "{lock} 4 p:k:__millpond:lock p:k:__millpond:lock_queue p:k:__millpond:lock_seen \
                      p:__millpond:fence 1500  300000"
                 ),
             ),

@@ -1,0 +1,107 @@
+//! Owns a mutation of one entry or of a queue's leases on its way: on the server, or locally. Knows nothing of when
+//! which of the two serves.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::fallback::outage::sent::Sent;
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::route::{OnLostReply, Routed};
+use crate::backend::fallback::shadow::cache::Shadowed;
+use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::client::Redis;
+use crate::backend::redis::exactly_once::slots::SlotCall;
+use crate::backend::redis::replay::queued_op::Observed;
+use crate::error::Result;
+use crate::key::Key;
+use crate::op::{LeaseAction, Op, Reply};
+
+/// A mutation of one entry.
+pub(crate) struct EntryWrite<'w> {
+    shared: &'w Shared,
+    op: &'w Op<'w>,
+    end: Option<Instant>,
+    deduplicates: bool,
+    /// How the server recognises the call, from the first attempt on.
+    call: Option<Arc<SlotCall>>,
+}
+
+impl<'w> EntryWrite<'w> {
+    pub(crate) fn new(shared: &'w Shared, op: &'w Op<'w>, end: Option<Instant>) -> Self {
+        let deduplicates = shared.redis.deduplicates(&op.action);
+        Self { shared, op, end, deduplicates, call: None }
+    }
+
+    pub(crate) fn on_lost_reply(&self) -> OnLostReply {
+        if self.deduplicates {
+            OnLostReply::AskServer
+        } else {
+            OnLostReply::of(self.op.action.traits().repeat)
+        }
+    }
+}
+
+impl Routed for EntryWrite<'_> {
+    type Output = Reply;
+
+    fn on_server(&mut self, redis: &Redis) -> Result<Reply> {
+        let write = self.shared.shadow.begin_write(&self.op.key);
+        if self.deduplicates && self.call.is_none() {
+            self.call = Some(redis.begin_call());
+        }
+        match redis.apply_in(self.call.as_deref(), self.op, self.end) {
+            Ok(reply) => {
+                self.shared.record_reply(write, self.op, &reply);
+                Ok(reply)
+            }
+            Err(error) => {
+                write.record_failure(error.maybe_applied(), || Observed::left_by_entry(&self.op.action));
+                Err(error)
+            }
+        }
+    }
+
+    fn locally(&mut self, outage: &Outage, sent: Sent) -> Result<Reply> {
+        match &self.call {
+            Some(call) if sent == Sent::InDoubt => outage.apply_one_in_doubt(self.op, call),
+            _ => outage.apply(self.op, sent),
+        }
+    }
+
+    fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
+        std::iter::once(&self.op.key)
+    }
+}
+
+/// A mutation of a queue's leases.
+pub(crate) struct LeaseWrite<'w> {
+    pub(crate) shared: &'w Shared,
+    pub(crate) op: &'w Op<'w, LeaseAction>,
+    pub(crate) end: Option<Instant>,
+}
+
+impl Routed for LeaseWrite<'_> {
+    type Output = Reply;
+
+    fn on_server(&mut self, redis: &Redis) -> Result<Reply> {
+        let write = self.shared.shadow.begin_write(&self.op.key);
+        match redis.apply_once(self.op, self.end) {
+            Ok(reply) => {
+                write.record_write(Shadowed::NotAValue);
+                Ok(reply)
+            }
+            Err(error) => {
+                write.record_failure(error.maybe_applied(), || Observed::OwnWrite);
+                Err(error)
+            }
+        }
+    }
+
+    fn locally(&mut self, outage: &Outage, _sent: Sent) -> Result<Reply> {
+        outage.apply_lease(self.op)
+    }
+
+    fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
+        std::iter::once(&self.op.key)
+    }
+}

@@ -1,0 +1,90 @@
+//! Owns [`Fallback`], the handle on a server and on what serves in its place, and how it is opened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::fallback::marker::Marker;
+use crate::backend::fallback::outage::cell::OutageCell;
+use crate::backend::fallback::policy::Policy;
+use crate::backend::fallback::queue::file::{QueueFile, Restored};
+use crate::backend::fallback::reconnector::Reconnector;
+use crate::backend::fallback::report::events::EventBus;
+use crate::backend::fallback::report::kept::Report;
+use crate::backend::fallback::shadow::cache::Shadow;
+use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::client::Redis;
+use crate::clock::Clock;
+use crate::config::{self, StateConfig};
+use crate::error::Result;
+use crate::util::unique_id::unique_id;
+
+/// A handle on a Redis store. Dropping the last one closes the store.
+pub(crate) struct Fallback {
+    pub(crate) shared: Arc<Shared>,
+    owner: Arc<Owner>,
+    /// Whether an outage is always an error for this handle.
+    pub(crate) is_strict: bool,
+}
+
+/// Closes the store when the last handle is dropped.
+struct Owner(Arc<Shared>);
+
+impl Fallback {
+    pub(crate) fn open(
+        url: &str,
+        key_prefix: &str,
+        config: &StateConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let options = &config.redis;
+        let policy = Policy::new(options);
+        // Each run of a program has slots of its own, and so a reply cache that nobody else has.
+        let redis = Redis::new(url, key_prefix, options, unique_id())?;
+        let (queue_file, restored) = match &options.fallback {
+            config::Fallback::File { path } => {
+                let (file, restored) = QueueFile::open(path, key_prefix, unique_id(), &config.file, &clock)?;
+                (Some(Arc::new(file)), restored)
+            }
+            config::Fallback::Memory | config::Fallback::None => (None, Restored::nothing(unique_id())),
+        };
+        // If nothing is served during an outage, nothing is read from the shadow.
+        let shadow_bytes = if policy.serves { options.shadow_bytes } else { 0 };
+        let Restored { identity, done, sent, marked, waiting } = restored;
+        let shared = Arc::new(Shared {
+            redis,
+            clock,
+            shadow: Arc::new(Shadow::new(shadow_bytes)),
+            policy,
+            outage: OutageCell::default(),
+            reconnector: Reconnector::default(),
+            report: Report::default(),
+            events: EventBus::default(),
+            marker: Marker::new(identity, done, marked),
+            queue_file,
+        });
+        let owner = Arc::new(Owner(Arc::clone(&shared)));
+        shared.begin(waiting, sent)?;
+        Ok(Self { shared, owner, is_strict: false })
+    }
+
+    /// Returns a handle on the same store for which an outage is always an error.
+    pub(crate) fn strict(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), owner: Arc::clone(&self.owner), is_strict: true }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // In a forked child, the queued operations are those of the parent.
+        if self.0.redis.check_process().is_err() {
+            return;
+        }
+        if let Err(error) = self.0.close(Duration::ZERO) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            log::error!(
+                "a store was dropped while the Redis server {} was unreachable: {cause}",
+                self.0.redis.server_name()
+            );
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Owns how fast the replay goes and how much it slows writers. Knows nothing of operations.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The pace of one outage. Its parts need not change together.
+pub(crate) struct Pace {
+    /// Writers are slowed while more operations than this are queued.
+    threshold: AtomicU64,
+    /// By how many microseconds a writer is slowed.
+    pause: AtomicU64,
+    /// How often the size of a chunk was halved.
+    halved: AtomicU32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { threshold: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0), halved: AtomicU32::new(0) }
+    }
+}
+
+impl Pace {
+    /// Slows each writer by `pause` while more than `threshold` operations are queued.
+    pub(crate) fn throttle(&self, threshold: u64, pause: Duration) {
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.pause.store(micros, Ordering::Relaxed);
+        self.threshold.store(threshold, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unthrottle(&self) {
+        self.threshold.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Returns for how long a writer must wait if this many operations are queued.
+    pub(crate) fn writer_pause(&self, queued: u64) -> Duration {
+        if queued > self.threshold.load(Ordering::Relaxed) {
+            Duration::from_micros(self.pause.load(Ordering::Relaxed))
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    pub(crate) fn halved(&self) -> u32 {
+        self.halved.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_halved(&self, times: u32) {
+        self.halved.store(times, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_wait_only_above_the_threshold() {
+        let pace = Pace::default();
+        assert_eq!(pace.writer_pause(u64::MAX - 1), Duration::ZERO);
+        pace.throttle(10, Duration::from_millis(2));
+        assert_eq!([10, 11].map(|queued| pace.writer_pause(queued).as_millis()), [0, 2]);
+        pace.unthrottle();
+        assert_eq!(pace.writer_pause(11), Duration::ZERO);
+    }
+}

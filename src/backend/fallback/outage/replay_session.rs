@@ -1,0 +1,260 @@
+//! Owns one attempt to replay the queue: chunk after chunk, in order, each operation once. Knows nothing of what is
+//! served meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::queue::group::QueuedGroup;
+use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::shadow::cache::Shadowed;
+use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::replay::connection::{ReconnectError, ReplayConnection, ReplayReply, ReplayStep};
+use crate::backend::redis::replay::queued_action::QueuedAction;
+use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::clock::Deadline;
+use crate::config::OnConflict;
+
+/// The size of a chunk, unless chunks of this size take too long.
+const CHUNK_OPERATIONS: usize = 1000;
+const CHUNK_BYTES: u64 = 4 << 20;
+const MAX_HALVED: u32 = 10;
+
+pub(crate) struct ReplaySession<'s> {
+    shared: &'s Shared,
+    outage: &'s Outage,
+    connection: ReplayConnection<'s>,
+    has_applied: bool,
+    /// At most this many operations are sent as one chunk.
+    max_operations: usize,
+}
+
+impl Drop for ReplaySession<'_> {
+    fn drop(&mut self) {
+        self.outage.pace.unthrottle();
+    }
+}
+
+/// A chunk that was taken from the front of the queue.
+struct Chunk {
+    groups: Vec<Arc<QueuedGroup>>,
+    /// The number of the last operation that is done already.
+    done: u64,
+    /// The number of the last operation of the chunk.
+    last: u64,
+    /// The number of the last operation that was ever sent.
+    sent: u64,
+}
+
+impl<'s> ReplaySession<'s> {
+    pub(crate) fn open(shared: &'s Shared, outage: &'s Outage) -> Result<Self, ReconnectError> {
+        let connection = shared.redis.open_replay_connection()?;
+        Ok(Self { shared, outage, connection, has_applied: false, max_operations: CHUNK_OPERATIONS })
+    }
+
+    /// Returns whether the server has applied a chunk in this session.
+    pub(crate) fn has_applied(&self) -> bool {
+        self.has_applied
+    }
+
+    /// Compares the queue with the marker on the server: what was done there, and whether the server has lost that.
+    pub(crate) fn reconcile(&mut self) -> Result<(), ReconnectError> {
+        let marker = self.shared.marker.key();
+        let (done, sent) = {
+            let session = self.outage.session();
+            (session.queue.done(), session.queue.sent())
+        };
+        let (was_absent, held) = self.connection.init_marker(&marker, done)?;
+        let mut loss = None;
+        if self.shared.marker.note_set() && was_absent {
+            self.report_uncertain(&self.outage.take_in_doubt());
+            loss = Some("the marker of replayed operations is gone".to_owned());
+        } else if held < done {
+            self.connection.reset_marker(&marker, done)?;
+            loss = Some(format!("operation {done} was done on it, and it knows of {held}"));
+        } else if held > sent {
+            let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
+            return Err(ReconnectError { stale: true, timed_out: true, ..ReconnectError::local(cause) });
+        }
+        if let Some(cause) = self.shared.take_data_loss() {
+            self.outage.session().queue.forget_observed();
+            loss = Some(cause.to_owned());
+        }
+        if let Some(cause) = loss {
+            self.shared.report_data_loss(cause);
+        }
+        Ok(())
+    }
+
+    /// Replays the operations at the front of the queue.
+    pub(crate) fn replay_chunk(&mut self) -> Result<(), ReconnectError> {
+        let chunk = self.next_chunk();
+        if let Some(file) = &self.shared.queue_file {
+            file.note_sent(chunk.last).map_err(|error| {
+                ReconnectError::local(format!("cannot note in the queue's files what is sent: {error}"))
+            })?;
+        }
+        let steps: Vec<ReplayStep<'_>> = chunk.groups.iter().flat_map(|group| steps(group)).collect();
+        let begun = Instant::now();
+        let reply = self.send(&chunk, chunk.last, &steps);
+        self.tune_chunk(begun.elapsed(), &reply);
+        let reply = match reply {
+            // The server checks all keys first: one that this user may not access stops the whole chunk.
+            Err(error) if error.denied && chunk.groups.len() > 1 => {
+                self.max_operations = (chunk.groups.len() / 2).max(1);
+                return Ok(());
+            }
+            Err(error) if error.denied => self.replay_denied(&chunk, &steps)?,
+            reply => reply?,
+        };
+        self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
+        let (upto, outcomes) = match reply {
+            ReplayReply::Applied(outcomes) => (chunk.last, outcomes),
+            // The reply to an earlier chunk was lost, and its outcomes come now. Nobody knows the outcomes of the
+            // chunks before it, if the program was killed before it could keep them.
+            ReplayReply::AlreadyAt { at: Some(at), from, outcomes }
+                if at > chunk.done && at <= chunk.sent =>
+            {
+                if let Some(from) = from.filter(|from| (chunk.done + 1..at).contains(from)) {
+                    self.acknowledge(from, Vec::new());
+                }
+                (at, outcomes)
+            }
+            ReplayReply::AlreadyAt { .. } => return self.reconcile(),
+        };
+        self.acknowledge(upto, outcomes);
+        Ok(())
+    }
+
+    fn next_chunk(&self) -> Chunk {
+        let mut session = self.outage.session();
+        let done = session.queue.done();
+        let halved = self.outage.pace.halved();
+        let operations = (self.max_operations >> halved).max(1);
+        let (groups, last) = session.queue.next_chunk(operations, CHUNK_BYTES >> halved);
+        Chunk { groups, done, last, sent: session.queue.sent() }
+    }
+
+    fn send(
+        &mut self,
+        chunk: &Chunk,
+        last: u64,
+        steps: &[ReplayStep<'_>],
+    ) -> Result<ReplayReply, ReconnectError> {
+        let remote_wins = self.shared.policy.on_conflict == OnConflict::RemoteWins;
+        self.connection.replay(&self.shared.marker.key(), chunk.done, last, remote_wins, steps)
+    }
+
+    /// Replays a chunk of one group that was denied, or rejects it if it is denied again.
+    fn replay_denied(
+        &mut self,
+        chunk: &Chunk,
+        steps: &[ReplayStep<'_>],
+    ) -> Result<ReplayReply, ReconnectError> {
+        // If an empty chunk is denied too, the operation is not the cause.
+        self.send(chunk, chunk.done, &[])?;
+        // The right may have been missing only for a moment.
+        match self.send(chunk, chunk.last, steps) {
+            Err(error) if error.denied => {
+                self.send(chunk, chunk.last, &[])?;
+                let rejected = |index| (index, ReplayOutcome::Rejected(error.cause.clone()));
+                Ok(ReplayReply::Applied((0..steps.len()).map(rejected).collect()))
+            }
+            reply => reply,
+        }
+    }
+
+    /// Adapts the size of the chunks to the time limit: the network may be slow, and a chunk that is cut off is never
+    /// done.
+    fn tune_chunk(&self, elapsed: Duration, reply: &Result<ReplayReply, ReconnectError>) {
+        let halved = self.outage.pace.halved();
+        match reply {
+            Err(error) if error.timed_out => self.outage.pace.set_halved((halved + 1).min(MAX_HALVED)),
+            Ok(_) if elapsed < self.shared.policy.timeout / 8 => {
+                self.outage.pace.set_halved(halved.saturating_sub(1));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Removes the operations up to a number from the queue, keeps their outcomes for the program, and their values for
+    /// the next outage.
+    fn acknowledge(&mut self, upto: u64, outcomes: Vec<(usize, ReplayOutcome)>) {
+        let groups = self.outage.session().queue.acknowledge(upto);
+        if let Some(file) = &self.shared.queue_file
+            && let Err(error) = file.note_done(upto)
+        {
+            // The marker on the server says it too.
+            log::warn!("cannot note in the queue's files what was replayed: {error}");
+        }
+        let ops: Vec<(&QueuedOp, QueuedAt)> =
+            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued))).collect();
+        self.has_applied = true;
+        self.outage.add_to_tally(self.shared.report.count_outcomes(ops.len() as u64, &outcomes));
+        for (op, queued) in &ops {
+            self.record_in_shadow(op, queued.age());
+        }
+        for (index, outcome) in outcomes {
+            let Some((op, _)) = ops.get(index) else { continue };
+            self.handle_outcome(op, outcome);
+        }
+    }
+
+    /// Records in the shadow what an operation left on the server.
+    fn record_in_shadow(&self, op: &QueuedOp, age: Duration) {
+        let write = self.shared.shadow.begin_write(&op.key);
+        match op.action.after_waiting(age) {
+            QueuedAction::Put { value, ttl } => {
+                let now = self.outage.now();
+                let deadline = ttl.map(|ttl| Deadline::after(&now, ttl));
+                write.record_write(Shadowed::Value { bytes: value.bytes, deadline });
+            }
+            QueuedAction::Delete => write.record_write(Shadowed::Absent),
+            // A write that records nothing makes the key unknown.
+            QueuedAction::PutIfPresent { .. }
+            | QueuedAction::Incr { .. }
+            | QueuedAction::Expire { .. }
+            | QueuedAction::Persist
+            | QueuedAction::MapPut { .. }
+            | QueuedAction::MapDelete { .. }
+            | QueuedAction::MapIncr { .. }
+            | QueuedAction::Push { .. }
+            | QueuedAction::Pop { .. }
+            | QueuedAction::Trim { .. }
+            | QueuedAction::SetLease { .. } => {}
+        }
+    }
+
+    fn handle_outcome(&self, op: &QueuedOp, outcome: ReplayOutcome) {
+        match outcome {
+            ReplayOutcome::Overwritten(_) => {}
+            ReplayOutcome::Dropped(_) => {
+                self.shared.shadow.forget(&op.key);
+                self.outage.session().note_dropped(&op.key);
+            }
+            ReplayOutcome::Rejected(_) => self.shared.shadow.forget(&op.key),
+            ReplayOutcome::Uncertain => self.report_uncertain(std::slice::from_ref(op)),
+        }
+        self.shared.report.keep_outcome(op, outcome, self.shared.redis.server_name());
+    }
+
+    /// Reports operations of which nobody knows whether the server has done them.
+    fn report_uncertain(&self, ops: &[QueuedOp]) {
+        for op in ops {
+            self.shared.shadow.forget(&op.key);
+        }
+        self.shared.report.keep_uncertain(ops, self.outage.since);
+    }
+}
+
+/// Returns what a group of the queue becomes on the server, as of now.
+fn steps(group: &QueuedGroup) -> impl Iterator<Item = ReplayStep<'_>> {
+    let age = group.queued.age();
+    group.ops.iter().map(move |op| ReplayStep {
+        key: &op.key,
+        action: op.action.after_waiting(age),
+        observed: &op.observed,
+        in_doubt: op.in_doubt.as_ref(),
+        age,
+    })
+}

@@ -1,0 +1,266 @@
+//! Owns what is served during one outage: the local state, and the operations that are queued for the server.
+//! Knows nothing of connections, nor of when an outage begins or ends.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::backend::fallback::outage::absolute_actions::absolute_action;
+use crate::backend::fallback::outage::pace::Pace;
+use crate::backend::fallback::outage::refusal::{outage_too_long, queue_full, refused, unknown_key};
+use crate::backend::fallback::outage::rules::OutageRules;
+use crate::backend::fallback::outage::sent::Sent;
+use crate::backend::fallback::outage::session::Session;
+use crate::backend::fallback::queue::file::QueueFile;
+use crate::backend::fallback::queue::group::OpToQueue;
+use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::queue::replay_queue::{Capacity, ReplayQueue};
+use crate::backend::fallback::report::counts::{Counts, Tally};
+use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
+use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::plan::{is_blind, plan, plan_write};
+use crate::backend::local::table::shards::Table;
+use crate::backend::local::view::LiveEntry;
+use crate::backend::redis::replay::queued_action::QueuedAction;
+use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
+use crate::bytes::Bytes;
+use crate::clock::{Clock, Now, Ttl};
+use crate::error::Result;
+use crate::key::Key;
+use crate::op::{Answer, EntryAction, Op, Query, Reply, Write};
+
+/// One outage.
+pub(crate) struct Outage {
+    pub(crate) since: SystemTime,
+    /// Why the server was taken to be unreachable.
+    pub(crate) cause: String,
+    begun: Instant,
+    rules: OutageRules,
+    clock: Arc<dyn Clock>,
+    shadow: Arc<Shadow>,
+    table: Table,
+    session: Mutex<Session>,
+    pub(crate) pace: Pace,
+    /// What the replay has done so far.
+    tally: Mutex<Tally>,
+}
+
+/// What an outage has in common with the store.
+pub(crate) struct OutageContext {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shadow: Arc<Shadow>,
+    pub(crate) queue_file: Option<Arc<QueueFile>>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+impl Outage {
+    /// Begins an outage with the values in the shadow, and with the operations that are queued already.
+    pub(crate) fn begin(cause: &str, rules: OutageRules, queue: ReplayQueue, context: OutageContext) -> Self {
+        let OutageContext { clock, shadow, queue_file, counts } = context;
+        let outage = Self {
+            since: clock.now(),
+            cause: cause.to_owned(),
+            begun: Instant::now(),
+            rules,
+            table: Table::default(),
+            session: Mutex::new(Session::new(queue, queue_file, counts, Arc::clone(&shadow))),
+            pace: Pace::default(),
+            tally: Mutex::default(),
+            shadow,
+            clock,
+        };
+        let now = outage.now();
+        for (key, shadowed) in outage.shadow.all() {
+            if let Some(entry) = shadowed.entry() {
+                outage.table.apply(&key, Change::Set(entry), &now);
+            }
+        }
+        outage.apply_restored(&now);
+        outage
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        *self.tally.lock()
+    }
+
+    pub(crate) fn add_to_tally(&self, more: Tally) {
+        self.tally.lock().add(more);
+    }
+
+    pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock()
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now::of(&*self.clock)
+    }
+
+    pub(crate) fn queued_at(&self) -> QueuedAt {
+        QueuedAt::now(self.clock.now())
+    }
+
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.rules.exclusive
+    }
+
+    /// Returns whether a key of which nothing is known reads as absent.
+    pub(crate) fn unknown_is_absent(&self) -> bool {
+        self.rules.unknown_is_absent
+    }
+
+    /// Takes over what the shadow holds of a key, unless the key was written locally: an operation that was under way
+    /// on the server when the outage began may have ended since.
+    pub(crate) fn refresh_from_shadow(&self, key: &Key<'_>) {
+        let mut session = self.session();
+        if session.queue.has(key) {
+            return;
+        }
+        match session.observed(key) {
+            // The key was only read, and assumed to be absent; now more is known.
+            Some(Observed::AssumedAbsent) => session.forget(key),
+            Some(
+                Observed::Hash(_)
+                | Observed::Absent
+                | Observed::NotAValue
+                | Observed::Nothing
+                | Observed::OwnWrite
+                | Observed::AnyOf(_),
+            ) => return,
+            None => {}
+        }
+        let now = self.now();
+        let entry = self.shadow.get(key, &now).and_then(Shadowed::entry);
+        self.table.apply(key, entry.map_or(Change::Remove, Change::Set), &now);
+    }
+
+    /// Sets a key that is absent locally to what was known of it before a write whose reply was lost.
+    pub(crate) fn restore_before_in_doubt(&self, key: &Key<'_>, now: &Now<'_>) {
+        if self.table.ttl(key, now).is_none()
+            && let Some(entry) = self.shadow.before_in_doubt(key, now).and_then(Shadowed::entry)
+        {
+            self.table.apply(key, Change::Set(entry), now);
+        }
+    }
+
+    pub(crate) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+        match self.table.get(key, &self.now())? {
+            Some(found) => Ok(Some(found)),
+            None => self.assume_absent(key).map(|()| None),
+        }
+    }
+
+    pub(crate) fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
+        match self.table.ttl(key, &self.now()) {
+            Some(ttl) => Ok(Some(ttl)),
+            None => self.assume_absent(key).map(|()| None),
+        }
+    }
+
+    pub(crate) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let now = self.now();
+        if self.table.ttl(key, &now).is_none() {
+            self.assume_absent(key)?;
+        }
+        self.table.ask(key, query, &now)
+    }
+
+    /// As [`Outage::ask`], of a key whose entry must be known completely.
+    pub(crate) fn ask_complete(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.assume_absent(key)?;
+        self.table.ask(key, query, &self.now())
+    }
+
+    /// Returns `Ok` if everything about the key is known, or if what is unknown may be assumed to be absent; the
+    /// assumption is noted, since the replay must not overwrite a value that disproves it.
+    pub(crate) fn assume_absent(&self, key: &Key<'_>) -> Result<()> {
+        let mut session = self.session();
+        if session.is_known(key, &self.now()) {
+            return Ok(());
+        }
+        if !self.rules.unknown_is_absent {
+            return Err(unknown_key(key));
+        }
+        session.note_assumed_absent(key);
+        Ok(())
+    }
+
+    /// Applies an operation locally and queues it for the server, or refuses it.
+    pub(crate) fn apply(&self, op: &Op<'_>, sent: Sent) -> Result<Reply> {
+        let Op { key, action } = op;
+        let queued = QueuedAction::from_entry(action);
+        if queued.is_none() {
+            if !self.rules.exclusive {
+                return Err(refused());
+            }
+            // The local entry may be only the part of it that was written in this outage.
+            self.assume_absent(key)?;
+        }
+        if matches!(action, EntryAction::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
+            self.assume_absent(key)?;
+        }
+        let mut session = self.reserve()?;
+        let now = self.now();
+        let (change, reply) = self.plan(key, action.clone(), &now)?;
+        let written = match queued.or_else(|| absolute_action(&change, action, &now)) {
+            Some(action) => session.queue_one(key, action, sent, &now, || self.queued_at())?,
+            None => None,
+        };
+        self.table.apply(key, change, &now);
+        Session::wait_durable(session, written)?;
+        Ok(reply)
+    }
+
+    /// Decides what an action makes of the local entry. Nobody else changes the table while the session is locked.
+    pub(crate) fn plan(&self, key: &Key<'_>, action: EntryAction, now: &Now<'_>) -> Result<(Change, Reply)> {
+        let blind = is_blind(&action);
+        let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
+        if blind { plan(None) } else { self.table.read(key, plan) }
+    }
+
+    /// Applies writes locally, all at once, and queues them as one.
+    pub(crate) fn commit(&self, writes: &[Op<'_, Write>], sent: Sent) -> Result<()> {
+        let mut session = self.reserve()?;
+        let now = self.now();
+        let changes: Vec<_> =
+            writes.iter().map(|op| (op.key.clone(), plan_write(op.action.clone(), &now))).collect();
+        let ops = writes.iter().map(|op| OpToQueue::new(&op.key, op.action.clone().into()));
+        let written = session.enqueue(ops.collect(), sent, &now, self.queued_at())?;
+        self.table.apply_all(changes, &now);
+        Session::wait_durable(session, written)
+    }
+
+    /// Removes from the queue the operations that the server may have done and that must not be done twice.
+    pub(crate) fn take_in_doubt(&self) -> Vec<QueuedOp> {
+        self.session().take_in_doubt()
+    }
+
+    /// Locks the session for a write. Slows the writer if the queue fills up, or is not emptied fast enough; refuses
+    /// it if the queue is full, or the outage is too long.
+    pub(crate) fn reserve(&self) -> Result<MutexGuard<'_, Session>> {
+        if self.rules.max_outage.is_some_and(|longest| self.begun.elapsed() > longest) {
+            return Err(outage_too_long());
+        }
+        let mut has_waited = false;
+        loop {
+            let session = self.session();
+            let pause = match session.queue.capacity() {
+                Capacity::Full => return Err(queue_full(&session.queue)),
+                Capacity::Scarce(pause) => pause,
+                Capacity::Plenty => Duration::ZERO,
+            };
+            let pause = pause.max(self.pace.writer_pause(session.queue.len()));
+            if has_waited || pause.is_zero() {
+                return Ok(session);
+            }
+            drop(session);
+            thread::sleep(pause);
+            has_waited = true;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Owns transactions during an outage, for a program that vouches that nobody else writes.
+
+use std::collections::HashMap;
+
+use parking_lot::MutexGuard;
+
+use crate::backend::TransactionBody;
+use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
+use crate::backend::fallback::outage::refusal::refused;
+use crate::backend::fallback::outage::sent::Sent;
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::outage::session::Session;
+use crate::backend::fallback::queue::group::OpToQueue;
+use crate::backend::local::change::Change;
+use crate::backend::local::overlay::ReadSet;
+use crate::backend::local::table::shards::LockedShards;
+use crate::clock::Now;
+use crate::error::Result;
+use crate::key::Key;
+use crate::op::{Answer, Query, ReadSource};
+
+/// What a transaction reads during an outage.
+struct DisconnectedSource<'a> {
+    outage: &'a Outage,
+    read_set: &'a mut ReadSet,
+}
+
+impl ReadSource for DisconnectedSource<'_> {
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        let outcome = self.outage.ask_complete(key, query);
+        self.read_set.record(key, query, &outcome);
+        outcome
+    }
+}
+
+/// What a transaction has read, and what it will change.
+pub(crate) struct TransactionRun {
+    read_set: ReadSet,
+    changes: Vec<(Key<'static>, Change)>,
+}
+
+impl Outage {
+    /// Lets a transaction read and decide. No lock is held meanwhile.
+    pub(crate) fn run(&self, body: &mut TransactionBody<'_>) -> Result<TransactionRun> {
+        if !self.is_exclusive() {
+            return Err(refused());
+        }
+        let mut read_set = ReadSet::default();
+        let now = self.now();
+        let changes = body(&mut DisconnectedSource { outage: self, read_set: &mut read_set }, &now);
+        Ok(TransactionRun { read_set, changes })
+    }
+
+    /// Applies the changes of a transaction locally and queues them, if its read set is still valid.
+    pub(crate) fn finish(&self, run: TransactionRun) -> Result<bool> {
+        let TransactionRun { read_set, changes } = run;
+        let session = self.reserve()?;
+        let now = self.now();
+        let written = changes.iter().map(|(key, _)| &**key);
+        let locked = self.table().lock(written.chain(read_set.keys().map(|key| &**key)));
+        if !read_set.is_still_valid(|key, query| locked.ask(key, query, &now)) {
+            return Ok(false);
+        }
+        let mut ops = Vec::new();
+        let mut queues = HashMap::new();
+        for (key, change) in &changes {
+            let ends = queues.entry(&**key).or_insert_with(|| QueueEnds::of(locked.find(key)));
+            let actions = actions_for(*ends, change, &now).into_iter();
+            ops.extend(actions.map(|action| OpToQueue::new(key, action)));
+            ends.apply_change(change);
+        }
+        self.commit_changes(changes, locked, ops, session, &now)?;
+        Ok(true)
+    }
+
+    /// Queues operations, then applies the changes that they set on the server to the local state.
+    pub(crate) fn commit_changes(
+        &self,
+        changes: Vec<(Key<'static>, Change)>,
+        mut locked: LockedShards<'_>,
+        ops: Vec<OpToQueue>,
+        mut session: MutexGuard<'_, Session>,
+        now: &Now<'_>,
+    ) -> Result<()> {
+        let written = session.enqueue(ops, Sent::Not, now, self.queued_at())?;
+        locked.apply(changes, now);
+        drop(locked);
+        Session::wait_durable(session, written)
+    }
+}

@@ -1,0 +1,68 @@
+//! Owns how a store ends, and how a program asks for the way back now. Knows nothing of how operations are replayed.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::shared::Shared;
+use crate::error::{Error, Result};
+
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+impl Fallback {
+    /// Tries to reconnect now.
+    pub(crate) fn reconnect(&self) -> Result<()> {
+        self.shared.redis.check_process()?;
+        self.shared.try_reconnect().map_err(|error| {
+            let source = error.cause.into();
+            if error.denied {
+                Error::Denied { source }
+            } else {
+                Error::Unavailable { maybe_applied: false, source }
+            }
+        })
+    }
+
+    pub(crate) fn close_within(&self, timeout: Duration) -> Result<()> {
+        self.shared.close(timeout)
+    }
+}
+
+impl Shared {
+    /// Ends the store: queued operations are replayed within `timeout`, or lost if no file keeps them.
+    pub(crate) fn close(&self, timeout: Duration) -> Result<()> {
+        // A forked child has no thread to wait for, and its queued operations are those of the parent.
+        self.redis.check_process()?;
+        if !self.reconnector.begin_ending() {
+            return Ok(());
+        }
+        self.reconnector.join();
+        self.replay_within(timeout);
+        self.outage.close();
+        let pending = self.outage.pending();
+        if pending == 0 {
+            self.redis.delete_reply_cache();
+        }
+        self.redis.close()?;
+        if let Some(file) = &self.queue_file {
+            file.close()?;
+            if pending > 0 {
+                let (server, path) = (self.redis.server_name(), file.path().display());
+                log::info!("{pending} operations for the Redis server {server} are kept in {path}");
+            }
+            return Ok(());
+        }
+        if pending > 0 { Err(Error::abandoned(pending)) } else { Ok(()) }
+    }
+
+    fn replay_within(&self, timeout: Duration) {
+        let begun = Instant::now();
+        while self.outage.pending() > 0 {
+            match self.try_reconnect() {
+                Err(_) if begun.elapsed() < timeout => thread::sleep(RETRY_PAUSE),
+                Ok(()) | Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Owns a transaction on its way: on the server, or locally. Knows nothing of when which of the two serves.
+
+use std::sync::Arc;
+
+use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::outage::sent::Sent;
+use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::route::{OnLostReply, Routed};
+use crate::backend::fallback::shadow::after_write;
+use crate::backend::fallback::shadow::cache::Shadowed;
+use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::client::Redis;
+use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::{Backend as _, TransactionBody};
+use crate::error::{Error, Result};
+use crate::key::Key;
+
+struct Transaction<'t, 'b> {
+    shared: &'t Shared,
+    body: &'t mut TransactionBody<'b>,
+    written: Vec<Key<'static>>,
+}
+
+/// Where a transaction is carried out.
+enum Place {
+    /// On the server, and whether its read set was still valid.
+    Server(bool),
+    /// Locally, but not yet: its body must not run while the lock of the outage is held, since it may use the store.
+    Local,
+}
+
+impl Routed for Transaction<'_, '_> {
+    type Output = Place;
+
+    fn on_server(&mut self, redis: &Redis) -> Result<Place> {
+        let mut shadow_writes = None;
+        let mut after = Vec::new();
+        let outcome = redis.transact(&mut |source, now| {
+            let changes = (self.body)(source, now);
+            after = after_write::after_changes(&changes);
+            self.written = changes.iter().map(|(key, _)| key.clone()).collect();
+            shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
+            changes
+        });
+        if let Some(mut writes) = shadow_writes {
+            if matches!(outcome, Ok(true)) {
+                for (index, shadowed) in after.into_iter().enumerate() {
+                    if let Some(shadowed) = shadowed {
+                        writes.record_write(index, shadowed);
+                    }
+                }
+            } else {
+                let in_doubt = outcome.as_ref().is_err_and(Error::maybe_applied);
+                let left = |shadowed: Option<Shadowed>| {
+                    shadowed.map_or(Observed::OwnWrite, |shadowed| shadowed.observed())
+                };
+                writes.record_failures_from(0, in_doubt, after.into_iter().map(left));
+            }
+        }
+        outcome.map(Place::Server)
+    }
+
+    fn locally(&mut self, _outage: &Outage, _sent: Sent) -> Result<Place> {
+        Ok(Place::Local)
+    }
+
+    fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
+        self.written.iter()
+    }
+}
+
+impl Fallback {
+    pub(crate) fn run_transaction(&self, body: &mut TransactionBody<'_>) -> Result<bool> {
+        let mut transaction = Transaction { shared: &self.shared, body, written: Vec::new() };
+        match self.route(OnLostReply::Fail, &mut transaction)? {
+            Place::Server(was_valid) => Ok(was_valid),
+            Place::Local => self.transact_locally(body),
+        }
+    }
+
+    fn transact_locally(&self, body: &mut TransactionBody<'_>) -> Result<bool> {
+        let Some(outage) = self.shared.outage.current() else {
+            return Ok(false);
+        };
+        let run = outage.run(body)?;
+        // The body may have forked.
+        self.shared.redis.check_process()?;
+        match &*self.shared.outage.read() {
+            Some(current) if Arc::ptr_eq(current, &outage) => outage.finish(run),
+            // The outage is over: what was read locally must be read on the server.
+            Some(_) | None => Ok(false),
+        }
+    }
+}

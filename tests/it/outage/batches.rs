@@ -1,0 +1,139 @@
+//! Batches during which the server fails: chunks that were applied stay applied, and the rest is done
+//! locally.
+
+use millpond::{Error, RedisOptions, StateStore, Status};
+
+use crate::support::proxy::{Mode, Proxy, Way};
+use crate::support::raw_client::RawClient;
+use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{memory, open, wait_for, wait_until_connected};
+
+const KEYS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+struct Setup {
+    raw: RawClient,
+    proxy: Proxy,
+    store: StateStore,
+    _server: RedisServer,
+}
+
+impl Setup {
+    /// [`KEYS`] make three chunks.
+    fn new() -> Self {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(server.port());
+        let store = open(&proxy.url(), options()).unwrap();
+        Self { raw: RawClient::connect(&server.url(0)), proxy, store, _server: server }
+    }
+
+    /// Runs `batch` while the server fails after so many bytes; returns the result and whether the connection
+    /// was cut.
+    fn cut<T>(&self, way: Way, bytes: usize, batch: impl FnOnce(&StateStore) -> T) -> (T, bool) {
+        self.proxy.cut_and_set(way, bytes, Mode::Refuse);
+        let outcome = batch(&self.store);
+        let was_cut = self.proxy.cancel_cut();
+        let is_away = matches!(self.store.status(), Status::Away { .. });
+        assert!(was_cut || !is_away);
+        self.proxy.set(Mode::Pass);
+        wait_until_connected(&self.store);
+        // A cut after the last byte is noticed only by the next operation.
+        wait_for("the store works again", || self.store.get_bytes("noticed").is_ok());
+        (outcome, was_cut)
+    }
+
+    fn numbers(&self) -> Vec<Option<i64>> {
+        self.raw.run("MGET", &KEYS.map(|key| format!("t:{key}")))
+    }
+}
+
+fn options() -> RedisOptions {
+    memory().pipeline_batch_size(3).max_retries(0).pool_size(1)
+}
+
+#[test]
+fn puts_and_deletes_that_begin_on_the_server_end_locally() {
+    let setup = Setup::new();
+    for way in [Way::Request, Way::Answer] {
+        let step = if way == Way::Answer { 1 } else { 7 };
+        let mut round = 0;
+        for at in (0..).step_by(step) {
+            round += 1;
+            let (outcome, _) = setup.cut(way, at, |store| store.batch_put(KEYS.map(|key| (key, round))));
+            outcome.unwrap();
+            assert_eq!(setup.numbers(), [Some(round); 7], "{way:?} at {at}");
+            let (outcome, was_cut) = setup.cut(way, at, |store| store.batch_delete(&KEYS[..5]));
+            let removed = outcome.unwrap_or_else(|error| match error {
+                // A repeated delete does not know what the first attempt found.
+                Error::Unavailable { maybe_applied: true, .. } | Error::Partial { .. } => 5,
+                other => panic!("{other:?}"),
+            });
+            assert!(removed <= 5);
+            assert_eq!(setup.numbers()[..5], [None; 5], "{way:?} at {at}");
+            if !was_cut {
+                break;
+            }
+        }
+        assert!(round > 10);
+    }
+    assert_eq!(setup.store.stats().conflicts, 0);
+}
+
+#[test]
+fn reads_that_begin_on_the_server_end_locally() {
+    let setup = Setup::new();
+    let mut at = 0;
+    loop {
+        setup.store.batch_put(KEYS.map(|key| (key, at))).unwrap();
+        let (found, was_cut) = setup.cut(Way::Answer, at, |store| store.batch_get::<usize>(KEYS));
+        assert_eq!(found.unwrap(), [Some(at); 7]);
+        if !was_cut {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 10);
+}
+
+/// Increments whose replies are lost are reported as possibly applied, and later increments are not made.
+#[test]
+fn increments_that_are_in_doubt_are_not_made_locally() {
+    let setup = Setup::new();
+    let mut at = 0;
+    loop {
+        setup.raw.run::<_, ()>("DEL", &KEYS.map(|key| format!("t:{key}")));
+        let (outcome, was_cut) =
+            setup.cut(Way::Answer, at, |store| store.batch_incr(KEYS.map(|key| (key, 1))));
+        let made = setup.numbers().iter().flatten().sum::<i64>();
+        match outcome {
+            Ok(numbers) => assert_eq!((numbers, made), (vec![1; 7], 7)),
+            Err(Error::Partial { done, .. }) => {
+                assert!((3..=7).contains(&made) && done <= made.unsigned_abs());
+            }
+            Err(Error::Unavailable { maybe_applied: true, .. }) => assert!(made <= 3),
+            Err(other) => panic!("{other:?}"),
+        }
+        if !was_cut {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 10);
+}
+
+/// Increments that were certainly not sent are made locally: only the chunk in progress is in doubt.
+#[test]
+fn increments_that_were_not_sent_are_made_locally() {
+    let setup = Setup::new();
+    setup.store.put("warm", 1).unwrap();
+    setup.proxy.set(Mode::Down);
+    let numbers = setup.store.batch_incr(KEYS.map(|key| (key, 1)));
+    if let Err(error) = numbers {
+        // The store had not yet noticed that the connection was gone.
+        assert!(matches!(error, Error::Unavailable { maybe_applied: true, .. }), "{error:?}");
+        wait_for("the store is disconnected", || matches!(setup.store.status(), Status::Away { .. }));
+        assert_eq!(setup.store.batch_incr(KEYS.map(|key| (key, 1))).unwrap(), [1; 7]);
+    }
+    setup.proxy.set(Mode::Pass);
+    wait_until_connected(&setup.store);
+    assert_eq!(setup.numbers(), [Some(1); 7]);
+}

@@ -1,0 +1,42 @@
+//! The Redis variant with a fallback, during an outage and after it.
+//!
+//! - `fallback`: one outage from its beginning to its end;
+//! - `causes`: which failures count as an outage, and which do not;
+//! - `operations`: which operations are served, queued, estimated or refused during an outage;
+//! - `latency`: only the first operation of an outage waits for the server;
+//! - `batches`: batches during which the server fails;
+//! - `leases`: leases and locks during an outage;
+//! - `replay`: each queued operation is applied once, whatever happens to replies and to the server;
+//! - `write_order`: the writes to one key keep their order;
+//! - `conflicts`: other programs that write during the outage;
+//! - `reconnection`: what can delay or prevent the return to the server;
+//! - `data_loss`: a server that lost its data is noticed, and reported once;
+//! - `durable`: a replay queue in files, and programs that are killed;
+//! - `exactly_once`: calls with `exactly_once` whose replies are lost;
+//! - `in_doubt`: the server is asked whether operations that are in doubt were applied;
+//! - `cuts`: every operation, cut at every byte, with and without an outage after the cut;
+//! - `partition`: networks that lose every packet for a while;
+//! - `permissions`: what a user of the server may do, and outages of a user with too few permissions;
+//! - `soak`: many outages under concurrent writes, and an audit of the data at the end;
+//! - `fork`: a process that forks.
+
+mod batches;
+mod causes;
+mod conflicts;
+mod cuts;
+mod data_loss;
+mod durable;
+mod exactly_once;
+mod fallback;
+#[cfg(unix)]
+mod fork;
+mod in_doubt;
+mod latency;
+mod leases;
+mod operations;
+mod partition;
+mod permissions;
+mod reconnection;
+mod replay;
+mod soak;
+mod write_order;

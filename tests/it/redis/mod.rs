@@ -1,0 +1,31 @@
+//! The Redis variant without a fallback.
+//!
+//! - `wire`: the keys, values and times to live that are stored on the server;
+//! - `interop`: data that earlier systems keep in Redis, read and written byte for byte;
+//! - `commands`: the commands that each operation sends;
+//! - `kinds`: maps and queues as the server stores them, and keys that hold another type;
+//! - `queues`: queues that other programs also use, leases that run out, and waiting for values;
+//! - `locks`: how locks are stored, acquired and lost;
+//! - `transactions`: what transactions send, what they leave behind, and servers that fail during one;
+//! - `waiting`: how a store waits for the server, and which connections it uses for that;
+//! - `unreachable`: servers that die, freeze or cannot be reached;
+//! - `refusals`: servers that answer with an error;
+//! - `cuts`: connections that are cut at every byte of a request and of a reply;
+//! - `quarantine`: a write that is still in doubt never overtakes a newer one;
+//! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
+//! - `tls`: which certificates a store trusts.
+
+mod commands;
+mod cuts;
+mod exactly_once;
+mod interop;
+mod kinds;
+mod locks;
+mod quarantine;
+mod queues;
+mod refusals;
+mod tls;
+mod transactions;
+mod unreachable;
+mod waiting;
+mod wire;
