@@ -1,7 +1,6 @@
 //! Owns operations on many keys on their way: they may begin on the server and end locally. Knows nothing of when which
 //! of the two serves.
 
-use crate::backend::Backend;
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -10,6 +9,7 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::queued_op::Observed;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ struct BatchRead<'r> {
 impl Routed for BatchRead<'_> {
     type Output = ();
 
-    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+    fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let rest = &self.keys[self.found.len()..];
         let mut reads = self.shared.shadow.begin_reads(rest.iter().map(|key| &**key).collect());
         let mut found = redis.get_many(rest);
@@ -67,7 +67,7 @@ impl Routed for BatchRead<'_> {
                 reads.record_read(index, Shadowed::value(value.clone()));
             }
         }
-        self.found.append(&mut found);
+        self.found.extend(found.into_iter().map(|outcome| outcome.map_err(Error::from)));
         stop
     }
 
@@ -96,7 +96,7 @@ impl<'w> BatchWrite<'w> {
 impl Routed for BatchWrite<'_> {
     type Output = ();
 
-    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+    fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let rest = self.rest();
         let mut writes = self.shared.shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
         let Batch { mut replies, in_doubt } = redis.apply_chunks(rest, self.in_doubt.take());
@@ -112,8 +112,12 @@ impl Routed for BatchWrite<'_> {
             }
         }
         let left = rest.iter().skip(replies.len()).map(|op| Observed::left_by_entry(&op.action));
-        writes.record_failures_from(replies.len(), stop.as_ref().is_err_and(Error::maybe_applied), left);
-        self.replies.append(&mut replies);
+        writes.record_failures_from(
+            replies.len(),
+            stop.as_ref().is_err_and(OperationError::maybe_applied),
+            left,
+        );
+        self.replies.extend(replies.into_iter().map(|reply| reply.map_err(Error::from)));
         stop
     }
 
@@ -145,10 +149,10 @@ struct AtomicWrite<'w> {
 impl Routed for AtomicWrite<'_> {
     type Output = ();
 
-    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+    fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let keys = self.writes.iter().map(|op| &*op.key).collect();
         let mut shadow_writes = self.shared.shadow.begin_writes(keys);
-        if let Err(error) = redis.commit_all(self.writes) {
+        if let Err(error) = redis.commit(self.writes) {
             let left = self.writes.iter().map(|op| Observed::left_by_write(&op.action));
             shadow_writes.record_failures_from(0, error.maybe_applied(), left);
             return Err(error);
@@ -169,9 +173,9 @@ impl Routed for AtomicWrite<'_> {
 }
 
 /// Removes the last outcome if it is an error because the server became unreachable.
-fn take_stop<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
+fn take_stop<R>(outcomes: &mut Vec<Result<R, OperationError>>) -> Result<(), OperationError> {
     match outcomes.pop() {
-        Some(Err(error)) if error.unreachable().is_some() => Err(error),
+        Some(Err(error)) if error.symptom.is_unreachable() => Err(error),
         last => {
             outcomes.extend(last);
             Ok(())

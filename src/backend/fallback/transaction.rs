@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::TransactionBody;
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -10,9 +11,9 @@ use crate::backend::fallback::shadow::after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::queued_op::Observed;
-use crate::backend::{Backend as _, TransactionBody};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::Key;
 
 struct Transaction<'t, 'b> {
@@ -32,7 +33,7 @@ enum Place {
 impl Routed for Transaction<'_, '_> {
     type Output = Place;
 
-    fn on_server(&mut self, redis: &Redis) -> Result<Place> {
+    fn on_server(&mut self, redis: &Redis) -> Result<Place, OperationError> {
         let mut shadow_writes = None;
         let mut after = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
@@ -50,7 +51,7 @@ impl Routed for Transaction<'_, '_> {
                     }
                 }
             } else {
-                let in_doubt = outcome.as_ref().is_err_and(Error::maybe_applied);
+                let in_doubt = outcome.as_ref().is_err_and(OperationError::maybe_applied);
                 let left = |shadowed: Option<Shadowed>| {
                     shadowed.map_or(Observed::OwnWrite, |shadowed| shadowed.observed())
                 };

@@ -7,13 +7,13 @@ use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::error_context;
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply, Write};
 
@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// How far a batch got.
 pub(crate) struct Batch {
     /// If the batch had to stop, the last one is the error.
-    pub(crate) replies: Vec<Result<Reply>>,
+    pub(crate) replies: Vec<Result<Reply, OperationError>>,
     pub(crate) in_doubt: Option<BatchInDoubt>,
 }
 
@@ -59,7 +59,8 @@ fn unless_all_busy<T>(outcomes: &mut Vec<WireResult<T>>) -> WireResult<()> {
 }
 
 impl Redis {
-    pub(crate) fn get_chunks(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+    /// Reads values, each with its own outcome. If reading had to stop, the last one is the error.
+    pub(crate) fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>, OperationError>> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
             if let Err(error) = self.get_chunk(chunk, &mut found) {
@@ -70,7 +71,11 @@ impl Redis {
         found
     }
 
-    fn get_chunk(&self, keys: &[Key<'_>], found: &mut Vec<Result<Option<Bytes>>>) -> Result<()> {
+    fn get_chunk(
+        &self,
+        keys: &[Key<'_>],
+        found: &mut Vec<Result<Option<Bytes>, OperationError>>,
+    ) -> Result<(), OperationError> {
         let budget = self.budget();
         let context = |key| ErrorContext::reading("GET", key);
         let mut outcomes = Vec::with_capacity(keys.len());
@@ -87,7 +92,7 @@ impl Redis {
             unless_all_busy(&mut outcomes)
         });
         if let Err(failure) = outcome {
-            return Err(failure.into_error(context(""), None));
+            return Err(OperationError::new(failure, context("")));
         }
         let is_wrong_type = |outcome: &WireResult<_>| matches!(outcome, Err(failure) if failure.kind == FailureKind::WrongType);
         let wrong: Vec<&str> = keys
@@ -99,7 +104,7 @@ impl Redis {
         let mut kinds = if wrong.is_empty() { Vec::new() } else { self.kinds(&wrong, &budget) }.into_iter();
         found.extend(keys.iter().zip(outcomes).map(|(key, outcome)| {
             let kind = if is_wrong_type(&outcome) { kinds.next().flatten() } else { None };
-            outcome.map_err(|failure| failure.into_error(context(key), kind))
+            outcome.map_err(|failure| OperationError::with_kind(failure, context(key), kind))
         }));
         Ok(())
     }
@@ -131,12 +136,17 @@ impl Redis {
         Batch { replies, in_doubt: None }
     }
 
-    fn call_chunk(&self, call: &SlotCall, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
+    fn call_chunk(
+        &self,
+        call: &SlotCall,
+        ops: &[Op<'_>],
+        replies: &mut Vec<Result<Reply, OperationError>>,
+    ) -> Result<(), OperationError> {
         let budget = self.budget();
         let Some(first) = ops.first() else { return Ok(()) };
         let outcomes = self
             .call(call, ops, &budget)
-            .map_err(|failure| failure.into_error(error_context(first), None))?;
+            .map_err(|failure| OperationError::new(failure, error_context(first)))?;
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
             outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
         }));
@@ -152,7 +162,11 @@ impl Redis {
         ops.iter().take(self.options.pipeline_batch_size).take_while(fits).count().max(1)
     }
 
-    fn apply_chunk(&self, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
+    fn apply_chunk(
+        &self,
+        ops: &[Op<'_>],
+        replies: &mut Vec<Result<Reply, OperationError>>,
+    ) -> Result<(), OperationError> {
         let budget = self.budget();
         let is_harmless = ops.iter().all(|op| op.action.traits().repeat.is_harmless());
         let rule = if is_harmless { RetryRule::Idempotent } else { RetryRule::AtMostOnce };
@@ -168,7 +182,7 @@ impl Redis {
         for (op, outcome) in ops.iter().zip(outcomes) {
             replies.push(match outcome {
                 Ok(reply) if in_doubt && !op.action.traits().repeat.reply_survives(&reply) => {
-                    Err(lost_reply())
+                    Err(lost_reply().into())
                 }
                 Ok(reply) => Ok(reply),
                 Err(failure) => {
@@ -178,7 +192,7 @@ impl Redis {
             });
         }
         match (ended, ops.get(received)) {
-            (Err(failure), Some(op)) => Err(failure.into_error(error_context(op), None)),
+            (Err(failure), Some(op)) => Err(OperationError::new(failure, error_context(op))),
             _ => Ok(()),
         }
     }
@@ -203,7 +217,8 @@ impl Redis {
         Ok(())
     }
 
-    pub(crate) fn commit_all(&self, ops: &[Op<'_, Write>]) -> Result<()> {
+    /// Carries out all writes or none.
+    pub(crate) fn commit(&self, ops: &[Op<'_, Write>]) -> Result<(), OperationError> {
         let budget = self.budget();
         let work = |connection: &mut Connection, _| {
             let mut writer = self.writer(connection);
@@ -220,14 +235,14 @@ impl Redis {
         let context = ErrorContext::writing("EXEC");
         // Repeated puts and deletes leave the same state.
         let outcome = self.run(RetryRule::Idempotent, &budget, work);
-        outcome.map(|_| ()).map_err(|failure| failure.into_error(context, None))
+        outcome.map(|_| ()).map_err(|failure| OperationError::new(failure, context))
     }
 }
 
 impl Redis {
     /// Deletes keys as the server spells them, and adds to `done` how many existed. If a reply was lost, all keys
     /// of the chunk count: they were listed a moment ago.
-    pub(crate) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<()> {
+    pub(crate) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<(), OperationError> {
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
             let budget = self.budget();
             let work = |connection: &mut Connection, _| {
@@ -242,7 +257,7 @@ impl Redis {
             let context = ErrorContext::writing("DEL");
             let (removed, attempt) = self
                 .run(RetryRule::Idempotent, &budget, work)
-                .map_err(|failure| Error::partial(*done, failure.into_error(context, None)))?;
+                .map_err(|failure| OperationError::partial(*done, OperationError::new(failure, context)))?;
             *done += if attempt.in_doubt { chunk.len() as u64 } else { u64::try_from(removed).unwrap_or(0) };
         }
         Ok(())

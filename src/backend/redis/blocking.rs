@@ -9,12 +9,13 @@ use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::connect::pool::Pool;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Kind, Result};
+use crate::error::Kind;
 use crate::key::Key;
 use crate::op::{End, EntryAction, Grant, LockAction, Op};
 use crate::util::backoff::Backoff;
@@ -72,7 +73,8 @@ fn seconds(wait: Duration) -> String {
 }
 
 impl Redis {
-    pub(crate) fn wait_to_pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+    /// Pops the first value of a queue, and waits until `end` for one to be pushed.
+    pub(crate) fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, OperationError> {
         if self.is_exact() {
             // BLPOP cannot store its reply in the reply cache.
             return self.poll(end, || self.pop(key, end));
@@ -105,10 +107,10 @@ impl Redis {
         }
     }
 
-    fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+    fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, OperationError> {
         let op = Op { key: key.clone(), action: EntryAction::Pop { end: End::Front } };
         let call = self.deduplicates(&op.action).then(|| self.begin_call());
-        self.apply_in(call.as_deref(), &op, Some(end))?.found()
+        Ok(self.apply_in(call.as_deref(), &op, Some(end))?.found()?)
     }
 
     fn wait_a_slice(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, Failure> {
@@ -143,11 +145,11 @@ impl Redis {
     }
 
     /// Makes attempts until one yields a result, or the end comes.
-    pub(crate) fn poll<R>(
+    pub(crate) fn poll<R, E: From<OperationError>>(
         &self,
         end: Instant,
-        mut attempt: impl FnMut() -> Result<Option<R>>,
-    ) -> Result<Option<R>> {
+        mut attempt: impl FnMut() -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
         let mut pauses = WaitPauses::new(LONGEST_PAUSE, end);
         loop {
             if let Some(found) = attempt()? {
@@ -160,7 +162,13 @@ impl Redis {
         }
     }
 
-    pub(crate) fn wait_to_lock(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+    /// Takes a lock, and waits until `end` for it to be free.
+    pub(crate) fn lock_wait(
+        &self,
+        name: &Key<'_>,
+        ttl: Millis,
+        end: Instant,
+    ) -> Result<Option<Grant>, OperationError> {
         if left(end) < LEAST {
             let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
             let granted = self.apply_once(&op, Some(end))?.granted()?;
@@ -245,8 +253,8 @@ impl Redis {
         TimeBudget::new(self.options.timeout.min(left(end).saturating_add(SLACK)))
     }
 
-    fn check_open(&self) -> Result<()> {
-        self.link.check_open().map_err(|failure| failure.into_error(ErrorContext::reading("", ""), None))
+    fn check_open(&self) -> Result<(), OperationError> {
+        self.link.check_open().map_err(|failure| OperationError::new(failure, ErrorContext::reading("", "")))
     }
 }
 

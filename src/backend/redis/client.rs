@@ -15,18 +15,18 @@ use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::connect::tls;
 use crate::backend::redis::exactly_once::slots::{SlotCall, SlotTable};
 use crate::backend::redis::failure::{ErrorContext, Failure};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::{WireAction, error_context};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::{queries, replies};
-use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
-use crate::clock::{Millis, Ttl};
+use crate::clock::Ttl;
 use crate::config::{RedisAddress, RedisOptions};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Answer, Cursor, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write};
+use crate::op::{Answer, Op, Query, Reply};
 
 pub(crate) struct Redis {
     pub(crate) link: Arc<ServerLink>,
@@ -118,6 +118,26 @@ impl Redis {
         CommandWriter::new(&mut connection.buffer, &self.prefix)
     }
 
+    /// Reads a value.
+    pub(crate) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>, OperationError> {
+        let budget = self.budget();
+        self.read(&budget, |writer| _ = writer.command(2, "GET").key(key), replies::bytes)
+            .map_err(|failure| self.error_of(failure, ErrorContext::reading("GET", key), &budget))
+    }
+
+    /// Reads a part of an entry.
+    pub(crate) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer, OperationError> {
+        let budget = self.budget();
+        self.answer(key, query, &budget)
+            .map_err(|failure| self.error_of(failure, queries::error_context(key, query), &budget))
+    }
+
+    /// Returns how long an entry of any kind has left; `None` if there is none.
+    pub(crate) fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>, OperationError> {
+        self.read(&self.budget(), |writer| _ = writer.command(2, "PTTL").key(key), replies::ttl)
+            .map_err(|failure| OperationError::new(failure, ErrorContext::reading("PTTL", key)))
+    }
+
     /// Carries out one mutation, until `end` if it is part of a longer wait. With a slot call it takes effect once,
     /// however often this function is called with it.
     pub(crate) fn apply_in(
@@ -125,7 +145,7 @@ impl Redis {
         call: Option<&SlotCall>,
         op: &Op<'_>,
         end: Option<Instant>,
-    ) -> Result<Reply> {
+    ) -> Result<Reply, OperationError> {
         let budget = self.budget_until_or_default(end);
         let Some(call) = call else {
             return self.apply_within(op, &budget);
@@ -138,15 +158,25 @@ impl Redis {
     }
 
     /// Carries out one mutation, until `end` if it is part of a longer wait.
-    pub(crate) fn apply_once<A: WireAction>(&self, op: &Op<'_, A>, end: Option<Instant>) -> Result<Reply> {
+    pub(crate) fn apply_once<A: WireAction>(
+        &self,
+        op: &Op<'_, A>,
+        end: Option<Instant>,
+    ) -> Result<Reply, OperationError> {
         self.apply_within(op, &self.budget_until_or_default(end))
     }
 
-    fn apply_within<A: WireAction>(&self, op: &Op<'_, A>, budget: &TimeBudget) -> Result<Reply> {
+    fn apply_within<A: WireAction>(
+        &self,
+        op: &Op<'_, A>,
+        budget: &TimeBudget,
+    ) -> Result<Reply, OperationError> {
         let repeat = op.action.traits().repeat;
         let work = |connection: &mut Connection, _| self.exchange(op, connection, budget);
         match self.run(RetryRule::of(repeat), budget, work) {
-            Ok((reply, attempt)) if attempt.in_doubt && !repeat.reply_survives(&reply) => Err(lost_reply()),
+            Ok((reply, attempt)) if attempt.in_doubt && !repeat.reply_survives(&reply) => {
+                Err(lost_reply().into())
+            }
             Ok((reply, _)) => Ok(reply),
             Err(failure) => Err(self.error_of(failure, error_context(op), budget)),
         }
@@ -165,101 +195,9 @@ impl Redis {
     pub(crate) fn probe_budget(&self) -> Duration {
         self.options.connect_timeout.min(self.options.timeout / 4)
     }
-}
 
-/// Returns the prefix of all keys on the server.
-fn wire_prefix(key_prefix: &str) -> Vec<u8> {
-    match key_prefix.strip_suffix(':').unwrap_or(key_prefix) {
-        "" => Vec::new(),
-        prefix => format!("{prefix}:").into_bytes(),
-    }
-}
-
-impl Backend for Redis {
-    fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        let budget = self.budget();
-        self.read(&budget, |writer| _ = writer.command(2, "GET").key(key), replies::bytes)
-            .map_err(|failure| self.error_of(failure, ErrorContext::reading("GET", key), &budget))
-    }
-
-    fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
-        self.get_chunks(keys)
-    }
-
-    fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let budget = self.budget();
-        self.answer(key, query, &budget)
-            .map_err(|failure| self.error_of(failure, queries::error_context(key, query), &budget))
-    }
-
-    fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        self.read(&self.budget(), |writer| _ = writer.command(2, "PTTL").key(key), replies::ttl)
-            .map_err(|failure| failure.into_error(ErrorContext::reading("PTTL", key), None))
-    }
-
-    fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        let call = self.deduplicates(&op.action).then(|| self.begin_call());
-        self.apply_in(call.as_deref(), &op, None)
-    }
-
-    fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
-        self.apply_chunks(&ops, None).replies
-    }
-
-    fn apply_lease(&self, op: Op<'_, LeaseAction>, end: Option<Instant>) -> Result<Reply> {
-        self.apply_once(&op, end)
-    }
-
-    fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
-        self.apply_once(&op, None)
-    }
-
-    fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {
-        self.commit_all(&writes)
-    }
-
-    fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
-        self.wait_to_pop(key, end)
-    }
-
-    fn attempt_until<R>(
-        &self,
-        _queue: &Key<'_>,
-        end: Instant,
-        attempt: impl FnMut() -> Result<Option<R>>,
-    ) -> Result<Option<R>> {
-        self.poll(end, attempt)
-    }
-
-    fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
-        self.wait_to_lock(name, ttl, end)
-    }
-
-    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
-        self.run_transaction(work)
-    }
-
-    fn page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
-        self.listed_page(prefix, from)
-    }
-
-    fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        self.first_keys(prefix, after, limit)
-    }
-
-    fn count(&self, prefix: &str) -> Result<u64> {
-        self.count_keys(prefix)
-    }
-
-    fn remove(&self, prefix: &str) -> Result<u64> {
-        self.remove_keys(prefix)
-    }
-
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn close(&self) -> Result<()> {
+    /// Closes all connections; no further operation succeeds.
+    pub(crate) fn close(&self) {
         self.link.close();
         self.pool.drop_idle();
         if let Some(pool) = self.blocking_pool.get() {
@@ -273,7 +211,14 @@ impl Backend for Redis {
                 self.server_name
             );
         }
-        Ok(())
+    }
+}
+
+/// Returns the prefix of all keys on the server.
+fn wire_prefix(key_prefix: &str) -> Vec<u8> {
+    match key_prefix.strip_suffix(':').unwrap_or(key_prefix) {
+        "" => Vec::new(),
+        prefix => format!("{prefix}:").into_bytes(),
     }
 }
 

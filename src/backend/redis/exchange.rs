@@ -6,6 +6,7 @@ use redis::Value;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{Attempt, RetryRule, retry};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::WireAction;
@@ -13,7 +14,7 @@ use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use crate::key::Key;
 use crate::op::{Answer, Op, Query, Reply};
 
@@ -108,15 +109,20 @@ impl Redis {
         }
     }
 
-    /// Converts a failure into the error that the caller sees. For a wrong kind it asks the server which kind the
-    /// key holds.
-    pub(crate) fn error_of(&self, failure: Failure, context: ErrorContext<'_>, budget: &TimeBudget) -> Error {
+    /// Converts a failure into the error of an operation. For a wrong kind it asks the server which kind the key
+    /// holds.
+    pub(crate) fn error_of(
+        &self,
+        failure: Failure,
+        context: ErrorContext<'_>,
+        budget: &TimeBudget,
+    ) -> OperationError {
         let found = if failure.kind == FailureKind::WrongType && failure.stage == Stage::Rejected {
             self.kinds(&[context.key], budget).pop().flatten()
         } else {
             None
         };
-        failure.into_error(context, found)
+        OperationError::with_kind(failure, context, found)
     }
 
     /// Returns which kind each key holds; `None` if that is not known.

@@ -1,5 +1,5 @@
-//! Owns the classification of failures: what went wrong, whether the server may have acted, whether it counts as
-//! unreachable, and which error the caller sees. Does no I/O, and knows nothing of how long retries take.
+//! Owns the classification of failures: what went wrong, whether the server may have acted, and which error the
+//! caller sees. Does no I/O, and knows nothing of how long retries take.
 
 use std::error::Error as _;
 use std::io;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
-use crate::error::{Cause, Error, Exhausted, Forgotten, Kind, Unreachable};
+use crate::error::{Cause, Error, Kind};
 
 const NO_REPLY_IN_TIME: &str = "no reply within the time limit";
 
@@ -174,21 +174,10 @@ impl Failure {
         let source = self.cause;
         let maybe_applied = context.mutation && self.stage == Stage::InDoubt;
         match self.kind {
-            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Busy => {
-                let doubtful = match self.kind {
-                    // The server itself replied that it cannot serve.
-                    FailureKind::Busy => false,
-                    FailureKind::Unreachable => self.stage == Stage::InDoubt,
-                    _ => true,
-                };
-                let source = Unreachable { cause: source, doubtful }.into();
-                Error::Unavailable { maybe_applied, source }
+            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Busy | FailureKind::Exhausted => {
+                Error::Unavailable { maybe_applied, permanent: false, source }
             }
-            FailureKind::ReplyEvicted if maybe_applied => {
-                Error::Unavailable { maybe_applied, source: Forgotten(source).into() }
-            }
-            FailureKind::Exhausted => Error::Unavailable { maybe_applied, source: Exhausted(source).into() },
-            _ if maybe_applied => Error::Unavailable { maybe_applied, source },
+            _ if maybe_applied => Error::in_doubt(source),
             FailureKind::Closed => Error::closed(),
             FailureKind::Forked => Error::forked(),
             FailureKind::Denied => Error::Denied { source },

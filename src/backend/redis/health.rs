@@ -5,15 +5,15 @@ use redis::Value;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::Request;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::config::Fallback;
-use crate::error::Result;
 
 impl Redis {
     /// Makes the first connection, within `connect_timeout`, and checks that the server serves: one that is still
     /// loading its data does not.
-    pub(crate) fn check_ready(&self) -> Result<()> {
+    pub(crate) fn check_ready(&self) -> Result<(), OperationError> {
         let budget = TimeBudget::new(self.options.connect_timeout);
         let check = || {
             let mut pooled = self.pool.checkout(&budget, true)?;
@@ -31,7 +31,7 @@ impl Redis {
             self.warn_of_eviction(&memory);
             Ok(())
         };
-        check().map_err(|failure: Failure| failure.into_error(ErrorContext::reading("HELLO", ""), None))
+        check().map_err(|failure: Failure| OperationError::new(failure, ErrorContext::reading("HELLO", "")))
     }
 
     /// Returns whether the server serves on a fresh connection: one slow reply does not make it unreachable.

@@ -11,6 +11,7 @@ mod failure;
 mod health;
 pub(crate) mod keys;
 mod listing;
+pub(crate) mod operation_error;
 pub(crate) mod replay;
 mod retry;
 mod time_budget;

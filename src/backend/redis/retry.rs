@@ -99,7 +99,7 @@ pub(crate) fn retry<T>(
 /// earlier one did.
 pub(crate) fn lost_reply() -> Error {
     let source = "the reply to an earlier attempt was lost, and the later one does not tell what it did";
-    Error::Unavailable { maybe_applied: true, source: source.into() }
+    Error::in_doubt(source)
 }
 
 #[cfg(test)]

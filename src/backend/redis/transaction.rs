@@ -10,6 +10,7 @@ use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::connect::pooled_connection::PooledConnection;
 use crate::backend::redis::connect::reentry::ReentryGuard;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::RetryRule;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::queries;
@@ -46,14 +47,15 @@ struct WatchedSource<'r> {
 }
 
 impl Redis {
-    pub(crate) fn run_transaction(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
+    /// Runs a transaction once. Returns `false` if what it read was no longer valid at its end.
+    pub(crate) fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool, OperationError> {
         let mut run = WatchedSource { redis: self, connection: None, watched: HashMap::new(), failed: None };
         // The server's time is not known: a deadline is the remaining TTL, counted from zero.
         let changes = work(&mut run, &Now::at(0));
         let WatchedSource { connection, watched, failed, .. } = run;
         if let Some(failure) = failed {
             // No change was sent. The connection, which may still watch keys, is closed.
-            return Err(failure.into_error(ErrorContext::reading("WATCH", ""), None));
+            return Err(OperationError::new(failure, ErrorContext::reading("WATCH", "")));
         }
         let context = ErrorContext { mutation: !changes.is_empty(), ..ErrorContext::writing("EXEC") };
         let outcome = match connection {
@@ -64,7 +66,7 @@ impl Redis {
             None if changes.is_empty() => return Ok(true),
             None => self.commit_unconditionally(&changes),
         };
-        outcome.map_err(|failure| failure.into_error(context, None))
+        outcome.map_err(|failure| OperationError::new(failure, context))
     }
 
     /// Makes changes that depend on no read.

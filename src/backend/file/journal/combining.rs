@@ -142,8 +142,8 @@ impl Drop for PendingReply {
     fn drop(&mut self) {
         let is_owed = matches!(*self.0.state.lock(), RequestState::Taken) && !self.0.is_done();
         if is_owed {
-            let source = "the thread that carried it out together with others panicked".into();
-            self.0.answer(Err(Error::Unavailable { maybe_applied: true, source }));
+            let source = "the thread that carried it out together with others panicked";
+            self.0.answer(Err(Error::in_doubt(source)));
         }
     }
 }
