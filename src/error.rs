@@ -225,6 +225,8 @@ pub enum Error {
     Unavailable {
         /// Whether the server may nevertheless have received the operation and carried it out.
         maybe_applied: bool,
+        /// Whether the store stays unavailable to this process: it was closed, or another process opened it.
+        permanent: bool,
         /// What happened.
         source: Cause,
     },
@@ -312,7 +314,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { source, .. } => !source.is::<Closed>() && !is_final(source),
+            Self::Unavailable { permanent, .. } => !permanent,
             Self::StorageFull { .. } | Self::Conflict { .. } | Self::Locked { .. } => true,
             Self::Partial { source, .. } => source.is_transient(),
             Self::InvalidKey { .. }
@@ -371,114 +373,57 @@ impl Error {
         }
     }
 
-    /// The store belongs to another process.
+    /// The store cannot serve now, and the operation was not applied.
     #[cfg(feature = "redis")]
-    pub(crate) fn forked() -> Self {
-        Self::Unavailable { maybe_applied: false, source: Forked.into() }
+    pub(crate) fn unavailable(source: impl Into<Cause>) -> Self {
+        Self::Unavailable { maybe_applied: false, permanent: false, source: source.into() }
     }
 
-    /// The store has ended before this many operations were done that waited for its server.
+    /// Nobody knows whether the operation was applied.
+    pub(crate) fn in_doubt(source: impl Into<Cause>) -> Self {
+        Self::Unavailable { maybe_applied: true, permanent: false, source: source.into() }
+    }
+
+    fn permanently_unavailable(source: impl Into<Cause>) -> Self {
+        Self::Unavailable { maybe_applied: false, permanent: true, source: source.into() }
+    }
+
+    /// Another process opened the store.
+    #[cfg(feature = "redis")]
+    pub(crate) fn forked() -> Self {
+        Self::permanently_unavailable(
+            "the store was opened by another process: fork before a store is opened, not after",
+        )
+    }
+
+    /// The store was closed while this many operations were queued for its server.
     #[cfg(feature = "redis")]
     pub(crate) fn abandoned(operations: u64) -> Self {
-        Self::Unavailable { maybe_applied: false, source: Abandoned(operations).into() }
+        Self::permanently_unavailable(format!(
+            "{operations} operations that were queued for the server are lost: it was unreachable until the store \
+             was closed"
+        ))
     }
 
     /// The store was closed by its owner.
     pub(crate) fn closed() -> Self {
-        Self::Unavailable { maybe_applied: false, source: Closed.into() }
+        Self::permanently_unavailable("the store is closed")
     }
-}
 
-#[cfg(feature = "redis")]
-fn is_final(source: &Cause) -> bool {
-    source.is::<Forked>() || source.is::<Abandoned>()
-}
-
-/// Only a store on a server can be met in two processes.
-#[cfg(not(feature = "redis"))]
-fn is_final(_source: &Cause) -> bool {
-    false
-}
-
-/// Why a server is not available that cannot be reached, as opposed to one that is merely slow or busy with
-/// others.
-#[cfg(feature = "redis")]
-#[derive(Debug, thiserror::Error)]
-#[error("{cause}")]
-pub(crate) struct Unreachable {
-    pub(crate) cause: Cause,
-    /// Whether it is only this connection that is known to be silent or gone.
-    pub(crate) doubtful: bool,
-}
-
-/// Why an operation got no connection: others had all of them. Whether the server is away, they find out.
-#[cfg(feature = "redis")]
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Exhausted(pub(crate) Cause);
-
-/// Why nobody knows whether a call was made that the server had noted: its notes are gone.
-#[cfg(feature = "redis")]
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Forgotten(pub(crate) Cause);
-
-#[cfg(feature = "redis")]
-impl Error {
-    /// Whether it says that the server has forgotten what it had done.
-    pub(crate) fn is_forgotten(&self) -> bool {
+    /// Marks the error `maybe_applied`: this attempt failed, but an earlier one may have been applied.
+    #[cfg(feature = "redis")]
+    pub(crate) fn after_lost_reply(self) -> Self {
         match self {
-            Self::Unavailable { source, .. } => source.is::<Forgotten>(),
-            _ => false,
+            Self::Unavailable { permanent, source, .. } => {
+                Self::Unavailable { maybe_applied: true, permanent, source }
+            }
+            other => Self::in_doubt(other),
         }
     }
 
-    /// Whether it says that others had all the connections.
-    pub(crate) fn is_exhausted(&self) -> bool {
-        match self {
-            Self::Unavailable { source, .. } => source.is::<Exhausted>(),
-            _ => false,
-        }
-    }
-
-    /// Whether it says that the server cannot be reached, and how.
-    pub(crate) fn unreachable(&self) -> Option<&Unreachable> {
-        match self {
-            Self::Unavailable { source, .. } => source.downcast_ref(),
-            Self::Partial { source, .. } => source.unreachable(),
-            _ => None,
-        }
-    }
-
-    /// The same error to an operation that the server may have done before: that it is refused here does not
-    /// undo it.
-    pub(crate) fn after_lost_answer(self) -> Self {
-        let source = match self {
-            Self::Unavailable { source, .. } => source,
-            other => other.into(),
-        };
-        Self::Unavailable { maybe_applied: true, source }
-    }
-
-    /// Whether it says that the server may have done what was asked for.
+    /// Returns whether the server may have applied the operation.
+    #[cfg(feature = "redis")]
     pub(crate) fn maybe_applied(&self) -> bool {
         matches!(self, Self::Unavailable { maybe_applied: true, .. })
     }
 }
-
-/// Why a store is not available in a child of the process that opened it.
-#[cfg(feature = "redis")]
-#[derive(Debug, thiserror::Error)]
-#[error("the store was opened by another process: fork before a store is opened, not after")]
-pub(crate) struct Forked;
-
-/// What becomes of operations that wait when a store ends.
-#[cfg(feature = "redis")]
-#[derive(Debug, thiserror::Error)]
-#[error("{0} operations that waited for the server are lost: it was away to the end")]
-struct Abandoned(u64);
-
-/// Why a closed store is not available.
-#[derive(Debug, thiserror::Error)]
-#[error("the store is closed")]
-struct Closed;

@@ -1,7 +1,6 @@
 //! Owns how operations on many keys are carried out: they may begin on the server and end locally. Knows nothing of how
 //! the choice between the two is made.
 
-use crate::backend::Backend;
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -11,6 +10,7 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ struct BatchRead<'r> {
 impl Routed for BatchRead<'_> {
     type Output = ();
 
-    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+    fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let rest = &self.keys[self.found.len()..];
         let mut reads = self.shared.shadow.begin_reads(rest.iter().map(|key| &**key).collect());
         let mut found = redis.get_many(rest);
@@ -68,7 +68,7 @@ impl Routed for BatchRead<'_> {
                 reads.record_read(index, Shadowed::value(value.clone()));
             }
         }
-        self.found.append(&mut found);
+        self.found.extend(found.into_iter().map(|outcome| outcome.map_err(Error::from)));
         stop
     }
 
@@ -97,7 +97,7 @@ impl<'w> BatchWrite<'w> {
 impl Routed for BatchWrite<'_> {
     type Output = ();
 
-    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+    fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let rest = self.rest();
         let mut writes = self.shared.shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
         let Batch { mut replies, in_doubt } = redis.apply_chunks(rest, self.in_doubt.take());
@@ -114,8 +114,12 @@ impl Routed for BatchWrite<'_> {
             }
         }
         let left = rest.iter().skip(replies.len()).map(|op| Observed::left_by_entry(&op.action));
-        writes.record_failures_from(replies.len(), stop.as_ref().is_err_and(Error::maybe_applied), left);
-        self.replies.append(&mut replies);
+        writes.record_failures_from(
+            replies.len(),
+            stop.as_ref().is_err_and(OperationError::maybe_applied),
+            left,
+        );
+        self.replies.extend(replies.into_iter().map(|reply| reply.map_err(Error::from)));
         stop
     }
 
@@ -147,10 +151,10 @@ struct AtomicWrite<'w> {
 impl Routed for AtomicWrite<'_> {
     type Output = ();
 
-    fn on_server(&mut self, redis: &Redis) -> Result<()> {
+    fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let keys = self.writes.iter().map(|op| &*op.key).collect();
         let mut shadow_writes = self.shared.shadow.begin_writes(keys);
-        if let Err(error) = redis.commit_all(self.writes) {
+        if let Err(error) = redis.commit(self.writes) {
             let left = self.writes.iter().map(|op| Observed::left_by_write(&op.action));
             shadow_writes.record_failures_from(0, error.maybe_applied(), left);
             return Err(error);
@@ -171,9 +175,9 @@ impl Routed for AtomicWrite<'_> {
 }
 
 /// Removes and returns the last outcome if it is the error of an unreachable server.
-fn take_stop<R>(outcomes: &mut Vec<Result<R>>) -> Result<()> {
+fn take_stop<R>(outcomes: &mut Vec<Result<R, OperationError>>) -> Result<(), OperationError> {
     match outcomes.pop() {
-        Some(Err(error)) if error.unreachable().is_some() => Err(error),
+        Some(Err(error)) if error.symptom.is_unreachable() => Err(error),
         last => {
             outcomes.extend(last);
             Ok(())

@@ -11,6 +11,7 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::exactly_once::slots::SlotCall;
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::observed::Observed;
 use crate::error::Result;
 use crate::key::Key;
@@ -44,7 +45,7 @@ impl<'w> EntryWrite<'w> {
 impl Routed for EntryWrite<'_> {
     type Output = Reply;
 
-    fn on_server(&mut self, redis: &Redis) -> Result<Reply> {
+    fn on_server(&mut self, redis: &Redis) -> Result<Reply, OperationError> {
         let write = self.shared.shadow.begin_write(&self.op.key);
         if self.deduplicates && self.call.is_none() {
             self.call = Some(redis.begin_call());
@@ -83,7 +84,7 @@ pub(crate) struct LeaseWrite<'w> {
 impl Routed for LeaseWrite<'_> {
     type Output = Reply;
 
-    fn on_server(&mut self, redis: &Redis) -> Result<Reply> {
+    fn on_server(&mut self, redis: &Redis) -> Result<Reply, OperationError> {
         let write = self.shared.shadow.begin_write(&self.op.key);
         match redis.apply_once(self.op, self.end) {
             Ok(reply) => {

@@ -11,6 +11,7 @@ use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::route::{Mode, OnLostReply, Pair};
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::redis::client::Redis;
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::{Backend, Status, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
@@ -26,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 impl Fallback {
     fn read<R>(
         &self,
-        on_server: impl FnMut(&Redis) -> Result<R>,
+        on_server: impl FnMut(&Redis) -> Result<R, OperationError>,
         locally: impl FnMut(&Outage) -> Result<R>,
     ) -> Result<R> {
         self.route(OnLostReply::Repeat, &mut Pair(on_server, locally))
@@ -117,12 +118,12 @@ impl Backend for Fallback {
 
     fn attempt_until<R>(
         &self,
-        queue: &Key<'_>,
+        _queue: &Key<'_>,
         end: Instant,
         attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         // Each attempt is routed by itself.
-        self.shared.redis.attempt_until(queue, end, attempt)
+        self.shared.redis.poll(end, attempt)
     }
 
     fn lock_wait(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {

@@ -6,6 +6,7 @@ use crate::backend::fallback::outage::refusal::server_disconnected;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::redis::client::Redis;
+use crate::backend::redis::operation_error::OperationError;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::Repeat;
@@ -15,7 +16,7 @@ use crate::op::Repeat;
 pub(crate) trait Routed {
     type Output;
 
-    fn on_server(&mut self, redis: &Redis) -> Result<Self::Output>;
+    fn on_server(&mut self, redis: &Redis) -> Result<Self::Output, OperationError>;
 
     fn locally(&mut self, outage: &Outage, sent: Sent) -> Result<Self::Output>;
 
@@ -30,12 +31,12 @@ pub(crate) struct Pair<S, L>(pub(crate) S, pub(crate) L);
 
 impl<R, S, L> Routed for Pair<S, L>
 where
-    S: FnMut(&Redis) -> Result<R>,
+    S: FnMut(&Redis) -> Result<R, OperationError>,
     L: FnMut(&Outage) -> Result<R>,
 {
     type Output = R;
 
-    fn on_server(&mut self, redis: &Redis) -> Result<R> {
+    fn on_server(&mut self, redis: &Redis) -> Result<R, OperationError> {
         (self.0)(redis)
     }
 
@@ -77,10 +78,10 @@ struct Failed {
 }
 
 impl Failed {
-    fn of(error: &Error) -> Self {
+    fn of(error: &OperationError) -> Self {
         Self {
             sent: if error.maybe_applied() { Sent::InDoubt } else { Sent::Not },
-            is_partial: matches!(error, Error::Partial { .. }),
+            is_partial: matches!(error.error, Error::Partial { .. }),
         }
     }
 }
@@ -161,19 +162,21 @@ impl Fallback {
             let outages = shared.report.counts.outages();
             if !shared.outage.is_disconnected() {
                 *was_on_server = true;
-                let error = match operation.on_server(&shared.redis) {
+                let mut error = match operation.on_server(&shared.redis) {
                     Ok(done) => {
                         shared.check_data_loss();
                         return Ok(done);
                     }
-                    // This attempt may not have been sent, but an earlier one may have been done.
-                    Err(error @ Error::Unavailable { .. }) => sent.mark(error),
                     Err(error) => error,
                 };
+                // The end of the store does not undo what an earlier attempt may have done.
+                if matches!(error.error, Error::Unavailable { .. }) {
+                    error.error = sent.mark(error.error);
+                }
                 shared.check_data_loss();
                 let failed = Failed::of(&error);
                 if self.handle_failure(&error, failed, on_lost_reply, mode, outages) == Next::Return {
-                    return Err(error);
+                    return Err(error.into());
                 }
                 sent = sent.or(failed.sent);
             }
@@ -189,7 +192,7 @@ impl Fallback {
     /// Takes the steps after a failure until it is clear whether to return it or to go on.
     fn handle_failure(
         &self,
-        error: &Error,
+        error: &OperationError,
         failed: Failed,
         on_lost_reply: OnLostReply,
         mode: Mode,

@@ -3,7 +3,6 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::Backend;
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::shared::Shared;
 use crate::error::{Error, Result};
@@ -15,12 +14,10 @@ impl Fallback {
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
         self.shared.try_reconnect().map_err(|error| {
-            let is_denied = error.is_denied();
-            let source = error.cause.into();
-            if is_denied {
-                Error::Denied { source }
+            if error.is_denied() {
+                Error::Denied { source: error.cause.into() }
             } else {
-                Error::Unavailable { maybe_applied: false, source }
+                Error::unavailable(error.cause)
             }
         })
     }
@@ -45,7 +42,7 @@ impl Shared {
         if pending == 0 {
             self.redis.delete_reply_cache();
         }
-        self.redis.close()?;
+        self.redis.close();
         if let Some(file) = &self.queue_file {
             file.close()?;
             if pending > 0 {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::TransactionBody;
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -11,8 +12,8 @@ use crate::backend::fallback::shadow::after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::observed::Observed;
-use crate::backend::{Backend as _, TransactionBody};
 use crate::error::{Error, Result};
 use crate::key::Key;
 
@@ -33,7 +34,7 @@ enum Place {
 impl Routed for Transaction<'_, '_> {
     type Output = Place;
 
-    fn on_server(&mut self, redis: &Redis) -> Result<Place> {
+    fn on_server(&mut self, redis: &Redis) -> Result<Place, OperationError> {
         let mut shadow_writes = None;
         let mut after = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
@@ -51,7 +52,7 @@ impl Routed for Transaction<'_, '_> {
                     }
                 }
             } else {
-                let in_doubt = outcome.as_ref().is_err_and(Error::maybe_applied);
+                let in_doubt = outcome.as_ref().is_err_and(OperationError::maybe_applied);
                 let left = |shadowed: Option<Shadowed>| {
                     shadowed.map_or(Observed::OwnWrite, |shadowed| shadowed.observed())
                 };

@@ -1,5 +1,5 @@
-//! Owns operations on many keys: pipelines in chunks, and transactions. What a single command means stands
-//! in `commands`.
+//! Owns operations on many keys: pipelines in chunks, and batches that are applied as one. Knows nothing of what a
+//! single command means.
 
 use std::sync::Arc;
 
@@ -7,37 +7,37 @@ use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
-use crate::backend::redis::retry::{Job, READ, lost_reply};
+use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::retry::{RetryRule, lost_reply};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::error_context;
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply, Write};
 
-/// A chunk is cut once it holds this many bytes, whatever the number of its commands.
+/// A chunk ends once it holds this many bytes, whatever the number of its commands.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// How far a batch got.
 pub(crate) struct Batch {
-    /// Where it stopped, the last of these is the error.
-    pub(crate) replies: Vec<Result<Reply>>,
+    /// If the batch had to stop, the last one is the error.
+    pub(crate) replies: Vec<Result<Reply, OperationError>>,
     pub(crate) in_doubt: Option<BatchInDoubt>,
 }
 
-/// A call of which nobody knows whether it was done.
+/// A call whose reply was lost.
 pub(crate) struct BatchInDoubt {
     pub(crate) call: Arc<SlotCall>,
-    /// How many operations it is, from the one that has the error.
+    /// How many operations it covers, from the one that has the error.
     pub(crate) length: usize,
 }
 
-/// What the server said to one command of a pipeline.
+/// The outcome of one command of a pipeline.
 type WireResult<T> = Result<T, Failure>;
 
-/// Tells an answer, a refusal among them, from the end of all answers.
+/// Separates a failure of the whole pipeline (outer) from a reply to one command, refusals included (inner).
 fn split_fatal<T>(outcome: WireResult<T>) -> WireResult<WireResult<T>> {
     match outcome {
         Err(failure) if failure.stage == Stage::InDoubt => Err(failure),
@@ -45,7 +45,7 @@ fn split_fatal<T>(outcome: WireResult<T>) -> WireResult<WireResult<T>> {
     }
 }
 
-/// A server that refused everything because it cannot serve for now is worth another attempt.
+/// Fails if the server refused all commands because it cannot serve for now: then another attempt makes sense.
 fn unless_all_busy<T>(outcomes: &mut Vec<WireResult<T>>) -> WireResult<()> {
     let busy = |outcome: &WireResult<T>| matches!(outcome, Err(failure) if failure.kind == FailureKind::Busy);
     if !outcomes.is_empty()
@@ -59,7 +59,8 @@ fn unless_all_busy<T>(outcomes: &mut Vec<WireResult<T>>) -> WireResult<()> {
 }
 
 impl Redis {
-    pub(crate) fn get_chunks(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+    /// Reads values, each with its own outcome. If reading had to stop, the last one is the error.
+    pub(crate) fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>, OperationError>> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
             if let Err(error) = self.get_chunk(chunk, &mut found) {
@@ -70,70 +71,84 @@ impl Redis {
         found
     }
 
-    fn get_chunk(&self, keys: &[Key<'_>], found: &mut Vec<Result<Option<Bytes>>>) -> Result<()> {
-        let limit = self.budget();
-        let about = |key| ErrorContext::reading("GET", key);
+    fn get_chunk(
+        &self,
+        keys: &[Key<'_>],
+        found: &mut Vec<Result<Option<Bytes>, OperationError>>,
+    ) -> Result<(), OperationError> {
+        let budget = self.budget();
+        let context = |key| ErrorContext::reading("GET", key);
         let mut outcomes = Vec::with_capacity(keys.len());
-        let outcome = self.run(READ, &limit, |connection, _| {
+        let outcome = self.run(RetryRule::Read, &budget, |connection, _| {
             outcomes.clear();
-            let mut packer = self.writer(connection);
+            let mut writer = self.writer(connection);
             for key in keys {
-                packer.command(2, "GET").key(key);
+                writer.command(2, "GET").key(key);
             }
-            connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, &limit)?;
+            connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, &budget)?;
             for _ in keys {
-                outcomes.push(split_fatal(connection.receive(&limit).and_then(replies::bytes))?);
+                outcomes.push(split_fatal(connection.receive(&budget).and_then(replies::bytes))?);
             }
             unless_all_busy(&mut outcomes)
         });
         if let Err(failure) = outcome {
-            return Err(failure.into_error(about(""), None));
+            return Err(OperationError::new(failure, context("")));
         }
-        let wrong = |outcome: &WireResult<_>| matches!(outcome, Err(failure) if failure.kind == FailureKind::WrongType);
-        let strange: Vec<&str> =
-            keys.iter().zip(&outcomes).filter(|(_, outcome)| wrong(outcome)).map(|(key, _)| &**key).collect();
-        let mut kinds =
-            if strange.is_empty() { Vec::new() } else { self.kinds(&strange, &limit) }.into_iter();
+        let is_wrong_type = |outcome: &WireResult<_>| matches!(outcome, Err(failure) if failure.kind == FailureKind::WrongType);
+        let wrong: Vec<&str> = keys
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| is_wrong_type(outcome))
+            .map(|(key, _)| &**key)
+            .collect();
+        let mut kinds = if wrong.is_empty() { Vec::new() } else { self.kinds(&wrong, &budget) }.into_iter();
         found.extend(keys.iter().zip(outcomes).map(|(key, outcome)| {
-            let kind = if wrong(&outcome) { kinds.next().flatten() } else { None };
-            outcome.map_err(|failure| failure.into_error(about(key), kind))
+            let kind = if is_wrong_type(&outcome) { kinds.next().flatten() } else { None };
+            outcome.map_err(|failure| OperationError::with_kind(failure, context(key), kind))
         }));
         Ok(())
     }
 
-    /// Carries out mutations chunk by chunk. `doubt` is what an earlier call of this left of the first of them.
-    pub(crate) fn apply_chunks(&self, ops: &[Op<'_>], mut doubt: Option<BatchInDoubt>) -> Batch {
+    /// Carries out mutations chunk by chunk. `in_doubt`: the call that an earlier run of this left in doubt, which
+    /// covers the first of them.
+    pub(crate) fn apply_chunks(&self, ops: &[Op<'_>], mut in_doubt: Option<BatchInDoubt>) -> Batch {
         let mut replies = Vec::with_capacity(ops.len());
         let mut rest = ops;
         while !rest.is_empty() {
-            let doubted = doubt.take();
-            let length = doubted.as_ref().map_or_else(|| self.chunk_length(rest), |doubt| doubt.length);
+            let earlier = in_doubt.take();
+            let length = earlier.as_ref().map_or_else(|| self.chunk_length(rest), |earlier| earlier.length);
             let (chunk, behind) = rest.split_at(length.min(rest.len()));
-            let turn = doubted.map(|doubt| doubt.call);
-            let turn = turn
+            let call = earlier.map(|earlier| earlier.call);
+            let call = call
                 .or_else(|| chunk.iter().all(|op| self.deduplicates(&op.action)).then(|| self.begin_call()));
-            let outcome = match &turn {
-                Some(turn) => self.call_chunk(turn, chunk, &mut replies),
+            let outcome = match &call {
+                Some(call) => self.call_chunk(call, chunk, &mut replies),
                 None => self.apply_chunk(chunk, &mut replies),
             };
             if let Err(error) = outcome {
-                let is_doubtful = error.maybe_applied();
+                let in_doubt =
+                    call.filter(|_| error.maybe_applied()).map(|call| BatchInDoubt { call, length });
                 replies.push(Err(error));
-                let doubt = turn.filter(|_| is_doubtful).map(|turn| BatchInDoubt { call: turn, length });
-                return Batch { replies, in_doubt: doubt };
+                return Batch { replies, in_doubt };
             }
             rest = behind;
         }
         Batch { replies, in_doubt: None }
     }
 
-    fn call_chunk(&self, turn: &SlotCall, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
-        let limit = self.budget();
+    fn call_chunk(
+        &self,
+        call: &SlotCall,
+        ops: &[Op<'_>],
+        replies: &mut Vec<Result<Reply, OperationError>>,
+    ) -> Result<(), OperationError> {
+        let budget = self.budget();
         let Some(first) = ops.first() else { return Ok(()) };
-        let outcomes =
-            self.call(turn, ops, &limit).map_err(|failure| failure.into_error(error_context(first), None))?;
+        let outcomes = self
+            .call(call, ops, &budget)
+            .map_err(|failure| OperationError::new(failure, error_context(first)))?;
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
-            outcome.map_err(|failure| self.error_of(failure, error_context(op), &limit))
+            outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
         }));
         Ok(())
     }
@@ -147,33 +162,37 @@ impl Redis {
         ops.iter().take(self.options.pipeline_batch_size).take_while(fits).count().max(1)
     }
 
-    fn apply_chunk(&self, ops: &[Op<'_>], replies: &mut Vec<Result<Reply>>) -> Result<()> {
-        let limit = self.budget();
-        let job =
-            Job { mutation: true, repeatable: ops.iter().all(|op| op.action.traits().repeat.is_harmless()) };
+    fn apply_chunk(
+        &self,
+        ops: &[Op<'_>],
+        replies: &mut Vec<Result<Reply, OperationError>>,
+    ) -> Result<(), OperationError> {
+        let budget = self.budget();
+        let is_harmless = ops.iter().all(|op| op.action.traits().repeat.is_harmless());
+        let rule = if is_harmless { RetryRule::Idempotent } else { RetryRule::AtMostOnce };
         let mut outcomes = Vec::with_capacity(ops.len());
-        let mut repeated = false;
-        let ended = self.run(job, &limit, |connection, lost| {
+        let mut in_doubt = false;
+        let ended = self.run(rule, &budget, |connection, attempt| {
             outcomes.clear();
-            repeated = lost;
-            self.pipeline(ops, connection, &limit, &mut outcomes)?;
+            in_doubt = attempt.in_doubt;
+            self.pipeline(ops, connection, &budget, &mut outcomes)?;
             unless_all_busy(&mut outcomes)
         });
-        let answered = outcomes.len();
+        let received = outcomes.len();
         for (op, outcome) in ops.iter().zip(outcomes) {
             replies.push(match outcome {
-                Ok(reply) if repeated && !op.action.traits().repeat.reply_survives(&reply) => {
-                    Err(lost_reply())
+                Ok(reply) if in_doubt && !op.action.traits().repeat.reply_survives(&reply) => {
+                    Err(lost_reply().into())
                 }
                 Ok(reply) => Ok(reply),
                 Err(failure) => {
-                    let stage = if repeated { Stage::InDoubt } else { failure.stage };
-                    Err(self.error_of(Failure { stage, ..failure }, error_context(op), &limit))
+                    let stage = if in_doubt { Stage::InDoubt } else { failure.stage };
+                    Err(self.error_of(Failure { stage, ..failure }, error_context(op), &budget))
                 }
             });
         }
-        match (ended, ops.get(answered)) {
-            (Err(failure), Some(op)) => Err(failure.into_error(error_context(op), None)),
+        match (ended, ops.get(received)) {
+            (Err(failure), Some(op)) => Err(OperationError::new(failure, error_context(op))),
             _ => Ok(()),
         }
     }
@@ -182,64 +201,64 @@ impl Redis {
         &self,
         ops: &[Op<'_>],
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
         outcomes: &mut Vec<WireResult<Reply>>,
     ) -> WireResult<()> {
-        let mut packer = self.writer(connection);
+        let mut writer = self.writer(connection);
         for op in ops {
-            // Called by name, a script that the server lost would fail while the rest runs on.
-            packer.entry_action(&op.key, &op.action, ScriptCall::ByText);
+            // Called by its hash, a script that the server does not hold would fail while the rest runs on.
+            writer.entry_action(&op.key, &op.action, ScriptCall::ByText);
         }
-        let answers = packer.commands();
-        connection.send(Request { replies: answers, mutation: true, atomic: ops.len() == 1 }, limit)?;
+        let request = Request { replies: writer.commands(), mutation: true, atomic: ops.len() == 1 };
+        connection.send(request, budget)?;
         for op in ops {
-            outcomes.push(split_fatal(replies::reply(&op.action, &mut || connection.receive(limit)))?);
+            outcomes.push(split_fatal(replies::reply(&op.action, &mut || connection.receive(budget)))?);
         }
         Ok(())
     }
 
-    pub(crate) fn commit_all(&self, writes: &[Op<'_, Write>]) -> Result<()> {
-        let limit = self.budget();
-        // Puts and deletes: to repeat them is harmless.
-        let job = Job { mutation: true, repeatable: true };
+    /// Carries out all writes or none.
+    pub(crate) fn commit(&self, ops: &[Op<'_, Write>]) -> Result<(), OperationError> {
+        let budget = self.budget();
         let work = |connection: &mut Connection, _| {
-            let mut packer = self.writer(connection);
-            packer.command(1, "MULTI");
-            for op in writes {
-                packer.write(&op.key, &op.action);
+            let mut writer = self.writer(connection);
+            writer.command(1, "MULTI");
+            for op in ops {
+                writer.write(&op.key, &op.action);
             }
-            packer.command(1, "EXEC");
-            let unit = Request { replies: packer.commands(), mutation: true, atomic: true };
-            connection.send(unit, &limit)?;
-            let answers = replies::transaction(unit.replies - 2, &mut || connection.receive(&limit))?;
-            answers.into_iter().try_for_each(|answer| replies::refused(answer).map(drop))
+            writer.command(1, "EXEC");
+            let request = Request { replies: writer.commands(), mutation: true, atomic: true };
+            connection.send(request, &budget)?;
+            let replies = replies::transaction(request.replies - 2, &mut || connection.receive(&budget))?;
+            replies.into_iter().try_for_each(|reply| replies::refused(reply).map(drop))
         };
-        let about = ErrorContext::writing("EXEC");
-        self.run(job, &limit, work).map(|_| ()).map_err(|failure| failure.into_error(about, None))
+        let context = ErrorContext::writing("EXEC");
+        // Repeated puts and deletes leave the same state.
+        let outcome = self.run(RetryRule::Idempotent, &budget, work);
+        outcome.map(|_| ()).map_err(|failure| OperationError::new(failure, context))
     }
 }
 
 impl Redis {
-    /// Deletes keys as they lie on the server, and tells how many were there. Where an answer was lost, all
-    /// that are gone count: they were listed a moment ago.
-    pub(crate) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<()> {
-        let job = Job { mutation: true, repeatable: true };
+    /// Deletes keys as the server spells them, and adds to `done` how many existed. If a reply was lost, all keys
+    /// of the chunk count: they were listed a moment ago.
+    pub(crate) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<(), OperationError> {
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
-            let limit = self.budget();
+            let budget = self.budget();
             let work = |connection: &mut Connection, _| {
-                let mut packer = self.writer(connection);
-                packer.command(1 + chunk.len(), "DEL");
+                let mut writer = self.writer(connection);
+                writer.command(1 + chunk.len(), "DEL");
                 for key in chunk {
-                    packer.arg(key);
+                    writer.arg(key);
                 }
-                connection.send(Request { replies: 1, mutation: true, atomic: true }, &limit)?;
-                replies::number(connection.receive(&limit)?)
+                connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
+                replies::number(connection.receive(&budget)?)
             };
-            let about = ErrorContext::writing("DEL");
-            let (removed, lost) = self
-                .run(job, &limit, work)
-                .map_err(|failure| Error::partial(*done, failure.into_error(about, None)))?;
-            *done += if lost { chunk.len() as u64 } else { u64::try_from(removed).unwrap_or(0) };
+            let context = ErrorContext::writing("DEL");
+            let (removed, attempt) = self
+                .run(RetryRule::Idempotent, &budget, work)
+                .map_err(|failure| OperationError::partial(*done, OperationError::new(failure, context)))?;
+            *done += if attempt.in_doubt { chunk.len() as u64 } else { u64::try_from(removed).unwrap_or(0) };
         }
         Ok(())
     }

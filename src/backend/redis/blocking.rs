@@ -1,55 +1,58 @@
-//! Owns the operations that wait: for a value to be pushed, for a lock to be free. What they say stands in
-//! `commands`.
+//! Owns the operations that wait: for a value to be pushed, or for a lock to be free. Knows nothing of the commands
+//! that they become.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::connect::pool::Pool;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
-use crate::backend::redis::retry::{Job, ONCE};
+use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::{Kind, Result};
+use crate::error::Kind;
 use crate::key::Key;
 use crate::op::{End, EntryAction, Grant, LockAction, Op};
+use crate::util::backoff::Backoff;
 
-/// The longest that one BLPOP waits: after this, a store that was closed ends the wait.
+/// The longest that one BLPOP waits: after this time a wait notices that the store was closed.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// BLPOP does not wait for less: no time at all would be for ever.
+/// The shortest wait that BLPOP is asked for: zero would mean for ever.
 const LEAST: Duration = Duration::from_millis(2);
 
-/// How much later than the end of a wait the server's answer may come.
+/// How much later than the end of a wait the server's reply may come.
 const SLACK: Duration = Duration::from_millis(150);
 
-/// The first and the longest pauses between two looks.
+/// The first and the longest pauses between two attempts, and how much of each chance may take away.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE_IN_LINE: Duration = Duration::from_millis(25);
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_millis(25);
+const JITTER: f64 = 0.5;
 
-/// Pauses that get longer, by chance more or less, and never go on beyond an end.
-struct Backoff {
-    next: Duration,
-    longest: Duration,
+/// The pauses of a wait, which never last longer than the wait itself.
+struct WaitPauses {
+    backoff: Backoff,
     end: Instant,
 }
 
-impl Backoff {
+impl WaitPauses {
     fn new(longest: Duration, end: Instant) -> Self {
-        Self { next: FIRST_PAUSE, longest, end }
+        Self { backoff: Backoff::new(FIRST_PAUSE, longest, JITTER), end }
     }
 
-    /// Makes the next pause; `false` where the end has come.
-    fn make(&mut self) -> bool {
+    /// Makes the next pause; returns `false` once the end has come.
+    fn sleep(&mut self) -> bool {
         let left = left(self.end);
         if left.is_zero() {
             return false;
         }
-        thread::sleep(self.next.mul_f64(0.5 + fastrand::f64() / 2.0).min(left));
-        self.next = (self.next * 2).min(self.longest);
+        thread::sleep(self.backoff.next(fastrand::f64()).min(left));
         true
     }
 }
@@ -58,66 +61,70 @@ fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 
-/// A wait that is too short for the server is waited out here, and comes to nothing.
+/// Sleeps through the rest of a wait that is too short to ask the server for, and finds nothing.
 fn sleep_until<R>(end: Instant) -> Option<R> {
     thread::sleep(left(end));
     None
 }
 
-/// How a time to wait is spelled for BLPOP: seconds.
+/// Spells a wait for BLPOP: in seconds.
 fn seconds(wait: Duration) -> String {
     format!("{}.{:03}", wait.as_secs(), wait.subsec_millis())
 }
 
 impl Redis {
-    pub(crate) fn wait_to_pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+    /// Pops the first value of a queue, and waits until `end` for one to be pushed.
+    pub(crate) fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, OperationError> {
         if self.is_exact() {
-            // BLPOP cannot note what it handed out.
+            // BLPOP cannot store its reply in the reply cache.
             return self.poll(end, || self.pop(key, end));
         }
-        let mut pauses = Backoff::new(LONGEST_PAUSE, end);
-        let mut looked = false;
+        let mut pauses = WaitPauses::new(LONGEST_PAUSE, end);
+        let mut has_tried = false;
         loop {
             self.check_open()?;
             if left(end) < LEAST {
-                let found = if looked { None } else { self.pop(key, end)? };
+                let found = if has_tried { None } else { self.pop(key, end)? };
                 return Ok(found.or_else(|| sleep_until(end)));
             }
             match self.wait_a_slice(key, end) {
-                Ok(None) => looked = true,
+                Ok(None) => has_tried = true,
                 Ok(found) => return Ok(found),
-                // All connections for waiting are in use: then it is looked at from time to time.
+                // All connections for blocking commands are in use: poll the queue instead.
                 Err(Failure { kind: FailureKind::Exhausted, .. }) => {
                     if let Some(found) = self.pop(key, end)? {
                         return Ok(Some(found));
                     }
-                    looked = true;
-                    pauses.make();
+                    has_tried = true;
+                    pauses.sleep();
                 }
                 Err(failure) => {
-                    let about = ErrorContext { key, expected: Kind::Queue, ..ErrorContext::writing("BLPOP") };
-                    return Err(self.error_of(failure, about, &self.budget_until(end)));
+                    let context =
+                        ErrorContext { key, expected: Kind::Queue, ..ErrorContext::writing("BLPOP") };
+                    return Err(self.error_of(failure, context, &self.budget_until(end)));
                 }
             }
         }
     }
 
-    fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
+    fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, OperationError> {
         let op = Op { key: key.clone(), action: EntryAction::Pop { end: End::Front } };
-        let turn = self.deduplicates(&op.action).then(|| self.begin_call());
-        self.apply_in(turn.as_deref(), &op, Some(end))?.found()
+        let call = self.deduplicates(&op.action).then(|| self.begin_call());
+        Ok(self.apply_in(call.as_deref(), &op, Some(end))?.found()?)
     }
 
     fn wait_a_slice(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, Failure> {
-        let pool = self.blocking_pool.get_or_init(|| self.pool.with_own_slots(self.options.wait_connections));
-        let limit = self.budget_until(end);
-        let attempt = |late, _| {
-            let mut lease = pool.checkout_for(ONCE, &limit, late)?;
-            let found = lease.run(|connection| self.block(connection, key, end, &limit))?;
-            lease.renew();
+        let pool = self
+            .blocking_pool
+            .get_or_init(|| Pool::not_waiting(Arc::clone(&self.link), self.options.wait_connections));
+        let budget = self.budget_until(end);
+        let block = |attempt: Attempt| {
+            let mut connection = pool.checkout_for_write(&budget, attempt.is_retry())?;
+            let found = connection.run(|connection| self.block(connection, key, end, &budget))?;
+            connection.renew();
             Ok(found)
         };
-        self.retry(ONCE, &limit, attempt).map(|(found, _)| found)
+        self.retry(RetryRule::AtMostOnce, &budget, block).map(|(found, _)| found)
     }
 
     fn block(
@@ -125,37 +132,43 @@ impl Redis {
         connection: &mut Connection,
         key: &Key<'_>,
         end: Instant,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Option<Bytes>, Failure> {
         let left = left(end).max(LEAST);
         let slice = left.min(SLICE);
-        // In the middle of a wait a server that is held up has the time of any operation to answer.
+        // Before the last slice, a slow server gets the time of any operation to reply.
         connection.set_blocking_timeout((slice + self.options.timeout).min(left.saturating_add(SLACK)))?;
-        let mut packer = self.writer(connection);
-        packer.command(3, "BLPOP").key(key).arg(seconds(slice).as_bytes());
-        connection.send(Request { replies: 1, mutation: true, atomic: true }, limit)?;
-        replies::popped(connection.receive(limit)?)
+        let mut writer = self.writer(connection);
+        writer.command(3, "BLPOP").key(key).arg(seconds(slice).as_bytes());
+        connection.send(Request { replies: 1, mutation: true, atomic: true }, budget)?;
+        replies::popped(connection.receive(budget)?)
     }
 
-    /// Makes attempts until one yields something, or the end comes.
-    pub(crate) fn poll<R>(
+    /// Makes attempts until one yields a result, or the end comes.
+    pub(crate) fn poll<R, E: From<OperationError>>(
         &self,
         end: Instant,
-        mut attempt: impl FnMut() -> Result<Option<R>>,
-    ) -> Result<Option<R>> {
-        let mut pauses = Backoff::new(LONGEST_PAUSE, end);
+        mut attempt: impl FnMut() -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
+        let mut pauses = WaitPauses::new(LONGEST_PAUSE, end);
         loop {
             if let Some(found) = attempt()? {
                 return Ok(Some(found));
             }
             self.check_open()?;
-            if !pauses.make() {
+            if !pauses.sleep() {
                 return Ok(None);
             }
         }
     }
 
-    pub(crate) fn wait_to_lock(&self, name: &Key<'_>, ttl: Millis, end: Instant) -> Result<Option<Grant>> {
+    /// Takes a lock, and waits until `end` for it to be free.
+    pub(crate) fn lock_wait(
+        &self,
+        name: &Key<'_>,
+        ttl: Millis,
+        end: Instant,
+    ) -> Result<Option<Grant>, OperationError> {
         if left(end) < LEAST {
             let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
             let granted = self.apply_once(&op, Some(end))?.granted()?;
@@ -164,13 +177,13 @@ impl Redis {
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));
         let outcome = self.poll_in_queue(name, ttl, &waiter, end);
         match &outcome {
-            // It left the line when it was served; and to a server that is away there is no way.
+            // A waiter that got the lock has left the queue; and an unreachable server cannot be asked to remove it.
             Ok(Some(_)) | Err(Failure { kind: FailureKind::Unreachable, .. }) => {}
             Ok(None) | Err(_) => self.leave_queue(name, &waiter),
         }
         outcome.map_err(|failure| {
-            let about = ErrorContext { key: name, ..ErrorContext::writing("EVAL") };
-            self.error_of(failure, about, &self.budget_until(end))
+            let context = ErrorContext { key: name, ..ErrorContext::writing("EVAL") };
+            self.error_of(failure, context, &self.budget_until(end))
         })
     }
 
@@ -181,43 +194,45 @@ impl Redis {
         waiter: &str,
         end: Instant,
     ) -> Result<Option<Grant>, Failure> {
-        let mut pauses = Backoff::new(LONGEST_PAUSE_IN_LINE, end);
+        let mut pauses = WaitPauses::new(LONGEST_LOCK_PAUSE, end);
         loop {
-            self.pool.check_open()?;
-            let limit = self.budget_until(end);
-            let attempt = |connection: &mut Connection, _| {
+            self.link.check_open()?;
+            let budget = self.budget_until(end);
+            let work = |connection: &mut Connection, _| {
                 self.call_script(
                     connection,
-                    &limit,
-                    |packer, call| packer.lock(name, ttl, waiter, call),
+                    &budget,
+                    |writer, call| writer.lock(name, ttl, waiter, call),
                     |next| replies::granted(next()?),
                 )
             };
-            match self.run(ONCE, &limit, attempt)?.0 {
+            match self.run(RetryRule::AtMostOnce, &budget, work)?.0 {
                 Some(grant) => return Ok(Some(grant)),
-                None if pauses.make() => {}
+                None if pauses.sleep() => {}
                 None => return Ok(None),
             }
         }
     }
 
-    /// Gives the place of one who waited to whoever is next. Where that fails, the place is lost soon.
+    /// Removes a waiter from the lock's queue, so that the next one gets its turn. If that fails, the entry expires
+    /// soon.
     fn leave_queue(&self, name: &Key<'_>, waiter: &str) {
-        let limit = TimeBudget::new(self.options.timeout.min(SLACK));
+        let budget = TimeBudget::new(self.options.timeout.min(SLACK));
         let work = |connection: &mut Connection, _| {
-            let mut packer = self.writer(connection);
-            packer.leave(name, waiter);
-            let unit = Request { replies: packer.commands(), mutation: true, atomic: false };
-            connection.send(unit, &limit)?;
-            (0..unit.replies).try_for_each(|_| connection.receive(&limit).map(drop))
+            let mut writer = self.writer(connection);
+            writer.leave(name, waiter);
+            let request = Request { replies: writer.commands(), mutation: true, atomic: false };
+            connection.send(request, &budget)?;
+            (0..request.replies).try_for_each(|_| connection.receive(&budget).map(drop))
         };
-        let outcome = match self.run(Job { repeatable: true, ..ONCE }, &limit, work) {
-            // A store that is closed gives no connections out any more.
+        let outcome = match self.run(RetryRule::Idempotent, &budget, work) {
+            // A closed store hands out no connections any more.
             Err(Failure { kind: FailureKind::Closed, .. }) => {
-                self.pool.dial(&limit).and_then(|mut connection| {
-                    let outcome =
-                        connection.apply_deadline(&limit).and_then(|()| work(&mut connection, false));
-                    self.pool.put_back(connection);
+                self.link.dial(&budget).and_then(|mut connection| {
+                    let outcome = connection
+                        .apply_deadline(&budget)
+                        .and_then(|()| work(&mut connection, Attempt::default()));
+                    self.link.dispose(connection);
                     outcome
                 })
             }
@@ -225,17 +240,21 @@ impl Redis {
         };
         if let Err(failure) = outcome {
             let name: &str = name;
-            log::debug!("no longer waiting for the lock {name:?}: {}", failure.cause);
+            log::debug!(
+                "could not leave the queue of the lock {name:?} on the Redis server {}: {}",
+                self.server_name(),
+                failure.cause
+            );
         }
     }
 
-    /// The limit of one exchange of a wait.
+    /// The time budget of one exchange within a wait.
     pub(crate) fn budget_until(&self, end: Instant) -> TimeBudget {
         TimeBudget::new(self.options.timeout.min(left(end).saturating_add(SLACK)))
     }
 
-    fn check_open(&self) -> Result<()> {
-        self.pool.check_open().map_err(|failure| failure.into_error(ErrorContext::reading("", ""), None))
+    fn check_open(&self) -> Result<(), OperationError> {
+        self.link.check_open().map_err(|failure| OperationError::new(failure, ErrorContext::reading("", "")))
     }
 }
 
@@ -254,10 +273,10 @@ mod tests {
     #[test]
     fn pauses_end_with_the_wait() {
         let begun = Instant::now();
-        let mut pauses = Backoff::new(LONGEST_PAUSE, begun + Duration::from_millis(20));
-        while pauses.make() {}
+        let mut pauses = WaitPauses::new(LONGEST_PAUSE, begun + Duration::from_millis(20));
+        while pauses.sleep() {}
         assert!(begun.elapsed() >= Duration::from_millis(20));
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-        assert!(!Backoff::new(LONGEST_PAUSE, begun).make());
+        assert!(!WaitPauses::new(LONGEST_PAUSE, begun).sleep());
     }
 }

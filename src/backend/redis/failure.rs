@@ -1,5 +1,5 @@
-//! Owns the sorting of failures: what went wrong, whether the server may have acted, whether it counts as
-//! unreachable, and which error the caller sees. Does no I/O and decides about no retry's time.
+//! Owns the classification of failures: what went wrong, whether the server may have acted, and which error the
+//! caller sees. Does no I/O, and knows nothing of how long retries take.
 
 use std::error::Error as _;
 use std::io;
@@ -7,27 +7,29 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
-use crate::error::{Cause, Error, Exhausted, Forgotten, Kind, Unreachable};
+use crate::error::{Cause, Error, Kind};
+
+const NO_REPLY_IN_TIME: &str = "no reply within the time limit";
 
 /// How far a command got before it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The server has not seen all of it: it was not applied.
+    /// The server did not receive all of it: it was not applied.
     NotSent,
-    /// It was sent, or may have been, and no answer was seen.
+    /// It was sent, or may have been, and its reply is missing.
     InDoubt,
-    /// The server answered that it did not do it.
+    /// The server replied that it did not apply it.
     Rejected,
 }
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// No connection, or none any more: refused, reset, closed, no such host.
+    /// There is no connection, or it broke: refused, reset, closed, no such host.
     Unreachable,
-    /// No answer in time.
+    /// No reply in time.
     Timeout,
-    /// The server is there and cannot serve for now: it loads, fails over, runs a script, is full.
+    /// The server replies, but cannot serve for now: it loads, fails over, runs a script, is full.
     Busy,
     /// All connections of the pool were in use for as long as the operation could wait.
     Exhausted,
@@ -38,23 +40,23 @@ pub(crate) enum FailureKind {
     Overflow,
     /// The server does not hold the script.
     NoScript,
-    /// The server does not know any more whether it has done a call.
+    /// The server no longer holds the reply cache that records whether it has done a call.
     ReplyEvicted,
-    /// What came is not the protocol, or not the answer to the command.
+    /// The bytes received are not of the protocol, or not a reply to the command.
     Protocol,
     /// TLS was refused by either side: a certificate, a name, a setting.
     Tls,
-    /// The server cannot do what this crate needs.
+    /// The server lacks a feature that this crate needs.
     Unsupported,
     /// The store was closed.
     Closed,
-    /// The store was opened by another process.
+    /// Another process opened the store.
     Forked,
-    /// Any other answer of the server.
+    /// Any other error reply.
     Other,
 }
 
-/// One failure, sorted.
+/// One classified failure.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
@@ -62,23 +64,23 @@ pub(crate) struct Failure {
     pub(crate) cause: Cause,
 }
 
-/// What an error is to name.
+/// What an error names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorContext<'a> {
     pub(crate) command: &'static str,
     pub(crate) key: &'a str,
     pub(crate) mutation: bool,
-    /// What the command works on.
+    /// The kind of entry that the command works on.
     pub(crate) expected: Kind,
 }
 
 impl<'a> ErrorContext<'a> {
-    /// A command that reads a value, or whatever is there.
+    /// A command that reads a value, or an entry of any kind.
     pub(crate) fn reading(command: &'static str, key: &'a str) -> Self {
         Self { command, key, mutation: false, expected: Kind::Value }
     }
 
-    /// A command that changes more than one key, or none.
+    /// A command that changes no key in particular.
     pub(crate) fn writing(command: &'static str) -> Self {
         Self { command, key: "", mutation: true, expected: Kind::Value }
     }
@@ -90,40 +92,53 @@ impl Failure {
     }
 
     pub(crate) fn timeout(stage: Stage) -> Self {
-        Self::new(FailureKind::Timeout, stage, "no answer within the time limit")
+        Self::new(FailureKind::Timeout, stage, NO_REPLY_IN_TIME)
     }
 
-    /// An answer that does not belong to the command.
+    pub(crate) fn closed() -> Self {
+        Self::new(FailureKind::Closed, Stage::NotSent, "the store is closed")
+    }
+
+    pub(crate) fn forked() -> Self {
+        Self::new(FailureKind::Forked, Stage::NotSent, "the store was opened by another process")
+    }
+
+    /// The same failure, for another operation that runs into it.
+    pub(crate) fn repeated(&self) -> Self {
+        Self::new(self.kind, self.stage, self.cause.to_string())
+    }
+
+    /// A reply that does not belong to the command.
     pub(crate) fn unexpected_reply(value: &redis::Value) -> Self {
         let mut shown = format!("{value:?}");
         if shown.len() > 100 {
             let end = (0..=100).rev().find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
             shown.truncate(end);
         }
-        Self::new(FailureKind::Protocol, Stage::InDoubt, format!("unexpected answer {shown}"))
+        Self::new(FailureKind::Protocol, Stage::InDoubt, format!("unexpected reply {shown}"))
     }
 
-    /// Sorts what the library reports of a connection: never an answer of the server.
-    #[expect(clippy::needless_pass_by_value, reason = "an error is given away where it is sorted")]
+    /// Classifies an error that the library reports of a connection. It never holds an error reply of the server.
+    #[expect(clippy::needless_pass_by_value, reason = "a classified error is not used any more")]
     pub(crate) fn from_connection(error: RedisError, stage: Stage, tls: bool) -> Self {
-        let trouble = match (error.kind(), io_kind(&error)) {
-            (ErrorKind::Io, Some(kind)) => kind_of_io(kind, tls),
-            // The library wraps what is no I/O as "I/O": a certificate store, a name for TLS.
+        let kind = match (error.kind(), io_kind(&error)) {
+            (ErrorKind::Io, Some(io)) => kind_of_io(io, tls),
+            // The library reports other errors as "I/O" too: of the certificate store, of a name for TLS.
             (ErrorKind::Io, None) if tls => FailureKind::Tls,
             (ErrorKind::Io, _) => FailureKind::Unreachable,
             (ErrorKind::InvalidClientConfig, _) => FailureKind::Other,
             _ => FailureKind::Protocol,
         };
-        let cause = match trouble {
-            FailureKind::Timeout => "no answer within the time limit".to_owned(),
-            FailureKind::Protocol => "what answers does not speak the protocol of Redis".to_owned(),
-            // The library's error repeats its source word by word.
+        let cause = match kind {
+            FailureKind::Timeout => NO_REPLY_IN_TIME.to_owned(),
+            FailureKind::Protocol => "the peer does not speak the Redis protocol".to_owned(),
+            // The text of the library's error contains the text of its source.
             _ => error.to_string(),
         };
-        Self::new(trouble, stage, cause)
+        Self::new(kind, stage, cause)
     }
 
-    /// Sorts an answer in which the server refuses.
+    /// Classifies an error reply.
     pub(crate) fn from_error_reply(error: &ServerError) -> Self {
         let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
         let text = without_script_position(text.trim_end());
@@ -131,7 +146,7 @@ impl Failure {
         Self::new(kind_of_code(code, details), Stage::Rejected, text)
     }
 
-    /// Whether another attempt is harmless and can help. `repeatable`: doing it twice is like doing it once.
+    /// Returns whether another attempt is harmless and can help. `repeatable`: twice leaves the same state as once.
     pub(crate) fn may_be_retried(&self, repeatable: bool) -> bool {
         match self.kind {
             FailureKind::Busy => true,
@@ -152,30 +167,21 @@ impl Failure {
         }
     }
 
-    pub(crate) fn into_error(self, about: ErrorContext<'_>, found: Option<Kind>) -> Error {
-        let key = about.key.to_owned();
+    /// Converts the failure into the error that the caller sees. `found`: for a wrong kind, the kind that the key
+    /// holds.
+    pub(crate) fn into_error(self, context: ErrorContext<'_>, found: Option<Kind>) -> Error {
+        let key = context.key.to_owned();
         let source = self.cause;
-        let maybe_applied = about.mutation && self.stage == Stage::InDoubt;
+        let maybe_applied = context.mutation && self.stage == Stage::InDoubt;
         match self.kind {
-            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Busy => {
-                let doubtful = match self.kind {
-                    // It said itself that it cannot serve.
-                    FailureKind::Busy => false,
-                    FailureKind::Unreachable => self.stage == Stage::InDoubt,
-                    _ => true,
-                };
-                let source = Unreachable { cause: source, doubtful }.into();
-                Error::Unavailable { maybe_applied, source }
+            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Busy | FailureKind::Exhausted => {
+                Error::Unavailable { maybe_applied, permanent: false, source }
             }
-            FailureKind::ReplyEvicted if maybe_applied => {
-                Error::Unavailable { maybe_applied, source: Forgotten(source).into() }
-            }
-            FailureKind::Exhausted => Error::Unavailable { maybe_applied, source: Exhausted(source).into() },
-            _ if maybe_applied => Error::Unavailable { maybe_applied, source },
+            _ if maybe_applied => Error::in_doubt(source),
             FailureKind::Closed => Error::closed(),
             FailureKind::Forked => Error::forked(),
             FailureKind::Denied => Error::Denied { source },
-            FailureKind::WrongType => Error::WrongType { key, expected: about.expected, found },
+            FailureKind::WrongType => Error::WrongType { key, expected: context.expected, found },
             FailureKind::NotAnInteger => Error::NotAnInteger { key },
             FailureKind::Overflow => Error::Overflow { key },
             FailureKind::Unsupported => Error::Unsupported { what: source.to_string() },
@@ -183,12 +189,12 @@ impl Failure {
             FailureKind::NoScript
             | FailureKind::ReplyEvicted
             | FailureKind::Protocol
-            | FailureKind::Other => Error::Server { command: about.command.to_owned(), source },
+            | FailureKind::Other => Error::Server { command: context.command.to_owned(), source },
         }
     }
 }
 
-/// The kind of the I/O error inside, which the library wraps twice.
+/// Returns the kind of the I/O error inside, which the library wraps twice.
 pub(crate) fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
     let source = error.source()?;
     let inner = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
@@ -203,14 +209,14 @@ fn kind_of_io(kind: io::ErrorKind, tls: bool) -> FailureKind {
     }
 }
 
-/// What went wrong inside a script. Redis 6.2 puts the script and the line before it: `ERR Error running
+/// Returns the error that a script ran into. Redis 6.2 puts the script and the line before it: `ERR Error running
 /// script (call to f_…): @user_script:7: @user_script: 7: -OOM …`.
 fn without_script_position(text: &str) -> &str {
-    const PLACE: &str = "@user_script:";
-    if !text.starts_with("ERR Error running script") && !text.starts_with(PLACE) {
+    const POSITION: &str = "@user_script:";
+    if !text.starts_with("ERR Error running script") && !text.starts_with(POSITION) {
         return text;
     }
-    let behind = text.rsplit_once(PLACE).map(|(_, behind)| behind.trim_start());
+    let behind = text.rsplit_once(POSITION).map(|(_, behind)| behind.trim_start());
     let reason = behind.and_then(|behind| behind.split_once(": "));
     reason.map_or(text, |(_line, reason)| reason.trim_start_matches('-'))
 }
@@ -235,7 +241,8 @@ pub(crate) fn kind_of_code(code: &str, details: &str) -> FailureKind {
     }
 }
 
-/// Whether an answer shows that the connection leads to the wrong place and is to be replaced.
+/// Returns whether an error reply shows that the connection must be replaced: it leads to the wrong server, or is
+/// not logged in.
 pub(crate) fn is_stale(error: &ServerError) -> bool {
     matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH")
 }
@@ -245,8 +252,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_sorted_by_their_code() {
-        for (code, details, trouble) in [
+    fn error_replies_are_classified_by_their_code() {
+        for (code, details, kind) in [
             ("WRONGTYPE", "Operation against a key", FailureKind::WrongType),
             ("WRONGPASS", "invalid", FailureKind::Denied),
             ("NOAUTH", "Authentication required.", FailureKind::Denied),
@@ -270,13 +277,13 @@ mod tests {
             ("ERR", "max number of clients reached", FailureKind::Busy),
             ("ERR", "syntax error", FailureKind::Other),
         ] {
-            assert_eq!(kind_of_code(code, details), trouble, "{code} {details}");
+            assert_eq!(kind_of_code(code, details), kind, "{code} {details}");
         }
     }
 
     #[test]
-    fn what_a_script_met_is_told_without_the_script() {
-        for (text, told) in [
+    fn an_error_in_a_script_is_reported_without_the_script() {
+        for (text, error) in [
             (
                 "ERR Error running script (call to f_c2): @user_script:7: @user_script: 7: -OOM command not allowed",
                 "OOM command not allowed",
@@ -293,13 +300,13 @@ mod tests {
             ("ERR syntax error", "ERR syntax error"),
             ("OOM", "OOM"),
         ] {
-            assert_eq!(without_script_position(text), told);
+            assert_eq!(without_script_position(text), error);
         }
     }
 
     #[test]
-    fn io_errors_are_away_or_late_and_certificates_are_neither() {
-        for (kind, tls, trouble) in [
+    fn io_errors_are_unreachable_late_or_of_tls() {
+        for (io, tls, kind) in [
             (io::ErrorKind::ConnectionRefused, false, FailureKind::Unreachable),
             (io::ErrorKind::UnexpectedEof, false, FailureKind::Unreachable),
             (io::ErrorKind::ConnectionReset, true, FailureKind::Unreachable),
@@ -307,33 +314,33 @@ mod tests {
             (io::ErrorKind::TimedOut, false, FailureKind::Timeout),
             (io::ErrorKind::InvalidData, true, FailureKind::Tls),
         ] {
-            let error = RedisError::from(io::Error::from(kind));
-            assert_eq!(Failure::from_connection(error, Stage::InDoubt, tls).kind, trouble, "{kind:?}");
+            let error = RedisError::from(io::Error::from(io));
+            assert_eq!(Failure::from_connection(error, Stage::InDoubt, tls).kind, kind, "{io:?}");
         }
     }
 
     #[test]
-    fn only_a_mutation_without_an_answer_may_have_been_applied() {
-        for (trouble, stage, mutation, applied) in [
+    fn only_a_mutation_without_a_reply_may_have_been_applied() {
+        for (kind, stage, mutation, applied) in [
             (FailureKind::Timeout, Stage::InDoubt, true, true),
             (FailureKind::Timeout, Stage::InDoubt, false, false),
             (FailureKind::Unreachable, Stage::NotSent, true, false),
             (FailureKind::Busy, Stage::Rejected, true, false),
         ] {
-            let about = ErrorContext { mutation, ..ErrorContext::writing("SET") };
-            match Failure::new(trouble, stage, "x").into_error(about, None) {
+            let context = ErrorContext { mutation, ..ErrorContext::writing("SET") };
+            match Failure::new(kind, stage, "x").into_error(context, None) {
                 Error::Unavailable { maybe_applied, .. } => assert_eq!(maybe_applied, applied),
                 other => panic!("{other:?}"),
             }
         }
-        let about = ErrorContext::writing("SET");
-        let garbage = Failure::new(FailureKind::Protocol, Stage::InDoubt, "x").into_error(about, None);
+        let context = ErrorContext::writing("SET");
+        let garbage = Failure::new(FailureKind::Protocol, Stage::InDoubt, "x").into_error(context, None);
         assert!(matches!(garbage, Error::Unavailable { maybe_applied: true, .. }), "{garbage:?}");
     }
 
     #[test]
-    fn what_may_have_been_applied_is_retried_only_where_it_is_repeatable() {
-        for (trouble, stage, repeatable, retried) in [
+    fn an_attempt_in_doubt_is_retried_only_if_repeatable() {
+        for (kind, stage, repeatable, retried) in [
             (FailureKind::Unreachable, Stage::InDoubt, false, false),
             (FailureKind::Unreachable, Stage::InDoubt, true, true),
             (FailureKind::Unreachable, Stage::NotSent, false, true),
@@ -342,8 +349,8 @@ mod tests {
             (FailureKind::Denied, Stage::Rejected, true, false),
             (FailureKind::Exhausted, Stage::NotSent, true, false),
         ] {
-            let failure = Failure::new(trouble, stage, "x");
-            assert_eq!(failure.may_be_retried(repeatable), retried, "{trouble:?} {stage:?}");
+            let failure = Failure::new(kind, stage, "x");
+            assert_eq!(failure.may_be_retried(repeatable), retried, "{kind:?} {stage:?}");
         }
     }
 }

@@ -1,57 +1,57 @@
-//! Owns what a server is asked before it is taken to serve. Knows nothing of what is made of the answer.
+//! Owns whether the server serves right now. Knows nothing of what follows if it does not.
 
 use redis::Value;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::Request;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
+use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::config::Fallback;
-use crate::error::Result;
 
 impl Redis {
-    /// Makes the first connection, within `connect_timeout`, and asks whether the server serves: one that
-    /// loads its data does not.
-    pub(crate) fn check_ready(&self) -> Result<()> {
-        let limit = TimeBudget::new(self.options.connect_timeout);
-        let greet = || {
-            let mut lease = self.pool.checkout(&limit, true)?;
-            let connection = lease.connection()?;
-            let mut packer = self.writer(connection);
-            packer.command(1, "PING");
-            packer.command(2, "INFO").arg(b"memory");
-            connection.send(Request { replies: 2, mutation: false, atomic: true }, &limit)?;
-            let serves = connection.receive(&limit)?;
-            let memory = connection.receive(&limit)?;
-            match refused(serves) {
+    /// Makes the first connection, within `connect_timeout`, and checks that the server serves: one that is still
+    /// loading its data does not.
+    pub(crate) fn check_ready(&self) -> Result<(), OperationError> {
+        let budget = TimeBudget::new(self.options.connect_timeout);
+        let check = || {
+            let mut pooled = self.pool.checkout(&budget, true)?;
+            let connection = pooled.connection()?;
+            let mut writer = self.writer(connection);
+            writer.command(1, "PING");
+            writer.command(2, "INFO").arg(b"memory");
+            connection.send(Request { replies: 2, mutation: false, atomic: true }, &budget)?;
+            let pong = connection.receive(&budget)?;
+            let memory = connection.receive(&budget)?;
+            match refused(pong) {
                 Err(failure) if failure.kind != FailureKind::Denied => return Err(failure),
-                _ => {}
+                Ok(_) | Err(_) => {}
             }
             self.warn_of_eviction(&memory);
             Ok(())
         };
-        greet().map_err(|failure: Failure| failure.into_error(ErrorContext::reading("HELLO", ""), None))
+        check().map_err(|failure: Failure| OperationError::new(failure, ErrorContext::reading("HELLO", "")))
     }
 
-    /// Tells whether the server answers on a fresh connection: one that was slow once is not away.
+    /// Returns whether the server serves on a fresh connection: one slow reply does not make it unreachable.
     pub(crate) fn probe(&self) -> bool {
-        let limit = TimeBudget::new(self.probe_budget());
-        let ask = || {
-            let mut connection = self.pool.dial(&limit)?;
-            connection.apply_deadline(&limit)?;
+        let budget = TimeBudget::new(self.probe_budget());
+        let ping = || {
+            let mut connection = self.link.dial(&budget)?;
+            connection.apply_deadline(&budget)?;
             self.writer(&mut connection).command(1, "PING");
-            connection.ask(&limit)
+            connection.ask(&budget)
         };
-        match ask().and_then(refused) {
+        match ping().and_then(refused) {
             Ok(_) => true,
-            // One that says that it loads or is busy does not serve.
+            // A server that replies that it is loading or busy does not serve.
             Err(failure) => failure.kind == FailureKind::Denied,
         }
     }
 
-    /// What says how much of a queue is done, and which calls are, must not be taken away to make room. A user
-    /// may lack the right to see whether it can be.
+    /// Warns if the server may evict this crate's own keys, which record how much of a replay queue and which calls
+    /// are done. The user may lack the permission to read that policy.
     fn warn_of_eviction(&self, memory: &Value) {
         let text = match memory {
             Value::BulkString(text) => String::from_utf8_lossy(text),
@@ -59,17 +59,18 @@ impl Redis {
             _ => return,
         };
         let needs_it = self.options.fallback != Fallback::None || self.options.exactly_once;
-        if let Some(policy) = evicts(&text).filter(|_| needs_it) {
+        if let Some(policy) = eviction_policy(&text).filter(|_| needs_it) {
             log::warn!(
-                "the Redis server evicts keys (maxmemory-policy {policy}): if it evicts those of `__millpond`, what \
-                 was under way in an outage can be in doubt"
+                "the Redis server {} evicts keys (maxmemory-policy {policy}): if it evicts those of `__millpond`, \
+                 operations that were in progress when an outage began can stay in doubt",
+                self.server_name()
             );
         }
     }
 }
 
-/// The policy by which a server takes keys away, from what it says of its memory.
-fn evicts(memory: &str) -> Option<&str> {
+/// Returns the policy by which a server evicts keys, if it does, from the memory section of `INFO`.
+fn eviction_policy(memory: &str) -> Option<&str> {
     let field = |name: &str| memory.lines().find_map(|line| line.trim_end().strip_prefix(name));
     let policy = field("maxmemory_policy:")?;
     let is_bounded = field("maxmemory:").is_some_and(|most| most != "0");
@@ -78,17 +79,17 @@ fn evicts(memory: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use crate::backend::redis::health::evicts;
+    use crate::backend::redis::health::eviction_policy;
 
     #[test]
-    fn a_server_evicts_where_its_memory_is_bounded_and_its_policy_says_so() {
+    fn a_server_evicts_only_with_a_bound_and_a_policy() {
         let info = |most: &str, policy: &str| {
             format!("# Memory\r\nused_memory:900\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n")
         };
-        assert_eq!(evicts(&info("1048576", "allkeys-lru")), Some("allkeys-lru"));
-        assert_eq!(evicts(&info("1048576", "volatile-ttl")), Some("volatile-ttl"));
-        assert_eq!(evicts(&info("1048576", "noeviction")), None);
-        assert_eq!(evicts(&info("0", "allkeys-lru")), None);
-        assert_eq!(evicts("# Memory\r\n"), None);
+        assert_eq!(eviction_policy(&info("1048576", "allkeys-lru")), Some("allkeys-lru"));
+        assert_eq!(eviction_policy(&info("1048576", "volatile-ttl")), Some("volatile-ttl"));
+        assert_eq!(eviction_policy(&info("1048576", "noeviction")), None);
+        assert_eq!(eviction_policy(&info("0", "allkeys-lru")), None);
+        assert_eq!(eviction_policy("# Memory\r\n"), None);
     }
 }

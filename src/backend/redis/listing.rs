@@ -1,4 +1,4 @@
-//! Owns walks over the keys of the server, a page at a time. Which keys a listing names stands in `scan`.
+//! Owns listings of the server's keys, page by page. Knows nothing of which keys a listing names.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,18 @@ use hashbrown::HashSet;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::failure::ErrorContext;
 use crate::backend::redis::keys;
+use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scan;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::op::{Cursor, Page};
 
 impl Redis {
-    pub(crate) fn listed_page(&self, prefix: &str, from: &Cursor) -> Result<Page> {
+    /// Reads one page of the keys that begin with `prefix`.
+    pub(crate) fn page(&self, prefix: &str, from: &Cursor) -> Result<Page, OperationError> {
         let cursor = match from {
             Cursor::Server(cursor) => *cursor,
-            // A walk begun elsewhere cannot go on here; it begins anew.
+            // A listing that was begun locally cannot continue on the server: it starts over.
             Cursor::Start | Cursor::After(_) => 0,
         };
         let (next, keys) = self.scan_page(&self.pattern(prefix), cursor)?;
@@ -23,7 +26,13 @@ impl Redis {
         Ok(Page { keys, next: (next != 0).then_some(Cursor::Server(next)) })
     }
 
-    pub(crate) fn first_keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+    /// Returns the first `limit` keys, sorted, that begin with `prefix` and come after `after`.
+    pub(crate) fn keys(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, OperationError> {
         let mut first = BTreeSet::new();
         if limit == 0 {
             return Ok(Vec::new());
@@ -42,37 +51,43 @@ impl Redis {
         Ok(first.into_iter().collect())
     }
 
-    pub(crate) fn count_keys(&self, prefix: &str) -> Result<u64> {
-        let mut seen = HashSet::new();
+    /// Counts the keys that begin with `prefix`.
+    pub(crate) fn count(&self, prefix: &str) -> Result<u64, OperationError> {
+        let mut distinct = HashSet::new();
         self.scan_all(prefix, |keys| {
-            seen.extend(keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)));
+            distinct.extend(keys.into_iter().filter_map(|key| scan::listed(key, &self.prefix)));
             Ok(())
         })?;
-        Ok(seen.len() as u64)
+        Ok(distinct.len() as u64)
     }
 
-    pub(crate) fn remove_keys(&self, prefix: &str) -> Result<u64> {
+    /// Removes all keys that begin with `prefix`, and returns how many there were.
+    pub(crate) fn remove(&self, prefix: &str) -> Result<u64, OperationError> {
         if self.prefix.is_empty() && prefix.is_empty() {
             let what = "clearing a Redis store without a key_prefix: it cannot know which keys are its own";
-            return Err(Error::Unsupported { what: what.to_owned() });
+            return Err(Error::Unsupported { what: what.to_owned() }.into());
         }
         let mut done = 0;
-        let begin = [&self.prefix, prefix.as_bytes()].concat();
-        let walked = self.scan_all(prefix, |keys| {
+        let wire_prefix = [&self.prefix, prefix.as_bytes()].concat();
+        let scanned = self.scan_all(prefix, |keys| {
             let (mut own, keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| scan::is_kept(key));
             self.delete_listed(&keys, &mut done)?;
-            // What this crate keeps beside a key is not counted.
-            own.retain(|key| keys::is_cleared(key, &begin));
+            // The keys that this crate stores beside a user's key are not counted.
+            own.retain(|key| keys::is_cleared(key, &wire_prefix));
             self.delete_listed(&own, &mut 0)
         });
-        match walked {
+        match scanned {
             Ok(()) => Ok(done),
-            Err(error @ Error::Partial { .. }) => Err(error),
-            Err(error) => Err(Error::partial(done, error)),
+            Err(stop) if matches!(stop.error, Error::Partial { .. }) => Err(stop),
+            Err(stop) => Err(OperationError::partial(done, stop)),
         }
     }
 
-    fn scan_all(&self, prefix: &str, mut visit: impl FnMut(Vec<Vec<u8>>) -> Result<()>) -> Result<()> {
+    fn scan_all(
+        &self,
+        prefix: &str,
+        mut visit: impl FnMut(Vec<Vec<u8>>) -> Result<(), OperationError>,
+    ) -> Result<(), OperationError> {
         let pattern = self.pattern(prefix);
         let mut cursor = 0;
         loop {
@@ -89,12 +104,12 @@ impl Redis {
         scan::pattern(&[&self.prefix, prefix.as_bytes()].concat())
     }
 
-    fn scan_page(&self, pattern: &[u8], cursor: u64) -> Result<(u64, Vec<Vec<u8>>)> {
+    fn scan_page(&self, pattern: &[u8], cursor: u64) -> Result<(u64, Vec<Vec<u8>>), OperationError> {
         let count = self.options.scan_count as u64;
-        let pack = |packer: &mut crate::backend::redis::wire::resp::CommandWriter<'_>| {
-            packer.command(6, "SCAN").number(cursor).arg(b"MATCH").arg(pattern).arg(b"COUNT").number(count);
+        let write = |writer: &mut CommandWriter<'_>| {
+            writer.command(6, "SCAN").number(cursor).arg(b"MATCH").arg(pattern).arg(b"COUNT").number(count);
         };
-        let about = ErrorContext::reading("SCAN", "");
-        self.read(&self.budget(), pack, scan::page).map_err(|failure| failure.into_error(about, None))
+        let context = ErrorContext::reading("SCAN", "");
+        self.read(&self.budget(), write, scan::page).map_err(|failure| OperationError::new(failure, context))
     }
 }

@@ -1,15 +1,17 @@
-//! The Redis variant: operations as exchanges with a server. What serves while the server is unreachable is not
-//! known in this room.
+//! The Redis variant: operations as exchanges with a server. Nothing in this room knows of the fallback that serves
+//! during an outage.
 
 pub(crate) mod batch;
 mod blocking;
 pub(crate) mod client;
 mod connect;
 pub(crate) mod exactly_once;
+mod exchange;
 mod failure;
 mod health;
 pub(crate) mod keys;
 mod listing;
+pub(crate) mod operation_error;
 pub(crate) mod replay;
 mod retry;
 mod time_budget;

@@ -1,204 +1,180 @@
-//! Owns how an exchange with the server is tried, tried again, and given up. Knows nothing of what is said.
+//! Owns when an attempt is repeated, and when it is given up. Knows nothing of connections, nor of what is
+//! attempted.
 
 use std::thread;
 
-use redis::Value;
-
-use crate::backend::redis::client::Redis;
-use crate::backend::redis::connect::connection::{Connection, Request};
-use crate::backend::redis::connect::pool::{Pool, PooledConnection};
-use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
+use crate::backend::redis::failure::{Failure, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
-use crate::backend::redis::wire::action::WireAction;
-use crate::backend::redis::wire::queries;
-use crate::backend::redis::wire::replies;
-use crate::backend::redis::wire::resp::CommandWriter;
-use crate::backend::redis::wire::scripts::ScriptCall;
-use crate::error::{Error, Kind, Result};
-use crate::key::Key;
-use crate::op::{Answer, Op, Query, Reply};
+use crate::config::RedisOptions;
+use crate::error::Error;
+use crate::op::Repeat;
+use crate::util::backoff::Backoff;
 
-/// What an operation needs to know of its attempts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Job {
-    pub(crate) mutation: bool,
-    /// Carrying it out twice leaves the same state as once.
-    pub(crate) repeatable: bool,
+/// The part of each pause that chance may take away.
+const JITTER: f64 = 0.5;
+
+/// Whether an attempt in doubt (it was sent, and its reply was lost) may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryRule {
+    /// It changes nothing, so it may be repeated.
+    Read,
+    /// A mutation that may be repeated: twice leaves the same state as once, or the server recognises a
+    /// duplicate.
+    Idempotent,
+    /// A mutation that must not be repeated.
+    AtMostOnce,
 }
 
-pub(crate) const READ: Job = Job { mutation: false, repeatable: true };
-
-/// A mutation that is never repeated after a lost answer.
-pub(crate) const ONCE: Job = Job { mutation: true, repeatable: false };
-
-impl Redis {
-    /// Attempts `work` until it is done, or trying again is harmful, useless or too late. `work` and the
-    /// caller are told whether the answer to an earlier attempt was lost.
-    pub(crate) fn run<T>(
-        &self,
-        job: Job,
-        limit: &TimeBudget,
-        mut work: impl FnMut(&mut Connection, bool) -> Result<T, Failure>,
-    ) -> Result<(T, bool), Failure> {
-        self.retry(job, limit, |late, lost| {
-            let mut lease = self.pool.checkout_for(job, limit, late)?;
-            lease.run(|connection| work(connection, lost))
-        })
+impl RetryRule {
+    /// Returns the rule for a mutation.
+    pub(crate) fn of(repeat: Repeat) -> Self {
+        if repeat.is_harmless() { Self::Idempotent } else { Self::AtMostOnce }
     }
 
-    /// As [`Redis::run`], for attempts that look after their connection themselves. They are told whether
-    /// time has gone by already, and whether an answer was lost.
-    pub(crate) fn retry<T>(
-        &self,
-        job: Job,
-        limit: &TimeBudget,
-        mut attempt: impl FnMut(bool, bool) -> Result<T, Failure>,
-    ) -> Result<(T, bool), Failure> {
-        let mut lost = false;
-        let mut delay = self.options.retry_delay;
-        let mut attempts = 0;
-        loop {
-            let failure = match attempt(attempts > 0, lost) {
-                Ok(done) => return Ok((done, lost)),
-                Err(failure) => failure,
-            };
-            lost |= job.mutation && failure.stage == Stage::InDoubt;
-            let pause = delay.mul_f64(0.5 + fastrand::f64() / 2.0);
-            let can_wait = limit.left().is_some_and(|left| left > pause);
-            let may = failure.may_be_retried(job.repeatable)
-                && attempts < self.options.max_retries
-                // Somebody else has found out meanwhile that no attempt can help.
-                && !self.pool.is_suspended();
-            if !may || !can_wait {
-                // What an earlier attempt may have done, this one's refusal does not undo.
-                let stage = if lost { Stage::InDoubt } else { failure.stage };
-                return Err(Failure { stage, ..failure });
-            }
-            thread::sleep(pause);
-            delay = (delay * 2).min(self.options.max_retry_delay);
-            attempts += 1;
+    pub(crate) fn is_mutation(self) -> bool {
+        match self {
+            Self::Read => false,
+            Self::Idempotent | Self::AtMostOnce => true,
         }
     }
 
-    /// One command that reads.
-    pub(crate) fn read<T>(
-        &self,
-        limit: &TimeBudget,
-        pack: impl Fn(&mut CommandWriter<'_>),
-        convert: impl Fn(Value) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let work = |connection: &mut Connection, _| {
-            pack(&mut self.writer(connection));
-            convert(connection.ask(limit)?)
-        };
-        self.run(READ, limit, work).map(|(found, _)| found)
-    }
-
-    pub(crate) fn answer(&self, key: &Key<'_>, query: &Query, limit: &TimeBudget) -> Result<Answer, Failure> {
-        let work = |connection: &mut Connection, _| {
-            let mut packer = self.writer(connection);
-            packer.query(key, query);
-            let answers = packer.commands();
-            connection.send(Request { replies: answers, mutation: false, atomic: answers == 1 }, limit)?;
-            queries::answer(query, &mut || connection.receive(limit))
-        };
-        self.run(READ, limit, work).map(|(answer, _)| answer)
-    }
-
-    pub(crate) fn exchange<A: WireAction>(
-        &self,
-        op: &Op<'_, A>,
-        connection: &mut Connection,
-        limit: &TimeBudget,
-    ) -> Result<Reply, Failure> {
-        let say = |packer: &mut CommandWriter<'_>, call| op.action.write(&op.key, packer, call);
-        self.call_script(connection, limit, say, |next| op.action.read(next))
-    }
-
-    /// Says what may call a script: by its name, and where the server does not know it, with its text.
-    pub(crate) fn call_script<T>(
-        &self,
-        connection: &mut Connection,
-        limit: &TimeBudget,
-        pack: impl Fn(&mut CommandWriter<'_>, ScriptCall),
-        read: impl Fn(&mut dyn FnMut() -> Result<Value, Failure>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let mut say = |call| {
-            let mut packer = self.writer(connection);
-            pack(&mut packer, call);
-            let unit = Request { replies: packer.commands(), mutation: true, atomic: true };
-            connection.send(unit, limit)?;
-            read(&mut || connection.receive(limit))
-        };
-        match say(ScriptCall::BySha) {
-            Err(Failure { kind: FailureKind::NoScript, .. }) => say(ScriptCall::ByText),
-            outcome => outcome,
-        }
-    }
-
-    /// Makes the error of a failure; for a wrong kind it asks which one lies there.
-    pub(crate) fn error_of(&self, failure: Failure, about: ErrorContext<'_>, limit: &TimeBudget) -> Error {
-        let found = match (failure.kind, failure.stage) {
-            (FailureKind::WrongType, Stage::Rejected) => self.kinds(&[about.key], limit).pop().flatten(),
-            _ => None,
-        };
-        failure.into_error(about, found)
-    }
-
-    /// Which kinds of things lie under keys; `None` where it is not known.
-    pub(crate) fn kinds(&self, keys: &[&str], limit: &TimeBudget) -> Vec<Option<Kind>> {
-        let work = |connection: &mut Connection| {
-            let mut packer = self.writer(connection);
-            for key in keys {
-                packer.command(2, "TYPE").key(key);
-            }
-            connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, limit)?;
-            keys.iter().map(|_| connection.receive(limit).map(|answer| replies::kind(&answer))).collect()
-        };
-        let outcome = self.pool.checkout_for(READ, limit, true).and_then(|mut lease| lease.run(work));
-        outcome.unwrap_or_else(|_| vec![None; keys.len()])
-    }
-}
-
-impl Pool {
-    /// Takes a connection on which the job may be done.
-    pub(crate) fn checkout_for(
-        &self,
-        job: Job,
-        limit: &TimeBudget,
-        late: bool,
-    ) -> Result<PooledConnection<'_>, Failure> {
-        let mut late = late;
-        loop {
-            let lease = self.checkout(limit, late)?;
-            // INVARIANT: no mutation leaves while one without an answer may still run on another
-            // connection; it would run afterwards and bring its old value back.
-            if !job.mutation || self.quarantine().is_empty() {
-                return Ok(lease);
-            }
-            drop(lease);
-            self.kill_orphans(limit)?;
-            late = true;
+    fn is_repeatable(self) -> bool {
+        match self {
+            Self::Read | Self::Idempotent => true,
+            Self::AtMostOnce => false,
         }
     }
 }
 
-impl PooledConnection<'_> {
-    /// Uses the connection, and draws the conclusions where that fails.
-    pub(crate) fn run<T>(
-        &mut self,
-        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let outcome = work(self.connection()?);
-        if let Err(failure) = &outcome {
-            self.note_failure(failure);
-        }
-        outcome
+/// What an attempt may need to know of the attempts before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// How many attempts were made before this one.
+    pub(crate) earlier: u32,
+    /// Whether one of them was a mutation whose reply was lost.
+    pub(crate) in_doubt: bool,
+}
+
+impl Attempt {
+    pub(crate) fn is_retry(self) -> bool {
+        self.earlier > 0
     }
 }
 
-/// The error for an answer that was lost, though a later attempt was answered.
+/// Makes attempts until one succeeds, or until another one is harmful, useless or too late. Returns the result
+/// and the attempt that yielded it.
+///
+/// `is_futile`: whether it was found out meanwhile, elsewhere, that no attempt can succeed.
+pub(crate) fn retry<T>(
+    rule: RetryRule,
+    options: &RedisOptions,
+    budget: &TimeBudget,
+    is_futile: impl Fn() -> bool,
+    mut make: impl FnMut(Attempt) -> Result<T, Failure>,
+) -> Result<(T, Attempt), Failure> {
+    let mut attempt = Attempt::default();
+    let mut backoff = Backoff::new(options.retry_delay, options.max_retry_delay, JITTER);
+    loop {
+        let failure = match make(attempt) {
+            Ok(done) => return Ok((done, attempt)),
+            Err(failure) => failure,
+        };
+        attempt.in_doubt |= rule.is_mutation() && failure.stage == Stage::InDoubt;
+        let pause = backoff.next(fastrand::f64());
+        let can_wait = budget.left().is_some_and(|left| left > pause);
+        let may_retry = failure.may_be_retried(rule.is_repeatable())
+            && attempt.earlier < options.max_retries
+            && !is_futile();
+        if !may_retry || !can_wait {
+            // That this attempt was refused does not undo what an earlier one may have done.
+            let stage = if attempt.in_doubt { Stage::InDoubt } else { failure.stage };
+            return Err(Failure { stage, ..failure });
+        }
+        thread::sleep(pause);
+        attempt.earlier += 1;
+    }
+}
+
+/// Returns the error for a lost reply, if a later attempt was answered but its reply does not tell what the
+/// earlier one did.
 pub(crate) fn lost_reply() -> Error {
-    let source = "the answer to an earlier attempt was lost, and the later one does not tell what it did";
-    Error::Unavailable { maybe_applied: true, source: source.into() }
+    let source = "the reply to an earlier attempt was lost, and the later one does not tell what it did";
+    Error::in_doubt(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backend::redis::failure::FailureKind;
+
+    fn options() -> RedisOptions {
+        RedisOptions { retry_delay: Duration::from_millis(1), max_retries: 2, ..RedisOptions::default() }
+    }
+
+    fn failure(kind: FailureKind, stage: Stage) -> Failure {
+        Failure::new(kind, stage, "x")
+    }
+
+    /// Makes attempts that fail in this order and then succeed. Returns the outcome and the attempts made.
+    fn attempts_at(
+        rule: RetryRule,
+        budget: Duration,
+        futile: bool,
+        failures: Vec<Failure>,
+    ) -> (Result<Attempt, Failure>, Vec<Attempt>) {
+        let (made, mut failures) = (RefCell::new(Vec::new()), failures.into_iter());
+        let outcome = retry(
+            rule,
+            &options(),
+            &TimeBudget::new(budget),
+            || futile,
+            |attempt| {
+                made.borrow_mut().push(attempt);
+                failures.next().map_or(Ok(()), Err)
+            },
+        );
+        (outcome.map(|((), attempt)| attempt), made.into_inner())
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_attempt_in_doubt_is_repeated_only_if_harmless() {
+        for (rule, repeated, in_doubt) in [
+            (RetryRule::Read, true, false),
+            (RetryRule::Idempotent, true, true),
+            (RetryRule::AtMostOnce, false, true),
+        ] {
+            let lost = failure(FailureKind::Timeout, Stage::InDoubt);
+            let (outcome, made) = attempts_at(rule, SECOND, false, vec![lost]);
+            assert_eq!(outcome.is_ok(), repeated, "{rule:?}");
+            let second = Attempt { earlier: 1, in_doubt };
+            assert_eq!(made[1..], if repeated { vec![second] } else { Vec::new() }, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_undo_an_earlier_attempt() {
+        let failures = || {
+            vec![failure(FailureKind::Timeout, Stage::InDoubt), failure(FailureKind::Denied, Stage::Rejected)]
+        };
+        for (rule, stage) in [(RetryRule::Idempotent, Stage::InDoubt), (RetryRule::Read, Stage::Rejected)] {
+            let (outcome, _) = attempts_at(rule, SECOND, false, failures());
+            let failure = outcome.unwrap_err();
+            assert_eq!((failure.kind, failure.stage), (FailureKind::Denied, stage), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn attempts_end_with_their_number_or_their_time() {
+        let busy = || (0..9).map(|_| failure(FailureKind::Busy, Stage::Rejected)).collect::<Vec<_>>();
+        for (budget, futile, most) in [(SECOND, false, 3), (SECOND, true, 1), (Duration::ZERO, false, 1)] {
+            let (outcome, made) = attempts_at(RetryRule::AtMostOnce, budget, futile, busy());
+            assert_eq!(outcome.unwrap_err().kind, FailureKind::Busy);
+            assert_eq!(made.len(), most, "{budget:?} {futile}");
+        }
+    }
 }

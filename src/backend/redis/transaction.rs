@@ -1,5 +1,5 @@
-//! Owns transactions that read: what they read is watched, on one connection, and their changes are made if
-//! it still holds. Which commands the changes become stands in `changes`.
+//! Owns transactions that read: they watch what they read, on one connection, and their changes are made if it is
+//! still valid. Knows nothing of which commands the changes become.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,11 @@ use crate::backend::TransactionBody;
 use crate::backend::local::change::Change;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
-use crate::backend::redis::connect::pool::{PooledConnection, ReentryGuard};
+use crate::backend::redis::connect::pooled_connection::PooledConnection;
+use crate::backend::redis::connect::reentry::ReentryGuard;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
-use crate::backend::redis::retry::{ONCE, READ};
+use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::retry::RetryRule;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
@@ -19,82 +21,82 @@ use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Answer, Presence, Query, ReadSource};
 
-/// What a transaction knows of a key that it watches.
+/// What a transaction has observed of a key that it watches.
 #[derive(Debug, Clone, Copy)]
-struct ObservedKey {
-    /// Whether anything is there, and until when.
-    there: bool,
+struct WatchedKey {
+    exists: bool,
     deadline: Option<Deadline>,
-    kind: What,
+    kind: WatchedKind,
 }
 
-/// Which kind of thing lies under a key.
+/// Which kind of entry a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum WatchedKind {
     NotAsked,
-    /// `None` is one that this crate has no name for.
+    /// `None` is a kind that this crate has no name for.
     Is(Option<Kind>),
 }
 
-/// One run of a transaction. Its connection is taken with the first read.
+/// The reads of one run of a transaction. The first read checks the connection out.
 struct WatchedSource<'r> {
     redis: &'r Redis,
-    held: Option<(PooledConnection<'r>, ReentryGuard)>,
-    known: HashMap<Key<'static>, ObservedKey>,
-    /// Why reading failed: nothing can be changed then.
+    connection: Option<(PooledConnection<'r>, ReentryGuard)>,
+    watched: HashMap<Key<'static>, WatchedKey>,
+    /// Why a read failed: the transaction can change nothing then.
     failed: Option<Failure>,
 }
 
 impl Redis {
-    pub(crate) fn run_transaction(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
-        let mut run = WatchedSource { redis: self, held: None, known: HashMap::new(), failed: None };
-        // The time that the server has is not known: what is left of an entry is its deadline.
+    /// Runs a transaction once. Returns `false` if what it read was no longer valid at its end.
+    pub(crate) fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool, OperationError> {
+        let mut run = WatchedSource { redis: self, connection: None, watched: HashMap::new(), failed: None };
+        // The server's time is not known: a deadline is the remaining TTL, counted from zero.
         let changes = work(&mut run, &Now::at(0));
-        let WatchedSource { held, known, failed, .. } = run;
+        let WatchedSource { connection, watched, failed, .. } = run;
         if let Some(failure) = failed {
-            // Nothing was sent that changes anything. The connection, which may still watch, is closed.
-            return Err(failure.into_error(ErrorContext::reading("WATCH", ""), None));
+            // No change was sent. The connection, which may still watch keys, is closed.
+            return Err(OperationError::new(failure, ErrorContext::reading("WATCH", "")));
         }
-        let about = ErrorContext { mutation: !changes.is_empty(), ..ErrorContext::writing("EXEC") };
-        let outcome = match held {
-            Some((mut lease, inside)) => {
-                drop(inside);
-                self.commit_watched(&mut lease, &changes, &known)
+        let context = ErrorContext { mutation: !changes.is_empty(), ..ErrorContext::writing("EXEC") };
+        let outcome = match connection {
+            Some((mut connection, reentry_guard)) => {
+                drop(reentry_guard);
+                self.commit_watched(&mut connection, &changes, &watched)
             }
             None if changes.is_empty() => return Ok(true),
-            None => self.commit_blindly(&changes),
+            None => self.commit_unconditionally(&changes),
         };
-        outcome.map_err(|failure| failure.into_error(about, None))
+        outcome.map_err(|failure| OperationError::new(failure, context))
     }
 
-    /// Makes changes that depend on nothing.
-    fn commit_blindly(&self, changes: &[(Key<'static>, Change)]) -> Result<bool, Failure> {
-        let limit = self.budget();
+    /// Makes changes that depend on no read.
+    fn commit_unconditionally(&self, changes: &[(Key<'static>, Change)]) -> Result<bool, Failure> {
+        let budget = self.budget();
         let work =
-            |connection: &mut Connection, _| self.execute(connection, &limit, changes, &HashMap::new());
-        self.run(ONCE, &limit, work).map(|(held, _)| held)
+            |connection: &mut Connection, _| self.execute(connection, &budget, changes, &HashMap::new());
+        self.run(RetryRule::AtMostOnce, &budget, work).map(|(committed, _)| committed)
     }
 
-    /// Makes changes if what was read still holds; with no changes, tells whether it does.
+    /// Makes changes if everything read is still valid, and returns whether it was, even if there are no changes.
     fn commit_watched(
         &self,
-        lease: &mut PooledConnection<'_>,
+        connection: &mut PooledConnection<'_>,
         changes: &[(Key<'static>, Change)],
-        known: &HashMap<Key<'static>, ObservedKey>,
+        watched: &HashMap<Key<'static>, WatchedKey>,
     ) -> Result<bool, Failure> {
-        let limit = self.budget();
-        // The connection was taken before the store was closed, perhaps by the caller's own work.
-        self.pool.check_open()?;
-        // INVARIANT: as for every mutation, none without an answer may run after these changes.
-        while !changes.is_empty() && !self.pool.quarantine().is_empty() {
-            self.pool.kill_orphans(&limit)?;
+        let budget = self.budget();
+        // The store may have been closed since the connection was checked out, perhaps by the closure.
+        self.link.check_open()?;
+        // INVARIANT: as in `Pool::checkout_for_write`, no mutation without a reply may run after these changes.
+        while !changes.is_empty() && !self.link.quarantine().is_empty() {
+            self.link.kill_orphans(&budget)?;
         }
-        lease.renew();
-        lease.run(|connection| {
-            connection.apply_deadline(&limit)?;
-            let held = self.execute(connection, &limit, changes, known)?;
+        connection.renew();
+        connection.run(|connection| {
+            connection.apply_deadline(&budget)?;
+            let committed = self.execute(connection, &budget, changes, watched)?;
             connection.set_watching(false);
-            Ok(held)
+            Ok(committed)
         })
     }
 
@@ -102,20 +104,20 @@ impl Redis {
     fn execute(
         &self,
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
         changes: &[(Key<'static>, Change)],
-        known: &HashMap<Key<'static>, ObservedKey>,
+        watched: &HashMap<Key<'static>, WatchedKey>,
     ) -> Result<bool, Failure> {
-        let mut packer = self.writer(connection);
-        packer.command(1, "MULTI");
-        packer.changes(changes, |key| known.get(key).and_then(|known| known.deadline));
-        packer.command(1, "EXEC");
-        let answers = packer.commands();
-        connection.send(Request { replies: answers, mutation: !changes.is_empty(), atomic: true }, limit)?;
-        match replies::watched_transaction(answers - 2, &mut || connection.receive(limit))? {
+        let mut writer = self.writer(connection);
+        writer.command(1, "MULTI");
+        writer.changes(changes, |key| watched.get(key).and_then(|watched| watched.deadline));
+        writer.command(1, "EXEC");
+        let count = writer.commands();
+        connection.send(Request { replies: count, mutation: !changes.is_empty(), atomic: true }, budget)?;
+        match replies::watched_transaction(count - 2, &mut || connection.receive(budget))? {
             None => Ok(false),
-            Some(answers) => {
-                answers.into_iter().try_for_each(|answer| refused(answer).map(drop))?;
+            Some(replies) => {
+                replies.into_iter().try_for_each(|reply| refused(reply).map(drop))?;
                 Ok(true)
             }
         }
@@ -124,94 +126,94 @@ impl Redis {
 
 impl ReadSource for WatchedSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let about = queries::error_context(key, query);
+        let context = queries::error_context(key, query);
         if let Some(failed) = &self.failed {
-            let again = Failure::new(failed.kind, failed.stage, failed.cause.to_string());
-            return Err(again.into_error(about, None));
+            return Err(failed.repeated().into_error(context, None));
         }
-        match self.look(&key.clone().into_owned(), query) {
+        match self.read(&key.clone().into_owned(), query) {
             Ok(WatchedReply::Answer(answer)) => Ok(answer),
             Ok(WatchedReply::Other(kind)) => {
-                let wrong = Failure::new(FailureKind::WrongType, Stage::Rejected, "another kind of thing");
-                Err(wrong.into_error(about, kind))
+                let wrong =
+                    Failure::new(FailureKind::WrongType, Stage::Rejected, "the key holds another kind");
+                Err(wrong.into_error(context, kind))
             }
             Err(failure) => {
-                let told = Failure::new(failure.kind, failure.stage, failure.cause.to_string());
+                let reported = failure.repeated();
                 self.failed = Some(failure);
-                Err(told.into_error(about, None))
+                Err(reported.into_error(context, None))
             }
         }
     }
 }
 
-/// What a look at a key finds.
+/// The outcome of reading a watched key.
 enum WatchedReply {
     Answer(Answer),
-    /// Another kind of thing than was asked for.
+    /// The key holds another kind than the query asks for.
     Other(Option<Kind>),
 }
 
 impl WatchedSource<'_> {
-    /// Answers from what is known already, or asks the server.
-    fn look(&mut self, key: &Key<'static>, query: &Query) -> Result<WatchedReply, Failure> {
-        if let Some(found) = self.known.get(key).and_then(|known| known.answer(query)) {
+    /// Answers from earlier reads, or asks the server.
+    fn read(&mut self, key: &Key<'static>, query: &Query) -> Result<WatchedReply, Failure> {
+        if let Some(found) = self.watched.get(key).and_then(|watched| watched.answer(query)) {
             return Ok(found);
         }
-        let is_new = !self.known.contains_key(key);
-        let (known, answer) = self.ask_server(key, query, is_new)?;
-        let mut known = known.or_else(|| self.known.get(key).copied()).unwrap_or(ObservedKey::NOTHING);
+        let is_new = !self.watched.contains_key(key);
+        let (watched, answer) = self.ask_server(key, query, is_new)?;
+        let mut watched = watched.or_else(|| self.watched.get(key).copied()).unwrap_or(WatchedKey::ABSENT);
         match answer {
             Asked::Answer(answer) => {
-                known.learn(query, &answer);
-                self.known.insert(key.clone(), known);
-                // What is gone by now was there when it was asked for, or the other way round: the end of
-                // the transaction tells.
+                watched.learn(query, &answer);
+                self.watched.insert(key.clone(), watched);
+                // A key may appear or vanish between PTTL and the query; EXEC detects that.
                 Ok(WatchedReply::Answer(answer))
             }
             Asked::WrongType => {
-                self.known.insert(key.clone(), known);
+                self.watched.insert(key.clone(), watched);
                 let (_, presence) = self.ask_server(key, &Query::Presence, false)?;
                 let Asked::Answer(answer) = presence else {
                     return Ok(WatchedReply::Other(None));
                 };
-                known.learn(&Query::Presence, &answer);
-                self.known.insert(key.clone(), known);
-                Ok(WatchedReply::Other(match known.kind {
-                    What::Is(kind) => kind,
-                    What::NotAsked => None,
+                watched.learn(&Query::Presence, &answer);
+                self.watched.insert(key.clone(), watched);
+                Ok(WatchedReply::Other(match watched.kind {
+                    WatchedKind::Is(kind) => kind,
+                    WatchedKind::NotAsked => None,
                 }))
             }
         }
     }
 
-    /// Asks the server on the one connection, which the first question takes. A key that is new is watched
-    /// before anything is read of it.
+    /// Asks the server on the one connection, which the first query checks out. A new key is watched before
+    /// anything is read of it.
     fn ask_server(
         &mut self,
         key: &Key<'static>,
         query: &Query,
         is_new: bool,
-    ) -> Result<(Option<ObservedKey>, Asked), Failure> {
+    ) -> Result<(Option<WatchedKey>, Asked), Failure> {
         let redis = self.redis;
-        let limit = redis.budget();
-        if let Some((lease, _)) = &mut self.held {
-            lease.renew();
-            return lease.run(|connection| {
-                connection.apply_deadline(&limit)?;
-                redis.ask_watched(connection, &limit, key, query, is_new)
+        let budget = redis.budget();
+        if let Some((connection, _)) = &mut self.connection {
+            connection.renew();
+            return connection.run(|connection| {
+                connection.apply_deadline(&budget)?;
+                redis.ask_watched(connection, &budget, key, query, is_new)
             });
         }
-        let ((lease, asked), _) = redis.retry(READ, &limit, |late, _| {
-            let mut lease = redis.pool.checkout_for(READ, &limit, late)?;
-            let asked = lease.run(|connection| redis.ask_watched(connection, &limit, key, query, is_new))?;
-            Ok((lease, asked))
+        let ((connection, asked), _) = redis.retry(RetryRule::Read, &budget, |attempt| {
+            let mut connection = redis.pool.checkout(&budget, attempt.is_retry())?;
+            let asked =
+                connection.run(|connection| redis.ask_watched(connection, &budget, key, query, is_new))?;
+            Ok((connection, asked))
         })?;
-        self.held = Some((lease, redis.pool.enter_user_code()));
+        self.connection = Some((connection, redis.pool.enter_user_code()));
         Ok(asked)
     }
 }
 
-/// What the server said to a question.
+/// The server's reply to a query.
 enum Asked {
     Answer(Answer),
     WrongType,
@@ -221,71 +223,73 @@ impl Redis {
     fn ask_watched(
         &self,
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
         key: &Key<'static>,
         query: &Query,
         is_new: bool,
-    ) -> Result<(Option<ObservedKey>, Asked), Failure> {
+    ) -> Result<(Option<WatchedKey>, Asked), Failure> {
         if is_new {
-            // INVARIANT: from here on the connection goes back to the pool only after an EXEC.
+            // INVARIANT: from here on the connection returns to the pool only after an EXEC.
             connection.set_watching(true);
         }
-        let mut packer = self.writer(connection);
+        let mut writer = self.writer(connection);
         if is_new {
-            packer.command(2, "WATCH").key(key);
+            writer.command(2, "WATCH").key(key);
             if *query != Query::Presence {
-                packer.command(2, "PTTL").key(key);
+                writer.command(2, "PTTL").key(key);
             }
         }
-        packer.query(key, query);
-        let answers = packer.commands();
-        connection.send(Request { replies: answers, mutation: false, atomic: false }, limit)?;
-        let mut known = None;
+        writer.query(key, query);
+        let request = Request { replies: writer.commands(), mutation: false, atomic: false };
+        connection.send(request, budget)?;
+        let mut watched = None;
         if is_new {
-            refused(connection.receive(limit)?)?;
+            refused(connection.receive(budget)?)?;
             if *query != Query::Presence {
-                let left = replies::ttl(connection.receive(limit)?)?;
+                let left = replies::ttl(connection.receive(budget)?)?;
                 let deadline = left.and_then(replies::deadline);
-                known = Some(ObservedKey { there: left.is_some(), deadline, kind: What::NotAsked });
+                watched = Some(WatchedKey { exists: left.is_some(), deadline, kind: WatchedKind::NotAsked });
             }
         }
-        match queries::answer(query, &mut || connection.receive(limit)) {
-            Ok(answer) => Ok((known, Asked::Answer(answer))),
-            Err(Failure { kind: FailureKind::WrongType, .. }) => Ok((known, Asked::WrongType)),
+        match queries::answer(query, &mut || connection.receive(budget)) {
+            Ok(answer) => Ok((watched, Asked::Answer(answer))),
+            Err(Failure { kind: FailureKind::WrongType, .. }) => Ok((watched, Asked::WrongType)),
             Err(failure) => Err(failure),
         }
     }
 }
 
-impl ObservedKey {
-    const NOTHING: Self = Self { there: false, deadline: None, kind: What::NotAsked };
+impl WatchedKey {
+    const ABSENT: Self = Self { exists: false, deadline: None, kind: WatchedKind::NotAsked };
 
-    /// Answers a question without asking the server, where that can be.
+    /// Answers a query without asking the server, if that is possible.
     fn answer(&self, query: &Query) -> Option<WatchedReply> {
-        if !self.there {
+        if !self.exists {
             return Some(WatchedReply::Answer(queries::nothing(query)));
         }
-        match (query, self.kind, query.kind()) {
-            (Query::Presence, What::Is(kind), _) => {
-                Some(WatchedReply::Answer(Answer::Presence(Some(Presence { kind, deadline: self.deadline }))))
-            }
-            (_, What::Is(kind), Some(expected)) if kind != Some(expected) => Some(WatchedReply::Other(kind)),
-            _ => None,
+        let WatchedKind::Is(kind) = self.kind else { return None };
+        if *query == Query::Presence {
+            let presence = Presence { kind, deadline: self.deadline };
+            return Some(WatchedReply::Answer(Answer::Presence(Some(presence))));
+        }
+        match query.kind() {
+            Some(expected) if kind != Some(expected) => Some(WatchedReply::Other(kind)),
+            Some(_) | None => None,
         }
     }
 
-    /// Takes in what an answer tells of the key itself.
+    /// Records what an answer says of the key itself.
     fn learn(&mut self, query: &Query, answer: &Answer) {
         match (query.kind(), answer) {
-            (None, Answer::Presence(None)) => *self = Self::NOTHING,
+            (None, Answer::Presence(None)) => *self = Self::ABSENT,
             (None, Answer::Presence(Some(presence))) => {
-                // The deadline that was read first is the one that is compared with.
-                let deadline = if self.there { self.deadline } else { presence.deadline };
-                *self = Self { there: true, deadline, kind: What::Is(presence.kind) };
+                // The deadline that was read first is the one to compare with.
+                let deadline = if self.exists { self.deadline } else { presence.deadline };
+                *self = Self { exists: true, deadline, kind: WatchedKind::Is(presence.kind) };
             }
-            // Where something is there and the question was none of another kind, it is of this kind.
-            (Some(kind), _) if self.there => self.kind = What::Is(Some(kind)),
-            _ => {}
+            // The server answers a query of this kind only if the key holds this kind.
+            (Some(kind), _) if self.exists => self.kind = WatchedKind::Is(Some(kind)),
+            (Some(_) | None, _) => {}
         }
     }
 }

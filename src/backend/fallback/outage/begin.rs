@@ -7,6 +7,7 @@ use crate::backend::fallback::outage::serving::{Outage, OutageContext};
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::operation_error::{OperationError, Symptom};
 use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::error::{Error, Result};
 use crate::outage::Event;
@@ -34,24 +35,21 @@ impl Shared {
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
-            Err(error) => match error.unreachable() {
-                Some(unreachable) if self.policy.serves => {
-                    self.begin_outage_with(&unreachable.cause.to_string(), || queue);
-                    Ok(())
-                }
-                Some(_) | None => Err(error),
-            },
+            Err(error) if error.symptom.is_unreachable() && self.policy.serves => {
+                self.begin_outage_with(&error.cause(), || queue);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Begins an outage because only the server knows whether an operation was done, and must be asked at the end of
     /// the outage. Returns `false` if asking is of no use.
-    pub(crate) fn begin_outage_in_doubt(self: &Arc<Self>, error: &Error) -> bool {
-        if error.is_forgotten() || self.reconnector.is_ending() {
+    pub(crate) fn begin_outage_in_doubt(self: &Arc<Self>, error: &OperationError) -> bool {
+        if error.symptom == Symptom::ReplyEvicted || self.reconnector.is_ending() {
             return false;
         }
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        self.begin_outage(&cause.unwrap_or_else(|| error.to_string()));
+        self.begin_outage(&error.cause());
         true
     }
 

@@ -6,24 +6,28 @@ use std::time::Instant;
 
 use crate::backend::fallback::reconnector::ProbeResult;
 use crate::backend::fallback::shared::Shared;
-use crate::error::Error;
+use crate::backend::redis::operation_error::{OperationError, Symptom};
 
 impl Shared {
     /// Returns whether an error means that the server is unreachable, and begins an outage if it does. `outages` is how
     /// many outages had begun when the operation began: a later one caused the error, even if it is over already.
-    pub(crate) fn is_outage(self: &Arc<Self>, error: &Error, outages: u64) -> bool {
+    pub(crate) fn is_outage(self: &Arc<Self>, error: &OperationError, outages: u64) -> bool {
         let met_an_outage = || self.outage.is_disconnected() || self.report.counts.outages() != outages;
-        let Some(unreachable) = error.unreachable() else {
-            if error.is_exhausted() && !met_an_outage() {
-                self.wait_for_probe();
+        match error.symptom {
+            Symptom::Unreachable | Symptom::ConnectionLost => {}
+            Symptom::Exhausted => {
+                if !met_an_outage() {
+                    self.wait_for_probe();
+                }
+                return met_an_outage();
             }
-            return error.is_exhausted() && met_an_outage();
-        };
+            Symptom::None | Symptom::ReplyEvicted => return false,
+        }
         if met_an_outage() {
             return true;
         }
         // One slow command is no outage, and neither is one connection that was closed.
-        let is_alive = unreachable.doubtful && self.probe_once();
+        let is_alive = error.symptom == Symptom::ConnectionLost && self.probe_once();
         // Another thread may have begun an outage meanwhile, even if the server replies again now.
         if met_an_outage() {
             return true;
@@ -31,7 +35,7 @@ impl Shared {
         if is_alive {
             self.check_data_loss();
         } else {
-            self.begin_outage(&unreachable.cause.to_string());
+            self.begin_outage(&error.cause());
         }
         !is_alive
     }

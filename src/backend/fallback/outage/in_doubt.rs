@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::fallback::outage::refusal::{in_doubt, refused};
+use crate::backend::fallback::outage::refusal::refused;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::outage::session::Session;
@@ -13,7 +13,7 @@ use crate::backend::local::table_source::TableSource;
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::op::{EntryAction, Op, Reply};
 
 impl Outage {
@@ -47,7 +47,7 @@ impl Outage {
                 (Err(refused()), Some(QueuedAction::Pop { end: *end }))
             } else {
                 // A local refusal proves nothing: the server may have had another entry.
-                let reply = overlay.apply(op.clone()).map_err(in_doubt);
+                let reply = overlay.apply(op.clone()).map_err(Error::in_doubt);
                 let action = QueuedAction::from_entry(&op.action).filter(|_| reply.is_ok());
                 (reply, action)
             };
@@ -67,7 +67,7 @@ impl Outage {
             // The server will not be asked.
             Err(error) => {
                 let cause = error.to_string();
-                ops.iter().map(|_| Err(in_doubt(cause.clone()))).collect()
+                ops.iter().map(|_| Err(Error::in_doubt(cause.clone()))).collect()
             }
         }
     }

@@ -1,44 +1,38 @@
 //! Owns the errors of operations that cannot be served during an outage, and their texts.
 
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
-use crate::error::{Cause, Error};
+use crate::error::Error;
 use crate::key::Key;
-
-fn unavailable(cause: impl Into<Cause>) -> Error {
-    Error::Unavailable { maybe_applied: false, source: cause.into() }
-}
 
 /// The error if nothing is served during an outage.
 pub(crate) fn server_disconnected() -> Error {
-    unavailable("the server is disconnected")
+    Error::unavailable("the server is disconnected")
 }
 
 pub(crate) fn unknown_key(key: &Key<'_>) -> Error {
-    unavailable(format!("the server is disconnected, and this process has not seen the key {:?}", &**key))
+    Error::unavailable(format!(
+        "the server is disconnected, and this process has not seen the key {:?}",
+        &**key
+    ))
 }
 
 /// The error if the result depends on writes of other clients.
 pub(crate) fn refused() -> Error {
-    unavailable(
+    Error::unavailable(
         "the server is disconnected, and the result depends on what other clients may have written on it",
     )
 }
 
 pub(crate) fn outage_too_long() -> Error {
-    unavailable(
+    Error::unavailable(
         "the server has been disconnected for longer than max_away, and no further operation is queued",
     )
 }
 
 pub(crate) fn queue_full(queue: &ReplayQueue) -> Error {
     let (operations, bytes) = (queue.len(), queue.bytes());
-    unavailable(format!(
+    Error::unavailable(format!(
         "the server is disconnected, and the replay queue is full: {operations} operations, {bytes} bytes (see \
          max_pending and max_pending_bytes)"
     ))
-}
-
-/// The error of an operation in doubt, if the server will not be asked about it.
-pub(crate) fn in_doubt(source: impl Into<Cause>) -> Error {
-    Error::Unavailable { maybe_applied: true, source: source.into() }
 }

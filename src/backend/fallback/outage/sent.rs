@@ -23,7 +23,7 @@ impl Sent {
     pub(crate) fn mark(self, error: Error) -> Error {
         match self {
             Self::Not => error,
-            Self::InDoubt => error.after_lost_answer(),
+            Self::InDoubt => error.after_lost_reply(),
         }
     }
 }

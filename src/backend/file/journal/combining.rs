@@ -138,8 +138,8 @@ impl Drop for PendingReply {
     fn drop(&mut self) {
         let is_owed = matches!(*self.0.state.lock(), RequestState::Taken) && !self.0.is_done();
         if is_owed {
-            let source = "the thread that ran it together with others panicked".into();
-            self.0.complete(Err(Error::Unavailable { maybe_applied: true, source }));
+            let source = "the thread that ran it together with others panicked";
+            self.0.complete(Err(Error::in_doubt(source)));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Owns the epoch: a value that lies on the server from the first connection on, and that goes with all else
-//! when the server loses its memory. Does no I/O, and knows nothing of what follows from a loss.
+//! Owns the epoch: a random value that is stored on the server from the first connection on, and that disappears
+//! with all other data when the server loses it. Does no I/O, and knows nothing of what follows from a data loss.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,13 +11,14 @@ use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::util::unique_id;
 
-/// The epoch of the server, as far as this store has seen it. Stores under one prefix share it: whoever finds
-/// none makes one, and the others see that it is another.
+/// The epoch of the server, as far as this store has observed it. Stores under one prefix share it: the first
+/// one that misses it creates a new one, and the others observe that it has changed.
 pub(crate) struct Epoch {
-    /// The key as it lies on the server.
+    /// The key on the server, with the store's prefix.
     key: Vec<u8>,
+    server_name: String,
     has_data_loss: AtomicBool,
-    /// How often it was lost.
+    /// How many data losses were found.
     loss_count: AtomicU64,
     state: Mutex<EpochState>,
 }
@@ -25,121 +26,128 @@ pub(crate) struct Epoch {
 #[derive(Default)]
 struct EpochState {
     value: Option<Vec<u8>>,
-    /// How often it was looked for, and how often by when what is known was found.
+    /// How many probes have begun, and how many had begun when `value` was observed.
     probes: u64,
-    found: u64,
-    /// What shows that the server has lost its memory.
-    lost: Option<&'static str>,
+    probes_at_value: u64,
+    /// What shows that the server has lost data.
+    data_loss: Option<&'static str>,
 }
 
-/// A look at the server that has begun. What it finds counts only if nothing was found since that is newer.
+/// A probe of the server that has begun. Its result counts only if no newer probe has delivered one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EpochProbe(u64);
 
-/// What the first look came to.
+/// What the reply to GET means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GetOutcome {
     Done,
-    /// There is none: one is to be made.
+    /// The server has no epoch: one must be created.
     Missing,
-    /// The server cannot say now: this connection does not know whether anything was lost.
+    /// The server cannot reply yet: this connection does not know whether data was lost.
     Unready,
 }
 
 impl Epoch {
-    pub(crate) fn new(prefix: &[u8]) -> Self {
+    /// `server_name`: how log lines name the server.
+    pub(crate) fn new(prefix: &[u8], server_name: String) -> Self {
         let key = [prefix, keys::epoch().as_bytes()].concat();
         Self {
             key,
+            server_name,
             has_data_loss: AtomicBool::new(false),
             loss_count: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
 
-    /// Begins a look, before the server is asked.
+    /// Begins a probe. Must be called before the command is sent.
     pub(crate) fn begin_probe(&self) -> EpochProbe {
-        let mut known = self.state.lock();
-        known.probes += 1;
-        EpochProbe(known.probes)
+        let mut state = self.state.lock();
+        state.probes += 1;
+        EpochProbe(state.probes)
     }
 
-    /// Writes the question for it.
-    pub(crate) fn ask(&self, packer: &mut CommandWriter<'_>) {
-        packer.command(2, "GET").arg(&self.key);
+    /// Writes the command that reads the epoch.
+    pub(crate) fn write_get(&self, writer: &mut CommandWriter<'_>) {
+        writer.command(2, "GET").arg(&self.key);
     }
 
-    /// Writes what makes one where there is none, and the question for what is there then. 6.2 cannot do both
-    /// in one command.
-    pub(crate) fn make(&self, packer: &mut CommandWriter<'_>) {
+    /// Writes the commands that create an epoch if the server has none, and that read the one it has then. Redis
+    /// 6.2 cannot do both in one command.
+    pub(crate) fn write_create(&self, writer: &mut CommandWriter<'_>) {
         let value = format!("{:032x}", unique_id::unique_id());
-        packer.command(4, "SET").arg(&self.key).arg(value.as_bytes()).arg(b"NX");
-        self.ask(packer);
+        writer.command(4, "SET").arg(&self.key).arg(value.as_bytes()).arg(b"NX");
+        self.write_get(writer);
     }
 
-    /// Takes the answer to [`Epoch::ask`].
-    pub(crate) fn on_get(&self, look: EpochProbe, answer: Value) -> GetOutcome {
-        match answer {
+    /// Reads the reply to [`Epoch::write_get`].
+    pub(crate) fn on_get(&self, probe: EpochProbe, reply: Value) -> GetOutcome {
+        match reply {
             Value::Nil => return GetOutcome::Missing,
-            Value::BulkString(value) => self.observe(look, Some(value)),
+            Value::BulkString(value) => self.observe(probe, Some(value)),
             Value::ServerError(error) => {
                 let failure = Failure::from_error_reply(&error);
                 if failure.kind == FailureKind::Busy {
                     return GetOutcome::Unready;
                 }
-                log::debug!("a loss of the server's memory will not be noticed: {}", failure.cause);
+                self.log_blindness(&failure);
             }
             _ => {}
         }
         GetOutcome::Done
     }
 
-    /// Takes the answers to [`Epoch::make`].
-    pub(crate) fn on_create(&self, look: EpochProbe, made: &Value, found: Value) {
-        if let Value::ServerError(error) = made {
-            let cause = Failure::from_error_reply(error).cause;
-            log::debug!("a loss of the server's memory will not be noticed: {cause}");
+    /// Reads the replies to [`Epoch::write_create`].
+    pub(crate) fn on_create(&self, probe: EpochProbe, created: &Value, found: Value) {
+        if let Value::ServerError(error) = created {
+            self.log_blindness(&Failure::from_error_reply(error));
         }
         match found {
-            Value::BulkString(value) => self.observe(look, Some(value)),
-            Value::Nil => self.observe(look, None),
+            Value::BulkString(value) => self.observe(probe, Some(value)),
+            Value::Nil => self.observe(probe, None),
             _ => {}
         }
     }
 
-    fn observe(&self, look: EpochProbe, value: Option<Vec<u8>>) {
-        let mut known = self.state.lock();
-        // Two that look at once may be answered before and after a loss, and be heard in the other order.
-        if look.0 <= known.found || known.value == value {
+    fn log_blindness(&self, failure: &Failure) {
+        log::debug!(
+            "cannot read or create the epoch key on the Redis server {}: {}; data loss there will go unnoticed",
+            self.server_name,
+            failure.cause
+        );
+    }
+
+    fn observe(&self, probe: EpochProbe, value: Option<Vec<u8>>) {
+        let mut state = self.state.lock();
+        // The replies to two probes may be read in another order than the server sent them.
+        if probe.0 <= state.probes_at_value || state.value == value {
             return;
         }
-        if known.value.is_some() {
-            known.lost = Some(match value {
-                Some(_) => "its epoch is another than before",
-                None => "its epoch is gone",
-            });
+        if state.value.is_some() {
+            state.data_loss =
+                Some(if value.is_some() { "its epoch is another than before" } else { "its epoch is gone" });
             self.loss_count.fetch_add(1, Ordering::AcqRel);
             self.has_data_loss.store(true, Ordering::Release);
         }
-        known.value = value;
-        known.found = known.probes;
+        state.value = value;
+        state.probes_at_value = state.probes;
     }
 
-    /// Whether the server has lost its memory and nobody has taken that up yet.
+    /// Returns whether a data loss was found that was not yet taken.
     pub(crate) fn has_data_loss(&self) -> bool {
         self.has_data_loss.load(Ordering::Acquire)
     }
 
-    /// How often the server was found to have lost its memory.
+    /// How many data losses were found.
     pub(crate) fn loss_count(&self) -> u64 {
         self.loss_count.load(Ordering::Acquire)
     }
 
-    /// Takes up that the server has lost its memory, with what shows it.
+    /// Takes the data loss that was found, if any: returns what shows it.
     pub(crate) fn take_data_loss(&self) -> Option<&'static str> {
-        let mut known = self.state.lock();
+        let mut state = self.state.lock();
         self.has_data_loss.store(false, Ordering::Release);
-        known.lost.take()
+        state.data_loss.take()
     }
 }
 
@@ -151,22 +159,26 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
+    fn epoch() -> Epoch {
+        Epoch::new(b"p:", "localhost:6379".to_owned())
+    }
+
     fn error(line: &[u8]) -> Value {
         redis::parse_redis_value(line).unwrap()
     }
 
     #[test]
-    fn a_loss_is_told_once_however_many_look() {
-        let epoch = Epoch::new(b"p:");
+    fn several_probes_report_a_data_loss_once() {
+        let epoch = epoch();
         let first = epoch.begin_probe();
         assert_eq!(epoch.on_get(first, Value::Nil), GetOutcome::Missing);
         epoch.on_create(first, &Value::Okay, bulk("a"));
-        assert!(!epoch.has_data_loss(), "it is the first");
+        assert!(!epoch.has_data_loss(), "it is the first epoch");
         assert_eq!(epoch.on_get(epoch.begin_probe(), bulk("a")), GetOutcome::Done);
         assert!(!epoch.has_data_loss());
-        let looks = [epoch.begin_probe(), epoch.begin_probe()];
-        for look in looks {
-            assert_eq!(epoch.on_get(look, bulk("b")), GetOutcome::Done);
+        let probes = [epoch.begin_probe(), epoch.begin_probe()];
+        for probe in probes {
+            assert_eq!(epoch.on_get(probe, bulk("b")), GetOutcome::Done);
         }
         assert!(epoch.has_data_loss());
         assert!(epoch.take_data_loss().is_some());
@@ -174,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn who_looked_before_a_loss_and_is_heard_after_it_says_nothing() {
-        let epoch = Epoch::new(b"");
+    fn a_late_reply_from_before_a_data_loss_is_ignored() {
+        let epoch = epoch();
         epoch.on_get(epoch.begin_probe(), bulk("a"));
         let (early, late) = (epoch.begin_probe(), epoch.begin_probe());
         epoch.on_get(late, bulk("b"));
@@ -187,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn without_the_permission_there_is_none_and_nothing_is_lost() {
-        let epoch = Epoch::new(b"");
+    fn without_permission_no_data_loss_is_reported() {
+        let epoch = epoch();
         let denied = || error(b"-NOPERM this user has no permissions\r\n");
         assert_eq!(epoch.on_get(epoch.begin_probe(), denied()), GetOutcome::Done);
-        let look = epoch.begin_probe();
-        epoch.on_create(look, &denied(), Value::Nil);
+        let probe = epoch.begin_probe();
+        epoch.on_create(probe, &denied(), Value::Nil);
         assert_eq!(epoch.on_get(epoch.begin_probe(), bulk("a")), GetOutcome::Done);
         assert_eq!(epoch.on_get(epoch.begin_probe(), denied()), GetOutcome::Done);
         assert_eq!(epoch.on_get(epoch.begin_probe(), error(b"-LOADING\r\n")), GetOutcome::Unready);
@@ -200,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_made_anew_is_lost_once() {
-        let epoch = Epoch::new(b"");
+    fn an_epoch_that_cannot_be_recreated_is_lost_once() {
+        let epoch = epoch();
         epoch.on_get(epoch.begin_probe(), bulk("a"));
         for _ in 0..2 {
-            let look = epoch.begin_probe();
-            assert_eq!(epoch.on_get(look, Value::Nil), GetOutcome::Missing);
-            epoch.on_create(look, &error(b"-OOM command not allowed\r\n"), Value::Nil);
+            let probe = epoch.begin_probe();
+            assert_eq!(epoch.on_get(probe, Value::Nil), GetOutcome::Missing);
+            epoch.on_create(probe, &error(b"-OOM command not allowed\r\n"), Value::Nil);
         }
         assert!(epoch.take_data_loss().is_some());
         assert!(!epoch.has_data_loss());

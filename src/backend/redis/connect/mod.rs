@@ -4,8 +4,14 @@ pub(crate) mod connection;
 pub(crate) mod dialer;
 pub(crate) mod epoch;
 pub(crate) mod fork;
+mod handshake;
+pub(crate) mod identity;
 pub(crate) mod open_connections;
 pub(crate) mod pool;
+mod pool_slots;
+pub(crate) mod pooled_connection;
 pub(crate) mod quarantine;
+pub(crate) mod reentry;
+pub(crate) mod server_link;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;

@@ -1,5 +1,5 @@
-//! Owns the names of the connections that are open, so that the server can be told to close them. Knows
-//! nothing of what they are used for.
+//! Owns the identities of the open connections, so that the server can be asked to close them. Knows nothing of
+//! how connections are used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::backend::redis::connect::connection::Identity;
+use crate::backend::redis::connect::identity::Identity;
 
-/// The connections that were made and not dropped since.
+/// The connections that were made and not yet dropped, each with its generation.
 #[derive(Default)]
 pub(crate) struct OpenConnections {
     next: AtomicU64,
@@ -17,25 +17,25 @@ pub(crate) struct OpenConnections {
 }
 
 impl OpenConnections {
-    /// Takes note of a connection; it is forgotten when what this returns is dropped.
+    /// Registers a connection until the returned registration is dropped.
     pub(crate) fn register(self: &Arc<Self>, identity: Identity, generation: u64) -> Registration {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.open.lock().insert(number, (identity, generation));
         Registration { registry: Arc::clone(self), number }
     }
 
-    /// Those of generations before this one.
+    /// Returns the connections of all generations before this one.
     pub(crate) fn older_than(&self, generation: u64) -> Vec<Identity> {
         let open = self.open.lock();
         open.values().filter(|(_, made)| *made < generation).map(|(identity, _)| identity.clone()).collect()
     }
 
     pub(crate) fn forget(&self, identity: &Identity) {
-        self.open.lock().retain(|_, (known, _)| known != identity);
+        self.open.lock().retain(|_, (registered, _)| registered != identity);
     }
 }
 
-/// A connection that is noted.
+/// Keeps a connection registered.
 pub(crate) struct Registration {
     registry: Arc<OpenConnections>,
     number: u64,

@@ -1,5 +1,6 @@
-//! Owns the connections on which a mutation was sent and not answered: nothing that writes may overtake
-//! them. Knows nothing of operations, nor of how connections are made.
+//! Owns the orphaned connections: a mutation was sent over each, and its reply is missing, so no other mutation
+//! may be sent until the server can no longer run it. Knows nothing of operations, nor of how connections are
+//! made.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
 
-/// A connection that is to be buried.
+/// A connection that must be killed.
 struct Orphan {
     connection: Connection,
     since: Instant,
@@ -21,90 +22,122 @@ struct Orphan {
 #[derive(Default)]
 struct QuarantineState {
     orphans: Vec<Orphan>,
-    /// Somebody buries right now.
+    /// A thread is killing connections right now.
     busy: bool,
-    /// How many burials were tried, and what the last one said if it failed.
+    /// How many rounds have ended, and why the last one failed.
     round: u64,
     failed: Option<(FailureKind, String)>,
 }
 
 pub(crate) struct Quarantine {
-    /// How many wait, those being buried right now included.
-    waiting: AtomicUsize,
+    /// How many connections are in quarantine, those that are being killed right now included.
+    len: AtomicUsize,
     state: Mutex<QuarantineState>,
-    changed: Condvar,
+    round_ended: Condvar,
     killed: AtomicU64,
     warned: AtomicBool,
     /// After this long without an acknowledgement the kernel gives a connection up.
     user_timeout: Duration,
+    server_name: String,
 }
 
 impl Quarantine {
-    pub(crate) fn new(user_timeout: Duration) -> Self {
+    pub(crate) fn new(user_timeout: Duration, server_name: String) -> Self {
         Self {
-            waiting: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
             state: Mutex::default(),
-            changed: Condvar::new(),
+            round_ended: Condvar::new(),
             killed: AtomicU64::new(0),
             warned: AtomicBool::new(false),
             user_timeout,
+            server_name,
         }
     }
 
-    /// Whether nothing is to be buried. Whoever was told of a lost answer sees the connection here: it came
-    /// before the telling.
+    /// Returns whether no connection is in quarantine.
+    ///
+    /// INVARIANT: a connection is quarantined before its lost reply is reported, so the caller to whom it is
+    /// reported finds the quarantine occupied.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0
+        self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// How many were buried.
+    /// How many connections were killed.
     pub(crate) fn killed_count(&self) -> u64 {
         self.killed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, connection: Connection) {
-        let mut yard = self.state.lock();
-        yard.orphans.push(Orphan { connection, since: Instant::now() });
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.orphans.push(Orphan { connection, since: Instant::now() });
+        self.len.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Buries all that wait, or waits for who does. Where it fails, none who waited tries again.
+    /// Kills all quarantined connections, or waits for the thread that is doing so. If that thread fails, the
+    /// waiting threads fail too and do not try again.
     pub(crate) fn kill_all(
         &self,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
         dial: impl FnOnce(&TimeBudget) -> Result<Connection, Failure>,
     ) -> Result<(), Failure> {
-        let mut yard = self.state.lock();
-        while yard.busy {
-            let round = yard.round;
-            if self.changed.wait_until(&mut yard, limit.end).timed_out() {
-                let cause = "an unanswered command was not yet buried";
+        let mut state = self.state.lock();
+        while state.busy {
+            let round = state.round;
+            if self.round_ended.wait_until(&mut state, budget.end).timed_out() {
+                let cause = "a connection with an unanswered command was not yet closed on the server";
                 return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
             }
-            if yard.round != round
-                && let Some((trouble, text)) = &yard.failed
+            if state.round != round
+                && let Some((kind, cause)) = &state.failed
             {
-                return Err(Failure::new(*trouble, Stage::NotSent, text.clone()));
+                return Err(Failure::new(*kind, Stage::NotSent, cause.clone()));
             }
         }
-        if yard.orphans.is_empty() {
+        if state.orphans.is_empty() {
             return Ok(());
         }
-        yard.busy = true;
-        let dead = std::mem::take(&mut yard.orphans);
-        drop(yard);
-        let mut work = KillRound {
+        state.busy = true;
+        let orphans = std::mem::take(&mut state.orphans);
+        drop(state);
+        let mut round = KillRound {
             quarantine: self,
-            orphans: dead,
-            failed: Some((FailureKind::Other, "a burial broke off".to_owned())),
+            orphans,
+            failed: Some((FailureKind::Other, "closing unanswered connections was interrupted".to_owned())),
         };
-        let outcome = work.kill_all(limit, dial);
-        work.failed = outcome.as_ref().err().map(|failure| (failure.kind, failure.cause.to_string()));
+        let outcome = round.kill_all(budget, dial);
+        round.failed = outcome.as_ref().err().map(|failure| (failure.kind, failure.cause.to_string()));
         outcome.map_err(|failure| Failure { stage: Stage::NotSent, ..failure })
+    }
+
+    /// Waits until the connection has nothing left to run: the server echoes behind its last command, or its end
+    /// is seen. If neither is possible, it is let go once the kernel has given it up.
+    fn drain(&self, orphan: &mut Orphan, budget: &TimeBudget) -> Result<(), Failure> {
+        if orphan.connection.outstanding() != Outstanding::PartialMutation {
+            let token = format!("millpond-{:032x}", fastrand::u128(..));
+            match orphan.connection.echo(&token, budget) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.kind == FailureKind::Timeout => return Err(failure),
+                Err(failure) if failure.kind == FailureKind::Unreachable => return Ok(()),
+                Err(_) => {}
+            }
+        }
+        if orphan.since.elapsed() < self.user_timeout {
+            let cause = "a connection with an unanswered command cannot be closed on the server yet: the user lacks \
+                         client|kill or client|info";
+            return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
+        }
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "a connection with an unanswered command could not be closed on the Redis server {}; grant \
+                 +client|kill +client|info so that a late command cannot overwrite a newer value",
+                self.server_name
+            );
+        }
+        Ok(())
     }
 }
 
-/// A burial under way. However it ends, what was not buried goes back.
+/// One round of killing. However it ends, the connections that were not killed return to the quarantine.
 struct KillRound<'a> {
     quarantine: &'a Quarantine,
     orphans: Vec<Orphan>,
@@ -114,16 +147,16 @@ struct KillRound<'a> {
 impl KillRound<'_> {
     fn kill_all(
         &mut self,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
         dial: impl FnOnce(&TimeBudget) -> Result<Connection, Failure>,
     ) -> Result<(), Failure> {
-        let mut fresh = dial(limit)?;
-        while let Some(dead) = self.orphans.last_mut() {
-            if !try_kill(&mut fresh, dead, limit)? {
-                self.quarantine.drain(dead, limit)?;
+        let mut fresh = dial(budget)?;
+        while let Some(orphan) = self.orphans.last_mut() {
+            if !try_kill(&mut fresh, orphan, budget)? {
+                self.quarantine.drain(orphan, budget)?;
             }
             self.orphans.pop();
-            self.quarantine.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.quarantine.len.fetch_sub(1, Ordering::Relaxed);
             self.quarantine.killed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -132,62 +165,28 @@ impl KillRound<'_> {
 
 impl Drop for KillRound<'_> {
     fn drop(&mut self) {
-        let mut yard = self.quarantine.state.lock();
-        yard.orphans.append(&mut self.orphans);
-        yard.busy = false;
-        yard.round += 1;
-        yard.failed = self.failed.take();
-        self.quarantine.changed.notify_all();
+        let mut state = self.quarantine.state.lock();
+        state.orphans.append(&mut self.orphans);
+        state.busy = false;
+        state.round += 1;
+        state.failed = self.failed.take();
+        self.quarantine.round_ended.notify_all();
     }
 }
 
-/// Lets the server close the connection, and tells whether it could be asked to: no matter how many it
-/// closed, none is left.
-fn try_kill(fresh: &mut Connection, dead: &Orphan, limit: &TimeBudget) -> Result<bool, Failure> {
-    let Some(identity) = &dead.connection.identity else {
+/// Makes the server close the connection. Returns `false` if that is not possible; otherwise the connection is
+/// gone, whether or not the server still had it.
+fn try_kill(fresh: &mut Connection, orphan: &Orphan, budget: &TimeBudget) -> Result<bool, Failure> {
+    let Some(identity) = &orphan.connection.identity else {
         return Ok(false);
     };
     fresh.buffer.clear();
-    CommandWriter::new(&mut fresh.buffer, b"")
-        .command(6, "CLIENT")
-        .arg(b"KILL")
-        .arg(b"ID")
-        .arg(identity.id.as_bytes())
-        .arg(b"ADDR")
-        .arg(identity.address.as_bytes());
-    fresh.apply_deadline(limit)?;
-    match fresh.ask(limit)? {
+    identity.write_kill(&mut CommandWriter::new(&mut fresh.buffer, b""));
+    fresh.apply_deadline(budget)?;
+    match fresh.ask(budget)? {
         Value::Int(_) => Ok(true),
         Value::ServerError(error) if error.code() == "NOPERM" => Ok(false),
         Value::ServerError(error) => Err(Failure::from_error_reply(&error)),
         other => Err(Failure::unexpected_reply(&other)),
-    }
-}
-
-impl Quarantine {
-    /// Waits until the connection has nothing more to run: it answers behind its last command, or its end
-    /// is seen. What can do neither is let go when the kernel has given it up.
-    fn drain(&self, dead: &mut Orphan, limit: &TimeBudget) -> Result<(), Failure> {
-        if dead.connection.outstanding() != Outstanding::PartialMutation {
-            let token = format!("millpond-{:032x}", fastrand::u128(..));
-            match dead.connection.echo(&token, limit) {
-                Ok(()) => return Ok(()),
-                Err(failure) if failure.kind == FailureKind::Timeout => return Err(failure),
-                Err(failure) if failure.kind == FailureKind::Unreachable => return Ok(()),
-                Err(_) => {}
-            }
-        }
-        if dead.since.elapsed() < self.user_timeout {
-            let cause =
-                "an unanswered command cannot be buried yet: the user lacks client|kill or client|info";
-            return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
-        }
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            log::warn!(
-                "a connection with an unanswered command could not be closed on the server; grant +client|kill \
-                 +client|info so that a late command cannot overwrite a newer value"
-            );
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what TLS needs: the certificates to trust and the library's provider of cryptography.
+//! Owns the certificates that TLS trusts, and the library's provider of cryptography. Knows nothing of sockets.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use crate::backend::redis::failure::{Failure, Stage};
 use crate::error::{Error, Result};
 
-/// The PEM text of the certificates to trust; `None` is the system's.
+/// The PEM text of the certificates to trust; `None` means those of the system.
 pub(crate) struct Trust(Option<Vec<u8>>);
 
 impl Trust {
@@ -15,7 +15,7 @@ impl Trust {
         if !tls {
             return Ok(Self(None));
         }
-        // Without a provider the library panics at the first connection, and with two linked in as well.
+        // Without an installed provider the library panics at the first connection, and also if two are linked in.
         // Another part of the program may install one at the same moment: either will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let text = file.map(|path| {
@@ -30,7 +30,7 @@ impl Trust {
         }
     }
 
-    /// The address of a server that shows a certificate for `host`.
+    /// Returns the address of a server that must show a certificate for `host`.
     pub(crate) fn target(&self, host: &str, port: u16) -> Result<ConnectionAddr, Failure> {
         let fail = |error| Failure::from_connection(error, Stage::NotSent, true);
         let plain = ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: false, tls_params: None };

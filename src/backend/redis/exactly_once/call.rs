@@ -9,7 +9,7 @@ use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
-use crate::backend::redis::retry::Job;
+use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
@@ -19,9 +19,6 @@ use crate::error::Result;
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
 use crate::value::Value as Stored;
-
-/// The server recognises a repeated call.
-const DEDUPLICATED: Job = Job { mutation: true, repeatable: true };
 
 /// After this many calls of a slot, the next one renews the TTL of the reply cache.
 const CALLS_PER_RENEWAL: u64 = 256;
@@ -167,25 +164,23 @@ impl Redis {
         limit: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let was_sent = call.cache_id_when_sent().is_some();
-        let mut attempts = 0;
-        let attempt = |late, _| {
-            attempts += 1;
+        let attempt = |attempt: Attempt| {
             // Half of the time is left for another attempt.
-            let part = if attempts > self.options.max_retries {
+            let part = if attempt.earlier >= self.options.max_retries {
                 *limit
             } else {
                 limit.within(limit.left().unwrap_or_default() / 2)
             };
-            match self.pool.checkout_for(DEDUPLICATED, &part, late) {
+            match self.pool.checkout_for_write(&part, attempt.is_retry()) {
                 // Nothing was attempted yet, so that the wait for a connection may take the whole time.
                 Err(Failure { kind: FailureKind::Exhausted, .. }) => {
-                    let mut lease = self.pool.checkout_for(DEDUPLICATED, limit, true)?;
-                    lease.run(|connection| self.call_once(call, ops, connection, limit))
+                    let mut connection = self.pool.checkout_for_write(limit, true)?;
+                    connection.run(|connection| self.call_once(call, ops, connection, limit))
                 }
-                lease => lease?.run(|connection| self.call_once(call, ops, connection, &part)),
+                connection => connection?.run(|connection| self.call_once(call, ops, connection, &part)),
             }
         };
-        let outcome = self.retry(DEDUPLICATED, limit, attempt).map(|(replies, _)| replies);
+        let outcome = self.retry(RetryRule::Idempotent, limit, attempt).map(|(replies, _)| replies);
         // The refusal of this attempt does not undo what an earlier use of this call may have applied.
         outcome.map_err(|failure| {
             let stage = if was_sent { Stage::InDoubt } else { failure.stage };
@@ -201,7 +196,7 @@ impl Redis {
         limit: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         connection.apply_deadline(limit)?;
-        let losses = self.pool.epoch().loss_count();
+        let losses = self.link.epoch().loss_count();
         let was_sent = call.cache_id_when_sent();
         if was_sent.is_none() {
             call.set_loss_count(losses);
@@ -249,7 +244,7 @@ impl Redis {
 
     /// Deletes the reply cache of a store that closes. If that fails, its TTL deletes it.
     pub(crate) fn delete_reply_cache(&self) {
-        if self.slots.cache_id().is_none() || self.pool.is_suspended() {
+        if self.slots.cache_id().is_none() || self.link.is_suspended() {
             return;
         }
         let limit = TimeBudget::new(self.probe_budget());
@@ -258,7 +253,7 @@ impl Redis {
             connection.send(Request { replies: 1, mutation: true, atomic: true }, &limit)?;
             connection.receive(&limit).and_then(replies::refused)
         };
-        if let Err(failure) = self.run(DEDUPLICATED, &limit, work) {
+        if let Err(failure) = self.run(RetryRule::Idempotent, &limit, work) {
             log::debug!("the reply cache stays on the server until its TTL ends: {}", failure.cause);
         }
     }

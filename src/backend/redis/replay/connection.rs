@@ -28,10 +28,10 @@ impl Redis {
     /// Connects to the server, and makes sure that nothing that was sent to it before can still run.
     pub(crate) fn open_replay_connection(&self) -> Result<ReplayConnection<'_>, ReconnectError> {
         let limit = TimeBudget::new(self.options.connect_timeout);
-        let connection = self.pool.dial_even_if_suspended(&limit)?;
+        let connection = self.link.dial_even_if_suspended(&limit)?;
         let mut replay = ReplayConnection { redis: self, connection: Some(connection) };
         replay.kill_older()?;
-        self.pool.kill_orphans_even_if_suspended(&self.budget())?;
+        self.link.kill_orphans_even_if_suspended(&self.budget())?;
         Ok(replay)
     }
 }
@@ -40,10 +40,10 @@ impl ReplayConnection<'_> {
     /// Sets the marker if there is none. Returns whether there was none, and the number that it holds now. The
     /// server must apply a write for this: a server that only replies cannot serve yet.
     pub(crate) fn init_marker(&mut self, marker: &Key<'_>, done: u64) -> Result<(bool, u64), ReconnectError> {
-        let epoch = self.redis.pool.epoch();
+        let epoch = self.redis.link.epoch();
         let probe = epoch.begin_probe();
         let mut replies = self.send_all(5, |writer| {
-            epoch.make(writer);
+            epoch.write_create(writer);
             writer.command(4, "HSETNX").key(marker).arg(DONE).number(done);
             writer.command(3, "PEXPIRE").key(marker).number(SESSION_TTL_MILLIS);
             writer.command(3, "HGET").key(marker).arg(DONE);
@@ -81,11 +81,11 @@ impl ReplayConnection<'_> {
         steps: &[ReplayStep<'_>],
     ) -> Result<ReplayReply, ReconnectError> {
         // An operation that was on its way when the outage began may have given up only since.
-        if !self.redis.pool.quarantine().is_empty() {
-            self.redis.pool.kill_orphans_even_if_suspended(&self.redis.budget())?;
+        if !self.redis.link.quarantine().is_empty() {
+            self.redis.link.kill_orphans_even_if_suspended(&self.redis.budget())?;
         }
         let mut args = ScriptArgs::default();
-        let loss_count = self.redis.pool.epoch().loss_count();
+        let loss_count = self.redis.link.epoch().loss_count();
         for step in steps {
             args.step(step, remote_wins, loss_count);
         }
@@ -104,14 +104,14 @@ impl ReplayConnection<'_> {
 
     /// Asks the server to close all connections from before the outage, in use or not.
     fn kill_older(&mut self) -> Result<(), ReconnectError> {
-        for identity in self.redis.pool.older_connections() {
+        for identity in self.redis.link.older_connections() {
             let replies = self.send_all(1, |writer| {
                 writer.command(6, "CLIENT").arg(b"KILL").arg(b"ID").arg(identity.id.as_bytes());
                 writer.arg(b"ADDR").arg(identity.address.as_bytes());
             })?;
             for reply in replies {
                 match refused(reply) {
-                    Ok(_) => self.redis.pool.forget(&identity),
+                    Ok(_) => self.redis.link.forget(&identity),
                     // Without the permission, each is killed or outlived later by the quarantine.
                     Err(failure) if failure.kind == FailureKind::Denied => return Ok(()),
                     Err(failure) => return Err(failure.into()),
@@ -143,7 +143,7 @@ impl ReplayConnection<'_> {
 impl Drop for ReplayConnection<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.redis.pool.put_back(connection);
+            self.redis.link.dispose(connection);
         }
     }
 }

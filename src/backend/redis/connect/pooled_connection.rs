@@ -1,0 +1,118 @@
+//! Owns a connection while it is in use: whether it still works when it is taken, and what happens to it
+//! afterwards. Knows nothing of the pool nor of operations.
+
+use std::time::{Duration, Instant};
+
+use crate::backend::redis::connect::connection::Connection;
+use crate::backend::redis::connect::pool_slots::CheckedOutSlot;
+use crate::backend::redis::connect::server_link::ServerLink;
+use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::resp::CommandWriter;
+
+/// A connection that was idle for longer is pinged before it is used.
+const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// A connection in use. When dropped, also by a panic, it returns to its pool, is closed, or is quarantined.
+pub(crate) struct PooledConnection<'a> {
+    slot: CheckedOutSlot,
+    link: &'a ServerLink,
+    last_used: Instant,
+}
+
+impl<'a> PooledConnection<'a> {
+    /// Fills a slot with a connection that works, and applies the time budget to it.
+    pub(crate) fn prepare(
+        slot: CheckedOutSlot,
+        link: &'a ServerLink,
+        budget: &TimeBudget,
+        waited: bool,
+    ) -> Result<Self, Failure> {
+        let mut taken = Self { slot, link, last_used: budget.begun };
+        taken.fill(budget, waited)?;
+        Ok(taken)
+    }
+
+    fn fill(&mut self, budget: &TimeBudget, mut waited: bool) -> Result<(), Failure> {
+        // The usual timeouts of a socket are right only if the budget is the usual one.
+        waited |= budget.end < budget.begun + self.link.default_timeout();
+        let generation = self.link.generation();
+        if let Some(connection) = self.slot.as_mut() {
+            let was_idle = budget.begun.saturating_duration_since(connection.used) > MAX_IDLE;
+            waited |= was_idle;
+            if connection.generation != generation || (was_idle && !answers_ping(connection, budget)) {
+                *self.slot = None;
+            }
+        }
+        if self.slot.is_none() {
+            *self.slot = Some(self.link.dial(budget)?);
+            waited = true;
+        }
+        match self.slot.as_mut() {
+            Some(connection) if waited => connection.apply_deadline(budget),
+            Some(connection) => connection.reset_timeouts(),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the connection, but only in the process that opened it.
+    pub(crate) fn connection(&mut self) -> Result<&mut Connection, Failure> {
+        match self.slot.as_mut() {
+            // A closure of the caller that ran in between may have forked.
+            Some(_) if !self.link.is_same_process() => Err(Failure::forked()),
+            Some(connection) => Ok(connection),
+            None => Err(Failure::new(FailureKind::Unreachable, Stage::NotSent, "the connection is gone")),
+        }
+    }
+
+    /// Uses the connection, and discards it if its failure shows that it is useless.
+    pub(crate) fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let outcome = work(self.connection()?);
+        if let Err(failure) = &outcome {
+            self.note_failure(failure);
+        }
+        outcome
+    }
+
+    /// Notes that the server replied just now, long after the connection was taken.
+    pub(crate) fn renew(&mut self) {
+        self.last_used = Instant::now();
+    }
+
+    fn note_failure(&mut self, failure: &Failure) {
+        if failure.kind == FailureKind::Unreachable {
+            let generation = self.slot.as_ref().map_or(0, |connection| connection.generation);
+            self.link.end_generation(generation);
+        } else if failure.kind == FailureKind::Protocol
+            && let Some(connection) = self.slot.as_mut()
+        {
+            connection.discard();
+        }
+    }
+}
+
+/// Returns whether the server replies at all, whatever the reply.
+fn answers_ping(connection: &mut Connection, budget: &TimeBudget) -> bool {
+    connection.buffer.clear();
+    CommandWriter::new(&mut connection.buffer, b"").command(1, "PING");
+    // The other half is left for dialing a replacement.
+    let half = budget.within(budget.left().unwrap_or_default() / 2);
+    connection.apply_deadline(&half).and_then(|()| connection.ask(&half)).is_ok()
+}
+
+impl Drop for PooledConnection<'_> {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.slot.take() else {
+            return;
+        };
+        if connection.is_usable() && !self.link.is_closed() {
+            connection.used = self.last_used;
+            *self.slot = Some(connection);
+        } else {
+            self.link.dispose(connection);
+        }
+    }
+}
