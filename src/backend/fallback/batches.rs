@@ -10,7 +10,7 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;

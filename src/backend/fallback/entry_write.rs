@@ -11,7 +11,7 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::exactly_once::slots::SlotCall;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{LeaseAction, Op, Reply};

@@ -15,8 +15,9 @@ impl Fallback {
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
         self.shared.try_reconnect().map_err(|error| {
+            let is_denied = error.is_denied();
             let source = error.cause.into();
-            if error.denied {
+            if is_denied {
                 Error::Denied { source }
             } else {
                 Error::Unavailable { maybe_applied: false, source }

@@ -10,7 +10,7 @@ use crate::backend::fallback::shadow::after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::{Backend as _, TransactionBody};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -85,7 +85,12 @@ impl Fallback {
         let run = outage.run(body)?;
         // The body may have forked.
         self.shared.redis.check_process()?;
-        match &*self.shared.outage.read() {
+        let current = self.shared.outage.read();
+        // A close that came meanwhile has counted the pending operations already.
+        if self.shared.outage.has_ended() {
+            return Err(Error::closed());
+        }
+        match &*current {
             Some(current) if Arc::ptr_eq(current, &outage) => outage.finish(run),
             // The outage is over: what was read locally must be read on the server.
             Some(_) | None => Ok(false),

@@ -1,7 +1,8 @@
 //! Owns how changes of the local state become actions that set the same on the server, for a program that vouches
 //! that nobody else writes. It only decides.
 
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Deadline, Now};
 use crate::op::{End, EntryAction};

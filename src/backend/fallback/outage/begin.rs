@@ -7,6 +7,7 @@ use crate::backend::fallback::outage::serving::{Outage, OutageContext};
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::error::{Error, Result};
 use crate::outage::Event;
 
@@ -24,7 +25,7 @@ impl Shared {
                 let cause = format!("{} operations of an earlier run are replayed first", queue.len());
                 self.begin_outage_with(&cause, || queue);
                 match self.try_reconnect() {
-                    Err(error) if error.stale => {
+                    Err(error) if error.reason == ReconnectReason::StaleQueue => {
                         let path = self.queue_file.as_ref().map(|file| file.path().display().to_string());
                         let reason = format!("{} is an old copy: {}", path.unwrap_or_default(), error.cause);
                         Err(Error::invalid_config("redis.fallback", reason))

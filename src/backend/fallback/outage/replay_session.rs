@@ -9,9 +9,13 @@ use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
-use crate::backend::redis::replay::connection::{ReconnectError, ReplayConnection, ReplayReply, ReplayStep};
+use crate::backend::redis::replay::args::ReplayStep;
+use crate::backend::redis::replay::connection::ReplayConnection;
+use crate::backend::redis::replay::outcome::ReplayOutcome;
+use crate::backend::redis::replay::outcome::ReplayReply;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::backend::redis::replay::queued_op::QueuedOp;
+use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::clock::Deadline;
 use crate::config::OnConflict;
 
@@ -74,7 +78,7 @@ impl<'s> ReplaySession<'s> {
             loss = Some(format!("operation {done} was done on it, and it knows of {held}"));
         } else if held > sent {
             let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
-            return Err(ReconnectError { stale: true, timed_out: true, ..ReconnectError::local(cause) });
+            return Err(ReconnectError::new(ReconnectReason::StaleQueue, cause));
         }
         if let Some(cause) = self.shared.take_data_loss() {
             self.outage.session().queue.forget_observed();
@@ -91,7 +95,8 @@ impl<'s> ReplaySession<'s> {
         let chunk = self.next_chunk();
         if let Some(file) = &self.shared.queue_file {
             file.note_sent(chunk.last).map_err(|error| {
-                ReconnectError::local(format!("cannot note in the queue's files what is sent: {error}"))
+                let cause = format!("cannot note in the queue's files what is sent: {error}");
+                ReconnectError::new(ReconnectReason::Failed, cause)
             })?;
         }
         let steps: Vec<ReplayStep<'_>> = chunk.groups.iter().flat_map(|group| steps(group)).collect();
@@ -100,11 +105,11 @@ impl<'s> ReplaySession<'s> {
         self.tune_chunk(begun.elapsed(), &reply);
         let reply = match reply {
             // The server checks all keys first: one that this user may not access stops the whole chunk.
-            Err(error) if error.denied && chunk.groups.len() > 1 => {
+            Err(error) if error.is_denied() && chunk.groups.len() > 1 => {
                 self.max_operations = (chunk.groups.len() / 2).max(1);
                 return Ok(());
             }
-            Err(error) if error.denied => self.replay_denied(&chunk, &steps)?,
+            Err(error) if error.is_denied() => self.replay_denied(&chunk, &steps)?,
             reply => reply?,
         };
         self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
@@ -112,13 +117,13 @@ impl<'s> ReplaySession<'s> {
             ReplayReply::Applied(outcomes) => (chunk.last, outcomes),
             // The reply to an earlier chunk was lost, and its outcomes come now. Nobody knows the outcomes of the
             // chunks before it, if the program was killed before it could keep them.
-            ReplayReply::AlreadyAt { at: Some(at), from, outcomes }
-                if at > chunk.done && at <= chunk.sent =>
+            ReplayReply::AlreadyAt { done: Some(done), done_before, outcomes }
+                if done > chunk.done && done <= chunk.sent =>
             {
-                if let Some(from) = from.filter(|from| (chunk.done + 1..at).contains(from)) {
-                    self.acknowledge(from, Vec::new());
+                if let Some(before) = done_before.filter(|before| (chunk.done + 1..done).contains(before)) {
+                    self.acknowledge(before, Vec::new());
                 }
-                (at, outcomes)
+                (done, outcomes)
             }
             ReplayReply::AlreadyAt { .. } => return self.reconcile(),
         };
@@ -155,7 +160,7 @@ impl<'s> ReplaySession<'s> {
         self.send(chunk, chunk.done, &[])?;
         // The right may have been missing only for a moment.
         match self.send(chunk, chunk.last, steps) {
-            Err(error) if error.denied => {
+            Err(error) if error.is_denied() => {
                 self.send(chunk, chunk.last, &[])?;
                 let rejected = |index| (index, ReplayOutcome::Rejected(error.cause.clone()));
                 Ok(ReplayReply::Applied((0..steps.len()).map(rejected).collect()))
@@ -169,7 +174,9 @@ impl<'s> ReplaySession<'s> {
     fn tune_chunk(&self, elapsed: Duration, reply: &Result<ReplayReply, ReconnectError>) {
         let halved = self.outage.pace.halved();
         match reply {
-            Err(error) if error.timed_out => self.outage.pace.set_halved((halved + 1).min(MAX_HALVED)),
+            Err(error) if error.reason == ReconnectReason::TimedOut => {
+                self.outage.pace.set_halved((halved + 1).min(MAX_HALVED));
+            }
             Ok(_) if elapsed < self.shared.policy.timeout / 8 => {
                 self.outage.pace.set_halved(halved.saturating_sub(1));
             }

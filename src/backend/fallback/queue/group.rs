@@ -4,8 +4,9 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{InDoubt, QueuedOp};
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::clock::Millis;
 use crate::key::Key;
 

@@ -11,8 +11,9 @@ use smol_str::SmolStr;
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::queue::group::{Ops, QueuedGroup};
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::error::Result;
 
 /// Whether an action became one with an operation that is queued.

@@ -8,8 +8,9 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 
 use crate::backend::fallback::report::counts::{Counts, Tally};
-use crate::backend::redis::replay::connection::rejection_error;
-use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::backend::redis::replay::outcome::ReplayOutcome;
+use crate::backend::redis::replay::outcome::rejection_error;
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
 

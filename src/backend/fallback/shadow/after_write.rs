@@ -2,7 +2,8 @@
 
 use crate::backend::fallback::shadow::cache::{ShadowWrite, Shadowed};
 use crate::backend::fallback::shared::Shared;
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::Kind;
 use crate::key::Key;

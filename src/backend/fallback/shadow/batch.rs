@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::backend::fallback::shadow::cache::{Began, InFlightOutcome, Shadow, Shadowed};
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 
 impl Shadow {
     /// Begins to read keys at once.

@@ -13,7 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 

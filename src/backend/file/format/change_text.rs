@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::clock::Deadline;
 use crate::op::End;

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
 use crate::backend::file::format::line::LineStamp;
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::Entry;
 use crate::clock::Deadline;
 use crate::value::Value;
 

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 
 use crate::backend::file::core::{Changes, Core, throttle};
 use crate::backend::file::journal::writer::Journal;
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::Entry;
 use crate::backend::local::plan::{is_blind, plan};
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::view::LiveEntry;
