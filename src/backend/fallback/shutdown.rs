@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::shared::Shared;
 use crate::error::{Error, Result};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-impl Fallback {
+impl FallbackBackend {
     /// Tries to reconnect now.
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
