@@ -413,11 +413,10 @@ impl Error {
     /// Marks the error `maybe_applied`: this attempt failed, but an earlier one may have been applied.
     #[cfg(feature = "redis")]
     pub(crate) fn after_lost_reply(self) -> Self {
-        match self {
-            Self::Unavailable { permanent, source, .. } => {
-                Self::Unavailable { maybe_applied: true, permanent, source }
-            }
-            other => Self::in_doubt(other),
+        if let Self::Unavailable { permanent, source, .. } = self {
+            Self::Unavailable { maybe_applied: true, permanent, source }
+        } else {
+            Self::in_doubt(self)
         }
     }
 

@@ -25,6 +25,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 /// Reads the text of a duration. A bare number is the common mistake: its error names the missing unit, not the
 /// missing string.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the configuration may hold any JSON value")]
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => Ok(text),

@@ -107,6 +107,7 @@ mod tests {
         serde_json::to_value(StateConfig::default()).unwrap()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the configuration may hold any JSON value")]
     fn spell(default: &Value) -> String {
         match default {
             Value::Null => "none".to_owned(),

@@ -281,6 +281,7 @@ fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the configuration may hold any JSON value")]
 fn object(value: Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(fields) => Ok(fields),

@@ -50,7 +50,7 @@ pub enum StateStore {
 }
 
 /// A handle on a store in memory.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct MemoryStore(pub(crate) Handle<Memory>);
 
 /// A handle on a store in a directory.
@@ -99,7 +99,7 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// `snapshot-<n>.jsonl` is the state before `journal-<n>.jsonl`. Every line is one JSON object and carries its own
 /// CRC-32. While the store is open, a journal that is synced ends with zeros, which make its syncs cheaper:
 /// `tr -d '\0' < journal-1.jsonl | jq .` shows it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct FileStore(pub(crate) Handle<File>);
 
 /// A handle on a store in Redis.
@@ -109,13 +109,19 @@ pub struct FileStore(pub(crate) Handle<File>);
 /// kept from applying that write late before the next write is sent. [Outages](StateStore#outages) describes what
 /// happens while the server cannot be reached and when it is back; [`RedisOptions`](crate::RedisOptions) sets it.
 #[cfg(feature = "redis")]
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct RedisStore(pub(crate) Handle<FallbackBackend>);
 
 /// The content of every variant: the shared backend, and this handle's view of it.
 pub(crate) struct Handle<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) context: Context,
+}
+
+impl<B> fmt::Debug for Handle<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("namespace", &self.context.namespace.text()).finish_non_exhaustive()
+    }
 }
 
 impl<B> Clone for Handle<B> {

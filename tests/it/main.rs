@@ -15,6 +15,8 @@
 //! - `support`: the servers, proxies, disks and processes that the tests use.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names the variants that it is about")]
+#![expect(clippy::clone_on_ref_ptr, reason = "a clone of a clock becomes a `dyn Clock` on the way")]
 
 #[macro_use]
 mod support;

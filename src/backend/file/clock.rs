@@ -62,7 +62,7 @@ mod tests {
         let inner = Arc::new(ManualClock::default());
         let start = inner.now();
         let millis = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-        let clock = MonotonicClock::new(inner.clone(), millis);
+        let clock = MonotonicClock::new(Arc::<ManualClock>::clone(&inner), millis);
         inner.set(start - Duration::from_secs(60));
         assert_eq!(clock.now(), start);
         inner.set(start + Duration::from_secs(1));

@@ -120,6 +120,7 @@ impl Failure {
 
     /// Classifies an error that the library reports of a connection. It never holds an error reply of the server.
     #[expect(clippy::needless_pass_by_value, reason = "a classified error is not used any more")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may report any kind")]
     pub(crate) fn from_connection(error: RedisError, stage: Stage, tls: bool) -> Self {
         let kind = match (error.kind(), io_kind(&error)) {
             (ErrorKind::Io, Some(io)) => kind_of_io(io, tls),
@@ -201,6 +202,7 @@ pub(crate) fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
     inner.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the operating system may report any kind")]
 fn kind_of_io(kind: io::ErrorKind, tls: bool) -> FailureKind {
     match kind {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => FailureKind::Timeout,
@@ -320,6 +322,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "any other error fails the test")]
     fn only_a_mutation_without_a_reply_may_have_been_applied() {
         for (kind, stage, mutation, applied) in [
             (FailureKind::Timeout, Stage::InDoubt, true, true),

@@ -52,6 +52,7 @@ impl Redis {
 
     /// Warns if the server may evict this crate's own keys, which record how much of a replay queue and which calls
     /// are done. The user may lack the permission to read that policy.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
     fn warn_of_eviction(&self, memory: &Value) {
         let text = match memory {
             Value::BulkString(text) => String::from_utf8_lossy(text),

@@ -289,6 +289,7 @@ mod tests {
         QueuedAt::now(SystemTime::UNIX_EPOCH)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "these tests queue few actions")]
     fn texts(queue: &ReplayQueue) -> Vec<String> {
         let one = |op: &QueuedOp| match &op.action {
             QueuedAction::Put { value, .. } => {

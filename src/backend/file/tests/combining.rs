@@ -183,7 +183,7 @@ impl Clock for PanickingClock {
 fn nobody_waits_for_a_thread_that_panicked() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(PanickingClock(AtomicBool::new(false)));
-    let store = open_with_clock(dir.path(), SyncPolicy::Never, clock.clone());
+    let store = open_with_clock(dir.path(), SyncPolicy::Never, Arc::<PanickingClock>::clone(&clock));
     let journal = store.core.journal.lock();
     let outcomes: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> =
@@ -216,7 +216,7 @@ impl Clock for CountingClock {
 fn the_clock_is_read_when_the_last_operation_is_posted() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(CountingClock(AtomicU64::new(0)));
-    let store = open_with_clock(dir.path(), SyncPolicy::Never, clock.clone());
+    let store = open_with_clock(dir.path(), SyncPolicy::Never, Arc::<CountingClock>::clone(&clock));
     let ttl = Millis::new(Duration::from_secs(1000)).ok();
     let put_expiring = |name| op(name, EntryAction::Put { value: Value::integer(1), ttl });
     let mut posted = 0;
@@ -234,7 +234,7 @@ fn the_clock_is_read_when_the_last_operation_is_posted() {
 fn a_compaction_that_panics_lets_writers_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(PanickingClock(AtomicBool::new(false)));
-    let store = open_with_clock(dir.path(), SyncPolicy::Never, clock.clone());
+    let store = open_with_clock(dir.path(), SyncPolicy::Never, Arc::<PanickingClock>::clone(&clock));
     store.apply(put_json("a", b"1")).unwrap();
     store.core.pacer.hold(true);
     clock.0.store(true, Ordering::SeqCst);

@@ -77,7 +77,7 @@ pub(crate) fn open_faulty(dir: &Path, sync: SyncPolicy) -> (File, Arc<FaultyFile
         write_gate: Mutex::default(),
         writes: AtomicU64::default(),
     });
-    store.core.journal.lock().disk = disk.clone();
-    store.core.durability.switch_file(disk.clone());
+    store.core.journal.lock().disk = Arc::<FaultyFile>::clone(&disk);
+    store.core.durability.switch_file(Arc::<FaultyFile>::clone(&disk));
     (store, disk)
 }

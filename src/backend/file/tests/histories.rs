@@ -25,7 +25,7 @@ const LARGE: u64 = 600;
 
 fn open_compacting(dir: &Path, clock: &Arc<ManualClock>) -> File {
     let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(4096).compact_ratio(0.3);
-    File::open(dir, &options, clock.clone(), &mut |_| ()).unwrap()
+    File::open(dir, &options, Arc::<ManualClock>::clone(clock), &mut |_| ()).unwrap()
 }
 
 /// Copies the directory as a killed process leaves it: without the last line, which a close writes.

@@ -81,6 +81,7 @@ impl Epoch {
     }
 
     /// Reads the reply to [`Epoch::write_get`].
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
     pub(crate) fn on_get(&self, probe: EpochProbe, reply: Value) -> GetOutcome {
         match reply {
             Value::Nil => return GetOutcome::Missing,
@@ -98,6 +99,7 @@ impl Epoch {
     }
 
     /// Reads the replies to [`Epoch::write_create`].
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
     pub(crate) fn on_create(&self, probe: EpochProbe, created: &Value, found: Value) {
         if let Value::ServerError(error) = created {
             self.log_blindness(&Failure::from_error_reply(error));

@@ -84,6 +84,7 @@ fn read_epoch(
     Ok(())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
 fn check_hello(reply: Value) -> Result<(), Failure> {
     let too_old = |version: &str| {
         let what = format!("Redis {version}: 6.2 or newer is needed");

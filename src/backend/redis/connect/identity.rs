@@ -15,6 +15,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Reads the reply to `CLIENT INFO`; `None` if the user lacks the permission for it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
     pub(crate) fn from_client_info(reply: &Value) -> Option<Self> {
         let text = match reply {
             Value::BulkString(text) => std::str::from_utf8(text).ok()?,

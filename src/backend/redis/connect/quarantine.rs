@@ -176,6 +176,7 @@ impl Drop for KillRound<'_> {
 
 /// Makes the server close the connection. Returns `false` if that is not possible; otherwise the connection is
 /// gone, whether or not the server still had it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
 fn try_kill(fresh: &mut Connection, orphan: &Orphan, budget: &TimeBudget) -> Result<bool, Failure> {
     let Some(identity) = &orphan.connection.identity else {
         return Ok(false);

@@ -51,6 +51,7 @@ pub(crate) fn marker_number(reply: &Value) -> Option<u64> {
     replies::parsed(reply).ok()
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
 fn read_outcome(reply: Value) -> Result<(usize, ReplayOutcome), Failure> {
     let unexpected = || malformed("an outcome of a replay cannot be read");
     let [index, kind, detail] = <[Value; 3]>::try_from(replies::array(reply)?).map_err(|_| unexpected())?;

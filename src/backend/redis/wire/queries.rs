@@ -128,6 +128,7 @@ fn map(parts: Vec<Value>) -> Result<Vec<(SmolStr, Bytes)>, Failure> {
     Ok(fields)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
 fn field(name: Value) -> Option<SmolStr> {
     match name {
         Value::BulkString(name) => String::from_utf8(name).ok().map(SmolStr::from),

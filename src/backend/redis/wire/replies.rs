@@ -1,5 +1,7 @@
 //! Owns what the server's replies to a mutation mean. Does no I/O.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
+
 use std::time::Duration;
 
 use redis::Value;
@@ -64,7 +66,6 @@ pub(crate) fn lock_reply(action: &LockAction, reply: Value) -> Result<Reply, Fai
         LockAction::Extend { .. } | LockAction::Unlock { .. } => Reply::Hold(hold(reply)?),
     })
 }
-
 fn number_of(which: NumberFrom, replies: Vec<Value>) -> Result<i64, Failure> {
     let numbers = replies.into_iter().filter_map(|reply| match reply {
         // The reply of SET for a counter that exists, and of LTRIM.
@@ -117,7 +118,6 @@ pub(crate) fn refused(reply: Value) -> Result<Value, Failure> {
         reply => Ok(reply),
     }
 }
-
 pub(crate) fn bytes(reply: Value) -> Result<Option<Bytes>, Failure> {
     match refused(reply)? {
         Value::Nil => Ok(None),
@@ -125,14 +125,12 @@ pub(crate) fn bytes(reply: Value) -> Result<Option<Bytes>, Failure> {
         other => Err(Failure::unexpected_reply(&other)),
     }
 }
-
 pub(crate) fn array(reply: Value) -> Result<Vec<Value>, Failure> {
     match refused(reply)? {
         Value::Array(parts) => Ok(parts),
         other => Err(Failure::unexpected_reply(&other)),
     }
 }
-
 pub(crate) fn number(reply: Value) -> Result<i64, Failure> {
     match refused(reply)? {
         Value::Int(number) => Ok(number),
@@ -151,7 +149,6 @@ pub(crate) fn integer(reply: Value) -> Result<i64, Failure> {
 pub(crate) fn parsed<T: std::str::FromStr>(reply: &Value) -> Result<T, Failure> {
     text(reply).and_then(|text| text.parse().ok()).ok_or_else(|| Failure::unexpected_reply(reply))
 }
-
 pub(crate) fn text(reply: &Value) -> Option<&str> {
     match reply {
         Value::BulkString(text) => std::str::from_utf8(text).ok(),

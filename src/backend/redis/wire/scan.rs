@@ -21,6 +21,7 @@ pub(crate) fn pattern(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Reads a reply to SCAN: the next cursor (0 at the end), and keys with the prefix that they have on the server.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
 pub(crate) fn page(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
     let Ok([cursor, keys]) = <[Value; 2]>::try_from(array(reply)?) else {
         return Err(Failure::unexpected_reply(&Value::Nil));
