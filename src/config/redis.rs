@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Fallback {
 pub enum Unknown {
     /// The key reads as absent.
     Absent,
-    /// The read fails with [`Error::Unavailable`](crate::Error::Unavailable).
+    /// The read fails with [`Error::Unavailable`].
     Error,
 }
 

@@ -82,7 +82,7 @@ impl StateStore {
 
 /// Reads and writes of one run of the closure of [`StateStore::transaction`](crate::StateStore::transaction).
 ///
-/// Its methods are those of the [`StateStore`](crate::StateStore) by the same names, with the same errors.
+/// Its methods are those of the [`StateStore`] by the same names, with the same errors.
 /// They see the writes of the transaction itself, and nobody else sees those before the transaction ends.
 pub struct Transaction<'t> {
     pub(crate) context: &'t Context,
