@@ -22,25 +22,9 @@ impl Shadow {
     pub(crate) fn shadowed_after(&self, op: &Op<'_>, reply: &Reply, clock: &dyn Clock) -> Option<Shadowed> {
         // `Now` reads the clock only if a deadline is involved.
         let now = Now::of(clock);
-        let before = match &op.action {
-            // These replace or remove all that was stored under the key.
-            EntryAction::Put { .. } | EntryAction::Delete => None,
-            EntryAction::PutIfAbsent { .. }
-            | EntryAction::PutIfPresent { .. }
-            | EntryAction::GetAndPut { .. }
-            | EntryAction::Swap { .. }
-            | EntryAction::GetAndDelete
-            | EntryAction::Incr { .. }
-            | EntryAction::Expire { .. }
-            | EntryAction::Persist
-            | EntryAction::Touch { .. }
-            | EntryAction::MapPut { .. }
-            | EntryAction::MapDelete { .. }
-            | EntryAction::MapIncr { .. }
-            | EntryAction::Push { .. }
-            | EntryAction::Pop { .. }
-            | EntryAction::Trim { .. } => self.get(&op.key, &now),
-        };
+        // A put and a delete replace all that was stored under the key.
+        let replaces_all = matches!(op.action, EntryAction::Put { .. } | EntryAction::Delete);
+        let before = if replaces_all { None } else { self.get(&op.key, &now) };
         shadowed_after_action(&op.action, reply, before.as_ref(), &now)
     }
 }
