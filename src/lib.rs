@@ -1,11 +1,11 @@
 //! A synchronous state store over Memory, File and Redis, swapped by configuration, with the same behaviour
 //! on all three.
 //!
-//! [`StateStore`] is the type to begin with: it is opened by a URL ([`StateStore::open`]), from the
-//! environment ([`StateStore::from_env`]), by a backend ([`StateStore::new`]) or a whole configuration
-//! ([`StateStore::with_config`]), and has every operation, in groups: values, atomic steps, counters,
-//! expiry, listing, batches, maps, queues, taking, locks, transactions. [`Error`] is sorted by what a caller
-//! would do about it.
+//! [`StateStore`] is the type to begin with. Open one by a URL ([`StateStore::open`]), from the
+//! environment ([`StateStore::from_env`]), by a backend ([`StateStore::new`]) or by a whole configuration
+//! ([`StateStore::with_config`]). Its operations are documented in groups: values, atomic steps, counters,
+//! expiry, listing, batches, maps, queues, taking, locks, transactions, outages. The variants of [`Error`] are
+//! sorted by what a caller would do about them.
 //!
 //! ```
 //! use millpond::StateStore;
@@ -23,21 +23,21 @@
 //!
 //! # Rules that hold on every backend
 //!
-//! - **Keys** are 1 to 512 bytes of UTF-8 with their namespace, without control characters and without a
-//!   `:`-separated part `__millpond`. Everything else is ordinary, glob characters too.
+//! - **Keys** are 1 to 512 bytes of UTF-8, namespace included, without control characters and without a
+//!   `:`-separated part `__millpond`. All other characters are ordinary, glob characters too.
 //! - **Values** are the JSON text of what was put, or any bytes ([`StateStore::put_bytes`]).
-//! - **Time to live**: what sets an entry anew (`put*`, `set_if_not_exists`, `get_and_put`) replaces it, by
-//!   the one given, by `default_ttl`, or by none. What changes an entry in place (`update`, `modify`,
-//!   `compare_and_set`, `incr`, writes to maps and queues) keeps it. What creates one in passing gives it
-//!   `default_ttl`. An entry whose time has run out is absent for every operation.
-//! - **Kinds**: a key holds a value, a map or a queue. Putting, deleting, expiry and listing work on any;
-//!   everything else on another kind is [`Error::WrongType`] and changes nothing. A map or a queue that
+//! - **Time to live**: an operation that sets an entry from scratch (`put*`, `set_if_not_exists`, `get_and_put`)
+//!   replaces its time to live by the given one, by `default_ttl`, or by none. An operation that changes an entry in
+//!   place (`update`, `modify`, `compare_and_set`, `incr`, writes to maps and queues) keeps it. If such an operation
+//!   creates the entry, it gets `default_ttl`. An expired entry is absent for every operation.
+//! - **Kinds**: a key holds a value, a map or a queue. Putting, deleting, expiry and listing work on any kind;
+//!   every other operation on another kind returns [`Error::WrongType`] and changes nothing. A map or a queue that
 //!   becomes empty is gone.
-//! - **Errors change nothing**, or say in their type that they cannot know.
+//! - **Errors** mean that nothing was changed, or say in their type that nobody can know.
 //!
 //! # Features
 //!
-//! - `redis` (default): the Redis variant. Without it the crate needs few others.
+//! - `redis` (default): the Redis variant. Without it the crate has few dependencies.
 //! - `tls`: `rediss://` URLs.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -71,10 +71,10 @@ pub use crate::store::locks::LockGuard;
 #[cfg(feature = "redis")]
 pub use crate::store::state_store::RedisStore;
 pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};
-pub use crate::store::transaction_body::Transaction;
+pub use crate::store::transaction::Transaction;
 pub use crate::store::write_batch::WriteBatch;
 
-/// Handles on a single key: no logic of their own, only the key said once.
+/// Handles on a single key. They have no logic of their own: their methods are those of the store on that key.
 pub mod handle {
     pub use crate::store::handle::{Counter, Map, Queue, Value};
 }

@@ -1,17 +1,17 @@
-//! Owns the Memory variant: the local state and a clock.
+//! Owns the Memory variant: the local state and a clock. Knows nothing of files and servers.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::local::change::Change;
-use crate::backend::local::overlay::ReadSet;
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::plan_multi::{MultiKeyPlan, lease_keys, lock_keys, plan_lease, plan_lock};
-use crate::backend::local::reading::TableSource;
+use crate::backend::local::read_set::ReadSet;
 use crate::backend::local::state::{LocalState, serve_locally};
-use crate::backend::local::table::shards::LockedShards;
+use crate::backend::local::table::locked::LockedShards;
+use crate::backend::local::table_source::TableSource;
 use crate::backend::local::view::LiveEntry;
-use crate::backend::local::wait_list::{STEP, keys_to_wake};
+use crate::backend::local::wait_list::{POLL_INTERVAL, keys_to_wake};
 use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Millis, Now, Ttl};
@@ -43,7 +43,7 @@ impl Memory {
         self.commit_multi(&lock_keys(&op.key), |locked, now| plan_lock(op, locked, now))
     }
 
-    /// Changes several entries at once.
+    /// Plans and applies changes of several keys in one step.
     fn commit_multi(
         &self,
         keys: &[Key<'static>],
@@ -76,8 +76,8 @@ impl Backend for Memory {
         let now = self.now();
         let Op { key, action } = op;
         let pushed = if let EntryAction::Push { values, .. } = &action { values.len() } else { 0 };
-        let reply = self.state.table.commit(&key, &now, |found| {
-            let mut entry = LiveEntry::new(&key, found, &now);
+        let reply = self.state.table.commit(&key, &now, |entry| {
+            let mut entry = LiveEntry::new(&key, entry, &now);
             plan(&key, action, &mut entry, &now)
         })?;
         if pushed > 0 {
@@ -104,12 +104,12 @@ impl Backend for Memory {
 
     fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
         let mut read_set = ReadSet::default();
-        let begun = self.now();
+        let start = self.now();
         let table = &self.state.table;
-        let changes = work(&mut TableSource { table, now: &begun, read_set: Some(&mut read_set) }, &begun);
+        let changes = work(&mut TableSource { table, now: &start, read_set: Some(&mut read_set) }, &start);
         let now = self.now();
-        let written = changes.iter().map(|(key, _)| &**key);
-        let locked = table.lock(written.chain(read_set.keys().map(|key| &**key)));
+        let written_keys = changes.iter().map(|(key, _)| &**key);
+        let locked = table.lock(written_keys.chain(read_set.keys().map(|key| &**key)));
         if !read_set.is_still_valid(|key, query| locked.ask(key, query, &now)) {
             return Ok(false);
         }

@@ -1,7 +1,7 @@
 //! Owns the macro that writes the accessors of [`Reply`](crate::op::Reply) and [`Answer`](crate::op::Answer).
 
-/// Writes one accessor a line: `name() -> Type = Variant;` returns what the variant holds. Any other variant is an
-/// error, which `unexpected` makes: a backend replied with something that does not belong to the request.
+/// Writes one accessor per line: `name() -> Type = Variant;` returns the contents of the variant. For any other variant
+/// it returns the error that `unexpected` makes: the backend sent a reply that does not belong to the request.
 macro_rules! accessors {
     ($type:ident: $($name:ident() -> $held:ty = $variant:ident;)*) => {
         impl $type {

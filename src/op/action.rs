@@ -1,5 +1,4 @@
-//! Owns the mutations that a caller can ask for ([`Op`] and its actions). Knows nothing of how they are carried
-//! out.
+//! Owns the mutations that a caller can request ([`Op`] and its actions). Knows nothing of how they are carried out.
 
 use smol_str::SmolStr;
 
@@ -15,11 +14,11 @@ pub(crate) struct Op<'a, A = EntryAction> {
     pub(crate) action: A,
 }
 
-/// A mutation of a single entry, as the caller asked for it: relative, and able to fail. Each variant names the
-/// [`Reply`] that it gets.
+/// A mutation of a single entry, as the caller requested it: its effect depends on the entry, and it can fail. Each
+/// variant names the [`Reply`](crate::op::Reply) that it gets.
 ///
 /// `ttl` is the TTL of an entry that is set from scratch; `None` means none. `ttl_if_created` is the TTL that the
-/// entry gets only if this very step creates it.
+/// entry gets only if this mutation creates it.
 #[derive(Debug, Clone)]
 pub(crate) enum EntryAction {
     /// Sets the value, whatever the key holds: `Done`.
@@ -30,8 +29,8 @@ pub(crate) enum EntryAction {
     PutIfPresent { value: Value },
     /// Sets the value and returns the previous one: `Found`.
     GetAndPut { value: Value, ttl: Option<Millis> },
-    /// Replaces the value, or deletes it if `new` is `None`, if its bytes are still the expected ones, or if the
-    /// key is absent and nothing is expected; keeps the deadline: `Flag`.
+    /// Replaces the value if its bytes are the expected ones; `None` stands for an absent key. If `new` is `None`, the
+    /// value is deleted. An existing deadline is kept: `Flag`.
     Swap { expected: Option<Bytes>, new: Option<Value>, ttl_if_created: Option<Millis> },
     /// Removes the entry of any kind: `Flag`.
     Delete,
@@ -94,17 +93,17 @@ pub(crate) enum End {
     Back,
 }
 
-/// A lock that somebody was given.
+/// A lock that a caller was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grant {
-    /// Larger than that of every lock given before.
+    /// Larger than the token of every lock that was granted before.
     pub(crate) token: u64,
-    /// When it runs out, in milliseconds by the clock of the backend.
+    /// When the lock expires, in milliseconds by the clock of the backend.
     pub(crate) until: u64,
 }
 
 impl EntryAction {
-    /// Returns whether it would add nothing.
+    /// Returns whether the action would add nothing.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::MapPut { fields, .. } => fields.is_empty(),
@@ -127,7 +126,7 @@ impl EntryAction {
         }
     }
 
-    /// Returns how many bytes of the caller's it carries.
+    /// Returns how many bytes of the caller's values and field names the action contains.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { value, .. }

@@ -1,4 +1,4 @@
-//! The vocabulary of the backends: what a caller can ask of entries, and the replies.
+//! The vocabulary of the backends: the reads and mutations that a caller can request, and their replies.
 
 mod accessors;
 mod action;

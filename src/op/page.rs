@@ -1,22 +1,22 @@
-//! Owns how a walk over the keys is cut into steps. Knows nothing of who walks.
+//! Owns how a scan of the keys is divided into pages. Knows nothing of how keys are stored.
 
-/// Where a walk over the keys goes on.
+/// Where a scan of the keys continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cursor {
     /// At the beginning.
     Start,
-    /// Behind this key, in the order of keys.
+    /// After this key, in the order of keys.
     After(String),
-    /// Where the server said.
+    /// At this cursor of the server's `SCAN`.
     #[cfg(feature = "redis")]
     Server(u64),
 }
 
-/// One step of a walk over the keys, which may hold none.
+/// One page of a scan; it may be empty.
 #[derive(Debug)]
 pub(crate) struct Page {
     /// Full keys.
     pub(crate) keys: Vec<String>,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub(crate) next: Option<Cursor>,
 }

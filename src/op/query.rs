@@ -1,5 +1,5 @@
-//! Owns what can be asked of a single entry without changing it ([`Query`]) and the answers ([`Answer`]).
-//! Knows nothing of where the entry lies.
+//! Owns the reads of a single entry ([`Query`]) and their answers ([`Answer`]). Knows nothing of where the entry is
+//! stored.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -11,11 +11,11 @@ use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::accessors::accessors;
 
-/// A question about what lies under one key. Behind each stands which [`Answer`] it gets. All but
-/// `Presence` are `WrongType` where another kind lies there; what is absent is an empty map, an empty queue.
+/// A read of one key. Each variant names the [`Answer`] that it gets. All but `Presence` fail with `WrongType` if the
+/// key holds another kind. An absent key reads as no value, an empty map or an empty queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Query {
-    /// Which kind of thing, and until when: `Presence`.
+    /// Whether the key is present, its kind and its deadline: `Presence`.
     Presence,
     /// The value: `Found`.
     Value,
@@ -29,15 +29,15 @@ pub(crate) enum Query {
     Names,
     /// How many fields a map has: `Count`.
     MapLength,
-    /// Where a queue begins and ends: `Bounds`.
+    /// The indices at which a queue begins and ends: `Bounds`.
     Bounds,
-    /// The values of a queue from the place `from` to before `to`, counted from the front; what lies
-    /// beyond its end is left out: `Items`.
+    /// The values of a queue from position `from` to before `to`, counted from the front. Positions past its end are
+    /// left out: `Items`.
     Items { from: u64, to: u64 },
 }
 
 impl Query {
-    /// The question for a range of values.
+    /// Returns the query for a range of values.
     pub(crate) fn items(range: &impl RangeBounds<u64>) -> Self {
         let from = match range.start_bound() {
             Bound::Included(from) => *from,
@@ -52,7 +52,7 @@ impl Query {
         Self::Items { from, to }
     }
 
-    /// The kind of thing that it asks about.
+    /// Returns the kind that the query expects; `None` if it accepts any.
     #[cfg(feature = "redis")]
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
@@ -64,10 +64,10 @@ impl Query {
     }
 }
 
-/// What is there at all.
+/// What is known of a key that is present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Presence {
-    /// `None` where it is something that this crate has no name for.
+    /// `None` if this crate has no kind for what the key holds.
     pub(crate) kind: Option<Kind>,
     pub(crate) deadline: Option<Deadline>,
 }
@@ -75,14 +75,21 @@ pub(crate) struct Presence {
 /// The answer to a [`Query`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
+    /// `None` if the key is absent.
     Presence(Option<Presence>),
+    /// A value or a field; `None` if it is absent.
     Found(Option<Bytes>),
+    /// One outcome for each requested field, in the same order.
     Each(Vec<Option<Bytes>>),
+    /// The fields of a map, sorted by name.
     Map(Vec<(SmolStr, Bytes)>),
+    /// The names of the fields of a map, sorted.
     Names(Vec<SmolStr>),
+    /// A number of fields.
     Count(u64),
-    /// The index of the first value and the one after the last: both are equal if there is none.
+    /// The index of the first value and the index after the last. Both are equal if the queue is empty.
     Bounds((i64, i64)),
+    /// Values of a queue, from front to back.
     Items(Vec<Bytes>),
 }
 
@@ -98,8 +105,8 @@ accessors! {
     items() -> Vec<Bytes> = Items;
 }
 
-/// What the changes of a transaction are based on: it answers as of the moment it is asked, and remembers
-/// what it was asked for.
+/// The state that a transaction reads. Each answer is valid at the moment of its query. The source may keep a read set,
+/// so that the answers can be validated later.
 pub(crate) trait ReadSource {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
 }

@@ -10,13 +10,13 @@ use crate::op::action::Grant;
 /// What happened to a lock that the caller was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// The caller still held it, and the request is done. `until` is the new end of an extended lock.
+    /// The caller still held it, and the request was carried out. `until` is the new end of an extended lock.
     Held { until: u64 },
-    /// Its time ran out, and nobody has taken it since.
+    /// It has expired, and no other holder has taken it since.
     Expired,
-    /// Another holder has it.
+    /// Another holder has taken it.
     TakenByAnother,
-    /// Nobody has it, although its time has not run out.
+    /// It has no holder, although it has not expired.
     NotHeld,
 }
 
@@ -25,13 +25,13 @@ pub(crate) enum Hold {
 pub(crate) enum Reply {
     /// The mutation is done.
     Done,
-    /// Whether it changed something.
+    /// Whether the mutation changed something.
     Flag(bool),
     /// The new number.
     Number(i64),
     /// The value that the key held.
     Found(Option<Bytes>),
-    /// The id of the new lease, and the leased value. Boxed, since it would make every reply larger.
+    /// The id of the new lease, and the leased value. Boxed, because it would make every reply larger.
     Leased(Option<Box<(SmolStr, Bytes)>>),
     /// The lock, if it was free.
     Granted(Option<Grant>),
@@ -50,24 +50,25 @@ accessors! {
 
 impl Reply {
     pub(crate) fn done(self) -> Result<()> {
-        match self {
-            Self::Done => Ok(()),
-            other => Err(other.unexpected()),
-        }
+        if self == Self::Done { Ok(()) } else { Err(self.unexpected()) }
     }
 
     /// Returns a number that counts something.
     pub(crate) fn count(self) -> Result<u64> {
-        match self {
-            Self::Number(number) if number >= 0 => Ok(number.unsigned_abs()),
-            other => Err(other.unexpected()),
+        if let Self::Number(number) = self
+            && let Ok(count) = u64::try_from(number)
+        {
+            Ok(count)
+        } else {
+            Err(self.unexpected())
         }
     }
 
     pub(crate) fn leased(self) -> Result<Option<(SmolStr, Bytes)>> {
-        match self {
-            Self::Leased(leased) => Ok(leased.map(|leased| *leased)),
-            other => Err(other.unexpected()),
+        if let Self::Leased(leased) = self {
+            Ok(leased.map(|leased| *leased))
+        } else {
+            Err(self.unexpected())
         }
     }
 }

@@ -1,35 +1,36 @@
-//! Owns what is data about each action: one row an action. Knows nothing of how an action is carried out.
+//! Owns the constant properties of each action, one row per action. Knows nothing of how an action is carried out.
 
 use crate::error::Kind;
 use crate::op::action::{End, EntryAction, LeaseAction, LockAction};
 use crate::op::reply::{Hold, Reply};
 
-/// What the Redis variant must know of an action.
+/// What the Redis variant must know about an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Traits {
-    /// The command that it becomes on a server, as errors name it.
+    /// The command that the action becomes on the server, as errors name it.
     pub(crate) command: &'static str,
-    /// The kind of entry that it works on. Actions that work on any kind say `Value`.
+    /// The kind of entry that the action works on; `Value` if it works on any kind.
     pub(crate) kind: Kind,
     pub(crate) repeat: Repeat,
 }
 
-/// What happens if an action is carried out twice, because the reply to the first attempt was lost.
+/// What happens if an action is repeated because the reply to the first attempt was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Twice leaves another state than once.
+    /// Two attempts leave another state than one.
     Harmful,
-    /// Twice leaves the same state as once.
+    /// Two attempts leave the same state as one.
     Harmless(RepeatedReply),
 }
 
-/// When the reply to a repetition is also the reply to the first attempt.
+/// Whether the reply to a repetition is also the reply to the first attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RepeatedReply {
+    /// Always.
     Valid,
-    /// Only if the repetition found something to do: "the key was absent" may be the first attempt's doing.
+    /// Only if the repetition changed something. Otherwise the first attempt may have done it already.
     ValidIfItActed,
-    /// Never: only the first attempt knows how much it changed.
+    /// Never: only the first attempt can report how much it changed.
     Invalid,
 }
 
@@ -59,6 +60,7 @@ const fn row(command: &'static str, kind: Kind, repeat: Repeat) -> Traits {
 }
 
 impl EntryAction {
+    #[expect(clippy::match_same_arms, reason = "a table with one row per action")]
     pub(crate) fn traits(&self) -> Traits {
         match self {
             Self::Put { .. } => row("SET", Kind::Value, VALID),
@@ -98,7 +100,7 @@ impl LockAction {
         match self {
             Self::Lock { .. } => row("EVAL", Kind::Value, Repeat::Harmful),
             Self::Extend { .. } => row("EVAL", Kind::Value, VALID),
-            // After a lost reply another holder may have the lock because the first attempt released it.
+            // After a lost reply, another holder may have the lock because the first attempt released it.
             Self::Unlock { .. } => row("EVAL", Kind::Value, IF_IT_ACTED),
         }
     }
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_reply_counts_only_if_the_first_would_be_the_same() {
+    fn a_repeated_reply_counts_only_if_it_equals_the_first() {
         let held = Reply::Hold(Hold::Held { until: 1 });
         for (repeat, reply, survives) in [
             (VALID, Reply::Flag(false), true),

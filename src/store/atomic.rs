@@ -1,24 +1,22 @@
-//! Atomic steps on one value: each reads and writes with nothing in between.
+//! Owns the documented group of atomic steps on one value: each reads and writes with nothing in between.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backend::Backend;
-use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::json;
-use crate::key::Key;
-use crate::op::EntryAction;
-use crate::store::cas_backoff::CasBackoff;
-use crate::store::state_store::{StateStore, on_backend};
-use crate::value::Value;
+use crate::store::cas_loop::CasStep;
+use crate::store::execute;
+use crate::store::state_store::StateStore;
 
 /// # Atomic steps
+///
+/// Each of these operations reads and writes one value, and nobody else can write it in between.
 impl StateStore {
-    /// Sets the value of a key where nothing is there, and tells whether it did. `ttl` is the time to live
-    /// of the new entry; `None` is `default_ttl`, or none. A key that holds a map or a queue is not free.
+    /// Sets the value of a key if the key is absent, and returns whether it did. `ttl` is the time to live
+    /// of the new entry; `None` means `default_ttl`, or no limit. A key that holds a map or a queue is not absent.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -32,16 +30,16 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put), and [`InvalidTtl`](Error::InvalidTtl). On Redis it is never repeated after a
-    /// lost answer: [`Unavailable`](Error::Unavailable) says whether it may have been applied.
+    /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl). On Redis it is never repeated after a
+    /// lost reply: [`Unavailable`](crate::Error::Unavailable) says whether it may have been applied.
     pub fn set_if_not_exists(&self, key: &str, value: impl Serialize, ttl: Option<Duration>) -> Result<bool> {
-        self.run(self.context().set_if_not_exists(key, &value, ttl)?)?.flag()
+        execute::set_if_not_exists(self, key, &value, ttl)
     }
 
-    /// Replaces the value of a key if it still is what is expected, and tells whether it did; keeps the
-    /// time to live. With nothing expected it sets the value where nothing is there, with `default_ttl`.
+    /// Replaces the value of a key if it is still the expected one, and returns whether it did; keeps the
+    /// time to live. If nothing is expected, it sets the value of an absent key, with `default_ttl`.
     ///
-    /// The stored JSON is compared by meaning: integers exactly, an integer against a float as `f64`, the
+    /// The stored JSON is compared by meaning: integers exactly, an integer with a float as `f64`, and the
     /// order of fields does not matter.
     ///
     /// ```
@@ -57,8 +55,8 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put); [`WrongType`](Error::WrongType); [`Conflict`](Error::Conflict) where others
-    /// kept changing the entry without changing what it means, for as long as an operation may take
+    /// As [`put`](Self::put); [`WrongType`](crate::Error::WrongType); [`Conflict`](crate::Error::Conflict) if others
+    /// kept changing the entry without changing its meaning, for as long as an operation may take
     /// (`redis.timeout`, on every backend).
     pub fn compare_and_set<T: Serialize + ?Sized, U: Serialize + ?Sized>(
         &self,
@@ -70,49 +68,38 @@ impl StateStore {
         let expected = expected.map(|expected| json::encode(&key, expected)).transpose()?;
         let new = self.context().encode(&key, new)?;
         let Some(expected) = expected else {
-            return self.swap(&key, None, Some(new));
+            return execute::swap(self, key, None, Some(new));
         };
         // Most often the stored text is the very text that is expected.
-        if self.swap(&key, Some(expected.bytes.clone()), Some(new.clone()))? {
+        if execute::swap(self, key.clone(), Some(expected.bytes.clone()), Some(new.clone()))? {
             return Ok(true);
         }
-        self.until_settled(&key, |found| {
-            Ok(match found {
-                Some(found) if json::eq(&found, &expected.bytes) => {
-                    Step::Swap { expected: Some(found), new: Some(new.clone()), outcome: true }
-                }
-                _ => Step::Leave(false),
-            })
-        })
+        self.cas_loop(&key, |found| Ok(CasStep::compare(found, Some(&expected), &new)))
     }
 
-    /// Removes the value of a key and hands it out.
+    /// Removes the value of a key and returns it.
     ///
     /// # Errors
-    /// [`WrongType`](Error::WrongType); [`Decode`](Error::Decode), after the removal: `raw` holds what was
-    /// removed. On Redis it is never repeated after a lost answer.
+    /// [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the removal: its field `raw`
+    /// holds the removed bytes. On Redis it is never repeated after a lost reply.
     pub fn get_and_delete<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let key = self.context().key(key)?;
-        let found = self.apply(key.clone(), EntryAction::GetAndDelete)?.found()?;
-        json::decode_found(&key, found)
+        execute::get_and_delete(self, key)
     }
 
-    /// Sets the value of a key, as [`put`](Self::put) does, and hands out the one before.
+    /// Sets the value of a key, as [`put`](Self::put) does, and returns the previous value.
     ///
     /// # Errors
-    /// As [`put`](Self::put); [`WrongType`](Error::WrongType); [`Decode`](Error::Decode), after the
-    /// replacement: `raw` holds what was replaced. On Redis it is never repeated after a lost answer.
+    /// As [`put`](Self::put); [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the
+    /// replacement: its field `raw` holds the replaced bytes. On Redis it is never repeated after a lost reply.
     pub fn get_and_put<T: DeserializeOwned>(&self, key: &str, value: impl Serialize) -> Result<Option<T>> {
-        let op = self.context().get_and_put(key, &value)?;
-        let key = op.key.clone();
-        json::decode_found(&key, self.run(op)?.found()?)
+        execute::get_and_put(self, key, &value)
     }
 
-    /// Reads the value of a key, lets `f` make the new one of it, and writes that; returns the new value.
+    /// Reads the value of a key, passes it to `f`, and writes the value that `f` returns; returns the new value.
     ///
-    /// `f` gets `None` where nothing is there, and deletes by returning `None`. The time to live is kept; an
-    /// entry that this creates gets `default_ttl`. Nobody's write is lost: where another changes the value in
-    /// between, `f` runs again on what is there then. It runs under no lock and may use the store.
+    /// `f` gets `None` if the key is absent, and deletes the entry by returning `None`. The time to live is kept; an
+    /// entry that this creates gets `default_ttl`. Nobody's write is lost: if another writer changes the value in
+    /// between, `f` runs again on the changed value. It runs under no lock and may use the store.
     ///
     /// ```
     /// # fn main() -> millpond::Result<()> {
@@ -124,8 +111,8 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// [`Decode`](Error::Decode), [`Encode`](Error::Encode), [`TooLarge`](Error::TooLarge),
-    /// [`WrongType`](Error::WrongType), all with the entry as it was; [`Conflict`](Error::Conflict) where
+    /// [`Decode`](crate::Error::Decode), [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge),
+    /// [`WrongType`](crate::Error::WrongType), all with the entry unchanged; [`Conflict`](crate::Error::Conflict) if
     /// others kept changing it for as long as an operation may take (`redis.timeout`, on every backend).
     pub fn modify<T: Serialize + DeserializeOwned>(
         &self,
@@ -133,17 +120,10 @@ impl StateStore {
         mut f: impl FnMut(Option<T>) -> Option<T>,
     ) -> Result<Option<T>> {
         let key = self.context().key(key)?;
-        self.until_settled(&key, |found| {
-            let made = f(json::decode_found(&key, found.clone())?);
-            let new = made.as_ref().map(|made| self.context().encode(&key, made)).transpose()?;
-            Ok(match (found, new) {
-                (None, None) => Step::Leave(None),
-                (expected, new) => Step::Swap { expected, new, outcome: made },
-            })
-        })
+        self.cas_loop(&key, |found| CasStep::modify(self.context(), &key, found, &mut f))
     }
 
-    /// Reads the value of a key, or sets the one that `f` makes where nothing is; one thread at a time.
+    /// Reads the value of a key, or sets the one that `f` computes if the key is absent; one thread at a time.
     pub(crate) fn get_or_insert_with<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
@@ -157,52 +137,16 @@ impl StateStore {
             if let Some(found) = self.get(key)? {
                 return Ok(found);
             }
-            let made = f();
+            let computed = f();
             loop {
-                if self.set_if_not_exists(key, &made, None)? {
-                    return Ok(made);
+                if self.set_if_not_exists(key, &computed, None)? {
+                    return Ok(computed);
                 }
-                // Another was quicker; what it set may be gone again already.
+                // Another process was quicker; its entry may be gone again already, hence the loop.
                 if let Some(found) = self.get(key)? {
                     return Ok(found);
                 }
             }
         })
     }
-
-    /// The one loop of optimistic changes: read, decide, swap if the bytes are still the same.
-    fn until_settled<R>(
-        &self,
-        key: &Key<'_>,
-        mut decide: impl FnMut(Option<Bytes>) -> Result<Step<R>>,
-    ) -> Result<R> {
-        let mut patience = CasBackoff::new(self.context().shared.limit);
-        loop {
-            let found = on_backend!(self, backend => backend.get(key))?;
-            match decide(found)? {
-                Step::Leave(outcome) => return Ok(outcome),
-                Step::Swap { expected, new, outcome } => {
-                    if self.swap(key, expected, new)? {
-                        return Ok(outcome);
-                    }
-                }
-            }
-            if !patience.wait() {
-                return Err(Error::Conflict { key: key.to_string() });
-            }
-        }
-    }
-
-    fn swap(&self, key: &Key<'_>, expected: Option<Bytes>, new: Option<Value>) -> Result<bool> {
-        let ttl_if_created = self.context().default_ttl();
-        self.apply(key.clone(), EntryAction::Swap { expected, new, ttl_if_created })?.flag()
-    }
-}
-
-/// What one round of an optimistic change came to.
-enum Step<R> {
-    /// Nothing is to be written.
-    Leave(R),
-    /// This is to be written if the entry is still as it was read.
-    Swap { expected: Option<Bytes>, new: Option<Value>, outcome: R },
 }

@@ -1,4 +1,4 @@
-//! Batches: many entries at a time, in chunks, or all at once.
+//! Owns the documented group of batches: many entries at a time, in chunks, or all at once.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::store::write_batch::WriteBatch;
 
 /// # Batches
 ///
-/// The `batch_*` operations take any number of entries and handle them in chunks of 1000, or of
-/// `redis.pipeline_batch_size` where that is larger. On Redis they are pipelined, that many commands at a
-/// time; on File a chunk is one line of the journal. They are **not** atomic and stop after the first chunk
+/// The `batch_*` operations take any number of entries and process them in chunks of 1000, or of
+/// `redis.pipeline_batch_size` if that is larger. On Redis they are pipelined, `redis.pipeline_batch_size` commands
+/// at a time; on File a chunk is one line of the journal. They are **not** atomic, and stop after the first chunk
 /// in which something failed; [`write`](Self::write) is all or nothing.
 impl StateStore {
-    /// Reads the values of many keys, in their order.
+    /// Reads the values of many keys, in the given order.
     ///
     /// # Errors
     /// As [`get`](Self::get), for the first key that fails.
@@ -47,7 +47,7 @@ impl StateStore {
     /// Sets many values, as [`put`](Self::put) does.
     ///
     /// # Errors
-    /// As [`put`](Self::put); [`Partial`](Error::Partial) where some were set.
+    /// As [`put`](Self::put); [`Partial`](Error::Partial) if some were set.
     pub fn batch_put<K: AsRef<str>, V: Serialize>(
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
@@ -55,7 +55,7 @@ impl StateStore {
         self.put_chunks(entries, self.context().default_ttl())
     }
 
-    /// Sets many values that are gone after `ttl`.
+    /// Sets many values, each of which is gone after `ttl`.
     ///
     /// # Errors
     /// As [`batch_put`](Self::batch_put), and [`InvalidTtl`](Error::InvalidTtl).
@@ -67,10 +67,10 @@ impl StateStore {
         self.put_chunks(entries, Some(Millis::new(ttl)?))
     }
 
-    /// Removes many keys and tells how many of them were there.
+    /// Removes many keys, and returns how many of them existed.
     ///
     /// # Errors
-    /// As [`delete`](Self::delete); [`Partial`](Error::Partial) where some were removed.
+    /// As [`delete`](Self::delete); [`Partial`](Error::Partial) if some were removed.
     pub fn batch_delete(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> Result<u64> {
         let mut removed = 0;
         let keys = keys.into_iter().map(|key| (key, ()));
@@ -85,8 +85,8 @@ impl StateStore {
         Ok(removed)
     }
 
-    /// Makes the writes of a batch all or not at all, also across a crash. Keys are those of this handle's
-    /// namespace; a put that names no time to live gets `default_ttl`.
+    /// Applies the writes of a batch, all or none, also across a crash. The keys belong to the namespace of this
+    /// handle; a put without a time to live gets `default_ttl`.
     ///
     /// # Errors
     /// [`InvalidKey`](Error::InvalidKey), [`TooLarge`](Error::TooLarge).
@@ -116,18 +116,18 @@ impl StateStore {
         entries: impl IntoIterator<Item = (K, V)>,
         ttl: Option<Millis>,
     ) -> Result<()> {
-        let make =
+        let to_action =
             |key: &Key<'_>, value| Ok(EntryAction::Put { value: self.context().encode(key, &value)?, ttl });
-        self.apply_chunks(entries, make, Reply::done)
+        self.apply_chunks(entries, to_action, Reply::done)
     }
 
-    /// Carries out any number of actions chunk by chunk and shows each reply to `take`. All actions of a
-    /// chunk are made before the first of them is carried out.
+    /// Carries out any number of actions chunk by chunk, and passes each reply to `on_reply`. All actions of a
+    /// chunk are built before the first of them is carried out.
     pub(crate) fn apply_chunks<K: AsRef<str>, P>(
         &self,
         parts: impl IntoIterator<Item = (K, P)>,
-        mut make: impl FnMut(&Key<'_>, P) -> Result<EntryAction>,
-        mut take: impl FnMut(Reply) -> Result<()>,
+        mut to_action: impl FnMut(&Key<'_>, P) -> Result<EntryAction>,
+        mut on_reply: impl FnMut(Reply) -> Result<()>,
     ) -> Result<()> {
         let mut parts = parts.into_iter();
         let mut done = 0;
@@ -138,13 +138,13 @@ impl StateStore {
             }
             let ops = keys.iter().zip(parts).map(|(key, part)| {
                 let key = self.context().key(key.as_ref())?;
-                let action = make(&key, part)?;
+                let action = to_action(&key, part)?;
                 Ok(Op { key, action })
             });
             let ops = ops.collect::<Result<Vec<_>>>().map_err(|error| Error::partial(done, error))?;
             let mut failed = None;
             for outcome in on_backend!(self, backend => backend.apply_each(ops)) {
-                match outcome.and_then(&mut take) {
+                match outcome.and_then(&mut on_reply) {
                     Ok(()) => done += 1,
                     Err(error) => failed = failed.or(Some(error)),
                 }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_before_an_error_is_counted() {
+    fn entries_done_before_an_error_are_counted() {
         let store = StateStore::memory();
         let keys = (0..CHUNK).map(|n| n.to_string()).chain([String::new()]);
         let error = store.batch_put(keys.map(|key| (key, 1))).unwrap_err();

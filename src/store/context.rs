@@ -1,5 +1,5 @@
-//! Owns what a handle's operations need besides the backend: its namespace, and the defaults and limits of its
-//! store. It makes operations of what callers give, and knows nothing of what carries them out.
+//! Owns what the operations of a handle need besides the backend: its namespace, and the defaults and limits of its
+//! store. It builds operations from the caller's arguments, and knows nothing of what carries them out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ pub(crate) struct Context {
     pub(crate) namespace: Namespace,
 }
 
-/// What all handles on one store have in common.
+/// The state that all handles on one store share.
 pub(crate) struct SharedState {
     pub(crate) default_ttl: Option<Millis>,
     pub(crate) max_value_bytes: usize,
-    /// How many entries of a batch are handled at a time.
+    /// How many entries of a batch are processed at a time.
     pub(crate) chunk: usize,
-    /// The longest that an operation keeps trying.
+    /// The longest time for which an operation retries.
     pub(crate) limit: Duration,
     pub(crate) closed: AtomicBool,
     pub(crate) single_flight: SingleFlight,
@@ -46,21 +46,18 @@ impl Context {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        match self.shared.closed.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(Error::closed()),
-        }
+        if self.shared.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
     }
 
     pub(crate) fn check_size(&self, key: &str, bytes: usize) -> Result<()> {
         let limit = self.shared.max_value_bytes;
-        match bytes <= limit {
-            true => Ok(()),
-            false => Err(Error::TooLarge { key: key.to_owned(), bytes, limit }),
+        if bytes > limit {
+            return Err(Error::TooLarge { key: key.to_owned(), bytes, limit });
         }
+        Ok(())
     }
 
-    /// Checks a key of this handle's namespace.
+    /// Joins and checks a key of this handle's namespace.
     pub(crate) fn key<'a>(&self, key: &'a str) -> Result<Key<'a>> {
         self.check_open()?;
         self.namespace.key(key)
@@ -73,12 +70,13 @@ impl Context {
         Ok(value)
     }
 
-    fn bytes(&self, key: &Key<'_>, value: &[u8]) -> Result<Value> {
+    /// Copies the bytes of a value and checks their size.
+    fn raw_value(&self, key: &Key<'_>, value: &[u8]) -> Result<Value> {
         self.check_size(key, value.len())?;
         Ok(Value::raw(value))
     }
 
-    /// The one rule for the names of a map's fields.
+    /// Checks the name of a field of a map.
     pub(crate) fn field(key: &Key<'_>, field: &str) -> Result<SmolStr> {
         if field.len() > MAX_KEY_BYTES {
             let reason = "the name of a field is longer than 512 bytes";
@@ -92,7 +90,7 @@ impl Context {
     }
 }
 
-/// The operations. `ttl: None` is `default_ttl` where an entry is set anew.
+/// The operations. `ttl: None` means `default_ttl` for an entry that is set from scratch.
 impl Context {
     pub(crate) fn op<'a>(&self, key: &'a str, action: EntryAction) -> Result<Op<'a>> {
         Ok(Op { key: self.key(key)?, action })
@@ -105,15 +103,15 @@ impl Context {
         ttl: Option<Duration>,
     ) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        let ttl = self.ttl(ttl)?;
+        let ttl = self.ttl_or_default(ttl)?;
         let value = self.encode(&key, value)?;
         Ok(Op { key, action: EntryAction::Put { value, ttl } })
     }
 
     pub(crate) fn put_bytes<'a>(&self, key: &'a str, value: &[u8], ttl: Option<Duration>) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        let ttl = self.ttl(ttl)?;
-        let value = self.bytes(&key, value)?;
+        let ttl = self.ttl_or_default(ttl)?;
+        let value = self.raw_value(&key, value)?;
         Ok(Op { key, action: EntryAction::Put { value, ttl } })
     }
 
@@ -130,7 +128,7 @@ impl Context {
         ttl: Option<Duration>,
     ) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        let ttl = self.ttl(ttl)?;
+        let ttl = self.ttl_or_default(ttl)?;
         let value = self.encode(&key, value)?;
         Ok(Op { key, action: EntryAction::PutIfAbsent { value, ttl } })
     }
@@ -143,7 +141,7 @@ impl Context {
 
     pub(crate) fn incr<'a>(&self, key: &'a str, by: i64, ttl_if_created: Option<Duration>) -> Result<Op<'a>> {
         let key = self.key(key)?;
-        let ttl_if_created = self.ttl(ttl_if_created)?;
+        let ttl_if_created = self.ttl_or_default(ttl_if_created)?;
         Ok(Op { key, action: EntryAction::Incr { by, ttl_if_created } })
     }
 
@@ -163,7 +161,7 @@ impl Context {
         Ok(Op { key, action: EntryAction::Touch { ttl: Millis::new(ttl)? } })
     }
 
-    /// Of fields with one name the last counts.
+    /// If a field is named several times, the last value counts.
     pub(crate) fn map_put<'a, F: AsRef<str>, V: Serialize>(
         &self,
         key: &'a str,
@@ -202,7 +200,7 @@ impl Context {
         Ok(Op { key, action: EntryAction::Push { end, values, ttl_if_created: self.default_ttl() } })
     }
 
-    fn ttl(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {
+    fn ttl_or_default(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {
         match ttl {
             Some(ttl) => Millis::new(ttl).map(Some),
             None => Ok(self.default_ttl()),

@@ -1,39 +1,44 @@
-//! Counters: values whose text is an integer.
+//! Owns the documented group of counters: values whose text is an integer.
 
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::op::EntryAction;
+use crate::store::execute;
 use crate::store::state_store::StateStore;
 
 /// # Counters
 ///
 /// A counter is a value whose text is an integer: `get::<i64>` reads one, `put("k", 5)` sets one. Counting
-/// returns, with the entry as it was, [`NotAnInteger`](crate::Error::NotAnInteger) where the value is none,
-/// [`Overflow`](crate::Error::Overflow) beyond `i64`, [`WrongType`](crate::Error::WrongType) for other kinds. On Redis an
-/// increment is never repeated after a lost answer: [`Unavailable`](crate::Error::Unavailable) then says that it
-/// may have been applied. With [`exactly_once`](crate::RedisOptions::exactly_once) it is, and is done once.
+/// returns an error and leaves the entry unchanged if the value is not an integer
+/// ([`NotAnInteger`](crate::Error::NotAnInteger)), if the result does not fit into `i64`
+/// ([`Overflow`](crate::Error::Overflow)), or if the key holds another kind
+/// ([`WrongType`](crate::Error::WrongType)).
+///
+/// On Redis an increment is never repeated after a lost reply: [`Unavailable`](crate::Error::Unavailable) then
+/// says that it may have been applied. With [`exactly_once`](crate::RedisOptions::exactly_once) it is repeated, and
+/// applied once.
 impl StateStore {
-    /// Adds to a counter and returns the new number. A counter that is not there begins at 0, with
-    /// `default_ttl`; one that is keeps its time to live.
+    /// Adds to a counter and returns the new number. An absent counter begins at 0, with
+    /// `default_ttl`; an existing one keeps its time to live.
     ///
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow),
     /// [`WrongType`](crate::Error::WrongType).
     pub fn incr(&self, key: &str, by: i64) -> Result<i64> {
-        self.run(self.context().incr(key, by, None)?)?.number()
+        execute::incr(self, key, by, None)
     }
 
-    /// Takes from a counter and returns the new number; otherwise as [`incr`](Self::incr).
+    /// Subtracts from a counter and returns the new number; otherwise as [`incr`](Self::incr).
     ///
     /// # Errors
     /// As [`incr`](Self::incr).
     pub fn decr(&self, key: &str, by: i64) -> Result<i64> {
-        self.run(self.context().decr(key, by)?)?.number()
+        execute::decr(self, key, by)
     }
 
-    /// Adds to a counter that is gone after `ttl`, counted from its creation: the time to live is set only
-    /// by the call that creates the counter, in the same step.
+    /// Adds to a counter that is gone `ttl` after its creation: only the call that creates the counter
+    /// sets the time to live, in the same step.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -49,14 +54,14 @@ impl StateStore {
     /// # Errors
     /// As [`incr`](Self::incr), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn incr_with_ttl(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
-        self.run(self.context().incr(key, by, Some(ttl))?)?.number()
+        execute::incr(self, key, by, Some(ttl))
     }
 
     /// Adds to many counters, pipelined on Redis, and returns the new numbers in order. It is not atomic.
     ///
     /// # Errors
-    /// As [`incr`](Self::incr); [`Partial`](crate::Error::Partial) where some were done. One counter that fails
-    /// does not keep the others of its chunk of 1000 from being counted.
+    /// As [`incr`](Self::incr); [`Partial`](crate::Error::Partial) if some were changed. If one counter fails, the
+    /// others of its chunk of 1000 are changed all the same.
     pub fn batch_incr<K: AsRef<str>>(&self, by: impl IntoIterator<Item = (K, i64)>) -> Result<Vec<i64>> {
         let ttl_if_created = self.context().default_ttl();
         let mut numbers = Vec::new();

@@ -1,4 +1,4 @@
-//! Expiry: how long entries stay.
+//! Owns the documented group of expiry: how long entries live.
 
 use std::time::Duration;
 
@@ -7,50 +7,46 @@ use serde::de::DeserializeOwned;
 use crate::backend::Backend;
 use crate::clock::Ttl;
 use crate::error::Result;
-use crate::json;
-use crate::op::EntryAction;
+use crate::store::execute;
 use crate::store::state_store::{StateStore, on_backend};
 
 /// # Expiry
 ///
-/// A time to live is kept as the point in time at which the entry is gone, in milliseconds. From then on
-/// the entry is absent for every operation. Memory and File go by the clock of the store, Redis by the
-/// clock of its server.
+/// A time to live is stored as the time at which it ends, in milliseconds. From then on the entry is absent for
+/// every operation. Memory and File go by the clock of the store, Redis by the clock of its server.
 impl StateStore {
-    /// How long an entry still has; `None` where nothing is there. [`Ttl::In`] is never zero.
+    /// Returns how long an entry still lives; `None` if the key is absent. [`Ttl::In`] is never zero.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only the [common ones](#values).
     pub fn ttl(&self, key: &str) -> Result<Option<Ttl>> {
         let key = self.context().key(key)?;
         on_backend!(self, backend => backend.ttl(&key))
     }
 
-    /// Lets an entry be gone after `ttl`, counted from now; `false` where nothing is there.
+    /// Gives an entry a time to live of `ttl`, counted from now; returns `false` if the key is absent.
     ///
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
-        self.run(self.context().expire(key, ttl)?)?.flag()
+        execute::expire(self, key, ttl)
     }
 
-    /// Takes the time to live off an entry, and tells whether it had one.
+    /// Removes the time to live of an entry, and returns whether it had one.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only the [common ones](#values).
     pub fn persist(&self, key: &str) -> Result<bool> {
-        self.run(self.context().op(key, EntryAction::Persist)?)?.flag()
+        execute::persist(self, key)
     }
 
-    /// Reads a value and lets it be gone after `ttl`, counted from now: for sessions that stay while they
+    /// Reads a value and gives its entry a time to live of `ttl`, counted from now: for sessions that stay while they
     /// are used.
     ///
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl), [`WrongType`](crate::Error::WrongType);
     /// [`Decode`](crate::Error::Decode), after the time to live was set.
     pub fn get_and_touch<T: DeserializeOwned>(&self, key: &str, ttl: Duration) -> Result<Option<T>> {
-        let op = self.context().touch(key, ttl)?;
-        let key = op.key.clone();
-        json::decode_found(&key, self.run(op)?.found()?)
+        execute::get_and_touch(self, key, ttl)
     }
 }

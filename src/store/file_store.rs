@@ -1,22 +1,24 @@
-//! Owns what can be done to a directory of files besides working with the store in it.
+//! Owns what can be done to a directory of files besides working with the store in it: opening it with progress or
+//! for reading only, and repairing it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::file::core::File;
 use crate::backend::file::report::{Progress, Repair};
+use crate::backend::file::store::File;
 use crate::clock::SystemClock;
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
 use crate::store::context::Context;
-use crate::store::state_store::{FileStore, Handle, StateStore, shared_state};
+use crate::store::open::shared_state;
+use crate::store::state_store::{FileStore, Handle, StateStore};
 
 impl FileStore {
-    /// Opens a store as [`StateStore::with_config`] does, and tells how far that is: about once for each MiB that
+    /// Opens a store as [`StateStore::with_config`] does, and reports the progress: about once for each MiB that
     /// was read, and at the end. A million small entries take about half a second.
     ///
-    /// It may begin anew with another total, where a snapshot turns out to be damaged and the one before it is
-    /// still there.
+    /// The progress may begin again with another total, if a snapshot turns out to be damaged and the one before it
+    /// still exists.
     ///
     /// # Errors
     /// As [`StateStore::with_config`]; [`InvalidConfig`](Error::InvalidConfig) for another backend than File.
@@ -35,24 +37,26 @@ impl FileStore {
     /// # store.put("a", 1)
     /// # }
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "a configuration is given away when it is used")]
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn open_with_progress(config: StateConfig, mut report: impl FnMut(Progress)) -> Result<StateStore> {
         match config.backend {
             StateBackend::File { .. } => StateStore::open_with(&config, Arc::new(SystemClock), &mut report),
-            _ => Err(Error::invalid_config("backend", "only a File store is read when it is opened")),
+            StateBackend::Memory | StateBackend::Redis { .. } => {
+                Err(Error::invalid_config("backend", "only a File store is read when it is opened"))
+            }
         }
     }
 
-    /// Reads the store in `path` as it is now, up to its last whole line, whoever has it open: for looking into the
-    /// state of a program that runs. What is written later is not seen.
+    /// Reads the store in `path` as it is now, up to its last whole line, even if another process has it open: for
+    /// inspecting the state of a running program. Later writes are not visible.
     ///
-    /// A directory without a store in it is an empty one.
+    /// A directory without a store in it is read as an empty store.
     ///
-    /// No lock is taken, and nothing on disk is changed, now or later; a torn end is passed over. Every operation
-    /// that could write is [`Unsupported`](Error::Unsupported).
+    /// No lock is taken, and nothing on disk is changed, now or later; a torn end is skipped. Every operation
+    /// that could write returns [`Unsupported`](Error::Unsupported).
     ///
     /// # Errors
-    /// [`Io`](Error::Io) where there is no directory, or no right to read it; [`Corrupt`](Error::Corrupt);
+    /// [`Io`](Error::Io) if the directory does not exist or may not be read; [`Corrupt`](Error::Corrupt);
     /// [`Unsupported`](Error::Unsupported) for a later version of the format.
     ///
     /// # Examples
@@ -74,21 +78,22 @@ impl FileStore {
         Ok(StateStore::File(Self(Handle { backend, context })))
     }
 
-    /// Makes a store that is [`Corrupt`](Error::Corrupt) one that opens, of all that is whole in its files.
+    /// Repairs a store that is [`Corrupt`](Error::Corrupt), so that it opens with everything that is whole in its
+    /// files.
     ///
-    /// The files are first copied, as they are, into a directory beside them, `damaged-1` or the next number that
-    /// is free. Then every line whose checksum is right is taken, in order, and the result is written as a new
-    /// snapshot; a crash in the middle leaves what was there, to be repaired again. Where nothing is damaged,
-    /// nothing is changed; the torn end that a crash leaves is no damage, and cut off by opening as ever.
+    /// The files are first copied, as they are, into a directory beside them, `damaged-1` or the next free number.
+    /// Then every line whose checksum is right is read, in order, and the result is written as a new
+    /// snapshot; if the program crashes meanwhile, the old files still exist and can be repaired again. If nothing is
+    /// damaged, nothing is changed. The torn end that a crash leaves is no damage: opening the store truncates it.
     ///
-    /// What was in a damaged line is gone: an older value of its keys may be there, or one that had been deleted.
+    /// The content of a damaged line is lost: its keys may have an older value, or one that had been deleted.
     /// [`Repair::lost`] lists the damaged places, [`Repair::incomplete`] the maps and queues of which parts are
     /// known to be missing. Nobody may have the store open.
     ///
     /// # Errors
     /// [`Locked`](Error::Locked), [`Io`](Error::Io), [`StorageFull`](Error::StorageFull) (the copy takes as much
-    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format. Then nothing
-    /// counts but what counted before, though there may be a copy, or a part of one.
+    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format. After an error
+    /// the store is what it was before, though there may be a copy, or a part of one.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,5 @@
-//! Typed handles: one key and its type, said once. They have no logic of their own.
+//! Owns the typed handles: one key and its type. They have no logic of their own; every method calls the one of
+//! [`StateStore`] that it names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +17,9 @@ use crate::store::state_store::StateStore;
 
 /// # Handles
 ///
-/// A handle is a key with its type. It is owned, may be sent to other threads, and its methods are those of
-/// the store on that key. Making one touches nothing; a key that breaks a rule is told of by the operations.
+/// A handle is a key with the type of its content. It is owned, may be sent to other threads, and its methods are
+/// those of the store on that key. Making one has no effect on the store; if the key breaks a rule, the operations
+/// return the error.
 ///
 /// ```
 /// # fn main() -> millpond::Result<()> {
@@ -32,387 +34,216 @@ use crate::store::state_store::StateStore;
 /// # }
 /// ```
 impl StateStore {
-    /// A handle on a value.
+    /// Returns a handle on a value.
     #[must_use]
     pub fn value<T>(&self, key: &str) -> Value<T> {
         Value { store: self.clone(), key: key.to_owned(), item: PhantomData }
     }
 
-    /// A handle on a counter.
+    /// Returns a handle on a counter.
     #[must_use]
     pub fn counter(&self, key: &str) -> Counter {
-        Counter { store: self.clone(), key: key.to_owned() }
+        Counter { store: self.clone(), key: key.to_owned(), item: PhantomData }
     }
 
-    /// A handle on a map with values of one type.
+    /// Returns a handle on a map whose values are of one type.
     #[must_use]
     pub fn map<V>(&self, key: &str) -> Map<V> {
         Map { store: self.clone(), key: key.to_owned(), item: PhantomData }
     }
 
-    /// A handle on a queue with values of one type.
+    /// Returns a handle on a queue whose values are of one type.
     #[must_use]
     pub fn queue<T>(&self, key: &str) -> Queue<T> {
         Queue { store: self.clone(), key: key.to_owned(), item: PhantomData }
     }
 }
 
-/// A value under one key, of [`StateStore::value`].
-pub struct Value<T> {
-    store: StateStore,
-    key: String,
-    item: PhantomData<fn() -> T>,
+/// Declares a handle, with the `Clone` and `Debug` that all handles have: neither asks anything of the item.
+macro_rules! handle {
+    ($(#[$meta:meta])* $name:ident $(<$item:ident>)?) => {
+        $(#[$meta])*
+        pub struct $name $(<$item>)? {
+            store: StateStore,
+            key: String,
+            item: PhantomData<fn() -> ($($item,)?)>,
+        }
+
+        impl $(<$item>)? Clone for $name $(<$item>)? {
+            fn clone(&self) -> Self {
+                Self { store: self.store.clone(), key: self.key.clone(), item: PhantomData }
+            }
+        }
+
+        impl $(<$item>)? fmt::Debug for $name $(<$item>)? {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("key", &self.key).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// Declares the methods of a handle: name, arguments and result, and the method of the store that each calls with
+/// the key of the handle.
+macro_rules! delegate {
+    ($($(#[$meta:meta])* $name:ident($($arg:ident: $type:ty),*) -> $output:ty = $method:ident;)*) => {$(
+        $(#[$meta])*
+        pub fn $name(&self, $($arg: $type),*) -> Result<$output> {
+            self.store.$method(&self.key, $($arg),*)
+        }
+    )*};
+}
+
+/// Declares the methods that every handle has, under the name that its type gives to the removal.
+macro_rules! delegate_entry {
+    ($delete:ident) => {
+        delegate! {
+            /// Removes the entry, as [`StateStore::delete`] does.
+            $delete() -> bool = delete;
+            /// Returns how long the entry still lives, as [`StateStore::ttl`] does.
+            ttl() -> Option<Ttl> = ttl;
+            /// Gives the entry a time to live, as [`StateStore::expire`] does.
+            expire(ttl: Duration) -> bool = expire;
+            /// Removes the time to live of the entry, as [`StateStore::persist`] does.
+            persist() -> bool = persist;
+        }
+    };
+}
+
+handle! {
+    /// A value under one key: see [`StateStore::value`].
+    Value<T>
 }
 
 #[expect(clippy::missing_errors_doc, reason = "as the method of `StateStore` that it names")]
 impl<T: Serialize + DeserializeOwned> Value<T> {
-    /// As [`StateStore::get`].
-    pub fn get(&self) -> Result<Option<T>> {
-        self.store.get(&self.key)
+    delegate! {
+        /// Reads the value, as [`StateStore::get`] does.
+        get() -> Option<T> = get;
+        /// Sets the value, as [`StateStore::put`] does.
+        put(value: &T) -> () = put;
+        /// Sets the value for a limited time, as [`StateStore::put_with_ttl`] does.
+        put_with_ttl(value: &T, ttl: Duration) -> () = put_with_ttl;
+        /// Replaces an existing value, as [`StateStore::update`] does.
+        update(value: &T) -> bool = update;
+        /// Returns whether the key exists, as [`StateStore::contains`] does.
+        contains() -> bool = contains;
+        /// Sets the value if the key is absent, as [`StateStore::set_if_not_exists`] does.
+        set_if_not_exists(value: &T, ttl: Option<Duration>) -> bool = set_if_not_exists;
+        /// Replaces the value if it is the expected one, as [`StateStore::compare_and_set`] does.
+        compare_and_set(expected: Option<&T>, new: &T) -> bool = compare_and_set;
+        /// Sets the value and returns the previous one, as [`StateStore::get_and_put`] does.
+        get_and_put(value: &T) -> Option<T> = get_and_put;
+        /// Removes the value and returns it, as [`StateStore::get_and_delete`] does.
+        get_and_delete() -> Option<T> = get_and_delete;
+        /// Replaces the value by the one that `f` makes of it, as [`StateStore::modify`] does.
+        modify(f: impl FnMut(Option<T>) -> Option<T>) -> Option<T> = modify;
+        /// Reads the value; if there is none, sets the one that `f` computes, as
+        /// [`StateStore::set_if_not_exists`] does, and returns it.
+        ///
+        /// If several threads of this process need the value at once, one computes it and the others wait. If
+        /// another process is quicker, its value is returned. Since others wait while `f` runs, two calls whose
+        /// closures each need the value of the other would wait for ever.
+        get_or_insert_with(f: impl FnOnce() -> T) -> T = get_or_insert_with;
     }
-
-    /// As [`StateStore::put`].
-    pub fn put(&self, value: &T) -> Result<()> {
-        self.store.put(&self.key, value)
-    }
-
-    /// As [`StateStore::put_with_ttl`].
-    pub fn put_with_ttl(&self, value: &T, ttl: Duration) -> Result<()> {
-        self.store.put_with_ttl(&self.key, value, ttl)
-    }
-
-    /// As [`StateStore::update`].
-    pub fn update(&self, value: &T) -> Result<bool> {
-        self.store.update(&self.key, value)
-    }
-
-    /// As [`StateStore::delete`].
-    pub fn delete(&self) -> Result<bool> {
-        self.store.delete(&self.key)
-    }
-
-    /// As [`StateStore::contains`].
-    pub fn contains(&self) -> Result<bool> {
-        self.store.contains(&self.key)
-    }
-
-    /// As [`StateStore::set_if_not_exists`].
-    pub fn set_if_not_exists(&self, value: &T, ttl: Option<Duration>) -> Result<bool> {
-        self.store.set_if_not_exists(&self.key, value, ttl)
-    }
-
-    /// As [`StateStore::compare_and_set`].
-    pub fn compare_and_set(&self, expected: Option<&T>, new: &T) -> Result<bool> {
-        self.store.compare_and_set(&self.key, expected, new)
-    }
-
-    /// As [`StateStore::get_and_put`].
-    pub fn get_and_put(&self, value: &T) -> Result<Option<T>> {
-        self.store.get_and_put(&self.key, value)
-    }
-
-    /// As [`StateStore::get_and_delete`].
-    pub fn get_and_delete(&self) -> Result<Option<T>> {
-        self.store.get_and_delete(&self.key)
-    }
-
-    /// As [`StateStore::modify`].
-    pub fn modify(&self, f: impl FnMut(Option<T>) -> Option<T>) -> Result<Option<T>> {
-        self.store.modify(&self.key, f)
-    }
-
-    /// As [`StateStore::ttl`].
-    pub fn ttl(&self) -> Result<Option<Ttl>> {
-        self.store.ttl(&self.key)
-    }
-
-    /// As [`StateStore::expire`].
-    pub fn expire(&self, ttl: Duration) -> Result<bool> {
-        self.store.expire(&self.key, ttl)
-    }
-
-    /// As [`StateStore::persist`].
-    pub fn persist(&self) -> Result<bool> {
-        self.store.persist(&self.key)
-    }
-
-    /// Reads the value, and where there is none sets the one that `f` makes, as
-    /// [`StateStore::set_if_not_exists`] does. Of several threads of this process that would make it, one
-    /// does and the others wait; where another process is quicker, its value is handed out. So `f` runs while
-    /// others wait for it: two that each need the value of the other would wait for ever.
-    pub fn get_or_insert_with(&self, f: impl FnOnce() -> T) -> Result<T> {
-        self.store.get_or_insert_with(&self.key, f)
-    }
+    delegate_entry! { delete }
 }
 
-impl<T> Clone for Value<T> {
-    fn clone(&self) -> Self {
-        Self { store: self.store.clone(), key: self.key.clone(), item: PhantomData }
-    }
-}
-
-impl<T> fmt::Debug for Value<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Value").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-/// A counter under one key, of [`StateStore::counter`].
-pub struct Counter {
-    store: StateStore,
-    key: String,
+handle! {
+    /// A counter under one key: see [`StateStore::counter`].
+    Counter
 }
 
 #[expect(clippy::missing_errors_doc, reason = "as the method of `StateStore` that it names")]
 impl Counter {
-    /// As [`StateStore::get`].
-    pub fn get(&self) -> Result<Option<i64>> {
-        self.store.get(&self.key)
+    delegate! {
+        /// Reads the number, as [`StateStore::get`] does.
+        get() -> Option<i64> = get;
+        /// Adds to the counter, as [`StateStore::incr`] does.
+        incr(by: i64) -> i64 = incr;
+        /// Subtracts from the counter, as [`StateStore::decr`] does.
+        decr(by: i64) -> i64 = decr;
+        /// Adds to the counter, which lives for a limited time, as [`StateStore::incr_with_ttl`] does.
+        incr_with_ttl(by: i64, ttl: Duration) -> i64 = incr_with_ttl;
     }
-
-    /// As [`StateStore::incr`].
-    pub fn incr(&self, by: i64) -> Result<i64> {
-        self.store.incr(&self.key, by)
-    }
-
-    /// As [`StateStore::decr`].
-    pub fn decr(&self, by: i64) -> Result<i64> {
-        self.store.decr(&self.key, by)
-    }
-
-    /// As [`StateStore::incr_with_ttl`].
-    pub fn incr_with_ttl(&self, by: i64, ttl: Duration) -> Result<i64> {
-        self.store.incr_with_ttl(&self.key, by, ttl)
-    }
-
-    /// As [`StateStore::delete`].
-    pub fn delete(&self) -> Result<bool> {
-        self.store.delete(&self.key)
-    }
-
-    /// As [`StateStore::ttl`].
-    pub fn ttl(&self) -> Result<Option<Ttl>> {
-        self.store.ttl(&self.key)
-    }
-
-    /// As [`StateStore::expire`].
-    pub fn expire(&self, ttl: Duration) -> Result<bool> {
-        self.store.expire(&self.key, ttl)
-    }
-
-    /// As [`StateStore::persist`].
-    pub fn persist(&self) -> Result<bool> {
-        self.store.persist(&self.key)
-    }
+    delegate_entry! { delete }
 }
 
-impl Clone for Counter {
-    fn clone(&self) -> Self {
-        Self { store: self.store.clone(), key: self.key.clone() }
-    }
-}
-
-impl fmt::Debug for Counter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counter").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-/// A map under one key, of [`StateStore::map`].
-pub struct Map<V> {
-    store: StateStore,
-    key: String,
-    item: PhantomData<fn() -> V>,
+handle! {
+    /// A map under one key: see [`StateStore::map`].
+    Map<V>
 }
 
 #[expect(clippy::missing_errors_doc, reason = "as the method of `StateStore` that it names")]
 impl<V: Serialize + DeserializeOwned> Map<V> {
-    /// As [`StateStore::map_put`].
-    pub fn put(&self, field: &str, value: &V) -> Result<bool> {
-        self.store.map_put(&self.key, field, value)
+    delegate! {
+        /// Sets a field, as [`StateStore::map_put`] does.
+        put(field: &str, value: &V) -> bool = map_put;
+        /// Reads a field, as [`StateStore::map_get`] does.
+        get(field: &str) -> Option<V> = map_get;
+        /// Reads many fields, as [`StateStore::map_get_many`] does.
+        get_many(fields: impl IntoIterator<Item: AsRef<str>>) -> Vec<Option<V>> = map_get_many;
+        /// Removes a field, as [`StateStore::map_delete`] does.
+        delete(field: &str) -> bool = map_delete;
+        /// Returns whether a field exists, as [`StateStore::map_contains`] does.
+        contains(field: &str) -> bool = map_contains;
+        /// Reads all fields, as [`StateStore::map_entries`] does.
+        entries() -> BTreeMap<String, V> = map_entries;
+        /// Reads the names of all fields, as [`StateStore::map_keys`] does.
+        keys() -> Vec<String> = map_keys;
+        /// Counts the fields, as [`StateStore::map_len`] does.
+        len() -> u64 = map_len;
+        /// Adds to a counter in a field, as [`StateStore::map_incr`] does.
+        incr(field: &str, by: i64) -> i64 = map_incr;
     }
+    delegate_entry! { clear }
 
-    /// As [`StateStore::map_put_many`].
+    /// Sets many fields, as [`StateStore::map_put_many`] does.
     pub fn put_many<F: AsRef<str>>(&self, fields: impl IntoIterator<Item = (F, V)>) -> Result<u64> {
         self.store.map_put_many(&self.key, fields)
     }
 
-    /// As [`StateStore::map_get`].
-    pub fn get(&self, field: &str) -> Result<Option<V>> {
-        self.store.map_get(&self.key, field)
-    }
-
-    /// As [`StateStore::map_get_many`].
-    pub fn get_many(&self, fields: impl IntoIterator<Item: AsRef<str>>) -> Result<Vec<Option<V>>> {
-        self.store.map_get_many(&self.key, fields)
-    }
-
-    /// As [`StateStore::map_delete`].
-    pub fn delete(&self, field: &str) -> Result<bool> {
-        self.store.map_delete(&self.key, field)
-    }
-
-    /// As [`StateStore::map_contains`].
-    pub fn contains(&self, field: &str) -> Result<bool> {
-        self.store.map_contains(&self.key, field)
-    }
-
-    /// As [`StateStore::map_entries`].
-    pub fn entries(&self) -> Result<BTreeMap<String, V>> {
-        self.store.map_entries(&self.key)
-    }
-
-    /// As [`StateStore::map_keys`].
-    pub fn keys(&self) -> Result<Vec<String>> {
-        self.store.map_keys(&self.key)
-    }
-
-    /// As [`StateStore::map_len`].
-    pub fn len(&self) -> Result<u64> {
-        self.store.map_len(&self.key)
-    }
-
-    /// As [`StateStore::map_incr`].
-    pub fn incr(&self, field: &str, by: i64) -> Result<i64> {
-        self.store.map_incr(&self.key, field, by)
-    }
-
-    /// As [`StateStore::delete`].
-    pub fn clear(&self) -> Result<bool> {
-        self.store.delete(&self.key)
-    }
-
-    /// As [`StateStore::ttl`].
-    pub fn ttl(&self) -> Result<Option<Ttl>> {
-        self.store.ttl(&self.key)
-    }
-
-    /// As [`StateStore::expire`].
-    pub fn expire(&self, ttl: Duration) -> Result<bool> {
-        self.store.expire(&self.key, ttl)
-    }
-
-    /// As [`StateStore::persist`].
-    pub fn persist(&self) -> Result<bool> {
-        self.store.persist(&self.key)
-    }
-
-    /// Tells whether there are no fields.
+    /// Returns whether the map has no fields.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
     }
 }
 
-impl<V> Clone for Map<V> {
-    fn clone(&self) -> Self {
-        Self { store: self.store.clone(), key: self.key.clone(), item: PhantomData }
-    }
-}
-
-impl<V> fmt::Debug for Map<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Map").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-/// A queue under one key, of [`StateStore::queue`].
-pub struct Queue<T> {
-    store: StateStore,
-    key: String,
-    item: PhantomData<fn() -> T>,
+handle! {
+    /// A queue under one key: see [`StateStore::queue`].
+    Queue<T>
 }
 
 #[expect(clippy::missing_errors_doc, reason = "as the method of `StateStore` that it names")]
 impl<T: Serialize + DeserializeOwned> Queue<T> {
-    /// As [`StateStore::push_back`].
-    pub fn push_back(&self, value: &T) -> Result<u64> {
-        self.store.push_back(&self.key, value)
+    delegate! {
+        /// Adds a value at the end, as [`StateStore::push_back`] does.
+        push_back(value: &T) -> u64 = push_back;
+        /// Adds a value at the front, as [`StateStore::push_front`] does.
+        push_front(value: &T) -> u64 = push_front;
+        /// Adds many values at the end, as [`StateStore::push_back_many`] does.
+        push_back_many(values: impl IntoIterator<Item = T>) -> u64 = push_back_many;
+        /// Removes the first value and returns it, as [`StateStore::pop_front`] does.
+        pop_front() -> Option<T> = pop_front;
+        /// Removes the last value and returns it, as [`StateStore::pop_back`] does.
+        pop_back() -> Option<T> = pop_back;
+        /// Removes the first value and waits for one, as [`StateStore::pop_front_wait`] does.
+        pop_front_wait(timeout: Duration) -> Option<T> = pop_front_wait;
+        /// Leases the first value, as [`StateStore::take`] does.
+        take(lease: Duration) -> Option<Taken<T>> = take;
+        /// Leases the first value and waits for one, as [`StateStore::take_wait`] does.
+        take_wait(lease: Duration, timeout: Duration) -> Option<Taken<T>> = take_wait;
+        /// Counts the values, as [`StateStore::queue_len`] does.
+        len() -> u64 = queue_len;
+        /// Reads values without removing them, as [`StateStore::queue_range`] does.
+        range(range: impl RangeBounds<u64>) -> Vec<T> = queue_range;
+        /// Drops the first values, as [`StateStore::queue_trim`] does.
+        trim(max: u64) -> u64 = queue_trim;
     }
+    delegate_entry! { clear }
 
-    /// As [`StateStore::push_front`].
-    pub fn push_front(&self, value: &T) -> Result<u64> {
-        self.store.push_front(&self.key, value)
-    }
-
-    /// As [`StateStore::push_back_many`].
-    pub fn push_back_many(&self, values: impl IntoIterator<Item = T>) -> Result<u64> {
-        self.store.push_back_many(&self.key, values)
-    }
-
-    /// As [`StateStore::pop_front`].
-    pub fn pop_front(&self) -> Result<Option<T>> {
-        self.store.pop_front(&self.key)
-    }
-
-    /// As [`StateStore::pop_back`].
-    pub fn pop_back(&self) -> Result<Option<T>> {
-        self.store.pop_back(&self.key)
-    }
-
-    /// As [`StateStore::pop_front_wait`].
-    pub fn pop_front_wait(&self, timeout: Duration) -> Result<Option<T>> {
-        self.store.pop_front_wait(&self.key, timeout)
-    }
-
-    /// As [`StateStore::take`].
-    pub fn take(&self, lease: Duration) -> Result<Option<Taken<T>>> {
-        self.store.take(&self.key, lease)
-    }
-
-    /// As [`StateStore::take_wait`].
-    pub fn take_wait(&self, lease: Duration, timeout: Duration) -> Result<Option<Taken<T>>> {
-        self.store.take_wait(&self.key, lease, timeout)
-    }
-
-    /// As [`StateStore::queue_len`].
-    pub fn len(&self) -> Result<u64> {
-        self.store.queue_len(&self.key)
-    }
-
-    /// As [`StateStore::queue_range`].
-    pub fn range(&self, range: impl RangeBounds<u64>) -> Result<Vec<T>> {
-        self.store.queue_range(&self.key, range)
-    }
-
-    /// As [`StateStore::queue_trim`].
-    pub fn trim(&self, max: u64) -> Result<u64> {
-        self.store.queue_trim(&self.key, max)
-    }
-
-    /// As [`StateStore::delete`].
-    pub fn clear(&self) -> Result<bool> {
-        self.store.delete(&self.key)
-    }
-
-    /// As [`StateStore::ttl`].
-    pub fn ttl(&self) -> Result<Option<Ttl>> {
-        self.store.ttl(&self.key)
-    }
-
-    /// As [`StateStore::expire`].
-    pub fn expire(&self, ttl: Duration) -> Result<bool> {
-        self.store.expire(&self.key, ttl)
-    }
-
-    /// As [`StateStore::persist`].
-    pub fn persist(&self) -> Result<bool> {
-        self.store.persist(&self.key)
-    }
-
-    /// Tells whether there are no values.
+    /// Returns whether the queue has no values.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
-    }
-}
-
-impl<T> Clone for Queue<T> {
-    fn clone(&self) -> Self {
-        Self { store: self.store.clone(), key: self.key.clone(), item: PhantomData }
-    }
-}
-
-impl<T> fmt::Debug for Queue<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("key", &self.key).finish_non_exhaustive()
     }
 }

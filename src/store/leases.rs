@@ -1,4 +1,5 @@
-//! Taking: values of a queue that are handed out for a time, and come back unless they are done.
+//! Owns the documented group of leases: values of a queue that are handed out for a time, and come back unless they
+//! are done.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,25 +14,25 @@ use crate::error::Result;
 use crate::json;
 use crate::key::Key;
 use crate::op::{LeaseAction, Op, Reply};
-use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
+use crate::store::wait::deadline_after;
 
 /// # Taking
 ///
-/// [`take`](Self::take) hands the first value of a queue out for the time of a lease. While it lasts nobody
-/// else gets the value. [`Taken::done`] removes it for good, [`Taken::back`] returns it at once, and where
-/// neither is said, since the program died for instance, it comes back after the lease. So every value is
-/// handed out **at least once**, and nothing is lost; a consumer that outlives its lease may see another one
-/// get the same value.
+/// [`take`](Self::take) leases the first value of a queue for a time. During the lease nobody
+/// else gets the value. [`Taken::done`] removes it for good, and [`Taken::back`] returns it to the queue at once. If
+/// neither is called, for instance because the program died, the value comes back when the lease expires. So every
+/// value is handed out **at least once**, and nothing is lost; if a consumer outlives its lease, another
+/// one may get the same value.
 ///
-/// What comes back lies in front of the queue again, in the order in which it was taken. What has run out is
-/// noticed by the next `take` on that queue; pops, [`queue_len`](Self::queue_len) and
-/// [`queue_range`](Self::queue_range) do not see it before. Leases are no part of the key: writing to it,
+/// Values come back to the front of the queue, in the order in which they were taken. The next `take` on
+/// the queue notices expired leases; pops, [`queue_len`](Self::queue_len) and
+/// [`queue_range`](Self::queue_range) do not see their values before. Leases are no part of the key: writing to it,
 /// deleting it and its expiry leave them alone, but [`clear`](Self::clear) and
-/// [`delete_prefix`](Self::delete_prefix) drop them. On Redis they lie beside the queue, under
-/// `{key}:__millpond:leases` and `:leased`, and go by the server's clock.
+/// [`delete_prefix`](Self::delete_prefix) drop them. On Redis they are stored beside the queue, under
+/// `{key}:__millpond:leases` and `:leased`, and go by the clock of the server.
 impl StateStore {
-    /// Takes the first value of a queue for as long as `lease` lasts.
+    /// Leases the first value of a queue for the time `lease`; returns `None` if there is none.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -47,18 +48,19 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidTtl`](crate::Error::InvalidTtl) of the lease, [`WrongType`](crate::Error::WrongType);
-    /// [`Decode`](crate::Error::Decode) with the bytes in `raw`: the value stays taken, and comes back. On
-    /// Redis it is never repeated after a lost answer; what it may have taken comes back.
+    /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType);
+    /// [`Decode`](crate::Error::Decode), with the bytes in its field `raw`: the value stays leased, and comes back.
+    /// On Redis it is never repeated after a lost reply; a value that it may have leased comes back.
     pub fn take<T: DeserializeOwned>(&self, queue: &str, lease: Duration) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
-        let action = self.lease(lease)?;
+        let action = self.lease_action(lease)?;
         let op = Op { key: key.clone(), action };
-        self.taken(&key, on_backend!(self, backend => backend.apply_lease(op, None))?)
+        self.decode_leased(&key, on_backend!(self, backend => backend.apply_lease(op, None))?)
     }
 
-    /// As [`take`](Self::take), and waits for a value where there is none; `None` after `timeout`. A push
-    /// wakes it on Memory and File; on Redis it looks again every 50 milliseconds or sooner.
+    /// Leases the first value of a queue as [`take`](Self::take) does, and waits for one if there is none; returns
+    /// `None` after `timeout`. On Memory and File a push wakes it; on Redis it polls, at intervals of at most 50
+    /// milliseconds.
     ///
     /// # Errors
     /// As [`take`](Self::take).
@@ -69,20 +71,20 @@ impl StateStore {
         timeout: Duration,
     ) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
-        let action = self.lease(lease)?;
+        let action = self.lease_action(lease)?;
         let end = deadline_after(timeout);
         on_backend!(self, backend => backend.attempt_until(&key, end, || {
             self.context().check_open()?;
             let op = Op { key: key.clone(), action: action.clone() };
-            self.taken(&key, backend.apply_lease(op, Some(end))?)
+            self.decode_leased(&key, backend.apply_lease(op, Some(end))?)
         }))
     }
 
-    fn lease(&self, lease: Duration) -> Result<LeaseAction> {
+    fn lease_action(&self, lease: Duration) -> Result<LeaseAction> {
         Ok(LeaseAction::Lease { lease: Millis::new(lease)?, ttl_if_created: self.context().default_ttl() })
     }
 
-    fn taken<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Taken<T>>> {
+    fn decode_leased<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Taken<T>>> {
         let Some((id, bytes)) = reply.leased()? else {
             return Ok(None);
         };
@@ -91,10 +93,9 @@ impl StateStore {
     }
 }
 
-/// A value of a queue that was handed out for the time of a lease: see
-/// [`StateStore::take`]. It derefs to the value.
+/// A leased value of a queue: see [`StateStore::take`]. It derefs to the value.
 ///
-/// Dropping it does nothing: the value comes back after the lease.
+/// Dropping it does nothing: the value comes back when the lease expires.
 #[must_use = "a value that is not `done` comes back after its lease"]
 pub struct Taken<T> {
     store: StateStore,
@@ -104,31 +105,31 @@ pub struct Taken<T> {
 }
 
 impl<T> Taken<T> {
-    /// Removes the value for good. `false` where the lease had run out and the value has been given back:
+    /// Removes the value for good. Returns `false` if the lease had expired and the value was returned to the queue:
     /// it was, or will be, handed out again.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::Error::Unavailable) on Redis; it may be called again.
+    /// [`Unavailable`](crate::Error::Unavailable) on Redis; the call may be repeated.
     pub fn done(&self) -> Result<bool> {
-        self.end(false)
+        self.end_lease(false)
     }
 
-    /// Returns the value to the front of the queue. `false` where that has happened already, after the
-    /// lease.
+    /// Returns the value to the front of the queue. Returns `false` if that has happened already, because the lease
+    /// expired.
     ///
     /// # Errors
-    /// As [`done`](Self::done); [`WrongType`](crate::Error::WrongType) where the key of the queue holds
-    /// something else by now: the value stays taken.
+    /// As [`done`](Self::done); [`WrongType`](crate::Error::WrongType) if the key of the queue holds
+    /// another kind by now: the value stays leased.
     pub fn back(&self) -> Result<bool> {
-        self.end(true)
+        self.end_lease(true)
     }
 
-    /// The value itself. It is not done by this.
+    /// Returns the value itself. That does not complete it: it still comes back when the lease expires.
     pub fn into_inner(self) -> T {
         self.item
     }
 
-    fn end(&self, back: bool) -> Result<bool> {
+    fn end_lease(&self, back: bool) -> Result<bool> {
         let context = self.store.context();
         context.check_open()?;
         let action =

@@ -1,4 +1,4 @@
-//! Listing: keys and entries by prefix.
+//! Owns the documented group of listings: keys and entries by prefix.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -17,24 +17,24 @@ use crate::store::state_store::{StateStore, on_backend};
 /// # Listing
 ///
 /// A prefix is any text that a key can begin with; the empty one means every key of this namespace. Keys
-/// come without the namespace of the handle that lists them.
+/// are returned without the namespace of the handle that lists them.
 ///
-/// On Memory and File a listing costs what it lists. On Redis it costs a walk over the whole database
+/// On Memory and File a listing costs what it lists. On Redis it costs a scan of the whole database
 /// (`SCAN`, page by page, never `KEYS`), also for [`len`](Self::len) and [`is_empty`](Self::is_empty).
-/// While others write, a key that is there throughout is listed; one that comes or goes may be. No
+/// While others write, a key that exists throughout is listed; one that is created or removed may be. No
 /// connection and no lock is held between the items of [`scan`](Self::scan) and
 /// [`entries`](Self::entries).
 impl StateStore {
     /// Lists the keys that begin with `prefix`, sorted, each once.
     ///
     /// # Errors
-    /// None of its own.
+    /// [`InvalidKey`](Error::InvalidKey) for a prefix that no key can begin with, and the [common ones](#values).
     pub fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         self.keys_page(prefix, None, usize::MAX)
     }
 
-    /// Lists at most `limit` of the keys that begin with `prefix` and come behind `after`, sorted, each
-    /// once. An `after` that is no longer there, or never was, is as good as any.
+    /// Lists at most `limit` of the keys that begin with `prefix` and sort after `after`, sorted, each
+    /// once. `after` need not exist, or ever have existed.
     ///
     /// ```
     /// # fn main() -> millpond::Result<()> {
@@ -48,16 +48,16 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// None of its own.
+    /// As [`keys`](Self::keys).
     pub fn keys_page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        let prefix = self.prefix(prefix)?;
+        let prefix = self.full_prefix(prefix)?;
         let namespace = &self.context().namespace;
         let after = after.map(|after| [namespace.text(), after].concat());
         let keys = on_backend!(self, backend => backend.keys(&prefix, after.as_deref(), limit))?;
         Ok(keys.iter().map(|key| namespace.strip(key)).collect())
     }
 
-    /// Walks the keys that begin with `prefix`, in no order. On Redis a key may come twice.
+    /// Iterates over the keys that begin with `prefix`, in no order. On Redis a key may come twice.
     ///
     /// # Errors
     /// The iterator yields the error and ends.
@@ -66,8 +66,8 @@ impl StateStore {
         Keys { pages: Pages::new(self, prefix), page: Vec::new().into_iter() }
     }
 
-    /// Walks the values that begin with `prefix`, with their keys, in no order. Maps and queues are passed
-    /// over. On Redis an entry may come twice.
+    /// Iterates over the values whose keys begin with `prefix`, with their keys, in no order. Maps and queues are
+    /// skipped. On Redis an entry may come twice.
     ///
     /// # Errors
     /// The iterator yields the error, [`Decode`](Error::Decode) included, and ends.
@@ -79,42 +79,42 @@ impl StateStore {
     /// Counts the keys that begin with `prefix`.
     ///
     /// # Errors
-    /// None of its own.
+    /// As [`keys`](Self::keys).
     pub fn count(&self, prefix: &str) -> Result<u64> {
-        let prefix = self.prefix(prefix)?;
+        let prefix = self.full_prefix(prefix)?;
         on_backend!(self, backend => backend.count(&prefix))
     }
 
     /// Counts all keys of this namespace.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only the [common ones](#values).
     pub fn len(&self) -> Result<u64> {
         self.count("")
     }
 
-    /// Tells whether this namespace holds no key.
+    /// Returns whether this namespace holds no key.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only the [common ones](#values).
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.keys_page("", None, 1)?.is_empty())
     }
 
-    /// Removes every key that begins with `prefix` and tells how many there were. It is not atomic: what
-    /// is written meanwhile may stay.
+    /// Removes every key that begins with `prefix`, and returns how many there were. It is not atomic: keys that
+    /// are written meanwhile may stay.
     ///
     /// # Errors
-    /// [`Partial`](Error::Partial) where some were removed; [`Unsupported`](Error::Unsupported) on Redis
-    /// where the prefix and the `key_prefix` of the store are both empty, since everything in the database
-    /// would go.
+    /// [`Partial`](Error::Partial) if some were removed; [`Unsupported`](Error::Unsupported) on Redis
+    /// if the prefix and the `key_prefix` of the store are both empty, since that would remove everything in the
+    /// database.
     pub fn delete_prefix(&self, prefix: &str) -> Result<u64> {
-        let prefix = self.prefix(prefix)?;
+        let prefix = self.full_prefix(prefix)?;
         on_backend!(self, backend => backend.remove(&prefix))
     }
 
-    /// Removes every key of this namespace and tells how many there were, as
-    /// [`delete_prefix`](Self::delete_prefix) with an empty prefix.
+    /// Removes every key of this namespace, and returns how many there were, as
+    /// [`delete_prefix`](Self::delete_prefix) with an empty prefix does.
     ///
     /// # Errors
     /// As [`delete_prefix`](Self::delete_prefix).
@@ -122,35 +122,35 @@ impl StateStore {
         self.delete_prefix("")
     }
 
-    fn prefix(&self, prefix: &str) -> Result<String> {
+    fn full_prefix(&self, prefix: &str) -> Result<String> {
         let context = self.context();
         context.check_open()?;
         context.namespace.prefix(prefix)
     }
 }
 
-/// A walk over keys, page by page; it has no borrow on the store.
+/// A scan of keys, page by page, that owns its handle on the store.
 struct Pages {
     store: StateStore,
     prefix: String,
     next: Option<Cursor>,
-    /// What was wrong with the prefix, until it is told.
-    fault: Option<Error>,
+    /// The error of an invalid prefix, until it is returned.
+    prefix_error: Option<Error>,
 }
 
 impl Pages {
     fn new(store: &StateStore, prefix: &str) -> Self {
-        let (prefix, next, fault) = match store.prefix(prefix) {
+        let (prefix, next, prefix_error) = match store.full_prefix(prefix) {
             Ok(prefix) => (prefix, Some(Cursor::Start), None),
             Err(error) => (String::new(), None, Some(error)),
         };
-        Self { store: store.clone(), prefix, next, fault }
+        Self { store: store.clone(), prefix, next, prefix_error }
     }
 
-    /// The next page of full keys, which may be empty; `None` at the end and after an error.
+    /// Returns the next page of full keys, which may be empty; `None` at the end and after an error.
     fn next_page(&mut self) -> Option<Result<Vec<String>>> {
-        if let Some(fault) = self.fault.take() {
-            return Some(Err(fault));
+        if let Some(error) = self.prefix_error.take() {
+            return Some(Err(error));
         }
         let from = self.next.take()?;
         let page = self
@@ -169,7 +169,7 @@ impl Pages {
     }
 }
 
-/// The keys of [`StateStore::scan`]. It ends after the first error.
+/// An iterator over keys: see [`StateStore::scan`]. It ends after the first error.
 pub struct Keys {
     pages: Pages,
     page: vec::IntoIter<String>,
@@ -199,7 +199,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The entries of [`StateStore::entries`]. It ends after the first error.
+/// An iterator over entries: see [`StateStore::entries`]. It ends after the first error.
 pub struct Entries<T> {
     pages: Pages,
     page: vec::IntoIter<Result<(String, T)>>,
@@ -207,7 +207,7 @@ pub struct Entries<T> {
 }
 
 impl<T: DeserializeOwned> Entries<T> {
-    fn read(&self, keys: Vec<String>) -> Vec<Result<(String, T)>> {
+    fn read_values(&self, keys: Vec<String>) -> Vec<Result<(String, T)>> {
         let keys: Vec<Key<'_>> = keys.into_iter().map(Key::listed).collect();
         let found = on_backend!(&self.pages.store, backend => backend.get_many(&keys));
         keys.iter()
@@ -230,7 +230,7 @@ impl<T: DeserializeOwned> Iterator for Entries<T> {
                 Some(item) => item,
                 None => match self.pages.next_page()? {
                     Ok(keys) => {
-                        self.page = self.read(keys).into_iter();
+                        self.page = self.read_values(keys).into_iter();
                         continue;
                     }
                     Err(error) => Err(error),

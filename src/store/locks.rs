@@ -1,4 +1,4 @@
-//! Locks: one holder at a time, for a limited time.
+//! Owns the documented group of locks: one holder at a time, for a limited time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,26 +11,26 @@ use crate::clock::Millis;
 use crate::error::{Error, LockLoss, Result};
 use crate::key::{Companion, Key};
 use crate::op::{Grant, Hold, LockAction, Op};
-use crate::store::queues::deadline_after;
 use crate::store::state_store::{StateStore, on_backend};
+use crate::store::wait::deadline_after;
 
 /// # Locks
 ///
-/// A lock has one holder at a time: one thread on Memory, File and Redis, and on Redis one of all programs
-/// with the same server and prefix. It runs out after its time to live, since a holder may die; so a holder
-/// that is held up may go on while another one has the lock already. Where that would do harm, give the
-/// [token](LockGuard::token) along with what the lock protects, and let that refuse a smaller token than it
-/// has seen: each token is larger than all before it, also after the lock expired, the store was cleared or
-/// the server was restarted. (A server that lost its data goes on from its clock; so do stores with different
-/// key prefixes that reach one lock, which count apart.)
+/// A lock has one holder at a time: one thread on Memory and File, and on Redis one thread of all programs
+/// with the same server and prefix. It expires after its time to live, since a holder may die; so a delayed holder
+/// may go on while another one has the lock already. If that would do harm, pass the
+/// [token](LockGuard::token) along to the resource that the lock protects, and let the resource refuse a smaller
+/// token than it has seen: each token is larger than all before it, also after the lock expired, the store was
+/// cleared or the server was restarted. (A server that lost its data continues from its clock. Stores with
+/// different key prefixes that reach one lock count their tokens separately, and continue from the clock too.)
 ///
-/// Names follow the rules of keys and lie in the namespace of the handle, but locks are no keys: they are
-/// not listed, and [`clear`](Self::clear) leaves them. Those who wait get a lock in the order in which they
-/// came, and [`lock`](Self::lock) does not overtake them; on Redis, who was not seen to wait for some hundred
-/// milliseconds loses the place. The algorithm on Redis is that of one server: `SET` with a time
-/// limit and a token, changed only by whoever has the token, in scripts; time is the server's.
+/// Names follow the rules of keys and belong to the namespace of the handle, but locks are no keys: they are
+/// not listed, and [`clear`](Self::clear) leaves them. Waiters get a lock in the order in which they
+/// arrived, and [`lock`](Self::lock) does not overtake them; on Redis, a waiter that does not poll for some hundred
+/// milliseconds loses its place. The algorithm on Redis is that of one server: `SET` with a time
+/// limit and a token, changed only by the owner of the token, in scripts, by the clock of the server.
 impl StateStore {
-    /// Takes a lock for at most `ttl`; `None` where somebody has it, or waits for it.
+    /// Takes a lock for at most `ttl`; returns `None` if somebody holds it, or waits for it.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -44,35 +44,35 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidKey`](Error::InvalidKey) of the name, [`InvalidTtl`](Error::InvalidTtl). On Redis it is never
-    /// repeated after a lost answer; a lock that may have been taken then runs out.
+    /// [`InvalidKey`](Error::InvalidKey) for the name, [`InvalidTtl`](Error::InvalidTtl). On Redis it is never
+    /// repeated after a lost reply; if the lock was taken all the same, it expires after `ttl`.
     pub fn lock(&self, name: &str, ttl: Duration) -> Result<Option<LockGuard>> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
-        let sent = Instant::now();
+        let requested_at = Instant::now();
         let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
         let granted = on_backend!(self, backend => backend.apply_lock(op))?.granted()?;
-        Ok(granted.map(|grant| LockGuard::new(self, name, grant, sent + ttl.duration())))
+        Ok(granted.map(|grant| LockGuard::new(self, name, grant, requested_at + ttl.duration())))
     }
 
-    /// Takes a lock for at most `ttl`, and waits for it to be free; `None` after `timeout`.
+    /// Takes a lock for at most `ttl`, and waits until it is free; returns `None` after `timeout`.
     ///
     /// # Errors
     /// As [`lock`](Self::lock).
     pub fn lock_wait(&self, name: &str, ttl: Duration, timeout: Duration) -> Result<Option<LockGuard>> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, deadline_after(timeout)))?;
         // The attempt that succeeded took no longer than an operation may.
-        let sent =
-            Instant::now().checked_sub(self.context().shared.limit).map_or(begun, |sent| sent.max(begun));
-        Ok(granted.map(|grant| LockGuard::new(self, name, grant, sent + ttl.duration())))
+        let latest_attempt = Instant::now().checked_sub(self.context().shared.limit);
+        let requested_at = latest_attempt.map_or(started, |attempt| attempt.max(started));
+        Ok(granted.map(|grant| LockGuard::new(self, name, grant, requested_at + ttl.duration())))
     }
 }
 
-/// A lock that is held: see [`StateStore::lock`]. Dropping it releases the lock, and logs what failed. After
-/// [`StateStore::close`] nothing can be released: on File and Redis the lock is held until it runs out.
+/// A lock that is held: see [`StateStore::lock`]. Dropping it releases the lock, and logs a failure. After
+/// [`StateStore::close`] nothing can be released: on File and Redis the lock is held until it expires.
 #[must_use = "a lock is released when its guard is dropped"]
 pub struct LockGuard {
     store: StateStore,
@@ -80,7 +80,7 @@ pub struct LockGuard {
     token: u64,
     until: AtomicU64,
     released: AtomicBool,
-    /// Until then nobody else has it, whatever becomes of the server's clock and of the way to it.
+    /// Until then nobody else can hold the lock, whatever happens to the clock of the server and to the connection.
     deadline: Mutex<Instant>,
 }
 
@@ -97,38 +97,38 @@ impl LockGuard {
         }
     }
 
-    /// The fencing token: larger than that of every holder before, below 2^53.
+    /// Returns the fencing token: larger than those of all earlier holders, and below 2^53.
     #[must_use]
     pub fn token(&self) -> u64 {
         self.token
     }
 
-    /// Lets the lock run out only after `ttl`, counted from now.
+    /// Makes the lock expire `ttl` from now.
     ///
     /// # Errors
     /// [`LockLost`](Error::LockLost), [`InvalidTtl`](Error::InvalidTtl).
     pub fn extend(&self, ttl: Duration) -> Result<()> {
         let ttl = Millis::new(ttl)?;
         self.store.context().check_open()?;
-        let sent = Instant::now();
-        self.hold(LockAction::Extend { grant: self.grant(), ttl })?;
-        *self.deadline.lock() = sent + ttl.duration();
+        let requested_at = Instant::now();
+        self.update_lock(LockAction::Extend { grant: self.grant(), ttl })?;
+        *self.deadline.lock() = requested_at + ttl.duration();
         Ok(())
     }
 
     /// Releases the lock.
     ///
     /// # Errors
-    /// [`LockLost`](Error::LockLost) where it was lost before: somebody else may have worked under it.
+    /// [`LockLost`](Error::LockLost) if it was lost before: somebody else may have worked under it.
     pub fn release(self) -> Result<()> {
-        self.let_go()
+        self.unlock()
     }
 
-    /// Asks the store whether the lock is still this guard's.
+    /// Asks the store whether this guard still holds the lock.
     ///
-    /// While a Redis server is away, and something serves in its place, nobody can be asked: then it is this
-    /// guard's until the time is over for which it was taken or extended last, counted from before the server was
-    /// told.
+    /// If a Redis server is disconnected and memory serves in its place, there is nobody to ask. Then this returns
+    /// `true` until the end of the time for which the lock was last taken or extended, counted from before that
+    /// request was sent to the server.
     ///
     /// # Errors
     /// [`Unavailable`](Error::Unavailable) on Redis.
@@ -146,13 +146,13 @@ impl LockGuard {
         Grant { token: self.token, until: self.until.load(Ordering::Relaxed) }
     }
 
-    fn let_go(&self) -> Result<()> {
+    fn unlock(&self) -> Result<()> {
         self.released.store(true, Ordering::Relaxed);
         self.store.context().check_open()?;
-        self.hold(LockAction::Unlock { grant: self.grant() })
+        self.update_lock(LockAction::Unlock { grant: self.grant() })
     }
 
-    fn hold(&self, action: LockAction) -> Result<()> {
+    fn update_lock(&self, action: LockAction) -> Result<()> {
         let lost = |how| Err(Error::LockLost { name: self.name.to_string(), how });
         let op = Op { key: self.name.clone(), action };
         match on_backend!(&self.store, backend => backend.apply_lock(op))?.hold()? {
@@ -172,7 +172,7 @@ impl Drop for LockGuard {
         if self.released.load(Ordering::Relaxed) {
             return;
         }
-        if let Err(error) = self.let_go() {
+        if let Err(error) = self.unlock() {
             let name: &str = &self.name;
             log::debug!("releasing the lock {name:?}: {error}");
         }

@@ -1,23 +1,27 @@
-//! [`StateStore`](state_store::StateStore), and its operations in files of one group each. What an operation
-//! means is decided by the backends.
+//! [`StateStore`](state_store::StateStore): the store that a program holds, its documented operations in one file a
+//! group, and its handles. The backends decide what an operation means.
 
 mod atomic;
 mod batches;
 mod cas_backoff;
-pub(crate) mod context;
+mod cas_loop;
+mod context;
 mod counters;
+mod execute;
 mod expiry;
-pub(crate) mod file_store;
+mod file_store;
 pub(crate) mod handle;
 pub(crate) mod leases;
 pub(crate) mod listing;
 pub(crate) mod locks;
 mod maps;
+mod open;
 mod outages;
 mod queues;
-pub(crate) mod single_flight;
+mod single_flight;
 pub(crate) mod state_store;
 pub(crate) mod transaction;
-pub(crate) mod transaction_body;
+mod transaction_operations;
 mod values;
+mod wait;
 pub(crate) mod write_batch;

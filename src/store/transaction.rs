@@ -1,25 +1,35 @@
-//! Transactions: reads and writes of several keys, all or nothing.
+//! Owns [`StateStore::transaction`], the loop that repeats a transaction until its reads still hold, and
+//! [`Transaction`], through which the closure reads and writes. Knows nothing of how a backend commits.
+
+use std::fmt;
 
 use crate::backend::Backend;
+use crate::backend::local::change::Change;
+use crate::backend::local::overlay::Overlay;
+use crate::clock::Now;
 use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::op::{Answer, Op, Presence, Query, ReadSource, Reply};
 use crate::store::cas_backoff::CasBackoff;
+use crate::store::cas_loop::CasStep;
+use crate::store::context::Context;
+use crate::store::execute::{self, Execute};
 use crate::store::state_store::{StateStore, on_backend};
-use crate::store::transaction_body::Transaction;
 
 /// # Transactions
 impl StateStore {
-    /// Lets `f` read and write any keys of this namespace, and makes its writes, all or none, if everything
-    /// that it read still holds by then. Otherwise `f` runs again, on what is there then.
+    /// Lets `f` read and write any keys of this namespace, and commits its writes, all or none, if everything
+    /// that it read still holds at that moment. Otherwise `f` runs again, on the current state.
     ///
-    /// Reads see the transaction's own writes. The writes are made at once, also across a crash; nobody sees
-    /// a part of them. `f` may run several times, so it should do nothing else that counts; it runs under no
-    /// lock and may use the store itself, but what it writes that way to a key that it also reads in the
-    /// transaction makes it run again, each time. On Redis it occupies one connection of the pool
-    /// (`WATCH`, `MULTI`, `EXEC`): each thing that is looked at, such as a value, a field, or the length of a
-    /// queue before a push, is one round trip the first time, and the writes are one more altogether.
+    /// Reads see the transaction's own writes. The writes are committed together, also across a crash; nobody sees
+    /// a part of them. `f` may run several times, so it should have no other side effects. It runs under no
+    /// lock and may use the store itself; but if it writes that way to a key that it also reads in the
+    /// transaction, it runs again each time. On Redis it occupies one connection of the pool
+    /// (`WATCH`, `MULTI`, `EXEC`): each thing that it looks at, such as a value, a field, or the length of a
+    /// queue before a push, is one round trip the first time, and all writes together are one more.
     ///
-    /// To give up, return an error; the program's own by [`Error::abort`]. Nothing is written then, and the
-    /// error is handed out only if what `f` read still holds.
+    /// To give up, return an error; [`Error::abort`] makes one of the program's own. Nothing is written then, and
+    /// the error is returned only if everything that `f` read still holds.
     ///
     /// ```
     /// # fn main() -> millpond::Result<()> {
@@ -42,30 +52,98 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// Those of `f`; [`Conflict`](Error::Conflict) where others kept changing what it reads for as long as
-    /// an operation may take (`redis.timeout`, on every backend). On Redis an `EXEC` whose answer was lost is
+    /// Those of `f`; [`Conflict`](Error::Conflict) if others kept changing what it reads for as long as
+    /// an operation may take (`redis.timeout`, on every backend). On Redis an `EXEC` whose reply was lost is
     /// never repeated: [`Unavailable`](Error::Unavailable) says that all of it may have been applied.
     pub fn transaction<R>(&self, mut f: impl FnMut(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
         let context = self.context();
-        let mut patience = CasBackoff::new(context.shared.limit);
+        let mut backoff = CasBackoff::new(context.shared.limit);
         loop {
             context.check_open()?;
             let mut outcome = None;
-            let mut key = None;
-            let held = on_backend!(self, backend => backend.transact(&mut |base, now| {
+            let mut first_key = None;
+            let is_committed = on_backend!(self, backend => backend.transact(&mut |base, now| {
                 let mut transaction = Transaction::new(context, base, now);
-                // A store that was closed meanwhile takes no writes, these neither.
-                let result = f(&mut transaction).and_then(|done| context.check_open().map(|()| done));
-                key = transaction.first_key().map(ToOwned::to_owned);
+                // A store that was closed in the meantime takes no writes, not even these.
+                let result = f(&mut transaction).and_then(|value| context.check_open().map(|()| value));
+                first_key = transaction.first_key.take();
                 let changes = if result.is_ok() { transaction.into_changes() } else { Vec::new() };
                 outcome = Some(result);
                 changes
             }))?;
             match outcome {
-                Some(outcome) if held => return outcome,
-                _ if patience.wait() => {}
-                _ => return Err(Error::Conflict { key: key.unwrap_or_default() }),
+                Some(outcome) if is_committed => return outcome,
+                _ if backoff.wait() => {}
+                _ => return Err(Error::Conflict { key: first_key.unwrap_or_default() }),
             }
         }
+    }
+}
+
+/// Reads and writes of one run of the closure of [`StateStore::transaction`](crate::StateStore::transaction).
+///
+/// Its methods are those of the [`StateStore`](crate::StateStore) by the same names, with the same errors.
+/// They see the writes of the transaction itself, and nobody else sees those before the transaction ends.
+pub struct Transaction<'t> {
+    pub(crate) context: &'t Context,
+    pub(crate) now: &'t Now<'t>,
+    overlay: Overlay<'t>,
+    /// The first key that was read or written, which a conflict names.
+    first_key: Option<String>,
+}
+
+impl<'t> Transaction<'t> {
+    fn new(context: &'t Context, base: &'t mut (dyn ReadSource + 't), now: &'t Now<'t>) -> Self {
+        Self { context, now, overlay: Overlay::new(base, now), first_key: None }
+    }
+
+    fn into_changes(self) -> Vec<(Key<'static>, Change)> {
+        self.overlay.into_changes()
+    }
+
+    /// Returns the kind and the deadline of a key; `None` if the key is absent.
+    pub(crate) fn presence(&mut self, key: &str) -> Result<Option<Presence>> {
+        let mut target = self;
+        let key = target.context.key(key)?;
+        target.ask(&key, &Query::Presence)?.presence()
+    }
+
+    /// Completes an optimistic change. Within a transaction one round is enough: nobody else writes to the overlay.
+    pub(crate) fn complete<R>(&mut self, key: Key<'_>, step: CasStep<R>) -> Result<R> {
+        match step {
+            CasStep::Done(outcome) => Ok(outcome),
+            CasStep::Swap { expected, new, outcome } => {
+                execute::swap(self, key, expected, new)?;
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn note_key(&mut self, key: &Key<'_>) {
+        if self.first_key.is_none() {
+            self.first_key = Some(key.to_string());
+        }
+    }
+}
+
+impl Execute for &mut Transaction<'_> {
+    fn context(&self) -> &Context {
+        self.context
+    }
+
+    fn run(&mut self, op: Op<'_>) -> Result<Reply> {
+        self.note_key(&op.key);
+        self.overlay.apply(op)
+    }
+
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.note_key(key);
+        self.overlay.ask(key, query)
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("first_key", &self.first_key).finish_non_exhaustive()
     }
 }

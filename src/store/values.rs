@@ -1,32 +1,31 @@
-//! Values: put, get, update, delete.
+//! Owns the documented group of single values: put, get, update, delete.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backend::Backend;
 use crate::bytes::Bytes;
 use crate::error::Result;
-use crate::json;
-use crate::op::EntryAction;
-use crate::store::state_store::{StateStore, on_backend};
+use crate::store::execute;
+use crate::store::state_store::StateStore;
 
 /// # Values
 ///
-/// A value is stored as the JSON text of what was put, on every backend: `redis-cli GET` shows it. The
-/// errors that every operation can return are [`InvalidKey`](crate::Error::InvalidKey), on Redis
+/// A value is stored as the JSON text of what was put, on every backend: `redis-cli GET` shows it.
+///
+/// Every operation can return [`InvalidKey`](crate::Error::InvalidKey), on Redis
 /// [`Unavailable`](crate::Error::Unavailable), [`Denied`](crate::Error::Denied) and
 /// [`Server`](crate::Error::Server), and for a write to File [`StorageFull`](crate::Error::StorageFull),
-/// [`Io`](crate::Error::Io) and [`Poisoned`](crate::Error::Poisoned). Each method names its own besides
-/// these.
+/// [`Io`](crate::Error::Io) and [`Poisoned`](crate::Error::Poisoned). The documentation of each method names the
+/// errors that it can return besides these common ones.
 impl StateStore {
-    /// Sets the value of a key, whatever was there. Its time to live is `default_ttl`, or none.
+    /// Sets the value of a key, whatever the key held. The new entry lives for `default_ttl`, or without limit.
     ///
     /// # Errors
     /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge).
     pub fn put(&self, key: &str, value: impl Serialize) -> Result<()> {
-        self.run(self.context().put(key, &value, None)?)?.done()
+        execute::put(self, key, &value, None)
     }
 
     /// Sets the value of a key; the entry is gone after `ttl`, which is rounded up to whole milliseconds.
@@ -34,45 +33,43 @@ impl StateStore {
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn put_with_ttl(&self, key: &str, value: impl Serialize, ttl: Duration) -> Result<()> {
-        self.run(self.context().put(key, &value, Some(ttl))?)?.done()
+        execute::put(self, key, &value, Some(ttl))
     }
 
-    /// Reads the value of a key; `None` where there is none.
+    /// Reads the value of a key; `None` if the key is absent.
     ///
     /// # Errors
-    /// [`Decode`](crate::Error::Decode) where the value is not a `T`,
+    /// [`Decode`](crate::Error::Decode) if the value is not a `T`,
     /// [`WrongType`](crate::Error::WrongType).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        let key = self.context().key(key)?;
-        let found = on_backend!(self, backend => backend.get(&key))?;
-        json::decode_found(&key, found)
+        execute::get(self, key)
     }
 
-    /// Replaces the value of a key that has one and keeps its time to live; `false` where nothing is there.
+    /// Replaces the value of an existing key and keeps its time to live; returns `false` if the key is absent.
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`WrongType`](crate::Error::WrongType).
     pub fn update(&self, key: &str, value: impl Serialize) -> Result<bool> {
-        self.run(self.context().update(key, &value)?)?.flag()
+        execute::update(self, key, &value)
     }
 
-    /// Removes whatever lies under a key and tells whether anything did.
+    /// Removes a key of any kind, and returns whether it existed.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only the [common ones](#values).
     pub fn delete(&self, key: &str) -> Result<bool> {
-        self.run(self.context().op(key, EntryAction::Delete)?)?.flag()
+        execute::delete(self, key)
     }
 
-    /// Tells whether anything lies under a key, a value or another kind.
+    /// Returns whether a key exists, of any kind.
     ///
     /// # Errors
-    /// None of its own.
+    /// Only the [common ones](#values).
     pub fn contains(&self, key: &str) -> Result<bool> {
         Ok(self.ttl(key)?.is_some())
     }
 
-    /// Sets bytes, as they are: no JSON. Their time to live is `default_ttl`, or none.
+    /// Sets a value to bytes, as they are: no JSON. The new entry lives for `default_ttl`, or without limit.
     ///
     /// ```
     /// # fn main() -> millpond::Result<()> {
@@ -86,23 +83,22 @@ impl StateStore {
     /// # Errors
     /// [`TooLarge`](crate::Error::TooLarge).
     pub fn put_bytes(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.run(self.context().put_bytes(key, value, None)?)?.done()
+        execute::put_bytes(self, key, value, None)
     }
 
-    /// Sets bytes that are gone after `ttl`.
+    /// Sets a value to bytes, as they are; the entry is gone after `ttl`.
     ///
     /// # Errors
     /// As [`put_bytes`](Self::put_bytes), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn put_bytes_with_ttl(&self, key: &str, value: &[u8], ttl: Duration) -> Result<()> {
-        self.run(self.context().put_bytes(key, value, Some(ttl))?)?.done()
+        execute::put_bytes(self, key, value, Some(ttl))
     }
 
-    /// Reads the bytes of a value: those of [`put_bytes`](Self::put_bytes), or the JSON text of any other.
+    /// Reads the bytes of a value: those of [`put_bytes`](Self::put_bytes), or the JSON text of any other value.
     ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType).
     pub fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
-        let key = self.context().key(key)?;
-        on_backend!(self, backend => backend.get(&key))
+        execute::get_bytes(self, key)
     }
 }

@@ -1,4 +1,4 @@
-//! Owns [`WriteBatch`], writes that are collected first and then made all at once. Knows nothing of stores.
+//! Owns [`WriteBatch`], writes that are collected first and then applied all at once. Knows nothing of stores.
 
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use crate::json;
 use crate::key::Namespace;
 use crate::op::Write;
 
-/// Writes that [`StateStore::write`](crate::StateStore::write) makes all or not at all, also across a
-/// crash.
+/// Writes that [`StateStore::write`](crate::StateStore::write) applies all or none, also across a crash.
 ///
-/// It holds only writes that cannot fail on what the store contains. They are made in the order in which
-/// they were added; where two name one key, the later one holds. A batch belongs to no store and no
-/// namespace and may be written more than once.
+/// A batch holds only writes that cannot fail on what the store contains. They are applied in the order in which
+/// they were added; if two name one key, the later one counts. A batch belongs to no store and no
+/// namespace, and may be written more than once.
 ///
 /// ```
 /// use millpond::{StateStore, WriteBatch};
@@ -37,21 +36,21 @@ pub struct WriteBatch {
 }
 
 impl WriteBatch {
-    /// An empty batch.
+    /// Creates an empty batch.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the setting of a value. Its time to live is the store's `default_ttl`, or none.
+    /// Adds a write that sets a value. Its time to live is the store's `default_ttl`, or none.
     ///
     /// # Errors
-    /// [`InvalidKey`](crate::Error::InvalidKey), [`Encode`](crate::Error::Encode); the batch is as it was.
+    /// [`InvalidKey`](crate::Error::InvalidKey), [`Encode`](crate::Error::Encode); the batch is unchanged.
     pub fn put(&mut self, key: &str, value: impl Serialize) -> Result<&mut Self> {
         self.add_put(key, value, None)
     }
 
-    /// Adds the setting of a value that is gone after `ttl`, counted from when the batch is written.
+    /// Adds a write that sets a value which is gone after `ttl`, counted from when the batch is written.
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
@@ -59,29 +58,29 @@ impl WriteBatch {
         self.add_put(key, value, Some(ttl))
     }
 
-    /// Adds the removal of a key.
+    /// Adds a write that removes a key.
     ///
     /// # Errors
-    /// [`InvalidKey`](crate::Error::InvalidKey); the batch is as it was.
+    /// [`InvalidKey`](crate::Error::InvalidKey); the batch is unchanged.
     pub fn delete(&mut self, key: &str) -> Result<&mut Self> {
         Namespace::default().key(key)?;
         self.writes.push((key.to_owned(), Write::Delete));
         Ok(self)
     }
 
-    /// How many writes it holds.
+    /// Counts the writes of the batch.
     #[must_use]
     pub fn len(&self) -> usize {
         self.writes.len()
     }
 
-    /// Tells whether it holds no writes.
+    /// Returns whether the batch holds no writes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// Takes all writes out.
+    /// Removes all writes from the batch.
     pub fn clear(&mut self) {
         self.writes.clear();
     }

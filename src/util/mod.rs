@@ -2,4 +2,6 @@
 
 pub(crate) mod backoff;
 #[cfg(feature = "redis")]
+pub(crate) mod hex;
+#[cfg(feature = "redis")]
 pub(crate) mod unique_id;

@@ -1,16 +1,17 @@
-//! Owns operations on many keys on their way: they may begin on the server and end locally. Knows nothing of when which
-//! of the two serves.
+//! Owns how operations on many keys are carried out: they may begin on the server and end locally. Knows nothing of how
+//! the choice between the two is made.
 
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::route::{OnLostReply, Routed};
+use crate::backend::fallback::shadow::after_write::shadowed_after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -26,7 +27,7 @@ impl Fallback {
     }
 
     /// Carries out mutations one after another. If the server becomes unreachable in the middle, the mutations that it
-    /// has done stay done, and the rest is done locally if that cannot do anything twice.
+    /// has done stay done, and the rest is carried out locally if nothing can be done twice.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
         let on_lost_reply = if ops.iter().all(|op| op.action.traits().repeat.is_harmless()) {
             OnLostReply::Repeat
@@ -78,12 +79,12 @@ impl Routed for BatchRead<'_> {
     }
 }
 
-/// Mutations one after another, and how far they are.
+/// Mutations that are carried out one after another, with the replies so far.
 struct BatchWrite<'w> {
     shared: &'w Shared,
     ops: &'w [Op<'w>],
     replies: Vec<Result<Reply>>,
-    /// The next operations, if the reply to them was lost and the server can be asked about them.
+    /// The next operations, if they are in doubt and the server can be asked about them.
     in_doubt: Option<BatchInDoubt>,
 }
 
@@ -106,7 +107,8 @@ impl Routed for BatchWrite<'_> {
         };
         self.in_doubt = in_doubt;
         for (index, (op, reply)) in rest.iter().zip(&replies).enumerate() {
-            let shadowed = reply.as_ref().ok().and_then(|reply| self.shared.shadowed_after(op, reply));
+            let after = |reply| self.shared.shadow.shadowed_after(op, reply, &*self.shared.clock);
+            let shadowed = reply.as_ref().ok().and_then(after);
             if let Some(shadowed) = shadowed {
                 writes.record_write(index, shadowed);
             }
@@ -140,7 +142,7 @@ impl Routed for BatchWrite<'_> {
     }
 }
 
-/// Writes of which all are done or none.
+/// Writes of which either all are done or none.
 struct AtomicWrite<'w> {
     shared: &'w Shared,
     writes: &'w [Op<'w, Write>],
@@ -158,7 +160,7 @@ impl Routed for AtomicWrite<'_> {
             return Err(error);
         }
         for (index, op) in self.writes.iter().enumerate() {
-            shadow_writes.record_write(index, self.shared.shadowed_after_write(&op.action));
+            shadow_writes.record_write(index, shadowed_after_write(&op.action, &*self.shared.clock));
         }
         Ok(())
     }
@@ -172,7 +174,7 @@ impl Routed for AtomicWrite<'_> {
     }
 }
 
-/// Removes the last outcome if it is an error because the server became unreachable.
+/// Removes and returns the last outcome if it is the error of an unreachable server.
 fn take_stop<R>(outcomes: &mut Vec<Result<R, OperationError>>) -> Result<(), OperationError> {
     match outcomes.pop() {
         Some(Err(error)) if error.symptom.is_unreachable() => Err(error),

@@ -1,5 +1,5 @@
-//! Owns a mutation of one entry or of a queue's leases on its way: on the server, or locally. Knows nothing of when
-//! which of the two serves.
+//! Owns how one mutation of an entry or of a queue's leases is carried out, on the server or locally. Knows nothing of
+//! how the choice between the two is made.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::redis::replay::queued_op::Observed;
+use crate::backend::redis::replay::observed::Observed;
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{LeaseAction, Op, Reply};
@@ -52,7 +52,7 @@ impl Routed for EntryWrite<'_> {
         }
         match redis.apply_in(self.call.as_deref(), self.op, self.end) {
             Ok(reply) => {
-                self.shared.record_reply(write, self.op, &reply);
+                self.shared.shadow.record_reply(write, self.op, &reply, &*self.shared.clock);
                 Ok(reply)
             }
             Err(error) => {

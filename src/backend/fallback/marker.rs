@@ -1,12 +1,12 @@
-//! Owns what this process knows of its marker on the server, which says how much of the replay queue is done there.
-//! Knows nothing of how the marker is read or set.
+//! Owns what this process knows of its marker on the server. The marker records how much of the replay queue the server
+//! has done. Knows nothing of how the marker is read or set.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::backend::redis::keys;
 use crate::key::Key;
 
-/// The marker of one store. No two stores have the same identity.
+/// The marker of one store. Each store has its own identity.
 pub(crate) struct Marker {
     identity: u128,
     /// The number of the last queued operation that is done on the server.

@@ -1,4 +1,4 @@
-//! The server while it answers, and local state while it does not.
+//! The Redis store: served by the server while it is connected, and from local state during an outage.
 
 mod batches;
 mod entry_write;

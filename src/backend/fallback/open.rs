@@ -1,4 +1,4 @@
-//! Owns [`Fallback`], the handle on a server and on what serves in its place, and how it is opened.
+//! Owns [`Fallback`], a handle on a Redis store, and how it is opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Fallback {
     ) -> Result<Self> {
         let options = &config.redis;
         let policy = Policy::new(options);
-        // Each run of a program has slots of its own, and so a reply cache that nobody else has.
+        // The id is unique, so that no other run of a program uses the same reply cache.
         let redis = Redis::new(url, key_prefix, options, unique_id())?;
         let (queue_file, restored) = match &options.fallback {
             config::Fallback::File { path } => {
@@ -49,7 +49,7 @@ impl Fallback {
         };
         // If nothing is served during an outage, nothing is read from the shadow.
         let shadow_bytes = if policy.serves { options.shadow_bytes } else { 0 };
-        let Restored { identity, done, sent, marked, waiting } = restored;
+        let Restored { identity, done, sent, has_marker, groups } = restored;
         let shared = Arc::new(Shared {
             redis,
             clock,
@@ -59,11 +59,11 @@ impl Fallback {
             reconnector: Reconnector::default(),
             report: Report::default(),
             events: EventBus::default(),
-            marker: Marker::new(identity, done, marked),
+            marker: Marker::new(identity, done, has_marker),
             queue_file,
         });
         let owner = Arc::new(Owner(Arc::clone(&shared)));
-        shared.begin(waiting, sent)?;
+        shared.begin(groups, sent)?;
         Ok(Self { shared, owner, is_strict: false })
     }
 

@@ -1,5 +1,5 @@
-//! Owns the operations of a backend, each carried out on the server or locally. Knows nothing of when which of the two
-//! serves.
+//! Owns the operations of a backend, each carried out on the server or locally. Knows nothing of how the choice between
+//! the two is made.
 
 use std::time::{Duration, Instant};
 
@@ -111,7 +111,7 @@ impl Backend for Fallback {
             if found.is_some() || left.is_zero() {
                 return Ok(found);
             }
-            // No local push wakes this thread; on the server, the server does the waiting.
+            // The server waits for a push itself; locally no push wakes this thread, so it polls.
             std::thread::sleep(left.min(POLL_INTERVAL));
         }
     }
@@ -159,7 +159,7 @@ impl Backend for Fallback {
             redis.remove(prefix).inspect(|_| self.shared.shadow.clear())
         };
         let locally = |outage: &Outage| {
-            // Nobody could say that keys are gone of which nothing is known locally.
+            // Keys of which nothing is known locally might remain.
             if !outage.is_exclusive() || !outage.unknown_is_absent() {
                 return Err(refused());
             }

@@ -1,5 +1,5 @@
-//! Owns what the thread that waits for the server shares with everyone else: its handle, its wakeup, and the last
-//! probe of a silent server. Knows nothing of the server and of any outage.
+//! Owns what the reconnecting thread shares with other threads: its handle, its wakeup, and the result of the last
+//! probe. Knows nothing of servers and outages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// What was found out about a server that was silent once.
+/// The result of a probe of a server that had not replied in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProbeResult {
     pub(crate) begun: Instant,
@@ -52,12 +52,12 @@ impl Reconnector {
 
     /// Wakes the threads in [`wait_until`](Self::wait_until), after their condition has become true.
     pub(crate) fn wake_all(&self) {
-        // A thread that checked its condition before it became true waits by now.
+        // Once this lock is taken, a thread that found its condition false is waiting, and the wakeup reaches it.
         drop(self.is_ending.lock());
         self.wakeup.notify_all();
     }
 
-    /// Returns at `end`, or when the condition is true or the store ends.
+    /// Waits until the condition is true, but at most until `end` or until the store ends.
     pub(crate) fn wait_until(&self, end: Instant, condition: impl Fn() -> bool) {
         let mut is_ending = self.is_ending.lock();
         while !condition() && !*is_ending && !self.wakeup.wait_until(&mut is_ending, end).timed_out() {}
@@ -71,11 +71,11 @@ impl Reconnector {
         }
     }
 
-    /// Starts the thread that waits for the server.
+    /// Starts the reconnecting thread.
     pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         match thread::Builder::new().name("millpond-reconnect".to_owned()).spawn(work) {
             Ok(thread) => *self.thread.lock() = Some(thread),
-            Err(error) => log::error!("cannot start the thread that waits for the Redis server: {error}"),
+            Err(error) => log::error!("cannot start the thread that reconnects to the Redis server: {error}"),
         }
     }
 

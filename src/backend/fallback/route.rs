@@ -1,5 +1,5 @@
-//! Owns which of two carries out an operation: the server while it answers, the outage while it does not. What to do
-//! after a failure is one pure function. Knows nothing of the operations.
+//! Owns the route of an operation: to the server while it is connected, or to the outage. One pure function decides
+//! what to do after a failure. Knows nothing of what the operations do.
 
 use crate::backend::fallback::open::Fallback;
 use crate::backend::fallback::outage::refusal::server_disconnected;
@@ -12,7 +12,7 @@ use crate::key::Key;
 use crate::op::Repeat;
 
 /// An operation that can be carried out on the server and locally. It may be tried on the server several times, and
-/// locally once, after that.
+/// then locally once.
 pub(crate) trait Routed {
     type Output;
 
@@ -48,11 +48,11 @@ where
 /// What can be done with an operation whose reply from the server was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnLostReply {
-    /// It fails: done twice it would do harm.
+    /// The operation fails, since doing it twice would do harm.
     Fail,
-    /// It is repeated: twice is like once.
+    /// The operation is repeated, since twice leaves the same state as once.
     Repeat,
-    /// The server is asked whether it has done it, at the end of an outage.
+    /// An outage begins. At its end the server is asked whether it has done the operation.
     AskServer,
 }
 
@@ -62,14 +62,14 @@ impl OnLostReply {
     }
 }
 
-/// Whether anything serves in the place of an unreachable server.
+/// Whether operations are carried out locally during an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     FallsBack,
     ServerOnly,
 }
 
-/// What matters of a failure on the server.
+/// The properties of a failure on the server that decide the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failed {
     sent: Sent,
@@ -90,7 +90,7 @@ impl Failed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
     NotChecked,
-    /// It was checked, except that an outage to ask the server later was of no use.
+    /// Not checked either, and it is known that asking the server later is of no use.
     NotCheckedNotAskable,
     Connected,
     Disconnected,
@@ -116,7 +116,7 @@ fn next(failed: Failed, on_lost_reply: OnLostReply, mode: Mode, link: Link) -> N
             Next::BeginOutageInDoubt
         }
         (Link::NotChecked | Link::NotCheckedNotAskable, _) => Next::CheckLink,
-        // A caller that wants nothing else to serve learns what happened on the server.
+        // A strict caller learns what happened on the server.
         (Link::Connected, _) | (Link::Disconnected, Mode::ServerOnly) => Next::Return,
         // What the server may have done, or has done in part, must not be done locally as well.
         (Link::Disconnected, Mode::FallsBack)
@@ -139,7 +139,7 @@ impl Fallback {
         on_lost_reply: OnLostReply,
         operation: &mut O,
     ) -> Result<O::Output> {
-        // Before any lock: one that another thread held at a fork is never released in the child.
+        // This must come before any lock: in a forked child, a lock that another thread held is never released.
         self.shared.redis.check_process()?;
         let mut was_on_server = false;
         let outcome = self.try_both(on_lost_reply, operation, &mut was_on_server);
@@ -169,7 +169,7 @@ impl Fallback {
                     }
                     Err(error) => error,
                 };
-                // The end of the store does not undo what an earlier attempt may have done.
+                // This attempt may not have been sent, but an earlier one may have been done.
                 if matches!(error.error, Error::Unavailable { .. }) {
                     error.error = sent.mark(error.error);
                 }
@@ -220,7 +220,7 @@ impl Fallback {
         if self.shared.outage.has_ended() {
             return Err(sent.mark(Error::closed()));
         }
-        // If the server will be asked, a local refusal is known to be one.
+        // If the server will be asked, a local refusal leaves nothing in doubt.
         let doubt = if on_lost_reply == OnLostReply::AskServer { Sent::Not } else { sent };
         operation.locally(outage, sent).map_err(|error| doubt.mark(error))
     }
@@ -247,11 +247,11 @@ mod tests {
             (in_doubt, Repeat, FallsBack, Link::NotChecked, Next::CheckLink),
             (not_sent, AskServer, FallsBack, Link::NotChecked, Next::CheckLink),
             (partial, Repeat, FallsBack, Link::NotChecked, Next::CheckLink),
-            // A failure of a connected server is the caller's.
+            // If the server is connected, the caller gets the failure.
             (not_sent, Repeat, FallsBack, Link::Connected, Next::Return),
             (in_doubt, AskServer, FallsBack, Link::Connected, Next::Return),
             (not_sent, Fail, ServerOnly, Link::Connected, Next::Return),
-            // If nothing may serve in its place, so is one of a disconnected server.
+            // In server-only mode the caller gets it if the server is disconnected, too.
             (not_sent, Repeat, ServerOnly, Link::Disconnected, Next::Return),
             (in_doubt, Repeat, ServerOnly, Link::Disconnected, Next::Return),
             // Otherwise it is carried out locally, unless that could do it twice.

@@ -1,4 +1,4 @@
-//! Owns what all handles on one store, and the thread that waits for its server, have in common.
+//! Owns the state that all handles on one store share with the thread that reconnects.
 
 use std::sync::Arc;
 
@@ -29,12 +29,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Tells an outage that began while operations on these keys were on their way to the server what the shadow
-    /// holds of the keys now.
+    /// If an outage began while operations on these keys were in flight, gives it what the shadow holds of the keys
+    /// now.
     pub(crate) fn carry_into_outage<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) {
+        let mut keys = keys.into_iter().peekable();
+        if keys.peek().is_none() {
+            return;
+        }
         // Not `is_disconnected`: an outage that is just beginning may have read the shadow already.
         if let Some(outage) = &*self.outage.read() {
-            keys.into_iter().for_each(|key| outage.refresh_from_shadow(key));
+            keys.for_each(|key| outage.refresh_from_shadow(key));
         }
     }
 }

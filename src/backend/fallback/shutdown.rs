@@ -1,4 +1,4 @@
-//! Owns how a store ends, and how a program asks for the way back now. Knows nothing of how operations are replayed.
+//! Owns how a store is closed, and how a program reconnects at once. Knows nothing of how operations are replayed.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +14,9 @@ impl Fallback {
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
         self.shared.try_reconnect().map_err(|error| {
-            if error.denied {
-                Error::Denied { source: error.cause.into() }
-            } else {
-                Error::unavailable(error.cause)
-            }
+            let is_denied = error.is_denied();
+            let cause = error.cause;
+            if is_denied { Error::Denied { source: cause.into() } } else { Error::unavailable(cause) }
         })
     }
 
@@ -28,7 +26,7 @@ impl Fallback {
 }
 
 impl Shared {
-    /// Ends the store: queued operations are replayed within `timeout`, or lost if no file keeps them.
+    /// Closes the store. Queued operations that cannot be replayed within `timeout` are lost if no file keeps them.
     pub(crate) fn close(&self, timeout: Duration) -> Result<()> {
         // A forked child has no thread to wait for, and its queued operations are those of the parent.
         self.redis.check_process()?;

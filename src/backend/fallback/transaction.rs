@@ -1,4 +1,5 @@
-//! Owns a transaction on its way: on the server, or locally. Knows nothing of when which of the two serves.
+//! Owns how a transaction is carried out, on the server or locally. Knows nothing of how the choice between the two is
+//! made.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::redis::replay::queued_op::Observed;
-use crate::error::Result;
+use crate::backend::redis::replay::observed::Observed;
+use crate::error::{Error, Result};
 use crate::key::Key;
 
 struct Transaction<'t, 'b> {
@@ -38,7 +39,7 @@ impl Routed for Transaction<'_, '_> {
         let mut after = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
             let changes = (self.body)(source, now);
-            after = after_write::after_changes(&changes);
+            after = after_write::shadowed_after_changes(&changes);
             self.written = changes.iter().map(|(key, _)| key.clone()).collect();
             shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
             changes
@@ -86,7 +87,12 @@ impl Fallback {
         let run = outage.run(body)?;
         // The body may have forked.
         self.shared.redis.check_process()?;
-        match &*self.shared.outage.read() {
+        let current = self.shared.outage.read();
+        // A close that came meanwhile has counted the pending operations already.
+        if self.shared.outage.has_ended() {
+            return Err(Error::closed());
+        }
+        match &*current {
             Some(current) if Arc::ptr_eq(current, &outage) => outage.finish(run),
             // The outage is over: what was read locally must be read on the server.
             Some(_) | None => Ok(false),

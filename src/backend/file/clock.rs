@@ -1,4 +1,4 @@
-//! Owns a clock that does not fall behind what the journal has seen. Knows nothing of the journal.
+//! Owns a clock that does not fall behind the newest line of the journal. Knows nothing of the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,28 +6,29 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
 
-/// A clock this far behind was not set back a little: one of the two times is wrong altogether.
-const TOO_FAR: Duration = Duration::from_secs(24 * 3600);
+/// If the newest line is further ahead of the clock than this, one of the two times is plainly wrong.
+const MAX_LEAD: Duration = Duration::from_secs(24 * 3600);
 
-/// The clock of a store, which stands still where the one below it goes back.
+/// The clock of a store, which stands still while the inner clock is behind the newest line.
 pub(crate) struct MonotonicClock {
     inner: Arc<dyn Clock>,
+    /// Time of the newest line, in milliseconds since 1970.
     floor: AtomicU64,
 }
 
 impl MonotonicClock {
-    /// Begins with the time of the newest line, in milliseconds since 1970.
-    pub(crate) fn new(below: Arc<dyn Clock>, newest: u64) -> Self {
-        let clock = Self { inner: below, floor: AtomicU64::new(newest) };
-        if clock.how_far_ahead(clock.inner.now()) > TOO_FAR {
+    /// `newest` is the time of the newest line, in milliseconds since 1970.
+    pub(crate) fn new(inner: Arc<dyn Clock>, newest: u64) -> Self {
+        let clock = Self { inner, floor: AtomicU64::new(newest) };
+        if clock.lead_over(clock.inner.now()) > MAX_LEAD {
             log::warn!(
-                "the newest line of the journal is more than a day ahead of the clock: it is not heeded"
+                "the newest line of the journal is more than a day ahead of the system clock; ignoring it"
             );
         }
         clock
     }
 
-    /// Takes note of the time of a line.
+    /// Notes the time of a new line.
     pub(crate) fn note_written(&self, millis: u64) {
         self.floor.store(millis, Ordering::Relaxed);
     }
@@ -37,7 +38,8 @@ impl MonotonicClock {
         UNIX_EPOCH.checked_add(floor).unwrap_or(UNIX_EPOCH)
     }
 
-    fn how_far_ahead(&self, now: SystemTime) -> Duration {
+    /// How far the newest line is ahead of `now`.
+    fn lead_over(&self, now: SystemTime) -> Duration {
         self.floor().duration_since(now).unwrap_or_default()
     }
 }
@@ -45,8 +47,8 @@ impl MonotonicClock {
 impl Clock for MonotonicClock {
     fn now(&self) -> SystemTime {
         let now = self.inner.now();
-        let ahead = self.how_far_ahead(now);
-        if ahead > TOO_FAR { now } else { now + ahead }
+        let lead = self.lead_over(now);
+        if lead > MAX_LEAD { now } else { now + lead }
     }
 }
 
@@ -56,16 +58,16 @@ mod tests {
     use crate::clock::ManualClock;
 
     #[test]
-    fn it_stands_still_where_the_clock_goes_back_but_not_by_a_day() {
-        let below = Arc::new(ManualClock::default());
-        let start = below.now();
+    fn it_stands_still_if_the_inner_clock_goes_back_by_up_to_a_day() {
+        let inner = Arc::new(ManualClock::default());
+        let start = inner.now();
         let millis = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-        let clock = MonotonicClock::new(below.clone(), millis);
-        below.set(start - Duration::from_secs(60));
+        let clock = MonotonicClock::new(inner.clone(), millis);
+        inner.set(start - Duration::from_secs(60));
         assert_eq!(clock.now(), start);
-        below.set(start + Duration::from_secs(1));
-        assert_eq!(clock.now(), below.now());
-        below.set(start - TOO_FAR - Duration::from_secs(1));
-        assert_eq!(clock.now(), below.now());
+        inner.set(start + Duration::from_secs(1));
+        assert_eq!(clock.now(), inner.now());
+        inner.set(start - MAX_LEAD - Duration::from_secs(1));
+        assert_eq!(clock.now(), inner.now());
     }
 }

@@ -1,44 +1,39 @@
-//! Owns the File variant: the local table, behind a journal of facts in a directory. Knows nothing of Rust
-//! types and JSON values.
+//! Owns the one write path: lock the journal, check, plan, append, publish, wait until the line is durable. Knows
+//! nothing of how a store is opened or closed, and of how a compaction works.
 
+use std::mem;
 use std::sync::Arc;
+use std::thread;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::backend::file::clock::MonotonicClock;
-use crate::backend::file::compaction::Compactor;
-use crate::backend::file::journal::combining::Combiner;
+use crate::backend::file::journal::combining::{Combiner, Group};
 use crate::backend::file::journal::durability::Durability;
 use crate::backend::file::journal::writer::{Journal, JournalState};
 use crate::backend::file::layout::Layout;
-use crate::backend::file::lock::DirectoryLock;
+use crate::backend::file::pacer::{Decision, JournalSize, Pacer};
 use crate::backend::local::change::Change;
-use crate::backend::local::overlay::{Overlay, ReadSet};
-use crate::backend::local::plan::plan_write;
-use crate::backend::local::plan_multi::{MultiKeyPlan, lease_keys, lock_keys, plan_lease, plan_lock};
-use crate::backend::local::reading::TableSource;
-use crate::backend::local::state::{LocalState, serve_locally};
-use crate::backend::local::table::shards::{LockedShards, Table};
-use crate::backend::local::wait_list::{STEP, available_after, keys_to_wake};
-use crate::backend::{Backend, TransactionBody};
-use crate::bytes::Bytes;
-use crate::clock::{Millis, Now, Ttl};
+use crate::backend::local::entry::Entry;
+use crate::backend::local::plan::{is_blind, plan};
+use crate::backend::local::plan_multi::MultiKeyPlan;
+use crate::backend::local::state::LocalState;
+use crate::backend::local::table::locked::LockedShards;
+use crate::backend::local::table::shards::Table;
+use crate::backend::local::view::LiveEntry;
+use crate::backend::local::wait_list::{available_after, keys_to_wake};
+use crate::clock::Now;
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
-use crate::key::{Companion, Key};
-use crate::op::{
-    Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
-};
+use crate::key::Key;
+use crate::op::{EntryAction, Op, Reply};
 
-pub(crate) struct File {
-    pub(crate) core: Arc<Core>,
-    pub(crate) syncer: Mutex<Option<JoinHandle<()>>>,
-    pub(crate) lock: Mutex<Option<DirectoryLock>>,
-}
+/// How often a thread tries to lock the journal, yielding in between, before it sleeps.
+const TRIES: usize = 50;
 
-/// What the threads of a store share.
+/// State shared by the threads of a store.
 pub(crate) struct Core {
     pub(crate) layout: Layout,
     pub(crate) state: LocalState,
@@ -48,20 +43,13 @@ pub(crate) struct Core {
     pub(crate) journal: Mutex<Journal>,
     pub(crate) combiner: Combiner,
     pub(crate) durability: Durability,
-    pub(crate) compactor: Compactor,
-    /// Set when the thread that syncs at an interval is to end.
-    pub(crate) is_ending: Mutex<bool>,
-    pub(crate) end: Condvar,
+    pub(crate) pacer: Pacer,
+    /// Runs a compaction. A function pointer, because compaction is built on the core.
+    pub(crate) compact: fn(&Arc<Self>),
+    pub(crate) compaction_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Lets a writer wait for the compaction that runs, so that it does not outrun that.
-pub(crate) fn throttle(pause: Duration) {
-    if !pause.is_zero() {
-        std::thread::sleep(pause);
-    }
-}
-
-/// What a commit changes.
+/// Changes of one commit.
 pub(crate) enum Changes<'k> {
     One([(Key<'k>, Change); 1]),
     Many(Vec<(Key<'k>, Change)>),
@@ -77,7 +65,8 @@ impl<'k> Changes<'k> {
 }
 
 impl Core {
-    /// Changes the state. `decide` sees the table as it will be when its changes are applied to it.
+    /// Changes the state and waits until the change is as durable as the policy requires. `decide` sees the table in
+    /// the state that its changes are applied to.
     pub(crate) fn commit<'k, R>(
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
@@ -87,12 +76,12 @@ impl Core {
         Ok(reply)
     }
 
-    /// As [`Core::commit`], for who waits afterwards, and tells for what.
-    fn write<'k, R>(
+    /// As [`Core::commit`] without the wait: returns the sequence to pass to [`Core::wait_durable`].
+    pub(crate) fn write<'k, R>(
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<(R, u64)> {
-        let mut journal = self.lock();
+        let mut journal = self.lock_journal();
         self.check_open(&journal)?;
         let now = Now::of(&self.clock);
         let (changes, reply) = decide(&self.state.table, &now)?;
@@ -103,26 +92,47 @@ impl Core {
             }
             None => Duration::ZERO,
         };
-        // What changed nothing waits too: its answer may rest on a line that is not on the disk yet.
+        // A commit without changes waits too: its reply may rest on a line that is not on the disk yet.
         let sequence = journal.sequence;
         drop(journal);
         throttle(pause);
         Ok((reply, sequence))
     }
 
-    /// Takes the journal's lock, once there is room in the directory.
-    fn lock(&self) -> MutexGuard<'_, Journal> {
+    /// Returns once a line is as durable as the policy requires.
+    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
+        match self.sync {
+            SyncPolicy::Always => self.durability.wait_together(sequence),
+            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
+        }
+    }
+
+    /// Changes several entries at once.
+    pub(crate) fn commit_multi(
+        self: &Arc<Self>,
+        keys: &[Key<'static>],
+        plan: impl FnOnce(&LockedShards<'_>, &Now<'_>) -> Result<MultiKeyPlan>,
+    ) -> Result<Reply> {
+        self.commit(|table, now| {
+            let locked = table.lock(keys.iter().map(|key| &**key));
+            let (changes, reply) = plan(&locked, now)?;
+            Ok((Changes::Many(changes), reply))
+        })
+    }
+
+    /// Locks the journal once the directory has room.
+    fn lock_journal(&self) -> MutexGuard<'_, Journal> {
         loop {
-            self.compactor.wait_for_room();
+            self.pacer.wait_for_room();
             let journal = self.journal.lock();
-            // Others may have written meanwhile.
-            if !self.compactor.is_throttling() {
+            // Other threads may have used up the room before this one got the lock.
+            if !self.pacer.is_throttling() {
                 return journal;
             }
         }
     }
 
-    pub(crate) fn check_open(&self, journal: &Journal) -> Result<()> {
+    fn check_open(&self, journal: &Journal) -> Result<()> {
         self.durability.check()?;
         match journal.state {
             JournalState::Open => Ok(()),
@@ -134,12 +144,12 @@ impl Core {
         }
     }
 
-    /// Writes a line that says what changes, and tells how long it is; none where nothing does. That and
-    /// [`Core::publish`] are the two steps of every change, under one lock.
+    /// Appends one line with the changes and returns its length; `None`, without a line, if nothing changes. Append
+    /// and [`Core::publish`] are the two steps of every mutation, under one lock.
     ///
-    /// INVARIANT: the line is in the journal before anyone sees what it says, and where it cannot be
-    /// written nothing is changed.
-    pub(crate) fn append(
+    /// INVARIANT: the line is in the journal before any reader sees its changes; if the line cannot be written,
+    /// nothing changes.
+    fn append(
         &self,
         journal: &mut Journal,
         changes: &[(Key<'_>, Change)],
@@ -153,190 +163,188 @@ impl Core {
         Ok(Some(written))
     }
 
-    /// Lets everybody see changes that are in the journal, wakes who waits for them, and tells the weight of what
-    /// they replaced.
-    pub(crate) fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
+    /// Makes changes that are in the journal visible and wakes the threads that wait for them. Returns the weight of
+    /// the entries that they replaced.
+    fn publish(&self, changes: Changes<'_>, now: &Now<'_>) -> u64 {
         match changes {
             Changes::One([(key, change)]) => {
-                let things = available_after(&key, &change);
+                let available = available_after(&key, &change);
                 let freed = self.state.table.apply(&key, change, now);
-                if things > 0 {
-                    self.state.wait_list.wake(&key, things);
+                if available > 0 {
+                    self.state.wait_list.wake(&key, available);
                 }
                 freed
             }
             Changes::Many(many) => {
-                let called = keys_to_wake(&many);
+                let keys = keys_to_wake(&many);
                 let freed = self.state.table.apply_all(many, now);
-                self.state.wake(called);
+                self.state.wake(keys);
                 freed
             }
         }
     }
 
-    /// Looks now and then at the directory's size, behind a line of `written` bytes, and tells for how long the
-    /// writer rests then.
+    /// Checks the directory's size if the journal has grown enough since the last check, and starts a compaction if
+    /// one is due. Call it after a line of `written` bytes that replaced entries of weight `freed`; returns how long
+    /// the writer must pause.
     pub(crate) fn check_size(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
         // A short line may make much of the files superfluous.
         journal.next_size_check = journal.next_size_check.saturating_sub(freed.saturating_sub(written));
-        self.compactor.check_size(self, journal, written)
-    }
-
-    /// Returns once a line is as durable as the policy asks for.
-    fn wait_durable(&self, sequence: u64) -> Result<()> {
-        match self.sync {
-            SyncPolicy::Always => self.durability.wait_together(sequence),
-            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
+        if journal.len < journal.next_size_check {
+            return Duration::ZERO;
         }
-    }
-
-    /// Changes several entries at once.
-    fn commit_multi(
-        self: &Arc<Self>,
-        keys: &[Key<'static>],
-        plan: impl FnOnce(&LockedShards<'_>, &Now<'_>) -> Result<MultiKeyPlan>,
-    ) -> Result<Reply> {
-        self.commit(|table, now| {
-            let locked = table.lock(keys.iter().map(|key| &**key));
-            let (changes, reply) = plan(&locked, now)?;
-            Ok((Changes::Many(changes), reply))
-        })
-    }
-
-    /// Syncs at an interval until the store ends.
-    pub(crate) fn sync_every(&self, interval: Duration) {
-        loop {
-            let due = Instant::now() + interval;
-            let mut ending = self.is_ending.lock();
-            while !*ending && !self.end.wait_until(&mut ending, due).timed_out() {}
-            if *ending {
-                return;
-            }
-            drop(ending);
-            // A failure has poisoned the store and was logged: nobody waits here to be told.
-            if self.durability.wait(self.durability.written()).is_err() {
-                return;
+        journal.next_size_check = journal.len + self.pacer.step();
+        let size =
+            JournalSize { len: journal.len, max_len_after_next: journal.max_len_after_next(), line: written };
+        match self.pacer.check_size(size, self.state.table.bytes()) {
+            Decision::Pause(pause) => pause,
+            Decision::Compact => {
+                self.start_compaction(journal.len);
+                Duration::ZERO
             }
         }
+    }
+
+    fn start_compaction(self: &Arc<Self>, journal_len: u64) {
+        // INVARIANT: held from the check for `stop` until the thread is stored, or `stop` could miss the thread.
+        let mut thread = self.compaction_thread.lock();
+        if !self.pacer.begin() {
+            return;
+        }
+        let core = Arc::clone(self);
+        let builder = thread::Builder::new().name("millpond-compaction".into());
+        match builder.spawn(move || (core.compact)(&core)) {
+            Ok(started) => *thread = Some(started),
+            Err(error) => {
+                self.pacer.note_not_started(journal_len);
+                log::warn!("no thread to compact {}: {error}", self.layout.dir.display());
+            }
+        }
+    }
+
+    /// Prevents further compactions and waits for the end of the running one.
+    pub(crate) fn stop_compaction(&self) {
+        self.pacer.stop();
+        let thread = self.compaction_thread.lock().take();
+        // A panic of that thread has been reported by the panic hook.
+        let _ = thread.map(JoinHandle::join);
     }
 }
 
-impl File {
-    /// Stops the threads, flushes, writes the last line and lets go of the directory.
-    ///
-    /// A copy that a fork made is its parent's to end: the files are one and the same, and the threads are not
-    /// there.
-    fn end(&self) -> Result<()> {
-        let Some(lock) = self.lock.lock().take() else {
-            return Ok(());
+/// Operations on one entry, which share a line with those of other threads when threads meet at the journal.
+impl Core {
+    pub(crate) fn apply(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
+        let combines = match self.sync {
+            // Each operation waits for a sync, and concurrent operations share that anyway.
+            SyncPolicy::Always => false,
+            SyncPolicy::Every(_) | SyncPolicy::Never => true,
         };
-        if !lock.is_ours() {
-            return Ok(());
+        if combines && (self.journal.is_locked() || self.combiner.has_requests()) {
+            return self.apply_combined(op);
         }
-        *self.core.is_ending.lock() = true;
-        self.core.end.notify_all();
-        // A thread that panicked has nothing to tell.
-        let _ = self.syncer.lock().take().map(JoinHandle::join);
-        self.core.compactor.stop();
-        let outcome = self.write_end();
-        drop(lock);
-        outcome
-    }
-
-    fn write_end(&self) -> Result<()> {
-        let mut journal = self.core.journal.lock();
-        // INVARIANT: whatever fails below, nothing is written once the directory is let go of.
-        journal.state = JournalState::Closed;
-        self.core.durability.check()?;
-        self.core.durability.wait(journal.sequence)?;
-        journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;
-        self.core.durability.wait(journal.sequence)
-    }
-
-    fn now(&self) -> Now<'_> {
-        Now::of(&self.core.clock)
-    }
-
-    fn state(&self) -> &LocalState {
-        &self.core.state
-    }
-
-    fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {
-        self.core.commit_multi(&lock_keys(&op.key), |locked, now| plan_lock(op, locked, now))
-    }
-}
-
-/// What a store needs that keeps something in files and orders it itself.
-#[cfg(feature = "redis")]
-impl File {
-    /// Writes as [`Backend::commit`] does, but does not wait for a sync: tells what to wait for.
-    pub(crate) fn write(&self, writes: Vec<Op<'_, Write>>) -> Result<u64> {
-        let ((), sequence) = self.core.write(|_, now| Ok((plan_writes(writes, now), ())))?;
-        Ok(sequence)
-    }
-
-    /// Returns once what was written is as durable as the policy asks for.
-    pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
-        self.core.wait_durable(sequence)
-    }
-}
-
-fn plan_writes<'k>(writes: Vec<Op<'k, Write>>, now: &Now<'_>) -> Changes<'k> {
-    let plan = |Op { key, action }| (key, plan_write(action, now));
-    Changes::Many(writes.into_iter().map(plan).collect())
-}
-
-impl Backend for File {
-    serve_locally!();
-
-    fn apply(&self, op: Op<'_>) -> Result<Reply> {
-        self.core.apply(op)
-    }
-
-    fn apply_lease(&self, op: Op<'_, LeaseAction>, _end: Option<Instant>) -> Result<Reply> {
-        self.core.commit_multi(&lease_keys(&op.key), |locked, now| plan_lease(&op, locked, now))
-    }
-
-    fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {
-        let outcomes = self.core.commit(|table, now| {
-            let mut base = TableSource { table, now, read_set: None };
-            let mut overlay = Overlay::new(&mut base, now);
-            let outcomes: Vec<_> = ops.into_iter().map(|op| overlay.apply(op)).collect();
-            Ok((Changes::Many(overlay.into_changes()), outcomes))
-        });
-        outcomes.unwrap_or_else(|error| vec![Err(error)])
-    }
-
-    fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {
-        self.core.commit(|_, now| Ok((plan_writes(writes, now), ())))
-    }
-
-    fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
-        let mut read = ReadSet::default();
-        let now = self.now();
-        let table = &self.core.state.table;
-        let changes = work(&mut TableSource { table, now: &now, read_set: Some(&mut read) }, &now);
-        self.core.commit(|table, now| match read.is_still_valid(|key, query| table.ask(key, query, now)) {
-            true => Ok((Changes::Many(changes), true)),
-            false => Ok((Changes::Many(Vec::new()), false)),
+        self.commit(|table, now| {
+            let (change, reply) = plan_entry(&op.key, op.action, table, now)?;
+            Ok((Changes::One([(op.key, change)]), reply))
         })
     }
 
-    fn flush(&self) -> Result<()> {
-        self.core.durability.check()?;
-        self.core.durability.wait(self.core.durability.written())
+    /// As [`Core::apply`]: posts the operation, and runs all posted ones unless another thread does so first.
+    pub(crate) fn apply_combined(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
+        let request = self.combiner.post(Op { key: op.key.into_owned(), action: op.action });
+        let mut tries = 0;
+        loop {
+            if let Some(outcome) = request.take_outcome() {
+                return outcome;
+            }
+            tries += 1;
+            let journal = if tries <= TRIES {
+                self.journal.try_lock()
+            } else {
+                // Replies are sent before throttling begins: a request without a reply by now runs after it.
+                if self.pacer.is_throttling() && !request.is_done() {
+                    self.pacer.wait_for_room();
+                }
+                Some(self.journal.lock())
+            };
+            match journal {
+                // Another thread may have run the request before this one woke up.
+                Some(mut journal) if !request.is_done() => {
+                    let pause = self.run_requests(&mut journal);
+                    drop(journal);
+                    throttle(pause);
+                }
+                Some(_) => {}
+                None => thread::yield_now(),
+            }
+        }
     }
 
-    fn close(&self) -> Result<()> {
-        self.core.state.wait_list.close();
-        self.end()
+    /// Runs the posted requests until writers must wait for a compaction, and returns how long this one must pause.
+    pub(crate) fn run_requests(self: &Arc<Self>, journal: &mut Journal) -> Duration {
+        let mut posted = self.combiner.take();
+        // The time must not be before the last request was posted.
+        let now = Now::of(&self.clock);
+        let mut group = Group::default();
+        let mut pause = Duration::ZERO;
+        while !self.pacer.is_throttling()
+            && let Some((op, pending)) = posted.next()
+        {
+            if group.ends_before(&op, self.pacer.step()) {
+                pause += self.commit_group(journal, mem::take(&mut group), &now);
+                // The directory may have had room for that line only.
+                if self.pacer.is_throttling() {
+                    posted.put_back(op, &pending);
+                    break;
+                }
+            }
+            let Op { key, action } = op;
+            match self.check_open(journal).and_then(|()| plan_entry(&key, action, &self.state.table, &now)) {
+                Ok((Change::Nothing, reply)) => pending.complete(Ok(reply)),
+                Ok((change, reply)) => group.add(key, change, pending, reply),
+                Err(error) => pending.complete(Err(error)),
+            }
+        }
+        pause + self.commit_group(journal, group, &now)
+    }
+
+    /// Writes the changes of a group in one line, or in one line each if that fails, and sends the replies. Returns
+    /// how long the writer must pause.
+    fn commit_group(self: &Arc<Self>, journal: &mut Journal, group: Group, now: &Now<'_>) -> Duration {
+        let Group { changes, replies, .. } = group;
+        let mut replies = replies.into_iter();
+        match self.check_open(journal).and_then(|()| self.append(journal, &changes, now)) {
+            Ok(None) => Duration::ZERO,
+            Ok(Some(written)) => {
+                let freed = self.publish(Changes::Many(changes), now);
+                // INVARIANT: replies come before the size check, which may make writers wait.
+                replies.for_each(|(pending, reply)| pending.complete(Ok(reply)));
+                self.check_size(journal, written, freed)
+            }
+            Err(error) if changes.len() == 1 => {
+                if let Some((pending, _)) = replies.next() {
+                    pending.complete(Err(error));
+                }
+                Duration::ZERO
+            }
+            // There may be room for some of the changes.
+            Err(_) => changes.into_iter().zip(replies).fold(Duration::ZERO, |pause, (change, reply)| {
+                let single = Group { changes: vec![change], replies: vec![reply], weight: 0 };
+                pause + self.commit_group(journal, single, now)
+            }),
+        }
     }
 }
 
-impl Drop for File {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            log::error!("closing the store at {} failed: {error}", self.core.layout.dir.display());
-        }
+/// Sleeps for the pause that keeps a writer from outrunning the running compaction.
+fn throttle(pause: Duration) {
+    if !pause.is_zero() {
+        thread::sleep(pause);
     }
+}
+
+/// Plans an operation on one entry of a table.
+fn plan_entry(key: &Key<'_>, action: EntryAction, table: &Table, now: &Now<'_>) -> Result<(Change, Reply)> {
+    let is_blind = is_blind(&action);
+    let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
+    if is_blind { plan(None) } else { table.read(key, plan) }
 }

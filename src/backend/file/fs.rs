@@ -1,12 +1,12 @@
-//! Owns what the File variant asks of the operating system, so that tests can let it fail or forget. Knows
-//! nothing of lines and of which file means what.
+//! Owns the calls of the File variant to the operating system, so that tests can make them fail or lose data. Knows
+//! nothing of lines and of the meaning of a file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What lies under a name; a link counts as what it points to.
+/// What a path refers to; links are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileType {
     File,
@@ -14,7 +14,7 @@ pub(crate) enum FileType {
     Other,
 }
 
-/// A file that is read.
+/// A file that is open for reading.
 pub(crate) trait ReadableFile: Read + Seek + Send {}
 
 impl<R: Read + Seek + Send> ReadableFile for R {}
@@ -23,53 +23,66 @@ impl<R: Read + Seek + Send> ReadableFile for R {}
 pub(crate) trait FileSystem: Send + Sync {
     fn file_type(&self, path: &Path) -> io::Result<FileType>;
 
-    /// Makes one directory in one that is there.
+    /// Creates a directory in an existing one.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// The names in a directory that are text.
+    /// The names in a directory that are valid UTF-8.
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     fn len(&self, path: &Path) -> io::Result<u64>;
 
     fn read(&self, path: &Path) -> io::Result<Box<dyn ReadableFile>>;
 
-    /// Makes an empty file, in the place of one that is there.
+    /// Creates an empty file, or truncates an existing one.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>>;
 
-    /// Makes an empty file where there is none.
+    /// Creates an empty file; fails if there is one.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>>;
 
-    /// Opens a file to change it.
+    /// Opens an existing file for writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>>;
+
+    /// Opens a file to lock it, and creates it unless it exists.
+    fn open_lockable(&self, path: &Path) -> io::Result<Arc<dyn LockableFile>>;
+
+    /// Copies a file, including its permissions, and syncs the copy.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Brings the names in a directory to the disk.
+    /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
-/// An open file that is changed.
+/// A file that processes lock against each other.
+pub(crate) trait LockableFile: Send + Sync {
+    /// Locks the file if no other process has.
+    fn try_lock(&self) -> Result<(), TryLockError>;
+
+    fn unlock(&self) -> io::Result<()>;
+}
+
+/// A file that is open for writing.
 pub(crate) trait WritableFile: Send + Sync {
-    /// Writes from a place on; tells how much of it.
+    /// Writes at an offset, and returns how many of the bytes.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Cuts the file to this length.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
-    /// Brings what was written to the disk.
+    /// Makes the content durable.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// As [`Disk::sync`], where the file was cut or became longer and nothing else of the file system is changed
-    /// before somebody relies on that.
+    /// As [`WritableFile::sync_data`], for a file whose length has changed, if nothing else in the file system is
+    /// changed before a caller relies on the new length.
     ///
-    /// A file system may say that all is well though it could not note where the new part lies: ext4 does if its own
-    /// journal has failed in the course of another sync. It notices with its next change, such as a renaming, and
-    /// says so from then on.
+    /// A file system may report success though it could not store where the new part of the file is: ext4 does if its
+    /// own journal failed during another sync. It notices at its next change, such as a rename, and reports errors
+    /// from then on. So this makes such a change, and syncs again.
     fn sync_data_and_len(&self) -> io::Result<()>;
 
-    /// Writes all the bytes: in one call where the system takes them.
+    /// Writes all the bytes, in one call if the system accepts them.
     fn write_all_at(&self, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.write_at(at, bytes) {
@@ -86,7 +99,7 @@ pub(crate) trait WritableFile: Send + Sync {
     }
 }
 
-/// What is written to where nothing is to be written.
+/// The file of a store that is open read-only: every call fails.
 pub(crate) struct ReadOnlyFile;
 
 impl WritableFile for ReadOnlyFile {
@@ -107,7 +120,7 @@ impl WritableFile for ReadOnlyFile {
     }
 }
 
-/// The file system.
+/// The file system of the operating system.
 pub(crate) struct OsFileSystem;
 
 impl FileSystem for OsFileSystem {
@@ -152,6 +165,17 @@ impl FileSystem for OsFileSystem {
         Ok(Arc::new(OpenOptions::new().write(true).open(path)?))
     }
 
+    fn open_lockable(&self, path: &Path) -> io::Result<Arc<dyn LockableFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        Ok(Arc::new(options.open(path)?))
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::copy(from, to)?;
+        OpenOptions::new().write(true).open(to)?.sync_all()
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -162,6 +186,16 @@ impl FileSystem for OsFileSystem {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    }
+}
+
+impl LockableFile for File {
+    fn try_lock(&self) -> Result<(), TryLockError> {
+        self.try_lock()
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.unlock()
     }
 }
 
@@ -192,9 +226,9 @@ impl WritableFile for File {
         if !cfg!(target_os = "linux") {
             return Ok(());
         }
-        // A change that changes nothing.
-        match self.metadata().and_then(|found| self.set_modified(found.modified()?)) {
-            // Only the owner of a file may set its times: the sync has to tell by itself.
+        // Sets the time of modification to its present value.
+        match self.metadata().and_then(|metadata| self.set_modified(metadata.modified()?)) {
+            // Only the owner of a file may set its times: then the second sync alone must do.
             Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
             Ok(()) | Err(_) => self.sync_data(),
         }

@@ -1,5 +1,5 @@
-//! Owns the names of the files in a store's directory, and how the directory is made and listed. Knows
-//! nothing of what is in the files.
+//! Owns the names of the files in a store's directory, and how the directory is created and listed. Knows nothing
+//! of the content of the files.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::backend::file::fs::{FileSystem, FileType, WritableFile};
 use crate::error::{Error, Result};
 
-const TEMPORARY: &str = ".tmp";
+/// Suffix of a snapshot that is being written.
+const UNFINISHED: &str = ".tmp";
 
 /// The directory of a store.
 #[derive(Clone)]
@@ -25,35 +26,36 @@ impl fmt::Debug for Layout {
     }
 }
 
-/// What of ours lies in the directory; each list is sorted.
+/// The store's files in the directory; the lists of numbers are sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) snapshots: Vec<u64>,
     pub(crate) journals: Vec<u64>,
+    /// Unfinished snapshots.
     pub(crate) leftovers: Vec<PathBuf>,
 }
 
 impl Layout {
-    /// Makes the directory where it is missing, and what it lies in.
-    pub(crate) fn create(dir: &Path, storage: Arc<dyn FileSystem>) -> Result<Self> {
-        let layout = Self { dir: dir.to_path_buf(), fs: storage };
+    /// Creates the directory and its ancestors unless they exist.
+    pub(crate) fn create(dir: &Path, fs: Arc<dyn FileSystem>) -> Result<Self> {
+        let layout = Self { dir: dir.to_path_buf(), fs };
         let missing: Vec<&Path> =
-            dir.ancestors().take_while(|dir| layout.fs.file_type(above(dir)).is_err()).collect();
+            dir.ancestors().take_while(|dir| layout.fs.file_type(non_empty(dir)).is_err()).collect();
         for dir in missing.into_iter().rev() {
             match layout.fs.create_dir(dir) {
-                // Somebody else has made it just now, or it is a link to nowhere, which is told below.
+                // Another process has just created it, or it is a dangling link, which the check below reports.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => made.map_err(|error| failed("creating", &layout.dir, error))?,
+                outcome => outcome.map_err(|error| failed("creating", &layout.dir, error))?,
             }
-            layout.sync_dir(above(above(dir).parent().unwrap_or(dir)))?;
+            layout.sync_dir(non_empty(non_empty(dir).parent().unwrap_or(dir)))?;
         }
         layout.check_directory()?;
         Ok(layout)
     }
 
-    /// Refuses what is there and no directory.
+    /// Fails unless the directory exists and is one.
     pub(crate) fn check_directory(&self) -> Result<()> {
-        match self.fs.file_type(above(&self.dir)) {
+        match self.fs.file_type(non_empty(&self.dir)) {
             Ok(FileType::Directory) => Ok(()),
             Ok(FileType::File | FileType::Other) => {
                 let reason = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory");
@@ -75,27 +77,30 @@ impl Layout {
         self.dir.join(format!("snapshot-{number}.jsonl"))
     }
 
-    /// Where a snapshot is written before it is whole.
+    /// Path of a snapshot while it is written.
     pub(crate) fn unfinished_snapshot(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("snapshot-{number}.jsonl{TEMPORARY}"))
+        self.dir.join(format!("snapshot-{number}.jsonl{UNFINISHED}"))
     }
 
-    /// Lists what is ours; everything else is passed over.
+    /// Lists the store's files; other files are ignored.
     pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
-        let opening = |error| failed("listing", &self.dir, error);
-        for name in self.fs.read_dir(&self.dir).map_err(opening)? {
-            if let Some(number) = number(&name, "journal-") {
+        let listing_failed = |error| failed("listing", &self.dir, error);
+        for name in self.fs.read_dir(&self.dir).map_err(listing_failed)? {
+            if let Some(number) = parse_number(&name, "journal-") {
                 listing.journals.push(number);
-            } else if let Some(number) = number(&name, "snapshot-") {
+            } else if let Some(number) = parse_number(&name, "snapshot-") {
                 listing.snapshots.push(number);
-            } else if name.strip_suffix(TEMPORARY).is_some_and(|name| number(name, "snapshot-").is_some()) {
+            } else if name
+                .strip_suffix(UNFINISHED)
+                .is_some_and(|name| parse_number(name, "snapshot-").is_some())
+            {
                 listing.leftovers.push(self.dir.join(name));
                 continue;
             } else {
                 continue;
             }
-            self.refuse_other_than_file(&self.dir.join(&name))?;
+            self.check_regular_file(&self.dir.join(&name))?;
         }
         listing.journals.sort_unstable();
         listing.snapshots.sort_unstable();
@@ -113,9 +118,9 @@ impl Layout {
         snapshots.chain(journals).filter(move |(number, _)| range.contains(number)).map(|(_, path)| path)
     }
 
-    /// Refuses what is no file: whoever opens a named pipe waits until somebody writes to it. A link counts as
-    /// what it points to, and where that is nothing, opening it will tell.
-    fn refuse_other_than_file(&self, path: &Path) -> Result<()> {
+    /// Fails unless the path is a regular file: opening a named pipe would block until another process writes to it.
+    /// Links are followed; a dangling link passes, and fails when it is opened.
+    fn check_regular_file(&self, path: &Path) -> Result<()> {
         match self.fs.file_type(path) {
             Ok(FileType::Directory | FileType::Other) => {
                 let reason = io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file");
@@ -125,7 +130,7 @@ impl Layout {
         }
     }
 
-    /// Opens a file to change it.
+    /// Opens a file for writing.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<dyn WritableFile>> {
         self.fs.open(path).map_err(|error| failed("opening", path, error))
     }
@@ -139,10 +144,10 @@ impl Layout {
         self.sync_dir(&self.dir)
     }
 
-    /// Makes the name of the directory durable; where its parent may not be read, that is up to whoever
-    /// made it.
+    /// Makes the name of the directory durable. If this process may not read the parent, that is left to the creator
+    /// of the directory.
     pub(crate) fn sync_parent(&self) -> Result<()> {
-        let parent = self.dir.parent().map_or(Path::new("."), above);
+        let parent = self.dir.parent().map_or(Path::new("."), non_empty);
         match self.sync_dir(parent) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
@@ -154,27 +159,26 @@ impl Layout {
     }
 }
 
-/// The empty path is where we are.
-fn above(path: &Path) -> &Path {
+/// Returns the path, or `.` for the empty path.
+fn non_empty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// The number in the name of one of our files; a number has one spelling.
-fn number(name: &str, prefix: &str) -> Option<u64> {
+/// The number in a file's name. Only the spelling that [`Layout`] writes is valid.
+fn parse_number(name: &str, prefix: &str) -> Option<u64> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(".jsonl")?;
     let number: u64 = digits.parse().ok()?;
     (number > 0 && number < u64::MAX && number.to_string() == digits).then_some(number)
 }
 
-/// Sorts what the operating system said.
+/// Turns an error of the operating system into one of this crate.
 pub(crate) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
     let path = path.to_path_buf();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            Error::StorageFull { path, source }
-        }
-        _ => Error::Io { action, path, source },
-    }
+    let is_full = matches!(
+        source.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    );
+    if is_full { Error::StorageFull { path, source } } else { Error::Io { action, path, source } }
 }
 
 #[cfg(test)]
@@ -182,12 +186,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_we_would_write_are_ours() {
-        assert_eq!(number("journal-17.jsonl", "journal-"), Some(17));
+    fn only_names_in_the_exact_spelling_are_files_of_the_store() {
+        assert_eq!(parse_number("journal-17.jsonl", "journal-"), Some(17));
         for name in
             ["journal-0.jsonl", "journal-017.jsonl", "journal-+1.jsonl", "journal-.jsonl", "journal-1"]
         {
-            assert_eq!(number(name, "journal-"), None, "{name}");
+            assert_eq!(parse_number(name, "journal-"), None, "{name}");
         }
     }
 }

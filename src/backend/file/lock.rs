@@ -1,63 +1,53 @@
 //! Owns the lock on a store's directory. Knows nothing of what it protects.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
+use std::process;
+use std::sync::Arc;
 
+use crate::backend::file::fs::LockableFile;
 use crate::backend::file::layout::{Layout, failed};
 use crate::error::{Error, Result};
 
-/// Holds the directory until it is dropped.
+/// Locks the directory until it is dropped.
 ///
-/// INVARIANT: the file is never renamed or deleted. Whoever opened it by its name would otherwise lock
-/// another file than whoever holds it.
-#[derive(Debug)]
+/// INVARIANT: the lock file is never renamed or deleted, or a process that opens it by its name could lock another
+/// file than the current holder.
 pub(crate) struct DirectoryLock {
-    file: Option<File>,
+    file: Arc<dyn LockableFile>,
     process: u32,
 }
 
 impl DirectoryLock {
     pub(crate) fn take(layout: &Layout) -> Result<Self> {
         let path = layout.lock();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| failed("opening", &path, error))?;
+        let file = layout.fs.open_lockable(&path).map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file: Some(file), process: std::process::id() }),
+            Ok(()) => Ok(Self { file, process: process::id() }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: layout.dir.clone() }),
             Err(TryLockError::Error(error)) => Err(failed("locking", &path, error)),
         }
     }
 
-    /// Whether it was taken by this process, and not by the parent that this one was forked from.
+    /// Whether this process took the lock, and not the parent that it was forked from.
     pub(crate) fn is_ours(&self) -> bool {
-        self.process == std::process::id()
+        self.process == process::id()
     }
 
-    /// What a process that is started gets of it.
+    /// Keeps the file open, as a copy in another process does.
     #[cfg(test)]
-    pub(crate) fn copy(&self) -> File {
-        self.file.as_ref().unwrap().try_clone().unwrap()
-    }
-
-    /// For a directory that no other process can see.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self { file: None, process: std::process::id() }
+    pub(crate) fn keep_open(&self) -> Arc<dyn LockableFile> {
+        Arc::clone(&self.file)
     }
 }
 
 impl Drop for DirectoryLock {
-    /// Closing the file would let go of it too, but not before every process that was started meanwhile has
-    /// closed its copy: between fork and exec there is one.
+    /// Unlocks explicitly: closing the file unlocks it only once each process that was started meanwhile has closed
+    /// its copy, of which there is one between fork and exec.
     fn drop(&mut self) {
-        // What a fork has copied is one lock with the parent's.
+        // A forked child shares the lock with its parent and must not release it.
         if self.is_ours() {
-            // If it fails, closing the file is what remains.
-            let _ = self.file.as_ref().map(File::unlock);
+            // If this fails, closing the file unlocks it.
+            let _ = self.file.unlock();
         }
     }
 }

@@ -2,17 +2,20 @@
 
 mod clock;
 mod compaction;
-pub(crate) mod core;
+mod core;
 mod format;
 mod fs;
 mod journal;
 mod layout;
 mod lock;
 mod open;
+mod pacer;
 mod read;
 mod repair;
 pub(crate) mod report;
 mod snapshot;
+pub(crate) mod store;
+mod syncer;
 
 #[cfg(test)]
 mod tests;

@@ -1,29 +1,33 @@
-//! Owns the opening of a store: what is changed on disk before it serves. What the files mean is decided by
+//! Owns the opening of a store: which changes are made on disk before it serves. What the files mean is decided by
 //! recovery.
 
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::backend::file::clock::MonotonicClock;
-use crate::backend::file::compaction::Compactor;
-use crate::backend::file::core::{Core, File};
+use crate::backend::file::compaction;
+use crate::backend::file::core::Core;
+use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::{OsFileSystem, ReadOnlyFile, WritableFile};
 use crate::backend::file::journal::combining::Combiner;
 use crate::backend::file::journal::durability::Durability;
 use crate::backend::file::journal::writer;
-use crate::backend::file::journal::writer::Journal;
+use crate::backend::file::journal::writer::{Journal, JournalEnd, JournalState};
 use crate::backend::file::layout::{Layout, failed};
 use crate::backend::file::lock::DirectoryLock;
+use crate::backend::file::pacer::Pacer;
 use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::recovery;
 use crate::backend::file::read::recovery::{Recovered, Tail};
 use crate::backend::file::report::Progress;
+use crate::backend::file::store::File;
+use crate::backend::file::syncer::Syncer;
 use crate::backend::local::state::LocalState;
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::wait_list::WaitList;
@@ -31,33 +35,31 @@ use crate::clock::{Clock, Now};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
 
-/// How often the files are looked at that another process may just be replacing, and the pause before the second
-/// time, which grows.
-const LOCK_RETRIES: u32 = 5;
+/// How often a read-only opening is retried because another process may be replacing the files, and the pause before
+/// the first retry, which grows.
+const READ_RETRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl File {
-    /// Opens the store in `dir`, or begins one there.
+    /// Opens the store in `dir`, or creates one.
     pub(crate) fn open(
         dir: &Path,
         options: &FileOptions,
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let layout = Layout::create(dir, Arc::new(OsFileSystem))?;
-        let lock = DirectoryLock::take(&layout)?;
-        Self::open_in(layout, lock, options, clock, report)
+        Self::open_in(Layout::create(dir, Arc::new(OsFileSystem))?, options, clock, report)
     }
 
-    /// Opens the store in a directory that nobody else has open.
+    /// Opens the store in an existing directory, or creates one.
     pub(crate) fn open_in(
         layout: Layout,
-        lock: DirectoryLock,
         options: &FileOptions,
         clock: Arc<dyn Clock>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight: scale, obsolete } =
+        let lock = DirectoryLock::take(&layout)?;
+        let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight, obsolete } =
             recovery::read(&ReadContext::new(&layout, false, report))?;
         let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
@@ -65,62 +67,64 @@ impl File {
 
         let is_new = tail.is_none();
         if is_new {
-            remove_leftovers(&layout, &obsolete)?;
+            remove_obsolete(&layout, &obsolete)?;
         }
-        let (journal, durability) = match tail {
-            Some(tail) => resume_after(&layout, tail, sequence, options.sync)?,
-            None => begin(&layout, time, options.sync)?,
+        let end = match tail {
+            Some(tail) => resume_after(&layout, tail, sequence)?,
+            None => create_first_journal(&layout, time, options.sync)?,
         };
-        let compactor = Compactor::new(options, older_bytes, scale);
-        let core = core(layout, (table, clock), (journal, durability), compactor, options.sync);
+        let journal = Journal::resume(end, layout.dir.clone(), options.sync);
+        let pacer = Pacer::new(options, older_bytes, bytes_per_weight);
+        let core = build_core(layout, (table, clock), journal, pacer, options.sync);
         if !is_new {
             let mut journal = core.journal.lock();
             journal.opened(time, options.sync, &core.durability)?;
             core.clock.note_written(time);
             core.durability.wait(journal.sequence)?;
-            remove_leftovers(&core.layout, &obsolete)?;
+            remove_obsolete(&core.layout, &obsolete)?;
         }
         let syncer = match options.sync {
-            SyncPolicy::Every(interval) => Some(spawn_syncer(&core, interval)?),
+            SyncPolicy::Every(interval) => Some(Syncer::spawn(&core, interval)?),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
-        // INVARIANT: nothing fails any more. A compaction outlives the lock on the directory otherwise.
-        core.compactor.check_size(&core, &mut core.journal.lock(), 0);
+        // INVARIANT: nothing below fails, or the compaction would outlive the lock on the directory.
+        core.check_size(&mut core.journal.lock(), 0, 0);
         Ok(Self { core, syncer: Mutex::new(syncer), lock: Mutex::new(Some(lock)) })
     }
 
-    /// Opens the store in `dir` as it is now, whoever has it open. Nothing on disk is changed, then or later.
+    /// Opens the store in `dir` as it is now, even while another process has it open. Nothing on disk is changed,
+    /// now or later.
     pub(crate) fn open_read_only(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         let layout = Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) };
         layout.check_directory()?;
-        let mut looks = 0;
+        let mut retries = 0;
         let Recovered { table, sequence, time, .. } = loop {
             match recovery::read(&ReadContext::new(&layout, true, &mut |_| ())) {
-                // Its owner may just be replacing files.
-                Err(Error::Corrupt { .. }) if looks < LOCK_RETRIES => {
-                    looks += 1;
-                    std::thread::sleep(PAUSE * looks);
+                // The process that has the store open may be replacing the files.
+                Err(Error::Corrupt { .. }) if retries < READ_RETRIES => {
+                    retries += 1;
+                    thread::sleep(PAUSE * retries);
                 }
-                read => break read?,
+                outcome => break outcome?,
             }
         };
         let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
-        let (sync, disk): (_, Arc<dyn WritableFile>) = (SyncPolicy::Never, Arc::new(ReadOnlyFile));
-        let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), sequence);
-        let mut journal = Journal::new(layout.dir.clone(), disk, 0, 0, sequence, sync);
-        journal.state = writer::JournalState::ReadOnly;
-        let compactor = Compactor::new(&FileOptions::default(), 0, None);
-        let core = core(layout, (table, clock), (journal, durability), compactor, sync);
+        let (sync, disk) = (SyncPolicy::Never, Arc::new(ReadOnlyFile));
+        let end = JournalEnd { path: layout.dir.clone(), disk, number: 0, len: 0, sequence };
+        let (mut journal, durability) = Journal::resume(end, layout.dir.clone(), sync);
+        journal.state = JournalState::ReadOnly;
+        let pacer = Pacer::new(&FileOptions::default(), 0, None);
+        let core = build_core(layout, (table, clock), (journal, durability), pacer, sync);
         Ok(Self { core, syncer: Mutex::new(None), lock: Mutex::new(None) })
     }
 }
 
-fn core(
+fn build_core(
     layout: Layout,
     (table, clock): (Table, MonotonicClock),
     (journal, durability): (Journal, Durability),
-    compactor: Compactor,
+    pacer: Pacer,
     sync: SyncPolicy,
 ) -> Arc<Core> {
     Arc::new(Core {
@@ -130,77 +134,62 @@ fn core(
         journal: Mutex::new(journal),
         combiner: Combiner::default(),
         durability,
-        compactor,
-        is_ending: Mutex::new(false),
-        end: Condvar::new(),
+        pacer,
+        compact: compaction::run,
+        compaction_thread: Mutex::new(None),
         layout,
     })
 }
 
-fn spawn_syncer(core: &Arc<Core>, interval: Duration) -> Result<JoinHandle<()>> {
-    let shared = Arc::clone(core);
-    std::thread::Builder::new()
-        .name("millpond-sync".into())
-        .spawn(move || shared.sync_every(interval))
-        .map_err(|error| failed("starting a thread for", &core.layout.dir, error))
-}
-
-/// Deletes what counts no more.
-fn remove_leftovers(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
+/// Deletes files that are no longer needed.
+fn remove_obsolete(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
     if obsolete.is_empty() {
         return Ok(());
     }
-    // INVARIANT: what replaces it has its name for good. A process that was killed, or a sync that failed, may
-    // have left a snapshot with a name that a power cut takes away.
+    // INVARIANT: the name of their replacement is durable. A process that was killed, or whose sync failed, may have
+    // left a snapshot whose name a power cut would remove.
     layout.sync()?;
     obsolete.iter().try_for_each(|path| layout.remove(path))
 }
 
-/// Begins the first journal of a store.
-fn begin(layout: &Layout, time: u64, sync: SyncPolicy) -> Result<(Journal, Durability)> {
+/// Creates the first journal of a store.
+fn create_first_journal(layout: &Layout, time: u64, sync: SyncPolicy) -> Result<JournalEnd> {
     let (disk, path) = writer::create(layout, 1)?;
-    let len = writer::write_header(&*disk, &path, 1, 0, time, sync)?;
+    let len = writer::write_header(&*disk, &path, 1, LineStamp { sequence: 0, synced: 0, time }, sync)?;
     layout.sync_parent()?;
-    let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), 0);
-    Ok((Journal::new(path, disk, 1, len, 0, sync), durability))
+    Ok(JournalEnd { path, disk, number: 1, len, sequence: 0 })
 }
 
-/// Goes on behind the last whole line of a journal.
-fn resume_after(
-    layout: &Layout,
-    tail: Tail,
-    sequence: u64,
-    sync: SyncPolicy,
-) -> Result<(Journal, Durability)> {
-    let Tail { number, path, valid_len: keep, len, torn_bytes: torn, rewrite_from: unvouched } = tail;
-    if torn > 0 {
-        log::warn!("cut {torn} torn bytes off the end of {}", path.display());
+/// Truncates and syncs the last journal so that it continues behind its last valid line.
+fn resume_after(layout: &Layout, tail: Tail, sequence: u64) -> Result<JournalEnd> {
+    let Tail { number, path, valid_len, len, torn_bytes, rewrite_from } = tail;
+    if torn_bytes > 0 {
+        log::warn!("truncated {torn_bytes} torn bytes at the end of {}", path.display());
     }
     let disk = layout.open(&path)?;
-    if keep < len {
-        disk.truncate(keep).map_err(|error| failed("writing", &path, error))?;
+    if valid_len < len {
+        disk.truncate(valid_len).map_err(|error| failed("writing", &path, error))?;
     }
-    // After a failed sync the page cache shows what is not on the disk, and counts it as clean: only what
-    // is written again is sure to get there.
-    rewrite(layout, &path, &*disk, unvouched.min(keep)..keep)?;
+    // After a failed sync the page cache contains bytes that are not on the disk, and regards them as clean: only
+    // bytes that are written again are sure to reach the disk.
+    rewrite(layout, &path, &*disk, rewrite_from.min(valid_len)..valid_len)?;
     disk.sync_data_and_len().map_err(|error| failed("syncing", &path, error))?;
-    let durability = Durability::new(layout.dir.clone(), Arc::clone(&disk), sequence);
-    Ok((Journal::new(path, disk, number, keep, sequence, sync), durability))
+    Ok(JournalEnd { path, disk, number, len: valid_len, sequence })
 }
 
-/// Writes a part of a file over itself.
+/// Writes a range of a file over itself.
 fn rewrite(layout: &Layout, path: &Path, disk: &dyn WritableFile, range: Range<u64>) -> Result<()> {
-    let reading = |error| failed("reading", path, error);
+    let reading_failed = |error| failed("reading", path, error);
     if range.is_empty() {
         return Ok(());
     }
-    let mut file = layout.fs.read(path).map_err(reading)?;
-    io::copy(&mut (&mut file).take(range.start), &mut io::sink()).map_err(reading)?;
+    let mut file = layout.fs.read(path).map_err(reading_failed)?;
+    io::copy(&mut (&mut file).take(range.start), &mut io::sink()).map_err(reading_failed)?;
     let mut chunk = vec![0; 1 << 16];
     let mut at = range.start;
     while at < range.end {
         let wanted = usize::try_from(range.end - at).unwrap_or(chunk.len()).min(chunk.len());
-        file.read_exact(&mut chunk[..wanted]).map_err(reading)?;
+        file.read_exact(&mut chunk[..wanted]).map_err(reading_failed)?;
         disk.write_all_at(at, &chunk[..wanted]).map_err(|error| failed("writing", path, error))?;
         at += wanted as u64;
     }

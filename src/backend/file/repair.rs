@@ -1,16 +1,15 @@
-//! Owns how a damaged directory is made one that opens, of all that is whole in its files. What is damage is
-//! decided by recovery.
+//! Owns how a damaged directory is replaced by one that opens, with everything that is valid in its files. What is
+//! damage is decided by recovery.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
-use crate::backend::file::core::File;
-use crate::backend::file::format::line::{FileKind, Line, LineFault, LineStamp, parse_stamp};
+use crate::backend::file::format::line::{FileKind, Line, LineFault};
+use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::OsFileSystem;
 use crate::backend::file::journal::writer;
 use crate::backend::file::layout::{Layout, Listing, failed};
@@ -22,7 +21,9 @@ use crate::backend::file::read::recovery::Recovered;
 use crate::backend::file::report::{Loss, Repair};
 use crate::backend::file::snapshot;
 use crate::backend::file::snapshot::SnapshotWriter;
-use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::file::store::File;
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::backend::local::table::bulk_load::BulkLoader;
 use crate::backend::local::table::fuzzy_scan::FuzzyScan;
@@ -32,193 +33,217 @@ use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 
 impl File {
-    /// Makes a damaged store one that opens.
+    /// Repairs the store in `dir` if it is damaged.
     pub(crate) fn repair(dir: &Path) -> Result<Repair> {
-        let layout = Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) };
+        Self::repair_in(&Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) })
+    }
+
+    pub(crate) fn repair_in(layout: &Layout) -> Result<Repair> {
         layout.check_directory()?;
-        let _lock = DirectoryLock::take(&layout)?;
-        let entries = |table: &Table| {
-            let now = Now::of(&SystemClock);
-            table.reclaim_all(&now);
-            table.len(&now)
-        };
-        match recovery::read(&ReadContext::new(&layout, false, &mut |_| ())) {
-            Ok(Recovered { table, .. }) => {
-                Ok(Repair { copy: None, entries: entries(&table), lost: Vec::new(), incomplete: Vec::new() })
-            }
+        let _lock = DirectoryLock::take(layout)?;
+        match recovery::read(&ReadContext::new(layout, false, &mut |_| ())) {
+            Ok(Recovered { table, .. }) => Ok(Repair {
+                copy: None,
+                entries: count_entries(&table),
+                lost: Vec::new(),
+                incomplete: Vec::new(),
+            }),
             Err(Error::Corrupt { path, line, offset, reason }) => {
-                let listing = layout.list()?;
-                let Salvage { table, begun, sequence, time, mut lost } = Salvage::read(&layout, &listing)?;
-                // Lines that are missing at the end of a file leave no damaged place.
-                if lost.iter().all(|loss| loss.path != path) {
-                    lost.insert(0, Loss { path, line, offset, bytes: 0, reason });
-                }
-                let table = table.finish();
-                let incomplete = remove_gaps(&table, begun);
-                let copy = copy(&layout, &listing)?;
-                let mark = LineStamp { sequence, durable: sequence, time };
-                write(&table, mark, &layout, &listing)?;
-                Ok(Repair { copy: Some(copy), entries: entries(&table), lost, incomplete })
+                replace_damaged(layout, Loss { path, line, offset, bytes: 0, reason })
             }
             Err(error) => Err(error),
         }
     }
 }
 
-/// All that is whole.
+/// Copies the files of a damaged store, and replaces them.
+fn replace_damaged(layout: &Layout, first_damage: Loss) -> Result<Repair> {
+    let listing = layout.list()?;
+    let Salvage { table, without_beginning, sequence, time, mut lost } = Salvage::read(layout, &listing)?;
+    // Salvage does not notice lines that are missing at the end of a file.
+    if lost.iter().all(|loss| loss.path != first_damage.path) {
+        lost.insert(0, first_damage);
+    }
+    let table = table.finish();
+    let incomplete = remove_gaps(&table, without_beginning);
+    let copy = copy_files(layout, &listing)?;
+    replace_files(&table, LineStamp { sequence, synced: sequence, time }, layout, &listing)?;
+    Ok(Repair { copy: Some(copy), entries: count_entries(&table), lost, incomplete })
+}
+
+fn count_entries(table: &Table) -> u64 {
+    let now = Now::of(&SystemClock);
+    table.reclaim_all(&now);
+    table.len(&now)
+}
+
+/// Everything that is valid in the files.
 struct Salvage {
     table: BulkLoader,
-    /// The keys of maps and queues of which the beginning was lost.
-    begun: BTreeSet<SmolStr>,
+    /// Keys of maps and queues whose first parts were lost.
+    without_beginning: BTreeSet<SmolStr>,
     sequence: u64,
     time: u64,
     lost: Vec<Loss>,
 }
 
+/// What became of a valid line.
+enum Salvaged {
+    Applied,
+    /// It ends a snapshot.
+    Footer,
+    /// It was applied, but lines before it are missing.
+    AppliedAfterGap(String),
+    Rejected(String),
+}
+
 impl Salvage {
     /// Reads the files in the order in which they were written.
     fn read(layout: &Layout, listing: &Listing) -> Result<Self> {
-        let mut salvage =
-            Self { table: BulkLoader::new(), begun: BTreeSet::new(), sequence: 0, time: 0, lost: Vec::new() };
+        let mut salvage = Self {
+            table: BulkLoader::new(),
+            without_beginning: BTreeSet::new(),
+            sequence: 0,
+            time: 0,
+            lost: Vec::new(),
+        };
         let mut report = |_| ();
-        let input = ReadContext::new(layout, false, &mut report);
+        let context = ReadContext::new(layout, false, &mut report);
         let numbers: BTreeSet<u64> = listing.snapshots.iter().chain(&listing.journals).copied().collect();
         for number in numbers {
             if listing.snapshots.contains(&number) {
-                salvage.snapshot(&input, number)?;
+                salvage.read_snapshot(&context, number)?;
             }
             if listing.journals.contains(&number) {
-                let path = layout.journal(number);
-                salvage.lines(&input, &path, FileKind::Journal)?;
+                salvage.read_lines(&context, &layout.journal(number), FileKind::Journal)?;
             } else {
-                let missing = ("the journal is missing".to_owned(), 0);
-                salvage.record_loss(&layout.journal(number), START, missing);
+                salvage.record_loss(&layout.journal(number), START, "the journal is missing".to_owned(), 0);
             }
         }
         Ok(salvage)
     }
 
-    /// A whole snapshot says all that was true before its journal; of a damaged one, what is whole is newer than
-    /// what was read before.
-    fn snapshot(&mut self, input: &ReadContext<'_>, number: u64) -> Result<()> {
-        match snapshot::load(input, number) {
+    /// A valid snapshot replaces everything read before. The valid lines of a damaged one are applied to it, because
+    /// they are newer.
+    fn read_snapshot(&mut self, context: &ReadContext<'_>, number: u64) -> Result<()> {
+        match snapshot::load(context, number) {
             Ok(loaded) => {
                 let LineStamp { sequence, time, .. } = loaded.stamp;
                 self.table = loaded.entries;
-                self.begun.clear();
+                self.without_beginning.clear();
                 (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
-                // What was lost before it does not matter.
+                // Earlier losses do not affect the snapshot.
                 self.lost.clear();
                 Ok(())
             }
             Err(Error::Corrupt { .. }) => {
-                self.lines(input, &input.layout.snapshot(number), FileKind::Snapshot)
+                self.read_lines(context, &context.layout.snapshot(number), FileKind::Snapshot)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Takes the whole lines of a file.
-    fn lines(&mut self, input: &ReadContext<'_>, path: &Path, kind: FileKind) -> Result<()> {
-        let mut lines = LineReader::open(input, path)?;
+    /// Applies the valid lines of a file.
+    fn read_lines(&mut self, context: &ReadContext<'_>, path: &Path, kind: FileKind) -> Result<()> {
+        let mut lines = LineReader::open(context, path)?;
         let losses = self.lost.len();
-        let mut ended = false;
+        let mut has_footer = false;
         while let Some(line) = lines.next()? {
-            let (at, bytes) = (lines.at, lines.len());
-            let fault = match line {
-                Ok(line) => match self.take(line, kind) {
-                    Ok(is_end) => {
-                        ended |= is_end;
+            let (reason, lost_bytes) = match line {
+                Ok(line) => match self.apply_line(line, kind) {
+                    Salvaged::Applied => continue,
+                    Salvaged::Footer => {
+                        has_footer = true;
                         continue;
                     }
-                    Err((reason, lost)) => (reason, lost.unwrap_or(bytes)),
+                    Salvaged::AppliedAfterGap(reason) => (reason, 0),
+                    Salvaged::Rejected(reason) => (reason, lines.len()),
                 },
                 Err(fault @ LineFault::Version(_)) => return Err(lines.refuse(fault)),
-                Err(LineFault::Damaged(reason)) => (reason.to_owned(), bytes),
-                Err(LineFault::Malformed(reason)) => (reason, bytes),
+                Err(LineFault::Damaged(reason)) => (reason.to_owned(), lines.len()),
+                Err(LineFault::Malformed(reason)) => (reason, lines.len()),
             };
-            self.record_loss(path, at, fault);
+            self.record_loss(path, lines.at, reason, lost_bytes);
             if let Some(line) = lines.embedded_line() {
-                // What it lacks is told of already.
-                let _ = self.take(line, kind);
+                // A gap before this line is part of the loss recorded above.
+                let _ = self.apply_line(line, kind);
             }
         }
         if kind == FileKind::Snapshot && self.lost.len() == losses {
-            let reason = if ended { "lines of the snapshot are missing" } else { "the snapshot has no end" };
-            self.record_loss(path, lines.at, (reason.to_owned(), 0));
+            let reason =
+                if has_footer { "lines of the snapshot are missing" } else { "the snapshot has no end" };
+            self.record_loss(path, lines.at, reason.to_owned(), 0);
         }
         Ok(())
     }
 
-    /// Takes one line; tells whether it is the last of a snapshot. What is wrong with it comes with how many bytes
-    /// are lost, where that is not the line.
-    fn take(&mut self, line: Line, kind: FileKind) -> std::result::Result<bool, (String, Option<u64>)> {
-        let expected = match &line {
-            Line::Header { .. } => self.sequence,
-            _ => self.sequence.saturating_add(1),
-        };
-        let mut gap = Ok(false);
-        if let Some(mark) = parse_stamp(&line).filter(|_| kind == FileKind::Journal) {
-            if mark.sequence < expected {
-                return Err((
-                    format!("line {} of the sequence stands here a second time", mark.sequence),
-                    None,
-                ));
+    fn apply_line(&mut self, line: Line, kind: FileKind) -> Salvaged {
+        let stamp = line.stamp();
+        let mut gap = None;
+        if let Some(LineStamp { sequence, .. }) = stamp.filter(|_| kind == FileKind::Journal) {
+            let is_header = matches!(line, Line::Header { .. });
+            let expected = if is_header { self.sequence } else { self.sequence.saturating_add(1) };
+            if sequence < expected {
+                return Salvaged::Rejected(format!("line {sequence} of the sequence is repeated here"));
             }
-            if mark.sequence > expected && expected > 0 {
-                let missing = match mark.sequence - 1 {
-                    last if last == expected => format!("line {last} of the sequence is missing"),
-                    last => format!("lines {expected} to {last} of the sequence are missing"),
-                };
-                gap = Err((missing, Some(0)));
+            if sequence > expected && expected > 0 {
+                let last = sequence - 1;
+                gap = Some(if last == expected {
+                    format!("line {last} of the sequence is missing")
+                } else {
+                    format!("lines {expected} to {last} of the sequence are missing")
+                });
             }
         }
-        if let Some(LineStamp { sequence, time, .. }) = parse_stamp(&line) {
+        if let Some(LineStamp { sequence, time, .. }) = stamp {
             (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
         }
         match (line, kind) {
             (Line::Commit { changes, .. }, FileKind::Journal)
             | (Line::Entries { changes }, FileKind::Snapshot) => {
                 for (key, change) in changes {
-                    self.apply(&key, change);
+                    self.apply_change(&key, change);
                 }
             }
-            (Line::Footer { .. }, FileKind::Snapshot) => return Ok(true),
-            (Line::Header { kind: said, .. }, _) if said == kind => {}
+            (Line::Footer { .. }, FileKind::Snapshot) => return Salvaged::Footer,
+            (Line::Header { kind: named, .. }, _) if named == kind => {}
             (Line::Opened { .. } | Line::Closed { .. }, FileKind::Journal) => {}
-            _ => return Err(("this line does not belong here".to_owned(), None)),
+            (Line::Header { .. }, _)
+            | (Line::Entries { .. } | Line::Footer { .. }, FileKind::Journal)
+            | (Line::Opened { .. } | Line::Commit { .. } | Line::Closed { .. }, FileKind::Snapshot) => {
+                return Salvaged::Rejected("this line does not belong here".to_owned());
+            }
         }
-        gap
+        gap.map_or(Salvaged::Applied, Salvaged::AppliedAfterGap)
     }
 
-    /// Makes a change. Parts of a map or a queue whose beginning was lost are the beginning.
-    fn apply(&mut self, key: &SmolStr, change: Change) {
-        let is_absent = || self.table.read(key, |found| found.is_none());
+    /// Applies a change. If something was lost, a part of an absent map or queue becomes its beginning.
+    fn apply_change(&mut self, key: &SmolStr, change: Change) {
+        let is_beginning = || !self.lost.is_empty() && self.table.read(key, |found| found.is_none());
         let content = match change {
-            Change::SetFields(fields) if !self.lost.is_empty() && is_absent() => {
-                Content::Map(Box::new(MapValue::new(fields)))
-            }
-            Change::SetItems { at, values, .. } if !self.lost.is_empty() && is_absent() => {
+            Change::SetFields(fields) if is_beginning() => Content::Map(Box::new(MapValue::new(fields))),
+            Change::SetItems { at, values, .. } if is_beginning() => {
                 Content::Queue(Box::new(QueueValue::new(at, values)))
             }
-            change => {
-                if matches!(change, Change::Set(_) | Change::Remove) {
-                    self.begun.remove(key);
-                }
+            Change::Set(_) | Change::Remove => {
+                self.without_beginning.remove(key);
                 return self.table.apply(key, change);
             }
+            Change::Nothing
+            | Change::SetDeadline(_)
+            | Change::SetFields(_)
+            | Change::RemoveField(_)
+            | Change::SetItems { .. }
+            | Change::DropBefore(_)
+            | Change::DropFrom(_) => return self.table.apply(key, change),
         };
-        self.begun.insert(key.clone());
+        self.without_beginning.insert(key.clone());
         self.table.apply(key, Change::Set(Entry { content, deadline: None }));
     }
 
-    /// Notes what is lost; neighbours are one, and what is missing behind a damaged place was there.
-    fn record_loss(
-        &mut self,
-        path: &Path,
-        LinePosition { line, offset }: LinePosition,
-        (reason, bytes): (String, u64),
-    ) {
+    /// Records a loss, or adds it to the loss directly before it.
+    fn record_loss(&mut self, path: &Path, at: LinePosition, reason: String, bytes: u64) {
+        let LinePosition { line, offset } = at;
         match self.lost.last_mut() {
             Some(last) if last.path == path && last.offset + last.bytes == offset => {
                 last.bytes += bytes;
@@ -231,72 +256,70 @@ impl Salvage {
     }
 }
 
-/// Leaves nothing in pieces; tells of what a part was missing.
+/// Removes the gaps of incomplete entries; returns the keys of all entries of which parts are missing.
 fn remove_gaps(table: &Table, mut incomplete: BTreeSet<SmolStr>) -> Vec<String> {
     let beginning = ManualClock::new(UNIX_EPOCH);
     let now = Now::of(&beginning);
     for key in table.all_keys(None, usize::MAX).0 {
-        let left =
+        let replacement =
             table.read(&key, |found| found.filter(|entry| !entry.is_complete()).map(Entry::without_gaps));
-        if let Some(left) = left {
-            table.apply(&key, left.map_or(Change::Remove, Change::Set), &now);
+        if let Some(replacement) = replacement {
+            table.apply(&key, replacement.map_or(Change::Remove, Change::Set), &now);
             incomplete.insert(key);
         }
     }
     incomplete.into_iter().map(String::from).collect()
 }
 
-/// Writes all of it as a snapshot and an empty journal, and deletes what they replace.
-fn write(table: &Table, mark: LineStamp, layout: &Layout, listing: &Listing) -> Result<()> {
+/// Writes the table as a snapshot with an empty journal, and deletes the files that they replace.
+fn replace_files(table: &Table, stamp: LineStamp, layout: &Layout, listing: &Listing) -> Result<()> {
     let newest = listing.snapshots.iter().chain(&listing.journals).max();
     let number = newest.copied().unwrap_or_default() + 1;
     let (snapshot, journal) = (layout.unfinished_snapshot(number), layout.journal(number));
-    if let Err(error) = write_new(table, mark, layout, number) {
-        // What stays is cleared away at the next opening, or by the next repair.
+    if let Err(error) = write_files(table, stamp, layout, number) {
+        // If the files stay, the next opening or repair deletes them.
         let _ = (layout.remove(&snapshot), layout.remove(&journal));
         return Err(error);
     }
     let leftovers = listing.leftovers.iter().filter(|path| **path != snapshot).cloned();
     for path in layout.paths(listing, ..).chain(leftovers) {
         if let Err(error) = layout.remove(&path) {
-            log::warn!("{} counts no more, and could not be deleted: {error}", path.display());
+            log::warn!("{} is no longer needed but cannot be deleted: {error}", path.display());
         }
     }
     Ok(())
 }
 
-/// Writes a snapshot and an empty journal that take the place of all others.
-fn write_new(table: &Table, mark: LineStamp, layout: &Layout, number: u64) -> Result<()> {
+fn write_files(table: &Table, stamp: LineStamp, layout: &Layout, number: u64) -> Result<()> {
     let sync = SyncPolicy::Always;
     let path = layout.unfinished_snapshot(number);
-    let mut writer = SnapshotWriter::create(layout, &path, number, mark, sync)?;
-    // What has expired is left to the next opening.
+    let mut writer = SnapshotWriter::create(layout, &path, number, stamp, sync)?;
+    // At this time no entry has expired: the next opening removes those that have.
     let beginning = ManualClock::new(UNIX_EPOCH);
     let now = Now::of(&beginning);
-    let mut walk = FuzzyScan::new();
-    while let Some((key, change)) = walk.next(table, &now) {
+    let mut scan = FuzzyScan::new();
+    while let Some((key, change)) = scan.next(table, &now) {
         writer.add(key, change)?;
     }
-    writer.finish(mark)?;
-    let (disk, begun) = writer::create(layout, number)?;
-    writer::write_header(&*disk, &begun, number, mark.sequence, mark.time, sync)?;
-    let whole = layout.snapshot(number);
-    layout.fs.rename(&path, &whole).map_err(|error| failed("renaming", &path, error))?;
-    // INVARIANT: nothing is deleted before what replaces it has its name for good.
-    layout.sync().inspect_err(|_| drop(layout.remove(&whole)))
+    writer.finish(stamp)?;
+    let (disk, journal) = writer::create(layout, number)?;
+    writer::write_header(&*disk, &journal, number, stamp, sync)?;
+    let finished = layout.snapshot(number);
+    layout.fs.rename(&path, &finished).map_err(|error| failed("renaming", &path, error))?;
+    // INVARIANT: nothing is deleted before the name of its replacement is durable.
+    layout.sync().inspect_err(|_| drop(layout.remove(&finished)))
 }
 
-/// Copies the files as they are into a new directory beside them.
-fn copy(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
-    let free =
-        (1..u64::MAX).map(|number| layout.dir.join(format!("damaged-{number}"))).find(|dir| !dir.exists());
-    let dir = free.unwrap_or_else(|| layout.dir.join("damaged"));
-    fs::create_dir(&dir).map_err(|error| failed("creating", &dir, error))?;
+/// Copies the files, as they are, into a new directory beside them.
+fn copy_files(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
+    let unused = (1..u64::MAX)
+        .map(|number| layout.dir.join(format!("damaged-{number}")))
+        .find(|dir| layout.fs.file_type(dir).is_err());
+    let dir = unused.unwrap_or_else(|| layout.dir.join("damaged"));
+    layout.fs.create_dir(&dir).map_err(|error| failed("creating", &dir, error))?;
     for path in layout.paths(listing, ..) {
         let to = dir.join(path.file_name().unwrap_or_default());
-        fs::copy(&path, &to)
-            .and_then(|_| fs::OpenOptions::new().write(true).open(&to)?.sync_all())
-            .map_err(|error| failed("copying", &path, error))?;
+        layout.fs.copy(&path, &to).map_err(|error| failed("copying", &path, error))?;
     }
     layout.fs.sync_dir(&dir).map_err(|error| failed("syncing", &dir, error))?;
     layout.sync()?;

@@ -1,29 +1,29 @@
-//! Owns what is told of opening and repairing a directory of files. Knows nothing of how either is done.
+//! Owns the public reports of opening and repairing a directory of files. Knows nothing of how either is done.
 
 use std::path::PathBuf;
 
-/// How far the opening of a File store is: see
+/// Progress of the opening of a File store; see
 /// [`FileStore::open_with_progress`](crate::FileStore::open_with_progress).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// How many bytes of the files have been read.
+    /// Bytes of the files that have been read.
     pub read: u64,
-    /// How many there are.
+    /// Bytes in all files that are read.
     pub total: u64,
 }
 
-/// What [`FileStore::repair`](crate::FileStore::repair) found and did.
+/// Outcome of [`FileStore::repair`](crate::FileStore::repair).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repair {
-    /// Where the files lie as they were; `None` where nothing was damaged, and nothing was changed.
+    /// Directory with copies of the damaged files; `None` if nothing was damaged, in which case nothing was changed.
     pub copy: Option<PathBuf>,
-    /// How many entries the store holds now, expired ones left out.
+    /// Number of entries that the store contains now, without expired ones.
     pub entries: u64,
-    /// What could not be read, in the order of the files.
+    /// Damaged places, in the order of the files.
     pub lost: Vec<Loss>,
-    /// The keys, with their namespaces, of maps and queues of which parts are known to be missing.
+    /// Keys, including their namespaces, of maps and queues of which parts are known to be missing.
     pub incomplete: Vec<String>,
 }
 
@@ -31,13 +31,13 @@ pub struct Repair {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
-    /// The file, as it was called before the repair.
+    /// Path of the file before the repair.
     pub path: PathBuf,
-    /// The line, counted from one.
+    /// Number of the line in the file, counted from one.
     pub line: u64,
-    /// Where it begins, in bytes from the start of the file.
+    /// Offset of the place, in bytes from the start of the file.
     pub offset: u64,
-    /// How many bytes could not be read; 0 where something is missing there.
+    /// Number of bytes that could not be read; 0 if something is missing at this place.
     pub bytes: u64,
     /// What is wrong.
     pub reason: String,

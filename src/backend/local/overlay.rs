@@ -1,21 +1,22 @@
-//! Owns changes that are not made yet, over what they are based on, and what one sees through them. Knows
-//! nothing of where the base lies, nor of how the changes are made.
+//! Owns staged changes: changes that are not applied yet, and what a reader sees with them on top of their source.
+//! Knows nothing of where the source keeps its entries, nor of how the changes are applied.
 
 use std::collections::{BTreeMap, HashMap};
 
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::Entry;
 use crate::backend::local::plan::plan;
 use crate::backend::local::view::{EntryView, LiveEntry};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::key::Key;
 use crate::op::{Answer, Op, Presence, Query, ReadSource, Reply};
 use crate::value::Value;
 
-/// Operations carried out one after another, each on what those before it leave.
+/// Operations carried out one after another, each on the state that the ones before it leave.
 pub(crate) struct Overlay<'b> {
     source: &'b mut dyn ReadSource,
     now: &'b Now<'b>,
@@ -23,19 +24,19 @@ pub(crate) struct Overlay<'b> {
     changes: Vec<(Key<'static>, Change)>,
 }
 
-/// What is known of one key.
+/// What the overlay knows of one key.
 #[derive(Default)]
 struct KeyOverlay {
-    /// What the base answered: it is asked once, so that a second look sees the same.
+    /// The answers of the source. Each query is sent once, so that repeated reads see the same state.
     answers: HashMap<Query, Answer>,
     staged: Staged,
 }
 
-/// What the changes so far have made of a key.
+/// What the changes so far have done to a key.
 enum Staged {
-    /// What the base holds, but for these.
+    /// It holds what the source holds, with these differences.
     Delta(Delta),
-    /// This, whatever the base holds.
+    /// It holds this, whatever the source holds.
     Replaced(Option<Entry>),
 }
 
@@ -45,20 +46,20 @@ impl Default for Staged {
     }
 }
 
-/// What differs from the base in a map or a queue that is there.
+/// How an existing entry differs from the source.
 #[derive(Default)]
 struct Delta {
     deadline: NewDeadline,
-    /// `None` is a field that is gone.
+    /// `None` is a removed field.
     fields: BTreeMap<SmolStr, Option<Value>>,
-    /// How many fields there are by now; it is known before the first of them changes.
+    /// How many fields the map has now, once a query has asked. A plan asks before its first change.
     length: Option<u64>,
-    /// The same of a queue: where it begins and ends by now.
+    /// The bounds of the queue now, once a query has asked.
     bounds: Option<(i64, i64)>,
     items: BTreeMap<i64, Value>,
 }
 
-/// Whether the deadline is still that of the base.
+/// Whether the deadline is still that of the source.
 #[derive(Default, Clone, Copy)]
 enum NewDeadline {
     #[default]
@@ -83,75 +84,75 @@ impl<'b> Overlay<'b> {
         Ok(reply)
     }
 
-    /// Answers a question about one key.
+    /// Answers a query about one key.
     pub(crate) fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         self.view(&key.clone().into_owned()).answer(query)
     }
 
-    /// The changes, in order.
+    /// Returns the changes, in order.
     pub(crate) fn into_changes(self) -> Vec<(Key<'static>, Change)> {
         self.changes
     }
 
     fn view<'v>(&'v mut self, key: &'v Key<'static>) -> OverlayView<'v> {
-        let KeyOverlay { answers, staged: made } = self.keys.entry(key.clone()).or_default();
-        OverlayView { key, source: CachedSource { key, source: &mut *self.source, answers }, staged: made }
+        let KeyOverlay { answers, staged } = self.keys.entry(key.clone()).or_default();
+        OverlayView { key, source: CachedSource { key, source: &mut *self.source, answers }, staged }
     }
 }
 
 impl KeyOverlay {
     fn apply_change(&mut self, change: &Change) {
         match (&mut self.staged, change) {
-            (made, Change::Set(entry)) => *made = Staged::Replaced(Some(entry.clone())),
-            (made, Change::Remove) => *made = Staged::Replaced(None),
+            (staged, Change::Set(entry)) => *staged = Staged::Replaced(Some(entry.clone())),
+            (staged, Change::Remove) => *staged = Staged::Replaced(None),
             (Staged::Replaced(None), _) => {}
             (Staged::Replaced(Some(entry)), change) => drop(entry.apply_in_place(change.clone())),
-            (Staged::Delta(amendments), change) => amendments.apply_change(change, &self.answers),
+            (Staged::Delta(delta), change) => delta.apply_change(change, &self.answers),
         }
     }
 }
 
 impl Delta {
-    /// `below`: what is known of the base.
-    fn apply_change(&mut self, change: &Change, below: &HashMap<Query, Answer>) {
+    /// `answers` are those of the source.
+    fn apply_change(&mut self, change: &Change, answers: &HashMap<Query, Answer>) {
         match change {
             Change::Nothing | Change::Set(_) | Change::Remove => {}
             Change::SetDeadline(deadline) => self.deadline = NewDeadline::Set(*deadline),
             Change::SetFields(fields) => {
                 for (name, value) in fields {
-                    self.set_field(name, Some(value.clone()), below);
+                    self.set_field(name, Some(value.clone()), answers);
                 }
             }
-            Change::RemoveField(name) => self.set_field(name, None, below),
+            Change::RemoveField(name) => self.set_field(name, None, answers),
             Change::SetItems { at, values, .. } => {
-                let behind = at.saturating_add_unsigned(values.len() as u64);
+                let end = at.saturating_add_unsigned(values.len() as u64);
                 self.items.extend((*at..).zip(values.iter().cloned()));
-                self.bounds = self.bounds.map(|(first, last)| (first.min(*at), last.max(behind)));
+                self.bounds = self.bounds.map(|(begin, old_end)| (begin.min(*at), old_end.max(end)));
             }
             Change::DropBefore(begin) => {
                 self.items = self.items.split_off(begin);
-                self.bounds = self.bounds.map(|(_, last)| (*begin, last));
+                self.bounds = self.bounds.map(|(_, end)| (*begin, end));
             }
             Change::DropFrom(end) => {
                 self.items.split_off(end);
-                self.bounds = self.bounds.map(|(first, _)| (first, *end));
+                self.bounds = self.bounds.map(|(begin, _)| (begin, *end));
             }
         }
     }
 
-    fn set_field(&mut self, name: &SmolStr, value: Option<Value>, below: &HashMap<Query, Answer>) {
-        let is_there = value.is_some();
-        let was_there = match self.fields.insert(name.clone(), value) {
+    fn set_field(&mut self, name: &SmolStr, value: Option<Value>, answers: &HashMap<Query, Answer>) {
+        let exists = value.is_some();
+        let existed = match self.fields.insert(name.clone(), value) {
             Some(before) => before.is_some(),
-            // Whoever plans a change of a field has looked at it.
-            None => matches!(below.get(&Query::Field(name.clone())), Some(Answer::Found(Some(_)))),
+            // The plan of a change has read the field.
+            None => matches!(answers.get(&Query::Field(name.clone())), Some(Answer::Found(Some(_)))),
         };
-        let moved = |length: u64| (length + u64::from(is_there)).saturating_sub(u64::from(was_there));
-        self.length = self.length.map(moved);
+        let adjust = |length: u64| (length + u64::from(exists)).saturating_sub(u64::from(existed));
+        self.length = self.length.map(adjust);
     }
 }
 
-/// The base, with a memory of what it said of one key.
+/// The source of one key, with a cache of its answers.
 struct CachedSource<'v> {
     key: &'v Key<'static>,
     source: &'v mut (dyn ReadSource + 'v),
@@ -169,7 +170,7 @@ impl CachedSource<'_> {
     }
 }
 
-/// One key, seen through the changes.
+/// One key with its staged changes applied.
 struct OverlayView<'v> {
     key: &'v Key<'static>,
     source: CachedSource<'v>,
@@ -178,17 +179,13 @@ struct OverlayView<'v> {
 
 impl OverlayView<'_> {
     fn answer(&mut self, query: &Query) -> Result<Answer> {
-        let amendments = match self.staged {
-            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).answer(query),
-            Staged::Delta(amendments) => amendments,
+        let delta = match self.staged {
+            Staged::Replaced(entry) => return staged_entry(self.key, entry.as_ref()).answer(query),
+            Staged::Delta(delta) => delta,
         };
-        match query {
-            Query::Field(_) | Query::Fields(_) | Query::Map | Query::Names
-                if amendments.fields.is_empty() =>
-            {
-                return self.source.ask(query.clone());
-            }
-            _ => {}
+        let reads_fields = matches!(query, Query::Field(_) | Query::Fields(_) | Query::Map | Query::Names);
+        if reads_fields && delta.fields.is_empty() {
+            return self.source.ask(query.clone());
         }
         Ok(match query {
             Query::Presence => Answer::Presence(self.presence()?),
@@ -200,21 +197,18 @@ impl OverlayView<'_> {
             Query::Map => Answer::Map(self.map()?),
             Query::Names => Answer::Names(self.map()?.into_iter().map(|(name, _)| name).collect()),
             Query::MapLength => Answer::Count(self.map_length()?),
-            Query::Bounds => {
-                let (first, behind) = self.bounds()?;
-                Answer::Bounds((first, behind))
-            }
+            Query::Bounds => Answer::Bounds(self.bounds()?),
             Query::Items { from, to } => Answer::Items(self.items(*from, *to)?),
         })
     }
 
     fn map(&mut self) -> Result<Vec<(SmolStr, Bytes)>> {
-        let below = self.source.ask(Query::Map)?.map()?;
-        let Staged::Delta(amendments) = self.staged else {
-            return Ok(below);
+        let source = self.source.ask(Query::Map)?.map()?;
+        let Staged::Delta(delta) = self.staged else {
+            return Ok(source);
         };
-        let mut map: BTreeMap<SmolStr, Bytes> = below.into_iter().collect();
-        for (name, value) in &amendments.fields {
+        let mut map: BTreeMap<SmolStr, Bytes> = source.into_iter().collect();
+        for (name, value) in &delta.fields {
             match value {
                 Some(value) => map.insert(name.clone(), value.bytes.clone()),
                 None => map.remove(name),
@@ -224,27 +218,27 @@ impl OverlayView<'_> {
     }
 
     fn items(&mut self, from: u64, to: u64) -> Result<Vec<Bytes>> {
-        let (first, behind) = self.bounds()?;
-        let place = |at: u64| first.saturating_add_unsigned(at).min(behind);
-        let (from, to) = (place(from), place(to));
-        let (begin, end) = self.source_bounds()?;
-        // What of it lies in the base, some of it under other values by now.
-        let (low, high) = (from.max(begin), to.min(end));
-        let mut below = Vec::new();
+        let (begin, end) = self.bounds()?;
+        let index = |position: u64| begin.saturating_add_unsigned(position).min(end);
+        let (from, to) = (index(from), index(to));
+        let (source_begin, source_end) = self.source_bounds()?;
+        // The part of the range that the source holds; staged values may replace some of it.
+        let (low, high) = (from.max(source_begin), to.min(source_end));
+        let mut source = Vec::new();
         if low < high {
-            let query = Query::Items { from: low.abs_diff(begin), to: high.abs_diff(begin) };
-            below = self.source.ask(query)?.items()?;
+            let query = Query::Items { from: low.abs_diff(source_begin), to: high.abs_diff(source_begin) };
+            source = self.source.ask(query)?.items()?;
         }
-        let Staged::Delta(amendments) = self.staged else {
-            return Ok(below);
+        let Staged::Delta(delta) = self.staged else {
+            return Ok(source);
         };
-        let mut found = Vec::new();
+        let mut items = Vec::new();
         for at in from..to {
-            let known = amendments.items.get(&at).map(|value| &value.bytes);
-            let index = || usize::try_from(at.checked_sub(low)?).ok();
-            found.extend(known.or_else(|| below.get(index()?)).cloned());
+            let staged = delta.items.get(&at).map(|value| &value.bytes);
+            let offset = || usize::try_from(at.checked_sub(low)?).ok();
+            items.extend(staged.or_else(|| source.get(offset()?)).cloned());
         }
-        Ok(found)
+        Ok(items)
     }
 
     fn source_bounds(&mut self) -> Result<(i64, i64)> {
@@ -258,9 +252,9 @@ impl EntryView for OverlayView<'_> {
             Staged::Replaced(entry) => Ok(entry
                 .as_ref()
                 .map(|entry| Presence { kind: Some(entry.kind()), deadline: entry.deadline })),
-            Staged::Delta(amendments) => {
+            Staged::Delta(delta) => {
                 let presence = self.source.ask(Query::Presence)?.presence()?;
-                Ok(presence.map(|presence| match amendments.deadline {
+                Ok(presence.map(|presence| match delta.deadline {
                     NewDeadline::Unchanged => presence,
                     NewDeadline::Set(deadline) => Presence { deadline, ..presence },
                 }))
@@ -270,15 +264,15 @@ impl EntryView for OverlayView<'_> {
 
     fn value(&mut self) -> Result<Option<Bytes>> {
         match self.staged {
-            Staged::Replaced(entry) => whole(self.key, entry.as_ref()).value(),
+            Staged::Replaced(entry) => staged_entry(self.key, entry.as_ref()).value(),
             Staged::Delta(_) => self.source.ask(Query::Value)?.found(),
         }
     }
 
     fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>> {
         match self.staged {
-            Staged::Replaced(entry) => whole(self.key, entry.as_ref()).field(field),
-            Staged::Delta(amendments) => match amendments.fields.get(field) {
+            Staged::Replaced(entry) => staged_entry(self.key, entry.as_ref()).field(field),
+            Staged::Delta(delta) => match delta.fields.get(field) {
                 Some(value) => Ok(value.as_ref().map(|value| value.bytes.clone())),
                 None => self.source.ask(Query::Field(field.clone()))?.found(),
             },
@@ -286,95 +280,54 @@ impl EntryView for OverlayView<'_> {
     }
 
     fn map_length(&mut self) -> Result<u64> {
-        let known = match self.staged {
-            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).map_length(),
-            Staged::Delta(amendments) => amendments.length,
+        let length = match self.staged {
+            Staged::Replaced(entry) => return staged_entry(self.key, entry.as_ref()).map_length(),
+            Staged::Delta(delta) => delta.length,
         };
-        if let Some(length) = known {
+        if let Some(length) = length {
             return Ok(length);
         }
         let length = self.source.ask(Query::MapLength)?.count()?;
-        if let Staged::Delta(amendments) = self.staged {
-            // From here on it moves with the changes.
-            amendments.length = Some(length);
+        if let Staged::Delta(delta) = self.staged {
+            // From now on, changes keep it up to date.
+            delta.length = Some(length);
         }
         Ok(length)
     }
 
     fn bounds(&mut self) -> Result<(i64, i64)> {
-        let known = match self.staged {
-            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).bounds(),
-            Staged::Delta(amendments) => amendments.bounds,
+        let bounds = match self.staged {
+            Staged::Replaced(entry) => return staged_entry(self.key, entry.as_ref()).bounds(),
+            Staged::Delta(delta) => delta.bounds,
         };
-        if let Some(bounds) = known {
+        if let Some(bounds) = bounds {
             return Ok(bounds);
         }
         let bounds = self.source_bounds()?;
-        if let Staged::Delta(amendments) = self.staged {
-            // From here on they move with the changes.
-            amendments.bounds = Some(bounds);
+        if let Staged::Delta(delta) = self.staged {
+            // From now on, changes keep them up to date.
+            delta.bounds = Some(bounds);
         }
         Ok(bounds)
     }
 
     fn item(&mut self, at: i64) -> Result<Option<Value>> {
         match self.staged {
-            Staged::Replaced(entry) => return whole(self.key, entry.as_ref()).item(at),
-            Staged::Delta(amendments) => {
-                if let Some(value) = amendments.items.get(&at) {
+            Staged::Replaced(entry) => return staged_entry(self.key, entry.as_ref()).item(at),
+            Staged::Delta(delta) => {
+                if let Some(value) = delta.items.get(&at) {
                     return Ok(Some(value.clone()));
                 }
             }
         }
         let (begin, _) = self.source_bounds()?;
-        let from = at.abs_diff(begin);
-        let items = self.source.ask(Query::Items { from, to: from + 1 })?.items()?;
+        let position = at.abs_diff(begin);
+        let items = self.source.ask(Query::Items { from: position, to: position + 1 })?.items()?;
         Ok(items.first().map(|bytes| Value::raw(bytes)))
     }
 }
 
-/// What a transaction itself has put there does not expire before its end.
-fn whole<'a>(key: &'a str, entry: Option<&'a Entry>) -> LiveEntry<'a> {
+/// An entry that the transaction itself has set does not expire before the transaction ends.
+fn staged_entry<'a>(key: &'a str, entry: Option<&'a Entry>) -> LiveEntry<'a> {
     LiveEntry::without_deadline(key, entry)
-}
-
-/// What a base answered, to be compared with what it would answer now.
-#[derive(Default)]
-pub(crate) struct ReadSet {
-    observations: HashMap<Key<'static>, Vec<(Query, Observation)>>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Observation {
-    Answer(Answer),
-    WrongType(Option<Kind>),
-}
-
-impl Observation {
-    fn of(outcome: &Result<Answer>) -> Option<Self> {
-        match outcome {
-            Ok(answer) => Some(Self::Answer(answer.clone())),
-            Err(Error::WrongType { found, .. }) => Some(Self::WrongType(*found)),
-            Err(_) => None,
-        }
-    }
-}
-
-impl ReadSet {
-    pub(crate) fn record(&mut self, key: &Key<'_>, query: &Query, outcome: &Result<Answer>) {
-        if let Some(recorded) = Observation::of(outcome) {
-            self.observations.entry(key.clone().into_owned()).or_default().push((query.clone(), recorded));
-        }
-    }
-
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key<'static>> {
-        self.observations.keys()
-    }
-
-    /// Tells whether all answers would be the same now.
-    pub(crate) fn is_still_valid(&self, mut now: impl FnMut(&Key<'_>, &Query) -> Result<Answer>) -> bool {
-        self.observations.iter().all(|(key, asked)| {
-            asked.iter().all(|(query, then)| Observation::of(&now(key, query)).as_ref() == Some(then))
-        })
-    }
 }

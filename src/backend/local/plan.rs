@@ -1,90 +1,74 @@
-//! Owns what a mutation does to local data: the one place that says what "put if absent" means. It only
-//! decides; it changes nothing.
+//! Owns what a mutation of one entry does to local data, such as what "put if absent" means. It only decides and
+//! changes nothing; it must not know where the entry is stored.
 
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::backend::local::view::EntryView;
+use crate::bytes::Bytes;
 use crate::clock::{Deadline, Millis, Now};
 use crate::error::{Error, Result};
 use crate::op::{End, EntryAction, Reply, Write};
 use crate::value::{Value, counter};
 
-/// Decides what `action` makes of what lies under `key`.
+/// Decides what `action` changes under `key`, and the reply to it.
 pub(crate) fn plan(
     key: &str,
     action: EntryAction,
-    found: &mut impl EntryView,
+    view: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
     Ok(match action {
-        // What lies there is not looked at.
+        // INVARIANT: a `Put` never reads the view; `is_blind` relies on it.
         EntryAction::Put { value, ttl } => (set(value, ttl, now), Reply::Done),
-        EntryAction::PutIfAbsent { value, ttl } => match found.is_present()? {
-            true => (Change::Nothing, Reply::Flag(false)),
-            false => (set(value, ttl, now), Reply::Flag(true)),
-        },
-        EntryAction::PutIfPresent { value } => match found.value()? {
-            Some(_) => (replace(value, found)?, Reply::Flag(true)),
+        EntryAction::PutIfAbsent { value, ttl } => change_if(!view.is_present()?, || set(value, ttl, now)),
+        EntryAction::PutIfPresent { value } => match view.value()? {
+            Some(_) => (replace(value, view)?, Reply::Flag(true)),
             None => (Change::Nothing, Reply::Flag(false)),
         },
-        EntryAction::GetAndPut { value, ttl } => (set(value, ttl, now), Reply::Found(found.value()?)),
+        EntryAction::GetAndPut { value, ttl } => (set(value, ttl, now), Reply::Found(view.value()?)),
         EntryAction::Swap { expected, new, ttl_if_created } => {
-            let before = found.value()?;
-            let change = match (before == expected, before, new) {
-                (false, _, _) => return Ok((Change::Nothing, Reply::Flag(false))),
-                (true, Some(_), Some(new)) => replace(new, found)?,
-                (true, Some(_), None) => Change::Remove,
-                (true, None, Some(new)) => set(new, ttl_if_created, now),
-                (true, None, None) => Change::Nothing,
-            };
-            (change, Reply::Flag(true))
+            swap(expected.as_ref(), new, ttl_if_created, view, now)?
         }
-        EntryAction::Delete => match found.is_present()? {
-            true => (Change::Remove, Reply::Flag(true)),
-            false => (Change::Nothing, Reply::Flag(false)),
-        },
-        EntryAction::GetAndDelete => match found.value()? {
+        EntryAction::Delete => change_if(view.is_present()?, || Change::Remove),
+        EntryAction::GetAndDelete => match view.value()? {
             Some(value) => (Change::Remove, Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
         EntryAction::Incr { by, ttl_if_created } => {
-            let before = found.value()?;
+            let before = view.value()?;
             let after = add(key, before.as_deref(), by)?;
             let change = match before {
-                Some(_) => replace(Value::integer(after), found)?,
+                Some(_) => replace(Value::integer(after), view)?,
                 None => set(Value::integer(after), ttl_if_created, now),
             };
             (change, Reply::Number(after))
         }
-        EntryAction::Expire { ttl } => match found.is_present()? {
-            true => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Flag(true)),
-            false => (Change::Nothing, Reply::Flag(false)),
-        },
-        EntryAction::Persist => match found.deadline()? {
-            Some(_) => (Change::SetDeadline(None), Reply::Flag(true)),
-            None => (Change::Nothing, Reply::Flag(false)),
-        },
-        EntryAction::Touch { ttl } => match found.value()? {
+        EntryAction::Expire { ttl } => {
+            change_if(view.is_present()?, || Change::SetDeadline(Some(Deadline::after(now, ttl))))
+        }
+        EntryAction::Persist => change_if(view.deadline()?.is_some(), || Change::SetDeadline(None)),
+        EntryAction::Touch { ttl } => match view.value()? {
             Some(value) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
-        EntryAction::MapPut { fields, ttl_if_created } => map_put(fields, ttl_if_created, found, now)?,
-        EntryAction::MapDelete { field } => map_delete(field, found)?,
+        EntryAction::MapPut { fields, ttl_if_created } => map_put(fields, ttl_if_created, view, now)?,
+        EntryAction::MapDelete { field } => map_delete(field, view)?,
         EntryAction::MapIncr { field, by, ttl_if_created } => {
-            let after = add(key, found.field(&field)?.as_deref(), by)?;
+            let after = add(key, view.field(&field)?.as_deref(), by)?;
             let fields = vec![(field, Value::integer(after))];
-            let (change, _) = map_put(fields, ttl_if_created, found, now)?;
+            let (change, _) = map_put(fields, ttl_if_created, view, now)?;
             (change, Reply::Number(after))
         }
-        EntryAction::Push { end, values, ttl_if_created } => push(end, values, ttl_if_created, found, now)?,
-        EntryAction::Pop { end } => pop(end, found)?,
-        EntryAction::Trim { most } => trim(most, found)?,
+        EntryAction::Push { end, values, ttl_if_created } => push(end, values, ttl_if_created, view, now)?,
+        EntryAction::Pop { end } => pop(end, view)?,
+        EntryAction::Trim { most } => trim(most, view)?,
     })
 }
 
-/// Decides what a write makes of its key, whatever the key holds.
+/// Decides what a write changes, whatever its key holds.
 pub(crate) fn plan_write(write: Write, now: &Now<'_>) -> Change {
     match write {
         Write::Put { value, ttl } => set(value, ttl, now),
@@ -92,7 +76,7 @@ pub(crate) fn plan_write(write: Write, now: &Now<'_>) -> Change {
     }
 }
 
-/// Tells whether `plan` decides the same whatever lies under the key.
+/// Returns whether `plan` decides the same whatever the key holds.
 pub(crate) fn is_blind(action: &EntryAction) -> bool {
     matches!(action, EntryAction::Put { .. })
 }
@@ -105,9 +89,35 @@ fn deadline(ttl: Option<Millis>, now: &Now<'_>) -> Option<Deadline> {
     ttl.map(|ttl| Deadline::after(now, ttl))
 }
 
-/// Another value in the place of one that is there.
-fn replace(value: Value, found: &mut impl EntryView) -> Result<Change> {
-    Ok(Change::Set(Entry::value(value, found.deadline()?)))
+/// Replaces an existing value and keeps its deadline.
+fn replace(value: Value, view: &mut impl EntryView) -> Result<Change> {
+    Ok(Change::Set(Entry::value(value, view.deadline()?)))
+}
+
+/// Makes the change only on a condition, and replies whether it did.
+fn change_if(condition: bool, change: impl FnOnce() -> Change) -> (Change, Reply) {
+    let change = if condition { change() } else { Change::Nothing };
+    (change, Reply::Flag(condition))
+}
+
+fn swap(
+    expected: Option<&Bytes>,
+    new: Option<Value>,
+    ttl_if_created: Option<Millis>,
+    view: &mut impl EntryView,
+    now: &Now<'_>,
+) -> Result<(Change, Reply)> {
+    let before = view.value()?;
+    if before.as_ref() != expected {
+        return Ok((Change::Nothing, Reply::Flag(false)));
+    }
+    let change = match (before, new) {
+        (Some(_), Some(new)) => replace(new, view)?,
+        (Some(_), None) => Change::Remove,
+        (None, Some(new)) => set(new, ttl_if_created, now),
+        (None, None) => Change::Nothing,
+    };
+    Ok((change, Reply::Flag(true)))
 }
 
 fn add(key: &str, before: Option<&[u8]>, by: i64) -> Result<i64> {
@@ -121,33 +131,30 @@ fn add(key: &str, before: Option<&[u8]>, by: i64) -> Result<i64> {
 fn map_put(
     fields: Vec<(SmolStr, Value)>,
     ttl_if_created: Option<Millis>,
-    found: &mut impl EntryView,
+    view: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
-    let is_born = found.map_length()? == 0;
-    let mut new = 0;
+    let is_new = view.map_length()? == 0;
+    let mut added = 0;
     for (name, _) in &fields {
-        let is_known = !is_born && found.field(name)?.is_some();
-        new += u64::from(!is_known);
+        let exists = !is_new && view.field(name)?.is_some();
+        added += u64::from(!exists);
     }
-    let change = match is_born {
-        true => {
-            let content = Content::Map(Box::new(MapValue::new(fields)));
-            Change::Set(Entry { content, deadline: deadline(ttl_if_created, now) })
-        }
-        false => Change::SetFields(fields),
+    let change = if is_new {
+        let content = Content::Map(Box::new(MapValue::new(fields)));
+        Change::Set(Entry { content, deadline: deadline(ttl_if_created, now) })
+    } else {
+        Change::SetFields(fields)
     };
-    Ok((change, number(new)))
+    Ok((change, number(added)))
 }
 
-fn map_delete(field: SmolStr, found: &mut impl EntryView) -> Result<(Change, Reply)> {
-    if found.field(&field)?.is_none() {
+fn map_delete(field: SmolStr, view: &mut impl EntryView) -> Result<(Change, Reply)> {
+    if view.field(&field)?.is_none() {
         return Ok((Change::Nothing, Reply::Flag(false)));
     }
-    let change = match found.map_length()? {
-        1 => Change::Remove,
-        _ => Change::RemoveField(field),
-    };
+    let is_last = view.map_length()? == 1;
+    let change = if is_last { Change::Remove } else { Change::RemoveField(field) };
     Ok((change, Reply::Flag(true)))
 }
 
@@ -155,54 +162,52 @@ fn push(
     end: End,
     mut values: Vec<Value>,
     ttl_if_created: Option<Millis>,
-    found: &mut impl EntryView,
+    view: &mut impl EntryView,
     now: &Now<'_>,
 ) -> Result<(Change, Reply)> {
-    let (first, behind) = found.bounds()?;
+    let (begin, after_last) = view.bounds()?;
     let count = values.len() as u64;
     if end == End::Front {
-        // One after another: the last of them comes to lie in front.
+        // They are pushed one after another, so the last of them comes first.
         values.reverse();
     }
     let at = match end {
-        End::Front => first.saturating_sub_unsigned(count),
-        End::Back => behind,
+        End::Front => begin.saturating_sub_unsigned(count),
+        End::Back => after_last,
     };
-    let change = match first == behind {
-        true => {
-            let content = Content::Queue(Box::new(QueueValue::new(0, values)));
-            Change::Set(Entry { content, deadline: deadline(ttl_if_created, now) })
-        }
-        false => Change::SetItems { at, values, end },
+    let change = if begin == after_last {
+        let content = Content::Queue(Box::new(QueueValue::new(0, values)));
+        Change::Set(Entry { content, deadline: deadline(ttl_if_created, now) })
+    } else {
+        Change::SetItems { at, values, end }
     };
-    Ok((change, number(behind.abs_diff(first) + count)))
+    Ok((change, number(after_last.abs_diff(begin) + count)))
 }
 
-fn pop(end: End, found: &mut impl EntryView) -> Result<(Change, Reply)> {
-    let (first, behind) = found.bounds()?;
-    let at = match end {
-        End::Front => first,
-        End::Back => behind - 1,
-    };
-    if first == behind {
+fn pop(end: End, view: &mut impl EntryView) -> Result<(Change, Reply)> {
+    let (begin, after_last) = view.bounds()?;
+    if begin == after_last {
         return Ok((Change::Nothing, Reply::Found(None)));
     }
-    let value = found.item(at)?.map(|value| value.bytes);
-    let change = match end {
-        _ if first + 1 == behind => Change::Remove,
-        End::Front => Change::DropBefore(first + 1),
-        End::Back => Change::DropFrom(behind - 1),
+    let last = after_last - 1;
+    let (at, change) = match end {
+        End::Front => (begin, Change::DropBefore(begin + 1)),
+        End::Back => (last, Change::DropFrom(last)),
     };
+    let value = view.item(at)?.map(|value| value.bytes);
+    let change = if begin == last { Change::Remove } else { change };
     Ok((change, Reply::Found(value)))
 }
 
-fn trim(most: u64, found: &mut impl EntryView) -> Result<(Change, Reply)> {
-    let (first, behind) = found.bounds()?;
-    let dropped = behind.abs_diff(first).saturating_sub(most);
-    let change = match dropped {
-        0 => Change::Nothing,
-        _ if most == 0 => Change::Remove,
-        _ => Change::DropBefore(first.saturating_add_unsigned(dropped)),
+fn trim(most: u64, view: &mut impl EntryView) -> Result<(Change, Reply)> {
+    let (begin, after_last) = view.bounds()?;
+    let dropped = after_last.abs_diff(begin).saturating_sub(most);
+    let change = if dropped == 0 {
+        Change::Nothing
+    } else if most == 0 {
+        Change::Remove
+    } else {
+        Change::DropBefore(begin.saturating_add_unsigned(dropped))
     };
     Ok((change, number(dropped)))
 }

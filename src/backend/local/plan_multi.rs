@@ -1,14 +1,15 @@
-//! Owns the operations on a queue's leases and on locks, each of which changes several entries at once. The
-//! leases of a queue are a map beside it, a lock is a value, and the last token of a store another one. It
-//! only decides; it changes nothing.
+//! Owns what mutations of leases and locks do; each changes several entries at once. The leases of a queue are a map
+//! next to the queue, a lock is a value, and the last token of a store is another value. It only decides and changes
+//! nothing; it must not know how the changes are applied.
 
 use std::ops::Bound;
 
 use smol_str::{SmolStr, format_smolstr};
 
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::local::overlay::Overlay;
-use crate::backend::local::table::shards::LockedShards;
+use crate::backend::local::table::locked::LockedShards;
 use crate::backend::local::view::live;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
@@ -21,17 +22,17 @@ use crate::value::Value;
 /// Changes of several keys, and the reply to the operation that makes them.
 pub(crate) type MultiKeyPlan = (Vec<(Key<'static>, Change)>, Reply);
 
-/// Returns the keys that a mutation of a queue's leases needs locked.
+/// Returns the keys whose shards must be locked for a mutation of a queue's leases.
 pub(crate) fn lease_keys(queue: &Key<'_>) -> [Key<'static>; 3] {
     [queue.clone().into_owned(), queue.companion(Companion::Leases), Key::fence()]
 }
 
-/// Returns the keys that a mutation of a lock needs locked.
+/// Returns the keys whose shards must be locked for a mutation of a lock.
 pub(crate) fn lock_keys(name: &Key<'_>) -> [Key<'static>; 2] {
     [name.companion(Companion::Lock), Key::fence()]
 }
 
-/// Decides what a mutation of a queue's leases makes of its [`lease_keys`].
+/// Decides what a mutation of a queue's leases changes among its [`lease_keys`].
 pub(crate) fn plan_lease(
     op: &Op<'_, LeaseAction>,
     locked: &LockedShards<'_>,
@@ -45,7 +46,7 @@ pub(crate) fn plan_lease(
     })
 }
 
-/// Decides what a mutation of a lock makes of its [`lock_keys`].
+/// Decides what a mutation of a lock changes among its [`lock_keys`].
 pub(crate) fn plan_lock(
     op: &Op<'_, LockAction>,
     locked: &LockedShards<'_>,
@@ -55,9 +56,11 @@ pub(crate) fn plan_lock(
     plan(locked, now, |planner| match &op.action {
         LockAction::Lock { ttl } => planner.lock(&lock, *ttl),
         LockAction::Extend { grant, ttl } => {
-            planner.hold(&lock, *grant, EntryAction::Expire { ttl: *ttl }, *ttl)
+            planner.apply_if_held(&lock, *grant, EntryAction::Expire { ttl: *ttl }, *ttl)
         }
-        LockAction::Unlock { grant } => planner.hold(&lock, *grant, EntryAction::Delete, Millis::LEAST),
+        LockAction::Unlock { grant } => {
+            planner.apply_if_held(&lock, *grant, EntryAction::Delete, Millis::LEAST)
+        }
     })
 }
 
@@ -72,7 +75,7 @@ fn plan(
     Ok((overlay.into_changes(), reply))
 }
 
-/// The entries whose shards are locked.
+/// Reads the entries whose shards are locked.
 struct LockedSource<'l> {
     locked: &'l LockedShards<'l>,
     now: &'l Now<'l>,
@@ -84,10 +87,10 @@ impl ReadSource for LockedSource<'_> {
     }
 }
 
-struct MultiKeyPlanner<'j, 'o> {
-    overlay: &'j mut Overlay<'o>,
-    locked: &'j LockedShards<'j>,
-    now: &'j Now<'j>,
+struct MultiKeyPlanner<'p, 'o> {
+    overlay: &'p mut Overlay<'o>,
+    locked: &'p LockedShards<'p>,
+    now: &'p Now<'p>,
 }
 
 impl MultiKeyPlanner<'_, '_> {
@@ -97,27 +100,26 @@ impl MultiKeyPlanner<'_, '_> {
 
     fn lease(&mut self, queue: &Key<'_>, lease: Millis, ttl_if_created: Option<Millis>) -> Result<Reply> {
         let leases = queue.companion(Companion::Leases);
-        // Another kind of thing under the key is told of before anything is changed.
+        // If the key holds another kind, this fails before anything is changed.
         self.overlay.ask(queue, &Query::Bounds)?;
-        let lapsed = self.expired_leases(&leases);
-        let mut first = lapsed.first().map(|(_, value)| value.clone());
-        if !lapsed.is_empty() {
-            let (names, mut values): (Vec<_>, Vec<_>) = lapsed.into_iter().unzip();
-            for field in names {
+        let expired = self.expired_leases(&leases);
+        let first_expired = expired.first().map(|(_, value)| value.clone());
+        if !expired.is_empty() {
+            let (ids, mut values): (Vec<_>, Vec<_>) = expired.into_iter().unzip();
+            for field in ids {
                 self.apply(&leases, EntryAction::MapDelete { field })?;
             }
-            // The one that is pushed last lies in front.
+            // The value that is pushed last becomes the first of the queue.
             values.reverse();
             self.apply(queue, EntryAction::Push { end: End::Front, values, ttl_if_created })?;
         }
-        first = first.or_else(|| self.first(queue));
-        let (Some(value), Some(_)) =
-            (first, self.apply(queue, EntryAction::Pop { end: End::Front })?.found()?)
-        else {
+        let first = first_expired.or_else(|| self.first_value(queue));
+        let popped = self.apply(queue, EntryAction::Pop { end: End::Front })?.found()?;
+        let (Some(value), Some(_)) = (first, popped) else {
             return Ok(Reply::Leased(None));
         };
         let until = self.now.millis().saturating_add(lease.get());
-        let id = format_smolstr!("{until:020}-{:020}", self.token()?);
+        let id = format_smolstr!("{until:020}-{:020}", self.next_token()?);
         let bytes = value.bytes.clone();
         self.apply(&leases, EntryAction::MapPut { fields: vec![(id.clone(), value)], ttl_if_created: None })?;
         Ok(Reply::Leased(Some(Box::new((id, bytes)))))
@@ -131,7 +133,7 @@ impl MultiKeyPlanner<'_, '_> {
         ttl_if_created: Option<Millis>,
     ) -> Result<Reply> {
         let leases = queue.companion(Companion::Leases);
-        let Some(value) = self.part(&leases, id) else {
+        let Some(value) = self.leased_value(&leases, id) else {
             return Ok(Reply::Flag(false));
         };
         if back {
@@ -140,28 +142,28 @@ impl MultiKeyPlanner<'_, '_> {
         self.apply(&leases, EntryAction::MapDelete { field: id.clone() })
     }
 
-    /// The leases that have run out, in the order in which they were taken.
+    /// Returns the expired leases, in the order in which they were taken.
     fn expired_leases(&self, leases: &str) -> Vec<(SmolStr, Value)> {
         let Some(Entry { content: Content::Map(map), .. }) = live(self.locked.find(leases), self.now) else {
             return Vec::new();
         };
-        // A name begins with the time at which the lease runs out.
-        let open = format_smolstr!("{:020}", self.now.millis().saturating_add(1));
-        // All of them at once: what came back later would lie in front of what was taken before it.
-        let lapsed = map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(open.as_str())));
-        let mut lapsed: Vec<_> = lapsed.map(|(id, value)| (id.clone(), value.clone())).collect();
-        lapsed.sort_by(|(a, _), (b, _)| taken(a).cmp(taken(b)));
-        lapsed
+        // The id of a lease begins with the time at which it expires.
+        let first_open = format_smolstr!("{:020}", self.now.millis().saturating_add(1));
+        // All at once: a value returned later would be put before the values leased before it.
+        let expired = map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(first_open.as_str())));
+        let mut expired: Vec<_> = expired.map(|(id, value)| (id.clone(), value.clone())).collect();
+        expired.sort_by(|(a, _), (b, _)| token_of_lease(a).cmp(token_of_lease(b)));
+        expired
     }
 
-    fn part(&self, leases: &str, id: &SmolStr) -> Option<Value> {
+    fn leased_value(&self, leases: &str, id: &SmolStr) -> Option<Value> {
         match &live(self.locked.find(leases), self.now)?.content {
             Content::Map(map) => map.fields().get(id).cloned(),
             Content::Value(_) | Content::Queue(_) => None,
         }
     }
 
-    fn first(&self, queue: &str) -> Option<Value> {
+    fn first_value(&self, queue: &str) -> Option<Value> {
         match &live(self.locked.find(queue), self.now)?.content {
             Content::Queue(queue) => queue.get(queue.begin()).cloned(),
             Content::Value(_) | Content::Map(_) => None,
@@ -172,14 +174,20 @@ impl MultiKeyPlanner<'_, '_> {
         if self.overlay.ask(lock, &Query::Value)?.found()?.is_some() {
             return Ok(Reply::Granted(None));
         }
-        let token = self.token()?;
+        let token = self.next_token()?;
         let value = Value::json(token.to_string().as_bytes());
         self.apply(lock, EntryAction::Put { value, ttl: Some(ttl) })?;
         Ok(Reply::Granted(Some(Grant { token, until: self.until(ttl) })))
     }
 
-    /// Does `action` to a lock if it is still the one that was given.
-    fn hold(&mut self, lock: &Key<'_>, grant: Grant, action: EntryAction, ttl: Millis) -> Result<Reply> {
+    /// Applies `action` to a lock if the caller still holds it.
+    fn apply_if_held(
+        &mut self,
+        lock: &Key<'_>,
+        grant: Grant,
+        action: EntryAction,
+        ttl: Millis,
+    ) -> Result<Reply> {
         let holder = self.overlay.ask(lock, &Query::Value)?.found()?;
         Ok(Reply::Hold(match holder {
             Some(token) if *token == *grant.token.to_string().as_bytes() => {
@@ -192,8 +200,10 @@ impl MultiKeyPlanner<'_, '_> {
         }))
     }
 
-    /// A number larger than all that this store gave out before, whatever its clock says.
-    fn token(&mut self) -> Result<u64> {
+    /// Returns a new token.
+    ///
+    /// INVARIANT: it is larger than every earlier token of this store, even if the clock went back.
+    fn next_token(&mut self) -> Result<u64> {
         let fence = Key::fence();
         let last = self.overlay.ask(&fence, &Query::Value)?.found()?;
         let last: u64 = last
@@ -210,7 +220,7 @@ impl MultiKeyPlanner<'_, '_> {
     }
 }
 
-/// The part of a lease's name that says when it was taken.
-fn taken(id: &str) -> &str {
-    id.split_once('-').map_or(id, |(_, taken)| taken)
+/// Returns the token in the id of a lease. Tokens grow, so they give the order in which leases were taken.
+fn token_of_lease(id: &str) -> &str {
+    id.split_once('-').map_or(id, |(_, token)| token)
 }

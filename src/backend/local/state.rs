@@ -1,5 +1,5 @@
-//! Owns the state of a store in this process: the table, and the threads that wait for it to change. Knows nothing
-//! of how a change is made durable.
+//! Owns the local state of a store: the table, and the threads that wait for it to change. Knows nothing of how a
+//! change is made durable.
 
 use smol_str::SmolStr;
 
@@ -14,7 +14,7 @@ pub(crate) struct LocalState {
 }
 
 impl LocalState {
-    /// Wakes the waiters of queues and locks, for each key as many as there are values or locks to take.
+    /// Wakes threads that wait for these keys, each with the number of values or locks that became available.
     pub(crate) fn wake(&self, keys: Vec<(SmolStr, usize)>) {
         for (key, available) in keys {
             self.wait_list.wake(&key, available);
@@ -22,9 +22,9 @@ impl LocalState {
     }
 }
 
-/// Writes the operations of a [`Backend`](crate::backend::Backend) that only look at its local state, and the waits
-/// on it. The type has the methods `state`, `now` and `commit_lock`; its file imports the types of
-/// the signatures.
+/// Writes the operations of a [`Backend`](crate::backend::Backend) that only read its local state or wait for it to
+/// change. The type must have the methods `state`, `now` and `commit_lock`, and its file must import the types that
+/// the signatures name.
 macro_rules! serve_locally {
     () => {
         fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
@@ -55,12 +55,13 @@ macro_rules! serve_locally {
             Ok(self.state().table.count(prefix, &self.now()))
         }
 
-        fn cleared(&self, prefix: &str) -> Vec<Key<'static>> {
-            self.state().table.cleared_keys(prefix)
+        fn keys_to_clear(&self, prefix: &str) -> Vec<Key<'static>> {
+            self.state().table.keys_to_clear(prefix)
         }
 
         fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
-            let is_contended = || self.state().wait_list.has_queue(&op.key.companion(Companion::Lock));
+            let is_contended =
+                || self.state().wait_list.has_ordered_waiter(&op.key.companion(Companion::Lock));
             if matches!(op.action, LockAction::Lock { .. }) && is_contended() {
                 return Ok(Reply::Granted(None));
             }
@@ -85,7 +86,7 @@ macro_rules! serve_locally {
             end: Instant,
             attempt: impl FnMut() -> Result<Option<R>>,
         ) -> Result<Option<R>> {
-            self.state().wait_list.attempt_until(queue, end, Some(STEP), attempt)
+            self.state().wait_list.attempt_until(queue, end, Some(POLL_INTERVAL), attempt)
         }
     };
 }

@@ -1,8 +1,8 @@
-//! Owns what a plan may see of one key: what lies there, part by part. Knows nothing of what is planned.
+//! Owns what a plan can read of one key: the entry, part by part. Knows nothing of what is planned.
 
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Content, Entry, MapValue, bytes};
+use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now, Ttl};
@@ -10,8 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::op::{Answer, Presence, Query};
 use crate::value::Value;
 
-/// What lies under a key. A part of another kind of thing than lies there is `WrongType`; where nothing
-/// lies, a map has no fields and a queue no values.
+/// What a key holds. Reading a part of another kind is `WrongType`; an absent key reads as an empty map or an
+/// empty queue.
 pub(crate) trait EntryView {
     fn presence(&mut self) -> Result<Option<Presence>>;
 
@@ -21,10 +21,10 @@ pub(crate) trait EntryView {
 
     fn map_length(&mut self) -> Result<u64>;
 
-    /// The place of the first value of a queue and the one behind the last.
+    /// Returns the index of the first value of a queue, and the index after the last.
     fn bounds(&mut self) -> Result<(i64, i64)>;
 
-    /// The value of a queue at a place within its bounds.
+    /// Returns the value of a queue at an index within its bounds.
     fn item(&mut self, at: i64) -> Result<Option<Value>>;
 
     fn is_present(&mut self) -> Result<bool> {
@@ -36,12 +36,12 @@ pub(crate) trait EntryView {
     }
 }
 
-/// The entry, unless its deadline has passed.
+/// Returns the entry, unless its deadline has passed.
 pub(crate) fn live<'a>(found: Option<&'a Entry>, now: &Now<'_>) -> Option<&'a Entry> {
     found.filter(|entry| entry.deadline.is_none_or(|deadline| !deadline.has_passed(now)))
 }
 
-/// What lies in the table under a key.
+/// What a key of the table holds, if it has not expired.
 pub(crate) struct LiveEntry<'a> {
     key: &'a str,
     entry: Option<&'a Entry>,
@@ -52,7 +52,7 @@ impl<'a> LiveEntry<'a> {
         Self { key, entry: live(found, now) }
     }
 
-    /// As [`Here::new`], whatever time it is.
+    /// Does what [`LiveEntry::new`] does, but ignores the deadline.
     pub(crate) fn without_deadline(key: &'a str, entry: Option<&'a Entry>) -> Self {
         Self { key, entry }
     }
@@ -91,18 +91,15 @@ impl<'a> LiveEntry<'a> {
         Some(deadline.map_or(Ttl::Never, |deadline| Ttl::In(deadline.remaining(now))))
     }
 
-    /// Answers any question.
+    /// Answers a query.
     pub(crate) fn answer(&mut self, query: &Query) -> Result<Answer> {
-        let field = |map: Option<&MapValue>, field: &SmolStr| {
-            map.and_then(|map| map.fields().get(field)).map(|value| value.bytes.clone())
-        };
         Ok(match query {
             Query::Presence => Answer::Presence(self.presence()?),
             Query::Value => Answer::Found(self.value()?),
-            Query::Field(name) => Answer::Found(field(self.as_map()?, name)),
+            Query::Field(name) => Answer::Found(self.field(name)?),
             Query::Fields(names) => {
                 let map = self.as_map()?;
-                Answer::Each(names.iter().map(|name| field(map, name)).collect())
+                Answer::Each(names.iter().map(|name| field_of(map, name)).collect())
             }
             Query::Map => {
                 let fields = self.as_map()?.into_iter().flat_map(MapValue::fields);
@@ -112,16 +109,18 @@ impl<'a> LiveEntry<'a> {
                 self.as_map()?.map(|map| map.fields().keys().cloned().collect()).unwrap_or_default(),
             ),
             Query::MapLength => Answer::Count(self.map_length()?),
-            Query::Bounds => {
-                let (begin, end) = self.bounds()?;
-                Answer::Bounds((begin, end))
-            }
+            Query::Bounds => Answer::Bounds(self.bounds()?),
             Query::Items { from, to } => Answer::Items(self.as_queue()?.map_or_else(Vec::new, |queue| {
-                let at = |from: u64| queue.begin().saturating_add_unsigned(from);
-                bytes(queue.range(at(*from), at(*to)))
+                let index = |position: u64| queue.begin().saturating_add_unsigned(position);
+                let values = queue.range(index(*from), index(*to));
+                values.map(|value| value.bytes.clone()).collect()
             })),
         })
     }
+}
+
+fn field_of(map: Option<&MapValue>, field: &str) -> Option<Bytes> {
+    map.and_then(|map| map.fields().get(field)).map(|value| value.bytes.clone())
 }
 
 impl EntryView for LiveEntry<'_> {
@@ -134,7 +133,7 @@ impl EntryView for LiveEntry<'_> {
     }
 
     fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>> {
-        Ok(self.as_map()?.and_then(|map| map.fields().get(field)).map(|value| value.bytes.clone()))
+        Ok(field_of(self.as_map()?, field))
     }
 
     fn map_length(&mut self) -> Result<u64> {

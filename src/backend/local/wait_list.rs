@@ -1,5 +1,5 @@
-//! Owns the threads that wait: for a value to be pushed, for a lock to be free. Knows nothing of what they
-//! do when they are woken.
+//! Owns the threads that wait for a value to be pushed or for a lock to be released. Knows nothing of what they do when
+//! they are woken.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::error::{Error, Result};
 use crate::key::{Companion, Key};
 
-/// After this long, what nobody tells of is looked at: a lease that runs out, a lock that expires.
-pub(crate) const STEP: Duration = Duration::from_millis(25);
+/// A waiting thread checks again after this long, because nothing wakes it when a lease or a lock expires.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The threads that wait, by key.
 ///
-/// INVARIANT: a thread is counted before it looks whether it has to wait, and whoever changes something
-/// looks at the count afterwards. So either the one sees the change or the other the thread.
+/// INVARIANT: a waiting thread is counted before it checks for a change, and a changing thread reads the count after
+/// its change. So the waiting thread sees the change, or the changing thread sees the count.
 #[derive(Default)]
 pub(crate) struct WaitList {
     count: AtomicUsize,
@@ -27,115 +28,115 @@ pub(crate) struct WaitList {
     keys: Mutex<HashMap<SmolStr, KeyWaiters>>,
 }
 
-/// Those who wait for one key.
+/// The threads that wait for one key.
 #[derive(Default)]
 struct KeyWaiters {
     threads: usize,
-    /// How often they were woken.
+    /// How many times they were woken.
     wakeups: u64,
     condvar: Arc<Condvar>,
-    /// Those who wait in line, the first of them in front, and the number of the next.
+    /// The tickets of the threads that wait in order, the first in front.
     fifo: VecDeque<u64>,
-    next: u64,
+    next_ticket: u64,
 }
 
 impl WaitList {
-    /// Wakes those who wait for a key: one, or all where there is more than one thing to be had.
-    pub(crate) fn wake(&self, key: &str, things: usize) {
+    /// Wakes threads that wait for a key: one, or all if more than one thing became available.
+    pub(crate) fn wake(&self, key: &str, available: usize) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        if let Some(place) = self.keys.lock().get_mut(key) {
-            place.wake(things);
+        if let Some(waiters) = self.keys.lock().get_mut(key) {
+            waiters.wake(available);
         }
     }
 
-    /// Makes attempts until one yields something, or `end` comes, or the store is closed: another one
-    /// whenever the key is called, and after `step` at the latest.
+    /// Repeats `attempt` until it yields something, `end` has passed, or the store is closed. The next attempt follows
+    /// when the key is woken, and after `poll_interval` at the latest.
     pub(crate) fn attempt_until<R>(
         &self,
         key: &str,
         end: Instant,
-        step: Option<Duration>,
+        poll_interval: Option<Duration>,
         mut attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
-        // Most often there is no need to wait.
+        // Most calls do not need to wait.
         if let Some(done) = attempt()? {
             return Ok(Some(done));
         }
-        let waiting = self.enter(key, false);
+        let waiter = self.enter(key, false);
         loop {
             if self.closed.load(Ordering::SeqCst) {
                 return Err(Error::closed());
             }
-            let calls = waiting.wakeups();
+            let wakeups = waiter.wakeups();
             if let Some(done) = attempt()? {
                 return Ok(Some(done));
             }
-            if !waiting.wait(calls, end, step) {
+            if !waiter.wait(wakeups, end, poll_interval) {
                 return Ok(None);
             }
         }
     }
 
-    /// As [`Waiters::attempt_until`], but only the first in line makes attempts.
+    /// Does what [`WaitList::attempt_until`] does, but only the first thread in the FIFO makes attempts.
     pub(crate) fn attempt_in_order<R>(
         &self,
         key: &str,
         end: Instant,
         mut attempt: impl FnMut() -> Result<Option<R>>,
     ) -> Result<Option<R>> {
-        let waiting = self.enter(key, true);
+        let waiter = self.enter(key, true);
         loop {
             if self.closed.load(Ordering::SeqCst) {
                 return Err(Error::closed());
             }
-            let calls = waiting.wakeups();
-            if waiting.is_first()
+            let wakeups = waiter.wakeups();
+            if waiter.is_first()
                 && let Some(done) = attempt()?
             {
                 return Ok(Some(done));
             }
-            if !waiting.wait(calls, end, Some(STEP)) {
+            if !waiter.wait(wakeups, end, Some(POLL_INTERVAL)) {
                 return Ok(None);
             }
         }
     }
 
-    /// Tells whether somebody waits in line for the key.
-    pub(crate) fn has_queue(&self, key: &str) -> bool {
+    /// Returns whether a thread waits in order for the key.
+    pub(crate) fn has_ordered_waiter(&self, key: &str) -> bool {
         self.count.load(Ordering::SeqCst) > 0
-            && self.keys.lock().get(key).is_some_and(|place| !place.fifo.is_empty())
+            && self.keys.lock().get(key).is_some_and(|waiters| !waiters.fifo.is_empty())
     }
 
-    /// Ends all waiting.
+    /// Ends all waits with an error.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        for place in self.keys.lock().values_mut() {
-            place.wake(usize::MAX);
+        for waiters in self.keys.lock().values_mut() {
+            waiters.wake(usize::MAX);
         }
     }
 
-    fn enter<'w>(&'w self, key: &'w str, in_line: bool) -> Waiter<'w> {
+    fn enter<'w>(&'w self, key: &'w str, in_order: bool) -> Waiter<'w> {
         self.count.fetch_add(1, Ordering::SeqCst);
-        let mut places = self.keys.lock();
-        let place = places.entry(SmolStr::new(key)).or_default();
-        place.threads += 1;
-        let called = Arc::clone(&place.condvar);
-        let mut number = None;
-        if in_line {
-            number = Some(place.next);
-            place.fifo.push_back(place.next);
-            place.next += 1;
+        let mut keys = self.keys.lock();
+        let waiters = keys.entry(SmolStr::new(key)).or_default();
+        waiters.threads += 1;
+        let condvar = Arc::clone(&waiters.condvar);
+        let mut ticket = None;
+        if in_order {
+            ticket = Some(waiters.next_ticket);
+            waiters.fifo.push_back(waiters.next_ticket);
+            waiters.next_ticket += 1;
         }
-        Waiter { list: self, key, called, number }
+        Waiter { list: self, key, condvar, ticket }
     }
 }
 
 impl KeyWaiters {
-    fn wake(&mut self, things: usize) {
+    fn wake(&mut self, available: usize) {
         self.wakeups += 1;
-        if things == 1 && self.fifo.is_empty() {
+        if available == 1 && self.fifo.is_empty() {
             self.condvar.notify_one();
         } else {
             self.condvar.notify_all();
@@ -147,31 +148,33 @@ impl KeyWaiters {
 struct Waiter<'w> {
     list: &'w WaitList,
     key: &'w str,
-    called: Arc<Condvar>,
-    /// Its number, if it waits in line.
-    number: Option<u64>,
+    condvar: Arc<Condvar>,
+    /// Its ticket, if it waits in order.
+    ticket: Option<u64>,
 }
 
 impl Waiter<'_> {
     fn wakeups(&self) -> u64 {
-        self.list.keys.lock().get(self.key).map_or(0, |place| place.wakeups)
+        self.list.keys.lock().get(self.key).map_or(0, |waiters| waiters.wakeups)
     }
 
     fn is_first(&self) -> bool {
-        let places = self.list.keys.lock();
-        places.get(self.key).is_some_and(|place| place.fifo.front().copied() == self.number)
+        let keys = self.list.keys.lock();
+        keys.get(self.key).is_some_and(|waiters| waiters.fifo.front().copied() == self.ticket)
     }
 
-    /// Waits until there were more than so many calls, or a step is over; `false` where the end has come.
-    fn wait(&self, calls: u64, end: Instant, step: Option<Duration>) -> bool {
+    /// Waits until the key was woken more than `wakeups` times, or the poll interval is over. Returns `false` if `end`
+    /// has passed.
+    fn wait(&self, wakeups: u64, end: Instant, poll_interval: Option<Duration>) -> bool {
         let now = Instant::now();
         if now >= end {
             return false;
         }
-        let until = step.and_then(|step| now.checked_add(step)).map_or(end, |step| step.min(end));
-        let mut places = self.list.keys.lock();
-        while places.get(self.key).is_some_and(|place| place.wakeups == calls) {
-            if self.called.wait_until(&mut places, until).timed_out() {
+        let next_poll = poll_interval.and_then(|interval| now.checked_add(interval));
+        let until = next_poll.map_or(end, |next_poll| next_poll.min(end));
+        let mut keys = self.list.keys.lock();
+        while keys.get(self.key).is_some_and(|waiters| waiters.wakeups == wakeups) {
+            if self.condvar.wait_until(&mut keys, until).timed_out() {
                 break;
             }
         }
@@ -181,31 +184,31 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut places = self.list.keys.lock();
+        let mut keys = self.list.keys.lock();
         self.list.count.fetch_sub(1, Ordering::SeqCst);
-        let Some(place) = places.get_mut(self.key) else {
+        let Some(waiters) = keys.get_mut(self.key) else {
             return;
         };
-        place.threads -= 1;
-        if place.threads == 0 {
-            places.remove(self.key);
+        waiters.threads -= 1;
+        if waiters.threads == 0 {
+            keys.remove(self.key);
             return;
         }
-        if let Some(number) = self.number {
-            place.fifo.retain(|waiting| *waiting != number);
-            place.wake(usize::MAX);
+        if let Some(own) = self.ticket {
+            waiters.fifo.retain(|ticket| *ticket != own);
+            waiters.wake(usize::MAX);
         }
     }
 }
 
-/// How many things a change brings that somebody may wait for.
+/// Returns how many values or locks become available through a change.
 pub(crate) fn available_after(key: &str, change: &Change) -> usize {
     match change {
         Change::SetItems { values, .. } => values.len(),
         Change::Set(Entry { content: Content::Queue(queue), .. }) => {
             usize::try_from(queue.begin().abs_diff(queue.end())).unwrap_or(usize::MAX)
         }
-        // Only whoever waits for a lock waits for its key.
+        // Removing a key releases something only if the key is a lock.
         Change::Remove => usize::from(Key::is_companion(key, Companion::Lock)),
         Change::Nothing
         | Change::Set(_)
@@ -217,8 +220,10 @@ pub(crate) fn available_after(key: &str, change: &Change) -> usize {
     }
 }
 
-/// Whom to wake once these changes are made.
+/// Returns the keys to wake after these changes, each with what became available.
 pub(crate) fn keys_to_wake<K: AsRef<str>>(changes: &[(K, Change)]) -> Vec<(SmolStr, usize)> {
-    let things = changes.iter().map(|(key, change)| (key.as_ref(), available_after(key.as_ref(), change)));
-    things.filter(|(_, things)| *things > 0).map(|(key, things)| (SmolStr::new(key), things)).collect()
+    let keys = changes.iter().map(|(key, change)| (key.as_ref(), available_after(key.as_ref(), change)));
+    keys.filter(|(_, available)| *available > 0)
+        .map(|(key, available)| (SmolStr::new(key), available))
+        .collect()
 }

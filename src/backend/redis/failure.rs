@@ -228,7 +228,7 @@ pub(crate) fn kind_of_code(code: &str, details: &str) -> FailureKind {
         "LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS"
         | "UNBLOCKED" => FailureKind::Busy,
         "NOSCRIPT" => FailureKind::NoScript,
-        "FORGOTTEN" => FailureKind::ReplyEvicted,
+        "EVICTED" => FailureKind::ReplyEvicted,
         // The error of a script that runs a command which its user may not run, before and since 7.0.
         "ERR" if details.contains("can't run this command") || details.contains("can't access") => {
             FailureKind::Denied
@@ -270,7 +270,7 @@ mod tests {
             ("MISCONF", "", FailureKind::Other),
             ("EXECABORT", "", FailureKind::Other),
             ("NOSCRIPT", "", FailureKind::NoScript),
-            ("FORGOTTEN", "nothing is known", FailureKind::ReplyEvicted),
+            ("EVICTED", "nothing is known", FailureKind::ReplyEvicted),
             ("ERR", "value is not an integer or out of range", FailureKind::NotAnInteger),
             ("ERR", "hash value is not an integer", FailureKind::NotAnInteger),
             ("ERR", "increment or decrement would overflow", FailureKind::Overflow),

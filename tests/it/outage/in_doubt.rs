@@ -77,9 +77,9 @@ fn a_late_command_is_refused_if_the_replay_has_settled_it() {
     let store = setup.store(without_retries());
     store.push_back("q", 1).unwrap();
     let notes: Vec<String> = setup.raw.run("KEYS", &["t:__millpond:replies:*"]);
-    let born: String = setup.raw.run("HGET", &[notes[0].as_str(), "born"]);
+    let born: String = setup.raw.run("HGET", &[notes[0].as_str(), "cache_id"]);
     let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../../src/backend/redis/wire/scripts/once.lua");
+        let script = include_str!("../../../src/backend/redis/wire/scripts/call.lua");
         setup.raw.ask("EVAL", &[&[script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
     };
     setup.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);

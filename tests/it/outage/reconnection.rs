@@ -76,8 +76,8 @@ fn chunks_that_were_applied_but_not_recorded_are_not_repeated() {
     store.close().unwrap();
     // The state after a kill on a disk with room for the record of the sent chunks, and for nothing else.
     let files = StateStore::open(&format!("file:{}", killed.path().display())).unwrap();
-    let head = String::from_utf8(files.get_bytes("head").unwrap().unwrap().to_vec()).unwrap();
-    files.put_bytes("head", head.replace("\"sent\":0", "\"sent\":2500").as_bytes()).unwrap();
+    let header = String::from_utf8(files.get_bytes("header").unwrap().unwrap().to_vec()).unwrap();
+    files.put_bytes("header", header.replace("\"sent\":0", "\"sent\":2500").as_bytes()).unwrap();
     files.close().unwrap();
     let (url, path) = (proxy.url(), killed.path().to_owned());
     let store = finish_in_time("opening", move || open(&url, durable(&path)).unwrap());

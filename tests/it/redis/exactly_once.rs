@@ -86,17 +86,17 @@ fn a_late_call_is_refused_and_a_repeated_one_is_answered() {
         assert_eq!(store.incr("n", 1).unwrap(), times);
     }
     let notes = reply_caches(&raw).remove(0);
-    let born: String = raw.run("HGET", &[notes.as_str(), "born"]);
+    let born: String = raw.run("HGET", &[notes.as_str(), "cache_id"]);
     let say = |born: &str, number: &str| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../../src/backend/redis/wire/scripts/once.lua");
+        let script = include_str!("../../../src/backend/redis/wire/scripts/call.lua");
         raw.ask("EVAL", &[script, "2", &notes, "t:n", born, "1", number, "1", "", "INCRBY", "", "1", "1"])
     };
     assert_eq!(say(&born, "3").unwrap(), [3], "it gets the same reply as before");
     assert_eq!(say(&born, "2").unwrap_err().code(), Some("LATE"));
-    assert_eq!(say("7", "4").unwrap_err().code(), Some("FORGOTTEN"));
+    assert_eq!(say("7", "4").unwrap_err().code(), Some("EVICTED"));
     assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), 3);
     store.close().unwrap();
-    assert_eq!(say(&born, "4").unwrap_err().code(), Some("FORGOTTEN"), "the server forgot the closed store");
+    assert_eq!(say(&born, "4").unwrap_err().code(), Some("EVICTED"), "the server forgot the closed store");
     assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), 3);
 }
 

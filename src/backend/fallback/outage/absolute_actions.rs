@@ -1,7 +1,8 @@
 //! Owns how changes of the local state become actions that set the same on the server, for a program that vouches
 //! that nobody else writes. It only decides.
 
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Deadline, Now};
 use crate::op::{End, EntryAction};
@@ -36,8 +37,8 @@ impl QueueEnds {
     }
 }
 
-/// Returns the queued action for an action that only a program which writes alone may use: it sets on the server
-/// what `change` sets locally, whatever the action compared.
+/// Returns the queued action for an action that can be queued only if nobody else writes. It sets on the server what
+/// `change` sets locally, whatever the action compared.
 pub(crate) fn absolute_action(change: &Change, action: &EntryAction, now: &Now<'_>) -> Option<QueuedAction> {
     match (change, action) {
         (Change::Nothing, _) => None,

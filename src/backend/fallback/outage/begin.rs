@@ -8,11 +8,12 @@ use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::operation_error::{OperationError, Symptom};
+use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::error::{Error, Result};
 use crate::outage::Event;
 
 impl Shared {
-    /// Begins to serve: on the server, or locally if it is unreachable. The operations that an earlier run of the program
+    /// Checks the server, and begins an outage if it is unreachable. The operations that an earlier run of the program
     /// queued are replayed first.
     pub(crate) fn begin(self: &Arc<Self>, queued: Vec<QueuedGroup>, sent: u64) -> Result<()> {
         let has_queued = !queued.is_empty();
@@ -25,7 +26,7 @@ impl Shared {
                 let cause = format!("{} operations of an earlier run are replayed first", queue.len());
                 self.begin_outage_with(&cause, || queue);
                 match self.try_reconnect() {
-                    Err(error) if error.stale => {
+                    Err(error) if error.reason == ReconnectReason::StaleQueue => {
                         let path = self.queue_file.as_ref().map(|file| file.path().display().to_string());
                         let reason = format!("{} is an old copy: {}", path.unwrap_or_default(), error.cause);
                         Err(Error::invalid_config("redis.fallback", reason))
@@ -57,8 +58,8 @@ impl Shared {
         self.begin_outage_with(cause, || ReplayQueue::new(self.policy.queue_bounds, self.marker.done()));
     }
 
-    /// INVARIANT: `queue` is called only if no outage is under way. An outage that ends right now has replayed more than
-    /// the marker said before.
+    /// INVARIANT: `queue` is called under the lock, and only if there is no outage. An outage that has just ended has
+    /// advanced the marker, and the new queue must begin after it.
     fn begin_outage_with(self: &Arc<Self>, cause: &str, queue: impl FnOnce() -> ReplayQueue) {
         if self.redis.check_process().is_err() {
             return;

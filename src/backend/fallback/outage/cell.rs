@@ -14,7 +14,8 @@ pub(crate) struct OutageCell {
     /// INVARIANT: an operation that is carried out locally holds this lock for reading, so that none is under way
     /// when the outage ends.
     current: RwLock<Option<Arc<Outage>>>,
-    /// Whether no further operation is carried out locally: the pending ones were counted, and are lost or kept.
+    /// Whether no further operation is carried out locally. The pending ones were counted, and another one would be
+    /// lost unnoticed.
     has_ended: AtomicBool,
 }
 
@@ -37,7 +38,7 @@ impl OutageCell {
         self.current.read()
     }
 
-    /// Waits until no operation is carried out locally, and lets none begin.
+    /// Waits until no operation is being carried out locally. None can begin while the lock is held.
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Option<Arc<Outage>>> {
         self.current.write()
     }
@@ -56,7 +57,7 @@ impl OutageCell {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Lets no further operation be carried out locally, and waits for those that are.
+    /// Lets no further operation be carried out locally, and waits for the ones under way.
     pub(crate) fn close(&self) {
         self.has_ended.store(true, Ordering::Release);
         drop(self.current.write());

@@ -1,5 +1,5 @@
-//! Owns how an outage is detected: one slow command is none, and of many threads that meet a silent server one probes
-//! it. Knows nothing of what is served in an outage.
+//! Owns how an outage is detected: one slow command is not enough, and if many threads get no reply, one of them probes
+//! the server for all. Knows nothing of what is served in an outage.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::backend::redis::operation_error::{OperationError, Symptom};
 
 impl Shared {
     /// Returns whether an error means that the server is unreachable, and begins an outage if it does. `outages` is how
-    /// many had begun when the operation did: a later one may be over already, and is what the operation met.
+    /// many outages had begun when the operation began: a later one caused the error, even if it is over already.
     pub(crate) fn is_outage(self: &Arc<Self>, error: &OperationError, outages: u64) -> bool {
         let met_an_outage = || self.outage.is_disconnected() || self.report.counts.outages() != outages;
         match error.symptom {
@@ -28,7 +28,7 @@ impl Shared {
         }
         // One slow command is no outage, and neither is one connection that was closed.
         let is_alive = error.symptom == Symptom::ConnectionLost && self.probe_once();
-        // Another thread may have found the server unreachable meanwhile, although it answers again.
+        // Another thread may have begun an outage meanwhile, even if the server replies again now.
         if met_an_outage() {
             return true;
         }
@@ -40,15 +40,15 @@ impl Shared {
         !is_alive
     }
 
-    /// Returns whether the server answers. One thread asks for all threads that came before it did.
+    /// Returns whether the server replies. One thread probes for all threads that called this before its probe.
     pub(crate) fn probe_once(&self) -> bool {
-        let came = Instant::now();
+        let called = Instant::now();
         let mut last = self.reconnector.last_probe.lock();
         if self.outage.is_disconnected() {
             return false;
         }
         if let Some(ProbeResult { begun, alive }) = *last
-            && begun >= came
+            && begun >= called
         {
             return alive;
         }
@@ -58,16 +58,16 @@ impl Shared {
         alive
     }
 
-    /// Waits until the threads that have all connections have found out whether the server is unreachable, for at most
-    /// as long as that takes them.
+    /// Waits while the threads that use all connections find out whether the server is unreachable, for at most as long
+    /// as that can take.
     fn wait_for_probe(self: &Arc<Self>) {
         let budget = self.redis.probe_budget();
         let end = Instant::now() + budget;
         self.reconnector.wait_until(end, || self.outage.is_disconnected());
-        // They may be probing now, or have found out without having begun the outage.
+        // They may still be probing, or may not have begun the outage yet.
         let last = self.reconnector.last_probe.try_lock_until(end + budget).and_then(|last| *last);
         if last.is_some_and(|last| !last.alive && last.begun + self.policy.timeout > end) {
-            self.begin_outage("no answer within the time limit");
+            self.begin_outage("no reply within the time limit");
         }
     }
 }

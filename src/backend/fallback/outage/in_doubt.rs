@@ -1,4 +1,4 @@
-//! Owns how calls whose replies were lost are served locally, until the server is asked whether it has done them.
+//! Owns how calls in doubt are served locally, until the server is asked whether it has done them.
 //! Knows nothing of how the server is asked.
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::outage::session::Session;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::overlay::Overlay;
-use crate::backend::local::reading::TableSource;
+use crate::backend::local::table_source::TableSource;
 use crate::backend::redis::exactly_once::slots::SlotCall;
+use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::InDoubt;
 use crate::error::{Error, Result};
 use crate::op::{EntryAction, Op, Reply};
 
@@ -29,8 +29,8 @@ impl Outage {
         reply
     }
 
-    /// Applies the operations of a call locally, and queues them until the server tells whether it has done them. A
-    /// pop is refused: the value that the server may have popped goes back to the queue.
+    /// Applies the operations of a call locally, and queues them. Before the replay does one of them, it asks the server
+    /// whether it was done already. A pop is refused: the value that the server may have popped goes back to the queue.
     pub(crate) fn apply_in_doubt(&self, ops: &[Op<'_>], call: &Arc<SlotCall>) -> Vec<Result<Reply>> {
         // Not `reserve`: however full the queue is, the server must be asked about these.
         let mut session = self.session();
@@ -43,14 +43,13 @@ impl Outage {
         let mut to_queue = Vec::with_capacity(ops.len());
         let mut replies = Vec::with_capacity(ops.len());
         for (step, op) in ops.iter().enumerate() {
-            let (reply, action) = match &op.action {
-                EntryAction::Pop { end } => (Err(refused()), Some(QueuedAction::Pop { end: *end })),
-                action => {
-                    // The local entry is not what the server had when it may have done the operation.
-                    let reply = overlay.apply(op.clone()).map_err(Error::in_doubt);
-                    let action = QueuedAction::from_entry(action).filter(|_| reply.is_ok());
-                    (reply, action)
-                }
+            let (reply, action) = if let EntryAction::Pop { end } = &op.action {
+                (Err(refused()), Some(QueuedAction::Pop { end: *end }))
+            } else {
+                // A local refusal proves nothing: the server may have had another entry.
+                let reply = overlay.apply(op.clone()).map_err(Error::in_doubt);
+                let action = QueuedAction::from_entry(&op.action).filter(|_| reply.is_ok());
+                (reply, action)
             };
             to_queue.extend(action.map(|action| OpToQueue {
                 in_doubt: Some(InDoubt::new(call, step)),

@@ -10,7 +10,8 @@ use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for}
 use crate::backend::fallback::outage::refusal::refused;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::queue::group::OpToQueue;
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::local::plan_multi::{lease_keys, plan_lease};
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;

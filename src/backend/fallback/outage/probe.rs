@@ -1,4 +1,4 @@
-//! Owns how often it is tried to reconnect. It only decides; the random number is given to it.
+//! Owns the pauses between attempts to reconnect. It only decides; the random number is an argument.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::util::backoff::Backoff;
 /// The pause before the second attempt.
 const FIRST: Duration = Duration::from_millis(5);
 
-/// Where connections are refused, an attempt costs nothing; where they time out, it costs a wait.
+/// If connections are refused, an attempt costs nothing; if they time out, it costs a wait.
 const LONGEST_REFUSED: Duration = Duration::from_millis(100);
 const LONGEST_TIMED_OUT: Duration = Duration::from_secs(5);
 
-/// Chance takes away up to half of a pause, so that many programs do not come at once.
+/// Up to this part of each pause is taken off at random, so that many programs do not reconnect at once.
 const JITTER: f64 = 0.5;
 
 /// How an attempt failed.

@@ -10,13 +10,13 @@ use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::report::counts::Tally;
 use crate::backend::fallback::report::log_throttle::LogThrottle;
 use crate::backend::fallback::shared::Shared;
-use crate::backend::redis::replay::connection::ReconnectError;
+use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::outage::Event;
 
 /// When at most this many operations are queued, writers wait until these are replayed too.
 const CUT_OVER: u64 = 256;
 
-/// How long a writer waits that would be faster than the replay.
+/// How long each write is delayed while writers are faster than the replay.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,7 +38,10 @@ impl Shared {
                     error.cause
                 );
             }
-            let failure = if error.timed_out { ProbeFailure::TimedOut } else { ProbeFailure::Refused };
+            let failure = match error.reason {
+                ReconnectReason::TimedOut | ReconnectReason::StaleQueue => ProbeFailure::TimedOut,
+                ReconnectReason::Denied | ReconnectReason::Failed => ProbeFailure::Refused,
+            };
             self.reconnector.sleep(backoff.next(failure, fastrand::f64()));
         }
     }
@@ -66,7 +69,7 @@ impl Shared {
             if queued == 0 || (queued <= CUT_OVER && session.has_applied()) {
                 break;
             }
-            // However many writers there are, in the end they are slower than the replay.
+            // The pause grows until even many writers are slower than the replay.
             if queued >= before {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -86,18 +89,20 @@ impl Shared {
         self.redis.resume();
         self.reconnector.set_was_connected(true);
         self.outage.end(&mut current);
-        self.push_reconnected(&outage);
+        let tally = outage.tally();
+        let elapsed = self.clock.now().duration_since(outage.since).unwrap_or_default();
+        let Tally { replayed, rejected, conflicts } = tally;
+        self.events.push(Event::Connected { replayed, rejected, conflicts, away_for: elapsed });
         drop(current);
+        // Not under the lock: a logger may use the store.
+        self.log_reconnected(tally, elapsed);
         Ok(())
     }
 
-    fn push_reconnected(&self, outage: &Outage) {
-        let Tally { replayed, rejected, conflicts } = outage.tally();
-        let away_for = self.clock.now().duration_since(outage.since).unwrap_or_default();
-        self.events.push(Event::Connected { replayed, rejected, conflicts, away_for });
-        let server = self.redis.server_name();
+    fn log_reconnected(&self, tally: Tally, elapsed: Duration) {
+        let (server, Tally { replayed, rejected, conflicts }) = (self.redis.server_name(), tally);
         log::info!(
-            "the Redis server {server} is connected again after {away_for:?}: {replayed} queued operations were replayed"
+            "the Redis server {server} is connected again after {elapsed:?}: {replayed} queued operations were replayed"
         );
         if rejected > 0 || conflicts > 0 {
             log::warn!(

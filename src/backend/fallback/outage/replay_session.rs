@@ -9,9 +9,13 @@ use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
-use crate::backend::redis::replay::connection::{ReconnectError, ReplayConnection, ReplayReply, ReplayStep};
+use crate::backend::redis::replay::args::ReplayStep;
+use crate::backend::redis::replay::connection::ReplayConnection;
+use crate::backend::redis::replay::outcome::ReplayOutcome;
+use crate::backend::redis::replay::outcome::ReplayReply;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::backend::redis::replay::queued_op::QueuedOp;
+use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::clock::Deadline;
 use crate::config::OnConflict;
 
@@ -57,7 +61,7 @@ impl<'s> ReplaySession<'s> {
         self.has_applied
     }
 
-    /// Compares the queue with the marker on the server: what was done there, and whether the server has lost that.
+    /// Compares the queue with the marker: how much the server has done, and whether it has lost any of that.
     pub(crate) fn reconcile(&mut self) -> Result<(), ReconnectError> {
         let marker = self.shared.marker.key();
         let (done, sent) = {
@@ -71,10 +75,11 @@ impl<'s> ReplaySession<'s> {
             loss = Some("the marker of replayed operations is gone".to_owned());
         } else if held < done {
             self.connection.reset_marker(&marker, done)?;
-            loss = Some(format!("operation {done} was done on it, and it knows of {held}"));
+            loss = Some(format!("operation {done} was done on it, and its marker is at {held}"));
         } else if held > sent {
-            let cause = format!("the server knows of operation {held}, and {sent} was the last one sent");
-            return Err(ReconnectError { stale: true, timed_out: true, ..ReconnectError::local(cause) });
+            let cause =
+                format!("the marker on the server is at operation {held}, and {sent} was the last one sent");
+            return Err(ReconnectError::new(ReconnectReason::StaleQueue, cause));
         }
         if let Some(cause) = self.shared.take_data_loss() {
             self.outage.session().queue.forget_observed();
@@ -91,7 +96,8 @@ impl<'s> ReplaySession<'s> {
         let chunk = self.next_chunk();
         if let Some(file) = &self.shared.queue_file {
             file.note_sent(chunk.last).map_err(|error| {
-                ReconnectError::local(format!("cannot note in the queue's files what is sent: {error}"))
+                let cause = format!("cannot record in the replay queue's files what is sent: {error}");
+                ReconnectError::new(ReconnectReason::Failed, cause)
             })?;
         }
         let steps: Vec<ReplayStep<'_>> = chunk.groups.iter().flat_map(|group| steps(group)).collect();
@@ -100,25 +106,25 @@ impl<'s> ReplaySession<'s> {
         self.tune_chunk(begun.elapsed(), &reply);
         let reply = match reply {
             // The server checks all keys first: one that this user may not access stops the whole chunk.
-            Err(error) if error.denied && chunk.groups.len() > 1 => {
+            Err(error) if error.is_denied() && chunk.groups.len() > 1 => {
                 self.max_operations = (chunk.groups.len() / 2).max(1);
                 return Ok(());
             }
-            Err(error) if error.denied => self.replay_denied(&chunk, &steps)?,
+            Err(error) if error.is_denied() => self.replay_denied(&chunk, &steps)?,
             reply => reply?,
         };
         self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match reply {
             ReplayReply::Applied(outcomes) => (chunk.last, outcomes),
-            // The reply to an earlier chunk was lost, and its outcomes come now. Nobody knows the outcomes of the
-            // chunks before it, if the program was killed before it could keep them.
-            ReplayReply::AlreadyAt { at: Some(at), from, outcomes }
-                if at > chunk.done && at <= chunk.sent =>
+            // The reply to an earlier chunk was lost, and its outcomes come now. The outcomes of the chunks before it
+            // are lost if the program was killed before it could keep them.
+            ReplayReply::AlreadyAt { done: Some(done), done_before, outcomes }
+                if done > chunk.done && done <= chunk.sent =>
             {
-                if let Some(from) = from.filter(|from| (chunk.done + 1..at).contains(from)) {
-                    self.acknowledge(from, Vec::new());
+                if let Some(before) = done_before.filter(|before| (chunk.done + 1..done).contains(before)) {
+                    self.acknowledge(before, Vec::new());
                 }
-                (at, outcomes)
+                (done, outcomes)
             }
             ReplayReply::AlreadyAt { .. } => return self.reconcile(),
         };
@@ -155,7 +161,7 @@ impl<'s> ReplaySession<'s> {
         self.send(chunk, chunk.done, &[])?;
         // The right may have been missing only for a moment.
         match self.send(chunk, chunk.last, steps) {
-            Err(error) if error.denied => {
+            Err(error) if error.is_denied() => {
                 self.send(chunk, chunk.last, &[])?;
                 let rejected = |index| (index, ReplayOutcome::Rejected(error.cause.clone()));
                 Ok(ReplayReply::Applied((0..steps.len()).map(rejected).collect()))
@@ -164,12 +170,13 @@ impl<'s> ReplaySession<'s> {
         }
     }
 
-    /// Adapts the size of the chunks to the time limit: the network may be slow, and a chunk that is cut off is never
-    /// done.
+    /// Adapts the size of the chunks to the time limit: on a slow network, a chunk that is too large never succeeds.
     fn tune_chunk(&self, elapsed: Duration, reply: &Result<ReplayReply, ReconnectError>) {
         let halved = self.outage.pace.halved();
         match reply {
-            Err(error) if error.timed_out => self.outage.pace.set_halved((halved + 1).min(MAX_HALVED)),
+            Err(error) if error.reason == ReconnectReason::TimedOut => {
+                self.outage.pace.set_halved((halved + 1).min(MAX_HALVED));
+            }
             Ok(_) if elapsed < self.shared.policy.timeout / 8 => {
                 self.outage.pace.set_halved(halved.saturating_sub(1));
             }
@@ -177,22 +184,25 @@ impl<'s> ReplaySession<'s> {
         }
     }
 
-    /// Removes the operations up to a number from the queue, keeps their outcomes for the program, and their values for
+    /// Removes the operations up to a number from the queue. Keeps their outcomes for the program, and their values for
     /// the next outage.
     fn acknowledge(&mut self, upto: u64, outcomes: Vec<(usize, ReplayOutcome)>) {
         let groups = self.outage.session().queue.acknowledge(upto);
         if let Some(file) = &self.shared.queue_file
             && let Err(error) = file.note_done(upto)
         {
-            // The marker on the server says it too.
-            log::warn!("cannot note in the queue's files what was replayed: {error}");
+            // The marker on the server records it too.
+            let server = self.shared.redis.server_name();
+            log::warn!(
+                "cannot record in the replay queue's files what was replayed to the Redis server {server}: {error}"
+            );
         }
         let ops: Vec<(&QueuedOp, QueuedAt)> =
-            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued))).collect();
+            groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued_at))).collect();
         self.has_applied = true;
         self.outage.add_to_tally(self.shared.report.count_outcomes(ops.len() as u64, &outcomes));
-        for (op, queued) in &ops {
-            self.record_in_shadow(op, queued.age());
+        for (op, queued_at) in &ops {
+            self.record_in_shadow(op, queued_at.age());
         }
         for (index, outcome) in outcomes {
             let Some((op, _)) = ops.get(index) else { continue };
@@ -210,7 +220,7 @@ impl<'s> ReplaySession<'s> {
                 write.record_write(Shadowed::Value { bytes: value.bytes, deadline });
             }
             QueuedAction::Delete => write.record_write(Shadowed::Absent),
-            // A write that records nothing makes the key unknown.
+            // The result is not known locally. A write that records nothing makes the shadow forget the key.
             QueuedAction::PutIfPresent { .. }
             | QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
@@ -238,7 +248,7 @@ impl<'s> ReplaySession<'s> {
         self.shared.report.keep_outcome(op, outcome, self.shared.redis.server_name());
     }
 
-    /// Reports operations of which nobody knows whether the server has done them.
+    /// Reports operations whose outcome on the server is unknown.
     fn report_uncertain(&self, ops: &[QueuedOp]) {
         for op in ops {
             self.shared.shadow.forget(&op.key);
@@ -247,9 +257,9 @@ impl<'s> ReplaySession<'s> {
     }
 }
 
-/// Returns what a group of the queue becomes on the server, as of now.
+/// Returns the steps of a group on the server, with the TTLs that are left.
 fn steps(group: &QueuedGroup) -> impl Iterator<Item = ReplayStep<'_>> {
-    let age = group.queued.age();
+    let age = group.queued_at.age();
     group.ops.iter().map(move |op| ReplayStep {
         key: &op.key,
         action: op.action.after_waiting(age),

@@ -19,12 +19,14 @@ use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::queue::replay_queue::{Capacity, ReplayQueue};
 use crate::backend::fallback::report::counts::{Counts, Tally};
 use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::Entry;
 use crate::backend::local::plan::{is_blind, plan, plan_write};
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::view::LiveEntry;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
 use crate::error::Result;
@@ -139,7 +141,7 @@ impl Outage {
         self.table.apply(key, entry.map_or(Change::Remove, Change::Set), &now);
     }
 
-    /// Sets a key that is absent locally to what was known of it before a write whose reply was lost.
+    /// Sets a key that is absent locally to what was known of it before a write in doubt.
     pub(crate) fn restore_before_in_doubt(&self, key: &Key<'_>, now: &Now<'_>) {
         if self.table.ttl(key, now).is_none()
             && let Some(entry) = self.shadow.before_in_doubt(key, now).and_then(Shadowed::entry)
@@ -170,13 +172,13 @@ impl Outage {
         self.table.ask(key, query, &now)
     }
 
-    /// As [`Outage::ask`], of a key whose entry must be known completely.
+    /// Like [`Outage::ask`], for a key whose entry must be known completely.
     pub(crate) fn ask_complete(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         self.assume_absent(key)?;
         self.table.ask(key, query, &self.now())
     }
 
-    /// Returns `Ok` if everything about the key is known, or if what is unknown may be assumed to be absent; the
+    /// Returns `Ok` if everything about the key is known, or if an unknown key may be assumed to be absent. The
     /// assumption is noted, since the replay must not overwrite a value that disproves it.
     pub(crate) fn assume_absent(&self, key: &Key<'_>) -> Result<()> {
         let mut session = self.session();
@@ -216,14 +218,15 @@ impl Outage {
         Ok(reply)
     }
 
-    /// Decides what an action makes of the local entry. Nobody else changes the table while the session is locked.
+    /// Decides what an action changes locally. The caller has locked the session, so that no other thread changes the
+    /// entry meanwhile.
     pub(crate) fn plan(&self, key: &Key<'_>, action: EntryAction, now: &Now<'_>) -> Result<(Change, Reply)> {
         let blind = is_blind(&action);
         let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
         if blind { plan(None) } else { self.table.read(key, plan) }
     }
 
-    /// Applies writes locally, all at once, and queues them as one.
+    /// Applies writes locally, all at once, and queues them as one group.
     pub(crate) fn commit(&self, writes: &[Op<'_, Write>], sent: Sent) -> Result<()> {
         let mut session = self.reserve()?;
         let now = self.now();

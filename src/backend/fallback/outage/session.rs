@@ -15,8 +15,9 @@ use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::queue::replay_queue::{Coalesced, ReplayQueue};
 use crate::backend::fallback::report::counts::Counts;
 use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::clock::Now;
 use crate::error::Result;
 use crate::key::Key;
@@ -72,11 +73,11 @@ impl Session {
         self.touched.remove(key);
     }
 
-    /// Shows the operations that an earlier run of the program queued to `apply`, as they must be applied now, and
-    /// notes their keys. A pop that must be undone is not shown.
+    /// Calls `apply` with each operation that an earlier run of the program queued, with the TTL that is left, and notes
+    /// its key. A pop that must be undone is skipped.
     pub(crate) fn restore(&mut self, mut apply: impl FnMut(&Key<'static>, &QueuedAction)) {
         for group in self.queue.iter() {
-            let age = group.queued.age();
+            let age = group.queued_at.age();
             for op in group.ops.iter() {
                 let action = op.action.after_waiting(age);
                 let was_absent = op.observed == Observed::Absent;
@@ -90,7 +91,7 @@ impl Session {
         }
     }
 
-    /// Queues one action, and makes it one with the last action on its key if it can.
+    /// Queues one action. It is coalesced with the last action on its key if possible.
     pub(crate) fn queue_one(
         &mut self,
         key: &Key<'_>,
@@ -135,8 +136,9 @@ impl Session {
             QueuedOp { key, action, observed, in_doubt }
         });
         let group = QueuedGroup::new(ops.collect(), queued_at);
-        let written = self.persist(self.queue.next(), &group).inspect_err(|_| {
-            // Nothing is queued after all. Of several operations on one key the first one comes last, and counts.
+        let written = self.persist(self.queue.next_number(), &group).inspect_err(|_| {
+            // The group is not queued after all. If it has several operations on one key, the state before the first
+            // of them must be restored last.
             for (touched, key) in before.into_iter().rev() {
                 match touched {
                     Some(touched) => drop(self.touched.insert(key, touched)),
@@ -161,8 +163,8 @@ impl Session {
         file.map_or(Ok(()), |(file, written)| file.wait_durable(written))
     }
 
-    /// Returns what was observed of a key before the operation that is queued now. The next write to the key will
-    /// find what this one leaves, whenever this one is done.
+    /// Returns what was observed of a key before the operation that is queued now, and notes that the next write to the
+    /// key will find what this operation leaves.
     fn observe_before_write(
         &mut self,
         key: &str,
@@ -179,7 +181,7 @@ impl Session {
         match (sent, &observed) {
             (Sent::Not, _) => observed,
             (Sent::InDoubt, Observed::OwnWrite) => {
-                // Several writes were on their way: the server may hold the value of any of them.
+                // Several writes were in flight: the server may hold the value of any of them.
                 if let Some(first) = self.queue.first_for(key) {
                     let before = std::mem::replace(&mut first.observed, Observed::OwnWrite);
                     first.observed = before.or_left(Observed::left_by(action));
@@ -190,8 +192,8 @@ impl Session {
         }
     }
 
-    /// Notes that the server dropped a write because of what another client had written: the next write to the key
-    /// will not find what that one would have left.
+    /// Notes that the server dropped a write because another client had written to the key: the next write will not
+    /// find what the dropped one would have left.
     pub(crate) fn note_dropped(&mut self, key: &str) {
         if let Some(next) = self.queue.first_for(key) {
             if next.observed == Observed::OwnWrite {

@@ -1,6 +1,7 @@
-//! Owns the text of operations that wait, as they lie in a file. Knows nothing of files.
+//! Owns the text of queued operations in the queue's files. Knows nothing of files.
 //!
-//! It is a format of its own: what it says stays readable whatever becomes of the types that it is made from.
+//! INVARIANT: the format is frozen, whatever becomes of the types that it is made from: a queue that an earlier
+//! version has written stays readable.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,18 +14,20 @@ use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::keys;
+use crate::backend::redis::replay::in_doubt::InDoubt;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{InDoubt, Observed, QueuedOp};
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::op::End;
 use crate::value::{Form, Value};
 
-/// What is done at once, and since when it waits, in milliseconds since 1970.
+/// A group of operations that are applied at once, and when it was queued, in milliseconds since 1970.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GroupRecord {
-    since: u64,
+    queued_at: u64,
     ops: Vec<OpRecord>,
 }
 
@@ -32,23 +35,22 @@ struct GroupRecord {
 #[serde(deny_unknown_fields)]
 struct OpRecord {
     key: String,
-    #[serde(rename = "do")]
-    step: ActionRecord,
-    seen: ObservedRecord,
-    /// Where the server may have done it already.
+    action: ActionRecord,
+    observed: ObservedRecord,
+    /// Set if the server may have applied it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    call: Option<CallRecord>,
+    in_doubt: Option<InDoubtRecord>,
 }
 
-/// The step of a call of which the server has a note: whose notes, in hexadecimal digits, and how it finds it.
+/// A step of a call that the server remembers in a reply cache. The store's id is in hexadecimal digits.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CallRecord {
-    notes: String,
-    born: u64,
-    lane: u32,
-    number: u64,
-    place: usize,
+struct InDoubtRecord {
+    store_id: String,
+    cache_id: u64,
+    slot: u32,
+    sequence: u64,
+    step: usize,
 }
 
 /// An action, with times to live in milliseconds.
@@ -56,7 +58,7 @@ struct CallRecord {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum ActionRecord {
     Put { value: ValueRecord, ttl: Option<u64> },
-    Update { value: ValueRecord },
+    PutIfPresent { value: ValueRecord },
     Delete,
     Incr { by: i64, ttl_if_created: Option<u64> },
     Expire { ttl: u64 },
@@ -67,54 +69,58 @@ enum ActionRecord {
     Push { front: bool, values: Vec<ValueRecord>, ttl_if_created: Option<u64> },
     Pop { front: bool },
     Trim { most: u64 },
-    Lease { id: String, left: Option<u64> },
+    SetLease { id: String, left: Option<u64> },
 }
 
 /// The bytes of a value.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ValueRecord {
-    /// JSON text from our own encoder.
+    /// JSON text from this crate's encoder.
     Json(String),
     /// Any other bytes, in base64.
     Raw(String),
 }
 
-/// What had been seen of the key; values by their SHA-1.
+/// What was last observed of the key. A value is its SHA-1 in base64.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ObservedRecord {
-    Value(String),
-    Either(Vec<ObservedRecord>),
-    Other,
+    Hash(String),
+    AnyOf(Vec<ObservedRecord>),
+    NotAValue,
     Absent,
-    Assumed,
-    Unknown,
-    Own,
+    AssumedAbsent,
+    Nothing,
+    OwnWrite,
 }
 
 /// Encodes a group of operations.
-pub(crate) fn write(pending: &QueuedGroup) -> Result<Vec<u8>, serde_json::Error> {
-    let since = pending.queued.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ops = pending.ops.iter().map(|op| OpRecord {
+pub(crate) fn write(group: &QueuedGroup) -> Result<Vec<u8>, serde_json::Error> {
+    let queued_at = group.queued_at.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ops = group.ops.iter().map(|op| OpRecord {
         key: op.key.to_string(),
-        step: ActionRecord::of(&op.action),
-        seen: ObservedRecord::of(&op.observed),
-        call: op.in_doubt.as_ref().map(CallRecord::of),
+        action: ActionRecord::from_action(&op.action),
+        observed: ObservedRecord::from_observed(&op.observed),
+        in_doubt: op.in_doubt.as_ref().map(InDoubtRecord::from_in_doubt),
     });
-    serde_json::to_vec(&GroupRecord { since: millis(since), ops: ops.collect() })
+    serde_json::to_vec(&GroupRecord { queued_at: millis(queued_at), ops: ops.collect() })
 }
 
-/// Reads what was written down, or says what is wrong with it. `now` is the time of the day.
+/// Decodes a group of operations, or returns what is wrong with it. `now` is the wall clock.
 pub(crate) fn read(text: &[u8], now: SystemTime) -> Result<QueuedGroup, String> {
-    let GroupRecord { since, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let wall = UNIX_EPOCH.checked_add(Duration::from_millis(since)).ok_or("its time is out of range")?;
-    let ops = ops.into_iter().map(|OpRecord { key, step, seen, call }| {
+    let GroupRecord { queued_at, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let wall = UNIX_EPOCH.checked_add(Duration::from_millis(queued_at)).ok_or("its time is out of range")?;
+    let ops = ops.into_iter().map(|OpRecord { key, action, observed, in_doubt }| {
         if let Some(reason) = keys::queued_key_fault(&key) {
             return Err(format!("its key is not valid: {reason}"));
         }
-        let told = call.map(CallRecord::told).transpose()?;
-        Ok(QueuedOp { key: Key::listed(key), action: step.action()?, observed: seen.seen()?, in_doubt: told })
+        Ok(QueuedOp {
+            key: Key::listed(key),
+            action: action.into_action()?,
+            observed: observed.into_observed()?,
+            in_doubt: in_doubt.map(InDoubtRecord::into_in_doubt).transpose()?,
+        })
     });
     Ok(QueuedGroup::new(ops.collect::<Result<_, String>>()?, QueuedAt::in_earlier_run(wall, now)))
 }
@@ -123,23 +129,23 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn ttl(millis: u64) -> Result<Millis, String> {
+fn parse_ttl(millis: u64) -> Result<Millis, String> {
     Millis::new(Duration::from_millis(millis)).map_err(|error| error.to_string())
 }
 
-fn birth(millis: Option<u64>) -> Result<Option<Millis>, String> {
-    millis.map(ttl).transpose()
+fn parse_optional_ttl(millis: Option<u64>) -> Result<Option<Millis>, String> {
+    millis.map(parse_ttl).transpose()
 }
 
 impl ValueRecord {
-    fn of(value: &Value) -> Self {
+    fn from_value(value: &Value) -> Self {
         match (value.form, std::str::from_utf8(&value.bytes)) {
             (Form::Json, Ok(text)) => Self::Json(text.to_owned()),
             _ => Self::Raw(BASE64.encode(&*value.bytes)),
         }
     }
 
-    fn value(self) -> Result<Value, String> {
+    fn into_value(self) -> Result<Value, String> {
         match self {
             Self::Json(text) => Ok(Value::json(text.as_bytes())),
             Self::Raw(text) => {
@@ -151,159 +157,198 @@ impl ValueRecord {
 }
 
 impl ActionRecord {
-    fn of(action: &QueuedAction) -> Self {
-        let birth = |ttl: &Option<Millis>| ttl.map(Millis::get);
+    fn from_action(action: &QueuedAction) -> Self {
+        let millis = |ttl: &Option<Millis>| ttl.map(Millis::get);
         match action {
-            QueuedAction::Put { value, ttl } => Self::Put { value: ValueRecord::of(value), ttl: birth(ttl) },
-            QueuedAction::PutIfPresent { value } => Self::Update { value: ValueRecord::of(value) },
+            QueuedAction::Put { value, ttl } => {
+                Self::Put { value: ValueRecord::from_value(value), ttl: millis(ttl) }
+            }
+            QueuedAction::PutIfPresent { value } => {
+                Self::PutIfPresent { value: ValueRecord::from_value(value) }
+            }
             QueuedAction::Delete => Self::Delete,
             QueuedAction::Incr { by, ttl_if_created } => {
-                Self::Incr { by: *by, ttl_if_created: birth(ttl_if_created) }
+                Self::Incr { by: *by, ttl_if_created: millis(ttl_if_created) }
             }
             QueuedAction::Expire { ttl } => Self::Expire { ttl: ttl.get() },
             QueuedAction::Persist => Self::Persist,
             QueuedAction::MapPut { fields, ttl_if_created } => {
-                let fields = fields.iter().map(|(name, value)| (name.to_string(), ValueRecord::of(value)));
-                Self::MapPut { fields: fields.collect(), ttl_if_created: birth(ttl_if_created) }
+                let fields =
+                    fields.iter().map(|(name, value)| (name.to_string(), ValueRecord::from_value(value)));
+                Self::MapPut { fields: fields.collect(), ttl_if_created: millis(ttl_if_created) }
             }
             QueuedAction::MapDelete { field } => Self::MapDelete { field: field.to_string() },
             QueuedAction::MapIncr { field, by, ttl_if_created } => {
-                Self::MapIncr { field: field.to_string(), by: *by, ttl_if_created: birth(ttl_if_created) }
+                Self::MapIncr { field: field.to_string(), by: *by, ttl_if_created: millis(ttl_if_created) }
             }
             QueuedAction::Push { end, values, ttl_if_created } => Self::Push {
                 front: *end == End::Front,
-                values: values.iter().map(ValueRecord::of).collect(),
-                ttl_if_created: birth(ttl_if_created),
+                values: values.iter().map(ValueRecord::from_value).collect(),
+                ttl_if_created: millis(ttl_if_created),
             },
             QueuedAction::Pop { end } => Self::Pop { front: *end == End::Front },
             QueuedAction::Trim { most } => Self::Trim { most: *most },
-            QueuedAction::SetLease { id, left } => Self::Lease { id: id.to_string(), left: birth(left) },
+            QueuedAction::SetLease { id, left } => Self::SetLease { id: id.to_string(), left: millis(left) },
         }
     }
 
-    fn action(self) -> Result<QueuedAction, String> {
+    fn into_action(self) -> Result<QueuedAction, String> {
         let end = |front: bool| if front { End::Front } else { End::Back };
         Ok(match self {
-            Self::Put { value, ttl } => QueuedAction::Put { value: value.value()?, ttl: birth(ttl)? },
-            Self::Update { value } => QueuedAction::PutIfPresent { value: value.value()? },
+            Self::Put { value, ttl } => {
+                QueuedAction::Put { value: value.into_value()?, ttl: parse_optional_ttl(ttl)? }
+            }
+            Self::PutIfPresent { value } => QueuedAction::PutIfPresent { value: value.into_value()? },
             Self::Delete => QueuedAction::Delete,
             Self::Incr { by, ttl_if_created } => {
-                QueuedAction::Incr { by, ttl_if_created: birth(ttl_if_created)? }
+                QueuedAction::Incr { by, ttl_if_created: parse_optional_ttl(ttl_if_created)? }
             }
-            Self::Expire { ttl: left } => QueuedAction::Expire { ttl: ttl(left)? },
+            Self::Expire { ttl } => QueuedAction::Expire { ttl: parse_ttl(ttl)? },
             Self::Persist => QueuedAction::Persist,
             Self::MapPut { fields, ttl_if_created } => {
-                let fields = fields.into_iter().map(|(name, value)| Ok((SmolStr::new(name), value.value()?)));
+                let fields =
+                    fields.into_iter().map(|(name, value)| Ok((SmolStr::new(name), value.into_value()?)));
                 let fields = fields.collect::<Result<_, String>>()?;
-                QueuedAction::MapPut { fields, ttl_if_created: birth(ttl_if_created)? }
+                QueuedAction::MapPut { fields, ttl_if_created: parse_optional_ttl(ttl_if_created)? }
             }
             Self::MapDelete { field } => QueuedAction::MapDelete { field: field.into() },
-            Self::MapIncr { field, by, ttl_if_created } => {
-                QueuedAction::MapIncr { field: field.into(), by, ttl_if_created: birth(ttl_if_created)? }
-            }
+            Self::MapIncr { field, by, ttl_if_created } => QueuedAction::MapIncr {
+                field: field.into(),
+                by,
+                ttl_if_created: parse_optional_ttl(ttl_if_created)?,
+            },
             Self::Push { front, values, ttl_if_created } => {
-                let values = values.into_iter().map(ValueRecord::value).collect::<Result<_, _>>()?;
-                QueuedAction::Push { end: end(front), values, ttl_if_created: birth(ttl_if_created)? }
+                let values = values.into_iter().map(ValueRecord::into_value).collect::<Result<_, _>>()?;
+                QueuedAction::Push {
+                    end: end(front),
+                    values,
+                    ttl_if_created: parse_optional_ttl(ttl_if_created)?,
+                }
             }
             Self::Pop { front } => QueuedAction::Pop { end: end(front) },
             Self::Trim { most } => QueuedAction::Trim { most },
-            Self::Lease { id, left } => QueuedAction::SetLease { id: id.into(), left: birth(left)? },
+            Self::SetLease { id, left } => {
+                QueuedAction::SetLease { id: id.into(), left: parse_optional_ttl(left)? }
+            }
         })
     }
 }
 
-impl CallRecord {
-    fn of(told: &InDoubt) -> Self {
-        let CallId { store_id: notes, cache_id: born, slot: lane, sequence: number } = told.call;
-        Self { notes: format!("{notes:032x}"), born, lane, number, place: told.step }
+impl InDoubtRecord {
+    fn from_in_doubt(in_doubt: &InDoubt) -> Self {
+        let CallId { store_id, cache_id, slot, sequence } = in_doubt.call;
+        Self { store_id: format!("{store_id:032x}"), cache_id, slot, sequence, step: in_doubt.step }
     }
 
-    fn told(self) -> Result<InDoubt, String> {
-        let Self { notes, born, lane, number, place } = self;
-        let notes = u128::from_str_radix(&notes, 16).map_err(|error| error.to_string())?;
-        Ok(InDoubt::from_earlier_run(
-            CallId { store_id: notes, cache_id: born, slot: lane, sequence: number },
-            place,
-        ))
+    fn into_in_doubt(self) -> Result<InDoubt, String> {
+        let Self { store_id, cache_id, slot, sequence, step } = self;
+        let store_id = u128::from_str_radix(&store_id, 16).map_err(|error| error.to_string())?;
+        Ok(InDoubt::from_earlier_run(CallId { store_id, cache_id, slot, sequence }, step))
     }
 }
 
 impl ObservedRecord {
-    fn of(seen: &Observed) -> Self {
-        match seen {
-            Observed::Hash(sha) => Self::Value(BASE64.encode(sha)),
-            Observed::AnyOf(all) => Self::Either(all.iter().map(Self::of).collect()),
-            Observed::NotAValue => Self::Other,
+    fn from_observed(observed: &Observed) -> Self {
+        match observed {
+            Observed::Hash(sha) => Self::Hash(BASE64.encode(sha)),
+            Observed::AnyOf(all) => Self::AnyOf(all.iter().map(Self::from_observed).collect()),
+            Observed::NotAValue => Self::NotAValue,
             Observed::Absent => Self::Absent,
-            Observed::AssumedAbsent => Self::Assumed,
-            Observed::Nothing => Self::Unknown,
-            Observed::OwnWrite => Self::Own,
+            Observed::AssumedAbsent => Self::AssumedAbsent,
+            Observed::Nothing => Self::Nothing,
+            Observed::OwnWrite => Self::OwnWrite,
         }
     }
 
-    fn seen(self) -> Result<Observed, String> {
+    fn into_observed(self) -> Result<Observed, String> {
         let sha = |text: String| {
             let bytes = BASE64.decode(text).map_err(|error| error.to_string())?;
-            <[u8; 20]>::try_from(bytes).map_err(|_| "a digest has not 20 bytes".to_owned())
+            <[u8; 20]>::try_from(bytes).map_err(|_| "a SHA-1 has 20 bytes".to_owned())
         };
         Ok(match self {
-            Self::Value(text) => Observed::Hash(sha(text)?),
-            Self::Either(all) => Observed::AnyOf(all.into_iter().map(Self::seen).collect::<Result<_, _>>()?),
-            Self::Other => Observed::NotAValue,
+            Self::Hash(text) => Observed::Hash(sha(text)?),
+            Self::AnyOf(all) => {
+                Observed::AnyOf(all.into_iter().map(Self::into_observed).collect::<Result<_, _>>()?)
+            }
+            Self::NotAValue => Observed::NotAValue,
             Self::Absent => Observed::Absent,
-            Self::Assumed => Observed::AssumedAbsent,
-            Self::Unknown => Observed::Nothing,
-            Self::Own => Observed::OwnWrite,
+            Self::AssumedAbsent => Observed::AssumedAbsent,
+            Self::Nothing => Observed::Nothing,
+            Self::OwnWrite => Observed::OwnWrite,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+    use std::sync::Arc;
 
-    /// Every kind of step and of what was seen, as the format of version 1 has them. Never changed.
+    use super::*;
+    use crate::backend::fallback::queue::file::{QueueFile, Restored};
+    use crate::clock::{Clock, SystemClock};
+    use crate::config::FileOptions;
+
+    /// Every kind of action and observation in format version 1. Frozen.
     const VERSION_1: [&str; 12] = [
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"json":"{\"n\":1}"},"ttl":null}},"seen":"unknown"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"seen":"absent"},{"key":"b","do":"delete","seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"update":{"value":{"json":"1"}}},"seen":"assumed"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"incr":{"by":-7,"ttl_if_created":9}},"seen":{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"expire":{"ttl":12}},"seen":{"either":["absent",{"value":"AAECAwQFBgcICQoLDA0ODxAREhM="}]}}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":"persist","seen":"other"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_put":{"fields":[["f",{"json":"1"}]],"ttl_if_created":null}},"seen":"own"},{"key":"a","do":{"map_delete":{"field":"f"}},"seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"map_incr":{"field":"f","by":2,"ttl_if_created":null}},"seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"ttl_if_created":60000}},"seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":false}},"seen":"own"},{"key":"a","do":{"trim":{"most":3}},"seen":"own"}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"a","do":{"pop":{"front":true}},"seen":"own","call":{"notes":"0123456789abcdef0123456789abcdef","born":7,"lane":1,"number":9,"place":0}}]}"#,
-        r#"{"since":1700000000000,"ops":[{"key":"q:__millpond:leased","do":{"map_put":{"fields":[["7",{"json":"1"}]],"ttl_if_created":null}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"7","left":30000}},"seen":"unknown"},{"key":"q:__millpond:leases","do":{"lease":{"id":"6","left":null}},"seen":"own"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"put":{"value":{"json":"{\"n\":1}"},"ttl":null}},"observed":"nothing"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"observed":"absent"},{"key":"b","action":"delete","observed":"own_write"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"put_if_present":{"value":{"json":"1"}}},"observed":"assumed_absent"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"incr":{"by":-7,"ttl_if_created":9}},"observed":{"hash":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"expire":{"ttl":12}},"observed":{"any_of":["absent",{"hash":"AAECAwQFBgcICQoLDA0ODxAREhM="}]}}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":"persist","observed":"not_a_value"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"map_put":{"fields":[["f",{"json":"1"}]],"ttl_if_created":null}},"observed":"own_write"},{"key":"a","action":{"map_delete":{"field":"f"}},"observed":"own_write"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"map_incr":{"field":"f","by":2,"ttl_if_created":null}},"observed":"own_write"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"ttl_if_created":60000}},"observed":"own_write"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"pop":{"front":false}},"observed":"own_write"},{"key":"a","action":{"trim":{"most":3}},"observed":"own_write"}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"pop":{"front":true}},"observed":"own_write","in_doubt":{"store_id":"0123456789abcdef0123456789abcdef","cache_id":7,"slot":1,"sequence":9,"step":0}}]}"#,
+        r#"{"queued_at":1700000000000,"ops":[{"key":"q:__millpond:leased","action":{"map_put":{"fields":[["7",{"json":"1"}]],"ttl_if_created":null}},"observed":"nothing"},{"key":"q:__millpond:leases","action":{"set_lease":{"id":"7","left":30000}},"observed":"nothing"},{"key":"q:__millpond:leases","action":{"set_lease":{"id":"6","left":null}},"observed":"own_write"}]}"#,
     ];
 
     #[test]
     fn the_format_is_read_and_written_as_it_was() {
         let now = UNIX_EPOCH + Duration::from_millis(1_700_000_001_500);
         for text in VERSION_1 {
-            let pending = read(text.as_bytes(), now).unwrap();
-            assert_eq!(String::from_utf8(write(&pending).unwrap()).unwrap(), text);
-            assert!(pending.queued.age() >= Duration::from_millis(1500));
-            assert!(pending.queued.age() < Duration::from_secs(60));
+            let group = read(text.as_bytes(), now).unwrap();
+            assert_eq!(String::from_utf8(write(&group).unwrap()).unwrap(), text);
+            assert!(group.queued_at.age() >= Duration::from_millis(1500));
+            assert!(group.queued_at.age() < Duration::from_secs(60));
         }
     }
 
+    /// The directory holds the records of `VERSION_1`, of which the server has applied two.
     #[test]
-    fn what_makes_no_sense_is_an_error() {
+    fn a_queue_directory_of_version_1_is_opened() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/queue_v1/queue");
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(fixture).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let (options, clock) = (FileOptions::default(), Arc::new(SystemClock) as Arc<dyn Clock>);
+        let (_queue, restored) = QueueFile::open(copy.path(), "t:", 1, &options, &clock).unwrap();
+        let Restored { identity, done, sent, has_marker, groups } = restored;
+        assert_eq!((identity, done, sent, has_marker), (0x0123_4567_89ab_cdef, 2, 3, true));
+        let texts: Vec<_> =
+            groups.iter().map(|group| String::from_utf8(write(group).unwrap()).unwrap()).collect();
+        assert_eq!(texts, VERSION_1[2..]);
+    }
+
+    #[test]
+    fn a_malformed_record_is_an_error() {
         let now = SystemTime::now();
-        let known = VERSION_1[1];
-        for end in 0..known.len() {
-            assert!(read(&known.as_bytes()[..end], now).is_err(), "cut at {end}");
+        let valid = VERSION_1[1];
+        for end in 0..valid.len() {
+            assert!(read(&valid.as_bytes()[..end], now).is_err(), "truncated at {end}");
         }
         for (from, to) in [
             (r#""key":"a""#, r#""key":"""#),
             ("AP8=", "A"),
             ("5000", "0"),
             ("delete", "explode"),
-            (r#""own""#, r#"{"value":"AAA="}"#),
+            (r#""own_write""#, r#"{"hash":"AAA="}"#),
         ] {
-            assert!(read(known.replacen(from, to, 1).as_bytes(), now).is_err(), "{to}");
+            assert!(read(valid.replacen(from, to, 1).as_bytes(), now).is_err(), "{to}");
         }
     }
 }

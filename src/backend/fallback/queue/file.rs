@@ -1,5 +1,5 @@
-//! Owns the copy of the queue in a directory, which outlives the program: a store of files with one entry for
-//! each thing that waits, and one that says how far it got. Knows nothing of how operations are sent.
+//! Owns the copy of the replay queue in a directory, which outlives the program: a File store with one entry for each
+//! queued group, and a header that says how far the replay is. Knows nothing of how operations are sent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::backend::fallback::queue::codec;
 use crate::backend::fallback::queue::group::QueuedGroup;
-use crate::backend::file::core::File;
+use crate::backend::file::store::File;
 use crate::clock::Clock;
 use crate::config::FileOptions;
 use crate::error::{Error, Result};
@@ -18,52 +18,52 @@ use crate::key::Key;
 use crate::op::{Op, Write};
 use crate::value::Value;
 
-const HEADER: &str = "head";
-const WAITING: &str = "waiting:";
+const HEADER: &str = "header";
+const GROUP_PREFIX: &str = "queued:";
 const FORMAT: u32 = 1;
 
-/// What is known of a queue as a whole.
+/// What is known of a queue as a whole. The names of its fields are a part of the format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
     format: u32,
-    /// What the keys on the server begin with.
+    /// The key prefix of the store on the server.
     prefix: String,
-    /// Whose marker on the server says how much is done, in hexadecimal digits.
+    /// The identity of the marker on the server, in hexadecimal digits.
     identity: String,
-    /// The number of the last operation that is done there, as far as this knows.
+    /// The number of the last group that is known to be done on the server.
     done: u64,
-    /// The number of the last one that was sent, and may have been done.
+    /// The number of the last group that was sent, and that the server may have done.
     sent: u64,
-    /// Whether there was a marker on the server.
-    marked: bool,
+    /// Whether the marker was set on the server.
+    has_marker: bool,
 }
 
-/// A queue's directory.
+/// The directory of a queue.
 pub(crate) struct QueueFile {
     store: File,
     path: PathBuf,
     header: Mutex<Header>,
 }
 
-/// What a program left behind when it ended.
+/// What an earlier run of the program left.
 pub(crate) struct Restored {
     pub(crate) identity: u128,
     pub(crate) done: u64,
     pub(crate) sent: u64,
-    pub(crate) marked: bool,
-    /// What waits, from the number behind `done` on.
-    pub(crate) waiting: Vec<QueuedGroup>,
+    pub(crate) has_marker: bool,
+    /// The queued groups, in order. The first one has the number after `done`.
+    pub(crate) groups: Vec<QueuedGroup>,
 }
 
 impl Restored {
     pub(crate) fn nothing(identity: u128) -> Self {
-        Self { identity, done: 0, sent: 0, marked: false, waiting: Vec::new() }
+        Self { identity, done: 0, sent: 0, has_marker: false, groups: Vec::new() }
     }
 }
 
 impl QueueFile {
-    /// Opens the directory of a queue for the server's keys under `prefix`, or begins one with this identity.
+    /// Opens the directory of a queue for the server's keys under `prefix`, or creates it with this identity.
     pub(crate) fn open(
         path: &Path,
         prefix: &str,
@@ -78,24 +78,24 @@ impl QueueFile {
             identity: format!("{identity:032x}"),
             done: 0,
             sent: 0,
-            marked: false,
+            has_marker: false,
         };
-        let journal = Self { store, path: path.to_owned(), header: Mutex::new(fresh.clone()) };
-        let (head, waiting) = journal.read(clock)?;
-        if waiting.is_empty() {
-            // Nothing is left that could be done twice. As another queue it may serve another prefix, and also
-            // where this is a copy that is older than what the server knows.
-            journal.write_header(&fresh)?;
-            return Ok((journal, Restored::nothing(identity)));
+        let file = Self { store, path: path.to_owned(), header: Mutex::new(fresh.clone()) };
+        let (header, groups) = file.read(clock)?;
+        if groups.is_empty() {
+            // Nothing is left that could be done twice. With a new identity the queue may serve another prefix, and an
+            // old copy of the directory, of which the server's marker knows more, can be used too.
+            file.write_header(&fresh)?;
+            return Ok((file, Restored::nothing(identity)));
         }
-        if head.prefix == prefix {
-            let identity = u128::from_str_radix(&head.identity, 16);
-            let identity = identity.map_err(|error| journal.corrupt(HEADER, error))?;
-            let left = Restored { identity, done: head.done, sent: head.sent, marked: head.marked, waiting };
-            *journal.header.lock() = head;
-            return Ok((journal, left));
+        if header.prefix == prefix {
+            let identity = u128::from_str_radix(&header.identity, 16);
+            let identity = identity.map_err(|error| file.corrupt(HEADER, error))?;
+            let Header { done, sent, has_marker, .. } = header;
+            *file.header.lock() = header;
+            return Ok((file, Restored { identity, done, sent, has_marker, groups }));
         }
-        Err(journal.foreign(format!("what waits there is for the key prefix {:?}", head.prefix)))
+        Err(file.unusable(format!("its queued operations are for the key prefix {:?}", header.prefix)))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -104,79 +104,82 @@ impl QueueFile {
 
     fn read(&self, clock: &Arc<dyn Clock>) -> Result<(Header, Vec<QueuedGroup>)> {
         let keys = self.store.keys("", None, usize::MAX)?;
-        let head = match self.store.get(&Key::listed(HEADER.to_owned()))? {
+        let header = match self.store.get(&Key::listed(HEADER.to_owned()))? {
             Some(text) => {
                 serde_json::from_slice::<Header>(&text).map_err(|error| self.corrupt(HEADER, error))?
             }
             None if keys.is_empty() => {
-                let head = self.header.lock().clone();
-                self.write_header(&head)?;
-                head
+                let header = self.header.lock().clone();
+                self.write_header(&header)?;
+                header
             }
-            None => return Err(self.foreign("it holds a store, and not what waits for a server")),
+            None => return Err(self.unusable("it is the directory of a store, and not of a replay queue")),
         };
-        if head.format != FORMAT {
-            return Err(self.foreign("what waits there was written by a newer version"));
+        if header.format != FORMAT {
+            return Err(self.unusable("its replay queue was written by a newer version of millpond"));
         }
-        let mut waiting = Vec::new();
+        let mut groups = Vec::new();
         for key in keys.iter().filter(|key| *key != HEADER) {
-            let expected = name(head.done + 1 + waiting.len() as u64);
+            let expected = group_key(header.done + 1 + groups.len() as u64);
             if **key != *expected {
-                return Err(self.corrupt(key, format!("{:?} was expected there", &*expected)));
+                return Err(self.corrupt(key, format!("the next entry must be {:?}", &*expected)));
             }
             let text = self.store.get(&expected)?.unwrap_or_default();
-            waiting.push(codec::read(&text, clock.now()).map_err(|reason| self.corrupt(key, reason))?);
+            groups.push(codec::read(&text, clock.now()).map_err(|reason| self.corrupt(key, reason))?);
         }
-        Ok((head, waiting))
+        Ok((header, groups))
     }
 
     fn corrupt(&self, entry: &str, reason: impl std::fmt::Display) -> Error {
-        self.foreign(format!("its entry {entry:?} cannot be read: {reason}"))
+        self.unusable(format!("its entry {entry:?} cannot be read: {reason}"))
     }
 
-    fn foreign(&self, reason: impl std::fmt::Display) -> Error {
+    fn unusable(&self, reason: impl std::fmt::Display) -> Error {
         Error::invalid_config("redis.fallback", format!("{}: {reason}", self.path.display()))
     }
 
-    /// Writes down what waits under a number, also in the place of what was there. Tells what to wait for.
-    pub(crate) fn persist(&self, number: u64, pending: &QueuedGroup) -> Result<u64> {
-        let text = codec::write(pending)
-            .map_err(|error| Error::Encode { key: name(number).to_string(), source: error.into() })?;
-        self.store.write(vec![put(name(number), &text)])
+    /// Writes a group under its number, and replaces an earlier version of the group. Returns what
+    /// [`wait_durable`](Self::wait_durable) must wait for.
+    pub(crate) fn persist(&self, number: u64, group: &QueuedGroup) -> Result<u64> {
+        let text = codec::write(group)
+            .map_err(|error| Error::Encode { key: group_key(number).to_string(), source: error.into() })?;
+        self.store.write(vec![put(group_key(number), &text)])
     }
 
-    /// Returns once what was written is as durable as it has to be.
+    /// Returns when the write is as durable as the policy of the store asks for.
     pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
         self.store.wait_durable(sequence)
     }
 
-    /// Notes that operations up to a number are on their way to the server, which has a marker by now.
+    /// Records that the groups up to a number are about to be sent to the server, on which the marker is set by now.
     pub(crate) fn note_sent(&self, sent: u64) -> Result<()> {
-        let mut head = self.header.lock();
-        if head.sent >= sent && head.marked {
+        let mut header = self.header.lock();
+        if header.sent >= sent && header.has_marker {
             return Ok(());
         }
-        let noted = Header { sent: sent.max(head.sent), marked: true, ..head.clone() };
-        self.store.write(vec![head_put(&noted)])?;
-        // Whatever the policy says: a server that knows of more than these files holds them for an old copy.
+        let noted = Header { sent: sent.max(header.sent), has_marker: true, ..header.clone() };
+        self.store.write(vec![put_header(&noted)])?;
+        // INVARIANT: this is on disk before the groups are sent, whatever the policy: if the server's marker is ahead of
+        // the header, the directory is taken for an old copy.
         self.store.flush()?;
-        *head = noted;
+        *header = noted;
         Ok(())
     }
 
-    /// Takes out what is done, up to a number.
+    /// Removes the groups up to a number, which are done.
     pub(crate) fn note_done(&self, done: u64) -> Result<()> {
-        let mut head = self.header.lock();
-        let noted = Header { done, sent: head.sent.max(done), ..head.clone() };
-        let mut writes = vec![head_put(&noted)];
-        writes.extend((head.done + 1..=done).map(|number| Op { key: name(number), action: Write::Delete }));
-        // It need not be on the disk: the marker on the server tells it too.
+        let mut header = self.header.lock();
+        let noted = Header { done, sent: header.sent.max(done), ..header.clone() };
+        let mut writes = vec![put_header(&noted)];
+        let removed = header.done + 1..=done;
+        writes.extend(removed.map(|number| Op { key: group_key(number), action: Write::Delete }));
+        // This need not be on disk: the marker on the server records it too.
         self.store.write(writes)?;
-        *head = noted;
+        *header = noted;
         Ok(())
     }
 
-    /// Returns once all that was written is on the disk.
+    /// Returns when everything that was written is on disk.
     pub(crate) fn flush(&self) -> Result<()> {
         self.store.flush()
     }
@@ -185,15 +188,15 @@ impl QueueFile {
         self.store.close()
     }
 
-    fn write_header(&self, head: &Header) -> Result<()> {
-        let written = self.store.write(vec![head_put(head)])?;
+    fn write_header(&self, header: &Header) -> Result<()> {
+        let written = self.store.write(vec![put_header(header)])?;
         self.store.wait_durable(written)
     }
 }
 
-fn head_put(head: &Header) -> Op<'static, Write> {
-    // Numbers and plain texts make JSON.
-    let text = serde_json::to_vec(head).unwrap_or_default();
+fn put_header(header: &Header) -> Op<'static, Write> {
+    // Numbers and plain texts always make JSON.
+    let text = serde_json::to_vec(header).unwrap_or_default();
     put(Key::listed(HEADER.to_owned()), &text)
 }
 
@@ -201,7 +204,7 @@ fn put(key: Key<'static>, text: &[u8]) -> Op<'static, Write> {
     Op { key, action: Write::Put { value: Value::json(text), ttl: None } }
 }
 
-/// Names what waits so that it is listed in order.
-fn name(number: u64) -> Key<'static> {
-    Key::listed(format!("{WAITING}{number:020}"))
+/// Returns the key of a group. Keys are listed in the order of the numbers.
+fn group_key(number: u64) -> Key<'static> {
+    Key::listed(format!("{GROUP_PREFIX}{number:020}"))
 }

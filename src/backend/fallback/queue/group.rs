@@ -1,19 +1,19 @@
-//! Owns what is queued and sent as one: an operation, or all operations of a batch. Knows nothing of the order of
-//! groups.
+//! Owns a group of operations that are queued and sent as one: a single operation, or all operations of a batch. Knows
+//! nothing of the order of groups.
 
 use std::ops::{Deref, DerefMut};
 
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{InDoubt, QueuedOp};
-use crate::clock::Millis;
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::key::Key;
 
 /// An operation before it is queued.
 pub(crate) struct OpToQueue {
     pub(crate) key: Key<'static>,
     pub(crate) action: QueuedAction,
-    /// How the server is asked whether it has done the operation already, if it may have.
+    /// How to ask the server whether it has done the operation, if the operation is in doubt.
     pub(crate) in_doubt: Option<InDoubt>,
 }
 
@@ -24,18 +24,18 @@ impl OpToQueue {
     }
 }
 
-/// What an operation takes besides what it carries, roughly.
+/// The approximate size of an operation without its key and its values.
 const OVERHEAD: u64 = 160;
 
-/// What is done at once: one operation, or all of a batch.
+/// Operations that are queued and sent together.
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedGroup {
     pub(crate) ops: Ops,
-    pub(crate) queued: QueuedAt,
+    pub(crate) queued_at: QueuedAt,
     pub(crate) bytes: u64,
 }
 
-/// One operation lies in its place, without a vector around it.
+/// The operations of a group. The usual single one needs no allocation.
 #[derive(Debug, Clone)]
 pub(crate) enum Ops {
     One([QueuedOp; 1]),
@@ -63,7 +63,7 @@ impl DerefMut for Ops {
 }
 
 impl QueuedGroup {
-    pub(crate) fn new(mut ops: Vec<QueuedOp>, queued: QueuedAt) -> Self {
+    pub(crate) fn new(mut ops: Vec<QueuedOp>, queued_at: QueuedAt) -> Self {
         let bytes = ops.iter().map(weight).sum();
         let ops = match ops.pop() {
             Some(op) if ops.is_empty() => Ops::One([op]),
@@ -72,28 +72,27 @@ impl QueuedGroup {
                 Ops::Several(ops)
             }
         };
-        Self { ops, queued, bytes }
+        Self { ops, queued_at, bytes }
     }
-}
 
-impl QueuedGroup {
-    /// Makes an action one with the only operation, or hands it back.
+    /// Coalesces an action with the only operation of the group if it can; returns the action otherwise.
     pub(crate) fn coalesce(
         &mut self,
         action: QueuedAction,
-        queued: impl FnOnce() -> QueuedAt,
+        queued_at: impl FnOnce() -> QueuedAt,
     ) -> Option<QueuedAction> {
         let Ops::One([before]) = &mut self.ops else {
             return Some(action);
         };
-        // Of one that may have been done only the server knows whether it is still to be.
+        // If the operation is in doubt, only the server knows whether it must still be done.
         if before.in_doubt.is_some() {
             return Some(action);
         }
-        let ages = matches!(action, QueuedAction::Put { ttl: Some(_), .. } | QueuedAction::Expire { .. });
+        let restarts_ttl =
+            matches!(action, QueuedAction::Put { ttl: Some(_), .. } | QueuedAction::Expire { .. });
         let rest = coalesce_actions(&mut before.action, action);
-        if ages && rest.is_none() {
-            self.queued = queued();
+        if restarts_ttl && rest.is_none() {
+            self.queued_at = queued_at();
         }
         self.bytes = weight(before);
         rest
@@ -104,32 +103,42 @@ fn weight(op: &QueuedOp) -> u64 {
     OVERHEAD + (op.key.len() + op.action.bytes()) as u64
 }
 
-/// Makes of an action the one that does what it and the next do one after the other, if there is one that may
-/// be sent in its place; hands the next one back otherwise.
+/// Changes `before` into one action with the effect of both, if there is such an action; returns `after` otherwise.
 fn coalesce_actions(before: &mut QueuedAction, after: QueuedAction) -> Option<QueuedAction> {
     match (&mut *before, &after) {
-        // What lay there before does not matter to either, and the second replaces all of the first.
+        // The second action replaces everything that the first one sets, and neither depends on what was stored before.
         (
             QueuedAction::Put { .. } | QueuedAction::Delete,
             QueuedAction::Put { .. } | QueuedAction::Delete,
         )
         | (QueuedAction::Expire { .. }, QueuedAction::Expire { .. })
         | (QueuedAction::PutIfPresent { .. }, QueuedAction::PutIfPresent { .. }) => *before = after,
-        // Until when it stays is as it was.
+        // The second action keeps the deadline of the first one.
         (QueuedAction::Put { value, .. }, QueuedAction::PutIfPresent { value: new }) => *value = new.clone(),
+        // With a TTL it matters which of the increments creates the key: its deadline counts from then.
         (
-            QueuedAction::Incr { by, ttl_if_created },
-            QueuedAction::Incr { by: more, ttl_if_created: other },
-        ) if same(*ttl_if_created, *other) => match by.checked_add(*more) {
+            QueuedAction::Incr { by, ttl_if_created: None },
+            QueuedAction::Incr { by: more, ttl_if_created: None },
+        ) => match by.checked_add(*more) {
             Some(sum) => *by = sum,
             None => return Some(after),
         },
-        _ => return Some(after),
+        (
+            QueuedAction::Put { .. }
+            | QueuedAction::PutIfPresent { .. }
+            | QueuedAction::Delete
+            | QueuedAction::Incr { .. }
+            | QueuedAction::Expire { .. }
+            | QueuedAction::Persist
+            | QueuedAction::MapPut { .. }
+            | QueuedAction::MapDelete { .. }
+            | QueuedAction::MapIncr { .. }
+            | QueuedAction::Push { .. }
+            | QueuedAction::Pop { .. }
+            | QueuedAction::Trim { .. }
+            | QueuedAction::SetLease { .. },
+            _,
+        ) => return Some(after),
     }
     None
-}
-
-fn same(one: Option<Millis>, other: Option<Millis>) -> bool {
-    // With a time to live at birth the first of them decides when it ends.
-    one.is_none() && other.is_none()
 }

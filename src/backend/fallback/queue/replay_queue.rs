@@ -1,5 +1,5 @@
-//! Owns the operations that wait for the server: their order, their bounds, and which of them become one.
-//! Knows nothing of how they are sent.
+//! Owns the queued operations: their order, their bounds, and which of them are coalesced. Knows nothing of how they
+//! are sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,87 +11,88 @@ use smol_str::SmolStr;
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::queue::group::{Ops, QueuedGroup};
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::{Observed, QueuedOp};
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::error::Result;
 
-/// Whether an action became one with an operation that is queued.
+/// Whether an action was coalesced with an operation that is queued.
 pub(crate) enum Coalesced {
-    /// It did. `written` is what to wait for until the queue's file is durable.
+    /// It was. `written` is what to wait for until the queue's file is durable.
     Yes { written: Option<u64> },
-    /// It did not, and must be queued.
+    /// It was not, and must be queued.
     No(QueuedAction),
 }
 
-/// How much may wait.
+/// How much may be queued.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueBounds {
     pub(crate) operations: u64,
     pub(crate) bytes: u64,
 }
 
-/// Whether there is room for more.
+/// Whether the queue has room for more operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Capacity {
     Plenty,
-    /// More than half is used: writers are slowed, by this much.
+    /// More than half is used: each writer must wait for this long.
     Scarce(Duration),
     Full,
 }
 
-/// The queue, in the order in which operations were done here.
+/// The queued operations, in groups that are numbered in the order in which they were done locally.
 ///
-/// INVARIANT: of two operations on one key the earlier one comes first. Numbers are never used twice.
+/// INVARIANT: of two operations on one key the earlier one comes first. No number is used twice.
 pub(crate) struct ReplayQueue {
-    /// Whoever sends some of them holds them too.
-    waiting: VecDeque<Arc<QueuedGroup>>,
-    /// The number of the first that waits.
+    /// A replay shares the groups that it sends.
+    groups: VecDeque<Arc<QueuedGroup>>,
+    /// The number of the first group.
     first: u64,
-    /// Up to here they were sent, and may have been done.
+    /// Up to this number the groups were sent, and the server may have done them.
     sent: u64,
     bytes: u64,
-    /// The number of the last operation on each key.
-    last: HashMap<SmolStr, u64>,
+    /// The number of the last group with an operation on each key.
+    last_by_key: HashMap<SmolStr, u64>,
     bounds: QueueBounds,
 }
 
 impl ReplayQueue {
-    /// A queue that goes on behind the number `done`.
+    /// An empty queue. The groups up to the number `done` are done.
     pub(crate) fn new(bounds: QueueBounds, done: u64) -> Self {
-        let (waiting, last) = (VecDeque::new(), HashMap::new());
-        Self { waiting, first: done + 1, sent: done, bytes: 0, last, bounds }
+        let (groups, last_by_key) = (VecDeque::new(), HashMap::new());
+        Self { groups, first: done + 1, sent: done, bytes: 0, last_by_key, bounds }
     }
 
-    /// A queue in which these waited before the program was started again, behind the number `done`; up to
-    /// `sent` they may have been done.
-    pub(crate) fn load(bounds: QueueBounds, done: u64, sent: u64, waiting: Vec<QueuedGroup>) -> Self {
+    /// A queue with the groups that an earlier run of the program left after the number `done`. The server may have
+    /// done those up to `sent`.
+    pub(crate) fn load(bounds: QueueBounds, done: u64, sent: u64, groups: Vec<QueuedGroup>) -> Self {
         let mut queue = Self::new(bounds, done);
-        for pending in waiting {
-            queue.add(pending);
+        for group in groups {
+            queue.add(group);
         }
         queue.sent = sent.clamp(done, done + queue.len());
         queue
     }
 
-    /// The number of the last one that was sent, and may have been done.
+    /// Returns the number of the last group that was sent, and that the server may have done.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Takes out of those that may have been done the ones that must not be done twice.
+    /// Removes the operations that the server may have done and that must not be done twice.
     pub(crate) fn take_in_doubt(&mut self) -> Vec<QueuedOp> {
         let count = self.sent_len();
-        let mut doubtful = Vec::new();
-        for pending in self.waiting.iter_mut().take(count) {
-            let (kept, taken): (Vec<_>, Vec<_>) =
-                pending.ops.iter().cloned().partition(|op| op.action.is_idempotent());
-            Arc::make_mut(pending).ops = Ops::Several(kept);
-            doubtful.extend(taken);
+        let mut in_doubt = Vec::new();
+        for group in self.groups.iter_mut().take(count) {
+            let (idempotent, others): (Vec<_>, Vec<_>) =
+                group.ops.iter().cloned().partition(|op| op.action.is_idempotent());
+            Arc::make_mut(group).ops = Ops::Several(idempotent);
+            in_doubt.extend(others);
         }
-        doubtful
+        in_doubt
     }
 
-    /// What may have been done, by number.
+    /// Returns the groups that the server may have done, with their numbers.
     pub(crate) fn sent_groups(&self) -> impl Iterator<Item = (u64, &QueuedGroup)> {
         (self.first..).zip(self.iter().take(self.sent_len()))
     }
@@ -100,13 +101,14 @@ impl ReplayQueue {
         usize::try_from(self.sent.saturating_sub(self.done())).unwrap_or(usize::MAX)
     }
 
-    /// Forgets what was seen of keys on a server that has lost it: nobody has written over it.
+    /// Forgets what was observed of keys on a server that has lost its data: a key that differs now was not written
+    /// by another client.
     pub(crate) fn forget_observed(&mut self) {
-        for pending in &mut self.waiting {
-            for op in Arc::make_mut(pending).ops.iter_mut() {
+        for group in &mut self.groups {
+            for op in Arc::make_mut(group).ops.iter_mut() {
                 match &mut op.observed {
                     Observed::Hash(_) => op.observed = Observed::Nothing,
-                    // It may have been done there since.
+                    // The write in doubt may have been done after the data loss: then its value is still stored.
                     Observed::AnyOf(all) => all.push(Observed::Absent),
                     Observed::Absent
                     | Observed::AssumedAbsent
@@ -118,8 +120,9 @@ impl ReplayQueue {
         }
     }
 
+    /// Returns how many groups are queued.
     pub(crate) fn len(&self) -> u64 {
-        self.waiting.len() as u64
+        self.groups.len() as u64
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -127,26 +130,26 @@ impl ReplayQueue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.groups.is_empty()
     }
 
-    /// The number of the last one that is done.
+    /// Returns the number of the last group that is done.
     pub(crate) fn done(&self) -> u64 {
         self.first - 1
     }
 
-    /// Whether an operation on the key waits.
+    /// Returns whether an operation on the key is queued.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.last.contains_key(key)
+        self.last_by_key.contains_key(key)
     }
 
-    /// The next operation on the key.
+    /// Returns the first queued operation on the key.
     pub(crate) fn first_for(&mut self, key: &str) -> Option<&mut QueuedOp> {
         if !self.has(key) {
             return None;
         }
-        let pending = self.waiting.iter_mut().find(|pending| pending.ops.iter().any(|op| *op.key == *key))?;
-        Arc::make_mut(pending).ops.iter_mut().find(|op| *op.key == *key)
+        let group = self.groups.iter_mut().find(|group| group.ops.iter().any(|op| *op.key == *key))?;
+        Arc::make_mut(group).ops.iter_mut().find(|op| *op.key == *key)
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
@@ -158,12 +161,12 @@ impl ReplayQueue {
         if count <= operations / 2 && size <= bytes / 2 {
             return Capacity::Plenty;
         }
-        // From half to full the wait grows from nothing to ten milliseconds.
+        // From half full to full, the pause grows from nothing to ten milliseconds.
         let used = |part: u64, whole: u64| part.saturating_sub(whole / 2) * 20_000 / whole.max(1);
         Capacity::Scarce(Duration::from_micros(used(count, operations).max(used(size, bytes))))
     }
 
-    /// Makes an action one with the last operation on its key, in the queue's file too if there is one.
+    /// Coalesces an action with the last operation on its key if it can, in the queue's file too if there is one.
     pub(crate) fn coalesce(
         &mut self,
         key: &str,
@@ -171,11 +174,11 @@ impl ReplayQueue {
         queued_at: impl FnOnce() -> QueuedAt,
         file: Option<&QueueFile>,
     ) -> Result<Coalesced> {
-        let number = self.first;
-        let place = self.unsent(key);
-        // Nobody else holds a group that was not sent.
-        let Some((place, group)) =
-            place.and_then(|place| Some((place, Arc::get_mut(self.waiting.get_mut(place)?)?)))
+        let first = self.first;
+        let index = self.unsent_index(key);
+        // A replay shares only groups that were sent.
+        let Some((index, group)) =
+            index.and_then(|index| Some((index, Arc::get_mut(self.groups.get_mut(index)?)?)))
         else {
             return Ok(Coalesced::No(action));
         };
@@ -186,7 +189,7 @@ impl ReplayQueue {
         if let Some(action) = rest {
             return Ok(Coalesced::No(action));
         }
-        let written = file.map(|file| file.persist(number + place as u64, group)).transpose();
+        let written = file.map(|file| file.persist(first + index as u64, group)).transpose();
         if let (Err(_), Some(before)) = (&written, before) {
             self.bytes += before.bytes;
             self.bytes -= group.bytes;
@@ -195,62 +198,62 @@ impl ReplayQueue {
         written.map(|written| Coalesced::Yes { written })
     }
 
-    /// Where the last operation on a key waits, if it was not sent.
-    fn unsent(&self, key: &str) -> Option<usize> {
-        let number = self.last.get(key).copied().filter(|number| *number > self.sent)?;
+    /// Returns the index of the last group with an operation on the key, unless that group was sent.
+    fn unsent_index(&self, key: &str) -> Option<usize> {
+        let number = self.last_by_key.get(key).copied().filter(|number| *number > self.sent)?;
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 
-    /// The number of what is added next.
-    pub(crate) fn next(&self) -> u64 {
+    /// Returns the number of the group that is added next.
+    pub(crate) fn next_number(&self) -> u64 {
         self.first + self.len()
     }
 
-    /// Adds what is done at once behind all others.
-    pub(crate) fn add(&mut self, pending: QueuedGroup) {
-        let number = self.next();
-        for op in pending.ops.iter() {
-            self.last.insert(SmolStr::new(&*op.key), number);
+    /// Adds a group at the end.
+    pub(crate) fn add(&mut self, group: QueuedGroup) {
+        let number = self.next_number();
+        for op in group.ops.iter() {
+            self.last_by_key.insert(SmolStr::new(&*op.key), number);
         }
-        self.bytes += pending.bytes;
-        self.waiting.push_back(Arc::new(pending));
+        self.bytes += group.bytes;
+        self.groups.push_back(Arc::new(group));
     }
 
-    /// The first of those that wait, at most so many operations and bytes, with the number of the last.
-    /// From here on they may have been done.
+    /// Returns the first groups, with at most this many operations and bytes but at least one group, and the number
+    /// of the last of them. They count as sent from now on.
     pub(crate) fn next_chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Arc<QueuedGroup>>, u64) {
         let (mut count, mut size) = (0, 0);
-        let fits = |pending: &&Arc<QueuedGroup>| {
-            count += pending.ops.len();
-            size += pending.bytes;
+        let fits = |group: &&Arc<QueuedGroup>| {
+            count += group.ops.len();
+            size += group.bytes;
             count <= operations && size <= bytes
         };
-        let chosen = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
-        let chunk: Vec<_> = self.waiting.iter().take(chosen).cloned().collect();
+        let chosen = self.groups.iter().take_while(fits).count().max(1).min(self.groups.len());
+        let chunk: Vec<_> = self.groups.iter().take(chosen).cloned().collect();
         let last = self.done() + chunk.len() as u64;
         self.sent = self.sent.max(last);
         (chunk, last)
     }
 
-    /// Takes out all up to a number: they are done.
+    /// Removes the groups up to a number, which are done, and returns them.
     pub(crate) fn acknowledge(&mut self, number: u64) -> Vec<Arc<QueuedGroup>> {
         let count = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);
-        let done: Vec<_> = self.waiting.drain(..count.min(self.waiting.len())).collect();
+        let done: Vec<_> = self.groups.drain(..count.min(self.groups.len())).collect();
         self.first += done.len() as u64;
-        for pending in &done {
-            self.bytes -= pending.bytes;
-            for op in pending.ops.iter() {
-                if self.last.get(&*op.key).is_some_and(|last| *last < self.first) {
-                    self.last.remove(&*op.key);
+        for group in &done {
+            self.bytes -= group.bytes;
+            for op in group.ops.iter() {
+                if self.last_by_key.get(&*op.key).is_some_and(|last| *last < self.first) {
+                    self.last_by_key.remove(&*op.key);
                 }
             }
         }
         done
     }
 
-    /// Those that wait, the first in front.
+    /// Returns the groups in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &QueuedGroup> {
-        self.waiting.iter().map(|pending| &**pending)
+        self.groups.iter().map(|group| &**group)
     }
 }
 
@@ -277,12 +280,12 @@ mod tests {
     }
 
     fn push(queue: &mut ReplayQueue, key: &str, action: QueuedAction) {
-        if let Coalesced::No(action) = queue.coalesce(key, action, stamp, None).unwrap() {
-            queue.add(QueuedGroup::new(vec![op(key, action)], stamp()));
+        if let Coalesced::No(action) = queue.coalesce(key, action, queued_at, None).unwrap() {
+            queue.add(QueuedGroup::new(vec![op(key, action)], queued_at()));
         }
     }
 
-    fn stamp() -> QueuedAt {
+    fn queued_at() -> QueuedAt {
         QueuedAt::now(SystemTime::UNIX_EPOCH)
     }
 
@@ -294,11 +297,11 @@ mod tests {
             QueuedAction::Incr { by, .. } => format!("{}+{by}", &*op.key),
             other => format!("{} {other:?}", &*op.key),
         };
-        queue.iter().map(|pending| pending.ops.iter().map(one).collect::<Vec<_>>().join(" ")).collect()
+        queue.iter().map(|group| group.ops.iter().map(one).collect::<Vec<_>>().join(" ")).collect()
     }
 
     #[test]
-    fn neighbours_on_one_key_become_one() {
+    fn neighbours_on_one_key_are_coalesced() {
         let mut queue = ReplayQueue::new(BOUNDS, 0);
         for (key, action) in [
             ("a", put(1)),
@@ -313,19 +316,19 @@ mod tests {
         assert_eq!(texts(&queue), ["a=3", "b+3"]);
         push(&mut queue, "a", incr(1));
         push(&mut queue, "a", put(4));
-        assert_eq!(texts(&queue), ["a=3", "b+3", "a+1", "a=4"], "another action lies between");
+        assert_eq!(texts(&queue), ["a=3", "b+3", "a+1", "a=4"], "another action comes between");
         push(&mut queue, "b", incr(i64::MAX));
-        assert_eq!(queue.len(), 5, "what would overflow stays two");
+        assert_eq!(queue.len(), 5, "a sum that overflows is not coalesced");
     }
 
     #[test]
-    fn what_was_sent_and_what_is_in_a_batch_stays_as_it_is() {
+    fn sent_operations_and_batches_are_not_coalesced() {
         let mut queue = ReplayQueue::new(BOUNDS, 0);
         push(&mut queue, "a", put(1));
         let (chunk, last) = queue.next_chunk(100, 1 << 20);
         assert_eq!((chunk.len(), last), (1, 1));
         push(&mut queue, "a", put(2));
-        queue.add(QueuedGroup::new(vec![op("a", put(3)), op("b", put(3))], stamp()));
+        queue.add(QueuedGroup::new(vec![op("a", put(3)), op("b", put(3))], queued_at()));
         push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "a=2", "a=3 b=3", "b=4"]);
         assert_eq!(queue.acknowledge(1).len(), 1);
@@ -337,10 +340,10 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_goes_on_where_it_was_left() {
-        let before = |key: &str, n| QueuedGroup::new(vec![op(key, put(n))], stamp());
+    fn a_loaded_queue_continues_its_numbers() {
+        let before = |key: &str, n| QueuedGroup::new(vec![op(key, put(n))], queued_at());
         let mut queue = ReplayQueue::load(BOUNDS, 7, 8, vec![before("a", 1), before("b", 2)]);
-        assert_eq!((queue.done(), queue.sent(), queue.next(), queue.len()), (7, 8, 10, 2));
+        assert_eq!((queue.done(), queue.sent(), queue.next_number(), queue.len()), (7, 8, 10, 2));
         push(&mut queue, "a", put(3));
         push(&mut queue, "b", put(4));
         assert_eq!(texts(&queue), ["a=1", "b=4", "a=3"], "the first may have been sent");
@@ -357,20 +360,20 @@ mod tests {
             push(&mut queue, &format!("k{number}"), put(number));
         }
         assert_eq!(queue.next_chunk(2, 1 << 20).1, 2);
-        assert_eq!(queue.next_chunk(100, 1).1, 1, "one goes whatever its size");
+        assert_eq!(queue.next_chunk(100, 1).1, 1, "one group is sent whatever its size");
         assert_eq!(queue.next_chunk(100, 1 << 20).1, 5);
     }
 
     #[test]
-    fn it_slows_and_then_refuses() {
+    fn a_queue_that_fills_up_slows_writers_and_then_is_full() {
         let mut queue = ReplayQueue::new(BOUNDS, 0);
-        let mut rooms = Vec::new();
+        let mut capacities = Vec::new();
         for number in 0..10 {
-            rooms.push(queue.capacity());
+            capacities.push(queue.capacity());
             push(&mut queue, &format!("k{number}"), put(number));
         }
-        assert!(rooms[..6].iter().all(|room| *room == Capacity::Plenty));
-        assert!(rooms[6..].windows(2).all(|pair| match pair {
+        assert!(capacities[..6].iter().all(|capacity| *capacity == Capacity::Plenty));
+        assert!(capacities[6..].windows(2).all(|pair| match pair {
             [Capacity::Scarce(one), Capacity::Scarce(other)] => one < other,
             _ => false,
         }));

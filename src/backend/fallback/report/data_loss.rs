@@ -28,7 +28,7 @@ impl Shared {
     /// Reports a data loss, if there is one. The caller knows that there is no outage, and dispatches the event.
     pub(crate) fn take_and_report_data_loss(&self) {
         if let Some(cause) = self.take_data_loss() {
-            // The marker is lost with all else, which is reported once.
+            // The marker is lost too, and must not be reported as a second loss.
             self.marker.note_lost();
             self.report_data_loss(cause.to_owned());
         }

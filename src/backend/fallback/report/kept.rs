@@ -1,5 +1,5 @@
-//! Owns what is counted and kept of queued operations for the program to ask about. Knows nothing of how they were
-//! sent.
+//! Owns the counts and the outcomes of queued operations, which are kept until the program asks for them. Knows nothing
+//! of how operations are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,8 +8,9 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 
 use crate::backend::fallback::report::counts::{Counts, Tally};
-use crate::backend::redis::replay::connection::rejection_error;
-use crate::backend::redis::replay::queued_op::{QueuedOp, ReplayOutcome};
+use crate::backend::redis::replay::outcome::ReplayOutcome;
+use crate::backend::redis::replay::outcome::rejection_error;
+use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
 
@@ -94,7 +95,7 @@ impl Report {
         }
     }
 
-    /// Keeps operations of which nobody knows whether the server has done them.
+    /// Counts and keeps operations whose outcome on the server is unknown.
     pub(crate) fn keep_uncertain(&self, ops: &[QueuedOp], since: SystemTime) {
         self.counts.uncertain.fetch_add(ops.len() as u64, Ordering::Relaxed);
         let uncertain = ops.iter().map(|op| pending_operation(op, since, PendingReason::Uncertain));

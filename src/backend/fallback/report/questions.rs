@@ -31,7 +31,7 @@ impl Fallback {
         if let Some(outage) = self.shared.outage.current() {
             let session = outage.session();
             for group in session.queue.iter() {
-                let since = group.queued.wall;
+                let since = group.queued_at.wall;
                 pending.extend(group.ops.iter().map(|op| pending_operation(op, since, PendingReason::Away)));
             }
         }

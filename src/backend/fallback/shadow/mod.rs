@@ -3,3 +3,5 @@
 pub(crate) mod after_write;
 pub(crate) mod batch;
 pub(crate) mod cache;
+pub(crate) mod in_flight;
+mod stripe;

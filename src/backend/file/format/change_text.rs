@@ -1,7 +1,6 @@
-//! Owns the bytes of a fact: how a change of one key is written down, and how it is read back. Knows nothing
-//! of the line around it.
+//! Owns the bytes of one key's change: how they are written and read back. Knows nothing of the line around them.
 //!
-//! INVARIANT: it is frozen together with the lines, as [`crate::backend::file::format::line::VERSION`] of the format.
+//! INVARIANT: the bytes are frozen together with those of the lines, as `line::VERSION` of the format.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -12,17 +11,18 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-use crate::backend::local::change::{Change, Content, Entry, MapValue};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::clock::Deadline;
 use crate::op::End;
 use crate::value::{Form, Value};
 
-/// The places that a queue can get to. A place beyond was not written by this crate, and counting on from
-/// there would overflow.
+/// The indexes that a queue can reach. An index beyond was not written by this crate, and adding to it could
+/// overflow.
 const QUEUE_INDEXES: RangeInclusive<i64> = -(1 << 62)..=1 << 62;
 
-/// Writes one fact, or nothing where nothing changed.
+/// Writes one change. Returns `false` for [`Change::Nothing`]: the caller must then discard the bytes pushed so far.
 pub(crate) fn push(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
     line.extend_from_slice(b"{\"k\":");
     push_text(line, key);
@@ -41,7 +41,7 @@ pub(crate) fn push(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
                 }
                 Content::Map(map) => push_fields(line, ",\"m\":[", map.fields()),
                 Content::Queue(queue) => {
-                    push_place(line, ",\"at\":", queue.begin());
+                    push_index(line, ",\"at\":", queue.begin());
                     push_items(line, ",\"q\":[", queue.range(queue.begin(), queue.end()));
                 }
             }
@@ -57,13 +57,13 @@ pub(crate) fn push(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
             line.extend_from_slice(b",\"fr\":");
             push_text(line, name);
         }
-        // From which end they came makes no difference to what is then true.
+        // The end is not stored: the resulting state does not depend on it.
         Change::SetItems { at, values, end: End::Front | End::Back } => {
-            push_place(line, ",\"at\":", *at);
+            push_index(line, ",\"at\":", *at);
             push_items(line, ",\"i\":[", values);
         }
-        Change::DropBefore(begin) => push_place(line, ",\"lo\":", *begin),
-        Change::DropFrom(end) => push_place(line, ",\"hi\":", *end),
+        Change::DropBefore(begin) => push_index(line, ",\"lo\":", *begin),
+        Change::DropFrom(end) => push_index(line, ",\"hi\":", *end),
     }
     line.push(b'}');
     true
@@ -103,27 +103,13 @@ fn push_list<P>(
     line.push(b']');
 }
 
-fn push_place(line: &mut Vec<u8>, name: &str, place: i64) {
+fn push_index(line: &mut Vec<u8>, name: &str, index: i64) {
     line.extend_from_slice(name.as_bytes());
-    if place < 0 {
-        line.push(b'-');
-    }
-    push_number(line, place.unsigned_abs());
+    line.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
 }
 
-pub(crate) fn push_number(line: &mut Vec<u8>, mut number: u64) {
-    const DIGITS: &[u8; 10] = b"0123456789";
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = DIGITS[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    line.extend_from_slice(&digits[at..]);
+pub(crate) fn push_number(line: &mut Vec<u8>, number: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn push_text(line: &mut Vec<u8>, text: &str) {
@@ -141,7 +127,7 @@ fn push_text(line: &mut Vec<u8>, text: &str) {
 fn push_value(line: &mut Vec<u8>, value: &Value) {
     let bytes = &*value.bytes;
     let name = match value.form {
-        Form::Json if embeddable(bytes) => {
+        Form::Json if is_embeddable(bytes) => {
             line.extend_from_slice(b"\"v\":");
             line.extend_from_slice(bytes);
             return;
@@ -158,13 +144,13 @@ fn push_value(line: &mut Vec<u8>, value: &Value) {
     line.push(b'"');
 }
 
-/// Tells whether our JSON comes back byte for byte out of the line it is put into.
-fn embeddable(json: &[u8]) -> bool {
-    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
-    edge(json.first()) && edge(json.last()) && memchr::memchr(b'\n', json).is_none()
+/// Whether a JSON text that is embedded in a line is read back byte for byte.
+fn is_embeddable(json: &[u8]) -> bool {
+    let is_solid = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
+    is_solid(json.first()) && is_solid(json.last()) && memchr::memchr(b'\n', json).is_none()
 }
 
-/// All fields that a fact can have.
+/// All fields that a change can have.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeRecord<'a> {
@@ -220,14 +206,14 @@ struct ItemRecord<'a> {
     j: Option<&'a str>,
 }
 
-/// Reads a value that is there, `null` too, which `Option` alone would take for absent.
+/// Reads a present value, including `null`, which `Option` alone reads as absent.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl ChangeRecord<'_> {
-    /// The key and what changed, or why it means nothing.
-    pub(crate) fn change(self) -> Result<(SmolStr, Change), String> {
+    /// Returns the key and its change, or why the fields are malformed.
+    pub(crate) fn into_change(self) -> Result<(SmolStr, Change), String> {
         if let Some(fault) = self.fault() {
             return Err(fault.into());
         }
@@ -258,7 +244,7 @@ impl ChangeRecord<'_> {
         Ok((SmolStr::new(self.k), change))
     }
 
-    /// Why its fields mean nothing, if they do not.
+    /// Returns why the fields are malformed, if they are.
     fn fault(&self) -> Option<&'static str> {
         let value = self.v.is_some() || self.b.is_some() || self.j.is_some();
         let (map, queue, items) = (self.m.is_some(), self.q.is_some(), self.i.is_some());
@@ -274,17 +260,17 @@ impl ChangeRecord<'_> {
             self.e.is_some(),
             self.r.is_some(),
         ];
-        let is_one = kinds.into_iter().filter(|there| *there).count() == 1;
-        let place_fits = self.at.is_some() == (queue || items);
+        let is_one = kinds.into_iter().filter(|is_present| *is_present).count() == 1;
+        let index_fits = self.at.is_some() == (queue || items);
         let deadline_fits = self.x.is_none() || value || map || queue;
-        if !is_one || !place_fits || !deadline_fits || self.r.is_some_and(|r| r != 1) {
+        if !is_one || !index_fits || !deadline_fits || self.r.is_some_and(|r| r != 1) {
             return Some("its fields fit no kind of change");
         }
         if self.m.as_ref().is_some_and(Vec::is_empty) || self.q.as_ref().is_some_and(Vec::is_empty) {
             return Some("a map or a queue is never empty");
         }
-        let mut places = [self.at, self.lo, self.hi].into_iter().flatten();
-        places.any(|place| !QUEUE_INDEXES.contains(&place)).then_some("a place in a queue is out of reach")
+        let mut indexes = [self.at, self.lo, self.hi].into_iter().flatten();
+        indexes.any(|index| !QUEUE_INDEXES.contains(&index)).then_some("an index in a queue is out of reach")
     }
 }
 
@@ -300,14 +286,14 @@ fn part(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Value,
     value(v, b, j)?.ok_or_else(|| "a part has no value".into())
 }
 
-/// The value that one of three fields holds; `None` where none of them is there.
+/// The value in one of three fields; `None` if all are absent.
 fn value(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Option<Value>, String> {
-    let raw = |text: &str| BASE64.decode(text).map_err(|error| error.to_string());
+    let decode = |text: &str| BASE64.decode(text).map_err(|error| error.to_string());
     Ok(match (v, b, j) {
         (None, None, None) => None,
         (Some(json), None, None) => Some(Value::json(json.get().as_bytes())),
-        (None, Some(text), None) => Some(Value::raw(&raw(text)?)),
-        (None, None, Some(text)) => Some(Value::json(&raw(text)?)),
+        (None, Some(text), None) => Some(Value::raw(&decode(text)?)),
+        (None, None, Some(text)) => Some(Value::json(&decode(text)?)),
         _ => return Err("it has more than one value".into()),
     })
 }
@@ -342,9 +328,9 @@ pub(crate) mod tests {
         Change::SetItems { at, values, end: End::Back }
     }
 
-    /// One of each kind, at its edges.
-    pub(crate) fn facts() -> Vec<(SmolStr, Change)> {
-        let facts = [
+    /// Changes of every kind, with the extreme values of each.
+    pub(crate) fn changes() -> Vec<(SmolStr, Change)> {
+        let changes = [
             ("a", set(Value::json(b"{\"x\":[1,null]}"), None)),
             ("q\"uo\\te", set(Value::json(b"null"), Some(1))),
             ("empty", set(Value::raw(b""), None)),
@@ -369,22 +355,22 @@ pub(crate) mod tests {
             ("q", Change::DropFrom(-7)),
             ("q", Change::DropFrom(*QUEUE_INDEXES.end())),
         ];
-        facts.map(|(key, change)| (key.into(), change)).into()
+        changes.map(|(key, change)| (key.into(), change)).into()
     }
 
-    fn written(change: &Change) -> String {
+    fn write(change: &Change) -> String {
         let mut text = Vec::new();
         assert!(push(&mut text, "k", change));
         String::from_utf8(text).unwrap()
     }
 
     fn read(text: &str) -> Result<Change, String> {
-        let fact: ChangeRecord<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        fact.change().map(|(_, change)| change)
+        let record: ChangeRecord<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        record.into_change().map(|(_, change)| change)
     }
 
     #[test]
-    fn the_bytes_of_a_fact_are_frozen() {
+    fn the_bytes_of_a_change_are_frozen() {
         let three = || vec![Value::json(b"1"), Value::raw(b"\x00"), Value::json(b"\n")];
         let pairs = || ["a", "b\"", "c"].into_iter().map(SmolStr::new).zip(three()).collect::<Vec<_>>();
         for (change, text) in [
@@ -406,19 +392,19 @@ pub(crate) mod tests {
             (Change::DropBefore(-3), r#"{"k":"k","lo":-3}"#),
             (Change::DropFrom(0), r#"{"k":"k","hi":0}"#),
         ] {
-            assert_eq!(written(&change), text);
+            assert_eq!(write(&change), text);
             assert_eq!(read(text), Ok(change));
         }
     }
 
     #[test]
-    fn from_which_end_values_came_is_not_written_down() {
+    fn the_end_that_values_were_pushed_to_is_not_stored() {
         let front = Change::SetItems { at: 3, values: values(), end: End::Front };
-        assert_eq!(read(&written(&front)), Ok(items(3, values())));
+        assert_eq!(read(&write(&front)), Ok(items(3, values())));
     }
 
     #[test]
-    fn a_fact_that_means_nothing_is_refused() {
+    fn a_malformed_change_is_refused() {
         for fields in [
             "",
             r#","x":1"#,
@@ -455,7 +441,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_place_that_no_queue_gets_to_is_refused() {
+    fn an_index_that_no_queue_can_reach_is_refused() {
         let beyond = [
             i64::MIN,
             i64::MIN + 1,
@@ -464,14 +450,14 @@ pub(crate) mod tests {
             i64::MAX - 1,
             i64::MAX,
         ];
-        for place in beyond {
+        for index in beyond {
             for change in [
-                Change::DropBefore(place),
-                Change::DropFrom(place),
-                items(place, Vec::new()),
-                queue(place, values(), None),
+                Change::DropBefore(index),
+                Change::DropFrom(index),
+                items(index, Vec::new()),
+                queue(index, values(), None),
             ] {
-                assert!(read(&written(&change)).is_err(), "{change:?}");
+                assert!(read(&write(&change)).is_err(), "{change:?}");
             }
         }
         assert!(read(r#"{"k":"k","lo":9223372036854775808}"#).is_err());
@@ -484,10 +470,10 @@ pub(crate) mod tests {
             push_number(&mut text, number);
             assert_eq!(text, number.to_string().as_bytes());
         }
-        for place in [i64::MIN, -1, 0, 1, i64::MAX] {
+        for index in [i64::MIN, -1, 0, 1, i64::MAX] {
             let mut text = Vec::new();
-            push_place(&mut text, "", place);
-            assert_eq!(text, place.to_string().as_bytes());
+            push_index(&mut text, "", index);
+            assert_eq!(text, index.to_string().as_bytes());
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Owns the bytes of a line: what stands around facts, and how it is read back. Does no I/O and knows nothing
-//! of files.
+//! Owns the bytes of a line: how the fields around its changes are written and read back. Does no I/O and knows
+//! nothing of files.
 //!
-//! Every line is one JSON object that begins with the CRC-32 of all that follows the CRC's own digits.
-//! INVARIANT: the format is frozen as [`VERSION`]; what would be read differently needs a new one.
+//! Every line is one JSON object that begins with the CRC-32 of all bytes behind the CRC's own digits.
+//! INVARIANT: the format is frozen as [`VERSION`]; a line that would be read differently needs a new version.
 
 use serde::Deserialize;
 use smol_str::SmolStr;
@@ -10,83 +10,73 @@ use smol_str::SmolStr;
 use crate::backend::file::format::change_text;
 use crate::backend::file::format::change_text::ChangeRecord;
 use crate::backend::file::format::fast_path;
+use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
 
 /// The version of the format that this crate writes, and the only one it reads.
 pub(crate) const VERSION: u64 = 1;
 
-/// What every line begins with, before the eight digits of its CRC.
+/// First bytes of every line, before the eight digits of its CRC.
 pub(crate) const START: &[u8] = b"{\"c\":\"";
 const CRC_END: usize = START.len() + 8;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Which kind of file a header stands in.
+/// The kind of file that a header begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Journal,
     Snapshot,
 }
 
-/// What a line says of the journal around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct LineStamp {
-    /// Its place in the sequence of all lines; of a header, the place of the last line before the file.
-    pub(crate) sequence: u64,
-    /// The highest sequence that was known to be on the disk when the line was written.
-    pub(crate) durable: u64,
-    /// When it was written; 0 where that is the time of the line before, which is not written down again.
-    pub(crate) time: u64,
-}
-
-/// One whole line.
+/// One decoded line.
 #[derive(Debug)]
 pub(crate) enum Line {
     /// The first line of a file.
-    Header { kind: FileKind, number: u64, mark: LineStamp, vouched: bool },
-    /// A store was opened and goes on here. `vouched` is false where nothing syncs the lines to come.
-    Opened { mark: LineStamp, vouched: bool },
+    Header { kind: FileKind, number: u64, stamp: LineStamp, is_synced: bool },
+    /// A store was opened and continues behind this line. `is_synced` is false if the sync policy is never.
+    Opened { stamp: LineStamp, is_synced: bool },
     /// One atomic commit.
-    Commit { mark: LineStamp, changes: Vec<(SmolStr, Change)> },
-    /// The store was closed: all before is on the disk.
-    Closed { mark: LineStamp },
+    Commit { stamp: LineStamp, changes: Vec<(SmolStr, Change)> },
+    /// The store was closed: all lines before are on the disk.
+    Closed { stamp: LineStamp },
     /// Entries of a snapshot.
     Entries { changes: Vec<(SmolStr, Change)> },
-    /// The end of a snapshot.
-    Footer { count: u64, sum: u32, mark: LineStamp },
+    /// The end of a snapshot: the number of its entries, and the CRC of all lines before.
+    Footer { count: u64, sum: u32, stamp: LineStamp },
 }
 
-/// What a line says of the journal around it, if it does.
-pub(crate) fn parse_stamp(line: &Line) -> Option<LineStamp> {
-    match line {
-        Line::Header { mark, .. }
-        | Line::Opened { mark, .. }
-        | Line::Commit { mark, .. }
-        | Line::Closed { mark }
-        | Line::Footer { mark, .. } => Some(*mark),
-        Line::Entries { .. } => None,
+impl Line {
+    pub(crate) fn stamp(&self) -> Option<LineStamp> {
+        match self {
+            Self::Header { stamp, .. }
+            | Self::Opened { stamp, .. }
+            | Self::Commit { stamp, .. }
+            | Self::Closed { stamp }
+            | Self::Footer { stamp, .. } => Some(*stamp),
+            Self::Entries { .. } => None,
+        }
     }
 }
 
-/// Why a line was not taken.
+/// Why a line could not be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LineFault {
-    /// These are not the bytes that were written.
+    /// The bytes are not those that were written.
     Damaged(&'static str),
-    /// They are, but they mean nothing to us.
+    /// The checksum matches, but the fields make no sense.
     Malformed(String),
-    /// They are of another version of the format.
+    /// The line is of this other version of the format.
     Version(u64),
 }
 
-/// Writes lines, each into the same buffer.
-pub(crate) struct Encoder<'a> {
+/// Writes one line behind the bytes in a buffer.
+struct Encoder<'a> {
     line: &'a mut Vec<u8>,
     start: usize,
 }
 
 impl<'a> Encoder<'a> {
-    /// Begins a line behind what is in the buffer.
     fn new(line: &'a mut Vec<u8>) -> Self {
         let start = line.len();
         line.extend_from_slice(b"{\"c\":\"00000000\"");
@@ -104,9 +94,9 @@ impl<'a> Encoder<'a> {
         self
     }
 
-    fn stamp(self, mark: LineStamp) -> Self {
-        let encoder = self.number(",\"s\":", mark.sequence).number(",\"d\":", mark.durable);
-        match mark.time {
+    fn stamp(self, stamp: LineStamp) -> Self {
+        let encoder = self.number(",\"s\":", stamp.sequence).number(",\"d\":", stamp.synced);
+        match stamp.time {
             0 => encoder,
             time => encoder.number(",\"t\":", time),
         }
@@ -139,32 +129,32 @@ impl<'a> Encoder<'a> {
 }
 
 /// Writes the first line of a file.
-pub(crate) fn header(line: &mut Vec<u8>, kind: FileKind, number: u64, mark: LineStamp, sync: SyncPolicy) {
+pub(crate) fn header(line: &mut Vec<u8>, kind: FileKind, number: u64, stamp: LineStamp, sync: SyncPolicy) {
     let name = match kind {
         FileKind::Journal => "journal",
         FileKind::Snapshot => "snapshot",
     };
     Encoder::new(line)
         .text(&format!(",\"millpond\":\"{name}\",\"version\":{VERSION},\"n\":{number}"))
-        .stamp(mark)
+        .stamp(stamp)
         .text(&format!(",\"sync\":\"{sync}\""))
         .finish();
 }
 
-pub(crate) fn opened(line: &mut Vec<u8>, mark: LineStamp, sync: SyncPolicy) {
-    Encoder::new(line).stamp(mark).text(&format!(",\"sync\":\"{sync}\"")).finish();
+pub(crate) fn opened(line: &mut Vec<u8>, stamp: LineStamp, sync: SyncPolicy) {
+    Encoder::new(line).stamp(stamp).text(&format!(",\"sync\":\"{sync}\"")).finish();
 }
 
 pub(crate) fn commit<'c, K: AsRef<str> + 'c>(
     line: &mut Vec<u8>,
-    mark: LineStamp,
+    stamp: LineStamp,
     changes: impl IntoIterator<Item = (K, &'c Change)>,
 ) {
-    Encoder::new(line).stamp(mark).changes(changes).finish();
+    Encoder::new(line).stamp(stamp).changes(changes).finish();
 }
 
-pub(crate) fn closed(line: &mut Vec<u8>, mark: LineStamp) {
-    Encoder::new(line).stamp(mark).text(",\"closed\":true").finish();
+pub(crate) fn closed(line: &mut Vec<u8>, stamp: LineStamp) {
+    Encoder::new(line).stamp(stamp).text(",\"closed\":true").finish();
 }
 
 pub(crate) fn entries<'c, K: AsRef<str> + 'c>(
@@ -174,53 +164,52 @@ pub(crate) fn entries<'c, K: AsRef<str> + 'c>(
     Encoder::new(line).changes(changes).finish();
 }
 
-/// Writes the end of a snapshot: how many entries it holds, and the CRC of all lines before.
-pub(crate) fn footer(line: &mut Vec<u8>, count: u64, sum: u32, mark: LineStamp) {
-    Encoder::new(line).stamp(mark).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
+pub(crate) fn footer(line: &mut Vec<u8>, count: u64, sum: u32, stamp: LineStamp) {
+    Encoder::new(line).stamp(stamp).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
 }
 
-/// Whether these bytes begin as every line does.
+/// Whether these bytes begin like a line.
 pub(crate) fn is_begun(bytes: &[u8]) -> bool {
-    let digits = bytes.strip_prefix(START).and_then(|rest| rest.split_at_checked(8));
-    digits.is_some_and(|(crc, rest)| crc.iter().all(|digit| HEX.contains(digit)) && rest.starts_with(b"\","))
+    let split = bytes.strip_prefix(START).and_then(|rest| rest.split_at_checked(8));
+    split.is_some_and(|(crc, rest)| crc.iter().all(|digit| HEX.contains(digit)) && rest.starts_with(b"\","))
 }
 
-/// Reads a line with its line break, the CRC first.
+/// Reads a line, including its line break, after a check of its CRC.
 pub(crate) fn decode(line: &[u8]) -> Result<Line, LineFault> {
-    let text = check(line)?;
-    let behind = text[CRC_END..].strip_prefix(b"\"").unwrap_or_default();
-    if let Some((mark, changes)) = fast_path::commit(behind) {
-        Ok(Line::Commit { mark, changes })
-    } else if let Some(changes) = fast_path::entries(behind) {
+    let text = check_crc(line)?;
+    let fields = text[CRC_END..].strip_prefix(b"\"").unwrap_or_default();
+    if let Some((stamp, changes)) = fast_path::commit(fields) {
+        Ok(Line::Commit { stamp, changes })
+    } else if let Some(changes) = fast_path::entries(fields) {
         Ok(Line::Entries { changes })
     } else {
         parse(text)
     }
 }
 
-/// Reads a line that is whole, whatever it says.
+/// Reads a line of any kind, without its line break.
 fn parse(text: &[u8]) -> Result<Line, LineFault> {
-    let meaningless = |error: serde_json::Error| LineFault::Malformed(error.to_string());
-    let wire: LineRecord<'_> = match serde_json::from_slice(text) {
-        Ok(wire) => wire,
+    let malformed = |error: serde_json::Error| LineFault::Malformed(error.to_string());
+    let record: LineRecord<'_> = match serde_json::from_slice(text) {
+        Ok(record) => record,
         Err(error) => {
-            // Another version may have fields that this one does not know.
-            let other: Option<Version> = serde_json::from_slice(text).ok();
+            // Another version may have fields that are unknown to this one.
+            let other: Option<VersionField> = serde_json::from_slice(text).ok();
             let version = other.map(|other| other.version).filter(|version| *version != VERSION);
-            return Err(version.map_or_else(|| meaningless(error), LineFault::Version));
+            return Err(version.map_or_else(|| malformed(error), LineFault::Version));
         }
     };
-    wire.line()
+    record.into_line()
 }
 
-/// Reads a line as [`decode`] would without its quick way, and without its CRC.
+/// Reads a line as [`decode`] does, but without the fast path and the check of the CRC.
 #[cfg(test)]
 pub(crate) fn decode_slowly(line: &[u8]) -> Result<Line, LineFault> {
     parse(&line[..line.len() - 1])
 }
 
-/// Checks that these are the bytes that were written, and takes the line break off.
-fn check(line: &[u8]) -> Result<&[u8], LineFault> {
+/// Checks the CRC of a line, and removes the line break.
+fn check_crc(line: &[u8]) -> Result<&[u8], LineFault> {
     let text = line.strip_suffix(b"\n").ok_or(LineFault::Damaged("the line has no end"))?;
     let digits = text.strip_prefix(START).and_then(|rest| rest.get(..8));
     let digits = digits.ok_or(LineFault::Damaged("this is not the beginning of a line"))?;
@@ -228,7 +217,7 @@ fn check(line: &[u8]) -> Result<&[u8], LineFault> {
         HEX.iter()
             .position(|hex| hex == digit)
             .and_then(|value| u32::try_from(value).ok())
-            .map(|v| crc << 4 | v)
+            .map(|value| crc << 4 | value)
     });
     if crc == Some(crc32fast::hash(&text[CRC_END..])) {
         Ok(text)
@@ -238,7 +227,7 @@ fn check(line: &[u8]) -> Result<&[u8], LineFault> {
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct VersionField {
     version: u64,
 }
 
@@ -263,31 +252,33 @@ struct LineRecord<'a> {
 }
 
 impl LineRecord<'_> {
-    fn line(self) -> Result<Line, LineFault> {
+    fn into_line(self) -> Result<Line, LineFault> {
         let time = self.t.unwrap_or(0);
-        let mark = match (self.s, self.d) {
-            (Some(sequence), Some(durable)) => Some(LineStamp { sequence, durable, time }),
+        let stamp = match (self.s, self.d) {
+            (Some(sequence), Some(synced)) => Some(LineStamp { sequence, synced, time }),
             _ => None,
         };
-        let vouched = self.sync.as_ref().map(|sync| sync != "never");
-        let changes = self.w.map(|w| w.into_iter().map(ChangeRecord::change).collect()).transpose();
+        let is_synced = self.sync.as_ref().map(|sync| sync != "never");
+        let changes = self.w.map(|w| w.into_iter().map(ChangeRecord::into_change).collect()).transpose();
         let changes = changes.map_err(LineFault::Malformed)?;
-        match (self.version, self.n, mark, vouched, changes, self.closed, self.end.zip(self.sum)) {
+        match (self.version, self.n, stamp, is_synced, changes, self.closed, self.end.zip(self.sum)) {
             (Some(version), ..) if version != VERSION => Err(LineFault::Version(version)),
-            (Some(_), Some(number), Some(mark), Some(vouched), None, None, None) => {
+            (Some(_), Some(number), Some(stamp), Some(is_synced), None, None, None) => {
                 let kind = match self.millpond.as_deref() {
                     Some("journal") => FileKind::Journal,
                     Some("snapshot") => FileKind::Snapshot,
                     _ => return Err(LineFault::Malformed("it is the header of another kind of file".into())),
                 };
-                Ok(Line::Header { kind, number, mark, vouched })
+                Ok(Line::Header { kind, number, stamp, is_synced })
             }
-            (None, None, Some(mark), Some(vouched), None, None, None) => Ok(Line::Opened { mark, vouched }),
-            (None, None, Some(mark), None, Some(changes), None, None) => Ok(Line::Commit { mark, changes }),
+            (None, None, Some(stamp), Some(is_synced), None, None, None) => {
+                Ok(Line::Opened { stamp, is_synced })
+            }
+            (None, None, Some(stamp), None, Some(changes), None, None) => Ok(Line::Commit { stamp, changes }),
             (None, None, None, None, Some(changes), None, None) => Ok(Line::Entries { changes }),
-            (None, None, Some(mark), None, None, Some(true), None) => Ok(Line::Closed { mark }),
-            (None, None, Some(mark), None, None, None, Some((count, sum))) => {
-                Ok(Line::Footer { count, sum, mark })
+            (None, None, Some(stamp), None, None, Some(true), None) => Ok(Line::Closed { stamp }),
+            (None, None, Some(stamp), None, None, None, Some((count, sum))) => {
+                Ok(Line::Footer { count, sum, stamp })
             }
             _ => Err(LineFault::Malformed("its fields fit no kind of line".into())),
         }
@@ -297,23 +288,23 @@ impl LineRecord<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::file::format::change_text::{tests::facts, tests::set};
+    use crate::backend::file::format::change_text::tests::{changes, set};
     use crate::value::Value;
 
-    const MARK: LineStamp = LineStamp { sequence: 17, durable: 12, time: 1_760_000_000_000 };
+    const STAMP: LineStamp = LineStamp { sequence: 17, synced: 12, time: 1_760_000_000_000 };
 
     fn line(changes: &[(SmolStr, Change)]) -> Vec<u8> {
         let mut line = Vec::new();
-        commit(&mut line, MARK, changes.iter().map(|(key, change)| (key, change)));
+        commit(&mut line, STAMP, changes.iter().map(|(key, change)| (key, change)));
         line
     }
 
     #[test]
-    fn every_fact_comes_back_as_it_was() {
-        match decode(&line(&facts())) {
-            Ok(Line::Commit { mark, changes }) => {
-                assert_eq!(mark, MARK);
-                assert_eq!(changes, facts());
+    fn every_change_is_read_back_as_it_was_written() {
+        match decode(&line(&changes())) {
+            Ok(Line::Commit { stamp, changes: decoded }) => {
+                assert_eq!(stamp, STAMP);
+                assert_eq!(decoded, changes());
             }
             other => panic!("{other:?}"),
         }
@@ -333,34 +324,34 @@ mod tests {
     }
 
     #[test]
-    fn the_other_lines_come_back() {
+    fn every_other_line_is_read_back_as_it_was_written() {
         let mut text = Vec::new();
-        header(&mut text, FileKind::Journal, 3, MARK, SyncPolicy::Never);
+        header(&mut text, FileKind::Journal, 3, STAMP, SyncPolicy::Never);
         match decode(&text) {
-            Ok(Line::Header { kind: FileKind::Journal, number: 3, mark: MARK, vouched: false }) => {}
+            Ok(Line::Header { kind: FileKind::Journal, number: 3, stamp: STAMP, is_synced: false }) => {}
             other => panic!("{other:?}"),
         }
         text.clear();
-        opened(&mut text, MARK, SyncPolicy::Always);
-        assert!(matches!(decode(&text), Ok(Line::Opened { mark: MARK, vouched: true })));
+        opened(&mut text, STAMP, SyncPolicy::Always);
+        assert!(matches!(decode(&text), Ok(Line::Opened { stamp: STAMP, is_synced: true })));
         text.clear();
-        closed(&mut text, MARK);
-        assert!(matches!(decode(&text), Ok(Line::Closed { mark: MARK })));
+        closed(&mut text, STAMP);
+        assert!(matches!(decode(&text), Ok(Line::Closed { stamp: STAMP })));
         text.clear();
-        footer(&mut text, 5, 6, MARK);
-        assert!(matches!(decode(&text), Ok(Line::Footer { count: 5, sum: 6, mark: MARK })));
+        footer(&mut text, 5, 6, STAMP);
+        assert!(matches!(decode(&text), Ok(Line::Footer { count: 5, sum: 6, stamp: STAMP })));
         text.clear();
         Encoder::new(&mut text).text(",\"millpond\":\"journal\",\"version\":2,\"new\":1").finish();
         assert_eq!(decode(&text).unwrap_err(), LineFault::Version(2));
     }
 
     #[test]
-    fn no_flipped_bit_and_no_cut_goes_unseen() {
-        let whole = line(&facts());
-        for at in 0..whole.len() {
-            assert!(matches!(decode(&whole[..at]), Err(LineFault::Damaged(_))), "cut at {at}");
+    fn every_flipped_bit_and_every_cut_is_detected() {
+        let line = line(&changes());
+        for at in 0..line.len() {
+            assert!(matches!(decode(&line[..at]), Err(LineFault::Damaged(_))), "cut at {at}");
             for bit in 0..8 {
-                let mut flipped = whole.clone();
+                let mut flipped = line.clone();
                 flipped[at] ^= 1 << bit;
                 assert!(matches!(decode(&flipped), Err(LineFault::Damaged(_))), "bit {bit} of byte {at}");
             }

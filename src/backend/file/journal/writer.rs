@@ -1,12 +1,13 @@
-//! Owns the end of the journal: appends lines, cuts a torn one back, and goes on in a new file. Knows
-//! nothing of the table and of who waits for a sync.
+//! Owns the end of the journal: appends lines, truncates a torn line, and continues in a new file. Knows nothing of
+//! the table, and of the threads that wait for a sync.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::backend::file::format::line;
-use crate::backend::file::format::line::{FileKind, LineStamp};
+use crate::backend::file::format::line::FileKind;
+use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::WritableFile;
 use crate::backend::file::journal::durability::Durability;
 use crate::backend::file::layout::{Layout, failed};
@@ -15,54 +16,59 @@ use crate::config::SyncPolicy;
 use crate::error::Result;
 use crate::key::Key;
 
-/// A line buffer larger than this is not kept.
-const KEPT_BUFFER: usize = 1 << 20;
+/// A line buffer of a larger capacity is freed after its line.
+const MAX_KEPT_BUFFER: usize = 1 << 20;
 
-/// How far a journal that is synced often is filled with zeros: to the next multiple. What is written over bytes
-/// that are there leaves the file's length alone, and its sync has less to do.
+/// A journal that is synced often is filled with zeros up to the next multiple of this. Writing over existing bytes
+/// does not change the file's length, so that a sync has less to do.
 const PREFILL: u64 = 128 * 1024;
 
-/// Whether lines are taken.
+/// Whether lines may be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JournalState {
     Open,
     /// The store is closed, or closing.
     Closed,
-    /// The files may be another process's.
+    /// The files may belong to another process.
     ReadOnly,
 }
 
-/// The writer. Whoever holds it, behind its lock, is the only one who changes the store.
+/// The writer of the journal. The thread that holds its lock is the only one that changes the store.
 pub(crate) struct Journal {
     pub(crate) number: u64,
-    /// Where the next line begins.
+    /// Offset of the next line.
     pub(crate) len: u64,
-    /// Up to where the file reaches: from `len` on there is nothing but zeros.
+    /// Length of the file: behind `len` it contains only zeros.
     prefilled: u64,
-    /// Whether it is filled ahead.
+    /// Whether the file is filled ahead with zeros.
     prefills: bool,
-    /// The place of the last line.
+    /// Sequence of the last line.
     pub(crate) sequence: u64,
-    /// At which length the directory's size is looked at again.
+    /// Length at which the directory's size is checked again.
     pub(crate) next_size_check: u64,
     pub(crate) state: JournalState,
     pub(crate) disk: Arc<dyn WritableFile>,
     pub(crate) path: PathBuf,
     line: Vec<u8>,
-    /// The time that the last line with one has.
+    /// Time in the last line that has one.
     time: u64,
 }
 
+/// Where a journal continues.
+pub(crate) struct JournalEnd {
+    pub(crate) path: PathBuf,
+    pub(crate) disk: Arc<dyn WritableFile>,
+    pub(crate) number: u64,
+    pub(crate) len: u64,
+    pub(crate) sequence: u64,
+}
+
 impl Journal {
-    pub(crate) fn new(
-        path: PathBuf,
-        disk: Arc<dyn WritableFile>,
-        number: u64,
-        len: u64,
-        sequence: u64,
-        sync: SyncPolicy,
-    ) -> Self {
-        Self {
+    /// Continues a journal: its writer, and how far it is durable, which is up to its end.
+    pub(crate) fn resume(end: JournalEnd, dir: PathBuf, sync: SyncPolicy) -> (Self, Durability) {
+        let JournalEnd { path, disk, number, len, sequence } = end;
+        let durability = Durability::new(dir, Arc::clone(&disk), sequence);
+        let journal = Self {
             number,
             len,
             prefilled: len,
@@ -74,15 +80,16 @@ impl Journal {
             path,
             line: Vec::new(),
             time: 0,
-        }
+        };
+        (journal, durability)
     }
 
-    /// How long the file may be after the next line, with what is filled ahead.
+    /// Length of the file after the next line, apart from that line itself, if it is filled ahead.
     pub(crate) fn max_len_after_next(&self) -> u64 {
         if self.prefills { self.prefilled.max(self.len) + PREFILL } else { self.len }
     }
 
-    /// Appends a commit as one line, and tells how long that is.
+    /// Appends a commit as one line, and returns the line's length.
     pub(crate) fn commit(
         &mut self,
         changes: &[(Key<'_>, Change)],
@@ -90,21 +97,21 @@ impl Journal {
         durability: &Durability,
     ) -> Result<u64> {
         let before = self.len;
-        self.append(time, durability, |line, mark| {
-            line::commit(line, mark, changes.iter().map(|(key, change)| (&**key, change)));
+        self.append(time, durability, |line, stamp| {
+            line::commit(line, stamp, changes.iter().map(|(key, change)| (&**key, change)));
         })?;
         Ok(self.len - before)
     }
 
-    /// Appends the line that says from where on, and how, the store goes on.
+    /// Appends the line that records an opening and the sync policy of the lines behind it.
     pub(crate) fn opened(&mut self, time: u64, sync: SyncPolicy, durability: &Durability) -> Result<()> {
-        self.append(time, durability, |line, mark| line::opened(line, mark, sync))
+        self.append(time, durability, |line, stamp| line::opened(line, stamp, sync))
     }
 
-    /// Appends the last line, which is the end of the file.
+    /// Appends the last line.
     pub(crate) fn closed(&mut self, time: u64, durability: &Durability) -> Result<()> {
         self.prefills = false;
-        // If it fails, they stay: they mean nothing.
+        // If this fails, the zeros stay, which recovery ignores.
         let _ = self.trim();
         self.append(time, durability, line::closed)
     }
@@ -117,13 +124,13 @@ impl Journal {
     ) -> Result<()> {
         let sequence = self.sequence.saturating_add(1);
         self.line.clear();
-        let said = if time == self.time { 0 } else { time };
-        encode(&mut self.line, LineStamp { sequence, durable: durability.synced(), time: said });
-        self.write(durability)?;
+        let new_time = if time == self.time { 0 } else { time };
+        encode(&mut self.line, LineStamp { sequence, synced: durability.synced(), time: new_time });
+        self.write_line(durability)?;
         self.len += self.line.len() as u64;
         self.sequence = sequence;
         self.time = time;
-        if self.line.capacity() > KEPT_BUFFER {
+        if self.line.capacity() > MAX_KEPT_BUFFER {
             self.line = Vec::new();
         }
         durability.note_written(sequence);
@@ -131,7 +138,7 @@ impl Journal {
     }
 
     /// Writes the line to the end of the file.
-    fn write(&mut self, durability: &Durability) -> Result<()> {
+    fn write_line(&mut self, durability: &Durability) -> Result<()> {
         let end = self.len + self.line.len() as u64;
         let grows = end > self.prefilled;
         let fills = self.prefills && grows;
@@ -141,24 +148,23 @@ impl Journal {
                     durability.note_grown();
                     return Ok(());
                 }
-                // There may be room for the line alone.
+                // There may be room for the line without zeros.
                 Err(_) => self.prefills = false,
             }
         }
         if let Err(error) = self.disk.write_all_at(self.len, &self.line) {
-            // A part of the line may have been written: the next would merge with it.
-            let cut = self.disk.truncate(self.len);
-            // With zeros behind it the line may have been written as a whole. A power cut could bring it back.
-            let cut = match cut {
-                Ok(()) if fills => durability.exclusively(|| self.disk.sync_data_and_len()),
-                cut => cut,
-            };
-            return Err(match cut {
+            // INVARIANT: a partial line must not stay, or the next line would merge with it.
+            let mut truncated = self.disk.truncate(self.len);
+            if fills && truncated.is_ok() {
+                // The failed write with zeros may have contained the whole line: a power cut could bring it back.
+                truncated = durability.exclusively(|| self.disk.sync_data_and_len());
+            }
+            return Err(match truncated {
                 Ok(()) => {
                     self.prefilled = self.len;
                     failed("writing", &self.path, error)
                 }
-                Err(cut) => durability.poison("cutting back a torn line", &cut),
+                Err(cause) => durability.poison("truncating a torn line", &cause),
             });
         }
         self.prefilled = self.prefilled.max(end);
@@ -168,23 +174,23 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the line, which ends at `end`, and zeros behind it.
+    /// Writes the line, which ends at `end`, and zeros behind it, in one call.
     fn prefill(&mut self, end: u64) -> io::Result<()> {
-        let text = self.line.len();
+        let line_len = self.line.len();
         let filled = end.next_multiple_of(PREFILL);
         let zeros = usize::try_from(filled - end).unwrap_or_default();
-        self.line.resize(text + zeros, 0);
+        self.line.resize(line_len + zeros, 0);
         let outcome = self.disk.write_all_at(self.len, &self.line);
-        self.line.truncate(text);
+        self.line.truncate(line_len);
         match outcome {
             Ok(()) => self.prefilled = filled,
-            // If it fails, there are zeros, and the line is written over what there is of it.
+            // If truncating fails too, the write of the line alone overwrites the partial line.
             Err(_) => drop(self.disk.truncate(self.len)),
         }
         outcome
     }
 
-    /// Takes off what was filled ahead.
+    /// Removes the zeros that were filled ahead.
     fn trim(&mut self) -> io::Result<()> {
         if self.prefilled > self.len {
             self.disk.truncate(self.len)?;
@@ -193,10 +199,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on in `next`, an empty file whose name is durable.
+    /// Continues in `next`, an empty file whose name is durable.
     ///
-    /// INVARIANT: all of this file is on the disk before the first line of the next one, and the next
-    /// one's header before any line behind it.
+    /// INVARIANT: the old file is synced before the header of the new one is written, and the header before any line
+    /// behind it.
     pub(crate) fn rotate(
         &mut self,
         next: Arc<dyn WritableFile>,
@@ -207,7 +213,8 @@ impl Journal {
     ) -> Result<()> {
         durability.wait(self.sequence)?;
         let number = self.number + 1;
-        let len = write_header(&*next, &path, number, self.sequence, time, sync)?;
+        let stamp = LineStamp { sequence: self.sequence, synced: self.sequence, time };
+        let len = write_header(&*next, &path, number, stamp, sync)?;
         durability.switch_file(Arc::clone(&next));
         if let Err(error) = self.trim() {
             log::debug!("the zeros at the end of {} stay: {error}", self.path.display());
@@ -218,7 +225,7 @@ impl Journal {
     }
 }
 
-/// Whether a journal is filled ahead: where it is synced often.
+/// Whether a journal is filled ahead with zeros, which pays off if it is synced often.
 fn prefills(sync: SyncPolicy) -> bool {
     match sync {
         SyncPolicy::Always | SyncPolicy::Every(_) => true,
@@ -226,31 +233,30 @@ fn prefills(sync: SyncPolicy) -> bool {
     }
 }
 
-/// Makes an empty journal and its name durable.
+/// Creates an empty journal with a durable name.
 pub(crate) fn create(layout: &Layout, number: u64) -> Result<(Arc<dyn WritableFile>, PathBuf)> {
     let path = layout.journal(number);
     let disk = layout.fs.create_new(&path).map_err(|error| failed("creating", &path, error))?;
     match layout.sync() {
         Ok(()) => Ok((disk, path)),
         Err(error) => {
-            // Nothing was lost: a file without a header is cleared away at the next opening too.
+            // If the file stays, the next opening deletes it, because it has no header.
             let _ = layout.remove(&path);
             Err(error)
         }
     }
 }
 
-/// Writes the first line of a journal and brings it to the disk.
+/// Writes and syncs the first line of a journal, and returns the line's length.
 pub(crate) fn write_header(
     disk: &dyn WritableFile,
     path: &Path,
     number: u64,
-    sequence: u64,
-    time: u64,
+    stamp: LineStamp,
     sync: SyncPolicy,
 ) -> Result<u64> {
     let mut line = Vec::new();
-    line::header(&mut line, FileKind::Journal, number, LineStamp { sequence, durable: sequence, time }, sync);
+    line::header(&mut line, FileKind::Journal, number, stamp, sync);
     disk.write_all_at(0, &line)
         .and_then(|()| disk.sync_data_and_len())
         .map_err(|error| failed("writing", path, error))?;

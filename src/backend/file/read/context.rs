@@ -1,17 +1,17 @@
-//! Owns what those need who read the files of a store: where they lie, whether somebody writes them meanwhile,
-//! and who is told how far they are. Knows nothing of lines.
+//! Owns the context of reading a store's files: their directory, whether a writer is active, and the report of
+//! progress. Knows nothing of lines.
 
 use std::cell::{Cell, RefCell};
 
 use crate::backend::file::layout::{Layout, Listing};
 use crate::backend::file::report::Progress;
 
-/// After how many bytes it is told again how far the reading is.
-const STEP: u64 = 1 << 20;
+/// Progress is reported every so many bytes.
+const REPORT_INTERVAL: u64 = 1 << 20;
 
 pub(crate) struct ReadContext<'i> {
     pub(crate) layout: &'i Layout,
-    /// Another process may have the store open, and be writing to it.
+    /// Whether another process may have the store open and write to it.
     pub(crate) writer_is_live: bool,
     report: RefCell<&'i mut dyn FnMut(Progress)>,
     progress: Cell<Progress>,
@@ -24,7 +24,7 @@ impl<'i> ReadContext<'i> {
         Self { layout, writer_is_live, report: RefCell::new(report), progress, reported: Cell::new(0) }
     }
 
-    /// Begins to read the files that count, from the snapshot or journal of this number on.
+    /// Starts the progress of reading the snapshot of number `first`, and the journals from that number on.
     pub(crate) fn begin(&self, listing: &Listing, first: u64) {
         let snapshot = listing.snapshots.iter().filter(|n| **n == first).map(|n| self.layout.snapshot(*n));
         let journals = listing.journals.iter().filter(|n| **n >= first).map(|n| self.layout.journal(*n));
@@ -33,17 +33,17 @@ impl<'i> ReadContext<'i> {
         self.reported.set(0);
     }
 
-    /// Notes that so many more bytes were read.
+    /// Adds to the number of bytes read.
     pub(crate) fn advance(&self, bytes: u64) {
         let Progress { read, total } = self.progress.get();
         let read = (read + bytes).min(total);
         self.progress.set(Progress { read, total });
-        if read >= self.reported.get() + STEP {
+        if read >= self.reported.get() + REPORT_INTERVAL {
             self.report_progress();
         }
     }
 
-    /// Notes that all is read.
+    /// Reports that everything is read.
     pub(crate) fn end(&self) {
         let Progress { total, .. } = self.progress.get();
         self.progress.set(Progress { read: total, total });

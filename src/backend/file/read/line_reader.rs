@@ -1,5 +1,5 @@
-//! Owns reading a file line by line, with where each line stands. Knows nothing of what the lines mean for
-//! the state.
+//! Owns reading a file line by line, with the position of each line. Knows nothing of what the lines mean for the
+//! state.
 
 use std::io::{self, BufRead, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,19 +13,20 @@ use crate::backend::file::layout::failed;
 use crate::backend::file::read::context::ReadContext;
 use crate::error::{Error, Result};
 
-/// At how many places in a damaged line another one is looked for: any bytes may be in it.
+/// A damaged line is searched for another line at no more places than this: its bytes may be arbitrary.
 const MAX_EMBEDDED: usize = 64;
 
-/// How often a line is read again that may just be written, and the pause before the first time, which doubles.
+/// How often a damaged line is read again because a writer may not have finished it, and the pause before the first
+/// retry, which doubles each time.
 const RETRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How much of a file is looked at at once.
+/// Size of the read buffer.
 const CHUNK: usize = 1 << 16;
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
-/// Of zeros in the middle of a line so many are kept: no whole line has any, and a hole in a file takes no room on
-/// the disk but would take memory.
+/// At most this many zeros in the middle of a line are kept: no valid line has any, and a hole in a file, which takes
+/// no space on the disk, would take memory.
 const MAX_ZEROS: u64 = CHUNK as u64;
 
 /// The lines of one file.
@@ -33,63 +34,64 @@ pub(crate) struct LineReader<'l, 'i> {
     context: &'l ReadContext<'i>,
     path: PathBuf,
     reader: BufReader<Box<dyn ReadableFile>>,
-    /// Whether a damaged line may be one that is just written.
+    /// Whether a damaged line may be one that a writer has not finished.
     writer_is_live: bool,
     line: Vec<u8>,
-    /// How long the line is in the file: longer than what is kept of it where it holds many zeros.
+    /// Length of the line in the file: more than is kept of it if it contains many zeros.
     len: u64,
-    /// Where the line that was read last begins, and which it is, counted from one.
+    /// Position of the last line that was read.
     pub(crate) at: LinePosition,
-    /// Where the next one begins.
+    /// Offset of the next line.
     pub(crate) offset: u64,
-    /// How many zero bytes the file ends with: it was filled ahead, or what stood there was lost.
+    /// Number of zeros at the end of the file: it was filled ahead, or the bytes there were lost.
     pub(crate) trailing_zeros: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LinePosition {
+    /// Counted from one.
     pub(crate) line: u64,
     pub(crate) offset: u64,
 }
 
 impl<'l, 'i> LineReader<'l, 'i> {
-    pub(crate) fn open(input: &'l ReadContext<'i>, path: &Path) -> Result<Self> {
-        let file = input.layout.fs.read(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => corrupt(path, START, "the file is missing"),
-            _ => failed("opening", path, error),
+    pub(crate) fn open(context: &'l ReadContext<'i>, path: &Path) -> Result<Self> {
+        let file = context.layout.fs.read(path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                corrupt(path, START, "the file is missing")
+            } else {
+                failed("opening", path, error)
+            }
         })?;
-        let reader = BufReader::with_capacity(CHUNK, file);
-        let path = path.to_path_buf();
-        let (live, at) = (input.writer_is_live, LinePosition::default());
         Ok(Self {
-            context: input,
-            path,
-            reader,
-            writer_is_live: live,
+            context,
+            path: path.to_path_buf(),
+            reader: BufReader::with_capacity(CHUNK, file),
+            writer_is_live: context.writer_is_live,
             line: Vec::new(),
             len: 0,
-            at,
+            at: LinePosition::default(),
             offset: 0,
             trailing_zeros: 0,
         })
     }
 
-    /// Reads the next line; `None` at the end of the file, or of what is in it besides zeros.
+    /// Reads the next line; `None` at the end of the file, or if only zeros follow.
     pub(crate) fn next(&mut self) -> Result<Option<Result<Line, LineFault>>> {
-        let reading = |error| failed("reading", &self.path, error);
-        let mut read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
+        let reading_failed = |error| failed("reading", &self.path, error);
+        let mut read = read_line(&mut self.reader, &mut self.line).map_err(reading_failed)?;
         self.at = LinePosition { line: self.at.line + 1, offset: self.offset };
         let mut line = line::decode(&self.line);
-        for look in 0..RETRIES {
+        for retry in 0..RETRIES {
             if !self.writer_is_live || self.line.is_empty() || !matches!(line, Err(LineFault::Damaged(_))) {
                 break;
             }
-            thread::sleep(PAUSE * (1 << look));
-            self.reader.seek(SeekFrom::Start(self.offset)).map_err(reading)?;
-            read = read_line(&mut self.reader, &mut self.line).map_err(reading)?;
+            thread::sleep(PAUSE * (1 << retry));
+            self.reader.seek(SeekFrom::Start(self.offset)).map_err(reading_failed)?;
+            read = read_line(&mut self.reader, &mut self.line).map_err(reading_failed)?;
             line = line::decode(&self.line);
-            // From the first on that stays damaged, none is waited for.
-            self.writer_is_live = look + 1 < RETRIES || line.is_ok();
+            // Once a line stays damaged, no later line is retried.
+            self.writer_is_live = retry + 1 < RETRIES || line.is_ok();
         }
         (self.len, self.trailing_zeros) = (read.len, read.trailing_zeros);
         self.offset += read.len;
@@ -97,8 +99,7 @@ impl<'l, 'i> LineReader<'l, 'i> {
         Ok((read.len > 0).then_some(line))
     }
 
-    /// A whole line at the end of the damaged one that was read last: a line break that is damaged joins
-    /// two.
+    /// A valid line at the end of the last line, which is damaged: a damaged line break joins two lines.
     pub(crate) fn embedded_line(&self) -> Option<Line> {
         memchr::memmem::find_iter(&self.line, line::START)
             .filter(|at| *at > 0 && line::is_begun(&self.line[*at..]))
@@ -106,22 +107,22 @@ impl<'l, 'i> LineReader<'l, 'i> {
             .find_map(|at| line::decode(&self.line[at..]).ok())
     }
 
-    /// The bytes of the line that was read last, which is whole.
+    /// The bytes of the last line, which is not damaged.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.line
     }
 
-    /// How many bytes of the file the line that was read last takes.
+    /// Length of the last line in the file.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Says that the line that was read last is damaged.
+    /// The error for damage in the last line.
     pub(crate) fn corrupt(&self, reason: impl Into<String>) -> Error {
         corrupt(&self.path, self.at, reason)
     }
 
-    /// The error for a line that was not taken.
+    /// The error for a fault of the last line.
     pub(crate) fn refuse(&self, fault: LineFault) -> Error {
         match fault {
             LineFault::Damaged(reason) => self.corrupt(reason),
@@ -133,24 +134,24 @@ impl<'l, 'i> LineReader<'l, 'i> {
     }
 }
 
-/// The beginning of a file.
+/// Position of the first line.
 pub(crate) const START: LinePosition = LinePosition { line: 1, offset: 0 };
 
 pub(crate) fn corrupt(path: &Path, at: LinePosition, reason: impl Into<String>) -> Error {
     Error::Corrupt { path: path.to_path_buf(), line: at.line, offset: at.offset, reason: reason.into() }
 }
 
-/// How much of a file was read for one line.
+/// Number of bytes read for one line.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct RawLine {
-    /// The line itself.
+    /// In the line itself.
     len: u64,
-    /// The zeros behind it, which the file ends with.
+    /// Zeros behind the line, at the end of the file.
     trailing_zeros: u64,
 }
 
-/// Reads a line. At the end of the file it leaves out the zeros that this ends with, and tells how many. However
-/// many zeros there are, it keeps few.
+/// Reads a line into `line`. Zeros at the end of the file are counted but not kept; of zeros within a line at most
+/// [`MAX_ZEROS`] are kept.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<RawLine> {
     line.clear();
     let mut read = RawLine::default();
@@ -193,8 +194,8 @@ mod tests {
 
     use super::*;
 
-    /// What a line and the zeros behind it were before any were left out.
-    fn plainly(reader: &mut impl BufRead) -> (Vec<u8>, RawLine) {
+    /// Reads a line and counts the zeros behind it in the obvious way.
+    fn read_line_plainly(reader: &mut impl BufRead) -> (Vec<u8>, RawLine) {
         let mut line = Vec::new();
         let read = reader.read_until(b'\n', &mut line).unwrap();
         if line.last() == Some(&0) {
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_as_they_are_wherever_chunks_end() {
+    fn lines_are_read_correctly_wherever_buffers_end() {
         for seed in 0..3000 {
             let mut random = fastrand::Rng::with_seed(seed);
             let text: Vec<u8> =
@@ -216,7 +217,7 @@ mod tests {
             let mut line = Vec::new();
             loop {
                 let read = read_line(&mut reader, &mut line).unwrap();
-                assert_eq!((line.clone(), read), plainly(&mut plain), "seed {seed}");
+                assert_eq!((line.clone(), read), read_line_plainly(&mut plain), "seed {seed}");
                 if line.is_empty() {
                     break;
                 }
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_zeros_there_are_few_are_kept() {
+    fn few_of_many_zeros_are_kept() {
         const MANY: u64 = 1 << 28;
         let zeros = || io::repeat(0).take(MANY);
         let (first, last) = (Cursor::new(b"whole\ntorn"), Cursor::new(b"next\n"));

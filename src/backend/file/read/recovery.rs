@@ -1,42 +1,45 @@
-//! Owns what the files mean when a store is opened: which of them count, what a torn tail is and what is
-//! damage. It only reads; what is to be changed on disk it hands out.
+//! Owns what the files mean when a store is opened: which of them count, which damage is a torn tail, and which is
+//! corruption. Only reads; returns what the caller must change on disk.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use smol_str::SmolStr;
 
 use crate::backend::file::format::line;
-use crate::backend::file::format::line::{FileKind, Line, LineFault, LineStamp, parse_stamp};
+use crate::backend::file::format::line::{FileKind, Line, LineFault};
+use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::layout::{Layout, Listing, failed};
 use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::line_reader::{LinePosition, LineReader, START, corrupt};
 use crate::backend::file::snapshot;
-use crate::backend::local::change::{Change, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::Entry;
 use crate::backend::local::table::bulk_load::BulkLoader;
 use crate::backend::local::table::shards::Table;
 use crate::error::{Error, Result};
 
-const MISSING: &str = "a part of a map or of a queue is missing";
+const MISSING_PART: &str = "a part of a map or of a queue is missing";
+const MISPLACED: &str = "this line does not belong here";
 
-/// A header is shorter than this, and one as this version writes it than that.
+/// Any header is shorter than `MAX_HEADER`, and a header of this version is no longer than `MAX_TORN_HEADER`.
 const MAX_HEADER: u64 = 512;
 const MAX_TORN_HEADER: usize = 200;
 
-/// The state that the files hold.
+/// State read from the files.
 pub(crate) struct Recovered {
     pub(crate) table: Table,
-    /// The place and the time of the last line.
+    /// Sequence and time of the last line.
     pub(crate) sequence: u64,
     pub(crate) time: u64,
-    /// Where to go on; `None` where the store is new.
+    /// Where to continue; `None` if the store is new.
     pub(crate) tail: Option<Tail>,
-    /// The snapshot and the journals before the last.
+    /// Bytes of the snapshot, and of the journals before the last.
     pub(crate) older_bytes: u64,
-    /// The snapshot's size against what its entries were thought to take.
+    /// Size of the snapshot divided by the weight of its entries.
     pub(crate) bytes_per_weight: Option<f64>,
-    /// Files that count no more.
+    /// Files that are no longer needed.
     pub(crate) obsolete: Vec<PathBuf>,
 }
 
@@ -45,129 +48,130 @@ pub(crate) struct Recovered {
 pub(crate) struct Tail {
     pub(crate) number: u64,
     pub(crate) path: PathBuf,
-    /// How much of it stays, and how long it is.
+    /// How much of the file is valid, and its length.
     pub(crate) valid_len: u64,
     pub(crate) len: u64,
-    /// How many of the bytes that go a crash has torn.
+    /// Of the truncated bytes, how many belong to a torn write.
     pub(crate) torn_bytes: u64,
-    /// From where on no later line says that it reached the disk.
+    /// Offset from which on no later line proves that the bytes reached the disk.
     pub(crate) rewrite_from: u64,
 }
 
-/// Reads the state, or says what is wrong. Nothing on disk is changed.
-pub(crate) fn read(input: &ReadContext<'_>) -> Result<Recovered> {
-    read_files(input).inspect(|_| input.end())
+/// Reads the state, or fails with the first damage. Nothing on disk is changed.
+pub(crate) fn read(context: &ReadContext<'_>) -> Result<Recovered> {
+    read_files(context).inspect(|_| context.end())
 }
 
-fn read_files(input: &ReadContext<'_>) -> Result<Recovered> {
-    let layout = input.layout;
+fn read_files(context: &ReadContext<'_>) -> Result<Recovered> {
+    let layout = context.layout;
     let listing = layout.list()?;
-    let (mut reading, first) = newest_snapshot(input, &listing)?;
+    let (mut recovery, first) = read_newest_snapshot(context, &listing)?;
     let last = listing.journals.last().copied().unwrap_or(0).max(first);
     let mut obsolete = listing.leftovers.clone();
     obsolete.extend(layout.paths(&listing, ..first));
-    if listing.journals.is_empty() && !reading.has_snapshot {
-        return Ok(reading.recovered(None, obsolete));
+    if listing.journals.is_empty() && !recovery.has_snapshot {
+        return Ok(recovery.finish(None, obsolete));
     }
 
-    let beginning = read_first_line(layout, &layout.journal(last))?;
-    if matches!(beginning, FirstLine::Torn) && first == last && !reading.has_snapshot {
+    let beginning = read_beginning(layout, &layout.journal(last))?;
+    if matches!(beginning, Beginning::TornHeader) && first == last && !recovery.has_snapshot {
         obsolete.push(layout.journal(last));
-        return Ok(reading.recovered(None, obsolete));
+        return Ok(recovery.finish(None, obsolete));
     }
-    // A last journal without lines was begun by a rotation that may have come to nothing.
-    let end = if !matches!(beginning, FirstLine::Lines) && last > first { last - 1 } else { last };
-    if let FirstLine::Header(mark) = beginning {
-        reading.durable = reading.durable.max(mark.durable);
+    // A last journal without lines was begun by a rotation that may have failed.
+    let has_lines = matches!(beginning, Beginning::Lines);
+    let end = if !has_lines && last > first { last - 1 } else { last };
+    if let Beginning::HeaderOnly(stamp) = beginning {
+        recovery.synced = recovery.synced.max(stamp.synced);
     }
     let mut tail = None;
     for number in first..=end {
-        let found = reading.journal(input, number, number == end)?;
+        let journal = recovery.read_journal(context, number, number == end)?;
         if number < end {
-            reading.older_bytes += found.len;
+            recovery.older_bytes += journal.len;
         }
-        tail = Some(found);
+        tail = Some(journal);
     }
     if end < last {
-        let path = layout.journal(last);
         match (beginning, tail.take()) {
-            (FirstLine::Header(mark), Some(found))
-                if mark.sequence == reading.sequence && found.torn_bytes == 0 =>
+            (Beginning::HeaderOnly(stamp), Some(previous))
+                if stamp.sequence == recovery.sequence && previous.torn_bytes == 0 =>
             {
-                reading.older_bytes += found.len;
-                tail = Some(reading.journal(input, last, true)?);
+                recovery.older_bytes += previous.len;
+                tail = Some(recovery.read_journal(context, last, true)?);
             }
-            (_, found) => {
-                obsolete.push(path);
-                tail = found;
+            (_, previous) => {
+                obsolete.push(layout.journal(last));
+                tail = previous;
             }
         }
     }
-    reading.check_complete()?;
-    Ok(reading.recovered(tail, obsolete))
+    recovery.check_complete()?;
+    Ok(recovery.finish(tail, obsolete))
 }
 
-/// Loads the newest whole snapshot whose journals are there, and tells with which journal to go on.
-fn newest_snapshot(input: &ReadContext<'_>, listing: &Listing) -> Result<(Recovery, u64)> {
-    let layout = input.layout;
+/// Loads the newest valid snapshot of which all journals exist; returns the number of the journal to continue with.
+fn read_newest_snapshot(context: &ReadContext<'_>, listing: &Listing) -> Result<(Recovery, u64)> {
+    let newest = listing.journals.last().max(listing.snapshots.last()).copied().unwrap_or(0);
     let mut damage = None;
     for number in listing.snapshots.iter().rev().copied() {
-        let newest =
-            listing.journals.last().copied().unwrap_or(0).max(*listing.snapshots.last().unwrap_or(&0));
-        let complete = (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
-        input.begin(listing, number);
-        match (snapshot::load(input, number), damage.is_some() && !complete) {
-            (Ok(loaded), false) => {
-                return Ok((Recovery::new_after(loaded, &layout.snapshot(number)), number));
+        let has_all_journals =
+            (number..=newest).all(|number| listing.journals.binary_search(&number).is_ok());
+        context.begin(listing, number);
+        match snapshot::load(context, number) {
+            Ok(loaded) if damage.is_none() || has_all_journals => {
+                return Ok((Recovery::new_after(loaded, &context.layout.snapshot(number)), number));
             }
-            (Err(error @ Error::Corrupt { .. }), _) => damage = damage.or(Some(error)),
-            (Err(error), _) => return Err(error),
-            (Ok(_), true) => {}
+            Ok(_) => {}
+            Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
+            Err(error) => return Err(error),
         }
     }
-    match damage {
-        Some(damage) if !listing.journals.starts_with(&[1]) => Err(damage),
-        Some(damage) if (1..).zip(&listing.journals).any(|(number, found)| number != *found) => Err(damage),
-        Some(damage) if listing.journals.last() < listing.snapshots.last() => Err(damage),
-        _ => {
-            input.begin(listing, 1);
-            Ok((Recovery::new(), 1))
+    if let Some(damage) = damage {
+        // Without a snapshot every journal since the first is needed.
+        let starts_late = listing.journals.first() != Some(&1);
+        let has_gap = (1..).zip(&listing.journals).any(|(number, found)| number != *found);
+        let ends_early = listing.journals.last() < listing.snapshots.last();
+        if starts_late || has_gap || ends_early {
+            return Err(damage);
         }
     }
+    context.begin(listing, 1);
+    Ok((Recovery::new(), 1))
 }
 
-/// What a journal holds besides lines.
-enum FirstLine {
-    /// It has lines, or is damaged.
+/// What a journal begins with.
+enum Beginning {
+    /// It has lines behind the header, or is damaged.
     Lines,
-    /// A header and nothing else.
-    Header(LineStamp),
-    /// A part of a header, as a crash leaves it.
-    Torn,
+    HeaderOnly(LineStamp),
+    /// Part of a header, as a crash may leave it.
+    TornHeader,
 }
 
-/// Looks whether a journal holds nothing but a header, or a part of one.
-fn read_first_line(layout: &Layout, path: &Path) -> Result<FirstLine> {
+/// Reads whether a journal contains only a header, or part of one.
+fn read_beginning(layout: &Layout, path: &Path) -> Result<Beginning> {
     let mut bytes = Vec::new();
     match layout.fs.read(path) {
         Ok(file) => file.take(MAX_HEADER + 1).read_to_end(&mut bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(corrupt(path, START, "the file is missing"));
         }
         Err(error) => Err(error),
     }
     .map_err(|error| failed("opening", path, error))?;
     if bytes.len() as u64 > MAX_HEADER {
-        return Ok(FirstLine::Lines);
+        return Ok(Beginning::Lines);
     }
-    if let Ok(Line::Header { kind: FileKind::Journal, mark, .. }) = line::decode(&bytes) {
-        return Ok(FirstLine::Header(mark));
+    if let Ok(Line::Header { kind: FileKind::Journal, stamp, .. }) = line::decode(&bytes) {
+        return Ok(Beginning::HeaderOnly(stamp));
     }
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let text = &bytes[..written];
-    let begun = line::START.starts_with(&text[..written.min(line::START.len())]);
-    let torn = begun && bytes.len() <= MAX_TORN_HEADER && memchr::memchr2(b'\n', 0, text).is_none();
-    Ok(if torn { FirstLine::Torn } else { FirstLine::Lines })
+    let begins_as_line = line::START.starts_with(&text[..written.min(line::START.len())]);
+    let is_torn =
+        begins_as_line && bytes.len() <= MAX_TORN_HEADER && memchr::memchr2(b'\n', 0, text).is_none();
+    Ok(if is_torn { Beginning::TornHeader } else { Beginning::Lines })
 }
 
 /// What has been read so far.
@@ -175,20 +179,33 @@ struct Recovery {
     table: BulkLoader,
     has_snapshot: bool,
     sequence: u64,
-    /// The largest sequence that a whole line vouches for.
-    durable: u64,
+    /// The highest synced sequence that any valid line records.
+    synced: u64,
     time: u64,
     older_bytes: u64,
     bytes_per_weight: Option<f64>,
-    /// The entries that were not whole after some line, and the error for those that stay so.
+    /// Entries that were incomplete after some line, and the errors for those that stay so.
     incomplete: BTreeMap<SmolStr, Error>,
+}
+
+/// One journal while it is read.
+struct JournalScan {
+    number: u64,
+    /// Whether the sync policy of the lines is other than never.
+    is_synced: bool,
+    /// Offset of the line that closed the store.
+    closed_at: Option<u64>,
+    header_end: u64,
+    damage: Option<Damage>,
+    /// Sequences and offsets of the lines that no line so far records as synced.
+    unsynced: VecDeque<(u64, u64)>,
 }
 
 /// The first damage in a journal.
 struct Damage {
     at: LinePosition,
     error: Error,
-    whole_lines_follow: bool,
+    valid_lines_follow: bool,
 }
 
 impl Recovery {
@@ -197,7 +214,7 @@ impl Recovery {
             table: BulkLoader::new(),
             has_snapshot: false,
             sequence: 0,
-            durable: 0,
+            synced: 0,
             time: 0,
             older_bytes: 0,
             bytes_per_weight: None,
@@ -206,17 +223,17 @@ impl Recovery {
     }
 
     fn new_after(loaded: snapshot::Loaded, path: &Path) -> Self {
-        let LineStamp { sequence, durable, time } = loaded.stamp;
+        let LineStamp { sequence, synced, time } = loaded.stamp;
         let table = loaded.entries;
         #[expect(clippy::cast_precision_loss, reason = "a ratio of sizes need not be exact")]
         let bytes_per_weight = (table.bytes() > 0).then(|| loaded.len as f64 / table.bytes() as f64);
         let incomplete =
-            loaded.incomplete.into_iter().map(|key| (key, corrupt(path, START, MISSING))).collect();
+            loaded.incomplete.into_iter().map(|key| (key, corrupt(path, START, MISSING_PART))).collect();
         Self {
             table,
             has_snapshot: true,
             sequence,
-            durable,
+            synced,
             time,
             older_bytes: loaded.len,
             bytes_per_weight,
@@ -224,83 +241,102 @@ impl Recovery {
         }
     }
 
-    fn recovered(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
-        let Self { table, sequence, time, older_bytes, bytes_per_weight: scale, .. } = self;
-        let table = table.finish();
-        Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight: scale, obsolete }
+    fn finish(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
+        let Self { table, sequence, time, older_bytes, bytes_per_weight, .. } = self;
+        Recovered { table: table.finish(), sequence, time, tail, older_bytes, bytes_per_weight, obsolete }
     }
 
-    /// Reads one journal and applies it. Only the last one may have a torn tail: all of the others was on
-    /// the disk before the next one was begun.
-    fn journal(&mut self, input: &ReadContext<'_>, number: u64, is_last: bool) -> Result<Tail> {
-        let path = input.layout.journal(number);
-        let mut lines = LineReader::open(input, &path)?;
-        let mut vouched = true;
-        let mut closed = None;
-        let mut header = 0;
-        let mut damage: Option<Damage> = None;
-        let mut open_lines: VecDeque<(u64, u64)> = VecDeque::new();
+    /// Reads and applies one journal. Only the last journal may have a torn tail, because each of the others was
+    /// synced before the next was begun.
+    fn read_journal(&mut self, context: &ReadContext<'_>, number: u64, is_last: bool) -> Result<Tail> {
+        let path = context.layout.journal(number);
+        let mut lines = LineReader::open(context, &path)?;
+        let mut scan = JournalScan {
+            number,
+            is_synced: true,
+            closed_at: None,
+            header_end: 0,
+            damage: None,
+            unsynced: VecDeque::new(),
+        };
         while let Some(line) = lines.next()? {
-            if closed.is_some() {
+            if scan.closed_at.is_some() {
                 return Err(lines.corrupt("the journal goes on behind its last line"));
             }
-            let line = match (line, &mut damage) {
+            match (line, &mut scan.damage) {
                 (line, Some(damage)) => {
                     self.note_line_after_damage(damage, line.ok().or_else(|| lines.embedded_line()).as_ref());
-                    continue;
                 }
-                (Ok(line), None) => line,
+                (Ok(line), None) => self.read_line(line, &lines, &mut scan)?,
                 (Err(fault @ LineFault::Damaged(_)), None) if lines.at.line > 1 => {
                     let error = lines.refuse(fault);
-                    let mut begun = Damage { at: lines.at, error, whole_lines_follow: false };
-                    self.note_line_after_damage(&mut begun, lines.embedded_line().as_ref());
-                    damage = Some(begun);
-                    continue;
+                    let damage = Damage { at: lines.at, error, valid_lines_follow: false };
+                    let damage = scan.damage.insert(damage);
+                    self.note_line_after_damage(damage, lines.embedded_line().as_ref());
                 }
                 (Err(fault), None) => return Err(lines.refuse(fault)),
-            };
-            self.check_sequence(&line, number, &lines)?;
-            match line {
-                Line::Header { vouched: says, .. } | Line::Opened { vouched: says, .. } => vouched = says,
-                Line::Closed { .. } => closed = Some(lines.at.offset),
-                Line::Commit { changes, .. } => {
-                    for (key, change) in changes {
-                        self.replay(&key, change, &lines);
-                    }
-                }
-                Line::Entries { .. } | Line::Footer { .. } => {}
-            }
-            if lines.at.line == 1 {
-                header = lines.offset;
-            } else if closed.is_none() {
-                open_lines.push_back((self.sequence, lines.at.offset));
-            }
-            while open_lines.front().is_some_and(|(sequence, _)| *sequence <= self.durable) {
-                open_lines.pop_front();
             }
         }
-        let end = lines.offset;
-        let len = end + lines.trailing_zeros;
-        if end == 0 {
+        if lines.offset == 0 {
             return Err(corrupt(&path, START, "the file is empty"));
         }
-        let cut = self.classify_tail(&lines, damage, is_last, vouched)?;
-        // What is synced is filled ahead with zeros; elsewhere they stand where something is lost.
-        let torn = end - cut.unwrap_or(end) + if vouched { 0 } else { lines.trailing_zeros };
-        let keep = cut.or(closed).unwrap_or(end);
-        let unvouched = open_lines.iter().find(|(sequence, _)| *sequence > self.durable);
-        let unvouched = unvouched.map_or(keep, |(_, offset)| *offset);
-        // Where no line behind it is vouched for, neither is the header.
-        let unvouched = if unvouched <= header { 0 } else { unvouched };
-        if closed.is_some() {
-            self.sequence = self.sequence.saturating_sub(1);
-        }
-        Ok(Tail { number, path, valid_len: keep, len, torn_bytes: torn, rewrite_from: unvouched })
+        self.end_journal(path, &lines, scan, is_last)
     }
 
-    /// Applies one fact. Over a snapshot of a later state it may leave a queue with a gap or a map without
-    /// fields, which a later fact makes whole.
-    fn replay(&mut self, key: &str, change: Change, lines: &LineReader<'_, '_>) {
+    /// Applies one valid line of a journal.
+    fn read_line(&mut self, line: Line, lines: &LineReader<'_, '_>, scan: &mut JournalScan) -> Result<()> {
+        self.check_sequence(&line, scan.number, lines)?;
+        match line {
+            Line::Header { is_synced, .. } | Line::Opened { is_synced, .. } => scan.is_synced = is_synced,
+            Line::Closed { .. } => scan.closed_at = Some(lines.at.offset),
+            Line::Commit { changes, .. } => {
+                for (key, change) in changes {
+                    self.apply(&key, change, lines);
+                }
+            }
+            Line::Entries { .. } | Line::Footer { .. } => {}
+        }
+        if lines.at.line == 1 {
+            scan.header_end = lines.offset;
+        } else if scan.closed_at.is_none() {
+            scan.unsynced.push_back((self.sequence, lines.at.offset));
+        }
+        while scan.unsynced.front().is_some_and(|(sequence, _)| *sequence <= self.synced) {
+            scan.unsynced.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Decides where a journal ends.
+    fn end_journal(
+        &mut self,
+        path: PathBuf,
+        lines: &LineReader<'_, '_>,
+        scan: JournalScan,
+        is_last: bool,
+    ) -> Result<Tail> {
+        let JournalScan { number, is_synced, closed_at, header_end, damage, unsynced } = scan;
+        let end = lines.offset;
+        let damaged_at = self.classify_tail(lines, damage, is_last, is_synced)?;
+        // A synced journal is filled ahead with zeros; in others zeros are lost bytes.
+        let lost_zeros = if is_synced { 0 } else { lines.trailing_zeros };
+        let torn_bytes = end - damaged_at.unwrap_or(end) + lost_zeros;
+        let valid_len = damaged_at.or(closed_at).unwrap_or(end);
+        // The synced sequence may have grown by lines behind the damage.
+        let first_unsynced = unsynced.iter().find(|(sequence, _)| *sequence > self.synced);
+        let unsynced_from = first_unsynced.map_or(valid_len, |(_, offset)| *offset);
+        // If no line behind the header is known to be synced, neither is the header.
+        let rewrite_from = if unsynced_from <= header_end { 0 } else { unsynced_from };
+        if closed_at.is_some() {
+            // The closing line is truncated.
+            self.sequence = self.sequence.saturating_sub(1);
+        }
+        Ok(Tail { number, path, valid_len, len: end + lines.trailing_zeros, torn_bytes, rewrite_from })
+    }
+
+    /// Applies one change. Applied to a snapshot of a later state, it may leave a queue with a gap or a map without
+    /// fields, which a later change completes.
+    fn apply(&mut self, key: &str, change: Change, lines: &LineReader<'_, '_>) {
         let may_break = match change {
             Change::RemoveField(_)
             | Change::SetItems { .. }
@@ -314,7 +350,7 @@ impl Recovery {
         };
         self.table.apply(key, change);
         if may_break && !self.is_complete(key) && !self.incomplete.contains_key(key) {
-            self.incomplete.insert(SmolStr::new(key), lines.corrupt(MISSING));
+            self.incomplete.insert(SmolStr::new(key), lines.corrupt(MISSING_PART));
         }
     }
 
@@ -322,64 +358,63 @@ impl Recovery {
         self.table.read(key, |found| found.is_none_or(Entry::is_complete))
     }
 
-    /// Checks that all is whole once all lines are read.
+    /// Fails if an entry is incomplete after all lines.
     fn check_complete(&mut self) -> Result<()> {
-        let pieced = std::mem::take(&mut self.incomplete);
-        match pieced.into_iter().find(|(key, _)| !self.is_complete(key)) {
+        let incomplete = std::mem::take(&mut self.incomplete);
+        match incomplete.into_iter().find(|(key, _)| !self.is_complete(key)) {
             Some((_, error)) => Err(error),
             None => Ok(()),
         }
     }
 
-    /// Takes note of a whole line behind the first damage.
+    /// Notes a valid line behind the first damage.
     fn note_line_after_damage(&mut self, damage: &mut Damage, line: Option<&Line>) {
-        if let Some(mark) = line.and_then(parse_stamp) {
-            damage.whole_lines_follow = true;
-            self.durable = self.durable.max(mark.durable);
+        if let Some(stamp) = line.and_then(Line::stamp) {
+            damage.valid_lines_follow = true;
+            self.synced = self.synced.max(stamp.synced);
         }
     }
 
-    /// Checks that a whole line is the one that comes next, and takes note of what it says.
+    /// Checks that a valid line is the next of the sequence, and takes over its stamp.
     fn check_sequence(&mut self, line: &Line, number: u64, lines: &LineReader<'_, '_>) -> Result<()> {
         let is_first = lines.at.line == 1;
-        let expected = match line {
-            Line::Header { kind: FileKind::Journal, number: named, .. } if is_first && *named == number => {
-                self.sequence
+        let is_in_place = match line {
+            Line::Header { kind: FileKind::Journal, number: named, .. } => is_first && *named == number,
+            Line::Opened { .. } | Line::Commit { .. } | Line::Closed { .. } => !is_first,
+            Line::Header { kind: FileKind::Snapshot, .. } | Line::Entries { .. } | Line::Footer { .. } => {
+                false
             }
-            Line::Opened { .. } | Line::Commit { .. } | Line::Closed { .. } if !is_first => {
-                self.sequence.saturating_add(1)
-            }
-            _ => return Err(lines.corrupt("this line does not belong here")),
         };
-        let Some(mark) = parse_stamp(line) else {
-            return Err(lines.corrupt("this line does not belong here"));
+        let Some(stamp) = line.stamp().filter(|_| is_in_place) else {
+            return Err(lines.corrupt(MISPLACED));
         };
-        if mark.sequence != expected {
-            let reason = format!("line {expected} of the sequence is missing: this is {}", mark.sequence);
+        let expected = if is_first { self.sequence } else { self.sequence.saturating_add(1) };
+        if stamp.sequence != expected {
+            let reason = format!("line {expected} of the sequence is missing: this is {}", stamp.sequence);
             return Err(lines.corrupt(reason));
         }
-        self.sequence = mark.sequence;
-        self.durable = self.durable.max(mark.durable);
-        if mark.time > 0 {
-            self.time = mark.time;
+        self.sequence = stamp.sequence;
+        self.synced = self.synced.max(stamp.synced);
+        if stamp.time > 0 {
+            self.time = stamp.time;
         }
         Ok(())
     }
 
-    /// Decides whether damage, or a missing end, is what a crash leaves; then it tells where to cut.
+    /// Decides whether damage, or a missing end, may come from a crash, and returns the offset to truncate at.
     fn classify_tail(
         &self,
         lines: &LineReader<'_, '_>,
         damage: Option<Damage>,
         is_last: bool,
-        vouched: bool,
+        is_synced: bool,
     ) -> Result<Option<u64>> {
         match damage {
-            Some(damage) if !is_last || self.sequence < self.durable => Err(damage.error),
-            Some(damage) if damage.whole_lines_follow && !vouched => Err(damage.error),
+            Some(damage) if !is_last || self.sequence < self.synced => Err(damage.error),
+            Some(damage) if damage.valid_lines_follow && !is_synced => Err(damage.error),
             Some(damage) => Ok(Some(damage.at.offset)),
-            None if is_last && self.sequence < self.durable => {
-                Err(lines.corrupt(format!("lines up to {} of the sequence are missing", self.durable)))
+            None if is_last && self.sequence < self.synced => {
+                Err(lines.corrupt(format!("lines up to {} of the sequence are missing", self.synced)))
             }
             None => Ok(None),
         }

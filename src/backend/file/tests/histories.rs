@@ -1,5 +1,5 @@
-//! Owns random histories of maps, queues and leases over files that are compacted meanwhile: what they hold is
-//! what was there.
+//! Owns random histories of maps, queues and leases, with compactions meanwhile: a killed store must open with the
+//! state that it had.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,27 +9,28 @@ use fastrand::Rng;
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::backend::Backend;
-use crate::backend::file::core::File;
+use crate::backend::file::store::File;
+use crate::backend::file::tests::support::{op, state};
 use crate::clock::{ManualClock, Millis};
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::Result;
-use crate::key::{Companion, Key};
-use crate::op::{End, EntryAction, LeaseAction, Op, Query, Reply};
+use crate::key::Key;
+use crate::op::{End, EntryAction, LeaseAction, Op, Reply};
 use crate::value::Value;
 
 const KEYS: [&str; 5] = ["large map", "large queue", "small", "other", "third"];
 
-/// A piece of a snapshot has fewer parts.
+/// More parts of a map or queue than one item of a fuzzy scan has.
 const LARGE: u64 = 600;
 
-fn open(dir: &Path, clock: &Arc<ManualClock>) -> File {
+fn open_compacting(dir: &Path, clock: &Arc<ManualClock>) -> File {
     let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(4096).compact_ratio(0.3);
     File::open(dir, &options, clock.clone(), &mut |_| ()).unwrap()
 }
 
-/// A directory as it is when the process is killed: without the last line that a close writes.
-fn killed(store: &File) -> tempfile::TempDir {
-    store.core.compactor.stop();
+/// Copies the directory as a killed process leaves it: without the last line, which a close writes.
+fn copy_as_killed(store: &File) -> tempfile::TempDir {
+    store.core.stop_compaction();
     let copy = tempfile::tempdir().unwrap();
     for item in std::fs::read_dir(&store.core.layout.dir).unwrap() {
         let item = item.unwrap();
@@ -38,33 +39,36 @@ fn killed(store: &File) -> tempfile::TempDir {
     copy
 }
 
-fn values(random: &mut Rng, most: u64) -> Vec<Value> {
-    let value = |random: &mut Rng| match random.u32(..4) {
-        0 => Value::raw(&vec![random.u8(..); random.usize(..40)]),
-        _ => Value::integer(random.i64(..)),
+fn values(random: &mut Rng, max: u64) -> Vec<Value> {
+    let value = |random: &mut Rng| {
+        if random.u32(..4) == 0 {
+            Value::raw(&vec![random.u8(..); random.usize(..40)])
+        } else {
+            Value::integer(random.i64(..))
+        }
     };
-    (0..random.u64(1..=most)).map(|_| value(random)).collect()
+    (0..random.u64(1..=max)).map(|_| value(random)).collect()
 }
 
-fn fields(random: &mut Rng, most: u64) -> Vec<(SmolStr, Value)> {
+fn fields(random: &mut Rng, max: u64) -> Vec<(SmolStr, Value)> {
     let from = random.u64(..LARGE);
-    values(random, most).into_iter().zip(from..).map(|(value, n)| (format_smolstr!("{n}\n"), value)).collect()
+    values(random, max).into_iter().zip(from..).map(|(value, n)| (format_smolstr!("{n}\n"), value)).collect()
 }
 
 /// One operation of a history.
 #[derive(Clone)]
-enum Step {
+enum HistoryStep {
     Entry(Op<'static>),
     Lease(Op<'static, LeaseAction>),
 }
 
-fn step(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> Step {
-    let key = KEYS[random.usize(..KEYS.len())];
-    let stays = key.starts_with("large");
+fn random_step(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> HistoryStep {
+    let name = KEYS[random.usize(..KEYS.len())];
+    let is_permanent = name.starts_with("large");
     let end = if random.bool() { End::Front } else { End::Back };
     let millis = |millis| Millis::new(Duration::from_millis(millis)).unwrap();
-    let ttl_if_created = (!stays && random.u32(..4) == 0).then(|| millis(random.u64(1..500)));
-    let action = match random.u32(..if stays { 88 } else { 100 }) {
+    let ttl_if_created = (!is_permanent && random.u32(..4) == 0).then(|| millis(random.u64(1..500)));
+    let action = match random.u32(..if is_permanent { 88 } else { 100 }) {
         0..20 => EntryAction::Push { end, values: values(random, 20), ttl_if_created },
         20..40 => EntryAction::Pop { end },
         40 => EntryAction::Trim { most: random.u64(LARGE / 2..LARGE) },
@@ -75,12 +79,12 @@ fn step(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> Step {
         }
         80..84 => {
             let action = LeaseAction::Lease { lease: millis(random.u64(1..500)), ttl_if_created };
-            return Step::Lease(Op { key: Key::listed(key.to_owned()), action });
+            return HistoryStep::Lease(Op { key: Key::listed(name.to_owned()), action });
         }
         84..88 => match random.choice(leases) {
             Some((key, id)) => {
                 let action = LeaseAction::EndLease { id: id.clone(), back: random.bool(), ttl_if_created };
-                return Step::Lease(Op { key: key.clone(), action });
+                return HistoryStep::Lease(Op { key: key.clone(), action });
             }
             None => EntryAction::Persist,
         },
@@ -89,55 +93,48 @@ fn step(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> Step {
         94..97 => EntryAction::Expire { ttl: millis(random.u64(1..500)) },
         _ => EntryAction::Persist,
     };
-    Step::Entry(Op { key: Key::listed(key.to_owned()), action })
+    HistoryStep::Entry(op(name, action))
 }
 
-/// All that lies in a store under some keys, leases included.
-pub(crate) fn state(store: &impl Backend, keys: &[&str]) -> Vec<String> {
-    let keys: Vec<_> = keys.iter().map(|key| Key::listed((*key).to_owned())).collect();
-    let leases: Vec<_> = keys.iter().map(|key| key.companion(Companion::Leases)).collect();
-    let whole = [Query::Presence, Query::Value, Query::Map, Query::Items { from: 0, to: u64::MAX }];
-    let ask = |key: &Key<'_>| format!("{key:?} {:?}", whole.clone().map(|query| store.ask(key, &query)));
-    keys.iter().chain(&leases).map(ask).collect()
-}
-
-/// Carries out some operations, as one line if they are all about single entries.
-fn apply(store: &impl Backend, steps: &[Step]) -> Vec<Result<Reply>> {
-    let entry = |step: &Step| match step {
-        Step::Entry(op) => Some(op.clone()),
-        Step::Lease(_) => None,
+/// Applies some operations, in one line if none of them is about a lease.
+fn apply_steps(store: &impl Backend, steps: &[HistoryStep]) -> Vec<Result<Reply>> {
+    let entry_op = |step: &HistoryStep| match step {
+        HistoryStep::Entry(op) => Some(op.clone()),
+        HistoryStep::Lease(_) => None,
     };
-    match steps.iter().map(entry).collect::<Option<Vec<_>>>() {
+    match steps.iter().map(entry_op).collect::<Option<Vec<_>>>() {
         Some(ops) => store.apply_each(ops),
         None => steps.iter().cloned().map(|step| apply_step(store, step)).collect(),
     }
 }
 
-fn apply_step(store: &impl Backend, step: Step) -> Result<Reply> {
+fn apply_step(store: &impl Backend, step: HistoryStep) -> Result<Reply> {
     match step {
-        Step::Entry(op) => store.apply(op),
-        Step::Lease(op) => store.apply_lease(op, None),
+        HistoryStep::Entry(op) => store.apply(op),
+        HistoryStep::Lease(op) => store.apply_lease(op, None),
     }
 }
 
 #[test]
-fn a_history_goes_on_where_it_was_killed_whatever_was_compacted_meanwhile() {
-    let (mut compacted, mut longest) = (0, 0);
+fn a_killed_store_opens_with_its_state_whatever_was_compacted() {
+    let (mut compactions, mut longest) = (0, 0);
     for seed in 0..12 {
         let random = &mut Rng::with_seed(seed);
         let clock = Arc::new(ManualClock::default());
         let mut dir = tempfile::tempdir().unwrap();
         let mut leases = Vec::new();
         for round in 0..6 {
-            let store = open(dir.path(), &clock);
+            let store = open_compacting(dir.path(), &clock);
             for _ in 0..random.u32(1..600) {
-                let steps: Vec<_> = (0..random.u32(1..4)).map(|_| step(random, &leases)).collect();
-                let replies = apply(&store, &steps);
+                let steps: Vec<_> = (0..random.u32(1..4)).map(|_| random_step(random, &leases)).collect();
+                let replies = apply_steps(&store, &steps);
                 for (step, reply) in steps.into_iter().zip(replies) {
                     match (step, reply) {
-                        (Step::Lease(op), Ok(Reply::Leased(Some(leased)))) => leases.push((op.key, leased.0)),
+                        (HistoryStep::Lease(op), Ok(Reply::Leased(Some(item)))) => {
+                            leases.push((op.key, item.0));
+                        }
                         (
-                            Step::Entry(Op { action: EntryAction::Push { .. }, .. }),
+                            HistoryStep::Entry(Op { action: EntryAction::Push { .. }, .. }),
                             Ok(Reply::Number(length)),
                         ) => longest = longest.max(length),
                         _ => {}
@@ -145,13 +142,14 @@ fn a_history_goes_on_where_it_was_killed_whatever_was_compacted_meanwhile() {
                 }
                 clock.advance(Duration::from_millis(random.u64(..3)));
             }
-            let (copy, expected) = (killed(&store), state(&store, &KEYS));
-            compacted += store.core.journal.lock().number - 1;
+            let (copy, expected) = (copy_as_killed(&store), state(&store, &KEYS));
+            compactions += store.core.journal.lock().number - 1;
             drop(store);
             dir = copy;
-            assert_eq!(state(&open(dir.path(), &clock), &KEYS), expected, "seed {seed}, round {round}");
+            let store = open_compacting(dir.path(), &clock);
+            assert_eq!(state(&store, &KEYS), expected, "seed {seed}, round {round}");
         }
     }
-    assert!(compacted > 50, "{compacted} compactions are too few");
-    assert!(longest > 300, "{longest} values fit in one piece of a snapshot");
+    assert!(compactions > 50, "{compactions} compactions are too few");
+    assert!(longest > 300, "{longest} values fit in one item of a fuzzy scan");
 }

@@ -2,6 +2,10 @@
 
 mod combining;
 mod crash;
-pub(crate) mod faulty_file;
-pub(crate) mod histories;
+mod durability;
+mod faulty_file;
+mod histories;
+mod repair;
+mod simulated_disk;
 mod simulated_fs;
+mod support;

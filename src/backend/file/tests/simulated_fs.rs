@@ -1,96 +1,66 @@
-//! Owns a file system for tests that tells what was written from what is on the disk: it fails at a call, and
-//! after a crash it shows any state that a disk may be left in.
-//!
-//! What a crash leaves of a file: of each sector of 512 bytes that was written since the last sync any of its
-//! versions since then, and any of the lengths. Of a directory: any of the changes since its last sync. After a
-//! sync that failed the page cache shows what is not on the disk, and no later sync brings it there.
+//! Owns a file system for tests on a simulated disk, which can fail at any call. Knows nothing of the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::TryLockError;
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::backend::file::fs::{FileSystem, FileType, ReadableFile, WritableFile};
+use crate::backend::file::fs::{FileSystem, FileType, LockableFile, ReadableFile, WritableFile};
+use crate::backend::file::tests::simulated_disk::{Directory, DirectoryChange, FileChange, Inode};
 
-const SECTOR: usize = 512;
-
-/// What happens at a call.
+/// A fault at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// From this call on nothing is done any more.
+    /// This call and all later ones fail, as if the power were cut.
     Crash,
-    /// The call fails with this error of the system, once.
+    /// The call fails with this error code of the system, once.
     Error(i32),
-    /// As [`Fault::Error`], from this call on while it is a write, an open or a sync.
+    /// As [`Fault::Error`]; later writes, syncs and creations of files fail too.
     Lasting(i32),
-    /// Of a write half is done.
+    /// A write writes only half of its bytes.
     Short,
-    /// Half is written, then there is no room; other calls fail altogether.
+    /// A write writes half of its bytes, and later writes fail because the disk is full. Another call fails at once.
     Torn,
-    /// A sync of a length or of names does nothing and says that all is well. With the next change but of contents the
-    /// system notices, and nothing is written any more.
+    /// A sync of a length or of names does nothing and reports success. At the next change of anything but contents
+    /// the system notices, and becomes read-only.
     Lie,
 }
 
-/// A change of a file since its last sync.
-#[derive(Debug, Clone)]
-enum Step {
-    Write { at: usize, bytes: Vec<u8> },
-    Cut { len: usize },
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    /// As every process sees it.
-    cached: Vec<u8>,
-    /// As it was at the last sync.
-    synced: Vec<u8>,
-    since: Vec<Step>,
-}
-
-/// A change of a directory: what lies under some names from then on.
-type Renaming = Vec<(String, Option<usize>)>;
-
-#[derive(Debug, Clone, Default)]
-struct Directory {
-    cached: BTreeMap<String, usize>,
-    synced: BTreeMap<String, usize>,
-    since: Vec<Renaming>,
-}
-
 #[derive(Default)]
-struct State {
+struct DiskState {
     inodes: Vec<Inode>,
     directories: BTreeMap<PathBuf, Directory>,
-    /// Directories whose own name is not on the disk yet, and where it stands.
+    /// Directories whose own names are not synced.
     unnamed: BTreeSet<PathBuf>,
     calls: u64,
     fault: Option<(u64, Fault)>,
-    crashed: bool,
-    /// A sync lied.
-    lied: bool,
+    has_crashed: bool,
+    /// Whether a sync has reported a false success.
+    has_lied: bool,
+    locked: BTreeSet<PathBuf>,
     log: Vec<String>,
-    /// For what a failed sync leaves.
+    /// Decides what a failed sync leaves on the disk.
     random: Rng,
 }
 
-/// The file system. Clones are the same one.
+/// The file system. Clones refer to the same one.
 #[derive(Clone, Default)]
-pub(crate) struct Simulated(Arc<Mutex<State>>);
+pub(crate) struct SimulatedFs(Arc<Mutex<DiskState>>);
 
-impl Simulated {
-    /// An empty one, in which a directory is there for good.
+impl SimulatedFs {
+    /// A file system with one directory, which is synced.
     pub(crate) fn new(dir: &Path) -> Self {
-        let simulated = Self::default();
-        simulated.0.lock().directories.insert(dir.to_path_buf(), Directory::default());
-        simulated
+        let fs = Self::default();
+        fs.0.lock().directories.insert(dir.to_path_buf(), Directory::default());
+        fs
     }
 
-    /// Lets the call of this number, counted from now on, meet a fault.
+    /// Makes the call of this number fail, counted from now on.
     pub(crate) fn fail_at(&self, call: u64, fault: Fault) {
         let mut state = self.0.lock();
         state.calls = 0;
@@ -99,10 +69,10 @@ impl Simulated {
         state.log.clear();
     }
 
-    /// Faults no more.
+    /// Makes no later call fail.
     pub(crate) fn heal(&self) {
         let mut state = self.0.lock();
-        (state.fault, state.lied) = (None, false);
+        (state.fault, state.has_lied) = (None, false);
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -110,168 +80,102 @@ impl Simulated {
     }
 
     pub(crate) fn has_crashed(&self) -> bool {
-        self.0.lock().crashed
+        self.0.lock().has_crashed
     }
 
-    /// The last calls, for who has to understand a failure.
-    pub(crate) fn log(&self) -> Vec<String> {
-        self.0.lock().log.clone()
+    /// The content of the files in a directory.
+    pub(crate) fn files(&self, dir: &Path) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.lock();
+        let Some(directory) = state.directories.get(dir) else { return BTreeMap::new() };
+        let files = directory.cached.iter();
+        files.map(|(name, inode)| (name.clone(), state.inodes[*inode].cached.clone())).collect()
     }
 
-    /// The names in a directory.
-    pub(crate) fn names(&self, dir: &Path) -> Vec<String> {
-        self.0.lock().directories[dir].cached.keys().cloned().collect()
+    /// Damages the content of a file, as a faulty disk does.
+    pub(crate) fn damage(&self, path: &Path, damage: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.0.lock();
+        let inode = state.find(path).unwrap();
+        let mut bytes = state.inodes[inode].cached.clone();
+        damage(&mut bytes);
+        state.inodes[inode] = Inode::synced(bytes);
     }
 
-    /// What a disk may hold after a crash.
+    /// A state in which a crash may leave the disk.
     pub(crate) fn after_crash(&self, random: &mut Rng) -> Self {
         let state = self.0.lock();
-        let mut left = State::default();
+        let mut left = DiskState::default();
         for inode in &state.inodes {
-            let bytes = inode.after_crash(random);
-            left.inodes.push(Inode { cached: bytes.clone(), synced: bytes, since: Vec::new() });
+            left.inodes.push(Inode::synced(inode.after_crash(random)));
         }
         for (path, directory) in &state.directories {
-            let lost = state.unnamed.iter().any(|dir| path.starts_with(dir));
-            if lost && random.bool() {
+            let may_be_lost = state.unnamed.iter().any(|dir| path.starts_with(dir));
+            if may_be_lost && random.bool() {
                 continue;
             }
-            let mut names = directory.synced.clone();
-            for change in directory.since.iter().filter(|_| random.bool()) {
-                apply(&mut names, change);
-            }
-            let directory = Directory { cached: names.clone(), synced: names, since: Vec::new() };
-            left.directories.insert(path.clone(), directory);
+            left.directories.insert(path.clone(), directory.after_crash(random));
         }
         Self(Arc::new(Mutex::new(left)))
     }
 
-    /// Counts a call and lets it fail where it is to.
-    fn call(&self, what: impl FnOnce() -> String) -> io::Result<(parking_lot::MutexGuard<'_, State>, bool)> {
+    /// Counts a call, and makes it fail if it must. Returns whether a write is cut short.
+    fn call(&self, describe: impl FnOnce() -> String) -> io::Result<(MutexGuard<'_, DiskState>, bool)> {
         let mut state = self.0.lock();
-        let (number, was_off, mut short) = (state.calls, state.crashed, false);
+        let (number, had_crashed, mut is_short) = (state.calls, state.has_crashed, false);
         state.calls += 1;
-        let what = what();
-        let is_write = what.starts_with("write");
-        let is_change = !["write", "sync", "read", "list", "open"].iter().any(|call| what.starts_with(call));
-        if state.lied && is_change {
+        let call = describe();
+        let is_write = call.starts_with("write");
+        let harmless = ["write", "sync", "read", "list", "open", "lock"];
+        let is_change = !harmless.iter().any(|verb| call.starts_with(verb));
+        if state.has_lied && is_change {
             state.fault = Some((number, Fault::Lasting(EROFS)));
         }
-        let lasts = is_write || what.starts_with("sync") || what.starts_with("create");
+        let lasts = is_write || call.starts_with("sync") || call.starts_with("create");
         let fault = match state.fault {
-            _ if was_off => Some(Fault::Crash),
+            _ if had_crashed => Some(Fault::Crash),
             Some((at, fault)) if at == number => Some(fault),
             Some((at, fault @ Fault::Lasting(_))) if at < number && lasts => Some(fault),
             Some((at, Fault::Torn)) if at < number && is_write => Some(Fault::Lasting(ENOSPC)),
             _ => None,
         };
         state.log.push(match fault {
-            Some(fault) => format!("{number} {what}: {fault:?}"),
-            None => format!("{number} {what}"),
+            Some(fault) => format!("{number} {call}: {fault:?}"),
+            None => format!("{number} {call}"),
         });
         match fault {
             Some(Fault::Crash) => {
-                // A write may be under way.
-                state.crashed = true;
-                if !is_write || was_off {
-                    return Err(io::Error::other("the machine is off"));
+                // The crash may come during a write, which must change the file.
+                state.has_crashed = true;
+                if !is_write || had_crashed {
+                    return Err(crashed());
                 }
             }
-            Some(Fault::Short | Fault::Torn) if is_write => short = true,
-            // Where nothing but the contents changed there is nothing to lie about.
-            Some(Fault::Lie) => state.lied = what.starts_with("sync, changed"),
+            Some(Fault::Short | Fault::Torn) if is_write => is_short = true,
+            // A sync of contents alone is always honest.
+            Some(Fault::Lie) => state.has_lied = call.starts_with("sync, changed"),
             None | Some(Fault::Short) => {}
             Some(Fault::Torn) => return Err(io::Error::from_raw_os_error(ENOSPC)),
             Some(Fault::Error(code) | Fault::Lasting(code)) => {
                 return Err(io::Error::from_raw_os_error(code));
             }
         }
-        Ok((state, short))
+        Ok((state, is_short))
     }
 
     fn file(&self, inode: usize) -> Arc<dyn WritableFile> {
-        Arc::new(Open { simulated: self.clone(), inode })
+        Arc::new(SimulatedFile { fs: self.clone(), inode })
     }
 }
 
-/// No room.
+pub(crate) const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
-
-/// Nothing may be written.
 const EROFS: i32 = 30;
 
-fn apply(names: &mut BTreeMap<String, usize>, change: &Renaming) {
-    for (name, inode) in change {
-        match inode {
-            Some(inode) => drop(names.insert(name.clone(), *inode)),
-            None => drop(names.remove(name)),
-        }
-    }
+fn crashed() -> io::Error {
+    io::Error::other("the machine is off")
 }
 
-impl Inode {
-    fn step(&mut self, step: Step) {
-        match &step {
-            Step::Cut { len } => self.cached.resize(*len, 0),
-            Step::Write { at, bytes } => {
-                let end = at + bytes.len();
-                self.cached.resize(self.cached.len().max(end), 0);
-                self.cached[*at..end].copy_from_slice(bytes);
-            }
-        }
-        self.since.push(step);
-    }
-
-    /// What is on the disk once all of it was brought there. After a sync that failed this is not what is seen.
-    fn sync(&mut self) {
-        let steps = self.since.len();
-        self.synced = self.version(self.len_after(steps), |_| steps);
-        self.since.clear();
-    }
-
-    fn after_crash(&self, random: &mut Rng) -> Vec<u8> {
-        let steps = self.since.len();
-        let len = self.len_after(random.usize(..=steps));
-        // Most crashes find most things where they should be.
-        match random.u8(..4) {
-            0 => self.version(len, |_| 0),
-            1 => self.version(len, |_| steps),
-            _ => self.version(len, |_| random.usize(..=steps)),
-        }
-    }
-
-    fn len_after(&self, steps: usize) -> usize {
-        self.since[..steps].iter().fold(self.synced.len(), |len, step| match step {
-            Step::Cut { len } => *len,
-            Step::Write { at, bytes } => len.max(at + bytes.len()),
-        })
-    }
-
-    /// The bytes of this length, of each sector as they are after so many steps.
-    fn version(&self, len: usize, mut steps: impl FnMut(usize) -> usize) -> Vec<u8> {
-        let mut version = self.synced.clone();
-        version.resize(len, 0);
-        for start in (0..len).step_by(SECTOR) {
-            let sector = start..(start + SECTOR).min(len);
-            for step in &self.since[..steps(start)] {
-                match step {
-                    // What lies beyond is zeros if it comes back.
-                    Step::Cut { len } => version[sector.start.max(*len).min(sector.end)..sector.end].fill(0),
-                    Step::Write { at, bytes } => {
-                        let (from, to) = ((*at).max(sector.start), (at + bytes.len()).min(sector.end));
-                        if from < to {
-                            version[from..to].copy_from_slice(&bytes[from - at..to - at]);
-                        }
-                    }
-                }
-            }
-        }
-        version
-    }
-}
-
-/// How the sync of something is called.
-fn sync(is_changed: bool) -> &'static str {
+/// Describes a sync in the log.
+fn describe_sync(is_changed: bool) -> &'static str {
     if is_changed { "sync, changed" } else { "sync" }
 }
 
@@ -287,28 +191,25 @@ fn missing<T>() -> io::Result<T> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-impl State {
+impl DiskState {
     fn find(&self, path: &Path) -> Option<usize> {
         self.directories.get(parent(path))?.cached.get(&name(path)).copied()
     }
 
-    /// As a sync that fails: some of a file is on the disk; the rest counts as clean and never gets there.
-    fn forget(&mut self, inode: usize) {
+    /// Fails to sync a file: parts of it are on the disk, and the rest is regarded as clean and never written.
+    fn lose_unsynced(&mut self, inode: usize) {
         let mut random = self.random.fork();
-        let inode = &mut self.inodes[inode];
-        inode.synced = inode.after_crash(&mut random);
-        inode.since.clear();
+        self.inodes[inode].lose_unsynced(&mut random);
     }
 
-    fn change(&mut self, dir: &Path, change: Renaming) -> io::Result<()> {
+    fn change(&mut self, dir: &Path, change: DirectoryChange) -> io::Result<()> {
         let Some(directory) = self.directories.get_mut(dir) else { return missing() };
-        apply(&mut directory.cached, &change);
-        directory.since.push(change);
+        directory.change(change);
         Ok(())
     }
 }
 
-impl FileSystem for Simulated {
+impl FileSystem for SimulatedFs {
     fn file_type(&self, path: &Path) -> io::Result<FileType> {
         let state = self.0.lock();
         match state.find(path) {
@@ -320,6 +221,9 @@ impl FileSystem for Simulated {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let (mut state, _) = self.call(|| format!("mkdir {}", dir.display()))?;
+        if state.directories.contains_key(dir) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         state.directories.insert(dir.to_path_buf(), Directory::default());
         state.unnamed.insert(dir.to_path_buf());
         Ok(())
@@ -347,15 +251,13 @@ impl FileSystem for Simulated {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
-        let there = self.0.lock().find(path);
-        match there {
-            Some(_) => {
-                let disk = self.open(path)?;
-                disk.truncate(0)?;
-                Ok(disk)
-            }
-            None => self.create_new(path),
+        let found = self.0.lock().find(path);
+        if found.is_none() {
+            return self.create_new(path);
         }
+        let file = self.open(path)?;
+        file.truncate(0)?;
+        Ok(file)
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
@@ -374,6 +276,24 @@ impl FileSystem for Simulated {
         state.find(path).map_or_else(missing, |inode| Ok(self.file(inode)))
     }
 
+    fn open_lockable(&self, path: &Path) -> io::Result<Arc<dyn LockableFile>> {
+        let (mut state, _) = self.call(|| format!("open {}", name(path)))?;
+        if state.find(path).is_none() {
+            let inode = state.inodes.len();
+            state.inodes.push(Inode::default());
+            state.change(parent(path), vec![(name(path), Some(inode))])?;
+        }
+        Ok(Arc::new(SimulatedLock { fs: self.clone(), path: path.to_path_buf() }))
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        self.read(from)?.read_to_end(&mut bytes)?;
+        let copy = self.create(to)?;
+        copy.write_all_at(0, &bytes)?;
+        copy.sync_data()
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (mut state, _) = self.call(|| format!("rename {} {}", name(from), name(to)))?;
         let Some(inode) = state.find(from) else { return missing() };
@@ -389,53 +309,49 @@ impl FileSystem for Simulated {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let is_changed = self.0.lock().directories.get(dir).is_some_and(|found| !found.since.is_empty());
-        let (mut state, _) = self.call(|| format!("{} {}", sync(is_changed), dir.display()))?;
-        if state.lied && is_changed {
+        let is_changed = self.0.lock().directories.get(dir).is_some_and(Directory::is_changed);
+        let (mut state, _) = self.call(|| format!("{} {}", describe_sync(is_changed), dir.display()))?;
+        if state.has_lied && is_changed {
             return Ok(());
         }
         state.unnamed.retain(|path| parent(path) != dir);
         let Some(directory) = state.directories.get_mut(dir) else { return missing() };
-        directory.synced = directory.cached.clone();
-        directory.since.clear();
+        directory.sync();
         Ok(())
     }
 }
 
-struct Open {
-    simulated: Simulated,
+struct SimulatedFile {
+    fs: SimulatedFs,
     inode: usize,
 }
 
-impl WritableFile for Open {
+impl WritableFile for SimulatedFile {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
         let inode = self.inode;
-        let (mut state, short) = self.simulated.call(|| format!("write {inode} at {at}: {}", bytes.len()))?;
-        let written = if short { bytes.len().div_ceil(2) } else { bytes.len() };
-        let step = Step::Write { at: usize::try_from(at).unwrap(), bytes: bytes[..written].to_vec() };
-        state.inodes[inode].step(step);
-        if state.crashed {
-            return Err(io::Error::other("the machine is off"));
+        let (mut state, is_short) = self.fs.call(|| format!("write {inode} at {at}: {}", bytes.len()))?;
+        let written = if is_short { bytes.len().div_ceil(2) } else { bytes.len() };
+        let change = FileChange::Write { at: usize::try_from(at).unwrap(), bytes: bytes[..written].to_vec() };
+        state.inodes[inode].change(change);
+        if state.has_crashed {
+            return Err(crashed());
         }
         Ok(written)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         let inode = self.inode;
-        let (mut state, _) = self.simulated.call(|| format!("cut {inode} to {len}"))?;
-        state.inodes[inode].step(Step::Cut { len: usize::try_from(len).unwrap() });
+        let (mut state, _) = self.fs.call(|| format!("truncate {inode} to {len}"))?;
+        state.inodes[inode].change(FileChange::Truncate { len: usize::try_from(len).unwrap() });
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let inode = self.inode;
-        let is_changed = {
-            let state = self.simulated.0.lock();
-            state.inodes[inode].cached.len() != state.inodes[inode].synced.len()
-        };
-        match self.simulated.call(|| format!("{} {inode}", sync(is_changed))) {
-            Ok((mut state, _)) if state.lied && is_changed => {
-                state.forget(inode);
+        let is_changed = self.fs.0.lock().inodes[inode].has_new_len();
+        match self.fs.call(|| format!("{} {inode}", describe_sync(is_changed))) {
+            Ok((mut state, _)) if state.has_lied && is_changed => {
+                state.lose_unsynced(inode);
                 Ok(())
             }
             Ok((mut state, _)) => {
@@ -443,9 +359,9 @@ impl WritableFile for Open {
                 Ok(())
             }
             Err(error) => {
-                let mut state = self.simulated.0.lock();
-                if !state.crashed {
-                    state.forget(inode);
+                let mut state = self.fs.0.lock();
+                if !state.has_crashed {
+                    state.lose_unsynced(inode);
                 }
                 Err(error)
             }
@@ -454,6 +370,38 @@ impl WritableFile for Open {
 
     fn sync_data_and_len(&self) -> io::Result<()> {
         self.sync_data()?;
-        self.simulated.call(|| format!("touch {}", self.inode)).map(drop)
+        self.fs.call(|| format!("touch {}", self.inode)).map(drop)
+    }
+}
+
+struct SimulatedLock {
+    fs: SimulatedFs,
+    path: PathBuf,
+}
+
+impl LockableFile for SimulatedLock {
+    fn try_lock(&self) -> Result<(), TryLockError> {
+        let locking = self.fs.call(|| format!("lock {}", name(&self.path)));
+        let (mut state, _) = locking.map_err(TryLockError::Error)?;
+        if state.locked.insert(self.path.clone()) { Ok(()) } else { Err(TryLockError::WouldBlock) }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.fs.0.lock().locked.remove(&self.path);
+        Ok(())
+    }
+}
+
+/// Prints the fault and the calls when a check fails.
+pub(crate) struct FailureReporter<'s> {
+    pub(crate) fs: &'s SimulatedFs,
+    pub(crate) context: String,
+}
+
+impl Drop for FailureReporter<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}", self.context, self.fs.0.lock().log.join("\n"));
+        }
     }
 }

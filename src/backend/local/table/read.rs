@@ -1,4 +1,4 @@
-//! Owns what the reading operations see of the table: live entries only.
+//! Owns what reads see of the table: live entries only. Knows nothing of how the entries are stored.
 
 use smol_str::SmolStr;
 
@@ -10,24 +10,24 @@ use crate::error::Result;
 use crate::key::{Key, is_cleared};
 use crate::op::{Answer, Cursor, Page, Query};
 
-/// How many keys one step of a walk looks at.
+/// How many keys are listed in one step.
 const PAGE: usize = 1000;
 
 impl Table {
     pub(crate) fn get(&self, key: &str, now: &Now<'_>) -> Result<Option<Bytes>> {
-        self.read(key, |found| LiveEntry::new(key, found, now).value())
+        self.read(key, |entry| LiveEntry::new(key, entry, now).value())
     }
 
     pub(crate) fn ttl(&self, key: &str, now: &Now<'_>) -> Option<Ttl> {
-        self.read(key, |found| LiveEntry::new(key, found, now).ttl(now))
+        self.read(key, |entry| LiveEntry::new(key, entry, now).ttl(now))
     }
 
     pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
-        self.read(key, |found| LiveEntry::new(key, found, now).answer(query))
+        self.read(key, |entry| LiveEntry::new(key, entry, now).answer(query))
     }
 
-    /// The reserved keys that go when all that begins with `prefix` goes.
-    pub(crate) fn cleared_keys(&self, prefix: &str) -> Vec<Key<'static>> {
+    /// Returns the reserved keys to remove together with all keys that begin with `prefix`.
+    pub(crate) fn keys_to_clear(&self, prefix: &str) -> Vec<Key<'static>> {
         let keys = self
             .reserved_keys(prefix)
             .into_iter()
@@ -39,14 +39,14 @@ impl Table {
         let after = match from {
             Cursor::After(key) => Some(key.as_str()),
             Cursor::Start => None,
-            // A walk begun elsewhere cannot go on here; it begins anew.
+            // A scan that began on the server cannot continue locally; it starts from the beginning.
             #[cfg(feature = "redis")]
             Cursor::Server(_) => None,
         };
-        let (keys, more) = self.keys(prefix, after, PAGE, now);
+        let (keys, last) = self.keys(prefix, after, PAGE, now);
         Page {
             keys: keys.iter().map(ToString::to_string).collect(),
-            next: more.map(|key| Cursor::After(key.to_string())),
+            next: last.map(|key| Cursor::After(key.to_string())),
         }
     }
 
@@ -57,13 +57,13 @@ impl Table {
         limit: usize,
         now: &Now<'_>,
     ) -> Vec<String> {
-        let mut found: Vec<String> = Vec::new();
-        self.fuzzy_scan(prefix, after, now, |keys| {
-            let room = limit - found.len();
-            found.extend(keys.iter().take(room).map(ToString::to_string));
-            found.len() < limit
+        let mut first: Vec<String> = Vec::new();
+        self.visit_keys(prefix, after, now, |keys| {
+            let missing = limit - first.len();
+            first.extend(keys.iter().take(missing).map(ToString::to_string));
+            first.len() < limit
         });
-        found
+        first
     }
 
     pub(crate) fn count(&self, prefix: &str, now: &Now<'_>) -> u64 {
@@ -71,26 +71,26 @@ impl Table {
             return self.len(now);
         }
         let mut count = 0;
-        self.fuzzy_scan(prefix, None, now, |keys| {
+        self.visit_keys(prefix, None, now, |keys| {
             count += keys.len() as u64;
             true
         });
         count
     }
 
-    /// Walks the live keys page by page, for as long as `visit` wants more.
-    fn fuzzy_scan(
+    /// Passes the live keys to `visit`, page by page, until it returns `false`.
+    fn visit_keys(
         &self,
         prefix: &str,
         after: Option<&str>,
         now: &Now<'_>,
         mut visit: impl FnMut(&[SmolStr]) -> bool,
     ) {
-        let (mut keys, mut more) = self.keys(prefix, after, PAGE, now);
+        let (mut keys, mut next) = self.keys(prefix, after, PAGE, now);
         while visit(&keys)
-            && let Some(last) = more
+            && let Some(last) = next
         {
-            (keys, more) = self.keys(prefix, Some(&last), PAGE, now);
+            (keys, next) = self.keys(prefix, Some(&last), PAGE, now);
         }
     }
 }

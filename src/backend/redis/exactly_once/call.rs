@@ -1,5 +1,5 @@
-//! Owns the calls that the server does once however often they are made. Knows nothing of what becomes of one
-//! that nobody can be told the end of.
+//! Owns the calls that the server applies once however often they are sent. Knows nothing of what becomes of a call
+//! that stays in doubt.
 
 use std::sync::Arc;
 
@@ -7,28 +7,55 @@ use redis::Value;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
-
-use crate::backend::redis::exactly_once::slots::SlotCall;
-use crate::backend::redis::replay::connection::MARKER_LIFE;
-use crate::backend::redis::wire::scripts::{NOTES, ONCE, ScriptCall};
+use crate::backend::redis::wire::scripts::{CALL, CREATE_REPLY_CACHE, SESSION_TTL_MILLIS, ScriptCall};
+use crate::clock::Millis;
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
+use crate::value::Value as Stored;
 
-/// After so many calls of a lane the notes on the server live on for a month again.
-const RENEWED_EVERY: u64 = 256;
+/// After this many calls of a slot, the next one renews the TTL of the reply cache.
+const CALLS_PER_RENEWAL: u64 = 256;
 
-/// Tells whether an action can be a step of such a call.
-pub(crate) fn can_deduplicate(action: &EntryAction) -> bool {
+/// What a step of a call sends behind its key.
+#[derive(Debug, Clone, Copy)]
+enum StepArgs<'a> {
+    Pop,
+    Incr { by: i64 },
+    MapIncr { field: &'a str, by: i64 },
+    Push { values: &'a [Stored] },
+}
+
+impl StepArgs<'_> {
+    fn count(self) -> usize {
+        match self {
+            Self::Pop => 0,
+            Self::Incr { .. } => 1,
+            Self::MapIncr { .. } => 2,
+            Self::Push { values } => values.len(),
+        }
+    }
+}
+
+/// Returns what a step sends, and the TTL of a key that it creates; `None` if the action cannot be a step of a call.
+fn step(action: &EntryAction) -> Option<(StepArgs<'_>, Option<Millis>)> {
     match action {
-        EntryAction::Incr { .. } | EntryAction::MapIncr { .. } | EntryAction::Pop { .. } => true,
-        EntryAction::Push { values, .. } => values.len() <= MAX_ARGS,
-        EntryAction::Put { .. }
+        EntryAction::Pop { .. } => Some((StepArgs::Pop, None)),
+        EntryAction::Incr { by, ttl_if_created } => Some((StepArgs::Incr { by: *by }, *ttl_if_created)),
+        EntryAction::MapIncr { field, by, ttl_if_created } => {
+            Some((StepArgs::MapIncr { field, by: *by }, *ttl_if_created))
+        }
+        EntryAction::Push { values, ttl_if_created, .. } if values.len() <= MAX_ARGS => {
+            Some((StepArgs::Push { values }, *ttl_if_created))
+        }
+        EntryAction::Push { .. }
+        | EntryAction::Put { .. }
         | EntryAction::PutIfAbsent { .. }
         | EntryAction::PutIfPresent { .. }
         | EntryAction::GetAndPut { .. }
@@ -40,120 +67,121 @@ pub(crate) fn can_deduplicate(action: &EntryAction) -> bool {
         | EntryAction::Touch { .. }
         | EntryAction::MapPut { .. }
         | EntryAction::MapDelete { .. }
-        | EntryAction::Trim { .. } => false,
+        | EntryAction::Trim { .. } => None,
     }
 }
 
+/// Returns whether an action can be a step of a call.
+pub(crate) fn can_deduplicate(action: &EntryAction) -> bool {
+    step(action).is_some()
+}
+
 impl CommandWriter<'_> {
-    /// Writes one call of these operations.
-    fn call(&mut self, turn: &SlotCall, born: u64, is_first: bool, ops: &[Op<'_>], call: ScriptCall) {
-        let arguments = 5 + ops.iter().map(|op| 3 + step_arguments(&op.action)).sum::<usize>();
+    /// Writes a call of these operations, each of which can be a step of a call.
+    fn call(
+        &mut self,
+        call: &SlotCall,
+        cache_id: u64,
+        is_first: bool,
+        ops: &[Op<'_>],
+        script_call: ScriptCall,
+    ) {
+        let steps = || ops.iter().filter_map(|op| Some((op, step(&op.action)?)));
+        let arguments = 5 + steps().map(|(_, (args, _))| 3 + args.count()).sum::<usize>();
         let keys: Vec<&Key<'_>> =
-            std::iter::once(turn.table().key()).chain(ops.iter().map(|op| &op.key)).collect();
-        self.script(&ONCE, call, &keys, arguments).number(born).number(u64::from(turn.slot));
-        self.number(turn.sequence).arg(if is_first { b"1" } else { b"" });
-        match turn.sequence.is_multiple_of(RENEWED_EVERY) {
-            true => self.number(MARKER_LIFE),
-            false => self.arg(b""),
-        };
-        for op in ops {
-            self.step(&op.action);
+            std::iter::once(call.table().key()).chain(ops.iter().map(|op| &op.key)).collect();
+        self.script(&CALL, script_call, &keys, arguments).number(cache_id).number(u64::from(call.slot));
+        self.number(call.sequence).arg(if is_first { b"1" } else { b"" });
+        if call.sequence.is_multiple_of(CALLS_PER_RENEWAL) {
+            self.number(SESSION_TTL_MILLIS);
+        } else {
+            self.arg(b"");
+        }
+        for (op, (args, ttl_if_created)) in steps() {
+            self.arg(op.action.traits().command.as_bytes());
+            self.ttl_or_empty(ttl_if_created).number(args.count() as u64);
+            self.step_args(args);
         }
     }
 
-    fn step(&mut self, action: &EntryAction) {
-        let ttl_if_created = match action {
-            EntryAction::Incr { ttl_if_created, .. }
-            | EntryAction::MapIncr { ttl_if_created, .. }
-            | EntryAction::Push { ttl_if_created, .. } => *ttl_if_created,
-            _ => None,
-        };
-        self.arg(action.traits().command.as_bytes())
-            .ttl_or_empty(ttl_if_created)
-            .number(step_arguments(action) as u64);
-        match action {
-            EntryAction::Incr { by, .. } => _ = self.integer(*by),
-            EntryAction::MapIncr { field, by, .. } => _ = self.arg(field.as_bytes()).integer(*by),
-            EntryAction::Push { values, .. } => {
+    fn step_args(&mut self, args: StepArgs<'_>) {
+        match args {
+            StepArgs::Pop => {}
+            StepArgs::Incr { by } => {
+                self.integer(by);
+            }
+            StepArgs::MapIncr { field, by } => {
+                self.arg(field.as_bytes()).integer(by);
+            }
+            StepArgs::Push { values } => {
                 for value in values {
                     self.arg(&value.bytes);
                 }
             }
-            // Nothing else has arguments: see `step_arguments`.
-            _ => {}
         }
     }
 }
 
-/// How many words of a step stand behind its key.
-fn step_arguments(action: &EntryAction) -> usize {
-    match action {
-        EntryAction::Incr { .. } => 1,
-        EntryAction::MapIncr { .. } => 2,
-        EntryAction::Push { values, .. } => values.len(),
-        _ => 0,
+/// Reads the reply to a step.
+fn step_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
+    if matches!(action, EntryAction::Pop { .. }) {
+        replies::bytes(reply).map(Reply::Found)
+    } else {
+        replies::integer(reply).map(Reply::Number)
     }
 }
 
-/// Reads what a step was answered with.
-fn step_reply(action: &EntryAction, answer: Value) -> Result<Reply, Failure> {
-    match action {
-        EntryAction::Pop { .. } => replies::bytes(answer).map(Reply::Found),
-        _ => replies::integer(answer).map(Reply::Number),
+/// Reads the reply to a call: one reply of each step.
+fn step_replies(ops: &[Op<'_>], reply: Value) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+    let replies = replies::array(reply)?;
+    if replies.len() != ops.len() {
+        return Err(Failure::unexpected_reply(&Value::Array(replies)));
     }
-}
-
-/// Reads the answer to a call: one reply of each step.
-fn step_replies(ops: &[Op<'_>], answer: Value) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-    let answers = replies::array(answer)?;
-    if answers.len() != ops.len() {
-        return Err(Failure::unexpected_reply(&Value::Array(answers)));
-    }
-    Ok(ops.iter().zip(answers).map(|(op, answer)| step_reply(&op.action, answer)).collect())
+    Ok(ops.iter().zip(replies).map(|(op, reply)| step_reply(&op.action, reply)).collect())
 }
 
 impl Redis {
-    /// The turn of a call.
+    /// Begins a call, which has a slot to itself.
     pub(crate) fn begin_call(&self) -> Arc<SlotCall> {
         Arc::new(self.slots.begin_call())
     }
 
-    /// Whether an action can be done in such a call, and is to be.
+    /// Returns whether an action can be deduplicated and the options ask for it.
     pub(crate) fn deduplicates(&self, action: &EntryAction) -> bool {
         self.options.exactly_once && can_deduplicate(action)
     }
 
-    /// Whether some actions are done in this way.
+    /// Returns whether the options ask for deduplicated calls.
     pub(crate) fn is_exact(&self) -> bool {
         self.options.exactly_once
     }
 
-    /// Does a call, or tells what was answered when it was done.
+    /// Makes a call, or returns the replies that the server gave when it applied the call.
     pub(crate) fn call(
         &self,
-        turn: &SlotCall,
+        call: &SlotCall,
         ops: &[Op<'_>],
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        let was_sent = turn.cache_id_when_sent().is_some();
+        let was_sent = call.cache_id_when_sent().is_some();
         let attempt = |attempt: Attempt| {
-            // The other half is for another attempt.
+            // Half of the time is left for another attempt.
             let part = if attempt.earlier >= self.options.max_retries {
-                *limit
+                *budget
             } else {
-                limit.within(limit.left().unwrap_or_default() / 2)
+                budget.within(budget.left().unwrap_or_default() / 2)
             };
             match self.pool.checkout_for_write(&part, attempt.is_retry()) {
-                // Who waits for others has not made an attempt yet.
+                // Nothing was attempted yet, so that the wait for a connection may take the whole time.
                 Err(Failure { kind: FailureKind::Exhausted, .. }) => {
-                    let mut lease = self.pool.checkout_for_write(limit, true)?;
-                    lease.run(|connection| self.call_once(turn, ops, connection, limit))
+                    let mut connection = self.pool.checkout_for_write(budget, true)?;
+                    connection.run(|connection| self.call_once(call, ops, connection, budget))
                 }
-                lease => lease?.run(|connection| self.call_once(turn, ops, connection, &part)),
+                connection => connection?.run(|connection| self.call_once(call, ops, connection, &part)),
             }
         };
-        let outcome = self.retry(RetryRule::Idempotent, limit, attempt).map(|(replies, _)| replies);
-        // What a former call of this function may have done, this one's refusal does not undo.
+        let outcome = self.retry(RetryRule::Idempotent, budget, attempt).map(|(replies, _)| replies);
+        // The refusal of this attempt does not undo what an earlier use of this call may have applied.
         outcome.map_err(|failure| {
             let stage = if was_sent { Stage::InDoubt } else { failure.stage };
             Failure { stage, ..failure }
@@ -162,30 +190,30 @@ impl Redis {
 
     fn call_once(
         &self,
-        turn: &SlotCall,
+        call: &SlotCall,
         ops: &[Op<'_>],
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        connection.apply_deadline(limit)?;
+        connection.apply_deadline(budget)?;
         let losses = self.link.epoch().loss_count();
-        let was_sent = turn.cache_id_when_sent();
+        let was_sent = call.cache_id_when_sent();
         if was_sent.is_none() {
-            turn.set_loss_count(losses);
+            call.set_loss_count(losses);
         }
-        let born = match was_sent.or(self.slots.cache_id()) {
-            Some(born) => born,
-            None => self.create_reply_cache(connection, limit)?,
+        let cache_id = match was_sent.or(self.slots.cache_id()) {
+            Some(cache_id) => cache_id,
+            None => self.create_reply_cache(connection, budget)?,
         };
-        match self.send_call(turn, born, was_sent.is_none(), ops, connection, limit) {
-            // It was not sent before, or what it may have done is gone with the notes: then it is done now.
+        match self.send_call(call, cache_id, was_sent.is_none(), ops, connection, budget) {
+            // The call was not sent before, or the server has lost its effect with the reply cache: it is made now.
             Err(failure)
                 if failure.kind == FailureKind::ReplyEvicted
-                    && (was_sent.is_none() || turn.loss_count() != losses) =>
+                    && (was_sent.is_none() || call.loss_count() != losses) =>
             {
-                turn.set_loss_count(losses);
-                let born = self.create_reply_cache(connection, limit)?;
-                self.send_call(turn, born, true, ops, connection, limit)
+                call.set_loss_count(losses);
+                let cache_id = self.create_reply_cache(connection, budget)?;
+                self.send_call(call, cache_id, true, ops, connection, budget)
             }
             Err(failure) if failure.kind == FailureKind::ReplyEvicted => {
                 Err(Failure { stage: Stage::InDoubt, ..failure })
@@ -196,55 +224,60 @@ impl Redis {
 
     fn send_call(
         &self,
-        turn: &SlotCall,
-        born: u64,
+        call: &SlotCall,
+        cache_id: u64,
         is_first: bool,
         ops: &[Op<'_>],
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        turn.mark_sent(Some(born));
-        let pack = |packer: &mut CommandWriter<'_>, call| packer.call(turn, born, is_first, ops, call);
-        let outcome = self.call_script(connection, limit, pack, |next| step_replies(ops, next()?));
+        call.mark_sent(Some(cache_id));
+        let write = |writer: &mut CommandWriter<'_>, script_call| {
+            writer.call(call, cache_id, is_first, ops, script_call);
+        };
+        let outcome = self.call_script(connection, budget, write, |next| step_replies(ops, next()?));
         if is_first && matches!(&outcome, Err(failure) if failure.stage != Stage::InDoubt) {
-            turn.mark_sent(None);
+            call.mark_sent(None);
         }
         outcome
     }
 
-    /// Takes the notes off the server: who is at the end asks for none of them. Where that fails they are gone in
-    /// a month.
+    /// Deletes the reply cache of a store that closes. If that fails, its TTL deletes it.
     pub(crate) fn delete_reply_cache(&self) {
         if self.slots.cache_id().is_none() || self.link.is_suspended() {
             return;
         }
-        let limit = TimeBudget::new(self.probe_budget());
+        let budget = TimeBudget::new(self.probe_budget());
         let work = |connection: &mut Connection, _| {
             self.writer(connection).command(2, "DEL").key(self.slots.key());
-            connection.send(Request { replies: 1, mutation: true, atomic: true }, &limit)?;
-            connection.receive(&limit).and_then(replies::refused)
+            connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
+            connection.receive(&budget).and_then(replies::refused)
         };
-        if let Err(failure) = self.run(RetryRule::Idempotent, &limit, work) {
-            log::debug!("the notes on calls stay on the server: {}", failure.cause);
+        if let Err(failure) = self.run(RetryRule::Idempotent, &budget, work) {
+            log::debug!(
+                "the reply cache stays on the Redis server {} until its TTL ends: {}",
+                self.server_name(),
+                failure.cause
+            );
         }
     }
 
-    /// Lets there be notes on the server, and learns what they are called. Where their name is another one
-    /// later, or none, what was noted before is gone.
-    fn create_reply_cache(&self, connection: &mut Connection, limit: &TimeBudget) -> Result<u64, Failure> {
-        let pack = |packer: &mut CommandWriter<'_>, call| {
-            let arguments = packer.script(&NOTES, call, &[self.slots.key()], 2);
-            arguments.number(fastrand::u64(1..)).number(MARKER_LIFE);
+    /// Creates the reply cache on the server if there is none, and returns its id. If the id is another one later, or
+    /// the cache is missing, the replies of earlier calls are lost.
+    fn create_reply_cache(&self, connection: &mut Connection, budget: &TimeBudget) -> Result<u64, Failure> {
+        let write = |writer: &mut CommandWriter<'_>, script_call| {
+            let arguments = writer.script(&CREATE_REPLY_CACHE, script_call, &[self.slots.key()], 2);
+            arguments.number(fastrand::u64(1..)).number(SESSION_TTL_MILLIS);
         };
-        let begun =
-            self.call_script(connection, limit, pack, |next| replies::parsed(&replies::refused(next()?)?));
-        // Whatever becomes of it, of the call itself nothing was sent.
-        let born = begun.map_err(|failure| match failure.stage {
+        let created =
+            self.call_script(connection, budget, write, |next| replies::parsed(&replies::refused(next()?)?));
+        // Whatever becomes of the cache, nothing of the call itself was sent.
+        let cache_id = created.map_err(|failure| match failure.stage {
             Stage::InDoubt => Failure { stage: Stage::NotSent, ..failure },
             Stage::NotSent | Stage::Rejected => failure,
         })?;
-        self.slots.set_cache_id(born);
-        Ok(born)
+        self.slots.set_cache_id(cache_id);
+        Ok(cache_id)
     }
 }
 
@@ -253,10 +286,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::backend::redis::exactly_once::slots::SlotTable;
     use crate::backend::redis::wire::resp::words;
-    use crate::clock::Millis;
     use crate::op::End;
-    use crate::value::Value as Stored;
 
     fn op(key: &str, action: EntryAction) -> Op<'static> {
         Op { key: Key::listed(key.to_owned()), action }
@@ -267,8 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn a_call_names_its_notes_its_lane_its_number_and_its_steps() {
-        let lanes = crate::backend::redis::exactly_once::slots::SlotTable::new(7);
+    fn a_call_names_its_cache_its_slot_its_sequence_and_its_steps() {
+        let slots = SlotTable::new(7);
         let ttl_if_created = Millis::new(Duration::from_millis(1500)).ok();
         let ops = [
             op("n", EntryAction::Incr { by: -3, ttl_if_created }),
@@ -276,37 +308,38 @@ mod tests {
             op("q", push(2)),
             op("q", EntryAction::Pop { end: End::Back }),
         ];
-        let said =
-            |turn: &SlotCall, first| words(|packer| packer.call(turn, 5, first, &ops, ScriptCall::BySha));
-        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", ONCE.sha, &**lanes.key());
+        let text = |call: &SlotCall, is_first| {
+            words(|writer| writer.call(call, 5, is_first, &ops, ScriptCall::BySha))
+        };
+        let keys = format!("EVALSHA {} 5 p:{} p:n p:m p:q p:q", CALL.sha(), &**slots.key());
         let steps = "INCRBY 1500 1 -3 HINCRBY  2 f 2 RPUSH  2 1 1 RPOP  0";
-        assert_eq!(said(&lanes.begin_call(), true), format!("{keys} 5 1 1 1  {steps}"));
-        for _ in 2..RENEWED_EVERY {
-            drop(lanes.begin_call());
+        assert_eq!(text(&slots.begin_call(), true), format!("{keys} 5 1 1 1  {steps}"));
+        for _ in 2..CALLS_PER_RENEWAL {
+            drop(slots.begin_call());
         }
-        assert_eq!(said(&lanes.begin_call(), false), format!("{keys} 5 1 256  2592000000 {steps}"));
+        assert_eq!(text(&slots.begin_call(), false), format!("{keys} 5 1 256  2592000000 {steps}"));
     }
 
     #[test]
-    fn every_step_has_a_reply_of_its_own() {
+    fn each_step_has_its_own_reply() {
         let ops = [
             op("n", EntryAction::Incr { by: 1, ttl_if_created: None }),
             op("q", EntryAction::Pop { end: End::Front }),
         ];
-        let said = |text: &[u8]| step_replies(&ops, redis::parse_redis_value(text).unwrap());
-        let replies = said(b"*2\r\n$19\r\n9223372036854775807\r\n$-1\r\n").unwrap();
+        let read = |text: &[u8]| step_replies(&ops, redis::parse_redis_value(text).unwrap());
+        let replies = read(b"*2\r\n$19\r\n9223372036854775807\r\n$-1\r\n").unwrap();
         let replies: Vec<Reply> = replies.into_iter().map(Result::unwrap).collect();
         assert_eq!(replies, [Reply::Number(i64::MAX), Reply::Found(None)]);
-        let replies = said(b"*2\r\n-ERR increment or decrement would overflow\r\n$1\r\nx\r\n").unwrap();
+        let replies = read(b"*2\r\n-ERR increment or decrement would overflow\r\n$1\r\nx\r\n").unwrap();
         assert!(matches!(&replies[0], Err(failure) if failure.kind == FailureKind::Overflow));
         assert!(matches!(&replies[1], Ok(Reply::Found(Some(_)))));
-        assert!(said(b"*1\r\n:1\r\n").is_err(), "a reply is missing");
-        let refused = said(b"-OOM command not allowed\r\n").unwrap_err();
+        assert!(read(b"*1\r\n:1\r\n").is_err(), "a reply is missing");
+        let refused = read(b"-OOM command not allowed\r\n").unwrap_err();
         assert_eq!(refused.stage, Stage::Rejected);
     }
 
     #[test]
-    fn what_is_too_long_for_one_command_is_not_covered() {
+    fn a_push_that_needs_several_commands_is_no_step() {
         assert!(can_deduplicate(&push(MAX_ARGS)));
         assert!(!can_deduplicate(&push(MAX_ARGS + 1)));
         assert!(!can_deduplicate(&EntryAction::GetAndDelete));

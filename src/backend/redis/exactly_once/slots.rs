@@ -1,5 +1,5 @@
-//! Owns the lanes of a store: by its lane and its number a call is known to the server, however often it is
-//! made. Knows nothing of what is called, nor of what the server notes of it.
+//! Owns the slots of a store: (slot, sequence) identifies a call, so that the server recognises a repeated call as a
+//! duplicate. Knows nothing of what a call does, nor of the reply cache's content.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,76 +9,81 @@ use parking_lot::Mutex;
 use crate::backend::redis::keys;
 use crate::key::Key;
 
-/// All lanes of a store. A call has one to itself until its answer is known or nobody asks for it any more.
+/// All slots of a store. A call has one to itself until its reply is known or nobody asks for it any more.
 #[derive(Debug)]
 pub(crate) struct SlotTable {
-    identity: u128,
+    store_id: u128,
     key: Key<'static>,
-    /// What the notes on the server are called since they were begun there; 0 where they are not.
+    /// The id of the reply cache on the server; 0 until it is known.
     cache_id: AtomicU64,
     free: Mutex<FreeSlots>,
 }
 
 #[derive(Debug, Default)]
 struct FreeSlots {
-    /// Lanes that nobody has, each with the number of its last call; the one used last is used next.
+    /// The free slots, each with the sequence of its last call. The slot that was freed last is used next.
     slots: Vec<(u32, u64)>,
     made: u32,
 }
 
-/// One call: as long as it lives, no other has its lane.
+/// One call. No other call has its slot until this is dropped.
 #[derive(Debug)]
 pub(crate) struct SlotCall {
     table: Arc<SlotTable>,
     pub(crate) slot: u32,
     pub(crate) sequence: u64,
-    /// What the notes on the server were called when it was sent first; 0 before that.
+    /// The id of the reply cache when the call was first sent; 0 until then.
     cache_id: AtomicU64,
-    /// How often the server had lost its memory by then.
+    /// How often the server had lost its data by then.
     loss_count: AtomicU64,
 }
 
-/// How the server finds what it has noted of a call.
+/// How the server finds the reply to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallId {
-    /// Whose notes, and what they were called when it was sent.
+    /// The store that made the call: it names the reply cache.
     pub(crate) store_id: u128,
+    /// The id of that reply cache when the call was sent.
     pub(crate) cache_id: u64,
     pub(crate) slot: u32,
     pub(crate) sequence: u64,
 }
 
 impl SlotTable {
-    pub(crate) fn new(identity: u128) -> Arc<Self> {
-        let (key, born, free) = (keys::reply_cache(identity), AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { identity, key, cache_id: born, free })
+    pub(crate) fn new(store_id: u128) -> Arc<Self> {
+        Arc::new(Self {
+            store_id,
+            key: keys::reply_cache(store_id),
+            cache_id: AtomicU64::new(0),
+            free: Mutex::default(),
+        })
     }
 
-    /// Where the notes lie on the server.
+    /// Returns the key of the reply cache.
     pub(crate) fn key(&self) -> &Key<'static> {
         &self.key
     }
 
-    /// What the notes on the server are called, where they were begun.
+    /// Returns the id of the reply cache, if it is known.
     pub(crate) fn cache_id(&self) -> Option<u64> {
-        Some(self.cache_id.load(Ordering::Acquire)).filter(|born| *born != 0)
+        non_zero(&self.cache_id)
     }
 
-    /// Notes that they were begun, and what they are called.
-    pub(crate) fn set_cache_id(&self, born: u64) {
-        self.cache_id.store(born, Ordering::Release);
+    /// Remembers the id of the reply cache.
+    pub(crate) fn set_cache_id(&self, cache_id: u64) {
+        self.cache_id.store(cache_id, Ordering::Release);
     }
 
-    /// The next call of a lane that nobody has.
+    /// Begins the next call of a free slot.
     pub(crate) fn begin_call(self: &Arc<Self>) -> SlotCall {
         let mut free = self.free.lock();
-        let (lane, last) = free.slots.pop().unwrap_or_else(|| {
+        let (slot, last) = free.slots.pop().unwrap_or_else(|| {
             free.made += 1;
             (free.made, 0)
         });
         SlotCall {
             table: Arc::clone(self),
-            slot: lane,
+            slot,
             sequence: last + 1,
             cache_id: AtomicU64::new(0),
             loss_count: AtomicU64::new(0),
@@ -91,31 +96,39 @@ impl SlotCall {
         &self.table
     }
 
-    /// What the notes on the server were called when it was sent first.
+    /// Returns the id of the reply cache when the call was first sent.
     pub(crate) fn cache_id_when_sent(&self) -> Option<u64> {
-        Some(self.cache_id.load(Ordering::Acquire)).filter(|born| *born != 0)
+        non_zero(&self.cache_id)
     }
 
-    /// How often the server had lost its memory when it was sent first.
+    /// Returns how often the server had lost its data when the call was first sent.
     pub(crate) fn loss_count(&self) -> u64 {
         self.loss_count.load(Ordering::Acquire)
     }
 
-    /// Notes how often the server has lost its memory, before it is sent first.
+    /// Remembers how often the server has lost its data, before the call is first sent.
     pub(crate) fn set_loss_count(&self, losses: u64) {
         self.loss_count.store(losses, Ordering::Release);
     }
 
-    /// How the server is asked what became of it.
+    /// Returns by what the server finds the call.
     pub(crate) fn id(&self) -> CallId {
-        let born = self.cache_id_when_sent().unwrap_or(0);
-        CallId { store_id: self.table.identity, cache_id: born, slot: self.slot, sequence: self.sequence }
+        CallId {
+            store_id: self.table.store_id,
+            cache_id: self.cache_id_when_sent().unwrap_or(0),
+            slot: self.slot,
+            sequence: self.sequence,
+        }
     }
 
-    /// Notes that it may be on its way from now on; with nothing, that it is not.
-    pub(crate) fn mark_sent(&self, born: Option<u64>) {
-        self.cache_id.store(born.unwrap_or(0), Ordering::Release);
+    /// Remembers that the call may be on its way from now on, to the reply cache of this id; `None`: that it is not.
+    pub(crate) fn mark_sent(&self, cache_id: Option<u64>) {
+        self.cache_id.store(cache_id.unwrap_or(0), Ordering::Release);
     }
+}
+
+fn non_zero(cache_id: &AtomicU64) -> Option<u64> {
+    Some(cache_id.load(Ordering::Acquire)).filter(|cache_id| *cache_id != 0)
 }
 
 impl Drop for SlotCall {
@@ -128,37 +141,38 @@ impl Drop for SlotCall {
 mod tests {
     use super::*;
 
+    /// No two calls ever have the same slot and sequence.
     #[test]
-    fn a_lane_is_given_to_one_at_a_time_and_never_the_same_number_twice() {
-        let lanes = SlotTable::new(7);
-        let one = lanes.begin_call();
-        let other = lanes.begin_call();
-        assert_eq!([(one.slot, one.sequence), (other.slot, other.sequence)], [(1, 1), (2, 1)]);
-        drop(one);
-        let one = Arc::new(lanes.begin_call());
-        assert_eq!((one.slot, one.sequence), (1, 2), "a lane that is free goes before a new one");
-        // Whatever still asks for the answer keeps the lane.
-        let kept = Arc::clone(&one);
-        drop(one);
-        assert_eq!(lanes.begin_call().slot, 3);
+    fn a_slot_belongs_to_one_call_at_a_time() {
+        let slots = SlotTable::new(7);
+        let first = slots.begin_call();
+        let second = slots.begin_call();
+        assert_eq!([(first.slot, first.sequence), (second.slot, second.sequence)], [(1, 1), (2, 1)]);
+        drop(first);
+        let first = Arc::new(slots.begin_call());
+        assert_eq!((first.slot, first.sequence), (1, 2), "a free slot is used before a new one");
+        // An owner that still asks for the reply keeps the slot.
+        let kept = Arc::clone(&first);
+        drop(first);
+        assert_eq!(slots.begin_call().slot, 3);
         drop(kept);
-        drop(other);
+        drop(second);
         assert_eq!(
-            (lanes.begin_call().slot, lanes.begin_call().sequence),
+            (slots.begin_call().slot, slots.begin_call().sequence),
             (2, 3),
-            "the one that became free last is next"
+            "the slot that was freed last is next"
         );
     }
 
     #[test]
-    fn a_turn_remembers_what_the_notes_were_called_when_it_was_sent() {
-        let lanes = SlotTable::new(7);
-        let turn = lanes.begin_call();
-        assert_eq!((lanes.cache_id(), turn.cache_id_when_sent()), (None, None));
-        lanes.set_cache_id(5);
-        turn.mark_sent(Some(5));
-        lanes.set_cache_id(6);
-        assert_eq!((lanes.cache_id(), turn.cache_id_when_sent()), (Some(6), Some(5)));
-        assert_eq!(&**lanes.key(), "__millpond:replies:00000000000000000000000000000007");
+    fn a_call_remembers_the_cache_to_which_it_was_sent() {
+        let slots = SlotTable::new(7);
+        let call = slots.begin_call();
+        assert_eq!((slots.cache_id(), call.cache_id_when_sent()), (None, None));
+        slots.set_cache_id(5);
+        call.mark_sent(Some(5));
+        slots.set_cache_id(6);
+        assert_eq!((slots.cache_id(), call.cache_id_when_sent()), (Some(6), Some(5)));
+        assert_eq!(**slots.key(), *keys::reply_cache(7));
     }
 }

@@ -1,5 +1,10 @@
 //! Applying queued operations on the server, each once.
 
+pub(crate) mod args;
 pub(crate) mod connection;
+pub(crate) mod in_doubt;
+pub(crate) mod observed;
+pub(crate) mod outcome;
 pub(crate) mod queued_action;
 pub(crate) mod queued_op;
+pub(crate) mod reconnect_error;

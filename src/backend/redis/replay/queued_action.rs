@@ -1,4 +1,4 @@
-//! Owns the actions that can wait in a replay queue. Knows nothing of queues and of how an action is sent.
+//! Owns the actions that can be in a replay queue. Knows nothing of queues and of how an action is sent.
 
 use std::time::Duration;
 
@@ -53,11 +53,22 @@ pub(crate) enum QueuedAction {
     Trim {
         most: u64,
     },
-    /// Sets for how long the server keeps the lease of this id, or removes it.
+    /// Sets how much time the lease of this id has left on the server, or removes the lease.
     SetLease {
         id: SmolStr,
         left: Option<Millis>,
     },
+}
+
+/// What reports and the replay must know of a queued action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueuedTraits {
+    /// The Redis command that it becomes, as reports name it.
+    pub(crate) command: &'static str,
+    /// The kind of entry that it works on. Actions that work on any kind have `Value`.
+    pub(crate) kind: Kind,
+    /// Whether twice leaves the same state as once.
+    pub(crate) is_idempotent: bool,
 }
 
 impl From<Write> for QueuedAction {
@@ -77,7 +88,7 @@ impl QueuedAction {
             EntryAction::PutIfPresent { value } => Self::PutIfPresent { value },
             EntryAction::Delete => Self::Delete,
             EntryAction::Incr { by, ttl_if_created } => Self::Incr { by, ttl_if_created },
-            // Nobody waits for the value that a touch reads.
+            // Locally the value of a touch is read already.
             EntryAction::Expire { ttl } | EntryAction::Touch { ttl } => Self::Expire { ttl },
             EntryAction::Persist => Self::Persist,
             EntryAction::MapPut { fields, ttl_if_created } => Self::MapPut { fields, ttl_if_created },
@@ -93,7 +104,7 @@ impl QueuedAction {
         })
     }
 
-    /// Returns what the action does to an entry; `None` for a lease, which is no entry of the caller's.
+    /// Returns what the action does to an entry; `None` for a lease, which is not an entry of the caller.
     pub(crate) fn to_entry(&self) -> Option<EntryAction> {
         Some(match self.clone() {
             Self::Put { value, ttl } => EntryAction::Put { value, ttl },
@@ -112,62 +123,57 @@ impl QueuedAction {
         })
     }
 
-    /// Returns the Redis command that it becomes.
-    pub(crate) fn command(&self) -> &'static str {
+    /// Returns what is data about the action: one row for each.
+    pub(crate) fn traits(&self) -> QueuedTraits {
+        let row = |command, kind, is_idempotent| QueuedTraits { command, kind, is_idempotent };
         match self {
-            Self::Put { .. } | Self::PutIfPresent { .. } => "SET",
-            Self::Delete => "DEL",
-            Self::Incr { .. } => "INCRBY",
-            Self::Expire { .. } => "PEXPIRE",
-            Self::Persist => "PERSIST",
-            Self::MapPut { .. } => "HSET",
-            Self::MapDelete { .. } => "HDEL",
-            Self::MapIncr { .. } => "HINCRBY",
-            Self::Push { end: End::Back, .. } => "RPUSH",
-            Self::Push { end: End::Front, .. } => "LPUSH",
-            Self::Pop { end: End::Back } => "RPOP",
-            Self::Pop { end: End::Front } => "LPOP",
-            Self::Trim { .. } => "LTRIM",
-            Self::SetLease { .. } => "ZADD",
-        }
-    }
-
-    /// Returns the kind of entry that it works on.
-    pub(crate) fn kind(&self) -> Kind {
-        match self {
-            Self::Put { .. }
-            | Self::PutIfPresent { .. }
-            | Self::Delete
-            | Self::Incr { .. }
-            | Self::Expire { .. }
-            | Self::Persist => Kind::Value,
-            Self::MapPut { .. } | Self::MapDelete { .. } | Self::MapIncr { .. } => Kind::Map,
-            Self::Push { .. } | Self::Pop { .. } | Self::Trim { .. } | Self::SetLease { .. } => Kind::Queue,
+            Self::Put { .. } | Self::PutIfPresent { .. } => row("SET", Kind::Value, true),
+            Self::Delete => row("DEL", Kind::Value, true),
+            Self::Incr { .. } => row("INCRBY", Kind::Value, false),
+            Self::Expire { .. } => row("PEXPIRE", Kind::Value, true),
+            Self::Persist => row("PERSIST", Kind::Value, true),
+            Self::MapPut { .. } => row("HSET", Kind::Map, true),
+            Self::MapDelete { .. } => row("HDEL", Kind::Map, true),
+            Self::MapIncr { .. } => row("HINCRBY", Kind::Map, false),
+            Self::Push { end: End::Back, .. } => row("RPUSH", Kind::Queue, false),
+            Self::Push { end: End::Front, .. } => row("LPUSH", Kind::Queue, false),
+            Self::Pop { end: End::Back } => row("RPOP", Kind::Queue, false),
+            Self::Pop { end: End::Front } => row("LPOP", Kind::Queue, false),
+            Self::Trim { .. } => row("LTRIM", Kind::Queue, true),
+            Self::SetLease { .. } => row("ZADD", Kind::Queue, true),
         }
     }
 
     /// Returns whether twice leaves the same state as once.
     pub(crate) fn is_idempotent(&self) -> bool {
+        self.traits().is_idempotent
+    }
+
+    /// Returns the TTL of a key that the action creates.
+    pub(crate) fn ttl_if_created(&self) -> Option<Millis> {
         match self {
+            Self::Incr { ttl_if_created, .. }
+            | Self::MapPut { ttl_if_created, .. }
+            | Self::MapIncr { ttl_if_created, .. }
+            | Self::Push { ttl_if_created, .. } => *ttl_if_created,
             Self::Put { .. }
             | Self::PutIfPresent { .. }
             | Self::Delete
             | Self::Expire { .. }
             | Self::Persist
-            | Self::MapPut { .. }
             | Self::MapDelete { .. }
+            | Self::Pop { .. }
             | Self::Trim { .. }
-            | Self::SetLease { .. } => true,
-            Self::Incr { .. } | Self::MapIncr { .. } | Self::Push { .. } | Self::Pop { .. } => false,
+            | Self::SetLease { .. } => None,
         }
     }
 
-    /// Returns whether nothing remains of what the key held before.
+    /// Returns whether nothing of the key's old content remains.
     pub(crate) fn replaces_all(&self) -> bool {
         matches!(self, Self::Put { .. } | Self::Delete)
     }
 
-    /// Returns how many bytes of the caller's it carries.
+    /// Returns the size of the caller's names and values in it.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Put { value, .. } | Self::PutIfPresent { value } => value.bytes.len(),
@@ -186,7 +192,7 @@ impl QueuedAction {
         }
     }
 
-    /// Returns the field of a map that it is about, if it is about one.
+    /// Returns the field of a map that it changes, if it is exactly one.
     pub(crate) fn field(&self) -> Option<&str> {
         match self {
             Self::MapPut { fields, .. } => match fields.as_slice() {
@@ -207,7 +213,7 @@ impl QueuedAction {
         }
     }
 
-    /// Returns the value or the number that it carries, if it carries one.
+    /// Returns the value or the number in it, if it is exactly one.
     pub(crate) fn argument(&self) -> Option<Bytes> {
         let only = |values: &[&Value]| match values {
             [value] => Some(value.bytes.clone()),
@@ -228,7 +234,7 @@ impl QueuedAction {
         }
     }
 
-    /// Returns what must be done on the server after this long a wait: TTLs go on running.
+    /// Returns what must be applied on the server after `age` in the queue: TTLs have run on.
     pub(crate) fn after_waiting(&self, age: Duration) -> Self {
         let remaining = |ttl: Millis| {
             Duration::from_millis(ttl.get()).checked_sub(age).and_then(|ttl| Millis::new(ttl).ok())

@@ -1,4 +1,4 @@
-//! Owns what every kind of mutation has in common on the wire. Knows nothing of connections and attempts.
+//! Owns what all kinds of mutations have in common on the wire. Knows nothing of connections and attempts.
 
 use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::wire::replies::{self, Next};
@@ -13,7 +13,7 @@ pub(crate) trait WireAction {
 
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall);
 
-    /// Reads all replies to the commands, whatever they say.
+    /// Reads the replies to all commands, also after one that is an error.
     fn read(&self, next: Next<'_>) -> Result<Reply, Failure>;
 }
 

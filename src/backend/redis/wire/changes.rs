@@ -1,49 +1,49 @@
-//! Owns which commands the changes of a transaction become. Does no I/O. What the changes are based on is
-//! watched, so none of the commands meets another kind of thing than it works on.
+//! Owns which commands the changes of a transaction become. Does no I/O. The server watches all keys that the
+//! transaction has read, so that no command meets another kind of entry than it works on.
 
 use std::collections::HashMap;
 
-use crate::backend::local::change::{Change, Content, Entry};
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::clock::Deadline;
 use crate::key::Key;
 use crate::op::End;
 use crate::value::Value;
 
-/// What the changes so far leave of a key.
-struct DeadlineAtBegin {
+/// What the changes so far have left of a key's state before the transaction.
+struct KeyState {
     /// The deadline that the key had before the transaction, for as long as it still has it.
     deadline: Option<Deadline>,
-    /// The place at which its queue begins.
+    /// The position at which its queue begins.
     begin: i64,
 }
 
 impl CommandWriter<'_> {
-    /// Writes changes, in order. `deadline` says which deadline a key had when it was read. Deadlines are
-    /// counted from now.
+    /// Writes changes, in order. `deadline` returns the deadline that a key had when it was read. Deadlines are
+    /// relative to now.
     pub(crate) fn changes(
         &mut self,
         changes: &[(Key<'static>, Change)],
         deadline: impl Fn(&Key<'static>) -> Option<Deadline>,
     ) {
-        let mut all = HashMap::new();
+        let mut states = HashMap::new();
         for (key, change) in changes {
-            let left =
-                all.entry(key).or_insert_with(|| DeadlineAtBegin { deadline: deadline(key), begin: 0 });
-            self.change(key, change, left);
+            let state = states.entry(key).or_insert_with(|| KeyState { deadline: deadline(key), begin: 0 });
+            self.change(key, change, state);
         }
     }
 
-    fn change(&mut self, key: &Key<'_>, change: &Change, left: &mut DeadlineAtBegin) {
+    fn change(&mut self, key: &Key<'_>, change: &Change, state: &mut KeyState) {
         match change {
             Change::Nothing => {}
-            Change::Set(entry) => self.entry(key, entry, left),
+            Change::Set(entry) => self.entry(key, entry, state),
             Change::Remove => {
-                left.deadline = None;
+                state.deadline = None;
                 self.command(2, "DEL").key(key);
             }
             Change::SetDeadline(deadline) => {
-                left.deadline = None;
+                state.deadline = None;
                 match deadline {
                     Some(deadline) => self.command(3, "PEXPIRE").key(key).number(deadline.millis()),
                     None => self.command(2, "PERSIST").key(key),
@@ -59,32 +59,32 @@ impl CommandWriter<'_> {
                 self.parts("RPUSH", key, values.iter().map(|value| &*value.bytes));
             }
             Change::SetItems { at, values, end: End::Front } => {
-                left.begin = *at;
-                // What is pushed last lies in front.
+                state.begin = *at;
+                // The value that is pushed last becomes the first.
                 self.parts("LPUSH", key, values.iter().rev().map(|value| &*value.bytes));
             }
             Change::DropBefore(begin) => {
-                let dropped = begin.saturating_sub(left.begin);
-                left.begin = *begin;
+                let dropped = begin.saturating_sub(state.begin);
+                state.begin = *begin;
                 self.command(4, "LTRIM").key(key).integer(dropped).integer(-1);
             }
             Change::DropFrom(end) => {
-                let kept = end.saturating_sub(left.begin);
+                let kept = end.saturating_sub(state.begin);
                 let (first, last) = if kept > 0 { (0, kept - 1) } else { (1, 0) };
                 self.command(4, "LTRIM").key(key).integer(first).integer(last);
             }
         }
     }
 
-    /// Lets this lie under the key, whatever lay there.
-    fn entry(&mut self, key: &Key<'_>, entry: &Entry, left: &mut DeadlineAtBegin) {
-        let had = std::mem::take(&mut left.deadline);
-        let parts = match &entry.content {
+    /// Writes that the key holds this entry, whatever it held before.
+    fn entry(&mut self, key: &Key<'_>, entry: &Entry, state: &mut KeyState) {
+        let had = std::mem::take(&mut state.deadline);
+        let (name, args) = match &entry.content {
             Content::Value(value) => {
                 match entry.deadline {
                     None => self.command(3, "SET").key(key).arg(&value.bytes),
                     Some(deadline) if had == Some(deadline) => {
-                        left.deadline = had;
+                        state.deadline = had;
                         self.command(4, "SET").key(key).arg(&value.bytes).arg(b"KEEPTTL")
                     }
                     Some(deadline) => {
@@ -95,26 +95,28 @@ impl CommandWriter<'_> {
                 return;
             }
             Content::Map(map) => {
-                let parts = map.fields().iter().flat_map(|(field, value)| pair(field, value));
-                ("HSET", parts.collect::<Vec<_>>())
+                let args = map.fields().iter().flat_map(|(field, value)| pair(field, value));
+                ("HSET", args.collect::<Vec<_>>())
             }
             Content::Queue(queue) => {
-                left.begin = queue.begin();
+                state.begin = queue.begin();
                 let values = queue.range(queue.begin(), queue.end());
                 ("RPUSH", values.map(|value| &*value.bytes).collect())
             }
         };
         self.command(2, "DEL").key(key);
-        self.parts(parts.0, key, parts.1);
+        self.parts(name, key, args);
         if let Some(deadline) = entry.deadline {
             self.command(3, "PEXPIRE").key(key).number(deadline.millis());
         }
     }
 
-    /// Writes as many commands as these words need.
-    fn parts<'v>(&mut self, name: &str, key: &Key<'_>, words: impl IntoIterator<Item = &'v [u8]>) {
-        let words: Vec<_> = words.into_iter().collect();
-        self.split_args(&words, |packer, count| _ = packer.command(2 + count, name).key(key));
+    /// Writes as many commands as these arguments need.
+    fn parts<'v>(&mut self, name: &str, key: &Key<'_>, args: impl IntoIterator<Item = &'v [u8]>) {
+        let args: Vec<_> = args.into_iter().collect();
+        self.split_args(&args, |writer, count| {
+            writer.command(2 + count, name).key(key);
+        });
     }
 }
 
@@ -125,7 +127,7 @@ fn pair<'v>(field: &'v str, value: &'v Value) -> [&'v [u8]; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::local::change::MapValue;
+    use crate::backend::local::entry::MapValue;
     use crate::backend::local::queue::QueueValue;
     use crate::backend::redis::wire::resp::words;
 
@@ -133,7 +135,7 @@ mod tests {
         let changes: Vec<_> =
             changes.into_iter().map(|change| (Key::listed("k".to_owned()), change)).collect();
         let deadline = deadline.and_then(Deadline::from_millis);
-        words(|packer| packer.changes(&changes, |_| deadline))
+        words(|writer| writer.changes(&changes, |_| deadline))
     }
 
     fn value(number: i64) -> Value {
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_keeps_the_deadline_that_it_had_and_gets_any_other() {
+    fn only_the_deadline_from_before_is_kept_by_keepttl() {
         let until = |millis| Change::SetDeadline(Deadline::from_millis(millis));
         for (had, changes, commands) in [
             (None, vec![set(1, None)], "SET p:k 1"),
@@ -170,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn a_map_is_set_anew_or_field_by_field() {
+    fn a_map_is_replaced_or_changed_by_field() {
         let fields = || vec![("f".into(), value(1)), ("g".into(), value(2))];
         let content = Content::Map(Box::new(MapValue::new(fields())));
-        let anew = Change::Set(Entry { content, deadline: Deadline::from_millis(70) });
+        let replaced = Change::Set(Entry { content, deadline: Deadline::from_millis(70) });
         for (change, commands) in [
-            (anew, "DEL p:k HSET p:k f 1 g 2 PEXPIRE p:k 70"),
+            (replaced, "DEL p:k HSET p:k f 1 g 2 PEXPIRE p:k 70"),
             (Change::SetFields(fields()), "HSET p:k f 1 g 2"),
             (Change::RemoveField("f".into()), "HDEL p:k f"),
         ] {
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_trimmed_from_where_it_begins_by_then() {
+    fn a_queue_is_trimmed_from_its_current_begin() {
         let items =
             |at, values: [i64; 2], end| Change::SetItems { at, values: values.map(value).to_vec(), end };
         for (changes, commands) in [
@@ -206,11 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_its_own_past() {
+    fn each_key_has_its_own_deadline_from_before() {
         let [a, b] = ["a", "b"].map(|key| Key::listed(key.to_owned()));
         let changes = [(a.clone(), set(1, Some(70))), (b, set(1, Some(70)))];
         let deadline = |key: &Key<'_>| (*key == a).then(|| Deadline::from_millis(70)).flatten();
-        let commands = words(|packer| packer.changes(&changes, deadline));
+        let commands = words(|writer| writer.changes(&changes, deadline));
         assert_eq!(commands, "SET p:a 1 KEEPTTL SET p:b 1 PX 70");
     }
 }

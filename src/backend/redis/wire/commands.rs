@@ -1,14 +1,14 @@
-//! Owns which commands a mutation becomes. Does no I/O, and knows nothing of what is answered.
+//! Owns which commands a mutation becomes. Does no I/O, and knows nothing of the replies.
 
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
-use crate::backend::redis::wire::scripts::{BIRTH, END_LEASE, HOLD, LEASE, LOCK, SWAP, ScriptCall};
+use crate::backend::redis::wire::scripts::{CREATE, END_LEASE, HOLD_LOCK, LEASE, LOCK, SWAP, ScriptCall};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
 use crate::op::{EntryAction, Grant, LeaseAction, LockAction, Write};
 use crate::value::Value;
 
-/// For so long one who waits for a lock and was not seen keeps the place, in microseconds.
+/// How many microseconds a waiter that does not ask for the lock keeps its position in the queue.
 const GRACE_MICROS: u64 = 300_000;
 
 impl CommandWriter<'_> {
@@ -26,11 +26,17 @@ impl CommandWriter<'_> {
                 self.optional(new.as_ref().map(|new| &*new.bytes)).ttl_or_empty(*ttl_if_created);
             }
             EntryAction::Incr { by, ttl_if_created: Some(ttl) } => {
-                self.incr_with_creation_ttl(key, *by, *ttl)
+                self.incr_with_creation_ttl(key, *by, *ttl);
             }
-            EntryAction::Incr { by, ttl_if_created: None } => _ = self.on(command, key, 1).integer(*by),
-            EntryAction::Expire { ttl } => _ = self.on(command, key, 1).number(ttl.get()),
-            EntryAction::Touch { ttl } => _ = self.on(command, key, 2).ttl(Some(*ttl)),
+            EntryAction::Incr { by, ttl_if_created: None } => {
+                self.on(command, key, 1).integer(*by);
+            }
+            EntryAction::Expire { ttl } => {
+                self.on(command, key, 1).number(ttl.get());
+            }
+            EntryAction::Touch { ttl } => {
+                self.on(command, key, 2).ttl(Some(*ttl));
+            }
             EntryAction::Delete
             | EntryAction::GetAndDelete
             | EntryAction::Persist
@@ -38,17 +44,20 @@ impl CommandWriter<'_> {
                 self.on(command, key, 0);
             }
             EntryAction::MapPut { fields, ttl_if_created } => {
-                let words = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
-                self.create(key, command, &words.collect::<Vec<_>>(), *ttl_if_created, call);
+                let args = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
+                self.create(key, command, &args.collect::<Vec<_>>(), *ttl_if_created, call);
             }
-            EntryAction::MapDelete { field } => _ = self.on(command, key, 1).arg(field.as_bytes()),
+            EntryAction::MapDelete { field } => {
+                self.on(command, key, 1).arg(field.as_bytes());
+            }
             EntryAction::MapIncr { field, by, ttl_if_created } => {
-                let by = by.to_string();
-                self.create(key, command, &[field.as_bytes(), by.as_bytes()], *ttl_if_created, call);
+                let mut digits = itoa::Buffer::new();
+                let args = [field.as_bytes(), digits.format(*by).as_bytes()];
+                self.create(key, command, &args, *ttl_if_created, call);
             }
             EntryAction::Push { values, ttl_if_created, .. } => {
-                let words: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
-                self.create(key, command, &words, *ttl_if_created, call);
+                let args: Vec<_> = values.iter().map(|value| &*value.bytes).collect();
+                self.create(key, command, &args, *ttl_if_created, call);
             }
             EntryAction::Trim { most } => self.trim(key, *most),
         }
@@ -82,25 +91,27 @@ impl CommandWriter<'_> {
     pub(crate) fn write(&mut self, key: &Key<'_>, write: &Write) {
         match write {
             Write::Put { value, ttl } => self.set(key, value, &[], *ttl),
-            Write::Delete => _ = self.on("DEL", key, 0),
+            Write::Delete => {
+                self.on("DEL", key, 0);
+            }
         }
     }
 
-    /// Begins a command on a key, with so many words behind that.
-    fn on(&mut self, name: &str, key: &str, words: usize) -> &mut Self {
-        self.command(2 + words, name).key(key)
+    /// Begins a command on a key, with this many arguments behind the key.
+    fn on(&mut self, name: &str, key: &str, arguments: usize) -> &mut Self {
+        self.command(2 + arguments, name).key(key)
     }
 
     fn set(&mut self, key: &str, value: &Value, options: &[&[u8]], ttl: Option<Millis>) {
-        let words = 1 + options.len() + if ttl.is_some() { 2 } else { 0 };
-        self.on("SET", key, words).arg(&value.bytes);
+        let arguments = 1 + options.len() + if ttl.is_some() { 2 } else { 0 };
+        self.on("SET", key, arguments).arg(&value.bytes);
         for option in options {
             self.arg(option);
         }
         self.ttl(ttl);
     }
 
-    /// The birth and the step in one transaction: a counter never lies there without its TTL.
+    /// Writes the creation and the step as one transaction, so that a counter never exists without its TTL.
     fn incr_with_creation_ttl(&mut self, key: &str, by: i64, ttl: Millis) {
         self.command(1, "MULTI");
         self.on("SET", key, 4).arg(b"0").arg(b"NX").ttl(Some(ttl));
@@ -109,58 +120,58 @@ impl CommandWriter<'_> {
     }
 
     fn trim(&mut self, key: &str, most: u64) {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        // INVARIANT: for none to be left it is still LTRIM, which refuses what is no queue.
-        let (first, last) = if most == 0 { (1, 0) } else { (-most, -1) };
+        let (first, last) = trim_range(most);
         self.command(1, "MULTI");
         self.on("LLEN", key, 0);
         self.on("LTRIM", key, 2).integer(first).integer(last);
         self.command(1, "EXEC");
     }
 
-    /// Writes what lets a lock go on, or go.
+    /// Writes the extension of a lock, or its release.
     fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: ScriptCall) {
-        let arguments = self.script(&HOLD, call, &[&name.companion(Companion::Lock)], 3);
+        let arguments = self.script(&HOLD_LOCK, call, &[&name.companion(Companion::Lock)], 3);
         arguments.number(grant.token).number(grant.until).ttl_or_empty(ttl);
     }
 
-    /// Writes an attempt to take a lock. `waiter` keeps a place among those who wait for it; empty is one who
-    /// does not wait.
+    /// Writes an attempt to take a lock. A `waiter` keeps its position in the queue of the lock; it is empty for a
+    /// client that does not wait.
     pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall) {
         let lock = name.companion(Companion::Lock);
         let keys = [&lock, &keys::lock_queue(name), &keys::lock_last_seen(name), &Key::fence()];
         self.script(&LOCK, call, &keys, 3).number(ttl.get()).arg(waiter.as_bytes()).number(GRACE_MICROS);
     }
 
-    /// Writes that one who waited for a lock does so no more.
+    /// Writes that a waiter leaves the queue of a lock.
     pub(crate) fn leave(&mut self, name: &Key<'_>, waiter: &str) {
         self.command(3, "ZREM").key(&keys::lock_queue(name)).arg(waiter.as_bytes());
         self.command(3, "HDEL").key(&keys::lock_last_seen(name)).arg(waiter.as_bytes());
     }
 
-    /// Writes a command that may create what lies under the key, in one transaction where it is too long.
+    /// Writes a command that may create its key. One that is too long becomes several in one transaction.
     fn create(
         &mut self,
         key: &Key<'_>,
         name: &str,
-        words: &[&[u8]],
+        args: &[&[u8]],
         ttl_if_created: Option<Millis>,
         call: ScriptCall,
     ) {
-        let long = words.len() > MAX_ARGS;
+        let is_long = args.len() > MAX_ARGS;
         let mut ttl_if_created = ttl_if_created;
-        let call = if long { ScriptCall::ByText } else { call };
-        if long {
+        let call = if is_long { ScriptCall::ByText } else { call };
+        if is_long {
             self.command(1, "MULTI");
         }
-        self.split_args(words, |packer, count| match ttl_if_created.take() {
-            None => _ = packer.on(name, key, count),
+        self.split_args(args, |writer, count| match ttl_if_created.take() {
+            None => {
+                writer.on(name, key, count);
+            }
             Some(ttl) => {
-                let arguments = packer.script(&BIRTH, call, &[key], 2 + count);
+                let arguments = writer.script(&CREATE, call, &[key], 2 + count);
                 arguments.number(ttl.get()).arg(name.as_bytes());
             }
         });
-        if long {
+        if is_long {
             self.command(1, "EXEC");
         }
     }
@@ -173,10 +184,17 @@ impl CommandWriter<'_> {
     }
 }
 
-/// A mutation that is a transaction.
+/// Returns the range that LTRIM must keep so that the last `most` values remain.
+pub(crate) fn trim_range(most: u64) -> (i64, i64) {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    // INVARIANT: removing all values is also LTRIM and not DEL, because LTRIM refuses what is not a queue.
+    if most == 0 { (1, 0) } else { (-most, -1) }
+}
+
+/// How the replies to a transaction become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MultiReply {
-    /// Of so many commands.
+    /// How many commands are in it.
     pub(crate) commands: usize,
     pub(crate) reply: NumberFrom,
 }
@@ -184,26 +202,26 @@ pub(crate) struct MultiReply {
 /// Which number a transaction replies with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NumberFrom {
-    /// The last of those that its commands answered with.
+    /// The last number that a command replied with.
     Last,
-    /// All of them together.
+    /// The sum of all of them.
     Sum,
-    /// What the last is above this one.
+    /// How much the last is above this number.
     Above(u64),
 }
 
-/// Tells whether a mutation is a transaction.
+/// Returns how the replies to a mutation are read if it is a transaction.
 pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
-    let long = |words: usize, reply| {
-        (words > MAX_ARGS).then(|| MultiReply { commands: words.div_ceil(MAX_ARGS), reply })
+    let if_long = |args: usize, reply| {
+        (args > MAX_ARGS).then(|| MultiReply { commands: args.div_ceil(MAX_ARGS), reply })
     };
     match action {
         EntryAction::Incr { ttl_if_created: Some(_), .. } => {
             Some(MultiReply { commands: 2, reply: NumberFrom::Last })
         }
         EntryAction::Trim { most } => Some(MultiReply { commands: 2, reply: NumberFrom::Above(*most) }),
-        EntryAction::MapPut { fields, .. } => long(2 * fields.len(), NumberFrom::Sum),
-        EntryAction::Push { values, .. } => long(values.len(), NumberFrom::Last),
+        EntryAction::MapPut { fields, .. } => if_long(2 * fields.len(), NumberFrom::Sum),
+        EntryAction::Push { values, .. } => if_long(values.len(), NumberFrom::Last),
         EntryAction::Put { .. }
         | EntryAction::PutIfAbsent { .. }
         | EntryAction::PutIfPresent { .. }
@@ -221,9 +239,9 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
     }
 }
 
-/// How many bytes a mutation carries, roughly.
+/// Returns the approximate size of a mutation in bytes.
 pub(crate) fn weight(action: &EntryAction) -> usize {
-    let born = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| BIRTH.text.len());
+    let script = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| CREATE.text.len());
     match action {
         EntryAction::Put { value, .. }
         | EntryAction::PutIfAbsent { value, .. }
@@ -235,12 +253,12 @@ pub(crate) fn weight(action: &EntryAction) -> usize {
         }
         EntryAction::MapPut { fields, ttl_if_created } => {
             let parts = fields.iter().map(|(field, value)| field.len() + value.bytes.len());
-            born(ttl_if_created) + parts.sum::<usize>()
+            script(ttl_if_created) + parts.sum::<usize>()
         }
         EntryAction::Push { values, ttl_if_created, .. } => {
-            born(ttl_if_created) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
+            script(ttl_if_created) + values.iter().map(|value| value.bytes.len()).sum::<usize>()
         }
-        EntryAction::MapIncr { field, ttl_if_created, .. } => born(ttl_if_created) + field.len(),
+        EntryAction::MapIncr { field, ttl_if_created, .. } => script(ttl_if_created) + field.len(),
         EntryAction::MapDelete { field } => field.len(),
         EntryAction::Delete
         | EntryAction::GetAndDelete
@@ -260,8 +278,7 @@ mod tests {
     use super::*;
     use crate::backend::redis::wire::action::WireAction;
     use crate::backend::redis::wire::resp::words;
-    use crate::backend::redis::wire::scripts;
-    use crate::backend::redis::wire::scripts::ScriptCall;
+    use crate::backend::redis::wire::scripts::{Script, ScriptCall};
     use crate::bytes::Bytes;
     use crate::op::End;
     use crate::value::Value as Stored;
@@ -300,7 +317,7 @@ mod tests {
         }
         let swap =
             EntryAction::Swap { expected: Some(Bytes::from("a")), new: None, ttl_if_created: Some(ttl) };
-        let sha = scripts::SWAP.sha;
+        let sha = SWAP.sha();
         assert_eq!(text(&swap, ScriptCall::BySha), format!("EVALSHA {sha} 1 p:k 1 a 0  1500"));
     }
 
@@ -309,12 +326,12 @@ mod tests {
         let values = || vec![Stored::json(b"1"), Stored::json(b"2")];
         let fields = || vec![("f".into(), Stored::json(b"1")), ("".into(), Stored::json(b"2"))];
         let push = |end| EntryAction::Push { end, values: values(), ttl_if_created: None };
-        let birth = scripts::BIRTH.sha;
+        let create = CREATE.sha();
         for (action, command) in [
             (EntryAction::MapPut { fields: fields(), ttl_if_created: None }, "HSET p:k f 1  2".to_owned()),
             (
                 EntryAction::MapPut { fields: fields(), ttl_if_created: Some(ttl()) },
-                format!("EVALSHA {birth} 1 p:k 1500 HSET f 1  2"),
+                format!("EVALSHA {create} 1 p:k 1500 HSET f 1  2"),
             ),
             (EntryAction::MapDelete { field: "f".into() }, "HDEL p:k f".to_owned()),
             (
@@ -323,13 +340,13 @@ mod tests {
             ),
             (
                 EntryAction::MapIncr { field: "f".into(), by: 2, ttl_if_created: Some(ttl()) },
-                format!("EVALSHA {birth} 1 p:k 1500 HINCRBY f 2"),
+                format!("EVALSHA {create} 1 p:k 1500 HINCRBY f 2"),
             ),
             (push(End::Back), "RPUSH p:k 1 2".to_owned()),
             (push(End::Front), "LPUSH p:k 1 2".to_owned()),
             (
                 EntryAction::Push { end: End::Back, values: values(), ttl_if_created: Some(ttl()) },
-                format!("EVALSHA {birth} 1 p:k 1500 RPUSH 1 2"),
+                format!("EVALSHA {create} 1 p:k 1500 RPUSH 1 2"),
             ),
             (EntryAction::Pop { end: End::Back }, "RPOP p:k".to_owned()),
             (EntryAction::Pop { end: End::Front }, "LPOP p:k".to_owned()),
@@ -347,7 +364,7 @@ mod tests {
     #[test]
     fn each_action_on_a_lease_or_a_lock_is_its_script() {
         let grant = Grant { token: 7, until: 99 };
-        let [lease, end, lock, hold] = [LEASE, END_LEASE, LOCK, HOLD].map(|script| script.sha);
+        let [lease, end, lock, hold] = [&LEASE, &END_LEASE, &LOCK, &HOLD_LOCK].map(Script::sha);
         for (action, command) in [
             (
                 LeaseAction::Lease { lease: ttl(), ttl_if_created: None },
@@ -376,13 +393,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_a_command_is_a_transaction_and_born_with_its_ttl() {
+    fn a_push_of_many_values_is_one_transaction_with_its_ttl() {
         let values = vec![Stored::json(b"1"); MAX_ARGS + 1];
         let mut action = EntryAction::Push { end: End::Back, values, ttl_if_created: Some(ttl()) };
         assert_eq!(multi_reply(&action), Some(MultiReply { commands: 2, reply: NumberFrom::Last }));
-        let long = text(&action, ScriptCall::BySha);
-        assert!(long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", BIRTH.text)), "{long:.99}");
-        assert!(long.ends_with(" 1 RPUSH p:k 1 EXEC"));
+        let text_of_long = text(&action, ScriptCall::BySha);
+        assert!(
+            text_of_long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", CREATE.text)),
+            "{text_of_long:.99}"
+        );
+        assert!(text_of_long.ends_with(" 1 RPUSH p:k 1 EXEC"));
         if let EntryAction::Push { values, .. } = &mut action {
             values.pop();
         }

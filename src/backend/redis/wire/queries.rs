@@ -1,4 +1,4 @@
-//! Owns which commands a question about one key becomes, and what their answers mean. Does no I/O.
+//! Owns which commands a query about one key becomes, and what their replies mean. Does no I/O.
 
 use redis::Value;
 use smol_str::SmolStr;
@@ -11,7 +11,7 @@ use crate::key::Key;
 use crate::op::{Answer, Presence, Query};
 
 impl CommandWriter<'_> {
-    /// Writes a question.
+    /// Writes a query.
     pub(crate) fn query(&mut self, key: &Key<'_>, query: &Query) {
         let name = name(query);
         match query {
@@ -32,16 +32,16 @@ impl CommandWriter<'_> {
                 }
             }
             Query::Items { from, to } => {
-                let place = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
-                // The last is part of what LRANGE gives, and -1 would be the end of the list.
-                let (first, last) = if from < to { (place(*from), place(to - 1)) } else { (1, 0) };
+                let index = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+                // LRANGE includes the last index, and -1 would be the end of the list.
+                let (first, last) = if from < to { (index(*from), index(to - 1)) } else { (1, 0) };
                 self.command(4, name).key(key).integer(first).integer(last);
             }
         }
     }
 }
 
-/// How errors name the command.
+/// Returns how errors name the command.
 fn name(query: &Query) -> &'static str {
     match query {
         Query::Presence => "TYPE",
@@ -56,20 +56,20 @@ fn name(query: &Query) -> &'static str {
     }
 }
 
-/// What an error about a question names.
+/// Returns what an error about a query names.
 pub(crate) fn error_context<'a>(key: &'a Key<'_>, query: &Query) -> ErrorContext<'a> {
-    let about = ErrorContext::reading(name(query), key);
-    ErrorContext { expected: query.kind().unwrap_or(about.expected), ..about }
+    let context = ErrorContext::reading(name(query), key);
+    ErrorContext { expected: query.kind().unwrap_or(context.expected), ..context }
 }
 
-/// Reads the answers to a question. Deadlines are counted from now.
+/// Reads the replies to a query. Deadlines are relative to now.
 pub(crate) fn answer(
     query: &Query,
     next: &mut dyn FnMut() -> Result<Value, Failure>,
 ) -> Result<Answer, Failure> {
     let first = next()?;
     Ok(match query {
-        Query::Presence => Answer::Presence(presence(first, &next()?)?),
+        Query::Presence => Answer::Presence(presence(first, next()?)?),
         Query::Value | Query::Field(_) => Answer::Found(bytes(first)?),
         Query::Fields(fields) => {
             let each: Vec<_> = array(first)?.into_iter().map(bytes).collect::<Result<_, _>>()?;
@@ -93,7 +93,7 @@ pub(crate) fn answer(
     })
 }
 
-/// The answer where nothing lies under the key.
+/// Returns the answer if the key does not exist.
 pub(crate) fn nothing(query: &Query) -> Answer {
     match query {
         Query::Presence => Answer::Presence(None),
@@ -107,15 +107,15 @@ pub(crate) fn nothing(query: &Query) -> Answer {
     }
 }
 
-fn presence(pttl: Value, kind_answer: &Value) -> Result<Option<Presence>, Failure> {
-    refused(kind_answer.clone())?;
-    let there = !matches!(kind_answer, Value::SimpleString(name) if name == "none");
-    // What came or went between the two was not there at one time or the other.
-    let left = ttl(pttl)?.filter(|_| there);
-    Ok(left.map(|left| Presence { kind: kind(kind_answer), deadline: deadline(left) }))
+fn presence(pttl_reply: Value, type_reply: Value) -> Result<Option<Presence>, Failure> {
+    let type_reply = refused(type_reply)?;
+    let exists = !matches!(&type_reply, Value::SimpleString(name) if name == "none");
+    // A key that was created or deleted between the two commands was absent at one time.
+    let left = ttl(pttl_reply)?.filter(|_| exists);
+    Ok(left.map(|left| Presence { kind: kind(&type_reply), deadline: deadline(left) }))
 }
 
-/// The fields of a map, sorted. A name that is no text is not one of this crate's.
+/// Returns the fields of a map, sorted. A name that is not UTF-8 is not this crate's.
 fn map(parts: Vec<Value>) -> Result<Vec<(SmolStr, Bytes)>, Failure> {
     let mut fields = Vec::with_capacity(parts.len() / 2);
     let mut parts = parts.into_iter();
@@ -135,12 +135,12 @@ fn field(name: Value) -> Option<SmolStr> {
     }
 }
 
-fn item(answer: Value) -> Result<Bytes, Failure> {
-    bytes(answer)?.ok_or_else(|| Failure::unexpected_reply(&Value::Nil))
+fn item(reply: Value) -> Result<Bytes, Failure> {
+    bytes(reply)?.ok_or_else(|| Failure::unexpected_reply(&Value::Nil))
 }
 
-fn count(answer: Value) -> Result<u64, Failure> {
-    let length = number(answer)?;
+fn count(reply: Value) -> Result<u64, Failure> {
+    let length = number(reply)?;
     u64::try_from(length).map_err(|_| Failure::unexpected_reply(&Value::Int(length)))
 }
 
@@ -156,15 +156,15 @@ mod tests {
         Value::BulkString(text.to_vec())
     }
 
-    fn answered(query: &Query, answers: &[Value]) -> Result<Answer, Failure> {
-        let mut answers = answers.iter();
-        let outcome = answer(query, &mut || Ok(answers.next().unwrap().clone()));
-        assert_eq!(answers.next(), None, "{query:?} leaves no answer unread");
+    fn answered(query: &Query, replies: &[Value]) -> Result<Answer, Failure> {
+        let mut replies = replies.iter();
+        let outcome = answer(query, &mut || Ok(replies.next().unwrap().clone()));
+        assert_eq!(replies.next(), None, "{query:?} leaves no reply unread");
         outcome
     }
 
     #[test]
-    fn each_question_is_its_command() {
+    fn each_query_is_its_command() {
         for (query, command) in [
             (Query::Presence, "PTTL p:k TYPE p:k"),
             (Query::Value, "GET p:k"),
@@ -179,14 +179,14 @@ mod tests {
             (Query::Items { from: 5, to: 2 }, "LRANGE p:k 1 0"),
             (Query::Items { from: 0, to: u64::MAX }, "LRANGE p:k 0 9223372036854775807"),
         ] {
-            assert_eq!(words(|packer| packer.query(&Key::listed("k".to_owned()), &query)), command);
+            assert_eq!(words(|writer| writer.query(&Key::listed("k".to_owned()), &query)), command);
         }
     }
 
     #[test]
-    fn each_answer_is_read_and_nothing_else_passes() {
+    fn each_reply_is_read_and_any_other_is_an_error() {
         let x = || Bytes::from("x");
-        for (query, given, expected) in [
+        for (query, reply, expected) in [
             (Query::Value, bulk(b"x"), Answer::Found(Some(x()))),
             (Query::Field("f".into()), Value::Nil, Answer::Found(None)),
             (
@@ -208,24 +208,24 @@ mod tests {
             (Query::Bounds, Value::Int(3), Answer::Bounds((0, 3))),
             (Query::Items { from: 0, to: 9 }, Value::Array(vec![bulk(b"x")]), Answer::Items(vec![x()])),
         ] {
-            assert_eq!(answered(&query, &[given]).unwrap(), expected, "{query:?}");
+            assert_eq!(answered(&query, &[reply]).unwrap(), expected, "{query:?}");
             let failure = answered(&query, &[Value::Okay]).unwrap_err();
             assert_eq!(failure.kind, FailureKind::Protocol, "{query:?}");
         }
     }
 
     #[test]
-    fn what_is_there_is_told_with_what_is_left_of_its_time() {
+    fn presence_has_the_kind_and_the_remaining_ttl() {
         let kind = |name: &str| Value::SimpleString(name.to_owned());
-        let there = |kind, left| {
+        let present = |kind, left| {
             let deadline = Deadline::from_millis(left);
             Answer::Presence(Some(Presence { kind, deadline }))
         };
         for (left, name, expected) in [
             (-2, "none", Answer::Presence(None)),
-            (-1, "hash", there(Some(Kind::Map), 0)),
-            (0, "list", there(Some(Kind::Queue), 1)),
-            (70, "set", there(None, 70)),
+            (-1, "hash", present(Some(Kind::Map), 0)),
+            (0, "list", present(Some(Kind::Queue), 1)),
+            (70, "set", present(None, 70)),
             (70, "none", Answer::Presence(None)),
             (-2, "string", Answer::Presence(None)),
         ] {

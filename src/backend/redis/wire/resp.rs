@@ -1,10 +1,10 @@
-//! Owns how commands are written in the protocol of the server. Knows nothing of what they do.
+//! Owns how commands are written in the protocol of the server (RESP). Knows nothing of what they do.
 
 use crate::backend::redis::wire::scripts::{Script, ScriptCall};
 use crate::clock::Millis;
 use crate::key::Key;
 
-/// The most words of a command; a server takes a million. Even, so that a field stays with its value.
+/// The most arguments of a command; a server takes a million. Even, so that a field stays with its value.
 pub(crate) const MAX_ARGS: usize = 500_000;
 
 /// Writes commands; keys get the store's prefix.
@@ -19,15 +19,15 @@ impl<'a> CommandWriter<'a> {
         Self { out, prefix, commands: 0 }
     }
 
-    /// How many commands were written. Each gets one answer.
+    /// Returns how many commands were written. Each gets one reply.
     pub(crate) fn commands(&self) -> usize {
         self.commands
     }
 
-    /// Begins a command of this many words, the name included.
-    pub(crate) fn command(&mut self, words: usize, name: &str) -> &mut Self {
+    /// Begins a command of this many arguments, its name included.
+    pub(crate) fn command(&mut self, arguments: usize, name: &str) -> &mut Self {
         self.commands += 1;
-        self.header(b'*', words as u64);
+        self.header(b'*', arguments as u64);
         self.arg(name.as_bytes())
     }
 
@@ -39,10 +39,10 @@ impl<'a> CommandWriter<'a> {
         keys: &[&Key<'_>],
         arguments: usize,
     ) -> &mut Self {
-        let words = 3 + keys.len() + arguments;
+        let arguments = 3 + keys.len() + arguments;
         match call {
-            ScriptCall::BySha => self.command(words, "EVALSHA").arg(script.sha.as_bytes()),
-            ScriptCall::ByText => self.command(words, "EVAL").arg(script.text.as_bytes()),
+            ScriptCall::BySha => self.command(arguments, "EVALSHA").arg(script.sha().as_bytes()),
+            ScriptCall::ByText => self.command(arguments, "EVAL").arg(script.text.as_bytes()),
         };
         self.number(keys.len() as u64);
         for key in keys {
@@ -51,19 +51,19 @@ impl<'a> CommandWriter<'a> {
         self
     }
 
-    pub(crate) fn arg(&mut self, word: &[u8]) -> &mut Self {
-        self.header(b'$', word.len() as u64);
-        self.out.extend_from_slice(word);
+    pub(crate) fn arg(&mut self, arg: &[u8]) -> &mut Self {
+        self.header(b'$', arg.len() as u64);
+        self.out.extend_from_slice(arg);
         self.out.extend_from_slice(b"\r\n");
         self
     }
 
-    /// Writes words as arguments of as many commands as they need; `begin` begins one for so many of them.
-    pub(crate) fn split_args(&mut self, words: &[&[u8]], mut begin: impl FnMut(&mut Self, usize)) {
-        for piece in words.chunks(MAX_ARGS) {
-            begin(self, piece.len());
-            for word in piece {
-                self.arg(word);
+    /// Writes arguments into as many commands as they need; `begin` begins a command with this many of them.
+    pub(crate) fn split_args(&mut self, args: &[&[u8]], mut begin: impl FnMut(&mut Self, usize)) {
+        for chunk in args.chunks(MAX_ARGS) {
+            begin(self, chunk.len());
+            for arg in chunk {
+                self.arg(arg);
             }
         }
     }
@@ -77,16 +77,14 @@ impl<'a> CommandWriter<'a> {
     }
 
     pub(crate) fn number(&mut self, number: u64) -> &mut Self {
-        let mut digits = [0; 20];
-        let digits = decimal(number, &mut digits);
-        self.arg(digits)
+        self.arg(itoa::Buffer::new().format(number).as_bytes())
     }
 
     pub(crate) fn integer(&mut self, number: i64) -> &mut Self {
-        self.arg(number.to_string().as_bytes())
+        self.arg(itoa::Buffer::new().format(number).as_bytes())
     }
 
-    /// The option that sets a time to live, if there is one.
+    /// Writes the option that sets a TTL, if there is one.
     pub(crate) fn ttl(&mut self, ttl: Option<Millis>) -> &mut Self {
         match ttl {
             None => self,
@@ -94,7 +92,7 @@ impl<'a> CommandWriter<'a> {
         }
     }
 
-    /// The time to live as an argument of a script: empty is none.
+    /// Writes a TTL as an argument of a script: empty for none.
     pub(crate) fn ttl_or_empty(&mut self, ttl: Option<Millis>) -> &mut Self {
         match ttl {
             None => self.arg(b""),
@@ -102,27 +100,14 @@ impl<'a> CommandWriter<'a> {
         }
     }
 
-    fn header(&mut self, mark: u8, number: u64) {
-        let mut digits = [0; 20];
-        self.out.push(mark);
-        self.out.extend_from_slice(decimal(number, &mut digits));
+    fn header(&mut self, kind: u8, number: u64) {
+        self.out.push(kind);
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         self.out.extend_from_slice(b"\r\n");
     }
 }
 
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
-/// The words of what was written, for tests to read.
+/// Returns what was written as text, its arguments separated by spaces.
 #[cfg(test)]
 pub(crate) fn words(write: impl FnOnce(&mut CommandWriter<'_>)) -> String {
     let mut out = Vec::new();
@@ -135,9 +120,10 @@ pub(crate) fn words(write: impl FnOnce(&mut CommandWriter<'_>)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::redis::wire::scripts;
 
     #[test]
-    fn words_are_counted_in_bytes() {
+    fn arguments_are_counted_in_bytes() {
         let mut out = Vec::new();
         CommandWriter::new(&mut out, b"").command(3, "SET").key("é").arg(b"");
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$0\r\n\r\n");
@@ -147,16 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_called_with_its_keys_and_the_count_of_all_words() {
-        const SCRIPT: Script = Script { text: "return 1", sha: "e0e1" };
+    fn a_script_is_called_with_its_keys_and_arguments() {
+        let script = &scripts::SWAP;
         let key = Key::listed("k".to_owned());
         let mut out = Vec::new();
-        let mut packer = CommandWriter::new(&mut out, b"p:");
-        packer.script(&SCRIPT, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
-        assert_eq!(packer.commands(), 1);
-        assert_eq!(
-            out,
-            b"*6\r\n$7\r\nEVALSHA\r\n$4\r\ne0e1\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n"
+        let mut writer = CommandWriter::new(&mut out, b"p:");
+        writer.script(script, ScriptCall::BySha, &[&key, &key], 1).arg(b"x");
+        assert_eq!(writer.commands(), 1);
+        let expected = format!(
+            "*6\r\n$7\r\nEVALSHA\r\n$40\r\n{}\r\n$1\r\n2\r\n$3\r\np:k\r\n$3\r\np:k\r\n$1\r\nx\r\n",
+            script.sha()
         );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -1,39 +1,43 @@
--- KEYS: queue, its leases, what they are on, the fence; ARGV: length of the lease in ms, TTL of a birth or ''.
+-- Puts the values of expired leases back, and leases the first value of a queue.
+-- KEYS: the queue, the deadlines of its leases (a sorted set), the leased values (a hash), the fence. ARGV: the
+-- length of the lease in ms; the TTL in ms for a queue that is created, or ''.
+-- Returns the id of the lease and the value, or nil if the queue is empty.
+-- It is one script so that a value is always in the queue or leased, and is leased to one client only.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'list' and kind ~= 'none' then
   return redis.error_reply('WRONGTYPE Operation against a key holding the wrong kind of value')
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
--- All of them at once, since what came back later would lie in front of what was taken before it. What was
--- taken first is pushed last, and so lies in front.
--- The name of a lease ends in a number that grows.
-local function taken(id) return tonumber(string.match(id, '%d+$')) or 0 end
-table.sort(lapsed, function(a, b) return taken(a) > taken(b) end)
--- Only so many can be unpacked at a time.
-for from = 1, #lapsed, 4000 do
-  local last = math.min(from + 3999, #lapsed)
-  local items = {}
-  for _, item in ipairs(redis.call('HMGET', KEYS[3], unpack(lapsed, from, last))) do
-    if item then items[#items + 1] = item end
+local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+-- All of them at once: a value that came back later would be in front of values that were leased before it.
+-- The value that was leased first is pushed last, and is first in the queue again. The ids of leases end in a
+-- number that grows.
+local function order(id) return tonumber(string.match(id, '%d+$')) or 0 end
+table.sort(expired, function(a, b) return order(a) > order(b) end)
+-- unpack has a limit.
+for from = 1, #expired, 4000 do
+  local to = math.min(from + 3999, #expired)
+  local values = {}
+  for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(expired, from, to))) do
+    if value then values[#values + 1] = value end
   end
-  if #items > 0 then
-    -- A server without memory refuses the first write of a script or none: nothing is lost half way.
-    local pushed = redis.pcall('LPUSH', KEYS[1], unpack(items))
+  if #values > 0 then
+    -- A server that is out of memory refuses the first write of a script or none, so nothing is lost half way.
+    local pushed = redis.pcall('LPUSH', KEYS[1], unpack(values))
     if type(pushed) == 'table' then return pushed end
     if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   end
-  redis.call('ZREM', KEYS[2], unpack(lapsed, from, last))
-  redis.call('HDEL', KEYS[3], unpack(lapsed, from, last))
+  redis.call('ZREM', KEYS[2], unpack(expired, from, to))
+  redis.call('HDEL', KEYS[3], unpack(expired, from, to))
 end
-local item = redis.call('LINDEX', KEYS[1], 0)
-if not item then return false end
-local last = tonumber(redis.call('GET', KEYS[4]) or '0') or 0
-local id = string.format('%.0f', math.max(last + 1, now))
+local value = redis.call('LINDEX', KEYS[1], 0)
+if not value then return false end
+local last_id = tonumber(redis.call('GET', KEYS[4]) or '0') or 0
+local id = string.format('%.0f', math.max(last_id + 1, now))
 local set = redis.pcall('SET', KEYS[4], id)
 if set.err then return set end
-redis.call('HSET', KEYS[3], id, item)
+redis.call('HSET', KEYS[3], id, value)
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[1] * 1000), id)
 redis.call('LPOP', KEYS[1])
-return {id, item}
+return { id, value }

@@ -1,4 +1,9 @@
--- KEYS[1]; ARGV: is a value expected ('1'), which; is there a new one ('1'), which; TTL of a birth or ''.
+-- Swaps a value if its bytes are the expected ones.
+-- KEYS: the key. ARGV: '1' if a value is expected, that value; '1' if there is a new value, that value; the TTL
+-- in ms for a key that is created, or ''. Without an expected value the key must be absent; without a new value
+-- the key is deleted.
+-- Returns 1 if the value was swapped, 0 if not.
+-- It is one script so that no other client writes between the comparison and the write.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'string' and kind ~= 'none' then
   return redis.error_reply('WRONGTYPE Operation against a key holding the wrong kind of value')

@@ -1,14 +1,13 @@
-//! Owns the state that is kept in this process: the table, and what a mutation does to it. Does no I/O and
-//! reads no clock of its own.
+//! Owns how a transaction reads the table. Knows nothing of what the transaction changes.
 
-use crate::backend::local::overlay::ReadSet;
+use crate::backend::local::read_set::ReadSet;
 use crate::backend::local::table::shards::Table;
 use crate::clock::Now;
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{Answer, Query, ReadSource};
 
-/// A table that is read as it is, and what was read, if that is to be remembered.
+/// Reads the table as it is at the moment of each query, and records the answers in the read set, if there is one.
 pub(crate) struct TableSource<'t> {
     pub(crate) table: &'t Table,
     pub(crate) now: &'t Now<'t>,
@@ -18,8 +17,8 @@ pub(crate) struct TableSource<'t> {
 impl ReadSource for TableSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         let outcome = self.table.ask(key, query, self.now);
-        if let Some(read) = &mut self.read_set {
-            read.record(key, query, &outcome);
+        if let Some(read_set) = &mut self.read_set {
+            read_set.record(key, query, &outcome);
         }
         outcome
     }

@@ -1,0 +1,59 @@
+//! Owns the thread that syncs the journal at an interval. Knows nothing of what is written.
+
+use std::sync::Arc;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::backend::file::core::Core;
+use crate::backend::file::layout::failed;
+use crate::error::Result;
+
+pub(crate) struct Syncer {
+    thread: JoinHandle<()>,
+    signal: Arc<StopSignal>,
+}
+
+#[derive(Default)]
+struct StopSignal {
+    is_stopping: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Syncer {
+    pub(crate) fn spawn(core: &Arc<Core>, interval: Duration) -> Result<Self> {
+        let signal = Arc::new(StopSignal::default());
+        let (core_of_thread, signal_of_thread) = (Arc::clone(core), Arc::clone(&signal));
+        let thread = thread::Builder::new()
+            .name("millpond-sync".into())
+            .spawn(move || sync_every(&core_of_thread, interval, &signal_of_thread))
+            .map_err(|error| failed("starting a thread for", &core.layout.dir, error))?;
+        Ok(Self { thread, signal })
+    }
+
+    /// Ends the thread and waits for that.
+    pub(crate) fn stop(self) {
+        *self.signal.is_stopping.lock() = true;
+        self.signal.condvar.notify_all();
+        // A panic of that thread has been reported by the panic hook.
+        let _ = self.thread.join();
+    }
+}
+
+fn sync_every(core: &Core, interval: Duration, signal: &StopSignal) {
+    loop {
+        let due = Instant::now() + interval;
+        let mut is_stopping = signal.is_stopping.lock();
+        while !*is_stopping && !signal.condvar.wait_until(&mut is_stopping, due).timed_out() {}
+        if *is_stopping {
+            return;
+        }
+        drop(is_stopping);
+        // A failure was logged and has poisoned the store; nobody waits for this thread's outcome.
+        if core.durability.wait(core.durability.written()).is_err() {
+            return;
+        }
+    }
+}

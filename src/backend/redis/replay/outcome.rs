@@ -1,0 +1,121 @@
+//! Owns what the server reports of a replay and how it is read. Does no I/O.
+
+use redis::Value;
+
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage, kind_of_code};
+use crate::backend::redis::replay::queued_op::QueuedOp;
+use crate::backend::redis::wire::replies;
+use crate::error::Error;
+
+/// What the server found when it applied a queued operation. Only exceptions are reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReplayOutcome {
+    /// Another client had written the key meanwhile, and that value was overwritten: the value, or its beginning.
+    Overwritten(Option<Vec<u8>>),
+    /// Another client had written the key meanwhile, and that value was kept.
+    Dropped(Option<Vec<u8>>),
+    /// The server refused the operation, and why.
+    Rejected(String),
+    /// The server does not know any more whether it had applied the operation before. It was not applied again.
+    Uncertain,
+}
+
+/// What the server replied to a chunk. Outcomes are named by the index of their operation in its chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ReplayReply {
+    /// The chunk was applied, now.
+    Applied(Vec<(usize, ReplayOutcome)>),
+    /// The marker holds another number than was expected, or none. The chunk for which it was set had these
+    /// outcomes, and began behind `done_before`.
+    AlreadyAt { done: Option<u64>, done_before: Option<u64>, outcomes: Vec<(usize, ReplayOutcome)> },
+}
+
+impl ReplayReply {
+    /// Reads the reply to a chunk that takes the marker from `done` to `last`.
+    pub(crate) fn read(reply: Value, done: u64, last: u64) -> Result<Self, Failure> {
+        let parts = replies::array(reply)?;
+        let [marker, outcomes, before] = <[Value; 3]>::try_from(parts)
+            .map_err(|_| malformed("the reply to a replay does not have three parts"))?;
+        let outcomes = replies::array(outcomes)?.into_iter().map(read_outcome).collect::<Result<_, _>>()?;
+        let (held, done_before) = (marker_number(&marker), marker_number(&before));
+        Ok(if (held, done_before) == (Some(last), Some(done)) {
+            Self::Applied(outcomes)
+        } else {
+            Self::AlreadyAt { done: held, done_before, outcomes }
+        })
+    }
+}
+
+/// Reads a number of the marker; `None` if it holds none.
+pub(crate) fn marker_number(reply: &Value) -> Option<u64> {
+    replies::parsed(reply).ok()
+}
+
+fn read_outcome(reply: Value) -> Result<(usize, ReplayOutcome), Failure> {
+    let unexpected = || malformed("an outcome of a replay cannot be read");
+    let [index, kind, detail] = <[Value; 3]>::try_from(replies::array(reply)?).map_err(|_| unexpected())?;
+    let index = usize::try_from(replies::number(index)?).map_err(|_| unexpected())?;
+    let detail = match detail {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    };
+    let outcome = match replies::text(&kind) {
+        Some("overwritten") => ReplayOutcome::Overwritten(detail),
+        Some("dropped") => ReplayOutcome::Dropped(detail),
+        Some("uncertain") => ReplayOutcome::Uncertain,
+        Some("rejected") => {
+            ReplayOutcome::Rejected(String::from_utf8_lossy(&detail.unwrap_or_default()).into_owned())
+        }
+        _ => return Err(unexpected()),
+    };
+    Ok((index, outcome))
+}
+
+fn malformed(what: &'static str) -> Failure {
+    Failure::new(FailureKind::Protocol, Stage::InDoubt, what)
+}
+
+/// Makes the error of a queued operation that the server refused.
+pub(crate) fn rejection_error(op: &QueuedOp, cause: String) -> Error {
+    let (code, details) = cause.split_once(' ').unwrap_or((&cause, ""));
+    let kind = kind_of_code(code, details);
+    let expected = op.action.traits().kind;
+    let context = ErrorContext { command: op.command(), key: &op.key, mutation: true, expected };
+    Failure::new(kind, Stage::Rejected, cause).into_error(context, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<ReplayReply, Failure> {
+        ReplayReply::read(redis::parse_redis_value(text).unwrap(), 4, 6)
+    }
+
+    #[test]
+    fn a_chunk_is_applied_if_the_marker_moved_from_done_to_last() {
+        let applied =
+            read(b"*3\r\n$1\r\n6\r\n*1\r\n*3\r\n:1\r\n$11\r\noverwritten\r\n$1\r\nx\r\n$1\r\n4\r\n").unwrap();
+        let outcomes = vec![(1, ReplayOutcome::Overwritten(Some(b"x".to_vec())))];
+        assert_eq!(applied, ReplayReply::Applied(outcomes));
+        let behind =
+            read(b"*3\r\n$1\r\n9\r\n*1\r\n*3\r\n:0\r\n$9\r\nuncertain\r\n$-1\r\n$1\r\n6\r\n").unwrap();
+        let outcomes = vec![(0, ReplayOutcome::Uncertain)];
+        assert_eq!(behind, ReplayReply::AlreadyAt { done: Some(9), done_before: Some(6), outcomes });
+        let missing = read(b"*3\r\n$0\r\n\r\n*0\r\n$0\r\n\r\n").unwrap();
+        assert_eq!(missing, ReplayReply::AlreadyAt { done: None, done_before: None, outcomes: Vec::new() });
+    }
+
+    #[test]
+    fn a_reply_of_another_shape_is_no_outcome() {
+        for text in [
+            &b"*2\r\n$1\r\n6\r\n*0\r\n"[..],
+            b"*3\r\n$1\r\n6\r\n$1\r\nx\r\n$1\r\n4\r\n",
+            b"*3\r\n$1\r\n6\r\n*1\r\n*3\r\n:0\r\n$1\r\nx\r\n$-1\r\n$1\r\n4\r\n",
+            b"*3\r\n$1\r\n6\r\n*1\r\n*2\r\n:0\r\n$7\r\ndropped\r\n$1\r\n4\r\n",
+        ] {
+            assert_eq!(read(text).unwrap_err().kind, FailureKind::Protocol);
+        }
+        assert_eq!(read(b"-NOPERM no\r\n").unwrap_err().kind, FailureKind::Denied);
+    }
+}

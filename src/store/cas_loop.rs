@@ -1,0 +1,83 @@
+//! Owns optimistic changes of one value: read it, decide, and swap it if its bytes are still the same. Knows
+//! nothing of how a backend swaps.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::Backend;
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::key::Key;
+use crate::store::cas_backoff::CasBackoff;
+use crate::store::context::Context;
+use crate::store::execute;
+use crate::store::state_store::{StateStore, on_backend};
+use crate::value::Value;
+
+/// The decision of one round of an optimistic change.
+pub(crate) enum CasStep<R> {
+    /// Nothing has to be written.
+    Done(R),
+    /// Writes `new`, or deletes the entry if it is `None`, provided that the stored bytes are still `expected`.
+    Swap { expected: Option<Bytes>, new: Option<Value>, outcome: R },
+}
+
+impl CasStep<bool> {
+    /// Decides a compare-and-set: swaps if the stored JSON means the same as the expected one.
+    pub(crate) fn compare(found: Option<Bytes>, expected: Option<&Value>, new: &Value) -> Self {
+        let is_expected = match (&found, expected) {
+            (Some(found), Some(expected)) => json::eq(found, &expected.bytes),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_expected {
+            Self::Swap { expected: found, new: Some(new.clone()), outcome: true }
+        } else {
+            Self::Done(false)
+        }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> CasStep<Option<T>> {
+    /// Decides a modification: `f` turns the stored value into the new one.
+    pub(crate) fn modify(
+        context: &Context,
+        key: &Key<'_>,
+        found: Option<Bytes>,
+        f: impl FnOnce(Option<T>) -> Option<T>,
+    ) -> Result<Self> {
+        let outcome = f(json::decode_found(key, found.clone())?);
+        let new = outcome.as_ref().map(|value| context.encode(key, value)).transpose()?;
+        Ok(match (found, new) {
+            (None, None) => Self::Done(None),
+            (expected, new) => Self::Swap { expected, new, outcome },
+        })
+    }
+}
+
+impl StateStore {
+    /// Repeats an optimistic change until nobody else changed the value between its read and its swap, or until
+    /// the time of an operation is over.
+    pub(crate) fn cas_loop<R>(
+        &self,
+        key: &Key<'_>,
+        mut decide: impl FnMut(Option<Bytes>) -> Result<CasStep<R>>,
+    ) -> Result<R> {
+        let mut backoff = CasBackoff::new(self.context().shared.limit);
+        loop {
+            let found = on_backend!(self, backend => backend.get(key))?;
+            match decide(found)? {
+                CasStep::Done(outcome) => return Ok(outcome),
+                CasStep::Swap { expected, new, outcome } => {
+                    if execute::swap(self, key.clone(), expected, new)? {
+                        return Ok(outcome);
+                    }
+                }
+            }
+            if !backoff.wait() {
+                return Err(Error::Conflict { key: key.to_string() });
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Owns the ways to open a [`StateStore`]: which backend a configuration names, and the state that all handles on
+//! the new store share. Knows nothing of what a backend does when it opens.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::backend::CHUNK;
+#[cfg(feature = "redis")]
+use crate::backend::fallback::open::Fallback;
+use crate::backend::file::report::Progress;
+use crate::backend::file::store::File;
+use crate::backend::memory::Memory;
+use crate::clock::{Clock, Millis, SystemClock};
+use crate::config::{StateBackend, StateConfig};
+use crate::error::{Error, Result};
+use crate::store::context::{Context, SharedState};
+use crate::store::single_flight::SingleFlight;
+#[cfg(feature = "redis")]
+use crate::store::state_store::RedisStore;
+use crate::store::state_store::{FileStore, Handle, MemoryStore, StateStore};
+
+/// The variable that [`StateStore::from_env`] reads.
+const ENV_URL: &str = "MILLPOND_URL";
+
+/// # Opening
+impl StateStore {
+    /// Opens a store in memory with the default options.
+    #[must_use]
+    pub fn memory() -> Self {
+        let context = Context::new(shared_state(&StateConfig::default(), None));
+        Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(Arc::new(SystemClock))), context }))
+    }
+
+    /// Opens a backend with the default options.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config).
+    pub fn new(backend: StateBackend) -> Result<Self> {
+        Self::with_config(StateConfig::default().backend(backend))
+    }
+
+    /// Opens the store that a URL names; [`StateConfig::from_url`] lists the forms of URLs.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config).
+    pub fn open(url: &str) -> Result<Self> {
+        Self::with_config(StateConfig::from_url(url)?)
+    }
+
+    /// Opens the store that the URL in the environment variable `MILLPOND_URL` names.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](Error::InvalidConfig) if the variable is not set, and as
+    /// [`with_config`](Self::with_config).
+    pub fn from_env() -> Result<Self> {
+        match std::env::var(ENV_URL) {
+            Ok(url) => Self::open(&url),
+            Err(error) => Err(Error::invalid_config(ENV_URL, error.to_string())),
+        }
+    }
+
+    /// Opens a store with all its options, after checking every one of them.
+    ///
+    /// # Errors
+    /// - [`InvalidConfig`](Error::InvalidConfig), naming the option;
+    /// - for a file [`Locked`](Error::Locked), [`Corrupt`](Error::Corrupt), [`Io`](Error::Io),
+    ///   [`StorageFull`](Error::StorageFull);
+    /// - for Redis [`Denied`](Error::Denied), [`Unsupported`](Error::Unsupported) (a server older than 6.2, a
+    ///   build without TLS), and [`Unavailable`](Error::Unavailable) if there is nothing to fall back to.
+    pub fn with_config(config: StateConfig) -> Result<Self> {
+        Self::with_clock(config, Arc::new(SystemClock))
+    }
+
+    /// Opens a store that takes the time from `clock`: for tests, which set the clock themselves.
+    ///
+    /// A Redis server goes by its own clock and ignores this one; the operations that are served locally during an
+    /// outage go by this one.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config).
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
+    pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_with(&config, clock, &mut |_| ())
+    }
+
+    /// Opens a store, and reports how far a File store has been read.
+    pub(crate) fn open_with(
+        config: &StateConfig,
+        clock: Arc<dyn Clock>,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        config.validate()?;
+        let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
+        let context = Context::new(shared_state(config, default_ttl));
+        match &config.backend {
+            StateBackend::Memory => {
+                Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
+            }
+            StateBackend::File { path } => {
+                let backend = Arc::new(File::open(path, &config.file, clock, report)?);
+                Ok(Self::File(FileStore(Handle { backend, context })))
+            }
+            #[cfg(feature = "redis")]
+            StateBackend::Redis { url, key_prefix } => {
+                let backend = Arc::new(Fallback::open(url, key_prefix, config, clock)?);
+                Ok(Self::Redis(RedisStore(Handle { backend, context })))
+            }
+            #[cfg(not(feature = "redis"))]
+            StateBackend::Redis { .. } => {
+                Err(Error::Unsupported { what: "Redis: this build has no `redis` feature".to_owned() })
+            }
+        }
+    }
+}
+
+/// Returns the state that all handles on a store with this configuration share.
+pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) -> SharedState {
+    SharedState {
+        default_ttl,
+        max_value_bytes: config.max_value_bytes,
+        chunk: match config.backend {
+            // A longer pipeline is filled only by a longer chunk.
+            StateBackend::Redis { .. } => CHUNK.max(config.redis.pipeline_batch_size),
+            StateBackend::Memory | StateBackend::File { .. } => CHUNK,
+        },
+        limit: config.redis.timeout,
+        closed: AtomicBool::new(false),
+        single_flight: SingleFlight::default(),
+    }
+}

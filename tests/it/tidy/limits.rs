@@ -1,0 +1,76 @@
+//! Sizes, heads of files, and where the outside world is touched.
+
+use super::source::{code, files};
+
+const MAX_LINES: usize = 500;
+
+#[test]
+fn no_file_is_too_long() {
+    for directory in ["src", "tests"] {
+        for (path, source) in files(directory) {
+            let lines = source.lines().count();
+            assert!(lines <= MAX_LINES, "{directory}/{path} has {lines} lines");
+        }
+    }
+}
+
+#[test]
+fn every_file_begins_with_its_purpose() {
+    for directory in ["src", "tests"] {
+        for (path, source) in files(directory) {
+            assert!(source.starts_with("//! "), "{directory}/{path} has no head");
+        }
+    }
+}
+
+/// Asserts that no file outside `allowed` names any of `words`.
+fn only_in(words: &[&str], allowed: impl Fn(&str) -> bool) {
+    for (path, source) in files("src").iter().filter(|(path, _)| !allowed(path)) {
+        for line in code(source) {
+            for word in words {
+                let named = line.match_indices(word).any(|(at, _)| {
+                    let before = line[..at].chars().next_back();
+                    !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+                });
+                assert!(!named, "{path} names {word}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn redis_is_named_only_by_its_backend() {
+    // `config/mod.rs` has a module of its own by that name.
+    for (path, source) in files("src").iter().filter(|(path, _)| !path.starts_with("backend/redis")) {
+        for line in code(source).filter(|line| !path.starts_with("config/") || line.starts_with("use ")) {
+            let foreign = ["use redis::", "use r2d2::", "::redis::Client", "r2d2::", " redis::cmd"];
+            assert!(!foreign.iter().any(|word| line.contains(word)), "{path}: {line}");
+        }
+    }
+}
+
+#[test]
+fn files_are_touched_only_by_the_file_backend() {
+    only_in(&["std::fs", "fs::", "OpenOptions"], |path| {
+        path.starts_with("backend/file") || path == "backend/redis/connect/tls.rs"
+    });
+}
+
+#[test]
+fn the_system_clock_is_read_in_one_place() {
+    only_in(&["SystemTime::now", "std::time::SystemTime::now"], |path| path == "clock.rs");
+}
+
+#[test]
+fn nothing_is_left_to_do_and_no_test_is_skipped() {
+    let words = ["TODO", "FIXME", "XXX", "HACK"].map(|word| format!("{word}:"));
+    let bare = [["TO", "DO"].concat(), ["FIX", "ME"].concat()];
+    let ignored = ["#[ign", "ore"].concat();
+    for directory in ["src", "tests"] {
+        for (path, source) in files(directory).iter().filter(|(path, _)| !path.starts_with("it/tidy")) {
+            for word in words.iter().chain(&bare).chain([&ignored]) {
+                assert!(!source.contains(word.as_str()), "{directory}/{path} holds {word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the source itself must hold.
+//!
+//! - `layers`: which files may import which, and that no imports form a circle;
+//! - `limits`: sizes, heads of files, and where the outside world is touched;
+//! - `source`: reading the source, and finding its imports;
+//! - `words`: one name for one thing, and plain sentences.
+
+mod layers;
+mod limits;
+mod source;
+mod words;
