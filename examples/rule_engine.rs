@@ -74,7 +74,7 @@ fn run(store: &StateStore, orders: &[Order]) -> millpond::Result<()> {
 fn apply_rules(store: &StateStore, order: &Order) -> millpond::Result<()> {
     let Order { id, customer, cents, time } = order;
 
-    // An order that was seen is not counted again, whoever delivers it.
+    // An order is counted once, however often it is delivered.
     if !store.set_if_not_exists(&format!("seen:{id}"), true, Some(KEPT))? {
         store.incr("repeated", 1)?;
         return Ok(());

@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Begins anew; the lock keeps others from doing so at the same time.
+/// Begins from scratch; the lock keeps others from doing so at the same time.
 fn fill(store: &StateStore) -> millpond::Result<()> {
     let Some(guard) = store.lock_wait("fill", PATIENCE, PATIENCE)? else {
         return Ok(());
@@ -98,7 +98,7 @@ fn work(store: &StateStore) -> millpond::Result<()> {
     Ok(())
 }
 
-/// Whoever is first writes the report; a later holder of the lock has a larger token and finds it written.
+/// The first worker writes the report; a later holder of the lock has a larger token and finds it written.
 fn report(store: &StateStore) -> millpond::Result<()> {
     if let Some(_guard) = store.lock_wait("report", PATIENCE, PATIENCE)? {
         let (done, sum) = (store.map_len("results")?, store.get::<i64>("sum")?.unwrap_or(0));

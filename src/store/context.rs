@@ -92,6 +92,7 @@ impl Context {
 
 /// The operations. `ttl: None` means `default_ttl` for an entry that is set from scratch.
 impl Context {
+    #[inline]
     pub(crate) fn op<'a>(&self, key: &'a str, action: EntryAction) -> Result<Op<'a>> {
         Ok(Op { key: self.key(key)?, action })
     }
@@ -139,6 +140,7 @@ impl Context {
         Ok(Op { key, action: EntryAction::GetAndPut { value, ttl: self.default_ttl() } })
     }
 
+    #[inline]
     pub(crate) fn incr<'a>(&self, key: &'a str, by: i64, ttl_if_created: Option<Duration>) -> Result<Op<'a>> {
         let key = self.key(key)?;
         let ttl_if_created = self.ttl_or_default(ttl_if_created)?;

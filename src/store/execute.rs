@@ -35,7 +35,8 @@ pub(crate) trait Execute {
     }
 }
 
-// Generic operations are compiled in the caller's crate: `inline` keeps the dispatch out of calls between crates.
+// Generic operations are compiled in the caller's crate. `inline` saves calls back into this crate on the hot
+// paths.
 impl Execute for &StateStore {
     #[inline]
     fn context(&self) -> &Context {
@@ -78,11 +79,13 @@ pub(crate) fn put_bytes(
     target.run(target.context().put_bytes(key, value, ttl)?)?.done()
 }
 
+#[inline]
 pub(crate) fn get<T: DeserializeOwned>(mut target: impl Execute, key: &str) -> Result<Option<T>> {
     let key = target.context().key(key)?;
     json::decode_found(&key, target.read(&key)?)
 }
 
+#[inline]
 pub(crate) fn get_bytes(mut target: impl Execute, key: &str) -> Result<Option<Bytes>> {
     let key = target.context().key(key)?;
     target.read(&key)
@@ -140,6 +143,7 @@ pub(crate) fn swap(
 
 // Counters and expiry.
 
+#[inline]
 pub(crate) fn incr(
     mut target: impl Execute,
     key: &str,
@@ -263,6 +267,7 @@ pub(crate) fn push_back_many<V: Serialize>(
     target.run(op)?.count()
 }
 
+#[inline]
 pub(crate) fn pop<T: DeserializeOwned>(target: impl Execute, key: &str, end: End) -> Result<Option<T>> {
     let op = target.context().op(key, EntryAction::Pop { end })?;
     fetch(target, op)

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::backend::CHUNK;
 #[cfg(feature = "redis")]
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::file::report::Progress;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
@@ -102,7 +102,7 @@ impl StateStore {
             }
             #[cfg(feature = "redis")]
             StateBackend::Redis { url, key_prefix } => {
-                let backend = Arc::new(Fallback::open(url, key_prefix, config, clock)?);
+                let backend = Arc::new(FallbackBackend::open(url, key_prefix, config, clock)?);
                 Ok(Self::Redis(RedisStore(Handle { backend, context })))
             }
             #[cfg(not(feature = "redis"))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 #[cfg(feature = "redis")]
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
 use crate::backend::{Backend, Status};
@@ -110,7 +110,7 @@ pub struct FileStore(pub(crate) Handle<File>);
 /// happens while the server cannot be reached and when it is back; [`RedisOptions`](crate::RedisOptions) sets it.
 #[cfg(feature = "redis")]
 #[derive(Clone)]
-pub struct RedisStore(pub(crate) Handle<Fallback>);
+pub struct RedisStore(pub(crate) Handle<FallbackBackend>);
 
 /// The content of every variant: the shared backend, and this handle's view of it.
 pub(crate) struct Handle<B> {

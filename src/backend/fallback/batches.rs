@@ -1,7 +1,7 @@
 //! Owns how operations on many keys are carried out: they may begin on the server and end locally. Knows nothing of how
 //! the choice between the two is made.
 
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::route::{OnLostReply, Routed};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply, Write};
 
-impl Fallback {
+impl FallbackBackend {
     pub(crate) fn get_batch(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         let mut read = BatchRead { shared: &self.shared, keys, found: Vec::with_capacity(keys.len()) };
         let outcome = self.route(OnLostReply::Repeat, &mut read);

@@ -1,4 +1,4 @@
-//! Owns [`Fallback`], a handle on a Redis store, and how it is opened.
+//! Owns [`FallbackBackend`], a handle on a Redis store, and how it is opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::util::unique_id::unique_id;
 
 /// A handle on a Redis store. Dropping the last one closes the store.
-pub(crate) struct Fallback {
+pub(crate) struct FallbackBackend {
     pub(crate) shared: Arc<Shared>,
     owner: Arc<Owner>,
     /// Whether an outage is always an error for this handle.
@@ -29,7 +29,7 @@ pub(crate) struct Fallback {
 /// Closes the store when the last handle is dropped.
 struct Owner(Arc<Shared>);
 
-impl Fallback {
+impl FallbackBackend {
     pub(crate) fn open(
         url: &str,
         key_prefix: &str,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::backend::fallback::entry_write::{EntryWrite, LeaseWrite};
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::outage::refusal::refused;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -24,7 +24,7 @@ use crate::op::{
 /// How often a waiting thread looks at a queue during an outage.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-impl Fallback {
+impl FallbackBackend {
     fn read<R>(
         &self,
         on_server: impl FnMut(&Redis) -> Result<R, OperationError>,
@@ -40,7 +40,7 @@ impl Fallback {
     }
 }
 
-impl Backend for Fallback {
+impl Backend for FallbackBackend {
     fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
         let on_server = |redis: &Redis| {
             let read = self.shared.shadow.begin_read(key);

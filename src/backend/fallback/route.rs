@@ -1,7 +1,7 @@
 //! Owns the route of an operation: to the server while it is connected, or to the outage. One pure function decides
 //! what to do after a failure. Knows nothing of what the operations do.
 
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::outage::refusal::server_disconnected;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -128,7 +128,7 @@ fn next(failed: Failed, on_lost_reply: OnLostReply, mode: Mode, link: Link) -> N
     }
 }
 
-impl Fallback {
+impl FallbackBackend {
     pub(crate) fn mode(&self) -> Mode {
         if self.shared.policy.serves && !self.is_strict { Mode::FallsBack } else { Mode::ServerOnly }
     }
@@ -169,7 +169,7 @@ impl Fallback {
                     }
                     Err(error) => error,
                 };
-                // This attempt may not have been sent, but an earlier one may have been done.
+                // The end of the store does not undo what an earlier attempt may have done.
                 if matches!(error.error, Error::Unavailable { .. }) {
                     error.error = sent.mark(error.error);
                 }

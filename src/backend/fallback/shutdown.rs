@@ -3,20 +3,22 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::shared::Shared;
 use crate::error::{Error, Result};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-impl Fallback {
+impl FallbackBackend {
     /// Tries to reconnect now.
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
         self.shared.try_reconnect().map_err(|error| {
-            let is_denied = error.is_denied();
-            let cause = error.cause;
-            if is_denied { Error::Denied { source: cause.into() } } else { Error::unavailable(cause) }
+            if error.is_denied() {
+                Error::Denied { source: error.cause.into() }
+            } else {
+                Error::unavailable(error.cause)
+            }
         })
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::backend::TransactionBody;
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::route::{OnLostReply, Routed};
@@ -17,7 +17,7 @@ use crate::backend::redis::replay::observed::Observed;
 use crate::error::{Error, Result};
 use crate::key::Key;
 
-struct Transaction<'t, 'b> {
+struct RoutedTransaction<'t, 'b> {
     shared: &'t Shared,
     body: &'t mut TransactionBody<'b>,
     written: Vec<Key<'static>>,
@@ -31,7 +31,7 @@ enum Place {
     Local,
 }
 
-impl Routed for Transaction<'_, '_> {
+impl Routed for RoutedTransaction<'_, '_> {
     type Output = Place;
 
     fn on_server(&mut self, redis: &Redis) -> Result<Place, OperationError> {
@@ -71,9 +71,9 @@ impl Routed for Transaction<'_, '_> {
     }
 }
 
-impl Fallback {
+impl FallbackBackend {
     pub(crate) fn run_transaction(&self, body: &mut TransactionBody<'_>) -> Result<bool> {
-        let mut transaction = Transaction { shared: &self.shared, body, written: Vec::new() };
+        let mut transaction = RoutedTransaction { shared: &self.shared, body, written: Vec::new() };
         match self.route(OnLostReply::Fail, &mut transaction)? {
             Place::Server(was_valid) => Ok(was_valid),
             Place::Local => self.transact_locally(body),

@@ -1,4 +1,4 @@
-//! Owns how the journal is replaced by a snapshot while writers go on. Knows nothing of when that is due and of how
+//! Owns how the journal is replaced by a snapshot while writers continue. Knows nothing of when that is due and of how
 //! a mutation is decided.
 
 use std::path::Path;
@@ -38,11 +38,11 @@ pub(crate) fn run(core: &Arc<Core>) {
 }
 
 /// Replaces all files by a new journal and the snapshot of the state before it; `None` if the store is closing.
-/// Writers go on meanwhile: a test writes in `write_now`.
+/// Writers continue meanwhile: a test writes in `write_now`.
 pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option<SnapshotSize>> {
     let (number, begin) = rotate(core)?;
     write_now();
-    let path = core.layout.unfinished_snapshot(number);
+    let path = core.layout.unfinished_snapshot_path(number);
     let written = write(core, number, begin, &path);
     let Ok(Some(size)) = written else {
         // If the file stays, the next opening deletes it.
@@ -50,7 +50,7 @@ pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
         return written;
     };
     write_now();
-    let finished = core.layout.snapshot(number);
+    let finished = core.layout.snapshot_path(number);
     core.layout.fs.rename(&path, &finished).map_err(|error| {
         let _ = core.layout.remove(&path);
         failed("renaming", &path, error)
@@ -69,7 +69,7 @@ fn rotate(core: &Core) -> Result<(u64, LineStamp)> {
     // Most lines are synced before the lock is taken, which makes writers wait.
     core.durability.wait(core.durability.written())?;
     let number = core.journal.lock().number + 1;
-    let (next, path) = writer::create(&core.layout, number)?;
+    let (next, path) = writer::create_journal(&core.layout, number)?;
     let mut journal = core.journal.lock();
     core.durability.check()?;
     let time = Now::of(&core.clock).millis();
@@ -87,7 +87,7 @@ fn rotate(core: &Core) -> Result<(u64, LineStamp)> {
     Ok((number, LineStamp { sequence: journal.sequence, synced: journal.sequence, time }))
 }
 
-/// Writes the snapshot from the table, which goes on changing: the new journal repeats the changes made meanwhile.
+/// Writes the snapshot from the table, which keeps changing: the new journal repeats the changes made meanwhile.
 fn write(core: &Core, number: u64, begin: LineStamp, path: &Path) -> Result<Option<SnapshotSize>> {
     let mut writer = SnapshotWriter::create(&core.layout, path, number, begin, core.sync)?;
     // Entries that had expired when the journal began are expired for each of its lines: the clock does not go back.

@@ -158,7 +158,7 @@ impl Core {
         if changes.iter().all(|(_, change)| *change == Change::Nothing) {
             return Ok(None);
         }
-        let written = journal.commit(changes, now.millis(), &self.durability)?;
+        let written = journal.append_commit(changes, now.millis(), &self.durability)?;
         self.clock.note_written(now.millis());
         Ok(Some(written))
     }

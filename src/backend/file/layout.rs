@@ -65,20 +65,20 @@ impl Layout {
         }
     }
 
-    pub(crate) fn lock(&self) -> PathBuf {
+    pub(crate) fn lock_path(&self) -> PathBuf {
         self.dir.join("LOCK")
     }
 
-    pub(crate) fn journal(&self, number: u64) -> PathBuf {
+    pub(crate) fn journal_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("journal-{number}.jsonl"))
     }
 
-    pub(crate) fn snapshot(&self, number: u64) -> PathBuf {
+    pub(crate) fn snapshot_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("snapshot-{number}.jsonl"))
     }
 
-    /// Path of a snapshot while it is written.
-    pub(crate) fn unfinished_snapshot(&self, number: u64) -> PathBuf {
+    /// A snapshot has this path while it is written.
+    pub(crate) fn unfinished_snapshot_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("snapshot-{number}.jsonl{UNFINISHED}"))
     }
 
@@ -113,8 +113,8 @@ impl Layout {
         listing: &'l Listing,
         range: impl RangeBounds<u64> + 'l,
     ) -> impl Iterator<Item = PathBuf> + 'l {
-        let snapshots = listing.snapshots.iter().map(|number| (number, self.snapshot(*number)));
-        let journals = listing.journals.iter().map(|number| (number, self.journal(*number)));
+        let snapshots = listing.snapshots.iter().map(|number| (number, self.snapshot_path(*number)));
+        let journals = listing.journals.iter().map(|number| (number, self.journal_path(*number)));
         snapshots.chain(journals).filter(move |(number, _)| range.contains(number)).map(|(_, path)| path)
     }
 

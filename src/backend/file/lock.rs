@@ -19,7 +19,7 @@ pub(crate) struct DirectoryLock {
 
 impl DirectoryLock {
     pub(crate) fn take(layout: &Layout) -> Result<Self> {
-        let path = layout.lock();
+        let path = layout.lock_path();
         let file = layout.fs.open_lockable(&path).map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, process: process::id() }),

@@ -78,7 +78,7 @@ impl File {
         let core = build_core(layout, (table, clock), journal, pacer, options.sync);
         if !is_new {
             let mut journal = core.journal.lock();
-            journal.opened(time, options.sync, &core.durability)?;
+            journal.append_opening(time, options.sync, &core.durability)?;
             core.clock.note_written(time);
             core.durability.wait(journal.sequence)?;
             remove_obsolete(&core.layout, &obsolete)?;
@@ -154,7 +154,7 @@ fn remove_obsolete(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
 
 /// Creates the first journal of a store.
 fn create_first_journal(layout: &Layout, time: u64, sync: SyncPolicy) -> Result<JournalEnd> {
-    let (disk, path) = writer::create(layout, 1)?;
+    let (disk, path) = writer::create_journal(layout, 1)?;
     let len = writer::write_header(&*disk, &path, 1, LineStamp { sequence: 0, synced: 0, time }, sync)?;
     layout.sync_parent()?;
     Ok(JournalEnd { path, disk, number: 1, len, sequence: 0 })

@@ -156,7 +156,7 @@ impl Pacer {
         state.retry_above = self.retry_above(journal_len);
     }
 
-    /// Notes that the running compaction goes on in a new journal, and the length of the one before.
+    /// Notes that the running compaction has begun a new journal, and the length of the one before.
     pub(crate) fn note_rotated(&self, older_journal: u64) {
         self.older_bytes.fetch_add(older_journal, Ordering::AcqRel);
         self.snapshot_bytes.store(0, Ordering::Relaxed);

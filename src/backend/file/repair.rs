@@ -115,9 +115,14 @@ impl Salvage {
                 salvage.read_snapshot(&context, number)?;
             }
             if listing.journals.contains(&number) {
-                salvage.read_lines(&context, &layout.journal(number), FileKind::Journal)?;
+                salvage.read_lines(&context, &layout.journal_path(number), FileKind::Journal)?;
             } else {
-                salvage.record_loss(&layout.journal(number), START, "the journal is missing".to_owned(), 0);
+                salvage.record_loss(
+                    &layout.journal_path(number),
+                    START,
+                    "the journal is missing".to_owned(),
+                    0,
+                );
             }
         }
         Ok(salvage)
@@ -137,7 +142,7 @@ impl Salvage {
                 Ok(())
             }
             Err(Error::Corrupt { .. }) => {
-                self.read_lines(context, &context.layout.snapshot(number), FileKind::Snapshot)
+                self.read_lines(context, &context.layout.snapshot_path(number), FileKind::Snapshot)
             }
             Err(error) => Err(error),
         }
@@ -184,7 +189,7 @@ impl Salvage {
             let is_header = matches!(line, Line::Header { .. });
             let expected = if is_header { self.sequence } else { self.sequence.saturating_add(1) };
             if sequence < expected {
-                return Salvaged::Rejected(format!("line {sequence} of the sequence is repeated here"));
+                return Salvaged::Rejected(format!("line {sequence} of the sequence is repeated"));
             }
             if sequence > expected && expected > 0 {
                 let last = sequence - 1;
@@ -211,7 +216,7 @@ impl Salvage {
             (Line::Header { .. }, _)
             | (Line::Entries { .. } | Line::Footer { .. }, FileKind::Journal)
             | (Line::Opened { .. } | Line::Commit { .. } | Line::Closed { .. }, FileKind::Snapshot) => {
-                return Salvaged::Rejected("this line does not belong here".to_owned());
+                return Salvaged::Rejected("this line is out of place".to_owned());
             }
         }
         gap.map_or(Salvaged::Applied, Salvaged::AppliedAfterGap)
@@ -275,7 +280,7 @@ fn remove_gaps(table: &Table, mut incomplete: BTreeSet<SmolStr>) -> Vec<String> 
 fn replace_files(table: &Table, stamp: LineStamp, layout: &Layout, listing: &Listing) -> Result<()> {
     let newest = listing.snapshots.iter().chain(&listing.journals).max();
     let number = newest.copied().unwrap_or_default() + 1;
-    let (snapshot, journal) = (layout.unfinished_snapshot(number), layout.journal(number));
+    let (snapshot, journal) = (layout.unfinished_snapshot_path(number), layout.journal_path(number));
     if let Err(error) = write_files(table, stamp, layout, number) {
         // If the files stay, the next opening or repair deletes them.
         let _ = (layout.remove(&snapshot), layout.remove(&journal));
@@ -292,7 +297,7 @@ fn replace_files(table: &Table, stamp: LineStamp, layout: &Layout, listing: &Lis
 
 fn write_files(table: &Table, stamp: LineStamp, layout: &Layout, number: u64) -> Result<()> {
     let sync = SyncPolicy::Always;
-    let path = layout.unfinished_snapshot(number);
+    let path = layout.unfinished_snapshot_path(number);
     let mut writer = SnapshotWriter::create(layout, &path, number, stamp, sync)?;
     // At this time no entry has expired: the next opening removes those that have.
     let beginning = ManualClock::new(UNIX_EPOCH);
@@ -302,9 +307,9 @@ fn write_files(table: &Table, stamp: LineStamp, layout: &Layout, number: u64) ->
         writer.add(key, change)?;
     }
     writer.finish(stamp)?;
-    let (disk, journal) = writer::create(layout, number)?;
+    let (disk, journal) = writer::create_journal(layout, number)?;
     writer::write_header(&*disk, &journal, number, stamp, sync)?;
-    let finished = layout.snapshot(number);
+    let finished = layout.snapshot_path(number);
     layout.fs.rename(&path, &finished).map_err(|error| failed("renaming", &path, error))?;
     // INVARIANT: nothing is deleted before the name of its replacement is durable.
     layout.sync().inspect_err(|_| drop(layout.remove(&finished)))

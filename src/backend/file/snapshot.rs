@@ -22,7 +22,7 @@ use crate::error::Result;
 /// Entries of at least this weight make up one line.
 const LINE_WEIGHT: u64 = 32 * 1024;
 
-/// A sync follows every so many bytes: one large sync at the end would delay the syncs of the journal.
+/// The file is synced every this many bytes: one large sync at the end would delay the syncs of the journal.
 const SYNC_INTERVAL: u64 = 8 << 20;
 
 /// Writes a snapshot to a new file.
@@ -51,7 +51,7 @@ impl<'a> SnapshotWriter<'a> {
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
         let mut writer =
             Self { path, disk, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
-        line::header(&mut writer.line, FileKind::Snapshot, number, stamp, sync);
+        line::encode_header(&mut writer.line, FileKind::Snapshot, number, stamp, sync);
         writer.write_line()?;
         Ok(writer)
     }
@@ -82,7 +82,7 @@ impl<'a> SnapshotWriter<'a> {
     pub(crate) fn finish(mut self, stamp: LineStamp) -> Result<SnapshotSize> {
         self.write_pending()?;
         let sum = self.sum.clone().finalize();
-        line::footer(&mut self.line, self.count, sum, stamp);
+        line::encode_footer(&mut self.line, self.count, sum, stamp);
         self.write_line()?;
         self.sync()?;
         Ok(SnapshotSize { len: self.len, weight: self.weight })
@@ -96,7 +96,7 @@ impl<'a> SnapshotWriter<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        line::entries(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
+        line::encode_entries(&mut self.line, self.pending.iter().map(|(key, change)| (key, change)));
         self.pending.clear();
         self.weight += self.pending_bytes;
         self.pending_bytes = 0;
@@ -178,9 +178,9 @@ impl EntryLoader {
     }
 }
 
-/// Reads a whole snapshot, or fails.
+/// Reads a snapshot completely, or fails.
 pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
-    let mut lines = LineReader::open(context, &context.layout.snapshot(number))?;
+    let mut lines = LineReader::open(context, &context.layout.snapshot_path(number))?;
     let mut loader = EntryLoader::new();
     let mut sum = crc32fast::Hasher::new();
     let mut has_header = false;
@@ -208,7 +208,7 @@ pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
                     return Err(lines.corrupt("the snapshot is not the one that was written"));
                 }
                 if lines.next()?.is_some() || lines.trailing_zeros > 0 {
-                    return Err(lines.corrupt("the snapshot goes on behind its end"));
+                    return Err(lines.corrupt("the snapshot continues behind its end"));
                 }
                 return Ok(loader.finish(stamp, lines.offset));
             }
@@ -217,7 +217,7 @@ pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
             | Line::Commit { .. }
             | Line::Closed { .. }
             | Line::Entries { .. }
-            | Line::Footer { .. } => return Err(lines.corrupt("this line does not belong here")),
+            | Line::Footer { .. } => return Err(lines.corrupt("this line is out of place")),
         }
         sum.update(lines.bytes());
     }
@@ -339,7 +339,7 @@ mod tests {
     fn a_fuzzy_snapshot_and_later_changes_give_the_last_state() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::create(dir.path(), Arc::new(OsFileSystem)).unwrap();
-        let path = layout.snapshot(7);
+        let path = layout.snapshot_path(7);
         let (mut incomplete, mut expired) = (0, 0);
         for seed in 0..100 {
             let mut changing = ChangingTable::new(seed);

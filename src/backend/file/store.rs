@@ -59,7 +59,7 @@ impl File {
         journal.state = JournalState::Closed;
         self.core.durability.check()?;
         self.core.durability.wait(journal.sequence)?;
-        journal.closed(Now::of(&self.core.clock).millis(), &self.core.durability)?;
+        journal.append_closing(Now::of(&self.core.clock).millis(), &self.core.durability)?;
         self.core.durability.wait(journal.sequence)
     }
 

@@ -50,7 +50,7 @@ pub(super) fn module(path: &str) -> &str {
 
 /// Returns the modules of this crate that the file of a module imports, by `use` or by a path in its code.
 pub(super) fn imports(own: &str, source: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
-    let text: String = code(source).map(|line| format!("{line}\n")).collect();
+    let text = code(source).collect::<Vec<_>>().join("\n");
     let mut found = BTreeSet::new();
     for start in ["crate::", "super::", "self::"] {
         for (at, _) in text.match_indices(start) {

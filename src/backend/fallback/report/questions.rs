@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::backend::fallback::open::Fallback;
+use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::report::kept::pending_operation;
 use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 
-impl Fallback {
+impl FallbackBackend {
     pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
         self.shared.events.listen(listener);
     }

@@ -23,7 +23,7 @@ use crate::value::{Form, Value};
 const QUEUE_INDEXES: RangeInclusive<i64> = -(1 << 62)..=1 << 62;
 
 /// Writes one change. Returns `false` for [`Change::Nothing`]: the caller must then discard the bytes pushed so far.
-pub(crate) fn push(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
+pub(crate) fn push_change(line: &mut Vec<u8>, key: &str, change: &Change) -> bool {
     line.extend_from_slice(b"{\"k\":");
     push_text(line, key);
     match change {
@@ -360,7 +360,7 @@ pub(crate) mod tests {
 
     fn write(change: &Change) -> String {
         let mut text = Vec::new();
-        assert!(push(&mut text, "k", change));
+        assert!(push_change(&mut text, "k", change));
         String::from_utf8(text).unwrap()
     }
 

@@ -110,7 +110,7 @@ impl<'a> Encoder<'a> {
             if before > first {
                 self.line.push(b',');
             }
-            if !change_text::push(self.line, key.as_ref(), change) {
+            if !change_text::push_change(self.line, key.as_ref(), change) {
                 self.line.truncate(before);
             }
         }
@@ -129,7 +129,13 @@ impl<'a> Encoder<'a> {
 }
 
 /// Writes the first line of a file.
-pub(crate) fn header(line: &mut Vec<u8>, kind: FileKind, number: u64, stamp: LineStamp, sync: SyncPolicy) {
+pub(crate) fn encode_header(
+    line: &mut Vec<u8>,
+    kind: FileKind,
+    number: u64,
+    stamp: LineStamp,
+    sync: SyncPolicy,
+) {
     let name = match kind {
         FileKind::Journal => "journal",
         FileKind::Snapshot => "snapshot",
@@ -141,11 +147,11 @@ pub(crate) fn header(line: &mut Vec<u8>, kind: FileKind, number: u64, stamp: Lin
         .finish();
 }
 
-pub(crate) fn opened(line: &mut Vec<u8>, stamp: LineStamp, sync: SyncPolicy) {
+pub(crate) fn encode_opened(line: &mut Vec<u8>, stamp: LineStamp, sync: SyncPolicy) {
     Encoder::new(line).stamp(stamp).text(&format!(",\"sync\":\"{sync}\"")).finish();
 }
 
-pub(crate) fn commit<'c, K: AsRef<str> + 'c>(
+pub(crate) fn encode_commit<'c, K: AsRef<str> + 'c>(
     line: &mut Vec<u8>,
     stamp: LineStamp,
     changes: impl IntoIterator<Item = (K, &'c Change)>,
@@ -153,18 +159,18 @@ pub(crate) fn commit<'c, K: AsRef<str> + 'c>(
     Encoder::new(line).stamp(stamp).changes(changes).finish();
 }
 
-pub(crate) fn closed(line: &mut Vec<u8>, stamp: LineStamp) {
+pub(crate) fn encode_closed(line: &mut Vec<u8>, stamp: LineStamp) {
     Encoder::new(line).stamp(stamp).text(",\"closed\":true").finish();
 }
 
-pub(crate) fn entries<'c, K: AsRef<str> + 'c>(
+pub(crate) fn encode_entries<'c, K: AsRef<str> + 'c>(
     line: &mut Vec<u8>,
     changes: impl IntoIterator<Item = (K, &'c Change)>,
 ) {
     Encoder::new(line).changes(changes).finish();
 }
 
-pub(crate) fn footer(line: &mut Vec<u8>, count: u64, sum: u32, stamp: LineStamp) {
+pub(crate) fn encode_footer(line: &mut Vec<u8>, count: u64, sum: u32, stamp: LineStamp) {
     Encoder::new(line).stamp(stamp).number(",\"end\":", count).number(",\"sum\":", u64::from(sum)).finish();
 }
 
@@ -178,9 +184,9 @@ pub(crate) fn is_begun(bytes: &[u8]) -> bool {
 pub(crate) fn decode(line: &[u8]) -> Result<Line, LineFault> {
     let text = check_crc(line)?;
     let fields = text[CRC_END..].strip_prefix(b"\"").unwrap_or_default();
-    if let Some((stamp, changes)) = fast_path::commit(fields) {
+    if let Some((stamp, changes)) = fast_path::decode_commit(fields) {
         Ok(Line::Commit { stamp, changes })
-    } else if let Some(changes) = fast_path::entries(fields) {
+    } else if let Some(changes) = fast_path::decode_entries(fields) {
         Ok(Line::Entries { changes })
     } else {
         parse(text)
@@ -295,7 +301,7 @@ mod tests {
 
     fn line(changes: &[(SmolStr, Change)]) -> Vec<u8> {
         let mut line = Vec::new();
-        commit(&mut line, STAMP, changes.iter().map(|(key, change)| (key, change)));
+        encode_commit(&mut line, STAMP, changes.iter().map(|(key, change)| (key, change)));
         line
     }
 
@@ -326,19 +332,19 @@ mod tests {
     #[test]
     fn every_other_line_is_read_back_as_it_was_written() {
         let mut text = Vec::new();
-        header(&mut text, FileKind::Journal, 3, STAMP, SyncPolicy::Never);
+        encode_header(&mut text, FileKind::Journal, 3, STAMP, SyncPolicy::Never);
         match decode(&text) {
             Ok(Line::Header { kind: FileKind::Journal, number: 3, stamp: STAMP, is_synced: false }) => {}
             other => panic!("{other:?}"),
         }
         text.clear();
-        opened(&mut text, STAMP, SyncPolicy::Always);
+        encode_opened(&mut text, STAMP, SyncPolicy::Always);
         assert!(matches!(decode(&text), Ok(Line::Opened { stamp: STAMP, is_synced: true })));
         text.clear();
-        closed(&mut text, STAMP);
+        encode_closed(&mut text, STAMP);
         assert!(matches!(decode(&text), Ok(Line::Closed { stamp: STAMP })));
         text.clear();
-        footer(&mut text, 5, 6, STAMP);
+        encode_footer(&mut text, 5, 6, STAMP);
         assert!(matches!(decode(&text), Ok(Line::Footer { count: 5, sum: 6, stamp: STAMP })));
         text.clear();
         Encoder::new(&mut text).text(",\"millpond\":\"journal\",\"version\":2,\"new\":1").finish();

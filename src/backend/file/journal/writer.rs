@@ -64,7 +64,7 @@ pub(crate) struct JournalEnd {
 }
 
 impl Journal {
-    /// Continues a journal: its writer, and how far it is durable, which is up to its end.
+    /// Continues a journal that is synced up to its end. Returns its writer, and its durability.
     pub(crate) fn resume(end: JournalEnd, dir: PathBuf, sync: SyncPolicy) -> (Self, Durability) {
         let JournalEnd { path, disk, number, len, sequence } = end;
         let durability = Durability::new(dir, Arc::clone(&disk), sequence);
@@ -84,39 +84,44 @@ impl Journal {
         (journal, durability)
     }
 
-    /// Length of the file after the next line, apart from that line itself, if it is filled ahead.
+    /// Estimate of the length of the file after the next line, including the zeros filled ahead.
     pub(crate) fn max_len_after_next(&self) -> u64 {
         if self.prefills { self.prefilled.max(self.len) + PREFILL } else { self.len }
     }
 
     /// Appends a commit as one line, and returns the line's length.
-    pub(crate) fn commit(
+    pub(crate) fn append_commit(
         &mut self,
         changes: &[(Key<'_>, Change)],
         time: u64,
         durability: &Durability,
     ) -> Result<u64> {
         let before = self.len;
-        self.append(time, durability, |line, stamp| {
-            line::commit(line, stamp, changes.iter().map(|(key, change)| (&**key, change)));
+        self.append_line(time, durability, |line, stamp| {
+            line::encode_commit(line, stamp, changes.iter().map(|(key, change)| (&**key, change)));
         })?;
         Ok(self.len - before)
     }
 
     /// Appends the line that records an opening and the sync policy of the lines behind it.
-    pub(crate) fn opened(&mut self, time: u64, sync: SyncPolicy, durability: &Durability) -> Result<()> {
-        self.append(time, durability, |line, stamp| line::opened(line, stamp, sync))
+    pub(crate) fn append_opening(
+        &mut self,
+        time: u64,
+        sync: SyncPolicy,
+        durability: &Durability,
+    ) -> Result<()> {
+        self.append_line(time, durability, |line, stamp| line::encode_opened(line, stamp, sync))
     }
 
     /// Appends the last line.
-    pub(crate) fn closed(&mut self, time: u64, durability: &Durability) -> Result<()> {
+    pub(crate) fn append_closing(&mut self, time: u64, durability: &Durability) -> Result<()> {
         self.prefills = false;
         // If this fails, the zeros stay, which recovery ignores.
         let _ = self.trim();
-        self.append(time, durability, line::closed)
+        self.append_line(time, durability, line::encode_closed)
     }
 
-    fn append(
+    fn append_line(
         &mut self,
         time: u64,
         durability: &Durability,
@@ -156,7 +161,7 @@ impl Journal {
             // INVARIANT: a partial line must not stay, or the next line would merge with it.
             let mut truncated = self.disk.truncate(self.len);
             if fills && truncated.is_ok() {
-                // The failed write with zeros may have contained the whole line: a power cut could bring it back.
+                // The failed write with zeros may have contained the entire line, which a power cut could bring back.
                 truncated = durability.exclusively(|| self.disk.sync_data_and_len());
             }
             return Err(match truncated {
@@ -234,8 +239,8 @@ fn prefills(sync: SyncPolicy) -> bool {
 }
 
 /// Creates an empty journal with a durable name.
-pub(crate) fn create(layout: &Layout, number: u64) -> Result<(Arc<dyn WritableFile>, PathBuf)> {
-    let path = layout.journal(number);
+pub(crate) fn create_journal(layout: &Layout, number: u64) -> Result<(Arc<dyn WritableFile>, PathBuf)> {
+    let path = layout.journal_path(number);
     let disk = layout.fs.create_new(&path).map_err(|error| failed("creating", &path, error))?;
     match layout.sync() {
         Ok(()) => Ok((disk, path)),
@@ -256,7 +261,7 @@ pub(crate) fn write_header(
     sync: SyncPolicy,
 ) -> Result<u64> {
     let mut line = Vec::new();
-    line::header(&mut line, FileKind::Journal, number, stamp, sync);
+    line::encode_header(&mut line, FileKind::Journal, number, stamp, sync);
     disk.write_all_at(0, &line)
         .and_then(|()| disk.sync_data_and_len())
         .map_err(|error| failed("writing", path, error))?;

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use crate::backend::file::layout::{Layout, Listing};
 use crate::backend::file::report::Progress;
 
-/// Progress is reported every so many bytes.
+/// Number of bytes between two reports of progress.
 const REPORT_INTERVAL: u64 = 1 << 20;
 
 pub(crate) struct ReadContext<'i> {
@@ -26,8 +26,9 @@ impl<'i> ReadContext<'i> {
 
     /// Starts the progress of reading the snapshot of number `first`, and the journals from that number on.
     pub(crate) fn begin(&self, listing: &Listing, first: u64) {
-        let snapshot = listing.snapshots.iter().filter(|n| **n == first).map(|n| self.layout.snapshot(*n));
-        let journals = listing.journals.iter().filter(|n| **n >= first).map(|n| self.layout.journal(*n));
+        let snapshot =
+            listing.snapshots.iter().filter(|n| **n == first).map(|n| self.layout.snapshot_path(*n));
+        let journals = listing.journals.iter().filter(|n| **n >= first).map(|n| self.layout.journal_path(*n));
         let sizes = snapshot.chain(journals).map(|path| self.layout.fs.len(&path).unwrap_or_default());
         self.progress.set(Progress { read: 0, total: sizes.sum() });
         self.reported.set(0);

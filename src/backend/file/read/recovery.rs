@@ -21,7 +21,7 @@ use crate::backend::local::table::shards::Table;
 use crate::error::{Error, Result};
 
 const MISSING_PART: &str = "a part of a map or of a queue is missing";
-const MISPLACED: &str = "this line does not belong here";
+const MISPLACED: &str = "this line is out of place";
 
 /// Any header is shorter than `MAX_HEADER`, and a header of this version is no longer than `MAX_TORN_HEADER`.
 const MAX_HEADER: u64 = 512;
@@ -73,9 +73,9 @@ fn read_files(context: &ReadContext<'_>) -> Result<Recovered> {
         return Ok(recovery.finish(None, obsolete));
     }
 
-    let beginning = read_beginning(layout, &layout.journal(last))?;
+    let beginning = read_beginning(layout, &layout.journal_path(last))?;
     if matches!(beginning, Beginning::TornHeader) && first == last && !recovery.has_snapshot {
-        obsolete.push(layout.journal(last));
+        obsolete.push(layout.journal_path(last));
         return Ok(recovery.finish(None, obsolete));
     }
     // A last journal without lines was begun by a rotation that may have failed.
@@ -101,7 +101,7 @@ fn read_files(context: &ReadContext<'_>) -> Result<Recovered> {
                 tail = Some(recovery.read_journal(context, last, true)?);
             }
             (_, previous) => {
-                obsolete.push(layout.journal(last));
+                obsolete.push(layout.journal_path(last));
                 tail = previous;
             }
         }
@@ -120,7 +120,7 @@ fn read_newest_snapshot(context: &ReadContext<'_>, listing: &Listing) -> Result<
         context.begin(listing, number);
         match snapshot::load(context, number) {
             Ok(loaded) if damage.is_none() || has_all_journals => {
-                return Ok((Recovery::new_after(loaded, &context.layout.snapshot(number)), number));
+                return Ok((Recovery::new_after(loaded, &context.layout.snapshot_path(number)), number));
             }
             Ok(_) => {}
             Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
@@ -249,7 +249,7 @@ impl Recovery {
     /// Reads and applies one journal. Only the last journal may have a torn tail, because each of the others was
     /// synced before the next was begun.
     fn read_journal(&mut self, context: &ReadContext<'_>, number: u64, is_last: bool) -> Result<Tail> {
-        let path = context.layout.journal(number);
+        let path = context.layout.journal_path(number);
         let mut lines = LineReader::open(context, &path)?;
         let mut scan = JournalScan {
             number,
@@ -261,7 +261,7 @@ impl Recovery {
         };
         while let Some(line) = lines.next()? {
             if scan.closed_at.is_some() {
-                return Err(lines.corrupt("the journal goes on behind its last line"));
+                return Err(lines.corrupt("the journal continues behind its last line"));
             }
             match (line, &mut scan.damage) {
                 (line, Some(damage)) => {

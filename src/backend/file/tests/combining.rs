@@ -49,7 +49,7 @@ fn values(store: &File, names: &[&str]) -> Vec<Option<Bytes>> {
 }
 
 #[test]
-fn posted_ops_share_a_line_unless_one_reads_the_change_of_another() {
+fn posted_ops_share_a_line_unless_one_reads_anothers_change() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never);
     let ops = vec![put_json("a", b"1"), put_json("b", b"\"x\""), incr("n"), push("q", 1)];

@@ -72,7 +72,7 @@ fn a_commit_without_changes_waits_for_the_lines_that_it_read() {
     let written = store.core.journal.lock().len;
     let before = disk.syncs.load(Ordering::SeqCst);
     // As if another thread had written a line that is not synced yet.
-    store.core.journal.lock().opened(0, SyncPolicy::Always, &store.core.durability).unwrap();
+    store.core.journal.lock().append_opening(0, SyncPolicy::Always, &store.core.durability).unwrap();
     assert_eq!(store.apply(op("b", EntryAction::Delete)).unwrap(), Reply::Flag(false));
     assert_eq!(disk.syncs.load(Ordering::SeqCst), before + 1);
     assert!(store.core.journal.lock().len > written);

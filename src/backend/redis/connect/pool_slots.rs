@@ -12,25 +12,25 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use crate::backend::redis::connect::connection::Connection;
 
 /// One of a pool's slots, with a connection or empty.
-pub(crate) type Slot = Option<Connection>;
+pub(crate) type PoolSlot = Option<Connection>;
 
 /// Makes empty slots. The thread that checks a slot out also fills it, within its own time budget, and so gets
 /// its own typed error; the library never waits for a server, retries or logs.
 pub(crate) struct SlotManager;
 
 impl ManageConnection for SlotManager {
-    type Connection = Slot;
+    type Connection = PoolSlot;
     type Error = Infallible;
 
-    fn connect(&self) -> Result<Slot, Infallible> {
+    fn connect(&self) -> Result<PoolSlot, Infallible> {
         Ok(None)
     }
 
-    fn is_valid(&self, _: &mut Slot) -> Result<(), Infallible> {
+    fn is_valid(&self, _: &mut PoolSlot) -> Result<(), Infallible> {
         Ok(())
     }
 
-    fn has_broken(&self, _: &mut Slot) -> bool {
+    fn has_broken(&self, _: &mut PoolSlot) -> bool {
         false
     }
 }
@@ -81,13 +81,13 @@ pub(crate) enum CheckedOutSlot {
     /// Returns to its pool when dropped.
     Pooled(r2d2::PooledConnection<SlotManager>),
     /// Belongs to no pool: its connection is closed after use.
-    Extra(Slot),
+    Extra(PoolSlot),
 }
 
 impl Deref for CheckedOutSlot {
-    type Target = Slot;
+    type Target = PoolSlot;
 
-    fn deref(&self) -> &Slot {
+    fn deref(&self) -> &PoolSlot {
         match self {
             Self::Pooled(slot) => slot,
             Self::Extra(slot) => slot,
@@ -96,7 +96,7 @@ impl Deref for CheckedOutSlot {
 }
 
 impl DerefMut for CheckedOutSlot {
-    fn deref_mut(&mut self) -> &mut Slot {
+    fn deref_mut(&mut self) -> &mut PoolSlot {
         match self {
             Self::Pooled(slot) => slot,
             Self::Extra(slot) => slot,

@@ -1,7 +1,7 @@
 //! Owns what all kinds of mutations have in common on the wire. Knows nothing of connections and attempts.
 
 use crate::backend::redis::failure::{ErrorContext, Failure};
-use crate::backend::redis::wire::replies::{self, Next};
+use crate::backend::redis::wire::replies::{self, NextReply};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::key::Key;
@@ -14,7 +14,7 @@ pub(crate) trait WireAction {
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall);
 
     /// Reads the replies to all commands, also after one that is an error.
-    fn read(&self, next: Next<'_>) -> Result<Reply, Failure>;
+    fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure>;
 }
 
 impl WireAction for EntryAction {
@@ -26,7 +26,7 @@ impl WireAction for EntryAction {
         writer.entry_action(key, self, call);
     }
 
-    fn read(&self, next: Next<'_>) -> Result<Reply, Failure> {
+    fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure> {
         replies::reply(self, next)
     }
 }
@@ -40,7 +40,7 @@ impl WireAction for LeaseAction {
         writer.lease_action(key, self, call);
     }
 
-    fn read(&self, next: Next<'_>) -> Result<Reply, Failure> {
+    fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure> {
         replies::lease_reply(self, next()?)
     }
 }
@@ -54,7 +54,7 @@ impl WireAction for LockAction {
         writer.lock_action(key, self, call);
     }
 
-    fn read(&self, next: Next<'_>) -> Result<Reply, Failure> {
+    fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure> {
         replies::lock_reply(self, next()?)
     }
 }

@@ -13,10 +13,10 @@ use crate::error::Kind;
 use crate::op::{EntryAction, Grant, Hold, LeaseAction, LockAction, Reply};
 
 /// Receives the next reply.
-pub(crate) type Next<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
+pub(crate) type NextReply<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
 
 /// Reads all replies to a mutation, also after one that is an error.
-pub(crate) fn reply(action: &EntryAction, next: Next<'_>) -> Result<Reply, Failure> {
+pub(crate) fn reply(action: &EntryAction, next: NextReply<'_>) -> Result<Reply, Failure> {
     if let Some(multi) = multi_reply(action) {
         return number_of(multi.reply, transaction(multi.commands, next)?).map(Reply::Number);
     }
@@ -81,13 +81,13 @@ fn number_of(which: NumberFrom, replies: Vec<Value>) -> Result<i64, Failure> {
 }
 
 /// Reads the replies to MULTI, `count` commands, and EXEC.
-pub(crate) fn transaction(count: usize, next: Next<'_>) -> Result<Vec<Value>, Failure> {
+pub(crate) fn transaction(count: usize, next: NextReply<'_>) -> Result<Vec<Value>, Failure> {
     let aborted = || Failure::new(FailureKind::Other, Stage::Rejected, "the transaction was aborted");
     watched_transaction(count, next)?.ok_or_else(aborted)
 }
 
 /// As [`transaction`]; `None` if a watched key had changed.
-pub(crate) fn watched_transaction(count: usize, next: Next<'_>) -> Result<Option<Vec<Value>>, Failure> {
+pub(crate) fn watched_transaction(count: usize, next: NextReply<'_>) -> Result<Option<Vec<Value>>, Failure> {
     // Of these replies only an error matters, and the first error is the cause.
     let mut first_error = None;
     for _ in 0..=count {
