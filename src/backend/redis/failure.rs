@@ -231,7 +231,7 @@ pub(crate) fn kind_of_code(code: &str, details: &str) -> FailureKind {
         | "UNBLOCKED" => FailureKind::Busy,
         "NOSCRIPT" => FailureKind::NoScript,
         "EVICTED" => FailureKind::ReplyEvicted,
-        // What a script says of a command that its user may not run, before and since 7.0.
+        // The error of a script that runs a command which its user may not run, before and since 7.0.
         "ERR" if details.contains("can't run this command") || details.contains("can't access") => {
             FailureKind::Denied
         }

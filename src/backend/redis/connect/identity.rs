@@ -9,8 +9,8 @@ use crate::backend::redis::wire::resp::CommandWriter;
 /// restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    pub(crate) id: String,
-    pub(crate) address: String,
+    id: String,
+    address: String,
 }
 
 impl Identity {

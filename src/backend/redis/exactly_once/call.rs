@@ -161,26 +161,26 @@ impl Redis {
         &self,
         call: &SlotCall,
         ops: &[Op<'_>],
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let was_sent = call.cache_id_when_sent().is_some();
         let attempt = |attempt: Attempt| {
             // Half of the time is left for another attempt.
             let part = if attempt.earlier >= self.options.max_retries {
-                *limit
+                *budget
             } else {
-                limit.within(limit.left().unwrap_or_default() / 2)
+                budget.within(budget.left().unwrap_or_default() / 2)
             };
             match self.pool.checkout_for_write(&part, attempt.is_retry()) {
                 // Nothing was attempted yet, so that the wait for a connection may take the whole time.
                 Err(Failure { kind: FailureKind::Exhausted, .. }) => {
-                    let mut connection = self.pool.checkout_for_write(limit, true)?;
-                    connection.run(|connection| self.call_once(call, ops, connection, limit))
+                    let mut connection = self.pool.checkout_for_write(budget, true)?;
+                    connection.run(|connection| self.call_once(call, ops, connection, budget))
                 }
                 connection => connection?.run(|connection| self.call_once(call, ops, connection, &part)),
             }
         };
-        let outcome = self.retry(RetryRule::Idempotent, limit, attempt).map(|(replies, _)| replies);
+        let outcome = self.retry(RetryRule::Idempotent, budget, attempt).map(|(replies, _)| replies);
         // The refusal of this attempt does not undo what an earlier use of this call may have applied.
         outcome.map_err(|failure| {
             let stage = if was_sent { Stage::InDoubt } else { failure.stage };
@@ -193,9 +193,9 @@ impl Redis {
         call: &SlotCall,
         ops: &[Op<'_>],
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        connection.apply_deadline(limit)?;
+        connection.apply_deadline(budget)?;
         let losses = self.link.epoch().loss_count();
         let was_sent = call.cache_id_when_sent();
         if was_sent.is_none() {
@@ -203,17 +203,17 @@ impl Redis {
         }
         let cache_id = match was_sent.or(self.slots.cache_id()) {
             Some(cache_id) => cache_id,
-            None => self.create_reply_cache(connection, limit)?,
+            None => self.create_reply_cache(connection, budget)?,
         };
-        match self.send_call(call, cache_id, was_sent.is_none(), ops, connection, limit) {
+        match self.send_call(call, cache_id, was_sent.is_none(), ops, connection, budget) {
             // The call was not sent before, or the server has lost its effect with the reply cache: it is made now.
             Err(failure)
                 if failure.kind == FailureKind::ReplyEvicted
                     && (was_sent.is_none() || call.loss_count() != losses) =>
             {
                 call.set_loss_count(losses);
-                let cache_id = self.create_reply_cache(connection, limit)?;
-                self.send_call(call, cache_id, true, ops, connection, limit)
+                let cache_id = self.create_reply_cache(connection, budget)?;
+                self.send_call(call, cache_id, true, ops, connection, budget)
             }
             Err(failure) if failure.kind == FailureKind::ReplyEvicted => {
                 Err(Failure { stage: Stage::InDoubt, ..failure })
@@ -229,13 +229,13 @@ impl Redis {
         is_first: bool,
         ops: &[Op<'_>],
         connection: &mut Connection,
-        limit: &TimeBudget,
+        budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         call.mark_sent(Some(cache_id));
         let write = |writer: &mut CommandWriter<'_>, script_call| {
             writer.call(call, cache_id, is_first, ops, script_call);
         };
-        let outcome = self.call_script(connection, limit, write, |next| step_replies(ops, next()?));
+        let outcome = self.call_script(connection, budget, write, |next| step_replies(ops, next()?));
         if is_first && matches!(&outcome, Err(failure) if failure.stage != Stage::InDoubt) {
             call.mark_sent(None);
         }
@@ -247,26 +247,30 @@ impl Redis {
         if self.slots.cache_id().is_none() || self.link.is_suspended() {
             return;
         }
-        let limit = TimeBudget::new(self.probe_budget());
+        let budget = TimeBudget::new(self.probe_budget());
         let work = |connection: &mut Connection, _| {
             self.writer(connection).command(2, "DEL").key(self.slots.key());
-            connection.send(Request { replies: 1, mutation: true, atomic: true }, &limit)?;
-            connection.receive(&limit).and_then(replies::refused)
+            connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
+            connection.receive(&budget).and_then(replies::refused)
         };
-        if let Err(failure) = self.run(RetryRule::Idempotent, &limit, work) {
-            log::debug!("the reply cache stays on the server until its TTL ends: {}", failure.cause);
+        if let Err(failure) = self.run(RetryRule::Idempotent, &budget, work) {
+            log::debug!(
+                "the reply cache stays on the Redis server {} until its TTL ends: {}",
+                self.server_name(),
+                failure.cause
+            );
         }
     }
 
     /// Creates the reply cache on the server if there is none, and returns its id. If the id is another one later, or
     /// the cache is missing, the replies of earlier calls are lost.
-    fn create_reply_cache(&self, connection: &mut Connection, limit: &TimeBudget) -> Result<u64, Failure> {
+    fn create_reply_cache(&self, connection: &mut Connection, budget: &TimeBudget) -> Result<u64, Failure> {
         let write = |writer: &mut CommandWriter<'_>, script_call| {
             let arguments = writer.script(&CREATE_REPLY_CACHE, script_call, &[self.slots.key()], 2);
             arguments.number(fastrand::u64(1..)).number(SESSION_TTL_MILLIS);
         };
         let created =
-            self.call_script(connection, limit, write, |next| replies::parsed(&replies::refused(next()?)?));
+            self.call_script(connection, budget, write, |next| replies::parsed(&replies::refused(next()?)?));
         // Whatever becomes of the cache, nothing of the call itself was sent.
         let cache_id = created.map_err(|failure| match failure.stage {
             Stage::InDoubt => Failure { stage: Stage::NotSent, ..failure },

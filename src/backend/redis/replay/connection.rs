@@ -27,8 +27,8 @@ pub(crate) struct ReplayConnection<'r> {
 impl Redis {
     /// Connects to the server, and makes sure that nothing that was sent to it before can still run.
     pub(crate) fn open_replay_connection(&self) -> Result<ReplayConnection<'_>, ReconnectError> {
-        let limit = TimeBudget::new(self.options.connect_timeout);
-        let connection = self.link.dial_even_if_suspended(&limit)?;
+        let budget = TimeBudget::new(self.options.connect_timeout);
+        let connection = self.link.dial_even_if_suspended(&budget)?;
         let mut replay = ReplayConnection { redis: self, connection: Some(connection) };
         replay.kill_older()?;
         self.link.kill_orphans_even_if_suspended(&self.budget())?;
@@ -105,10 +105,7 @@ impl ReplayConnection<'_> {
     /// Asks the server to close all connections from before the outage, in use or not.
     fn kill_older(&mut self) -> Result<(), ReconnectError> {
         for identity in self.redis.link.older_connections() {
-            let replies = self.send_all(1, |writer| {
-                writer.command(6, "CLIENT").arg(b"KILL").arg(b"ID").arg(identity.id.as_bytes());
-                writer.arg(b"ADDR").arg(identity.address.as_bytes());
-            })?;
+            let replies = self.send_all(1, |writer| identity.write_kill(writer))?;
             for reply in replies {
                 match refused(reply) {
                     Ok(_) => self.redis.link.forget(&identity),
@@ -127,15 +124,15 @@ impl ReplayConnection<'_> {
         replies: usize,
         write: impl FnOnce(&mut CommandWriter<'_>),
     ) -> Result<Vec<Value>, ReconnectError> {
-        let limit = self.redis.budget();
+        let budget = self.redis.budget();
         let Some(connection) = &mut self.connection else {
             let cause = "the connection is gone";
             return Err(Failure::new(FailureKind::Unreachable, Stage::NotSent, cause).into());
         };
-        connection.apply_deadline(&limit)?;
+        connection.apply_deadline(&budget)?;
         write(&mut self.redis.writer(connection));
-        connection.send(Request { replies, mutation: true, atomic: false }, &limit)?;
-        let received = (0..replies).map(|_| connection.receive(&limit)).collect::<Result<Vec<_>, _>>()?;
+        connection.send(Request { replies, mutation: true, atomic: false }, &budget)?;
+        let received = (0..replies).map(|_| connection.receive(&budget)).collect::<Result<Vec<_>, _>>()?;
         Ok(received)
     }
 }
