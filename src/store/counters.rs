@@ -26,7 +26,7 @@ impl StateStore {
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow),
     /// [`WrongType`](crate::Error::WrongType).
     pub fn incr(&self, key: &str, by: i64) -> Result<i64> {
-        execute::incr(self, key, by, None)
+        execute::incr(self, key, by)
     }
 
     /// Subtracts from a counter and returns the new number; otherwise as [`incr`](Self::incr).
@@ -54,7 +54,7 @@ impl StateStore {
     /// # Errors
     /// As [`incr`](Self::incr), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn incr_with_ttl(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
-        execute::incr(self, key, by, Some(ttl))
+        execute::incr_with_ttl(self, key, by, ttl)
     }
 
     /// Adds to many counters, pipelined on Redis, and returns the new numbers in order. It is not atomic.

@@ -144,13 +144,12 @@ pub(crate) fn swap(
 // Counters and expiry.
 
 #[inline]
-pub(crate) fn incr(
-    mut target: impl Execute,
-    key: &str,
-    by: i64,
-    ttl_if_created: Option<Duration>,
-) -> Result<i64> {
-    target.run(target.context().incr(key, by, ttl_if_created)?)?.number()
+pub(crate) fn incr(mut target: impl Execute, key: &str, by: i64) -> Result<i64> {
+    target.run(target.context().incr(key, by, None)?)?.number()
+}
+
+pub(crate) fn incr_with_ttl(mut target: impl Execute, key: &str, by: i64, ttl: Duration) -> Result<i64> {
+    target.run(target.context().incr(key, by, Some(ttl))?)?.number()
 }
 
 pub(crate) fn decr(mut target: impl Execute, key: &str, by: i64) -> Result<i64> {

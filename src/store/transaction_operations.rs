@@ -130,7 +130,7 @@ impl Transaction<'_> {
 impl Transaction<'_> {
     /// Adds to a counter, as [`StateStore::incr`](crate::StateStore::incr) does.
     pub fn incr(&mut self, key: &str, by: i64) -> Result<i64> {
-        execute::incr(self, key, by, None)
+        execute::incr(self, key, by)
     }
 
     /// Subtracts from a counter, as [`StateStore::decr`](crate::StateStore::decr) does.
@@ -141,7 +141,7 @@ impl Transaction<'_> {
     /// Adds to a counter that lives for a limited time, as
     /// [`StateStore::incr_with_ttl`](crate::StateStore::incr_with_ttl) does.
     pub fn incr_with_ttl(&mut self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
-        execute::incr(self, key, by, Some(ttl))
+        execute::incr_with_ttl(self, key, by, ttl)
     }
 
     /// Returns how long an entry still lives, as [`StateStore::ttl`](crate::StateStore::ttl) does.
