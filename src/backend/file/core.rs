@@ -16,19 +16,16 @@ use crate::backend::file::journal::writer::{Journal, JournalState};
 use crate::backend::file::layout::Layout;
 use crate::backend::file::pacer::{Decision, JournalSize, Pacer};
 use crate::backend::local::change::Change;
-use crate::backend::local::entry::Entry;
-use crate::backend::local::plan::{is_blind, plan};
 use crate::backend::local::plan_multi::MultiKeyPlan;
 use crate::backend::local::state::LocalState;
 use crate::backend::local::table::locked::LockedShards;
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::view::LiveEntry;
 use crate::backend::local::wait_list::{available_after, keys_to_wake};
 use crate::clock::Now;
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{EntryAction, Op, Reply};
+use crate::op::{Op, Reply};
 
 /// How often a thread tries to lock the journal, yielding in between, before it sleeps.
 const TRIES: usize = 50;
@@ -243,7 +240,7 @@ impl Core {
             return self.apply_combined(op);
         }
         self.commit(|table, now| {
-            let (change, reply) = plan_entry(&op.key, op.action, table, now)?;
+            let (change, reply) = table.plan(&op.key, op.action, now)?;
             Ok((Changes::One([(op.key, change)]), reply))
         })
     }
@@ -298,7 +295,7 @@ impl Core {
                 }
             }
             let Op { key, action } = op;
-            match self.check_open(journal).and_then(|()| plan_entry(&key, action, &self.state.table, &now)) {
+            match self.check_open(journal).and_then(|()| self.state.table.plan(&key, action, &now)) {
                 Ok((Change::Nothing, reply)) => pending.complete(Ok(reply)),
                 Ok((change, reply)) => group.add(key, change, pending, reply),
                 Err(error) => pending.complete(Err(error)),
@@ -340,11 +337,4 @@ fn throttle(pause: Duration) {
     if !pause.is_zero() {
         thread::sleep(pause);
     }
-}
-
-/// Plans an operation on one entry of a table.
-fn plan_entry(key: &Key<'_>, action: EntryAction, table: &Table, now: &Now<'_>) -> Result<(Change, Reply)> {
-    let is_blind = is_blind(&action);
-    let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
-    if is_blind { plan(None) } else { table.read(key, plan) }
 }

@@ -114,8 +114,7 @@ impl Redis {
 
     /// Returns a writer into the emptied buffer of a connection.
     pub(crate) fn writer<'a>(&'a self, connection: &'a mut Connection) -> CommandWriter<'a> {
-        connection.buffer.clear();
-        CommandWriter::new(&mut connection.buffer, &self.prefix)
+        connection.writer(&self.prefix)
     }
 
     /// Reads a value.
@@ -188,7 +187,11 @@ impl Redis {
 
     /// The time budget of one operation. The rest of `timeout` is for [`Redis::probe`].
     pub(crate) fn budget(&self) -> TimeBudget {
-        TimeBudget::new(self.options.timeout.saturating_sub(self.probe_budget()))
+        TimeBudget::new(self.time_limit())
+    }
+
+    pub(crate) fn time_limit(&self) -> Duration {
+        self.options.timeout.saturating_sub(self.probe_budget())
     }
 
     /// How long it may take to find out whether a silent server is unreachable.

@@ -10,7 +10,9 @@ impl Outage {
         self.session().restore(|key, action| {
             let key = local_key(key);
             // An action that fails on the part that is known locally may still succeed on the server.
-            if let Some(Ok((change, _))) = action.to_entry().map(|action| self.plan(&key, action, now)) {
+            if let Some(Ok((change, _))) =
+                action.to_entry().map(|action| self.table().plan(&key, action, now))
+            {
                 self.table().apply(&key, change, now);
             }
         });

@@ -20,10 +20,8 @@ use crate::backend::fallback::queue::replay_queue::{Capacity, ReplayQueue};
 use crate::backend::fallback::report::counts::{Counts, Tally};
 use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
 use crate::backend::local::change::Change;
-use crate::backend::local::entry::Entry;
-use crate::backend::local::plan::{is_blind, plan, plan_write};
+use crate::backend::local::plan::plan_write;
 use crate::backend::local::table::shards::Table;
-use crate::backend::local::view::LiveEntry;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
@@ -208,7 +206,7 @@ impl Outage {
         }
         let mut session = self.reserve()?;
         let now = self.now();
-        let (change, reply) = self.plan(key, action.clone(), &now)?;
+        let (change, reply) = self.table.plan(key, action.clone(), &now)?;
         let written = match queued.or_else(|| absolute_action(&change, action, &now)) {
             Some(action) => session.queue_one(key, action, sent, &now, || self.queued_at())?,
             None => None,
@@ -216,14 +214,6 @@ impl Outage {
         self.table.apply(key, change, &now);
         Session::wait_durable(session, written)?;
         Ok(reply)
-    }
-
-    /// Decides what an action changes locally. The caller has locked the session, so that no other thread changes the
-    /// entry meanwhile.
-    pub(crate) fn plan(&self, key: &Key<'_>, action: EntryAction, now: &Now<'_>) -> Result<(Change, Reply)> {
-        let blind = is_blind(&action);
-        let plan = |found: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, found, now), now);
-        if blind { plan(None) } else { self.table.read(key, plan) }
     }
 
     /// Applies writes locally, all at once, and queues them as one group.

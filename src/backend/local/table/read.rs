@@ -1,14 +1,17 @@
-//! Owns what reads see of the table: live entries only. Knows nothing of how the entries are stored.
+//! Owns what reads and plans see of the table: live entries only. Knows nothing of how the entries are stored.
 
 use smol_str::SmolStr;
 
+use crate::backend::local::change::Change;
+use crate::backend::local::entry::Entry;
+use crate::backend::local::plan::{is_blind, plan};
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::view::{EntryView, LiveEntry};
 use crate::bytes::Bytes;
 use crate::clock::{Now, Ttl};
 use crate::error::Result;
 use crate::key::{Key, is_cleared};
-use crate::op::{Answer, Cursor, Page, Query};
+use crate::op::{Answer, Cursor, EntryAction, Page, Query, Reply};
 
 /// How many keys are listed in one step.
 const PAGE: usize = 1000;
@@ -24,6 +27,14 @@ impl Table {
 
     pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
         self.read(key, |entry| LiveEntry::new(key, entry, now).answer(query))
+    }
+
+    /// Decides what an action changes under a key. The caller makes sure that nobody else changes the entry before the
+    /// change is applied.
+    pub(crate) fn plan(&self, key: &Key<'_>, action: EntryAction, now: &Now<'_>) -> Result<(Change, Reply)> {
+        let blind = is_blind(&action);
+        let plan = |entry: Option<&Entry>| plan(key, action, &mut LiveEntry::new(key, entry, now), now);
+        if blind { plan(None) } else { self.read(key, plan) }
     }
 
     /// Returns the reserved keys to remove together with all keys that begin with `prefix`.

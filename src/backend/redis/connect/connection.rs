@@ -150,6 +150,12 @@ impl Connection {
         if self.outstanding == Outstanding::Nothing { Stage::NotSent } else { Stage::InDoubt }
     }
 
+    /// Returns a writer of commands into the emptied buffer. Keys on the wire begin with `prefix`.
+    pub(crate) fn writer<'a>(&'a mut self, prefix: &'a [u8]) -> CommandWriter<'a> {
+        self.buffer.clear();
+        CommandWriter::new(&mut self.buffer, prefix)
+    }
+
     /// Sends the content of the buffer. From here until the last reply was received, replies are outstanding.
     pub(crate) fn send(&mut self, request: Request, budget: &TimeBudget) -> Result<(), Failure> {
         // INVARIANT: the replies are outstanding before the first byte is sent, so that a panic between here and

@@ -1,5 +1,7 @@
 //! Owns the connection on which queued operations are applied on the server, each once. Knows nothing of the queue.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use crate::backend::redis::client::Redis;
@@ -22,6 +24,8 @@ const DONE: &[u8] = b"done";
 pub(crate) struct ReplayConnection<'r> {
     redis: &'r Redis,
     connection: Option<Connection>,
+    /// How long one exchange may take.
+    time_limit: Duration,
 }
 
 impl Redis {
@@ -29,9 +33,10 @@ impl Redis {
     pub(crate) fn open_replay_connection(&self) -> Result<ReplayConnection<'_>, ReconnectError> {
         let budget = TimeBudget::new(self.options.connect_timeout);
         let connection = self.link.dial_even_if_suspended(&budget)?;
-        let mut replay = ReplayConnection { redis: self, connection: Some(connection) };
+        let time_limit = self.time_limit();
+        let mut replay = ReplayConnection { redis: self, connection: Some(connection), time_limit };
         replay.kill_older()?;
-        self.link.kill_orphans_even_if_suspended(&self.budget())?;
+        self.link.kill_orphans_even_if_suspended(&TimeBudget::new(time_limit))?;
         Ok(replay)
     }
 }
@@ -82,7 +87,7 @@ impl ReplayConnection<'_> {
     ) -> Result<ReplayReply, ReconnectError> {
         // An operation that was on its way when the outage began may have given up only since.
         if !self.redis.link.quarantine().is_empty() {
-            self.redis.link.kill_orphans_even_if_suspended(&self.redis.budget())?;
+            self.redis.link.kill_orphans_even_if_suspended(&TimeBudget::new(self.time_limit))?;
         }
         let mut args = ScriptArgs::default();
         let loss_count = self.redis.link.epoch().loss_count();
@@ -124,13 +129,13 @@ impl ReplayConnection<'_> {
         replies: usize,
         write: impl FnOnce(&mut CommandWriter<'_>),
     ) -> Result<Vec<Value>, ReconnectError> {
-        let budget = self.redis.budget();
+        let budget = TimeBudget::new(self.time_limit);
         let Some(connection) = &mut self.connection else {
             let cause = "the connection is gone";
             return Err(Failure::new(FailureKind::Unreachable, Stage::NotSent, cause).into());
         };
         connection.apply_deadline(&budget)?;
-        write(&mut self.redis.writer(connection));
+        write(&mut connection.writer(&self.redis.prefix));
         connection.send(Request { replies, mutation: true, atomic: false }, &budget)?;
         let received = (0..replies).map(|_| connection.receive(&budget)).collect::<Result<Vec<_>, _>>()?;
         Ok(received)
