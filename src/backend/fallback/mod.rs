@@ -2,11 +2,13 @@
 
 mod batches;
 mod entry_write;
+mod link;
 mod marker;
 pub(crate) mod open;
 mod operations;
 mod outage;
 mod policy;
+mod questions;
 mod queue;
 mod reconnector;
 mod report;

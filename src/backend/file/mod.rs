@@ -11,6 +11,7 @@ mod lock;
 mod open;
 mod pacer;
 mod read;
+mod recovery;
 mod repair;
 pub(crate) mod report;
 mod snapshot;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
-use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
+use crate::backend::redis::slots::SlotCall;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::error_context;
 use crate::backend::redis::wire::scripts::ScriptCall;

@@ -13,10 +13,10 @@ use crate::backend::redis::connect::pool::Pool;
 use crate::backend::redis::connect::server_link::ServerLink;
 #[cfg(feature = "tls")]
 use crate::backend::redis::connect::tls;
-use crate::backend::redis::exactly_once::slots::{SlotCall, SlotTable};
 use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
+use crate::backend::redis::slots::{SlotCall, SlotTable};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::{WireAction, error_context};
 use crate::backend::redis::wire::resp::CommandWriter;

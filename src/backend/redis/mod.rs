@@ -14,6 +14,7 @@ mod listing;
 pub(crate) mod operation_error;
 pub(crate) mod replay;
 mod retry;
+pub(crate) mod slots;
 mod time_budget;
 mod transaction;
 mod wire;

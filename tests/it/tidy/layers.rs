@@ -24,6 +24,64 @@ const ROOMS: &[Room] = &[
         ],
     },
     Room { name: "backend", layers: &[&["local"], &[""], &["file", "memory", "redis"], &["fallback"]] },
+    Room {
+        name: "backend/local",
+        layers: &[
+            &["queue", "read_set"],
+            &["entry"],
+            &["change", "view"],
+            &["plan", "wait_list"],
+            &["overlay", "table"],
+            &["plan_multi", "state", "table_source"],
+        ],
+    },
+    Room {
+        name: "backend/file",
+        layers: &[
+            &["clock", "format", "fs", "pacer", "report"],
+            &["layout"],
+            &["journal", "lock", "read"],
+            &["core", "snapshot"],
+            &["compaction", "recovery", "syncer"],
+            &["store"],
+            &["open", "repair"],
+        ],
+    },
+    Room {
+        name: "backend/redis",
+        layers: &[
+            &["failure", "keys", "time_budget"],
+            &["operation_error", "retry", "slots", "wire"],
+            &["connect"],
+            &["client"],
+            &["batch", "blocking", "exactly_once", "exchange", "health", "listing", "replay", "transaction"],
+        ],
+    },
+    Room {
+        name: "backend/fallback",
+        layers: &[
+            &["marker", "queue", "reconnector", "report", "shadow"],
+            &["outage"],
+            &["policy"],
+            &["shared"],
+            &["link", "open"],
+            &["questions", "route", "shutdown"],
+            &["batches", "entry_write", "transaction"],
+            &["operations"],
+        ],
+    },
+    Room {
+        name: "store",
+        layers: &[
+            &["cas_backoff", "single_flight", "wait", "write_batch"],
+            &["context"],
+            &["state_store"],
+            &["batches", "execute", "leases", "listing", "locks", "open", "outages"],
+            &["cas_loop", "counters", "expiry", "file_store", "handle", "maps", "queues", "values"],
+            &["atomic", "transaction"],
+            &["transaction_operations"],
+        ],
+    },
 ];
 
 /// Returns the modules of the library without its unit tests, each with what it imports.

@@ -10,9 +10,9 @@ use crate::backend::fallback::outage::session::Session;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::overlay::Overlay;
 use crate::backend::local::table_source::TableSource;
-use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
+use crate::backend::redis::slots::SlotCall;
 use crate::error::{Error, Result};
 use crate::op::{EntryAction, Op, Reply};
 

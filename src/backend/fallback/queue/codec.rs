@@ -12,12 +12,12 @@ use smol_str::SmolStr;
 
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
-use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
+use crate::backend::redis::slots::CallId;
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::op::End;

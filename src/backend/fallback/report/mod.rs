@@ -1,8 +1,6 @@
-//! What a program can learn about outages: counts, pending operations, events, data loss.
+//! What is kept for a program that asks about outages: counts, outcomes, events.
 
 pub(crate) mod counts;
-mod data_loss;
 pub(crate) mod events;
 pub(crate) mod kept;
 pub(crate) mod log_throttle;
-mod questions;

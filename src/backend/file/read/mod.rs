@@ -1,5 +1,4 @@
-//! Reading the files back: line by line, and what a damaged or torn line means.
+//! Reading the files back, line by line.
 
 pub(crate) mod context;
 pub(crate) mod line_reader;
-pub(crate) mod recovery;

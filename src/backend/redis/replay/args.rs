@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::backend::redis::exactly_once::slots::CallId;
 use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
+use crate::backend::redis::slots::CallId;
 use crate::backend::redis::wire::commands::trim_range;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::clock::Millis;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::redis::exactly_once::slots::{CallId, SlotCall};
+use crate::backend::redis::slots::{CallId, SlotCall};
 
 /// A step of a call whose reply was lost. The server knows whether the call was applied; if it was, the step is not
 /// applied again. A pop is never applied again: nobody has received its value, so that the value is pushed back if

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::fallback::outage::probe::{ProbeBackoff, ProbeFailure};
-use crate::backend::fallback::outage::replay_session::ReplaySession;
+use crate::backend::fallback::link::probe::{ProbeBackoff, ProbeFailure};
+use crate::backend::fallback::link::replay_session::ReplaySession;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::report::counts::Tally;
 use crate::backend::fallback::report::log_throttle::LogThrottle;

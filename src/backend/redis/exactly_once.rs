@@ -7,9 +7,9 @@ use redis::Value;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
-use crate::backend::redis::exactly_once::slots::SlotCall;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::retry::{Attempt, RetryRule};
+use crate::backend::redis::slots::SlotCall;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
@@ -286,7 +286,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::backend::redis::exactly_once::slots::SlotTable;
+    use crate::backend::redis::slots::SlotTable;
     use crate::backend::redis::wire::resp::words;
     use crate::op::End;
 

@@ -1,0 +1,8 @@
+//! The link to the server: how its loss is detected, how an outage begins, and the way back.
+
+mod begin;
+mod data_loss;
+mod detect;
+pub(crate) mod probe;
+mod reconnect;
+pub(crate) mod replay_session;

@@ -1,4 +1,0 @@
-//! Calls that the server recognises as duplicates.
-
-pub(crate) mod call;
-pub(crate) mod slots;
