@@ -7,7 +7,7 @@ use crate::key::{Companion, Key, RESERVED, key_fault};
 /// The values under lease: a hash beside the queue, by the id of the lease.
 const LEASED_VALUES: &str = ":__millpond:leased";
 
-/// Who waits for a lock, and since when: a sorted set beside the lock's name.
+/// The clients that wait for a lock, by the time at which they came: a sorted set beside the lock's name.
 const LOCK_QUEUE: &str = ":__millpond:lock_queue";
 
 /// When each waiter for a lock was last seen: a hash beside the lock's name.
