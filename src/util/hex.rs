@@ -1,6 +1,6 @@
 //! Bytes as hexadecimal digits. Knows nothing of what the bytes mean.
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+pub(crate) const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Returns the two digits of each byte, in lower case; `as_flattened` joins them.
 pub(crate) fn encode<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {

@@ -13,6 +13,7 @@ use crate::backend::file::format::fast_path;
 use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
+use crate::util::hex;
 
 /// The version of the format that this crate writes, and the only one it reads.
 pub(crate) const VERSION: u64 = 1;
@@ -20,7 +21,6 @@ pub(crate) const VERSION: u64 = 1;
 /// First bytes of every line, before the eight digits of its CRC.
 pub(crate) const START: &[u8] = b"{\"c\":\"";
 const CRC_END: usize = START.len() + 8;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The kind of file that a header begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +121,9 @@ impl<'a> Encoder<'a> {
     fn finish(self) {
         self.line.push(b'}');
         let crc = crc32fast::hash(&self.line[self.start + CRC_END..]);
-        for (digit, shift) in self.line[self.start + START.len()..].iter_mut().zip((0..8).rev()) {
-            *digit = HEX[(crc >> (4 * shift)) as usize & 15];
+        let digits = hex::encode(&crc.to_be_bytes());
+        for (place, digit) in self.line[self.start + START.len()..].iter_mut().zip(digits.as_flattened()) {
+            *place = *digit;
         }
         self.line.push(b'\n');
     }
@@ -177,7 +178,9 @@ pub(crate) fn encode_footer(line: &mut Vec<u8>, count: u64, sum: u32, stamp: Lin
 /// Whether these bytes begin like a line.
 pub(crate) fn is_begun(bytes: &[u8]) -> bool {
     let split = bytes.strip_prefix(START).and_then(|rest| rest.split_at_checked(8));
-    split.is_some_and(|(crc, rest)| crc.iter().all(|digit| HEX.contains(digit)) && rest.starts_with(b"\","))
+    split.is_some_and(|(crc, rest)| {
+        crc.iter().all(|digit| hex::DIGITS.contains(digit)) && rest.starts_with(b"\",")
+    })
 }
 
 /// Reads a line, including its line break, after a check of its CRC.
@@ -220,8 +223,9 @@ fn check_crc(line: &[u8]) -> Result<&[u8], LineFault> {
     let digits = text.strip_prefix(START).and_then(|rest| rest.get(..8));
     let digits = digits.ok_or(LineFault::Damaged("this is not the beginning of a line"))?;
     let crc = digits.iter().try_fold(0, |crc: u32, digit| {
-        HEX.iter()
-            .position(|hex| hex == digit)
+        hex::DIGITS
+            .iter()
+            .position(|known| known == digit)
             .and_then(|value| u32::try_from(value).ok())
             .map(|value| crc << 4 | value)
     });
