@@ -146,6 +146,11 @@ pub(crate) trait Backend {
         false
     }
 
+    /// Returns whether the backend knows only a part of what the key holds, because it is disconnected.
+    fn is_partial(&self, _key: &Key<'_>) -> bool {
+        false
+    }
+
     /// Returns whether the backend is connected.
     fn status(&self) -> Status {
         Status::Connected

@@ -80,12 +80,12 @@ impl<'de> Deserialize<'de> for Fallback {
     }
 }
 
-/// What a read returns during an outage for a key of which nothing is known locally.
+/// What a read returns during an outage for a key of which nothing is known locally, or only a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Unknown {
-    /// The key reads as absent.
+    /// The key reads as absent. If this process has changed it, the key reads as if it had been absent before.
     Absent,
     /// The read fails with [`Error::Unavailable`].
     Error,
@@ -148,7 +148,8 @@ options! {
         /// What serves the program while the server cannot be reached. Defaults to `"memory"`.
         fallback(fallback): Fallback = Fallback::Memory, check check_fallback;
 
-        /// What a read returns during an outage for a key that this process has neither read nor written.
+        /// What a read returns during an outage for a key of which nothing is known locally, or only a part: a key
+        /// that this process has neither read nor written, or has changed without knowing what it held.
         /// Defaults to none: `"absent"` until the server was reached once, `"error"` from then on.
         unknown(unknown: impl Into<Option<Unknown>>): Option<Unknown> = None;
 

@@ -67,7 +67,8 @@ impl StateStore {
     }
 
     /// Iterates over the values whose keys begin with `prefix`, with their keys, in no order. Maps and queues are
-    /// skipped. On Redis an entry may come twice.
+    /// skipped. On Redis an entry may come twice. While the server is disconnected, a value of which this process
+    /// knows only a part is skipped too, such as a counter that it has incremented without having read it.
     ///
     /// # Errors
     /// The iterator yields the error, [`Decode`](Error::Decode) included, and ends.
@@ -208,8 +209,11 @@ pub struct Entries<T> {
 
 impl<T: DeserializeOwned> Entries<T> {
     fn read_values(&self, keys: Vec<String>) -> Vec<Result<(String, T)>> {
-        let keys: Vec<Key<'_>> = keys.into_iter().map(Key::listed).collect();
-        let found = on_backend!(&self.pages.store, backend => backend.get_many(&keys));
+        let mut keys: Vec<Key<'_>> = keys.into_iter().map(Key::listed).collect();
+        let found = on_backend!(&self.pages.store, backend => {
+            keys.retain(|key| !backend.is_partial(key));
+            backend.get_many(&keys)
+        });
         keys.iter()
             .zip(found)
             .filter_map(|(key, found)| match found {

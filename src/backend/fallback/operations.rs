@@ -185,6 +185,10 @@ impl Backend for FallbackBackend {
         self.mode() == Mode::FallsBack && self.shared.outage.is_disconnected()
     }
 
+    fn is_partial(&self, key: &Key<'_>) -> bool {
+        self.shared.outage.read().as_ref().is_some_and(|outage| outage.is_partial(key))
+    }
+
     fn status(&self) -> Status {
         match self.shared.outage.current() {
             None => Status::Connected,

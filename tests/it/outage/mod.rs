@@ -3,6 +3,7 @@
 //! - `fallback`: one outage from its beginning to its end;
 //! - `causes`: which failures count as an outage, and which do not;
 //! - `operations`: which operations are served, queued, estimated or refused during an outage;
+//! - `partial_entries`: a value of which only a part is known is not told as known;
 //! - `latency`: only the first operation of an outage waits for the server;
 //! - `batches`: batches during which the server fails;
 //! - `leases`: leases and locks during an outage;
@@ -34,6 +35,7 @@ mod in_doubt;
 mod latency;
 mod leases;
 mod operations;
+mod partial_entries;
 mod partition;
 mod permissions;
 mod reconnection;

@@ -83,6 +83,7 @@ fn operations_that_depend_on_other_clients_are_refused() {
     batch.put("w", 1).unwrap().delete("d").unwrap();
     store.write(&batch).unwrap();
     assert_eq!(store.batch_delete(["w", "d"]).unwrap(), 1);
+    assert_eq!(store.batch_delete(["m", "r"]).unwrap(), 0, "from now on all that they hold is known");
     assert!(store.map_put("m", "x", 1).unwrap());
     assert_eq!(store.map_incr("m", "n", 2).unwrap(), 2);
     assert!(store.map_delete("m", "x").unwrap());

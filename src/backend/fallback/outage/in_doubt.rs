@@ -58,9 +58,9 @@ impl Outage {
             replies.push(reply);
         }
         let changes = overlay.into_changes();
-        let queued = session.enqueue(to_queue, Sent::Not, &now, self.queued_at()).and_then(|written| {
+        let queued = session.enqueue(to_queue, Sent::Not, &now, self.queued_at()).and_then(|queued| {
             self.table().apply_all(changes, &now);
-            Session::wait_durable(session, written)
+            Session::complete(session, queued)
         });
         match queued {
             Ok(()) => replies,

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use smol_str::SmolStr;
 
 use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
+use crate::backend::fallback::outage::knowledge::Needs;
 use crate::backend::fallback::outage::refusal::refused;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::queue::group::OpToQueue;
@@ -28,7 +29,7 @@ impl Outage {
             return Err(refused());
         }
         if matches!(op.action, LeaseAction::Lease { .. }) {
-            self.assume_absent(&op.key)?;
+            self.check_known(&op.key, Needs::Entry)?;
         }
         let session = self.reserve()?;
         let now = self.now();
@@ -60,7 +61,8 @@ impl Outage {
             }
         }
         ops.append(&mut leases.ops);
-        self.commit_changes(changes, locked, ops, session, &now)?;
+        drop(locked);
+        self.commit_changes(changes, ops, session, &now)?;
         Ok(reply)
     }
 

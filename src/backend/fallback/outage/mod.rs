@@ -3,6 +3,7 @@
 pub(crate) mod absolute_actions;
 pub(crate) mod cell;
 mod in_doubt;
+pub(crate) mod knowledge;
 pub(crate) mod leases;
 pub(crate) mod pace;
 pub(crate) mod refusal;

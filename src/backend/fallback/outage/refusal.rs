@@ -11,7 +11,7 @@ pub(crate) fn server_disconnected() -> Error {
 
 pub(crate) fn unknown_key(key: &Key<'_>) -> Error {
     Error::unavailable(format!(
-        "the server is disconnected, and this process has not seen the key {:?}",
+        "the server is disconnected, and this process does not know what the key {:?} holds",
         &**key
     ))
 }

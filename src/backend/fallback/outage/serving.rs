@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::backend::fallback::outage::absolute_actions::absolute_action;
+use crate::backend::fallback::outage::knowledge::{Knowledge, Needs};
 use crate::backend::fallback::outage::pace::Pace;
 use crate::backend::fallback::outage::refusal::{outage_too_long, queue_full, refused, unknown_key};
 use crate::backend::fallback::outage::rules::OutageRules;
 use crate::backend::fallback::outage::sent::Sent;
-use crate::backend::fallback::outage::session::Session;
+use crate::backend::fallback::outage::session::{Queued, Session};
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
@@ -27,7 +28,7 @@ use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, EntryAction, Op, Query, Reply, Write};
 
@@ -40,7 +41,7 @@ pub(crate) struct Outage {
     rules: OutageRules,
     clock: Arc<dyn Clock>,
     shadow: Arc<Shadow>,
-    table: Table,
+    knowledge: Arc<Knowledge>,
     session: Mutex<Session>,
     pub(crate) pace: Pace,
     /// What the replay has done so far.
@@ -59,13 +60,14 @@ impl Outage {
     /// Begins an outage with the values in the shadow, and with the operations that are queued already.
     pub(crate) fn begin(cause: &str, rules: OutageRules, queue: ReplayQueue, context: OutageContext) -> Self {
         let OutageContext { clock, shadow, queue_file, counts } = context;
+        let knowledge = Arc::new(Knowledge::new(Arc::clone(&shadow)));
         let outage = Self {
             since: clock.now(),
             cause: cause.to_owned(),
             begun: Instant::now(),
             rules,
-            table: Table::default(),
-            session: Mutex::new(Session::new(queue, queue_file, counts, Arc::clone(&shadow))),
+            session: Mutex::new(Session::new(queue, queue_file, counts, Arc::clone(&knowledge))),
+            knowledge,
             pace: Pace::default(),
             tally: Mutex::default(),
             shadow,
@@ -74,7 +76,7 @@ impl Outage {
         let now = outage.now();
         for (key, shadowed) in outage.shadow.all() {
             if let Some(entry) = shadowed.entry() {
-                outage.table.apply(&key, Change::Set(entry), &now);
+                outage.table().apply(&key, Change::Set(entry), &now);
             }
         }
         outage.apply_restored(&now);
@@ -94,7 +96,7 @@ impl Outage {
     }
 
     pub(crate) fn table(&self) -> &Table {
-        &self.table
+        &self.knowledge.table
     }
 
     pub(crate) fn now(&self) -> Now<'_> {
@@ -117,13 +119,13 @@ impl Outage {
     /// Takes over what the shadow holds of a key, unless the key was written locally: an operation that was under way
     /// on the server when the outage began may have ended since.
     pub(crate) fn refresh_from_shadow(&self, key: &Key<'_>) {
-        let mut session = self.session();
+        let session = self.session();
         if session.queue.has(key) {
             return;
         }
-        match session.observed(key) {
+        match self.knowledge.observed(key) {
             // The key was only read, and assumed to be absent; now more is known.
-            Some(Observed::AssumedAbsent) => session.forget(key),
+            Some(Observed::AssumedAbsent) => self.knowledge.forget(key),
             Some(
                 Observed::Hash(_)
                 | Observed::Absent
@@ -136,84 +138,105 @@ impl Outage {
         }
         let now = self.now();
         let entry = self.shadow.get(key, &now).and_then(Shadowed::entry);
-        self.table.apply(key, entry.map_or(Change::Remove, Change::Set), &now);
+        self.table().apply(key, entry.map_or(Change::Remove, Change::Set), &now);
     }
 
     /// Sets a key that is absent locally to what was known of it before a write in doubt.
     pub(crate) fn restore_before_in_doubt(&self, key: &Key<'_>, now: &Now<'_>) {
-        if self.table.ttl(key, now).is_none()
-            && let Some(entry) = self.shadow.before_in_doubt(key, now).and_then(Shadowed::entry)
-        {
-            self.table.apply(key, Change::Set(entry), now);
+        if self.table().ttl(key, now).is_some() {
+            return;
+        }
+        match self.shadow.before_in_doubt(key, now) {
+            Some(Shadowed::Absent) => self.knowledge.note_absent(key, now),
+            before => {
+                if let Some(entry) = before.and_then(Shadowed::entry) {
+                    self.table().apply(key, Change::Set(entry), now);
+                }
+            }
         }
     }
 
     pub(crate) fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        match self.table.get(key, &self.now())? {
-            Some(found) => Ok(Some(found)),
-            None => self.assume_absent(key).map(|()| None),
-        }
+        let now = self.now();
+        self.read(key, Needs::Entry, &now, |table| table.get(key, &now))?
     }
 
     pub(crate) fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
-        match self.table.ttl(key, &self.now()) {
-            Some(ttl) => Ok(Some(ttl)),
-            None => self.assume_absent(key).map(|()| None),
-        }
+        let now = self.now();
+        self.read(key, Needs::Entry, &now, |table| table.ttl(key, &now))
     }
 
     pub(crate) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         let now = self.now();
-        if self.table.ttl(key, &now).is_none() {
-            self.assume_absent(key)?;
-        }
-        self.table.ask(key, query, &now)
+        self.read(key, Needs::of(query), &now, |table| table.ask(key, query, &now))?
     }
 
-    /// Like [`Outage::ask`], for a key whose entry must be known completely.
-    pub(crate) fn ask_complete(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.assume_absent(key)?;
-        self.table.ask(key, query, &self.now())
+    /// Reads what is known of a key. A key that is not known is assumed to be absent, or cannot be read. The assumption
+    /// is noted, since the replay must not overwrite a value that disproves it.
+    fn read<R>(
+        &self,
+        key: &Key<'_>,
+        needs: Needs<'_>,
+        now: &Now<'_>,
+        read: impl Fn(&Table) -> R,
+    ) -> Result<R> {
+        let unknown_is_absent = self.rules.unknown_is_absent;
+        loop {
+            if let Some(known) = self.knowledge.read(key, needs, unknown_is_absent, now, &read) {
+                return Ok(known);
+            }
+            if !unknown_is_absent {
+                return Err(unknown_key(key));
+            }
+            self.knowledge.note_assumed_absent(key);
+        }
     }
 
-    /// Returns `Ok` if everything about the key is known, or if an unknown key may be assumed to be absent. The
-    /// assumption is noted, since the replay must not overwrite a value that disproves it.
-    pub(crate) fn assume_absent(&self, key: &Key<'_>) -> Result<()> {
-        let mut session = self.session();
-        if session.is_known(key, &self.now()) {
-            return Ok(());
-        }
-        if !self.rules.unknown_is_absent {
-            return Err(unknown_key(key));
-        }
-        session.note_assumed_absent(key);
-        Ok(())
+    /// Returns `Ok` if what is needed of a key is known, or if an unknown key is assumed to be absent.
+    pub(crate) fn check_known(&self, key: &Key<'_>, needs: Needs<'_>) -> Result<()> {
+        self.read(key, needs, &self.now(), |_| ())
+    }
+
+    /// Returns whether only a part of what the key holds is known, and what is not known does not count as absent.
+    pub(crate) fn is_partial(&self, key: &Key<'_>) -> bool {
+        !self.rules.unknown_is_absent && self.knowledge.is_partial(key)
     }
 
     /// Applies an operation locally and queues it for the server, or refuses it.
     pub(crate) fn apply(&self, op: &Op<'_>, sent: Sent) -> Result<Reply> {
         let Op { key, action } = op;
         let queued = QueuedAction::from_entry(action);
-        if queued.is_none() {
-            if !self.rules.exclusive {
-                return Err(refused());
-            }
-            // The local entry may be only the part of it that was written in this outage.
-            self.assume_absent(key)?;
+        if queued.is_none() && !self.rules.exclusive {
+            return Err(refused());
         }
-        if matches!(action, EntryAction::Touch { .. }) && self.table.ttl(key, &self.now()).is_none() {
-            self.assume_absent(key)?;
+        // The reply to a touch is the value; the other actions that are not queued decide on what the key holds.
+        if queued.is_none() || matches!(action, EntryAction::Touch { .. }) {
+            self.check_known(key, Needs::Entry)?;
         }
         let mut session = self.reserve()?;
         let now = self.now();
-        let (change, reply) = self.table.plan(key, action.clone(), &now)?;
-        let written = match queued.or_else(|| absolute_action(&change, action, &now)) {
+        let planned = self.table().plan(key, action.clone(), &now);
+        let (change, reply) = planned.map_err(|error| self.unless_unknown(error, key, action))?;
+        let queued = match queued.or_else(|| absolute_action(&change, action, &now)) {
             Some(action) => session.queue_one(key, action, sent, &now, || self.queued_at())?,
-            None => None,
+            None => Queued::NOTHING,
         };
-        self.table.apply(key, change, &now);
-        Session::wait_durable(session, written)?;
+        self.table().apply(key, change, &now);
+        Session::complete(session, queued)?;
         Ok(reply)
+    }
+
+    /// Returns the error of an action. That a counter leaves its range is certain only if its value is known.
+    fn unless_unknown(&self, error: Error, key: &Key<'_>, action: &EntryAction) -> Error {
+        if !matches!(error, Error::Overflow { .. }) {
+            return error;
+        }
+        let needs = if let EntryAction::MapIncr { field, .. } = action {
+            Needs::Fields(std::slice::from_ref(field))
+        } else {
+            Needs::Entry
+        };
+        self.check_known(key, needs).err().unwrap_or(error)
     }
 
     /// Applies writes locally, all at once, and queues them as one group.
@@ -223,9 +246,9 @@ impl Outage {
         let changes: Vec<_> =
             writes.iter().map(|op| (op.key.clone(), plan_write(op.action.clone(), &now))).collect();
         let ops = writes.iter().map(|op| OpToQueue::new(&op.key, op.action.clone().into()));
-        let written = session.enqueue(ops.collect(), sent, &now, self.queued_at())?;
-        self.table.apply_all(changes, &now);
-        Session::wait_durable(session, written)
+        let queued = session.enqueue(ops.collect(), sent, &now, self.queued_at())?;
+        self.table().apply_all(changes, &now);
+        Session::complete(session, queued)
     }
 
     /// Removes from the queue the operations that the server may have done and that must not be done twice.

@@ -13,7 +13,6 @@ use crate::backend::fallback::outage::session::Session;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::change::Change;
 use crate::backend::local::read_set::ReadSet;
-use crate::backend::local::table::locked::LockedShards;
 use crate::clock::Now;
 use crate::error::Result;
 use crate::key::Key;
@@ -27,7 +26,7 @@ struct DisconnectedSource<'a> {
 
 impl ReadSource for DisconnectedSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        let outcome = self.outage.ask_complete(key, query);
+        let outcome = self.outage.ask(key, query);
         self.read_set.record(key, query, &outcome);
         outcome
     }
@@ -69,22 +68,23 @@ impl Outage {
             ops.extend(actions.map(|action| OpToQueue::new(key, action)));
             ends.apply_change(change);
         }
-        self.commit_changes(changes, locked, ops, session, &now)?;
+        drop(queues);
+        drop(locked);
+        self.commit_changes(changes, ops, session, &now)?;
         Ok(true)
     }
 
-    /// Queues operations, then applies the changes that they set on the server to the local state.
+    /// Queues operations, then applies the changes that they set on the server to the local state. While the session is
+    /// locked nobody else changes that state, so the caller need not hold a lock of the table, and must not.
     pub(crate) fn commit_changes(
         &self,
         changes: Vec<(Key<'static>, Change)>,
-        mut locked: LockedShards<'_>,
         ops: Vec<OpToQueue>,
         mut session: MutexGuard<'_, Session>,
         now: &Now<'_>,
     ) -> Result<()> {
-        let written = session.enqueue(ops, Sent::Not, now, self.queued_at())?;
-        locked.apply(changes, now);
-        drop(locked);
-        Session::wait_durable(session, written)
+        let queued = session.enqueue(ops, Sent::Not, now, self.queued_at())?;
+        self.table().apply_all(changes, now);
+        Session::complete(session, queued)
     }
 }

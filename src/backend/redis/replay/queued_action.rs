@@ -168,11 +168,6 @@ impl QueuedAction {
         }
     }
 
-    /// Returns whether nothing of the key's old content remains.
-    pub(crate) fn replaces_all(&self) -> bool {
-        matches!(self, Self::Put { .. } | Self::Delete)
-    }
-
     /// Returns the size of the caller's names and values in it.
     pub(crate) fn bytes(&self) -> usize {
         match self {
