@@ -176,7 +176,9 @@ impl FallbackBackend {
                 shared.check_data_loss();
                 let failed = Failed::of(&error);
                 if self.handle_failure(&error, failed, on_lost_reply, mode, outages) == Next::Return {
-                    return Err(error.into());
+                    let is_connected = !shared.outage.is_disconnected();
+                    let was_retried = is_connected && shared.redis.options.max_retries > 0;
+                    return Err(error.while_connected(was_retried));
                 }
                 sent = sent.or(failed.sent);
             }

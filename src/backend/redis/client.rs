@@ -1,7 +1,6 @@
 //! Owns the Redis variant: what it keeps for as long as a store is open, and the operations on a single key. Knows
 //! nothing of the fallback that serves during an outage.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -64,7 +63,6 @@ impl Redis {
             address,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
-            was_accepted: AtomicBool::new(false),
         };
         let link = Arc::new(ServerLink::new(dialer));
         Ok(Self {

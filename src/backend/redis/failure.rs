@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerError};
 
+use crate::backend::redis::error_replies;
+pub(crate) use crate::backend::redis::failure_kind::FailureKind;
 use crate::error::{Cause, Error, Kind};
 
 const NO_REPLY_IN_TIME: &str = "no reply within the time limit";
@@ -20,40 +22,6 @@ pub(crate) enum Stage {
     InDoubt,
     /// The server replied that it did not apply it.
     Rejected,
-}
-
-/// What went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FailureKind {
-    /// There is no connection, or it broke: refused, reset, closed, no such host.
-    Unreachable,
-    /// No reply in time.
-    Timeout,
-    /// The server replies, but cannot serve for now: it loads, fails over, runs a script, is full.
-    Busy,
-    /// All connections of the pool were in use for as long as the operation could wait.
-    Exhausted,
-    /// Wrong password, no permission.
-    Denied,
-    WrongType,
-    NotAnInteger,
-    Overflow,
-    /// The server does not hold the script.
-    NoScript,
-    /// The server no longer holds the reply cache that records whether it has done a call.
-    ReplyEvicted,
-    /// The bytes received are not of the protocol, or not a reply to the command.
-    Protocol,
-    /// TLS was refused by either side: a certificate, a name, a setting.
-    Tls,
-    /// The server lacks a feature that this crate needs.
-    Unsupported,
-    /// The store was closed.
-    Closed,
-    /// Another process opened the store.
-    Forked,
-    /// Any other error reply.
-    Other,
 }
 
 /// One classified failure.
@@ -126,7 +94,7 @@ impl Failure {
             (ErrorKind::Io, Some(io)) => kind_of_io(io, tls),
             // The library reports other errors as "I/O" too: of the certificate store, of a name for TLS.
             (ErrorKind::Io, None) if tls => FailureKind::Tls,
-            (ErrorKind::Io, _) => FailureKind::Unreachable,
+            (ErrorKind::Io, _) => FailureKind::Broken,
             (ErrorKind::InvalidClientConfig, _) => FailureKind::Other,
             _ => FailureKind::Protocol,
         };
@@ -141,23 +109,26 @@ impl Failure {
 
     /// Classifies an error reply.
     pub(crate) fn from_error_reply(error: &ServerError) -> Self {
-        let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-        let text = without_script_position(text.trim_end());
-        let (code, details) = text.split_once(' ').unwrap_or((text, ""));
-        Self::new(kind_of_code(code, details), Stage::Rejected, text)
+        let text = error_replies::text(error);
+        Self::new(error_replies::kind_of(&text), Stage::Rejected, text)
     }
 
     /// Returns whether another attempt is harmless and can help. `repeatable`: twice leaves the same state as once.
     pub(crate) fn may_be_retried(&self, repeatable: bool) -> bool {
         match self.kind {
             FailureKind::Busy => true,
-            FailureKind::Unreachable | FailureKind::Timeout => self.stage != Stage::InDoubt || repeatable,
+            FailureKind::Unreachable | FailureKind::Broken | FailureKind::Timeout => {
+                self.stage != Stage::InDoubt || repeatable
+            }
             FailureKind::Protocol => self.stage == Stage::InDoubt && repeatable,
             FailureKind::Exhausted
+            | FailureKind::NotWritable
+            | FailureKind::Oversized
             | FailureKind::Denied
             | FailureKind::WrongType
             | FailureKind::NotAnInteger
             | FailureKind::Overflow
+            | FailureKind::OtherServer
             | FailureKind::NoScript
             | FailureKind::ReplyEvicted
             | FailureKind::Tls
@@ -175,9 +146,11 @@ impl Failure {
         let source = self.cause;
         let maybe_applied = context.mutation && self.stage == Stage::InDoubt;
         match self.kind {
-            FailureKind::Unreachable | FailureKind::Timeout | FailureKind::Busy | FailureKind::Exhausted => {
-                Error::Unavailable { maybe_applied, permanent: false, source }
-            }
+            FailureKind::Unreachable
+            | FailureKind::Broken
+            | FailureKind::Timeout
+            | FailureKind::Busy
+            | FailureKind::Exhausted => Error::Unavailable { maybe_applied, permanent: false, source },
             _ if maybe_applied => Error::in_doubt(source),
             FailureKind::Closed => Error::closed(),
             FailureKind::Forked => Error::forked(),
@@ -187,7 +160,10 @@ impl Failure {
             FailureKind::Overflow => Error::Overflow { key },
             FailureKind::Unsupported => Error::Unsupported { what: source.to_string() },
             FailureKind::Tls => Error::Server { command: "the TLS handshake".to_owned(), source },
-            FailureKind::NoScript
+            FailureKind::NotWritable
+            | FailureKind::Oversized
+            | FailureKind::OtherServer
+            | FailureKind::NoScript
             | FailureKind::ReplyEvicted
             | FailureKind::Protocol
             | FailureKind::Other => Error::Server { command: context.command.to_owned(), source },
@@ -207,46 +183,8 @@ fn kind_of_io(kind: io::ErrorKind, tls: bool) -> FailureKind {
     match kind {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => FailureKind::Timeout,
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput if tls => FailureKind::Tls,
-        _ => FailureKind::Unreachable,
+        _ => FailureKind::Broken,
     }
-}
-
-/// Returns the error that a script ran into. Redis 6.2 puts the script and the line before it: `ERR Error running
-/// script (call to f_…): @user_script:7: @user_script: 7: -OOM …`.
-fn without_script_position(text: &str) -> &str {
-    const POSITION: &str = "@user_script:";
-    if !text.starts_with("ERR Error running script") && !text.starts_with(POSITION) {
-        return text;
-    }
-    let behind = text.rsplit_once(POSITION).map(|(_, behind)| behind.trim_start());
-    let reason = behind.and_then(|behind| behind.split_once(": "));
-    reason.map_or(text, |(_line, reason)| reason.trim_start_matches('-'))
-}
-
-pub(crate) fn kind_of_code(code: &str, details: &str) -> FailureKind {
-    match code {
-        "WRONGTYPE" => FailureKind::WrongType,
-        "WRONGPASS" | "NOAUTH" | "NOPERM" => FailureKind::Denied,
-        "LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS"
-        | "UNBLOCKED" => FailureKind::Busy,
-        "NOSCRIPT" => FailureKind::NoScript,
-        "EVICTED" => FailureKind::ReplyEvicted,
-        // The error of a script that runs a command which its user may not run, before and since 7.0.
-        "ERR" if details.contains("can't run this command") || details.contains("can't access") => {
-            FailureKind::Denied
-        }
-        "ERR" if details.starts_with("value is not an integer") => FailureKind::NotAnInteger,
-        "ERR" if details.starts_with("hash value is not an integer") => FailureKind::NotAnInteger,
-        "ERR" if details.starts_with("increment or decrement would overflow") => FailureKind::Overflow,
-        "ERR" if details.starts_with("max number of clients") => FailureKind::Busy,
-        _ => FailureKind::Other,
-    }
-}
-
-/// Returns whether an error reply shows that the connection must be replaced: it leads to the wrong server, or is
-/// not logged in.
-pub(crate) fn is_stale(error: &ServerError) -> bool {
-    matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH")
 }
 
 #[cfg(test)]
@@ -254,64 +192,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_replies_are_classified_by_their_code() {
-        for (code, details, kind) in [
-            ("WRONGTYPE", "Operation against a key", FailureKind::WrongType),
-            ("WRONGPASS", "invalid", FailureKind::Denied),
-            ("NOAUTH", "Authentication required.", FailureKind::Denied),
-            ("NOPERM", "this user has no permissions", FailureKind::Denied),
-            ("LOADING", "Redis is loading", FailureKind::Busy),
-            ("BUSY", "Redis is busy", FailureKind::Busy),
-            ("MASTERDOWN", "", FailureKind::Busy),
-            ("READONLY", "", FailureKind::Busy),
-            ("CLUSTERDOWN", "", FailureKind::Busy),
-            ("TRYAGAIN", "", FailureKind::Busy),
-            ("UNBLOCKED", "force unblock from blocking operation", FailureKind::Busy),
-            ("NOREPLICAS", "", FailureKind::Busy),
-            ("OOM", "command not allowed", FailureKind::Other),
-            ("MISCONF", "", FailureKind::Other),
-            ("EXECABORT", "", FailureKind::Other),
-            ("NOSCRIPT", "", FailureKind::NoScript),
-            ("EVICTED", "nothing is known", FailureKind::ReplyEvicted),
-            ("ERR", "value is not an integer or out of range", FailureKind::NotAnInteger),
-            ("ERR", "hash value is not an integer", FailureKind::NotAnInteger),
-            ("ERR", "increment or decrement would overflow", FailureKind::Overflow),
-            ("ERR", "max number of clients reached", FailureKind::Busy),
-            ("ERR", "syntax error", FailureKind::Other),
-        ] {
-            assert_eq!(kind_of_code(code, details), kind, "{code} {details}");
-        }
-    }
-
-    #[test]
-    fn an_error_in_a_script_is_reported_without_the_script() {
-        for (text, error) in [
-            (
-                "ERR Error running script (call to f_c2): @user_script:7: @user_script: 7: -OOM command not allowed",
-                "OOM command not allowed",
-            ),
-            (
-                "ERR Error running script (call to f_c2): @user_script:7: WRONGTYPE Operation",
-                "WRONGTYPE Operation",
-            ),
-            ("@user_script: 7: -READONLY You can't write", "READONLY You can't write"),
-            (
-                "WRONGTYPE Operation script: c2, on @user_script:7.",
-                "WRONGTYPE Operation script: c2, on @user_script:7.",
-            ),
-            ("ERR syntax error", "ERR syntax error"),
-            ("OOM", "OOM"),
-        ] {
-            assert_eq!(without_script_position(text), error);
-        }
-    }
-
-    #[test]
-    fn io_errors_are_unreachable_late_or_of_tls() {
+    fn io_errors_are_broken_connections_late_or_of_tls() {
         for (io, tls, kind) in [
-            (io::ErrorKind::ConnectionRefused, false, FailureKind::Unreachable),
-            (io::ErrorKind::UnexpectedEof, false, FailureKind::Unreachable),
-            (io::ErrorKind::ConnectionReset, true, FailureKind::Unreachable),
+            (io::ErrorKind::BrokenPipe, false, FailureKind::Broken),
+            (io::ErrorKind::UnexpectedEof, false, FailureKind::Broken),
+            (io::ErrorKind::ConnectionReset, true, FailureKind::Broken),
             (io::ErrorKind::WouldBlock, false, FailureKind::Timeout),
             (io::ErrorKind::TimedOut, false, FailureKind::Timeout),
             (io::ErrorKind::InvalidData, true, FailureKind::Tls),
@@ -344,8 +229,11 @@ mod tests {
     #[test]
     fn an_attempt_in_doubt_is_retried_only_if_repeatable() {
         for (kind, stage, repeatable, retried) in [
-            (FailureKind::Unreachable, Stage::InDoubt, false, false),
-            (FailureKind::Unreachable, Stage::InDoubt, true, true),
+            (FailureKind::Broken, Stage::InDoubt, false, false),
+            (FailureKind::Broken, Stage::InDoubt, true, true),
+            (FailureKind::Broken, Stage::NotSent, false, true),
+            (FailureKind::Oversized, Stage::NotSent, true, false),
+            (FailureKind::NotWritable, Stage::Rejected, true, false),
             (FailureKind::Unreachable, Stage::NotSent, false, true),
             (FailureKind::Busy, Stage::Rejected, false, true),
             (FailureKind::Protocol, Stage::NotSent, true, false),

@@ -31,25 +31,32 @@ impl Redis {
             self.warn_of_eviction(&memory);
             Ok(())
         };
-        check().map_err(|failure: Failure| {
-            OperationError::new(self.link.diagnose(failure), ErrorContext::reading("HELLO", ""))
-        })
+        check().map_err(|failure: Failure| OperationError::new(failure, ErrorContext::reading("HELLO", "")))
     }
 
-    /// Returns whether the server serves on a fresh connection: one slow reply does not make it unreachable.
+    /// Returns whether the server serves on a fresh connection: one slow reply does not make it unreachable. Serving
+    /// includes writes: a server that replies to `PING` may hold every write back, as during a failover.
     pub(crate) fn probe(&self) -> bool {
         let budget = TimeBudget::new(self.probe_budget());
-        let ping = || {
+        let probe = || -> Result<[Value; 2], Failure> {
             let mut connection = self.link.dial(&budget)?;
             connection.apply_deadline(&budget)?;
-            self.writer(&mut connection).command(1, "PING");
-            connection.ask(&budget)
+            let epoch = self.link.epoch();
+            let begun = epoch.begin_probe();
+            let mut writer = self.writer(&mut connection);
+            writer.command(1, "PING");
+            epoch.write_create(&mut writer);
+            // If the write arrives late, it finds an epoch or creates one, so a lost reply does no harm.
+            connection.send(Request { replies: 3, mutation: false, atomic: false }, &budget)?;
+            let pong = connection.receive(&budget)?;
+            let created = connection.receive(&budget)?;
+            epoch.on_create(begun, &created, connection.receive(&budget)?);
+            Ok([pong, created])
         };
-        match ping().and_then(refused) {
-            Ok(_) => true,
-            // A server that replies that it is loading or busy does not serve.
-            Err(failure) => failure.kind == FailureKind::Denied,
-        }
+        // A server that replies that it is loading or busy does not serve. Any other refusal concerns this command alone.
+        let serves =
+            |reply| refused(reply).map_or_else(|failure| failure.kind != FailureKind::Busy, |_| true);
+        probe().is_ok_and(|replies| replies.into_iter().all(serves))
     }
 
     /// Warns if the server may evict this crate's own keys, which record how much of a replay queue and which calls

@@ -10,6 +10,8 @@ pub(crate) struct OperationError {
     /// What the caller sees.
     pub(crate) error: Error,
     pub(crate) symptom: Symptom,
+    /// The command that failed, as errors name it.
+    command: &'static str,
 }
 
 /// What a failure shows about the server.
@@ -21,6 +23,9 @@ pub(crate) enum Symptom {
     Unreachable,
     /// One connection is silent or broke; on others the server may serve.
     ConnectionLost,
+    /// The connection broke before the server had received the request. If the server serves others, it may refuse
+    /// requests of this size.
+    RequestCut,
     /// All connections were in use. The threads that use them find out whether the server is reachable.
     Exhausted,
     /// The reply cache is gone, so the server cannot tell whether it has done a call.
@@ -31,14 +36,18 @@ impl Symptom {
     fn of(failure: &Failure) -> Self {
         match failure.kind {
             FailureKind::Unreachable if failure.stage == Stage::InDoubt => Self::ConnectionLost,
-            FailureKind::Timeout => Self::ConnectionLost,
+            FailureKind::Broken if failure.stage == Stage::NotSent => Self::RequestCut,
+            FailureKind::Broken | FailureKind::Timeout => Self::ConnectionLost,
             FailureKind::Unreachable | FailureKind::Busy => Self::Unreachable,
             FailureKind::Exhausted => Self::Exhausted,
             FailureKind::ReplyEvicted => Self::ReplyEvicted,
-            FailureKind::Denied
+            FailureKind::NotWritable
+            | FailureKind::Oversized
+            | FailureKind::Denied
             | FailureKind::WrongType
             | FailureKind::NotAnInteger
             | FailureKind::Overflow
+            | FailureKind::OtherServer
             | FailureKind::NoScript
             | FailureKind::Protocol
             | FailureKind::Tls
@@ -52,7 +61,7 @@ impl Symptom {
     /// Returns whether the server could not be reached, or at least not over one connection.
     pub(crate) fn is_unreachable(self) -> bool {
         match self {
-            Self::Unreachable | Self::ConnectionLost => true,
+            Self::Unreachable | Self::ConnectionLost | Self::RequestCut => true,
             Self::None | Self::Exhausted | Self::ReplyEvicted => false,
         }
     }
@@ -66,18 +75,43 @@ impl OperationError {
 
     /// As [`OperationError::new`]. `found`: for a wrong kind, the kind that the key holds.
     pub(crate) fn with_kind(failure: Failure, context: ErrorContext<'_>, found: Option<Kind>) -> Self {
-        Self { symptom: Symptom::of(&failure), error: failure.into_error(context, found) }
+        let symptom = Symptom::of(&failure);
+        Self { symptom, error: failure.into_error(context, found), command: context.command }
     }
 
     /// Wraps the error that stopped an operation over many entries; if none was done, returns the error itself.
     pub(crate) fn partial(done: u64, stop: Self) -> Self {
-        let symptom = if done == 0 || stop.symptom.is_unreachable() { stop.symptom } else { Symptom::None };
-        Self { error: Error::partial(done, stop.error), symptom }
+        let symptom = match stop.symptom {
+            symptom if done == 0 => symptom,
+            Symptom::RequestCut => Symptom::ConnectionLost,
+            symptom if symptom.is_unreachable() => symptom,
+            Symptom::None
+            | Symptom::Unreachable
+            | Symptom::ConnectionLost
+            | Symptom::Exhausted
+            | Symptom::ReplyEvicted => Symptom::None,
+        };
+        Self { error: Error::partial(done, stop.error), symptom, command: stop.command }
     }
 
     /// Returns whether the server may have applied the operation.
     pub(crate) fn maybe_applied(&self) -> bool {
         self.error.maybe_applied()
+    }
+
+    /// Returns the error for an operation that failed although the server serves others. `was_retried`: all attempts
+    /// failed alike.
+    pub(crate) fn while_connected(self, was_retried: bool) -> Error {
+        let Self { error, symptom, command } = self;
+        if symptom != Symptom::RequestCut || !was_retried || error.maybe_applied() {
+            return error;
+        }
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let cause = format!(
+            "the server closed the connection while it received the request, and serves others: it may not take requests \
+             of this size ({cause})"
+        );
+        Error::Server { command: command.to_owned(), source: cause.into() }
     }
 
     /// Returns the text of the cause, without the words that the error puts around it.
@@ -93,7 +127,7 @@ impl OperationError {
 /// For an error that shows nothing about the server.
 impl From<Error> for OperationError {
     fn from(error: Error) -> Self {
-        Self { error, symptom: Symptom::None }
+        Self { error, symptom: Symptom::None, command: "" }
     }
 }
 
@@ -116,6 +150,10 @@ mod tests {
         for (kind, stage, symptom) in [
             (FailureKind::Unreachable, Stage::NotSent, Symptom::Unreachable),
             (FailureKind::Unreachable, Stage::InDoubt, Symptom::ConnectionLost),
+            (FailureKind::Broken, Stage::NotSent, Symptom::RequestCut),
+            (FailureKind::Broken, Stage::InDoubt, Symptom::ConnectionLost),
+            (FailureKind::Oversized, Stage::InDoubt, Symptom::None),
+            (FailureKind::NotWritable, Stage::Rejected, Symptom::None),
             (FailureKind::Timeout, Stage::NotSent, Symptom::ConnectionLost),
             (FailureKind::Timeout, Stage::InDoubt, Symptom::ConnectionLost),
             (FailureKind::Busy, Stage::Rejected, Symptom::Unreachable),
@@ -126,6 +164,20 @@ mod tests {
             (FailureKind::Closed, Stage::NotSent, Symptom::None),
         ] {
             assert_eq!(error(kind, stage).symptom, symptom, "{kind:?} {stage:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_breaks_each_connection_is_refused_and_not_unavailable() {
+        let broken = |stage| error(FailureKind::Broken, stage);
+        let refused = broken(Stage::NotSent).while_connected(true);
+        assert!(matches!(&refused, Error::Server { command, .. } if command == "SET"), "{refused:?}");
+        for other in [
+            broken(Stage::NotSent).while_connected(false),
+            broken(Stage::InDoubt).while_connected(true),
+            error(FailureKind::Unreachable, Stage::NotSent).while_connected(true),
+        ] {
+            assert!(matches!(other, Error::Unavailable { .. }), "{other:?}");
         }
     }
 

@@ -18,6 +18,7 @@
 //! - `cuts`: every operation, cut at every byte, with and without an outage after the cut;
 //! - `partition`: networks that lose every packet for a while;
 //! - `permissions`: what a user of the server may do, and outages of a user with too few permissions;
+//! - `refused_operations`: operations that the server never takes, and a server that takes no writes;
 //! - `soak`: many outages under concurrent writes, and an audit of the data at the end;
 //! - `fork`: a process that forks.
 
@@ -39,6 +40,7 @@ mod partial_entries;
 mod partition;
 mod permissions;
 mod reconnection;
+mod refused_operations;
 mod replay;
 mod soak;
 mod write_order;

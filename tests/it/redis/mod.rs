@@ -13,7 +13,6 @@
 //! - `cuts`: connections that are cut at every byte of a request and of a reply;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
-//! - `misconfiguration`: servers that a configuration cannot mean, and users of a URL;
 //! - `tls`: which certificates a store trusts.
 
 mod commands;
@@ -22,7 +21,6 @@ mod exactly_once;
 mod interop;
 mod kinds;
 mod locks;
-mod misconfiguration;
 mod quarantine;
 mod queues;
 mod refusals;

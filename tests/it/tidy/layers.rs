@@ -50,6 +50,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "backend/redis",
         layers: &[
+            &["failure_kind"],
+            &["error_replies"],
             &["failure", "keys", "time_budget"],
             &["operation_error", "retry", "slots", "wire"],
             &["connect"],

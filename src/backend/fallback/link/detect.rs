@@ -14,7 +14,7 @@ impl Shared {
     pub(crate) fn is_outage(self: &Arc<Self>, error: &OperationError, outages: u64) -> bool {
         let met_an_outage = || self.outage.is_disconnected() || self.report.counts.outages() != outages;
         match error.symptom {
-            Symptom::Unreachable | Symptom::ConnectionLost => {}
+            Symptom::Unreachable | Symptom::ConnectionLost | Symptom::RequestCut => {}
             Symptom::Exhausted => {
                 if !met_an_outage() {
                     self.wait_for_probe();
@@ -27,7 +27,7 @@ impl Shared {
             return true;
         }
         // One slow command is no outage, and neither is one connection that was closed.
-        let is_alive = error.symptom == Symptom::ConnectionLost && self.probe_once();
+        let is_alive = error.symptom != Symptom::Unreachable && self.probe_once();
         // Another thread may have begun an outage meanwhile, even if the server replies again now.
         if met_an_outage() {
             return true;

@@ -3,6 +3,7 @@
 mod begin;
 mod data_loss;
 mod detect;
+mod isolation;
 pub(crate) mod probe;
 mod reconnect;
 pub(crate) mod replay_session;

@@ -40,7 +40,10 @@ impl Shared {
             }
             let failure = match error.reason {
                 ReconnectReason::TimedOut | ReconnectReason::StaleQueue => ProbeFailure::TimedOut,
-                ReconnectReason::Denied | ReconnectReason::Failed => ProbeFailure::Refused,
+                ReconnectReason::Denied
+                | ReconnectReason::Refused
+                | ReconnectReason::Broken
+                | ReconnectReason::Failed => ProbeFailure::Refused,
             };
             self.reconnector.sleep(backoff.next(failure, fastrand::f64()));
         }
@@ -60,8 +63,7 @@ impl Shared {
         let Some(outage) = self.outage.current() else {
             return Ok(());
         };
-        let mut session = ReplaySession::open(self, &outage)?;
-        session.reconcile()?;
+        let mut session = ReplaySession::begin(self, &outage).inspect_err(|_| outage.pace.clear_suspect())?;
         let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
             let queued = outage.session().queue.len();
@@ -80,6 +82,7 @@ impl Shared {
         // INVARIANT: from here on no operation is carried out locally, until either all are replayed or the outage
         // goes on.
         let mut current = self.outage.write();
+        session.begin_cut_over();
         while !outage.session().queue.is_empty() {
             session.replay_chunk()?;
         }

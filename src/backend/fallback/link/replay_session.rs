@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::queue::replay_queue::ChunkBounds;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::replay::args::ReplayStep;
@@ -22,15 +23,19 @@ use crate::config::OnConflict;
 /// The size of a chunk, unless chunks of this size take too long.
 const CHUNK_OPERATIONS: usize = 1000;
 const CHUNK_BYTES: u64 = 4 << 20;
+/// A hosted service takes no command with more than 3,999 arguments.
+const CHUNK_WORDS: usize = 3_900;
 const MAX_HALVED: u32 = 10;
 
 pub(crate) struct ReplaySession<'s> {
-    shared: &'s Shared,
-    outage: &'s Outage,
-    connection: ReplayConnection<'s>,
+    pub(super) shared: &'s Shared,
+    pub(super) outage: &'s Outage,
+    pub(super) connection: ReplayConnection<'s>,
     has_applied: bool,
     /// At most this many operations are sent as one chunk.
-    max_operations: usize,
+    pub(super) max_operations: usize,
+    /// Writers wait until the rest of the queue is replayed.
+    pub(super) is_cut_over: bool,
 }
 
 impl Drop for ReplaySession<'_> {
@@ -40,20 +45,35 @@ impl Drop for ReplaySession<'_> {
 }
 
 /// A chunk that was taken from the front of the queue.
-struct Chunk {
-    groups: Vec<Arc<QueuedGroup>>,
+pub(super) struct Chunk {
+    pub(super) groups: Vec<Arc<QueuedGroup>>,
     /// The number of the last operation that is done already.
-    done: u64,
+    pub(super) done: u64,
     /// The number of the last operation of the chunk.
-    last: u64,
+    pub(super) last: u64,
     /// The number of the last operation that was ever sent.
     sent: u64,
 }
 
 impl<'s> ReplaySession<'s> {
-    pub(crate) fn open(shared: &'s Shared, outage: &'s Outage) -> Result<Self, ReconnectError> {
+    /// Connects to the server, and compares the queue with the marker.
+    pub(crate) fn begin(shared: &'s Shared, outage: &'s Outage) -> Result<Self, ReconnectError> {
         let connection = shared.redis.open_replay_connection()?;
-        Ok(Self { shared, outage, connection, has_applied: false, max_operations: CHUNK_OPERATIONS })
+        let mut session = Self {
+            shared,
+            outage,
+            connection,
+            has_applied: false,
+            max_operations: CHUNK_OPERATIONS,
+            is_cut_over: false,
+        };
+        session.reconcile()?;
+        Ok(session)
+    }
+
+    /// Notes that writers wait from now on.
+    pub(crate) fn begin_cut_over(&mut self) {
+        self.is_cut_over = true;
     }
 
     /// Returns whether the server has applied a chunk in this session.
@@ -62,7 +82,7 @@ impl<'s> ReplaySession<'s> {
     }
 
     /// Compares the queue with the marker: how much the server has done, and whether it has lost any of that.
-    pub(crate) fn reconcile(&mut self) -> Result<(), ReconnectError> {
+    fn reconcile(&mut self) -> Result<(), ReconnectError> {
         let marker = self.shared.marker.key();
         let (done, sent) = {
             let session = self.outage.session();
@@ -105,15 +125,15 @@ impl<'s> ReplaySession<'s> {
         let reply = self.send(&chunk, chunk.last, &steps);
         self.tune_chunk(begun.elapsed(), &reply);
         let reply = match reply {
-            // The server checks all keys first: one that this user may not access stops the whole chunk.
-            Err(error) if error.is_denied() && chunk.groups.len() > 1 => {
-                self.max_operations = (chunk.groups.len() / 2).max(1);
-                return Ok(());
+            Ok(reply) => {
+                self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
+                reply
             }
-            Err(error) if error.is_denied() => self.replay_denied(&chunk, &steps)?,
-            reply => reply?,
+            Err(error) => match self.find_cause(&chunk, error)? {
+                Some(reply) => reply,
+                None => return Ok(()),
+            },
         };
-        self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
         let (upto, outcomes) = match reply {
             ReplayReply::Applied(outcomes) => (chunk.last, outcomes),
             // The reply to an earlier chunk was lost, and its outcomes come now. The outcomes of the chunks before it
@@ -137,37 +157,23 @@ impl<'s> ReplaySession<'s> {
         let done = session.queue.done();
         let halved = self.outage.pace.halved();
         let operations = (self.max_operations >> halved).max(1);
-        let (groups, last) = session.queue.next_chunk(operations, CHUNK_BYTES >> halved);
+        let bytes = CHUNK_BYTES >> halved;
+        let bounds = ChunkBounds { operations, bytes, words: CHUNK_WORDS, remote_wins: self.remote_wins() };
+        let (groups, last) = session.queue.next_chunk(bounds);
         Chunk { groups, done, last, sent: session.queue.sent() }
     }
 
-    fn send(
+    pub(super) fn send(
         &mut self,
         chunk: &Chunk,
         last: u64,
         steps: &[ReplayStep<'_>],
     ) -> Result<ReplayReply, ReconnectError> {
-        let remote_wins = self.shared.policy.on_conflict == OnConflict::RemoteWins;
-        self.connection.replay(&self.shared.marker.key(), chunk.done, last, remote_wins, steps)
+        self.connection.replay(&self.shared.marker.key(), chunk.done, last, self.remote_wins(), steps)
     }
 
-    /// Replays a chunk of one group that was denied, or rejects it if it is denied again.
-    fn replay_denied(
-        &mut self,
-        chunk: &Chunk,
-        steps: &[ReplayStep<'_>],
-    ) -> Result<ReplayReply, ReconnectError> {
-        // If an empty chunk is denied too, the operation is not the cause.
-        self.send(chunk, chunk.done, &[])?;
-        // The right may have been missing only for a moment.
-        match self.send(chunk, chunk.last, steps) {
-            Err(error) if error.is_denied() => {
-                self.send(chunk, chunk.last, &[])?;
-                let rejected = |index| (index, ReplayOutcome::Rejected(error.cause.clone()));
-                Ok(ReplayReply::Applied((0..steps.len()).map(rejected).collect()))
-            }
-            reply => reply,
-        }
+    fn remote_wins(&self) -> bool {
+        self.shared.policy.on_conflict == OnConflict::RemoteWins
     }
 
     /// Adapts the size of the chunks to the time limit: on a slow network, a chunk that is too large never succeeds.

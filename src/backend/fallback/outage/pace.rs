@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 /// The pace of one outage. Its parts need not change together.
 pub(crate) struct Pace {
     /// Writers are slowed while more operations than this are queued.
@@ -11,11 +13,18 @@ pub(crate) struct Pace {
     pause: AtomicU64,
     /// How often the size of a chunk was halved.
     halved: AtomicU32,
+    /// The number of the group that was sent alone last and did not pass, and how often in succession.
+    suspect: Mutex<(u64, u32)>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { threshold: AtomicU64::new(u64::MAX), pause: AtomicU64::new(0), halved: AtomicU32::new(0) }
+        Self {
+            threshold: AtomicU64::new(u64::MAX),
+            pause: AtomicU64::new(0),
+            halved: AtomicU32::new(0),
+            suspect: Mutex::default(),
+        }
     }
 }
 
@@ -47,11 +56,32 @@ impl Pace {
     pub(crate) fn set_halved(&self, times: u32) {
         self.halved.store(times, Ordering::Relaxed);
     }
+
+    /// Notes that a group did not pass although it was sent alone. Returns how often that has happened in succession.
+    pub(crate) fn note_suspect(&self, number: u64) -> u32 {
+        let mut suspect = self.suspect.lock();
+        let times = if suspect.0 == number { suspect.1 + 1 } else { 1 };
+        *suspect = (number, times);
+        times
+    }
+
+    /// Notes that nothing passes at present, so that no group is known to be the cause.
+    pub(crate) fn clear_suspect(&self) {
+        *self.suspect.lock() = (0, 0);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_suspect_for_as_long_as_it_alone_fails() {
+        let pace = Pace::default();
+        assert_eq!([7, 7, 8, 7].map(|number| pace.note_suspect(number)), [1, 2, 1, 1]);
+        pace.clear_suspect();
+        assert_eq!(pace.note_suspect(7), 1);
+    }
 
     #[test]
     fn writers_wait_only_above_the_threshold() {

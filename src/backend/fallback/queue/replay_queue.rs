@@ -31,6 +31,17 @@ pub(crate) struct QueueBounds {
     pub(crate) bytes: u64,
 }
 
+/// How much is sent as one chunk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkBounds {
+    pub(crate) operations: usize,
+    pub(crate) bytes: u64,
+    /// The words of the command that sends it.
+    pub(crate) words: usize,
+    /// Whether writes of other clients win, which takes more words.
+    pub(crate) remote_wins: bool,
+}
+
 /// Whether the queue has room for more operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Capacity {
@@ -219,14 +230,15 @@ impl ReplayQueue {
         self.groups.push_back(Arc::new(group));
     }
 
-    /// Returns the first groups, with at most this many operations and bytes but at least one group, and the number
-    /// of the last of them. They count as sent from now on.
-    pub(crate) fn next_chunk(&mut self, operations: usize, bytes: u64) -> (Vec<Arc<QueuedGroup>>, u64) {
-        let (mut count, mut size) = (0, 0);
+    /// Returns the first groups within the bounds, but at least one group, and the number of the last of them. They
+    /// count as sent from now on.
+    pub(crate) fn next_chunk(&mut self, bounds: ChunkBounds) -> (Vec<Arc<QueuedGroup>>, u64) {
+        let (mut count, mut size, mut words) = (0, 0, 0);
         let fits = |group: &&Arc<QueuedGroup>| {
             count += group.ops.len();
             size += group.bytes;
-            count <= operations && size <= bytes
+            words += group.ops.iter().map(|op| op.words(bounds.remote_wins)).sum::<usize>();
+            count <= bounds.operations && size <= bounds.bytes && words <= bounds.words
         };
         let chosen = self.groups.iter().take_while(fits).count().max(1).min(self.groups.len());
         let chunk: Vec<_> = self.groups.iter().take(chosen).cloned().collect();
@@ -266,6 +278,10 @@ mod tests {
     use crate::value::Value;
 
     const BOUNDS: QueueBounds = QueueBounds { operations: 10, bytes: 1 << 20 };
+
+    fn bounds(operations: usize, bytes: u64, words: usize) -> ChunkBounds {
+        ChunkBounds { operations, bytes, words, remote_wins: false }
+    }
 
     fn op(key: &str, action: QueuedAction) -> QueuedOp {
         QueuedOp { key: Key::listed(key.to_owned()), action, observed: Observed::Nothing, in_doubt: None }
@@ -326,7 +342,7 @@ mod tests {
     fn sent_operations_and_batches_are_not_coalesced() {
         let mut queue = ReplayQueue::new(BOUNDS, 0);
         push(&mut queue, "a", put(1));
-        let (chunk, last) = queue.next_chunk(100, 1 << 20);
+        let (chunk, last) = queue.next_chunk(bounds(100, 1 << 20, 1000));
         assert_eq!((chunk.len(), last), (1, 1));
         push(&mut queue, "a", put(2));
         queue.add(QueuedGroup::new(vec![op("a", put(3)), op("b", put(3))], queued_at()));
@@ -360,9 +376,11 @@ mod tests {
         for number in 0..5 {
             push(&mut queue, &format!("k{number}"), put(number));
         }
-        assert_eq!(queue.next_chunk(2, 1 << 20).1, 2);
-        assert_eq!(queue.next_chunk(100, 1).1, 1, "one group is sent whatever its size");
-        assert_eq!(queue.next_chunk(100, 1 << 20).1, 5);
+        assert_eq!(queue.next_chunk(bounds(2, 1 << 20, 1000)).1, 2);
+        assert_eq!(queue.next_chunk(bounds(100, 1, 1000)).1, 1, "one group is sent whatever its size");
+        assert_eq!(queue.next_chunk(bounds(100, 1 << 20, 7)).1, 1, "two puts are too long");
+        assert_eq!(queue.next_chunk(bounds(100, 1 << 20, 8)).1, 2);
+        assert_eq!(queue.next_chunk(bounds(100, 1 << 20, 1000)).1, 5);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use redis::Value;
 
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::connect::open_connections::Registration;
-use crate::backend::redis::failure::{Failure, Stage, is_stale};
+use crate::backend::redis::error_replies;
+use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::{TimeBudget, timeout_to_set};
 use crate::backend::redis::wire::resp::CommandWriter;
 
@@ -50,6 +51,7 @@ pub(crate) struct Request {
     pub(crate) atomic: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the connection")]
 pub(crate) struct Connection {
     stream: redis::Connection,
     tls: bool,
@@ -66,6 +68,10 @@ pub(crate) struct Connection {
     outstanding: Outstanding,
     replies_left: usize,
     stale: bool,
+    /// Whether the end of the connection was seen: it was reset or closed.
+    ended: bool,
+    /// The error reply with which the server refused to read any further, if it sent one.
+    last_words: Option<String>,
     /// Keys are watched: until the next EXEC, no other operation may use the connection.
     watching: bool,
 }
@@ -92,6 +98,8 @@ impl Connection {
             outstanding: Outstanding::Nothing,
             replies_left: 0,
             stale: false,
+            ended: false,
+            last_words: None,
             watching: false,
         }
     }
@@ -103,6 +111,11 @@ impl Connection {
     /// Returns whether another operation may use the connection.
     pub(crate) fn is_usable(&self) -> bool {
         self.outstanding == Outstanding::Nothing && !self.stale && !self.watching
+    }
+
+    /// Returns whether the end of the connection was seen: the server has closed it, or its process is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Must be set before WATCH is sent, and unset after the reply to EXEC.
@@ -164,7 +177,7 @@ impl Connection {
         self.replies_left = request.replies;
         let buffer = std::mem::take(&mut self.buffer);
         let sent = self.write(&buffer, budget);
-        let large = buffer.len() > BYTES_PER_CHECK;
+        let buffer_len = buffer.len();
         if buffer.capacity() <= KEPT_BUFFER {
             self.buffer = buffer;
         }
@@ -177,9 +190,35 @@ impl Connection {
                 Outstanding::Reads
             };
             let stage = if incomplete { Stage::NotSent } else { Stage::InDoubt };
-            return Err(Failure { stage, ..failure });
+            return Err(self.explain_broken_send(Failure { stage, ..failure }, request, buffer_len));
         }
-        if large { self.apply_deadline(budget) } else { Ok(()) }
+        if buffer_len > BYTES_PER_CHECK { self.apply_deadline(budget) } else { Ok(()) }
+    }
+
+    /// Replaces the failure of a request during which the server closed the connection by the error reply that the
+    /// server had sent before, if there is one. It can still be read after a reset.
+    fn explain_broken_send(&mut self, failure: Failure, request: Request, bytes: usize) -> Failure {
+        if failure.kind != FailureKind::Broken {
+            return failure;
+        }
+        self.ended = true;
+        for _ in 0..=request.replies {
+            match self.stream.recv_response() {
+                Ok(Value::ServerError(error)) if error_replies::makes_useless(&error) => {
+                    let refused = Failure::from_error_reply(&error);
+                    // Before the request that is refused, the server may have run others of the same pipeline.
+                    let stage = if request.atomic { Stage::Rejected } else { failure.stage };
+                    if request.atomic {
+                        self.outstanding = Outstanding::Reads;
+                    }
+                    return Failure { stage, ..refused };
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        let cause = format!("{}, in a request of {bytes} bytes", failure.cause);
+        Failure { cause: cause.into(), ..failure }
     }
 
     /// Writes all bytes. A large request is written piece by piece, so that a server that reads slowly cannot
@@ -203,18 +242,35 @@ impl Connection {
     pub(crate) fn receive(&mut self, budget: &TimeBudget) -> Result<Value, Failure> {
         let value = self.receive_tolerantly(budget)?;
         if let Value::ServerError(error) = &value {
-            self.stale |= is_stale(error);
+            self.stale |= error_replies::makes_useless(error);
+            self.note_last_words(error);
         }
         Ok(value)
     }
 
+    /// Notes the refusal of a request that the server cannot read: it runs nothing that was sent behind it.
+    fn note_last_words(&mut self, error: &redis::ServerError) {
+        let refused = Failure::from_error_reply(error);
+        if refused.kind == FailureKind::Oversized {
+            self.last_words = Some(refused.cause.to_string());
+            self.outstanding = Outstanding::Nothing;
+        }
+    }
+
     /// As [`Connection::receive`], for a command whose refusal does not make the connection stale.
     pub(crate) fn receive_tolerantly(&mut self, budget: &TimeBudget) -> Result<Value, Failure> {
+        if let Some(words) = &self.last_words {
+            return Err(Failure::new(FailureKind::Oversized, Stage::Rejected, words.clone()));
+        }
         let value = loop {
             match self.stream.recv_response() {
                 Ok(Value::Push { .. }) => {}
                 Ok(value) => break value,
-                Err(error) => return Err(Failure::from_connection(error, Stage::InDoubt, self.tls)),
+                Err(error) => {
+                    let failure = Failure::from_connection(error, Stage::InDoubt, self.tls);
+                    self.ended |= failure.kind == FailureKind::Broken;
+                    return Err(failure);
+                }
             }
         };
         self.replies_left = self.replies_left.saturating_sub(1);

@@ -2,7 +2,6 @@
 //! pool nor of operations.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -33,8 +32,6 @@ pub(crate) struct Dialer {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) epoch: Epoch,
-    /// Whether the server was accepted at least once.
-    pub(crate) was_accepted: AtomicBool,
 }
 
 impl Dialer {
@@ -44,7 +41,10 @@ impl Dialer {
         let budget = budget.within(self.connect_timeout);
         self.try_dial(generation, &budget).map_err(|failure| {
             let cause = format!("connecting to {}: {}", self.server_name, failure.cause).into();
-            Failure { stage: Stage::NotSent, cause, ..failure }
+            // A connection that breaks before it can be used was not made.
+            let kind =
+                if failure.kind == FailureKind::Broken { FailureKind::Unreachable } else { failure.kind };
+            Failure { kind, stage: Stage::NotSent, cause }
         })
     }
 
@@ -59,7 +59,7 @@ impl Dialer {
             match self.open(*address, share) {
                 Ok(stream) => {
                     let mut connection = Connection::new(stream, self.address.tls, generation, self.timeout);
-                    handshake(&mut connection, &self.address, &self.was_accepted, &self.epoch, budget)?;
+                    handshake(&mut connection, &self.address, &self.epoch, budget)?;
                     connection.reset_timeouts()?;
                     return Ok(connection);
                 }
@@ -70,7 +70,7 @@ impl Dialer {
     }
 
     /// Looks the host up. The system's resolver has no timeout, so it runs in a thread of its own.
-    pub(crate) fn resolve(&self, budget: &TimeBudget) -> Result<Vec<SocketAddr>, Failure> {
+    fn resolve(&self, budget: &TimeBudget) -> Result<Vec<SocketAddr>, Failure> {
         let (host, port) = (self.address.host.clone(), self.address.port);
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);

@@ -83,7 +83,7 @@ impl<'a> PooledConnection<'a> {
     }
 
     fn note_failure(&mut self, failure: &Failure) {
-        if failure.kind == FailureKind::Unreachable {
+        if matches!(failure.kind, FailureKind::Broken | FailureKind::Unreachable) {
             let generation = self.slot.as_ref().map_or(0, |connection| connection.generation);
             self.link.end_generation(generation);
         } else if failure.kind == FailureKind::Protocol

@@ -112,12 +112,15 @@ impl Quarantine {
     /// Waits until the connection has nothing left to run: the server echoes behind its last command, or its end
     /// is seen. If neither is possible, it is let go once the kernel has given it up.
     fn drain(&self, orphan: &mut Orphan, budget: &TimeBudget) -> Result<(), Failure> {
+        if orphan.connection.has_ended() {
+            return Ok(());
+        }
         if orphan.connection.outstanding() != Outstanding::PartialMutation {
             let token = format!("millpond-{:032x}", fastrand::u128(..));
             match orphan.connection.echo(&token, budget) {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.kind == FailureKind::Timeout => return Err(failure),
-                Err(failure) if failure.kind == FailureKind::Unreachable => return Ok(()),
+                Err(failure) if failure.kind == FailureKind::Broken => return Ok(()),
                 Err(_) => {}
             }
         }

@@ -13,6 +13,32 @@ use crate::key::Key;
 use crate::op::End;
 use crate::util::hex;
 
+/// How many words come before an operation in doubt, with the key of the reply cache that it asks.
+pub(crate) const WORDS_IN_DOUBT: usize = 10;
+
+/// Returns how many words an operation takes at most, without its key.
+pub(crate) fn most_words(action: &QueuedAction, observed: &Observed, remote_wins: bool) -> usize {
+    let arguments = match action {
+        QueuedAction::Put { ttl: None, .. } if is_short(observed, remote_wins) => return 3,
+        QueuedAction::Put { ttl: None, .. }
+        | QueuedAction::Incr { .. }
+        | QueuedAction::Expire { .. }
+        | QueuedAction::MapDelete { .. } => 1,
+        QueuedAction::Put { ttl: Some(_), .. } => 3,
+        QueuedAction::PutIfPresent { .. } => 4,
+        QueuedAction::Delete | QueuedAction::Persist | QueuedAction::Pop { .. } => 0,
+        QueuedAction::MapPut { fields, .. } => fields.len() * 2,
+        QueuedAction::MapIncr { .. } | QueuedAction::Trim { .. } | QueuedAction::SetLease { .. } => 2,
+        QueuedAction::Push { values, .. } => values.len(),
+    };
+    4 + arguments
+}
+
+/// Returns whether a put without a TTL is made in any case, so that it has a shorter form.
+fn is_short(observed: &Observed, remote_wins: bool) -> bool {
+    !remote_wins && *observed != Observed::AssumedAbsent
+}
+
 /// One operation of a chunk.
 pub(crate) struct ReplayStep<'s> {
     pub(crate) key: &'s Key<'static>,
@@ -66,10 +92,8 @@ impl ScriptArgs {
         } else {
             self.arg(b"");
         }
-        // A put that is made in any case has a shorter form.
         if let QueuedAction::Put { value, ttl: None } = &step.action
-            && !remote_wins
-            && *step.observed != Observed::AssumedAbsent
+            && is_short(step.observed, remote_wins)
         {
             self.arg(b"PUT").arg(&value.bytes);
             return;
@@ -80,6 +104,12 @@ impl ScriptArgs {
             None => self.arg(b""),
         };
         self.action(&step.action);
+    }
+
+    /// Adds that operations were set aside: from the index `first` on, `count` of them have this outcome.
+    pub(crate) fn set_aside(&mut self, outcome: &str, first: usize, count: usize, cause: &str) {
+        self.arg(b"").arg(b"SET_ASIDE").arg(outcome.as_bytes()).number(first).number(count);
+        self.arg(cause.as_bytes());
     }
 
     /// Adds how the server finds the reply to a step in doubt, and with which command it pushes back what the step
@@ -207,6 +237,44 @@ mod tests {
         let mut args = ScriptArgs::default();
         args.step(&ReplayStep { key: &key, action, observed, in_doubt: None, age }, remote_wins, 0);
         words(|writer| args.write(writer))
+    }
+
+    #[test]
+    fn no_operation_takes_more_words_than_it_is_counted() {
+        let (value, ttl) = (Value::json(b"1"), Millis::new(Duration::from_secs(1)).ok());
+        let (put, ttl_if_created) = (|ttl| QueuedAction::Put { value: Value::json(b"1"), ttl }, ttl);
+        let key = Key::listed("k".to_owned());
+        let call = CallId { store_id: 7, cache_id: 5, slot: 1, sequence: 9 };
+        for action in [
+            put(None),
+            put(ttl),
+            QueuedAction::PutIfPresent { value: value.clone() },
+            QueuedAction::Delete,
+            QueuedAction::Incr { by: 1, ttl_if_created },
+            QueuedAction::Persist,
+            QueuedAction::MapPut { fields: vec![("f".into(), value.clone()); 3], ttl_if_created },
+            QueuedAction::MapDelete { field: "f".into() },
+            QueuedAction::MapIncr { field: "f".into(), by: 1, ttl_if_created },
+            QueuedAction::Push { end: End::Back, values: vec![value; 3], ttl_if_created },
+            QueuedAction::Pop { end: End::Back },
+            QueuedAction::Trim { most: 1 },
+            QueuedAction::SetLease { id: "l".into(), left: ttl },
+        ] {
+            for observed in [Observed::OwnWrite, Observed::AssumedAbsent] {
+                for (remote_wins, in_doubt) in
+                    [(false, None), (true, Some(InDoubt::from_earlier_run(call, 0)))]
+                {
+                    let mut args = ScriptArgs::default();
+                    let (action, in_doubt) = (action.clone(), in_doubt.as_ref());
+                    let doubt = if in_doubt.is_some() { WORDS_IN_DOUBT } else { 0 };
+                    let most = doubt + most_words(&action, &observed, remote_wins);
+                    let step =
+                        ReplayStep { key: &key, action, observed: &observed, in_doubt, age: Duration::ZERO };
+                    args.step(&step, remote_wins, 0);
+                    assert!(args.len() <= most, "{:?}", step.action);
+                }
+            }
+        }
     }
 
     #[test]

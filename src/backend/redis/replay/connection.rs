@@ -9,7 +9,7 @@ use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::args::{ReplayStep, ScriptArgs};
-use crate::backend::redis::replay::outcome::{ReplayReply, marker_number};
+use crate::backend::redis::replay::outcome::{ReplayOutcome, ReplayReply, marker_number, not_applied};
 use crate::backend::redis::replay::reconnect_error::ReconnectError;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
@@ -94,10 +94,45 @@ impl ReplayConnection<'_> {
         for step in steps {
             args.step(step, remote_wins, loss_count);
         }
+        let keys: Vec<&Key<'_>> = steps.iter().map(|step| step.key).collect();
+        self.run_script(marker, (done, last), remote_wins, &keys, &args)
+    }
+
+    /// Sets the marker from `done` to `last`, and stores beside it that the operations in between, whose kinds of
+    /// outcome are given, were not applied. If the server has applied them, it tells so instead.
+    pub(crate) fn set_aside(
+        &mut self,
+        marker: &Key<'_>,
+        done: u64,
+        last: u64,
+        outcomes: &[ReplayOutcome],
+    ) -> Result<ReplayReply, ReconnectError> {
+        let mut args = ScriptArgs::default();
+        let mut first = 0;
+        let mut keys = Vec::new();
+        for alike in outcomes.chunk_by(PartialEq::eq) {
+            if let Some((kind, cause)) = alike.first().and_then(not_applied) {
+                args.set_aside(kind, first, alike.len(), cause);
+                keys.push(marker);
+            }
+            first += alike.len();
+        }
+        self.run_script(marker, (done, last), false, &keys, &args)
+    }
+
+    /// Runs the script of the replay with the arguments of operations, each of which has one of the keys.
+    fn run_script(
+        &mut self,
+        marker: &Key<'_>,
+        (done, last): (u64, u64),
+        remote_wins: bool,
+        keys: &[&Key<'_>],
+        args: &ScriptArgs,
+    ) -> Result<ReplayReply, ReconnectError> {
         let caches: Vec<Key<'_>> = args.store_ids().iter().copied().map(keys::reply_cache).collect();
         let write = |writer: &mut CommandWriter<'_>| {
             let keys: Vec<&Key<'_>> =
-                std::iter::once(marker).chain(steps.iter().map(|step| step.key)).chain(&caches).collect();
+                std::iter::once(marker).chain(keys.iter().copied()).chain(&caches).collect();
             writer.script(&REPLAY, ScriptCall::ByText, &keys, 5 + args.len());
             writer.number(done).number(last).number(SESSION_TTL_MILLIS);
             writer.arg(if remote_wins { b"1" } else { b"0" }).number(caches.len() as u64);

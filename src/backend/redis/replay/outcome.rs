@@ -2,7 +2,8 @@
 
 use redis::Value;
 
-use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage, kind_of_code};
+use crate::backend::redis::error_replies;
+use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::backend::redis::wire::replies;
 use crate::error::Error;
@@ -72,14 +73,23 @@ fn read_outcome(reply: Value) -> Result<(usize, ReplayOutcome), Failure> {
     Ok((index, outcome))
 }
 
+/// Returns how the script names the outcome of an operation that was not applied, and its cause; `None` for one that
+/// another client has decided.
+pub(crate) fn not_applied(outcome: &ReplayOutcome) -> Option<(&'static str, &str)> {
+    match outcome {
+        ReplayOutcome::Rejected(cause) => Some(("rejected", cause)),
+        ReplayOutcome::Uncertain => Some(("uncertain", "")),
+        ReplayOutcome::Overwritten(_) | ReplayOutcome::Dropped(_) => None,
+    }
+}
+
 fn malformed(what: &'static str) -> Failure {
     Failure::new(FailureKind::Protocol, Stage::InDoubt, what)
 }
 
 /// Makes the error of a queued operation that the server refused.
 pub(crate) fn rejection_error(op: &QueuedOp, cause: String) -> Error {
-    let (code, details) = cause.split_once(' ').unwrap_or((&cause, ""));
-    let kind = kind_of_code(code, details);
+    let kind = error_replies::kind_of(&cause);
     let expected = op.action.traits().kind;
     let context = ErrorContext { command: op.command(), key: &op.key, mutation: true, expected };
     Failure::new(kind, Stage::Rejected, cause).into_error(context, None)

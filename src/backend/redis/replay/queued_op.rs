@@ -1,5 +1,6 @@
 //! Owns an operation that was applied locally and must still be applied on the server. Knows nothing of the queue.
 
+use crate::backend::redis::replay::args::{WORDS_IN_DOUBT, most_words};
 use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
@@ -28,6 +29,12 @@ impl QueuedOp {
             };
         }
         self.action.traits().command
+    }
+
+    /// Returns how many words of the replay's command it takes at most, its key included.
+    pub(crate) fn words(&self, remote_wins: bool) -> usize {
+        let doubt = if self.in_doubt.is_some() { WORDS_IN_DOUBT } else { 0 };
+        1 + doubt + most_words(&self.action, &self.observed, remote_wins)
     }
 
     /// Returns whether it is a pop whose value nobody received: it is not applied, and undone if it was.

@@ -16,10 +16,40 @@ pub(crate) enum ReconnectReason {
     TimedOut,
     /// The user of the connection lacks a permission.
     Denied,
+    /// The server refused the request for good.
+    Refused,
+    /// The connection broke while the request was under way.
+    Broken,
     /// The server has applied more of the queue than this process has sent: the queue is an old copy.
     StaleQueue,
-    /// Any other failure, which came at once.
+    /// The server cannot be reached, or does not serve now.
     Failed,
+}
+
+impl ReconnectReason {
+    fn of(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Timeout => Self::TimedOut,
+            FailureKind::Denied => Self::Denied,
+            FailureKind::Broken | FailureKind::Protocol => Self::Broken,
+            FailureKind::Oversized
+            | FailureKind::WrongType
+            | FailureKind::NotAnInteger
+            | FailureKind::Overflow
+            | FailureKind::NoScript
+            | FailureKind::ReplyEvicted
+            | FailureKind::Other => Self::Refused,
+            FailureKind::Unreachable
+            | FailureKind::Busy
+            | FailureKind::NotWritable
+            | FailureKind::OtherServer
+            | FailureKind::Exhausted
+            | FailureKind::Tls
+            | FailureKind::Unsupported
+            | FailureKind::Closed
+            | FailureKind::Forked => Self::Failed,
+        }
+    }
 }
 
 impl ReconnectError {
@@ -34,13 +64,6 @@ impl ReconnectError {
 
 impl From<Failure> for ReconnectError {
     fn from(failure: Failure) -> Self {
-        let reason = if failure.kind == FailureKind::Timeout {
-            ReconnectReason::TimedOut
-        } else if failure.kind == FailureKind::Denied {
-            ReconnectReason::Denied
-        } else {
-            ReconnectReason::Failed
-        };
-        Self::new(reason, failure.cause.to_string())
+        Self::new(ReconnectReason::of(failure.kind), failure.cause.to_string())
     }
 }

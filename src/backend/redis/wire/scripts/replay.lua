@@ -13,6 +13,8 @@
 -- An operation in doubt, which may have been applied before, begins with: '', 'IN_DOUBT', which of the reply caches
 -- has it, the id of that cache, the slot, the sequence, which step of the call it is, for a pop the command that
 -- pushes its value back, '1' if the server has lost its data since. A pop in doubt ends there.
+-- Operations that were set aside without being applied are reported by one step, whose key is the marker: '',
+-- 'SET_ASIDE', the kind of outcome, the index of the first of them, how many there are, the cause.
 -- Returns the marker's `done`, the outcomes and `done_before`: of this chunk, or if the marker did not hold the
 -- expected `done`, of the chunk that was applied last. An outcome is the index of the operation from 0, its kind, and
 -- the value that another client had written or the error.
@@ -198,6 +200,12 @@ end
 
 -- Applies an operation of the long form.
 local function apply(index, key)
+  if ARGV[at + 1] == 'SET_ASIDE' then
+    local first = tonumber(ARGV[at + 3])
+    for other = first, first + tonumber(ARGV[at + 4]) - 1 do report(other + 2, ARGV[at + 2], ARGV[at + 5]) end
+    at = at + 6
+    return
+  end
   local is_applied = false
   if ARGV[at + 1] == 'IN_DOUBT' then
     local must_apply, is_pop = settle_in_doubt(index, key)
