@@ -14,5 +14,5 @@ mod url;
 pub use self::file::{FileOptions, SyncPolicy};
 pub use self::redis::{Fallback, OnConflict, RedisOptions, Unknown};
 #[cfg(feature = "redis")]
-pub(crate) use self::redis_address::RedisAddress;
+pub(crate) use self::redis_address::{Login, RedisAddress};
 pub use self::state_config::{StateBackend, StateConfig};

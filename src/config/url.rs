@@ -20,6 +20,9 @@ impl StateConfig {
     /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
     /// [`RedisOptions`](crate::RedisOptions) for Redis. Every character except letters and digits may be percent-encoded.
     ///
+    /// A user logs in, also without a password; a password without a user is that of the user `default`. An IPv6
+    /// address is in brackets, and its zone follows `%25`: `redis://[fe80::1%25eth0]:6379`.
+    ///
     /// # Errors
     /// [`InvalidConfig`](Error::InvalidConfig), naming the option, or `url`.
     pub fn from_url(url: &str) -> Result<Self> {
@@ -50,7 +53,7 @@ fn parse(url: &str) -> Result<StateConfig> {
             // After an unencoded `?` in a password, the rest of the password would be read as options.
             if query.contains('@') {
                 return Err(invalid_url(
-                    "it has an @ behind the ?: percent-encode the user and the password",
+                    "it has an at sign behind the ?: a ? in the user or the password is written %3F, and an at sign %40",
                 ));
             }
             RedisAddress::parse(address)?;
@@ -69,12 +72,23 @@ fn parse(url: &str) -> Result<StateConfig> {
             "it has a second ?: options are joined by &, and a ? in a value is written %3F",
         ));
     }
+    if query.contains('#') {
+        return Err(invalid_url(
+            "it has a # behind the ?: a URL has no fragment, and a # in a value is written %23",
+        ));
+    }
     let mut config = StateConfig { backend, ..StateConfig::default() };
     let mut options: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = match pair.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (pair, None),
+        };
         let name =
             decode(name).ok_or_else(|| invalid_url("an option's name is not valid percent-encoding"))?;
+        let value = value.ok_or_else(|| {
+            Error::invalid_config(&name, "it has no value: options are name=value, joined by &")
+        })?;
         let value = decode(value)
             .ok_or_else(|| Error::invalid_config(&name, "its value is not valid percent-encoding"))?;
         if options.iter().any(|(other, _)| *other == name) {

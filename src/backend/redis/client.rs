@@ -1,6 +1,7 @@
 //! Owns the Redis variant: what it keeps for as long as a store is open, and the operations on a single key. Knows
 //! nothing of the fallback that serves during an outage.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,7 @@ impl Redis {
             address,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
+            was_accepted: AtomicBool::new(false),
         };
         let link = Arc::new(ServerLink::new(dialer));
         Ok(Self {

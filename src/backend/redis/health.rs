@@ -31,7 +31,9 @@ impl Redis {
             self.warn_of_eviction(&memory);
             Ok(())
         };
-        check().map_err(|failure: Failure| OperationError::new(failure, ErrorContext::reading("HELLO", "")))
+        check().map_err(|failure: Failure| {
+            OperationError::new(self.link.diagnose(failure), ErrorContext::reading("HELLO", ""))
+        })
     }
 
     /// Returns whether the server serves on a fresh connection: one slow reply does not make it unreachable. Serving

@@ -13,6 +13,7 @@
 //! - `cuts`: connections that are cut at every byte of a request and of a reply;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
+//! - `misconfiguration`: servers that a configuration cannot mean, and users of a URL;
 //! - `tls`: which certificates a store trusts.
 
 mod commands;
@@ -21,6 +22,7 @@ mod exactly_once;
 mod interop;
 mod kinds;
 mod locks;
+mod misconfiguration;
 mod quarantine;
 mod queues;
 mod refusals;

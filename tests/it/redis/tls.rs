@@ -1,4 +1,4 @@
-//! TLS: which certificates a store trusts.
+//! TLS: which certificates a store trusts, and that one side alone does not use it.
 
 #[cfg(feature = "tls")]
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ fn tls_is_unsupported_in_a_build_without_it() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn tls_trusts_the_given_certificates_and_no_others() {
+fn tls_is_used_by_both_sides_with_a_trusted_certificate() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["good", "other"] {
         let made = Command::new("openssl")
@@ -40,7 +40,7 @@ fn tls_trusts_the_given_certificates_and_no_others() {
     let (certificate, key) = (good.to_str().unwrap(), key.to_str().unwrap());
     let files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate];
     let place = ["--tls-port", &port, "--tls-auth-clients", "no"];
-    let _server = RedisServer::start_with(&[&place[..], &files].concat());
+    let server = RedisServer::start_with(&[&place[..], &files].concat());
     let url = format!("rediss://127.0.0.1:{port}");
     let options = options().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(2));
     let store = open(&url, options.clone().tls_ca_file(good)).unwrap();
@@ -48,6 +48,16 @@ fn tls_trusts_the_given_certificates_and_no_others() {
     assert_eq!(store.get::<Vec<i64>>("a").unwrap().unwrap().len(), 100_000);
     let opened = open(&url, options.clone().fallback(Fallback::Memory).tls_ca_file(other));
     assert!(matches!(opened, Err(Error::Server { .. })), "{opened:?}");
+    for fallback in [Fallback::Memory, Fallback::None] {
+        for (url, words) in [
+            (format!("redis://127.0.0.1:{port}"), "write rediss://"),
+            (format!("rediss://127.0.0.1:{}", server.port()), "write redis://"),
+        ] {
+            let error = open(&url, options.clone().fallback(fallback.clone())).unwrap_err();
+            let shown = crate::support::chain(&error).join(": ");
+            assert!(matches!(error, Error::Server { .. }) && shown.contains(words), "{url}: {shown}");
+        }
+    }
     let missing = options.tls_ca_file(std::path::PathBuf::from("/nonexistent.pem"));
     assert!(matches!(open(&url, missing), Err(Error::InvalidConfig { .. })));
 }

@@ -2,6 +2,7 @@
 //! pool nor of operations.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(crate) struct Dialer {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) epoch: Epoch,
+    /// Whether the server was accepted at least once.
+    pub(crate) was_accepted: AtomicBool,
 }
 
 impl Dialer {
@@ -59,7 +62,7 @@ impl Dialer {
             match self.open(*address, share) {
                 Ok(stream) => {
                     let mut connection = Connection::new(stream, self.address.tls, generation, self.timeout);
-                    handshake(&mut connection, &self.address, &self.epoch, budget)?;
+                    handshake(&mut connection, &self.address, &self.was_accepted, &self.epoch, budget)?;
                     connection.reset_timeouts()?;
                     return Ok(connection);
                 }
@@ -70,7 +73,7 @@ impl Dialer {
     }
 
     /// Looks the host up. The system's resolver has no timeout, so it runs in a thread of its own.
-    fn resolve(&self, budget: &TimeBudget) -> Result<Vec<SocketAddr>, Failure> {
+    pub(crate) fn resolve(&self, budget: &TimeBudget) -> Result<Vec<SocketAddr>, Failure> {
         let (host, port) = (self.address.host.clone(), self.address.port);
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);

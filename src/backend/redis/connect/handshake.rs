@@ -1,39 +1,59 @@
 //! Owns the first exchange on a new connection: who this client is, which server it reaches, and whether that
 //! server has lost data. Knows nothing of how sockets are opened.
 
-use redis::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::{ServerError, Value};
 
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::connect::epoch::{Epoch, EpochProbe, GetOutcome};
+use crate::backend::redis::connect::greeting::Greeting;
 use crate::backend::redis::connect::identity::Identity;
-use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::backend::redis::wire::resp::CommandWriter;
-use crate::config::RedisAddress;
+use crate::config::{Login, RedisAddress};
 
-const OLDEST: (u32, u32) = (6, 2);
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// HELLO logs in, and its reply says what the server is.
+    Hello,
+    /// AUTH logs in, and INFO says what the server is: for a server or a proxy that does not know HELLO.
+    AuthAndInfo,
+}
 
-/// Logs in, selects the database, and reads the connection's identity and the epoch of the server.
+/// Logs in, selects the database, and reads the connection's identity and the epoch of the server. `was_accepted`:
+/// whether a server of this address was accepted before, which is noted too.
 pub(crate) fn handshake(
     connection: &mut Connection,
     address: &RedisAddress,
+    was_accepted: &AtomicBool,
     epoch: &Epoch,
     budget: &TimeBudget,
 ) -> Result<(), Failure> {
+    let accepted = was_accepted.load(Ordering::Relaxed);
+    if !try_opening(Opening::Hello, connection, address, accepted, epoch, budget)? {
+        try_opening(Opening::AuthAndInfo, connection, address, accepted, epoch, budget)?;
+    }
+    was_accepted.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Returns `false` if the server does not know HELLO.
+fn try_opening(
+    opening: Opening,
+    connection: &mut Connection,
+    address: &RedisAddress,
+    was_accepted: bool,
+    epoch: &Epoch,
+    budget: &TimeBudget,
+) -> Result<bool, Failure> {
     let probe = epoch.begin_probe();
-    let mut replies = 3;
     connection.buffer.clear();
     let mut writer = CommandWriter::new(&mut connection.buffer, b"");
-    match &address.password {
-        None => writer.command(2, "HELLO").arg(b"2"),
-        Some(password) => writer
-            .command(5, "HELLO")
-            .arg(b"2")
-            .arg(b"AUTH")
-            .arg(address.username.as_deref().unwrap_or("default").as_bytes())
-            .arg(password.as_bytes()),
-    };
+    let mut replies = write_opening(opening, &mut writer, address.login.as_ref());
     if address.db != 0 {
         replies += 1;
         writer.command(2, "SELECT").arg(address.db.to_string().as_bytes());
@@ -41,19 +61,127 @@ pub(crate) fn handshake(
     writer.command(2, "CLIENT").arg(b"INFO");
     epoch.write_get(&mut writer);
     connection.apply_deadline(budget)?;
-    let sent = connection.send(Request { replies, mutation: false, atomic: true }, budget);
+    let sent = connection.send(Request { replies: replies + 2, mutation: false, atomic: true }, budget);
     // The buffer held the password.
     connection.buffer = Vec::new();
     sent?;
-    check_hello(connection.receive(budget)?)?;
+    let greeting = match opening {
+        Opening::Hello => read_hello(connection.receive_tolerantly(budget)?, address.login.as_ref())?,
+        Opening::AuthAndInfo => Some(read_auth_and_info(connection, address.login.as_ref(), budget)?),
+    };
+    let Some(greeting) = greeting else {
+        for _ in 0..=replies {
+            connection.apply_deadline(budget)?;
+            connection.receive_tolerantly(budget)?;
+        }
+        return Ok(false);
+    };
+    greeting.check(was_accepted)?;
     connection.apply_deadline(budget)?;
     if address.db != 0 {
-        refused(connection.receive(budget)?)?;
+        refused(connection.receive(budget)?).map_err(|failure| {
+            let cause = format!("database {} of the URL: {}", address.db, failure.cause).into();
+            Failure { cause, ..failure }
+        })?;
         connection.apply_deadline(budget)?;
     }
     connection.identity = Identity::from_client_info(&connection.receive(budget)?);
     connection.apply_deadline(budget)?;
-    read_epoch(connection, epoch, probe, budget)
+    read_epoch(connection, epoch, probe, budget)?;
+    Ok(true)
+}
+
+/// Writes the commands that log in and ask what the server is, and returns how many replies they have.
+fn write_opening(opening: Opening, writer: &mut CommandWriter<'_>, login: Option<&Login>) -> usize {
+    match (opening, login) {
+        (Opening::Hello, None) => {
+            writer.command(2, "HELLO").arg(b"2");
+            1
+        }
+        (Opening::Hello, Some(Login { user, password })) => {
+            let hello = writer.command(5, "HELLO").arg(b"2").arg(b"AUTH");
+            hello.arg(user.as_bytes()).arg(password.as_bytes());
+            1
+        }
+        (Opening::AuthAndInfo, login) => {
+            if let Some(Login { user, password }) = login {
+                writer.command(3, "AUTH").arg(user.as_bytes()).arg(password.as_bytes());
+            }
+            writer.command(2, "INFO").arg(b"server");
+            writer.command(2, "INFO").arg(b"replication");
+            2 + usize::from(login.is_some())
+        }
+    }
+}
+
+/// Reads the reply to HELLO; `None` if the server does not know that command.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
+fn read_hello(reply: Value, login: Option<&Login>) -> Result<Option<Greeting>, Failure> {
+    match reply {
+        Value::Array(parts) => Ok(Some(Greeting::from_hello(&parts))),
+        Value::ServerError(error) if is_unknown_command(&error) => Ok(None),
+        Value::ServerError(error) => Err(login_failure(&error, login)),
+        other => Err(Failure::unexpected_reply(&other)),
+    }
+}
+
+/// Reads the replies to AUTH, if there is a login, and to INFO.
+fn read_auth_and_info(
+    connection: &mut Connection,
+    login: Option<&Login>,
+    budget: &TimeBudget,
+) -> Result<Greeting, Failure> {
+    if login.is_some() {
+        if let Value::ServerError(error) = connection.receive_tolerantly(budget)? {
+            return Err(login_failure(&error, login));
+        }
+        connection.apply_deadline(budget)?;
+    }
+    let server = read_info(connection.receive_tolerantly(budget)?)?;
+    connection.apply_deadline(budget)?;
+    let replication = read_info(connection.receive_tolerantly(budget)?)?;
+    Ok(Greeting::from_info(&format!("{server}\r\n{replication}")))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
+fn read_info(reply: Value) -> Result<String, Failure> {
+    match reply {
+        Value::BulkString(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Value::VerbatimString { text, .. } => Ok(text),
+        Value::ServerError(error) => {
+            let failure = Failure::from_error_reply(&error);
+            let cause = format!(
+                "the server does not know HELLO, and INFO, which also says what the server is, is refused: {}",
+                failure.cause
+            );
+            Err(Failure { cause: cause.into(), ..failure })
+        }
+        other => Err(Failure::unexpected_reply(&other)),
+    }
+}
+
+fn is_unknown_command(error: &ServerError) -> bool {
+    error.details().is_some_and(|details| details.starts_with("unknown command"))
+}
+
+/// Classifies the refusal of a login, and says what to change.
+fn login_failure(error: &ServerError, login: Option<&Login>) -> Failure {
+    let mut failure = Failure::from_error_reply(error);
+    // A server may repeat its arguments, and they held the password.
+    if login.is_some() && failure.kind == FailureKind::Other && error.code() == "ERR" {
+        failure.cause = "ERR in reply to the login".into();
+    }
+    let advice = match (error.code(), login) {
+        ("WRONGPASS", _) => "check the user and the password in the URL",
+        ("NOAUTH", _) => "the URL needs a user and a password: redis://user:password@host",
+        ("DENIED", _) => {
+            failure.kind = FailureKind::Denied;
+            "give the server a password, and write it into the URL"
+        }
+        _ => return failure,
+    };
+    failure.cause = format!("{} ({advice})", failure.cause).into();
+    failure
 }
 
 /// Receives the epoch, and creates one if the server has none. A user who may do neither is served all the same.
@@ -84,73 +212,63 @@ fn read_epoch(
     Ok(())
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
-fn check_hello(reply: Value) -> Result<(), Failure> {
-    let too_old = |version: &str| {
-        let what = format!("Redis {version}: 6.2 or newer is needed");
-        Failure::new(FailureKind::Unsupported, Stage::NotSent, what)
-    };
-    match reply {
-        Value::ServerError(error) => {
-            if error.details().is_some_and(|details| details.starts_with("unknown command")) {
-                return Err(too_old("older than 6"));
-            }
-            let mut failure = Failure::from_error_reply(&error);
-            // A server may repeat its arguments, and they held the password.
-            if failure.kind == FailureKind::Other {
-                failure.cause = format!("{} in reply to HELLO", error.code()).into();
-            }
-            Err(failure)
-        }
-        Value::Array(parts) => match version(&parts) {
-            Some((number, text)) if number < OLDEST => Err(too_old(&text)),
-            Some(_) => Ok(()),
-            None => {
-                Err(Failure::new(FailureKind::Protocol, Stage::NotSent, "the reply to HELLO has no version"))
-            }
-        },
-        other => Err(Failure::unexpected_reply(&other)),
-    }
-}
-
-fn version(parts: &[Value]) -> Option<((u32, u32), String)> {
-    let at = parts.iter().position(|part| matches!(part, Value::BulkString(text) if text == b"version"))?;
-    let Value::BulkString(text) = parts.get(at + 1)? else {
-        return None;
-    };
-    let text = String::from_utf8_lossy(text).into_owned();
-    let mut numbers = text.split('.').map(|part| part.parse().ok());
-    let number = (numbers.next()??, numbers.next()??);
-    Some((number, text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hello(version: &str) -> Value {
-        Value::Array(
-            [b"server", &b"redis"[..], b"version", version.as_bytes()]
-                .map(|part| Value::BulkString(part.to_vec()))
-                .to_vec(),
-        )
+    fn login() -> Login {
+        Login { user: "anna".to_owned(), password: "hunter2".to_owned() }
+    }
+
+    fn error(line: &str) -> Value {
+        redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap()
     }
 
     #[test]
-    fn an_old_server_is_unsupported() {
-        assert!(check_hello(hello("6.2.0")).is_ok());
-        assert!(check_hello(hello("10.0")).is_ok());
-        assert_eq!(check_hello(hello("6.0.16")).unwrap_err().kind, FailureKind::Unsupported);
-        let unknown = redis::parse_redis_value(b"-ERR unknown command `HELLO`, with args: `2` `hunter2`\r\n");
-        let failure = check_hello(unknown.unwrap()).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Unsupported);
-        assert!(!failure.cause.to_string().contains("hunter2"));
+    fn a_server_that_does_not_know_hello_is_asked_in_another_way() {
+        let unknown = error("ERR unknown command `HELLO`, with args: `2` `AUTH` `anna` `hunter2`");
+        assert_eq!(read_hello(unknown, Some(&login())).unwrap(), None);
+    }
+
+    #[test]
+    fn a_refused_login_keeps_the_words_of_the_server_and_says_what_to_change() {
+        for (line, kind, advice) in [
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                FailureKind::Denied,
+                "check the user",
+            ),
+            (
+                "NOAUTH HELLO must be called with the client already authenticated",
+                FailureKind::Denied,
+                "user:password",
+            ),
+            ("DENIED Redis is running in protected mode because", FailureKind::Denied, "password"),
+            ("LOADING Redis is loading the dataset in memory", FailureKind::Busy, ""),
+        ] {
+            for login in [None, Some(&login())] {
+                let failure = read_hello(error(line), login).unwrap_err();
+                let cause = failure.cause.to_string();
+                assert_eq!(failure.kind, kind, "{line}");
+                assert!(cause.starts_with(line) && cause.contains(advice), "{cause}");
+            }
+        }
     }
 
     #[test]
     fn a_server_that_repeats_the_password_is_not_quoted() {
-        let echo = redis::parse_redis_value(b"-ERR Syntax error in HELLO option 'hunter2'\r\n").unwrap();
-        let failure = check_hello(echo).unwrap_err();
+        let echo = || error("ERR Syntax error in HELLO option 'hunter2'");
+        let failure = read_hello(echo(), Some(&login())).unwrap_err();
         assert!(!format!("{failure:?}").contains("hunter2"), "{failure:?}");
+        let failure = read_hello(echo(), None).unwrap_err();
+        assert!(format!("{failure:?}").contains("Syntax error"), "{failure:?}");
+    }
+
+    #[test]
+    fn what_is_no_reply_to_the_opening_is_a_violation_of_the_protocol() {
+        for reply in [Value::Nil, Value::Int(1), Value::Okay, Value::BulkString(b"x".to_vec())] {
+            assert_eq!(read_hello(reply, None).unwrap_err().kind, FailureKind::Protocol);
+        }
+        assert_eq!(read_info(Value::Int(1)).unwrap_err().kind, FailureKind::Protocol);
     }
 }

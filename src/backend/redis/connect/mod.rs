@@ -1,9 +1,11 @@
 //! Connections: how they are made, kept, and closed on the server's side if a reply is missing.
 
 pub(crate) mod connection;
+mod diagnosis;
 pub(crate) mod dialer;
 pub(crate) mod epoch;
 pub(crate) mod fork;
+mod greeting;
 mod handshake;
 pub(crate) mod identity;
 pub(crate) mod open_connections;

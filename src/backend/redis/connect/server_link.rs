@@ -132,6 +132,11 @@ impl ServerLink {
         Ok(connection)
     }
 
+    /// Returns the failure of the first connection, or one that names the mistake in the configuration behind it.
+    pub(crate) fn diagnose(&self, failure: Failure) -> Failure {
+        self.dialer.diagnose(failure)
+    }
+
     /// Makes sure that none of the orphaned connections can change anything on the server any more.
     pub(crate) fn kill_orphans(&self, budget: &TimeBudget) -> Result<(), Failure> {
         self.quarantine.kill_all(budget, |budget| self.dial(budget))
