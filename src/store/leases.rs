@@ -26,7 +26,9 @@ use crate::store::wait::deadline_after;
 /// one may get the same value.
 ///
 /// Values come back to the front of the queue, in the order in which they were taken. The next `take` on
-/// the queue notices expired leases; pops, [`queue_len`](Self::queue_len) and
+/// the queue notices expired leases, and returns at most 1000 of their values to the queue. If more leases have
+/// expired, each further `take` hands out the value whose lease expired first, and returns 1000 more, the last ones
+/// first, so that takes find all values in the order in which their leases expired. Pops, [`queue_len`](Self::queue_len) and
 /// [`queue_range`](Self::queue_range) do not see their values before. Leases are no part of the key: writing to it,
 /// deleting it and its expiry leave them alone, but [`clear`](Self::clear) and
 /// [`delete_prefix`](Self::delete_prefix) drop them. On Redis they are stored beside the queue, under

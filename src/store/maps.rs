@@ -12,6 +12,7 @@ use crate::store::state_store::StateStore;
 /// # Maps
 ///
 /// A map holds values under the names of fields; a name is any UTF-8 of at most 512 bytes. On Redis a map is a hash.
+/// A field that another program wrote under a name that is not UTF-8 is neither listed nor counted.
 /// Changing or reading one field costs one field, not the map. The time to live is that of the key: the
 /// write that creates the map gives it `default_ttl`, later ones keep it, and [`expire`](Self::expire) and
 /// [`persist`](Self::persist) change it. A map without fields is absent.
@@ -104,7 +105,7 @@ impl StateStore {
         execute::map_keys(self, key)
     }
 
-    /// Counts the fields.
+    /// Counts the fields. On Redis it reads their names, as [`map_keys`](Self::map_keys) does.
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).

@@ -22,6 +22,9 @@ use crate::value::Value;
 /// Changes of several keys, and the reply to the operation that makes them.
 pub(crate) type MultiKeyPlan = (Vec<(Key<'static>, Change)>, Reply);
 
+/// At most this many values of expired leases come back at a time, since nobody else can use the shards meanwhile.
+const MOST_RETURNED: usize = 1000;
+
 /// Returns the keys whose shards must be locked for a mutation of a queue's leases.
 pub(crate) fn lease_keys(queue: &Key<'_>) -> [Key<'static>; 3] {
     [queue.clone().into_owned(), queue.companion(Companion::Leases), Key::fence()]
@@ -142,18 +145,28 @@ impl MultiKeyPlanner<'_, '_> {
         self.apply(&leases, EntryAction::MapDelete { field: id.clone() })
     }
 
-    /// Returns the expired leases, in the order in which they were taken.
+    /// Returns the expired leases whose values come back now, in the order in which they were taken.
+    ///
+    /// If there are too many, these are the one that expired first, which is handed out now, and those that expired
+    /// last: each later call puts earlier ones in front of them, so that all are handed out in the order in which
+    /// they expired.
     fn expired_leases(&self, leases: &str) -> Vec<(SmolStr, Value)> {
         let Some(Entry { content: Content::Map(map), .. }) = live(self.locked.find(leases), self.now) else {
             return Vec::new();
         };
         // The id of a lease begins with the time at which it expires.
         let first_open = format_smolstr!("{:020}", self.now.millis().saturating_add(1));
-        // All at once: a value returned later would be put before the values leased before it.
-        let expired = map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(first_open.as_str())));
-        let mut expired: Vec<_> = expired.map(|(id, value)| (id.clone(), value.clone())).collect();
-        expired.sort_by(|(a, _), (b, _)| token_of_lease(a).cmp(token_of_lease(b)));
-        expired
+        let mut expired =
+            map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(first_open.as_str())));
+        let in_order_of_expiry: Vec<_> = expired.clone().take(MOST_RETURNED + 1).collect();
+        let too_many = in_order_of_expiry.len() > MOST_RETURNED;
+        let (first, mut rest): (Option<_>, Vec<_>) = if too_many {
+            (expired.next(), expired.rev().take(MOST_RETURNED - 1).collect())
+        } else {
+            (None, in_order_of_expiry)
+        };
+        rest.sort_by(|(a, _), (b, _)| token_of_lease(a).cmp(token_of_lease(b)));
+        first.into_iter().chain(rest).map(|(id, value)| (id.clone(), value.clone())).collect()
     }
 
     fn leased_value(&self, leases: &str, id: &SmolStr) -> Option<Value> {

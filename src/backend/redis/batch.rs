@@ -230,7 +230,7 @@ impl Redis {
             let request = Request { replies: writer.commands(), mutation: true, atomic: true };
             connection.send(request, &budget)?;
             let replies = replies::transaction(request.replies - 2, &mut || connection.receive(&budget))?;
-            replies.into_iter().try_for_each(|reply| replies::refused(reply).map(drop))
+            replies.into_iter().try_for_each(replies::written)
         };
         let context = ErrorContext::writing("EXEC");
         // Repeated puts and deletes leave the same state.
@@ -252,13 +252,13 @@ impl Redis {
                     writer.arg(key);
                 }
                 connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
-                replies::number(connection.receive(&budget)?)
+                replies::count(connection.receive(&budget)?)
             };
             let context = ErrorContext::writing("DEL");
             let (removed, attempt) = self
                 .run(RetryRule::Idempotent, &budget, work)
                 .map_err(|failure| OperationError::partial(*done, OperationError::new(failure, context)))?;
-            *done += if attempt.in_doubt { chunk.len() as u64 } else { u64::try_from(removed).unwrap_or(0) };
+            *done += if attempt.in_doubt { chunk.len() as u64 } else { removed };
         }
         Ok(())
     }

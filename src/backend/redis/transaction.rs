@@ -15,7 +15,6 @@ use crate::backend::redis::retry::RetryRule;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
-use crate::backend::redis::wire::replies::refused;
 use crate::clock::{Deadline, Now};
 use crate::error::{Kind, Result};
 use crate::key::Key;
@@ -117,7 +116,7 @@ impl Redis {
         match replies::watched_transaction(count - 2, &mut || connection.receive(budget))? {
             None => Ok(false),
             Some(replies) => {
-                replies.into_iter().try_for_each(|reply| refused(reply).map(drop))?;
+                replies.into_iter().try_for_each(replies::written)?;
                 Ok(true)
             }
         }
@@ -244,7 +243,7 @@ impl Redis {
         connection.send(request, budget)?;
         let mut watched = None;
         if is_new {
-            refused(connection.receive(budget)?)?;
+            replies::done(connection.receive(budget)?)?;
             if *query != Query::Presence {
                 let left = replies::ttl(connection.receive(budget)?)?;
                 let deadline = left.and_then(replies::deadline);

@@ -139,6 +139,14 @@ fn a_map_is_a_hash_and_a_queue_a_list() {
     assert_eq!(server.raw.run::<_, String>("HGET", &["p:m", ""]), "2");
     assert_eq!(store.map_keys("m").unwrap(), ["", "a\n", "b"], "a field name that is not UTF-8 is foreign");
     assert_eq!(store.map_entries::<i64>("m").unwrap().len(), 3);
+    assert_eq!(store.map_len("m").unwrap(), 3, "a count and a listing agree");
+    let counted = store.transaction(|tx| Ok((tx.map_len("m")?, tx.map_keys("m")?.len())));
+    assert_eq!(counted.unwrap(), (3, 3));
+    server.raw.run::<_, i64>("HSET", &[&b"p:foreign"[..], b"\xff", b"1", b"\xfe", b"2"]);
+    assert_eq!(store.map_len("foreign").unwrap(), 0);
+    assert!(store.map_keys("foreign").unwrap().is_empty());
+    assert!(store.map_entries::<i64>("foreign").unwrap().is_empty());
+    assert!(store.contains("foreign").unwrap(), "the key exists");
     assert_eq!(store.map_get_many::<i64>("m", ["b", "x", ""]).unwrap(), [Some(1), None, Some(2)]);
     assert_eq!(store.push_back_many("q", [1, 2]).unwrap(), 2);
     assert_eq!(store.push_front("q", "x").unwrap(), 3);

@@ -56,6 +56,21 @@ fn every_token_is_larger_than_all_earlier_ones() {
     assert!(token() > first, "tokens continue from the clock of the server");
 }
 
+/// The server serves nobody while a script runs.
+#[test]
+fn waiters_that_are_gone_are_dropped_a_thousand_at_a_time() {
+    const GONE: &str = "for n = 1, 2500 do redis.call('ZADD', KEYS[1], n, 'waiter' .. n) end";
+    let server = SharedServer::new();
+    let store = server.store("t");
+    server.raw.run::<_, ()>("EVAL", &[GONE, "1", WAITING]);
+    for left in [1500, 500] {
+        assert!(store.lock("l", MINUTE).unwrap().is_none(), "a waiter may be behind those that are gone");
+        assert_eq!(server.raw.run::<_, i64>("ZCARD", &[WAITING]), left);
+    }
+    assert!(store.lock("l", MINUTE).unwrap().is_some());
+    assert!(!server.raw.exists(WAITING));
+}
+
 #[test]
 fn every_way_to_lose_a_lock_is_reported_differently() {
     let server = SharedServer::new();

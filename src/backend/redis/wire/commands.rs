@@ -202,11 +202,13 @@ pub(crate) struct MultiReply {
 /// Which number a transaction replies with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NumberFrom {
-    /// The last number that a command replied with.
+    /// The last of the numbers that the commands replied with.
     Last,
+    /// The number behind the reply to a SET, which may have set nothing.
+    BehindSet,
     /// The sum of all of them.
     Sum,
-    /// How much the last is above this number.
+    /// How much the length before a trim is above this number.
     Above(u64),
 }
 
@@ -217,7 +219,7 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
     };
     match action {
         EntryAction::Incr { ttl_if_created: Some(_), .. } => {
-            Some(MultiReply { commands: 2, reply: NumberFrom::Last })
+            Some(MultiReply { commands: 2, reply: NumberFrom::BehindSet })
         }
         EntryAction::Trim { most } => Some(MultiReply { commands: 2, reply: NumberFrom::Above(*most) }),
         EntryAction::MapPut { fields, .. } => if_long(2 * fields.len(), NumberFrom::Sum),

@@ -3,6 +3,8 @@
 pub(crate) mod action;
 pub(crate) mod changes;
 pub(crate) mod commands;
+#[cfg(test)]
+mod hostile_replies;
 pub(crate) mod queries;
 pub(crate) mod replies;
 pub(crate) mod resp;

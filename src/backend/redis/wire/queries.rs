@@ -4,7 +4,9 @@ use redis::Value;
 use smol_str::SmolStr;
 
 use crate::backend::redis::failure::{ErrorContext, Failure};
-use crate::backend::redis::wire::replies::{array, bytes, deadline, kind, number, refused, ttl};
+use crate::backend::redis::wire::replies::{
+    array, at_least, bytes, deadline, kind, number, present, refused, ttl,
+};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::bytes::Bytes;
 use crate::key::Key;
@@ -49,8 +51,7 @@ fn name(query: &Query) -> &'static str {
         Query::Field(_) => "HGET",
         Query::Fields(_) => "HMGET",
         Query::Map => "HGETALL",
-        Query::Names => "HKEYS",
-        Query::MapLength => "HLEN",
+        Query::Names | Query::MapLength => "HKEYS",
         Query::Bounds => "LLEN",
         Query::Items { .. } => "LRANGE",
     }
@@ -72,24 +73,24 @@ pub(crate) fn answer(
         Query::Presence => Answer::Presence(presence(first, next()?)?),
         Query::Value | Query::Field(_) => Answer::Found(bytes(first)?),
         Query::Fields(fields) => {
-            let each: Vec<_> = array(first)?.into_iter().map(bytes).collect::<Result<_, _>>()?;
-            if each.len() != fields.len() {
-                return Err(Failure::unexpected_reply(&Value::Nil));
+            let parts = array(first)?;
+            if parts.len() != fields.len() {
+                return Err(Failure::unexpected_reply(&Value::Array(parts)));
             }
-            Answer::Each(each)
+            Answer::Each(parts.into_iter().map(bytes).collect::<Result<_, _>>()?)
         }
         Query::Map => Answer::Map(map(array(first)?)?),
-        Query::Names => {
-            let mut names: Vec<_> = array(first)?.into_iter().filter_map(field).collect();
-            names.sort();
-            Answer::Names(names)
+        Query::Names => Answer::Names(names(first)?),
+        // HLEN would count the names of other programs too.
+        Query::MapLength => Answer::Count(names(first)?.len() as u64),
+        Query::Bounds => Answer::Bounds((0, at_least(0, number(first)?)?)),
+        Query::Items { from, to } => {
+            let parts = array(first)?;
+            if parts.len() as u64 > to.saturating_sub(*from) {
+                return Err(Failure::unexpected_reply(&Value::Array(parts)));
+            }
+            Answer::Items(parts.into_iter().map(present).collect::<Result<_, _>>()?)
         }
-        Query::MapLength => Answer::Count(count(first)?),
-        Query::Bounds => {
-            let length = number(first)?;
-            Answer::Bounds((0, length))
-        }
-        Query::Items { .. } => Answer::Items(array(first)?.into_iter().map(item).collect::<Result<_, _>>()?),
     })
 }
 
@@ -108,41 +109,45 @@ pub(crate) fn nothing(query: &Query) -> Answer {
 }
 
 fn presence(pttl_reply: Value, type_reply: Value) -> Result<Option<Presence>, Failure> {
-    let type_reply = refused(type_reply)?;
-    let exists = !matches!(&type_reply, Value::SimpleString(name) if name == "none");
+    let (left, type_reply) = (ttl(pttl_reply), refused(type_reply)?);
+    let Value::SimpleString(name) = &type_reply else {
+        return Err(Failure::unexpected_reply(&type_reply));
+    };
     // A key that was created or deleted between the two commands was absent at one time.
-    let left = ttl(pttl_reply)?.filter(|_| exists);
+    let left = left?.filter(|_| name != "none");
     Ok(left.map(|left| Presence { kind: kind(&type_reply), deadline: deadline(left) }))
 }
 
-/// Returns the fields of a map, sorted. A name that is not UTF-8 is not this crate's.
+/// Returns the fields of a map, sorted. A name that is not UTF-8 belongs to another program.
 fn map(parts: Vec<Value>) -> Result<Vec<(SmolStr, Bytes)>, Failure> {
+    if !parts.len().is_multiple_of(2) {
+        return Err(Failure::unexpected_reply(&Value::Array(parts)));
+    }
     let mut fields = Vec::with_capacity(parts.len() / 2);
     let mut parts = parts.into_iter();
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        if let Some(name) = field(name) {
-            fields.push((name, item(value)?));
-        }
+        let (name, value) = (field(name)?, present(value)?);
+        fields.extend(name.map(|name| (name, value)));
     }
     fields.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(fields)
 }
 
+/// Returns the names of a map's fields, sorted, without those of other programs.
+fn names(reply: Value) -> Result<Vec<SmolStr>, Failure> {
+    let names = array(reply)?.into_iter().filter_map(|name| field(name).transpose());
+    let mut names = names.collect::<Result<Vec<_>, _>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// Reads the name of a field; `None` if it is not UTF-8.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
-fn field(name: Value) -> Option<SmolStr> {
+fn field(name: Value) -> Result<Option<SmolStr>, Failure> {
     match name {
-        Value::BulkString(name) => String::from_utf8(name).ok().map(SmolStr::from),
-        _ => None,
+        Value::BulkString(name) => Ok(String::from_utf8(name).ok().map(SmolStr::from)),
+        other => Err(Failure::unexpected_reply(&other)),
     }
-}
-
-fn item(reply: Value) -> Result<Bytes, Failure> {
-    bytes(reply)?.ok_or_else(|| Failure::unexpected_reply(&Value::Nil))
-}
-
-fn count(reply: Value) -> Result<u64, Failure> {
-    let length = number(reply)?;
-    u64::try_from(length).map_err(|_| Failure::unexpected_reply(&Value::Int(length)))
 }
 
 #[cfg(test)]
@@ -173,7 +178,7 @@ mod tests {
             (Query::Fields(vec!["f".into(), "g".into()]), "HMGET p:k f g"),
             (Query::Map, "HGETALL p:k"),
             (Query::Names, "HKEYS p:k"),
-            (Query::MapLength, "HLEN p:k"),
+            (Query::MapLength, "HKEYS p:k"),
             (Query::Bounds, "LLEN p:k"),
             (Query::Items { from: 2, to: 5 }, "LRANGE p:k 2 4"),
             (Query::Items { from: 0, to: 0 }, "LRANGE p:k 1 0"),
@@ -205,7 +210,7 @@ mod tests {
                 Value::Array([&b"g"[..], b"\xff", b"f"].map(bulk).to_vec()),
                 Answer::Names(vec!["f".into(), "g".into()]),
             ),
-            (Query::MapLength, Value::Int(3), Answer::Count(3)),
+            (Query::MapLength, Value::Array([&b"g"[..], b"\xff", b"f"].map(bulk).to_vec()), Answer::Count(2)),
             (Query::Bounds, Value::Int(3), Answer::Bounds((0, 3))),
             (Query::Items { from: 0, to: 9 }, Value::Array(vec![bulk(b"x")]), Answer::Items(vec![x()])),
         ] {

@@ -24,10 +24,10 @@ pub(crate) fn reply(action: &EntryAction, next: NextReply<'_>) -> Result<Reply, 
     }
     let reply = next()?;
     Ok(match action {
-        EntryAction::Put { .. } => match refused(reply)? {
-            Value::Okay => Reply::Done,
-            other => return Err(Failure::unexpected_reply(&other)),
-        },
+        EntryAction::Put { .. } => {
+            done(reply)?;
+            Reply::Done
+        }
         EntryAction::PutIfAbsent { .. } => match refused(reply)? {
             Value::Okay => Reply::Flag(true),
             Value::Nil => Reply::Flag(false),
@@ -42,12 +42,11 @@ pub(crate) fn reply(action: &EntryAction, next: NextReply<'_>) -> Result<Reply, 
         | EntryAction::Delete
         | EntryAction::Expire { .. }
         | EntryAction::Persist
-        | EntryAction::MapDelete { .. } => Reply::Flag(number(reply)? != 0),
-        EntryAction::Incr { .. }
-        | EntryAction::MapPut { .. }
-        | EntryAction::MapIncr { .. }
-        | EntryAction::Push { .. }
-        | EntryAction::Trim { .. } => Reply::Number(integer(reply)?),
+        | EntryAction::MapDelete { .. } => Reply::Flag(flag(reply)?),
+        EntryAction::Incr { .. } | EntryAction::MapIncr { .. } => Reply::Number(integer(reply)?),
+        // A queue to which something was pushed is not empty.
+        EntryAction::Push { .. } => Reply::Number(at_least(1, integer(reply)?)?),
+        EntryAction::MapPut { .. } | EntryAction::Trim { .. } => Reply::Number(at_least(0, integer(reply)?)?),
     })
 }
 
@@ -55,7 +54,7 @@ pub(crate) fn reply(action: &EntryAction, next: NextReply<'_>) -> Result<Reply, 
 pub(crate) fn lease_reply(action: &LeaseAction, reply: Value) -> Result<Reply, Failure> {
     Ok(match action {
         LeaseAction::Lease { .. } => Reply::Leased(leased(reply)?.map(Box::new)),
-        LeaseAction::EndLease { .. } => Reply::Flag(number(reply)? != 0),
+        LeaseAction::EndLease { .. } => Reply::Flag(flag(reply)?),
     })
 }
 
@@ -66,19 +65,33 @@ pub(crate) fn lock_reply(action: &LockAction, reply: Value) -> Result<Reply, Fai
         LockAction::Extend { .. } | LockAction::Unlock { .. } => Reply::Hold(hold(reply)?),
     })
 }
+/// Reads the number of a transaction from the replies to its commands.
 fn number_of(which: NumberFrom, replies: Vec<Value>) -> Result<i64, Failure> {
-    let numbers = replies.into_iter().filter_map(|reply| match reply {
-        // The reply of SET for a counter that exists, and of LTRIM.
-        Value::Okay | Value::Nil => None,
-        other => Some(integer(other)),
-    });
-    let numbers: Vec<i64> = numbers.collect::<Result<_, _>>()?;
-    let last = *numbers.last().ok_or_else(|| Failure::unexpected_reply(&Value::Nil))?;
-    Ok(match which {
-        NumberFrom::Last => last,
-        NumberFrom::Sum => numbers.iter().sum(),
-        NumberFrom::Above(most) => last.saturating_sub_unsigned(most).max(0),
-    })
+    let mut replies = replies.into_iter();
+    let mut next = || replies.next().ok_or_else(|| Failure::unexpected_reply(&Value::Nil));
+    match which {
+        NumberFrom::BehindSet => {
+            match refused(next()?)? {
+                Value::Okay | Value::Nil => {}
+                other => return Err(Failure::unexpected_reply(&other)),
+            }
+            integer(next()?)
+        }
+        NumberFrom::Above(most) => {
+            let length = at_least(0, integer(next()?)?)?;
+            done(next()?)?;
+            Ok(length.saturating_sub_unsigned(most).max(0))
+        }
+        NumberFrom::Last | NumberFrom::Sum => {
+            let numbers = replies.map(|reply| at_least(0, integer(reply)?)).collect::<Result<Vec<_>, _>>()?;
+            let last = *numbers.last().ok_or_else(|| Failure::unexpected_reply(&Value::Nil))?;
+            Ok(if which == NumberFrom::Sum {
+                numbers.iter().fold(0, |sum, n| i64::saturating_add(sum, *n))
+            } else {
+                last
+            })
+        }
+    }
 }
 
 /// Reads the replies to MULTI, `count` commands, and EXEC.
@@ -89,15 +102,22 @@ pub(crate) fn transaction(count: usize, next: NextReply<'_>) -> Result<Vec<Value
 
 /// As [`transaction`]; `None` if a watched key had changed.
 pub(crate) fn watched_transaction(count: usize, next: NextReply<'_>) -> Result<Option<Vec<Value>>, Failure> {
-    // Of these replies only an error matters, and the first error is the cause.
-    let mut first_error = None;
-    for _ in 0..=count {
-        let reply = next()?;
-        if let (Value::ServerError(error), None) = (reply, &first_error) {
-            first_error = Some(error);
+    // The first error is the cause.
+    let (mut first_error, mut unexpected) = (None, None);
+    for at in 0..=count {
+        match next()? {
+            Value::Okay if at == 0 => {}
+            Value::SimpleString(status) if at > 0 && status == "QUEUED" => {}
+            Value::ServerError(error) => first_error = first_error.or(Some(error)),
+            other => unexpected = unexpected.or_else(|| Some(Failure::unexpected_reply(&other))),
         }
     }
-    match next()? {
+    // All replies are read before any of them is refused: the connection stays in step.
+    let executed = next()?;
+    if let Some(failure) = unexpected {
+        return Err(failure);
+    }
+    match executed {
         Value::Array(replies) if replies.len() == count => Ok(Some(replies)),
         Value::Array(_) => Err(Failure::new(
             FailureKind::Protocol,
@@ -118,6 +138,43 @@ pub(crate) fn refused(reply: Value) -> Result<Value, Failure> {
         reply => Ok(reply),
     }
 }
+
+/// Reads the reply of a command that replies `OK`.
+pub(crate) fn done(reply: Value) -> Result<(), Failure> {
+    match refused(reply)? {
+        Value::Okay => Ok(()),
+        other => Err(Failure::unexpected_reply(&other)),
+    }
+}
+
+/// Reads the reply of a command in a transaction of writes: `OK`, or how many keys, fields or values there are.
+pub(crate) fn written(reply: Value) -> Result<(), Failure> {
+    match refused(reply)? {
+        Value::Okay => Ok(()),
+        Value::Int(count) => at_least(0, count).map(drop),
+        other => Err(Failure::unexpected_reply(&other)),
+    }
+}
+
+/// Reads 0 or 1.
+fn flag(reply: Value) -> Result<bool, Failure> {
+    match refused(reply)? {
+        Value::Int(0) => Ok(false),
+        Value::Int(1) => Ok(true),
+        other => Err(Failure::unexpected_reply(&other)),
+    }
+}
+
+/// Reads how many there are.
+pub(crate) fn count(reply: Value) -> Result<u64, Failure> {
+    Ok(at_least(0, number(reply)?)?.unsigned_abs())
+}
+
+/// Refuses a number that the command cannot reply with.
+pub(crate) fn at_least(least: i64, number: i64) -> Result<i64, Failure> {
+    if number < least { Err(Failure::unexpected_reply(&Value::Int(number))) } else { Ok(number) }
+}
+
 pub(crate) fn bytes(reply: Value) -> Result<Option<Bytes>, Failure> {
     match refused(reply)? {
         Value::Nil => Ok(None),
@@ -125,6 +182,12 @@ pub(crate) fn bytes(reply: Value) -> Result<Option<Bytes>, Failure> {
         other => Err(Failure::unexpected_reply(&other)),
     }
 }
+
+/// As [`bytes`], for a part of a reply that cannot be nil.
+pub(crate) fn present(reply: Value) -> Result<Bytes, Failure> {
+    bytes(reply)?.ok_or_else(|| Failure::unexpected_reply(&Value::Nil))
+}
+
 pub(crate) fn array(reply: Value) -> Result<Vec<Value>, Failure> {
     match refused(reply)? {
         Value::Array(parts) => Ok(parts),
@@ -171,11 +234,11 @@ fn leased(reply: Value) -> Result<Option<(SmolStr, Bytes)>, Failure> {
     let Some([id, item]) = pair(reply)? else {
         return Ok(None);
     };
-    let id = text(&id).map(SmolStr::new).ok_or_else(|| Failure::unexpected_reply(&id))?;
-    match bytes(item)? {
-        Some(item) => Ok(Some((id, item))),
-        None => Err(Failure::unexpected_reply(&Value::Nil)),
-    }
+    let id = text(&id)
+        .filter(|id| !id.is_empty())
+        .map(SmolStr::new)
+        .ok_or_else(|| Failure::unexpected_reply(&id))?;
+    Ok(Some((id, present(item)?)))
 }
 
 /// Reads the reply to an attempt to take a lock.
@@ -203,7 +266,10 @@ fn hold(reply: Value) -> Result<Hold, Failure> {
 pub(crate) fn popped(reply: Value) -> Result<Option<Bytes>, Failure> {
     match pair(reply)? {
         None => Ok(None),
-        Some([_, item]) => bytes(item),
+        Some([key, item]) => {
+            present(key)?;
+            present(item).map(Some)
+        }
     }
 }
 
@@ -212,6 +278,7 @@ pub(crate) fn ttl(reply: Value) -> Result<Option<Ttl>, Failure> {
     Ok(match number(reply)? {
         -2 => None,
         -1 => Some(Ttl::Never),
+        millis if millis < 0 => return Err(Failure::unexpected_reply(&Value::Int(millis))),
         // The server rounds down: a key that exists has some time left.
         millis => Some(Ttl::In(Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(1)))),
     })
@@ -225,7 +292,7 @@ pub(crate) fn deadline(ttl: Ttl) -> Option<Deadline> {
     }
 }
 
-/// Reads the reply to TYPE; `None` for a kind that this crate does not use.
+/// Returns the kind that a reply to TYPE names; `None` for a kind that this crate does not use.
 pub(crate) fn kind(reply: &Value) -> Option<Kind> {
     match reply {
         Value::SimpleString(name) => match name.as_str() {
@@ -363,7 +430,7 @@ mod tests {
         let loading = parse(b"-LOADING Redis is loading\r\n");
         let failure = executed(vec![loading.clone(), loading.clone(), loading]).unwrap_err();
         assert_eq!((failure.kind, failure.stage), (FailureKind::Busy, Stage::Rejected));
-        assert_eq!(executed(vec![Value::Okay, Value::Okay, Value::Nil]).unwrap(), None);
+        assert_eq!(executed(vec![Value::Okay, parse(b"+QUEUED\r\n"), Value::Nil]).unwrap(), None);
         assert!(transaction(0, &mut || Ok(Value::Nil)).is_err());
     }
 

@@ -23,9 +23,8 @@ pub(crate) fn pattern(prefix: &[u8]) -> Vec<u8> {
 /// Reads a reply to SCAN: the next cursor (0 at the end), and keys with the prefix that they have on the server.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
 pub(crate) fn page(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Failure> {
-    let Ok([cursor, keys]) = <[Value; 2]>::try_from(array(reply)?) else {
-        return Err(Failure::unexpected_reply(&Value::Nil));
-    };
+    let [cursor, keys] = <[Value; 2]>::try_from(array(reply)?)
+        .map_err(|parts| Failure::unexpected_reply(&Value::Array(parts)))?;
     let next = parsed(&cursor)?;
     let keys = array(keys)?.into_iter().map(|key| match key {
         Value::BulkString(key) => Ok(key),

@@ -1,4 +1,4 @@
--- Puts the values of expired leases back, and leases the first value of a queue.
+-- Puts the values of expired leases back, at most a thousand of them, and leases the first value of a queue.
 -- KEYS: the queue, the deadlines of its leases (a sorted set), the leased values (a hash), the fence. ARGV: the
 -- length of the lease in ms; the TTL in ms for a queue that is created, or ''.
 -- Returns the id of the lease and the value, or nil if the queue is empty.
@@ -9,17 +9,25 @@ if kind ~= 'list' and kind ~= 'none' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
--- All of them at once: a value that came back later would be in front of values that were leased before it.
+local until_now = string.format('%.0f', now)
+-- The server serves nobody while a script runs, so that one script gives back at most this many values.
+local most = 1000
+local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', until_now, 'LIMIT', 0, most + 1)
+local first
+if #expired > most then
+  -- The lease that ran out first is handed out now. Of the others, those that ran out last come back: each later call
+  -- puts earlier ones in front of them, so that the values are handed out in the order in which their leases ran out.
+  first = expired[1]
+  expired = redis.call('ZREVRANGEBYSCORE', KEYS[2], until_now, '-inf', 'LIMIT', 0, most - 1)
+end
 -- The value that was leased first is pushed last, and is first in the queue again. The ids of leases end in a
 -- number that grows.
 local function order(id) return tonumber(string.match(id, '%d+$')) or 0 end
 table.sort(expired, function(a, b) return order(a) > order(b) end)
--- unpack has a limit.
-for from = 1, #expired, 4000 do
-  local to = math.min(from + 3999, #expired)
+expired[#expired + 1] = first
+if #expired > 0 then
   local values = {}
-  for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(expired, from, to))) do
+  for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(expired))) do
     if value then values[#values + 1] = value end
   end
   if #values > 0 then
@@ -28,8 +36,8 @@ for from = 1, #expired, 4000 do
     if type(pushed) == 'table' then return pushed end
     if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   end
-  redis.call('ZREM', KEYS[2], unpack(expired, from, to))
-  redis.call('HDEL', KEYS[3], unpack(expired, from, to))
+  redis.call('ZREM', KEYS[2], unpack(expired))
+  redis.call('HDEL', KEYS[3], unpack(expired))
 end
 local value = redis.call('LINDEX', KEYS[1], 0)
 if not value then return false end

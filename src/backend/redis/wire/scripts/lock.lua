@@ -3,7 +3,8 @@
 -- the fence. ARGV: the TTL of the lock in ms; the waiter, or '' for a client that does not wait; for how many
 -- microseconds a waiter that does not ask keeps its position.
 -- Returns the token and the deadline in ms, or nil if the lock is not free for this client.
--- It is one script so that a free lock goes to the first waiter and to nobody else.
+-- It is one script so that a free lock goes to the first waiter and to nobody else. One call drops at most a thousand
+-- waiters that are gone; if there are more, the lock counts as not free, and the next call goes on.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local grace = tonumber(ARGV[3])
@@ -16,11 +17,13 @@ local function next_token()
 end
 local function first() return redis.call('ZRANGE', KEYS[2], 0, 0)[1] end
 local head = first()
-while head and head ~= ARGV[2] do
+local dropped = 0
+while head and head ~= ARGV[2] and dropped < 1000 do
   local last_seen = tonumber(redis.call('HGET', KEYS[3], head) or '')
   if last_seen and math.abs(now - last_seen) <= grace then break end
   redis.call('ZREM', KEYS[2], head)
   redis.call('HDEL', KEYS[3], head)
+  dropped = dropped + 1
   head = first()
 end
 if redis.call('EXISTS', KEYS[1]) == 0 and (not head or head == ARGV[2]) then
