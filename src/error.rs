@@ -305,7 +305,7 @@ impl Error {
     /// True for [`Unavailable`](Self::Unavailable) (except for a closed store, and for one that another process
     /// opened), [`StorageFull`](Self::StorageFull), [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and
     /// for a [`Partial`](Self::Partial) that stopped for one of these. It does not mean that repeating is
-    /// harmless: check `maybe_applied` before you repeat an increment.
+    /// harmless: check `maybe_applied` before you repeat a write.
     ///
     /// ```
     /// let error = millpond::StateStore::memory().put("", 1).unwrap_err();

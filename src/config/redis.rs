@@ -125,8 +125,8 @@ options! {
         #[serde(with = "duration")]
         timeout(timeout): Duration = Duration::from_secs(3), in TIMES;
 
-        /// How often an operation that is harmless to repeat is tried again on a new connection. Defaults to 2;
-        /// at most 100.
+        /// How often an operation is tried again on a new connection: a read, or a write that was not sent. After a
+        /// [lost reply](crate::RedisStore#lost-replies), how often the server is asked. Defaults to 2; at most 100.
         max_retries(retries): u32 = 2, in 0..=100;
 
         /// The pause before the first retry. It doubles with each further retry, and half of it is random.

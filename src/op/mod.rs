@@ -13,4 +13,4 @@ pub(crate) use self::page::{Cursor, Page};
 pub(crate) use self::query::{Answer, Presence, Query, ReadSource};
 pub(crate) use self::reply::{Hold, Reply};
 #[cfg(feature = "redis")]
-pub(crate) use self::traits::{Repeat, Traits};
+pub(crate) use self::traits::{LostReply, Traits};

@@ -11,16 +11,20 @@ pub(crate) struct Traits {
     pub(crate) command: &'static str,
     /// The kind of entry that the action works on; `Value` if it works on any kind.
     pub(crate) kind: Kind,
-    pub(crate) repeat: Repeat,
+    pub(crate) lost_reply: LostReply,
 }
 
-/// What happens if an action is repeated because the reply to the first attempt was lost.
+/// What is done about a mutation whose reply was lost. It is never simply repeated: even a mutation that leaves the
+/// same state twice would overwrite what other clients have written since the first attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// Two attempts leave another state than one.
-    Harmful,
-    /// Two attempts leave the same state as one.
-    Harmless(RepeatedReply),
+pub(crate) enum LostReply {
+    /// Nothing: nobody can tell what the first attempt did from what other clients did.
+    StaysInDoubt,
+    /// The server is asked whether the key holds what the mutation leaves. If it does, the mutation is done.
+    IsCompared,
+    /// The mutation is repeated: it names a lease or a token, which no other client ever gets, and changes nothing if
+    /// the first attempt has ended that.
+    IsRepeated(RepeatedReply),
 }
 
 /// Whether the reply to a repetition is also the reply to the first attempt.
@@ -30,58 +34,53 @@ pub(crate) enum RepeatedReply {
     Valid,
     /// Only if the repetition changed something. Otherwise the first attempt may have done it already.
     ValidIfItActed,
-    /// Never: only the first attempt can report how much it changed.
-    Invalid,
 }
 
-impl Repeat {
-    pub(crate) fn is_harmless(self) -> bool {
-        matches!(self, Self::Harmless(_))
-    }
-
+impl LostReply {
     /// Returns whether `reply`, given to a repetition, is also the reply to the first attempt.
     pub(crate) fn reply_survives(self, reply: &Reply) -> bool {
         match self {
-            Self::Harmless(RepeatedReply::Valid) => true,
-            Self::Harmless(RepeatedReply::ValidIfItActed) => {
+            Self::IsRepeated(RepeatedReply::Valid) => true,
+            Self::IsRepeated(RepeatedReply::ValidIfItActed) => {
                 matches!(reply, Reply::Flag(true) | Reply::Hold(Hold::Held { .. }))
             }
-            Self::Harmless(RepeatedReply::Invalid) | Self::Harmful => false,
+            Self::StaysInDoubt | Self::IsCompared => false,
         }
     }
 }
 
-const VALID: Repeat = Repeat::Harmless(RepeatedReply::Valid);
-const IF_IT_ACTED: Repeat = Repeat::Harmless(RepeatedReply::ValidIfItActed);
-const INVALID: Repeat = Repeat::Harmless(RepeatedReply::Invalid);
+const IN_DOUBT: LostReply = LostReply::StaysInDoubt;
+const COMPARED: LostReply = LostReply::IsCompared;
+const REPEATED: LostReply = LostReply::IsRepeated(RepeatedReply::Valid);
+const REPEATED_IF_IT_ACTED: LostReply = LostReply::IsRepeated(RepeatedReply::ValidIfItActed);
 
-const fn row(command: &'static str, kind: Kind, repeat: Repeat) -> Traits {
-    Traits { command, kind, repeat }
+const fn row(command: &'static str, kind: Kind, lost_reply: LostReply) -> Traits {
+    Traits { command, kind, lost_reply }
 }
 
 impl EntryAction {
     #[expect(clippy::match_same_arms, reason = "a table with one row per action")]
     pub(crate) fn traits(&self) -> Traits {
         match self {
-            Self::Put { .. } => row("SET", Kind::Value, VALID),
-            Self::PutIfAbsent { .. } => row("SET", Kind::Value, Repeat::Harmful),
-            Self::PutIfPresent { .. } => row("SET", Kind::Value, VALID),
-            Self::GetAndPut { .. } => row("SET", Kind::Value, Repeat::Harmful),
-            Self::Swap { .. } => row("EVAL", Kind::Value, Repeat::Harmful),
-            Self::Delete => row("DEL", Kind::Value, IF_IT_ACTED),
-            Self::GetAndDelete => row("GETDEL", Kind::Value, Repeat::Harmful),
-            Self::Incr { .. } => row("INCRBY", Kind::Value, Repeat::Harmful),
-            Self::Expire { .. } => row("PEXPIRE", Kind::Value, VALID),
-            Self::Persist => row("PERSIST", Kind::Value, IF_IT_ACTED),
-            Self::Touch { .. } => row("GETEX", Kind::Value, VALID),
-            Self::MapPut { .. } => row("HSET", Kind::Map, INVALID),
-            Self::MapDelete { .. } => row("HDEL", Kind::Map, IF_IT_ACTED),
-            Self::MapIncr { .. } => row("HINCRBY", Kind::Map, Repeat::Harmful),
-            Self::Push { end: End::Back, .. } => row("RPUSH", Kind::Queue, Repeat::Harmful),
-            Self::Push { end: End::Front, .. } => row("LPUSH", Kind::Queue, Repeat::Harmful),
-            Self::Pop { end: End::Back } => row("RPOP", Kind::Queue, Repeat::Harmful),
-            Self::Pop { end: End::Front } => row("LPOP", Kind::Queue, Repeat::Harmful),
-            Self::Trim { .. } => row("LTRIM", Kind::Queue, INVALID),
+            Self::Put { .. } => row("SET", Kind::Value, COMPARED),
+            Self::PutIfAbsent { .. } => row("SET", Kind::Value, IN_DOUBT),
+            Self::PutIfPresent { .. } => row("SET", Kind::Value, COMPARED),
+            Self::GetAndPut { .. } => row("SET", Kind::Value, IN_DOUBT),
+            Self::Swap { .. } => row("EVAL", Kind::Value, IN_DOUBT),
+            Self::Delete => row("DEL", Kind::Value, IN_DOUBT),
+            Self::GetAndDelete => row("GETDEL", Kind::Value, IN_DOUBT),
+            Self::Incr { .. } => row("INCRBY", Kind::Value, IN_DOUBT),
+            Self::Expire { .. } => row("PEXPIRE", Kind::Value, IN_DOUBT),
+            Self::Persist => row("PERSIST", Kind::Value, IN_DOUBT),
+            Self::Touch { .. } => row("GETEX", Kind::Value, IN_DOUBT),
+            Self::MapPut { .. } => row("HSET", Kind::Map, IN_DOUBT),
+            Self::MapDelete { .. } => row("HDEL", Kind::Map, IN_DOUBT),
+            Self::MapIncr { .. } => row("HINCRBY", Kind::Map, IN_DOUBT),
+            Self::Push { end: End::Back, .. } => row("RPUSH", Kind::Queue, IN_DOUBT),
+            Self::Push { end: End::Front, .. } => row("LPUSH", Kind::Queue, IN_DOUBT),
+            Self::Pop { end: End::Back } => row("RPOP", Kind::Queue, IN_DOUBT),
+            Self::Pop { end: End::Front } => row("LPOP", Kind::Queue, IN_DOUBT),
+            Self::Trim { .. } => row("LTRIM", Kind::Queue, IN_DOUBT),
         }
     }
 }
@@ -89,8 +88,8 @@ impl EntryAction {
 impl LeaseAction {
     pub(crate) fn traits(&self) -> Traits {
         match self {
-            Self::Lease { .. } => row("EVAL", Kind::Queue, Repeat::Harmful),
-            Self::EndLease { .. } => row("EVAL", Kind::Queue, IF_IT_ACTED),
+            Self::Lease { .. } => row("EVAL", Kind::Queue, IN_DOUBT),
+            Self::EndLease { .. } => row("EVAL", Kind::Queue, REPEATED_IF_IT_ACTED),
         }
     }
 }
@@ -98,10 +97,10 @@ impl LeaseAction {
 impl LockAction {
     pub(crate) fn traits(&self) -> Traits {
         match self {
-            Self::Lock { .. } => row("EVAL", Kind::Value, Repeat::Harmful),
-            Self::Extend { .. } => row("EVAL", Kind::Value, VALID),
+            Self::Lock { .. } => row("EVAL", Kind::Value, IN_DOUBT),
+            Self::Extend { .. } => row("EVAL", Kind::Value, REPEATED),
             // After a lost reply, another holder may have the lock because the first attempt released it.
-            Self::Unlock { .. } => row("EVAL", Kind::Value, IF_IT_ACTED),
+            Self::Unlock { .. } => row("EVAL", Kind::Value, REPEATED_IF_IT_ACTED),
         }
     }
 }
@@ -113,16 +112,16 @@ mod tests {
     #[test]
     fn a_repeated_reply_counts_only_if_it_equals_the_first() {
         let held = Reply::Hold(Hold::Held { until: 1 });
-        for (repeat, reply, survives) in [
-            (VALID, Reply::Flag(false), true),
-            (IF_IT_ACTED, Reply::Flag(true), true),
-            (IF_IT_ACTED, Reply::Flag(false), false),
-            (IF_IT_ACTED, held, true),
-            (IF_IT_ACTED, Reply::Hold(Hold::NotHeld), false),
-            (INVALID, Reply::Number(1), false),
-            (Repeat::Harmful, Reply::Flag(true), false),
+        for (lost_reply, reply, survives) in [
+            (REPEATED, Reply::Flag(false), true),
+            (REPEATED_IF_IT_ACTED, Reply::Flag(true), true),
+            (REPEATED_IF_IT_ACTED, Reply::Flag(false), false),
+            (REPEATED_IF_IT_ACTED, held, true),
+            (REPEATED_IF_IT_ACTED, Reply::Hold(Hold::NotHeld), false),
+            (COMPARED, Reply::Done, false),
+            (IN_DOUBT, Reply::Flag(true), false),
         ] {
-            assert_eq!(repeat.reply_survives(&reply), survives, "{repeat:?} {reply:?}");
+            assert_eq!(lost_reply.reply_survives(&reply), survives, "{lost_reply:?} {reply:?}");
         }
     }
 }

@@ -33,9 +33,8 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge). If a reply of Redis was lost and the
-    /// write was repeated, [`Unavailable`](crate::Error::Unavailable) says that the write is applied: nobody knows
-    /// whether the field was new.
+    /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge). A
+    /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt.
     pub fn map_put(&self, key: &str, field: &str, value: impl Serialize) -> Result<bool> {
         Ok(self.map_put_many(key, [(field, value)])? > 0)
     }
@@ -117,7 +116,7 @@ impl StateStore {
     ///
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow), with the field
-    /// unchanged. On Redis it is never repeated after a lost reply, unless `redis.exactly_once` is set.
+    /// unchanged. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt.
     pub fn map_incr(&self, key: &str, field: &str, by: i64) -> Result<i64> {
         execute::map_incr(self, key, field, by)
     }

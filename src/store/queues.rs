@@ -129,7 +129,7 @@ impl StateStore {
     /// the last `max` values.
     ///
     /// # Errors
-    /// If a reply of Redis was lost, as [`map_put`](Self::map_put).
+    /// [`WrongType`](crate::Error::WrongType).
     pub fn queue_trim(&self, key: &str, max: u64) -> Result<u64> {
         execute::queue_trim(self, key, max)
     }

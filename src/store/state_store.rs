@@ -108,6 +108,21 @@ pub struct FileStore(pub(crate) Handle<File>);
 /// [`timeout`](crate::RedisOptions::timeout), its retries included. If the reply to a write is lost, the server is
 /// kept from applying that write late before the next write is sent. [Outages](StateStore#outages) describes what
 /// happens while the server cannot be reached and when it is back; [`RedisOptions`](crate::RedisOptions) sets it.
+///
+/// # Lost replies
+/// A write that was not sent is tried again, and so is a read. If a write was sent and its reply is lost, nobody knows
+/// whether the server has applied it. It is **not** made again, since other clients may have written since, and the
+/// second attempt would undo that: even a `put` or a `delete` is not harmless. Instead:
+///
+/// - A `put`, `update`, `batch_put` or [`write`](crate::StateStore::write) is done if the server holds what it has
+///   written: one script compares that. [`done`](crate::Taken::done), [`back`](crate::Taken::back) and the extension
+///   and the release of a lock are repeated, since nobody else has their lease or their token.
+/// - Anything else fails with [`Unavailable`](crate::Error::Unavailable) and `maybe_applied`: look before you repeat
+///   it.
+/// - If an outage begins, a `put`, a `delete` and a batch of them are queued. The server applies them after the outage
+///   if it holds what this process had seen before, and takes them for done if it holds what they have written;
+///   anything else is a conflict, which [`on_conflict`](crate::RedisOptions::on_conflict) decides.
+/// - With [`exactly_once`](crate::RedisOptions::exactly_once) the server is asked for the lost reply.
 #[cfg(feature = "redis")]
 #[derive(Debug, Clone)]
 pub struct RedisStore(pub(crate) Handle<FallbackBackend>);

@@ -8,6 +8,7 @@
 //! - `file`: the File variant, its files, and what it keeps after crashes, damage and full disks;
 //! - `redis`: the Redis variant without a fallback;
 //! - `outage`: the Redis variant with a fallback, during an outage and after it;
+//! - `linearizability`: several processes on one Redis server under faults, and a checker of their histories;
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
@@ -28,6 +29,8 @@ mod errors;
 mod examples;
 mod file;
 mod lease_order;
+#[cfg(all(unix, feature = "redis"))]
+mod linearizability;
 mod model;
 #[cfg(feature = "redis")]
 mod outage;

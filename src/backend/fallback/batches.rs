@@ -20,7 +20,7 @@ use crate::op::{Op, Reply, Write};
 impl FallbackBackend {
     pub(crate) fn get_batch(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
         let mut read = BatchRead { shared: &self.shared, keys, found: Vec::with_capacity(keys.len()) };
-        let outcome = self.route(OnLostReply::Repeat, &mut read);
+        let outcome = self.route(OnLostReply::Fail, &mut read);
         let mut found = read.found;
         found.extend(outcome.err().map(Err));
         found
@@ -29,10 +29,10 @@ impl FallbackBackend {
     /// Carries out mutations one after another. If the server becomes unreachable in the middle, the mutations that it
     /// has done stay done, and the rest is carried out locally if nothing can be done twice.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
-        let on_lost_reply = if ops.iter().all(|op| op.action.traits().repeat.is_harmless()) {
-            OnLostReply::Repeat
-        } else if ops.iter().all(|op| self.shared.redis.deduplicates(&op.action)) {
+        let on_lost_reply = if ops.iter().all(|op| self.shared.redis.deduplicates(&op.action)) {
             OnLostReply::AskServer
+        } else if ops.iter().all(|op| Observed::is_compared(&op.action)) {
+            OnLostReply::Compare
         } else {
             OnLostReply::Fail
         };
@@ -45,7 +45,7 @@ impl FallbackBackend {
     }
 
     pub(crate) fn commit_batch(&self, writes: &[Op<'_, Write>]) -> Result<()> {
-        self.route(OnLostReply::Repeat, &mut AtomicWrite { shared: &self.shared, writes })
+        self.route(OnLostReply::Compare, &mut AtomicWrite { shared: &self.shared, writes })
     }
 }
 

@@ -36,8 +36,10 @@ impl<'w> EntryWrite<'w> {
     pub(crate) fn on_lost_reply(&self) -> OnLostReply {
         if self.deduplicates {
             OnLostReply::AskServer
+        } else if Observed::is_compared(&self.op.action) {
+            OnLostReply::Compare
         } else {
-            OnLostReply::of(self.op.action.traits().repeat)
+            OnLostReply::Fail
         }
     }
 }

@@ -30,7 +30,7 @@ impl FallbackBackend {
         on_server: impl FnMut(&Redis) -> Result<R, OperationError>,
         locally: impl FnMut(&Outage) -> Result<R>,
     ) -> Result<R> {
-        self.route(OnLostReply::Repeat, &mut Pair(on_server, locally))
+        self.route(OnLostReply::Fail, &mut Pair(on_server, locally))
     }
 
     /// Carries out one mutation, until `end` if it is a part of a longer wait.
@@ -81,14 +81,12 @@ impl Backend for FallbackBackend {
     }
 
     fn apply_lease(&self, op: Op<'_, LeaseAction>, end: Option<Instant>) -> Result<Reply> {
-        let on_lost_reply = OnLostReply::of(op.action.traits().repeat);
-        self.route(on_lost_reply, &mut LeaseWrite { shared: &self.shared, op: &op, end })
+        self.route(OnLostReply::Fail, &mut LeaseWrite { shared: &self.shared, op: &op, end })
     }
 
     fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
-        let on_lost_reply = OnLostReply::of(op.action.traits().repeat);
         self.route(
-            on_lost_reply,
+            OnLostReply::Fail,
             &mut Pair(|redis: &Redis| redis.apply_once(&op, None), |_: &_| Err(refused())),
         )
     }

@@ -7,9 +7,9 @@ use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::retry::lost_reply;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::Repeat;
 
 /// An operation that can be carried out on the server and locally. It may be tried on the server several times, and
 /// then locally once.
@@ -48,18 +48,13 @@ where
 /// What can be done with an operation whose reply from the server was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnLostReply {
-    /// The operation fails, since doing it twice would do harm.
+    /// The operation fails, since doing it twice would do harm. Reads are never in doubt.
     Fail,
-    /// The operation is repeated, since twice leaves the same state as once.
-    Repeat,
+    /// If an outage begins, the operation is queued. The replay compares what the server holds with what this process
+    /// had observed and with what the operation leaves; if it holds anything else, that is a conflict.
+    Compare,
     /// An outage begins. At its end the server is asked whether it has done the operation.
     AskServer,
-}
-
-impl OnLostReply {
-    pub(crate) fn of(repeat: Repeat) -> Self {
-        if repeat.is_harmless() { Self::Repeat } else { Self::Fail }
-    }
 }
 
 /// Whether operations are carried out locally during an outage.
@@ -120,7 +115,7 @@ fn next(failed: Failed, on_lost_reply: OnLostReply, mode: Mode, link: Link) -> N
         (Link::Connected, _) | (Link::Disconnected, Mode::ServerOnly) => Next::Return,
         // What the server may have done, or has done in part, must not be done locally as well.
         (Link::Disconnected, Mode::FallsBack)
-            if failed.is_partial || (in_doubt && on_lost_reply != OnLostReply::Repeat) =>
+            if failed.is_partial || (in_doubt && on_lost_reply != OnLostReply::Compare) =>
         {
             Next::Return
         }
@@ -161,6 +156,10 @@ impl FallbackBackend {
         loop {
             let outages = shared.report.counts.outages();
             if !shared.outage.is_disconnected() {
+                if sent == Sent::InDoubt && on_lost_reply == OnLostReply::Compare {
+                    // The outage is over already: a second attempt could undo what others have written since.
+                    return Err(lost_reply());
+                }
                 *was_on_server = true;
                 let mut error = match operation.on_server(&shared.redis) {
                     Ok(done) => {
@@ -235,7 +234,7 @@ mod tests {
     #[test]
     fn each_failure_has_its_next_step() {
         use Mode::{FallsBack, ServerOnly};
-        use OnLostReply::{AskServer, Fail, Repeat};
+        use OnLostReply::{AskServer, Compare, Fail};
         let failed = |sent, is_partial| Failed { sent, is_partial };
         let not_sent = failed(Sent::Not, false);
         let in_doubt = failed(Sent::InDoubt, false);
@@ -246,24 +245,24 @@ mod tests {
             (in_doubt, AskServer, FallsBack, Link::NotCheckedNotAskable, Next::CheckLink),
             (in_doubt, AskServer, ServerOnly, Link::NotChecked, Next::CheckLink),
             (in_doubt, Fail, FallsBack, Link::NotChecked, Next::CheckLink),
-            (in_doubt, Repeat, FallsBack, Link::NotChecked, Next::CheckLink),
+            (in_doubt, Compare, FallsBack, Link::NotChecked, Next::CheckLink),
             (not_sent, AskServer, FallsBack, Link::NotChecked, Next::CheckLink),
-            (partial, Repeat, FallsBack, Link::NotChecked, Next::CheckLink),
+            (partial, Compare, FallsBack, Link::NotChecked, Next::CheckLink),
             // If the server is connected, the caller gets the failure.
-            (not_sent, Repeat, FallsBack, Link::Connected, Next::Return),
+            (not_sent, Compare, FallsBack, Link::Connected, Next::Return),
             (in_doubt, AskServer, FallsBack, Link::Connected, Next::Return),
             (not_sent, Fail, ServerOnly, Link::Connected, Next::Return),
             // In server-only mode the caller gets it if the server is disconnected, too.
-            (not_sent, Repeat, ServerOnly, Link::Disconnected, Next::Return),
-            (in_doubt, Repeat, ServerOnly, Link::Disconnected, Next::Return),
+            (not_sent, Compare, ServerOnly, Link::Disconnected, Next::Return),
+            (in_doubt, Compare, ServerOnly, Link::Disconnected, Next::Return),
             // Otherwise it is carried out locally, unless that could do it twice.
             (not_sent, Fail, FallsBack, Link::Disconnected, Next::GoOn),
-            (not_sent, Repeat, FallsBack, Link::Disconnected, Next::GoOn),
+            (not_sent, Compare, FallsBack, Link::Disconnected, Next::GoOn),
             (not_sent, AskServer, FallsBack, Link::Disconnected, Next::GoOn),
-            (in_doubt, Repeat, FallsBack, Link::Disconnected, Next::GoOn),
+            (in_doubt, Compare, FallsBack, Link::Disconnected, Next::GoOn),
             (in_doubt, Fail, FallsBack, Link::Disconnected, Next::Return),
             (in_doubt, AskServer, FallsBack, Link::Disconnected, Next::Return),
-            (partial, Repeat, FallsBack, Link::Disconnected, Next::Return),
+            (partial, Compare, FallsBack, Link::Disconnected, Next::Return),
             (partial, Fail, FallsBack, Link::Disconnected, Next::Return),
         ] {
             let step = next(failed, on_lost_reply, mode, link);

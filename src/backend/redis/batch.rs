@@ -7,10 +7,10 @@ use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::redis::retry::{RetryRule, lost_reply};
+use crate::backend::redis::retry::RetryRule;
 use crate::backend::redis::slots::SlotCall;
 use crate::backend::redis::time_budget::TimeBudget;
-use crate::backend::redis::wire::action::error_context;
+use crate::backend::redis::wire::action::{Left, WireAction as _, error_context};
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
@@ -168,33 +168,35 @@ impl Redis {
         replies: &mut Vec<Result<Reply, OperationError>>,
     ) -> Result<(), OperationError> {
         let budget = self.budget();
-        let is_harmless = ops.iter().all(|op| op.action.traits().repeat.is_harmless());
-        let rule = if is_harmless { RetryRule::Idempotent } else { RetryRule::AtMostOnce };
         let mut outcomes = Vec::with_capacity(ops.len());
-        let mut in_doubt = false;
-        let ended = self.run(rule, &budget, |connection, attempt| {
+        let ended = self.run(RetryRule::AtMostOnce, &budget, |connection, _| {
             outcomes.clear();
-            in_doubt = attempt.in_doubt;
             self.pipeline(ops, connection, &budget, &mut outcomes)?;
             unless_all_busy(&mut outcomes)
         });
-        let received = outcomes.len();
-        for (op, outcome) in ops.iter().zip(outcomes) {
-            replies.push(match outcome {
-                Ok(reply) if in_doubt && !op.action.traits().repeat.reply_survives(&reply) => {
-                    Err(lost_reply().into())
+        let rest = &ops[outcomes.len()..];
+        replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
+            outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
+        }));
+        match (ended, rest.first()) {
+            (Err(failure), Some(op)) => match self.replies_if_left(&failure, rest, &budget) {
+                Some(rest) => {
+                    replies.extend(rest.into_iter().map(Ok));
+                    Ok(())
                 }
-                Ok(reply) => Ok(reply),
-                Err(failure) => {
-                    let stage = if in_doubt { Stage::InDoubt } else { failure.stage };
-                    Err(self.error_of(Failure { stage, ..failure }, error_context(op), &budget))
-                }
-            });
-        }
-        match (ended, ops.get(received)) {
-            (Err(failure), Some(op)) => Err(OperationError::new(failure, error_context(op))),
+                None => Err(OperationError::new(failure, error_context(op))),
+            },
             _ => Ok(()),
         }
+    }
+
+    /// Returns the replies to mutations whose replies were lost, if the server holds what all of them leave.
+    fn replies_if_left(&self, failure: &Failure, ops: &[Op<'_>], budget: &TimeBudget) -> Option<Vec<Reply>> {
+        let left = ops.iter().map(|op| op.action.reply_if_left()).collect::<Option<Vec<_>>>()?;
+        let keys = ops.iter().map(|op| &op.key);
+        let (left, replies): (Vec<_>, Vec<_>) =
+            keys.zip(left).map(|(key, (left, reply))| ((key, left), reply)).unzip();
+        self.has_left(failure, &left, budget).then_some(replies)
     }
 
     fn pipeline(
@@ -233,15 +235,17 @@ impl Redis {
             replies.into_iter().try_for_each(replies::written)
         };
         let context = ErrorContext::writing("EXEC");
-        // Repeated puts and deletes leave the same state.
-        let outcome = self.run(RetryRule::Idempotent, &budget, work);
-        outcome.map(|_| ()).map_err(|failure| OperationError::new(failure, context))
+        let Err(failure) = self.run(RetryRule::AtMostOnce, &budget, work) else { return Ok(()) };
+        let left: Vec<_> = ops.iter().map(|op| (&op.key, Left::by(&op.action))).collect();
+        if self.has_left(&failure, &left, &budget) {
+            return Ok(());
+        }
+        Err(OperationError::new(failure, context))
     }
 }
 
 impl Redis {
-    /// Deletes keys as the server spells them, and adds to `done` how many existed. If a reply was lost, all keys
-    /// of the chunk count: they were listed a moment ago.
+    /// Deletes keys as the server spells them, and adds to `done` how many existed.
     pub(crate) fn delete_listed(&self, keys: &[Vec<u8>], done: &mut u64) -> Result<(), OperationError> {
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
             let budget = self.budget();
@@ -255,10 +259,10 @@ impl Redis {
                 replies::count(connection.receive(&budget)?)
             };
             let context = ErrorContext::writing("DEL");
-            let (removed, attempt) = self
-                .run(RetryRule::Idempotent, &budget, work)
+            let (removed, _) = self
+                .run(RetryRule::AtMostOnce, &budget, work)
                 .map_err(|failure| OperationError::partial(*done, OperationError::new(failure, context)))?;
-            *done += if attempt.in_doubt { chunk.len() as u64 } else { removed };
+            *done += removed;
         }
         Ok(())
     }

@@ -225,7 +225,7 @@ impl Redis {
             connection.send(request, &budget)?;
             (0..request.replies).try_for_each(|_| connection.receive(&budget).map(drop))
         };
-        let outcome = match self.run(RetryRule::Idempotent, &budget, work) {
+        let outcome = match self.run(RetryRule::Recognised, &budget, work) {
             // A closed store hands out no connections any more.
             Err(Failure { kind: FailureKind::Closed, .. }) => {
                 self.link.dial(&budget).and_then(|mut connection| {

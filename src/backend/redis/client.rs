@@ -172,14 +172,17 @@ impl Redis {
         op: &Op<'_, A>,
         budget: &TimeBudget,
     ) -> Result<Reply, OperationError> {
-        let repeat = op.action.traits().repeat;
+        let lost = op.action.traits().lost_reply;
         let work = |connection: &mut Connection, _| self.exchange(op, connection, budget);
-        match self.run(RetryRule::of(repeat), budget, work) {
-            Ok((reply, attempt)) if attempt.in_doubt && !repeat.reply_survives(&reply) => {
+        match self.run(RetryRule::of(lost), budget, work) {
+            Ok((reply, attempt)) if attempt.in_doubt && !lost.reply_survives(&reply) => {
                 Err(lost_reply().into())
             }
             Ok((reply, _)) => Ok(reply),
-            Err(failure) => Err(self.error_of(failure, error_context(op), budget)),
+            Err(failure) => match op.action.reply_if_left() {
+                Some((left, reply)) if self.has_left(&failure, &[(&op.key, left)], budget) => Ok(reply),
+                Some(_) | None => Err(self.error_of(failure, error_context(op), budget)),
+            },
         }
     }
 

@@ -180,7 +180,7 @@ impl Redis {
                 connection => connection?.run(|connection| self.call_once(call, ops, connection, &part)),
             }
         };
-        let outcome = self.retry(RetryRule::Idempotent, budget, attempt).map(|(replies, _)| replies);
+        let outcome = self.retry(RetryRule::Recognised, budget, attempt).map(|(replies, _)| replies);
         // The refusal of this attempt does not undo what an earlier use of this call may have applied.
         outcome.map_err(|failure| {
             let stage = if was_sent { Stage::InDoubt } else { failure.stage };
@@ -253,7 +253,7 @@ impl Redis {
             connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
             connection.receive(&budget).and_then(replies::refused)
         };
-        if let Err(failure) = self.run(RetryRule::Idempotent, &budget, work) {
+        if let Err(failure) = self.run(RetryRule::Recognised, &budget, work) {
             log::debug!(
                 "the reply cache stays on the Redis server {} until its TTL ends: {}",
                 self.server_name(),

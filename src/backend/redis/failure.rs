@@ -113,7 +113,8 @@ impl Failure {
         Self::new(error_replies::kind_of(&text), Stage::Rejected, text)
     }
 
-    /// Returns whether another attempt is harmless and can help. `repeatable`: twice leaves the same state as once.
+    /// Returns whether another attempt is harmless and can help. `repeatable`: it may be repeated although this one
+    /// may have been applied.
     pub(crate) fn may_be_retried(&self, repeatable: bool) -> bool {
         match self.kind {
             FailureKind::Busy => true,

@@ -4,6 +4,7 @@
 pub(crate) mod batch;
 mod blocking;
 pub(crate) mod client;
+mod comparison;
 mod connect;
 mod error_replies;
 pub(crate) mod exactly_once;
@@ -15,7 +16,7 @@ pub(crate) mod keys;
 mod listing;
 pub(crate) mod operation_error;
 pub(crate) mod replay;
-mod retry;
+pub(crate) mod retry;
 pub(crate) mod slots;
 mod time_budget;
 mod transaction;

@@ -7,40 +7,43 @@ use crate::backend::redis::failure::{Failure, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::config::RedisOptions;
 use crate::error::Error;
-use crate::op::Repeat;
+use crate::op::LostReply;
 use crate::util::backoff::Backoff;
 
 /// The part of each pause that chance may take away.
 const JITTER: f64 = 0.5;
 
-/// Whether an attempt in doubt (it was sent, and its reply was lost) may be repeated.
+/// Whether an attempt in doubt (it was sent, and its reply was lost) may be repeated. Any attempt that was not sent, or
+/// that the server has refused for now, may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryRule {
     /// It changes nothing, so it may be repeated.
     Read,
-    /// A mutation that may be repeated: twice leaves the same state as once, or the server recognises a
-    /// duplicate.
-    Idempotent,
-    /// A mutation that must not be repeated.
+    /// A mutation that the server recognises if it is repeated, or that no other client's writes can meet.
+    Recognised,
+    /// A mutation that must not be repeated: other clients may have written since the first attempt.
     AtMostOnce,
 }
 
 impl RetryRule {
     /// Returns the rule for a mutation.
-    pub(crate) fn of(repeat: Repeat) -> Self {
-        if repeat.is_harmless() { Self::Idempotent } else { Self::AtMostOnce }
+    pub(crate) fn of(lost_reply: LostReply) -> Self {
+        match lost_reply {
+            LostReply::IsRepeated(_) => Self::Recognised,
+            LostReply::StaysInDoubt | LostReply::IsCompared => Self::AtMostOnce,
+        }
     }
 
     pub(crate) fn is_mutation(self) -> bool {
         match self {
             Self::Read => false,
-            Self::Idempotent | Self::AtMostOnce => true,
+            Self::Recognised | Self::AtMostOnce => true,
         }
     }
 
     fn is_repeatable(self) -> bool {
         match self {
-            Self::Read | Self::Idempotent => true,
+            Self::Read | Self::Recognised => true,
             Self::AtMostOnce => false,
         }
     }
@@ -95,10 +98,10 @@ pub(crate) fn retry<T>(
     }
 }
 
-/// Returns the error for a lost reply, if a later attempt was answered but its reply does not tell what the
-/// earlier one did.
+/// Returns the error for a lost reply, if a later attempt was answered or not made, and nothing tells what the earlier
+/// one did.
 pub(crate) fn lost_reply() -> Error {
-    let source = "the reply to an earlier attempt was lost, and the later one does not tell what it did";
+    let source = "the reply to an earlier attempt was lost, and nothing tells what that attempt did";
     Error::in_doubt(source)
 }
 
@@ -142,10 +145,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn an_attempt_in_doubt_is_repeated_only_if_harmless() {
+    fn an_attempt_in_doubt_is_repeated_only_if_it_is_recognised() {
         for (rule, repeated, in_doubt) in [
             (RetryRule::Read, true, false),
-            (RetryRule::Idempotent, true, true),
+            (RetryRule::Recognised, true, true),
             (RetryRule::AtMostOnce, false, true),
         ] {
             let lost = failure(FailureKind::Timeout, Stage::InDoubt);
@@ -161,7 +164,7 @@ mod tests {
         let failures = || {
             vec![failure(FailureKind::Timeout, Stage::InDoubt), failure(FailureKind::Denied, Stage::Rejected)]
         };
-        for (rule, stage) in [(RetryRule::Idempotent, Stage::InDoubt), (RetryRule::Read, Stage::Rejected)] {
+        for (rule, stage) in [(RetryRule::Recognised, Stage::InDoubt), (RetryRule::Read, Stage::Rejected)] {
             let (outcome, _) = attempts_at(rule, SECOND, false, failures());
             let failure = outcome.unwrap_err();
             assert_eq!((failure.kind, failure.stage), (FailureKind::Denied, stage), "{rule:?}");

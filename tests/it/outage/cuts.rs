@@ -43,6 +43,8 @@ struct Call {
 enum OnLostReply {
     /// It is repeated, and returns the same result.
     Same,
+    /// It is not repeated; if it was applied, the data on the server prove it.
+    Proven,
     /// It is repeated; if the result could differ, the call reports a lost reply.
     Reported,
     /// It reports a lost reply, or that it was not applied.
@@ -57,8 +59,9 @@ enum OnOutage {
     /// It is done locally, and its result is based on the local data, which has nothing about an operation in
     /// doubt or a key that was never read.
     Estimated(&'static str),
-    /// It is done locally, unless it may already have been applied on the server.
-    UnlessInDoubt,
+    /// It is done locally, unless it may already have been applied on the server. Its result may be based on the
+    /// local data.
+    UnlessInDoubt(&'static str),
     /// It reads data that is not known locally.
     NeedsServer,
     /// It is refused.
@@ -204,7 +207,7 @@ impl Call {
         if was_away || then == Then::Outage {
             self.check_after_outage(&outcome, &what);
         } else {
-            self.check_after_cut(&outcome, was_cut, &what);
+            self.check_after_cut(&outcome, was_cut.then_some(way), &what);
         }
         was_cut
     }
@@ -220,7 +223,11 @@ impl Call {
         match outcome {
             Ok(answer) => {
                 assert_eq!(place, self.states.len() - 1, "it was not applied: {what}");
-                let is_estimate = matches!(self.away, OnOutage::Estimated(any) if was_away && any.split('|').any(|one| one == answer));
+                let is_estimate = matches!(
+                    self.away,
+                    OnOutage::Estimated(any) | OnOutage::UnlessInDoubt(any)
+                        if was_away && any.split('|').any(|one| one == answer)
+                );
                 assert!(answer == self.answer || is_estimate, "a wrong answer: {what}");
             }
             Err(Error::Unavailable { maybe_applied: false, .. }) => {
@@ -242,14 +249,15 @@ impl Call {
     }
 
     /// Checks the promises of a call whose connection was cut, if the next connection works.
-    fn check_after_cut(&self, outcome: &Result<String>, was_cut: bool, what: &str) {
+    fn check_after_cut(&self, outcome: &Result<String>, cut: Option<Way>, what: &str) {
         match (outcome, self.again) {
-            (Err(_), _) if !was_cut => panic!("there was no cut: {what}"),
+            (Err(_), _) if cut.is_none() => panic!("there was no cut: {what}"),
+            (Err(_), OnLostReply::Proven) if cut == Some(Way::Answer) => panic!("it was applied: {what}"),
             (Err(_), OnLostReply::Same) => panic!("it could have been repeated: {what}"),
             (Err(Error::Unavailable { maybe_applied: false, .. }), OnLostReply::Reported) => {
                 panic!("an operation that was not applied could have been repeated: {what}");
             }
-            (Ok(_), _) | (Err(_), OnLostReply::Reported | OnLostReply::Never) => {}
+            (Ok(_), _) | (Err(_), OnLostReply::Proven | OnLostReply::Reported | OnLostReply::Never) => {}
         }
     }
 
@@ -261,10 +269,10 @@ impl Call {
             (Err(_), OnOutage::Served | OnOutage::Estimated(_)) => {
                 panic!("it could have been served: {what}")
             }
-            (Err(Error::Unavailable { maybe_applied: false, .. }), OnOutage::UnlessInDoubt) => {
+            (Err(Error::Unavailable { maybe_applied: false, .. }), OnOutage::UnlessInDoubt(_)) => {
                 panic!("an operation that was not applied could have been served: {what}");
             }
-            (Err(_), OnOutage::UnlessInDoubt) => {}
+            (Err(_), OnOutage::UnlessInDoubt(_)) => {}
         }
     }
 

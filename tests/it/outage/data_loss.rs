@@ -8,7 +8,8 @@ use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
-    memory, notice_disconnect, open, options, pending, wait_for, wait_until_connected,
+    memory, notice_disconnect, open, options, pending, put_despite_a_broken_connection, wait_for,
+    wait_until_connected,
 };
 
 const EPOCH: &str = "t:__millpond:epoch";
@@ -51,7 +52,7 @@ fn use_many_connections(store: &StateStore) {
         for thread in 0..8 {
             scope.spawn(move || {
                 for n in 0..20 {
-                    store.put(&format!("many:{thread}"), n).unwrap();
+                    put_despite_a_broken_connection(store, &format!("many:{thread}"), n);
                 }
             });
         }
@@ -223,7 +224,7 @@ fn values_read_before_a_loss_are_not_served_in_an_outage() {
     store.put("a", 1).unwrap();
     store.put("b", 1).unwrap();
     server.restart();
-    store.put("b", 2).unwrap();
+    put_despite_a_broken_connection(&store, "b", 2);
     server.kill();
     notice_disconnect(&store);
     assert_error!(store.get::<i32>("a"), Error::Unavailable { .. });

@@ -10,7 +10,8 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
 use crate::support::redis_stores::{
-    CONNECT_LIMIT, LIMIT, memory, open, options, pending, run_within, wait_for, wait_until_connected,
+    CONNECT_LIMIT, LIMIT, memory, open, options, pending, put_despite_a_broken_connection, run_within,
+    wait_for, wait_until_connected,
 };
 
 /// The time that an operation without network access may take.
@@ -196,11 +197,13 @@ fn one_slow_command_or_killed_connection_is_no_outage() {
     store.put("a", 1).unwrap();
     for _ in 0..5 {
         raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        store.put("a", 2).unwrap();
+        put_despite_a_broken_connection(&store, "a", 2);
     }
     raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: true, .. });
-    assert_eq!(store.incr("n", 1).unwrap(), 1);
+    // The increment may find the connection closed, or be sent in vain.
+    let outcome = store.incr("n", 1);
+    assert!(matches!(outcome, Ok(1) | Err(Error::Unavailable { maybe_applied: true, .. })), "{outcome:?}");
+    assert_eq!(store.incr("n", 1).unwrap(), if outcome.is_ok() { 2 } else { 1 });
     let other = RawClient::connect(&server.url(0));
     // Longer than the operation waits, but over before the store must decide.
     for sleep in ["0.2", "0.45"] {
@@ -292,10 +295,9 @@ fn closing_reports_the_operations_that_are_still_queued() {
     );
 }
 
-/// The network held back the reply to this put until the outage was over. By then the server answers again,
-/// and so the store took its own command for a slow one.
+/// The network held back the reply to this put until the outage was over. By then others may have written.
 #[test]
-fn a_put_interrupted_by_an_outage_is_applied_after_it() {
+fn a_put_interrupted_by_an_outage_that_is_over_stays_in_doubt() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory().max_retries(0)).unwrap();
@@ -311,9 +313,9 @@ fn a_put_interrupted_by_an_outage_is_applied_after_it() {
         proxy.set(Mode::Pass);
         wait_until_connected(&store);
         assert!(!caught.is_finished(), "the reply never comes");
-        caught.join().unwrap().unwrap();
+        assert_error!(caught.join().unwrap(), Error::Unavailable { maybe_applied: true, .. });
     });
-    assert_eq!(store.get::<i32>("k").unwrap(), Some(2));
+    assert_eq!(store.get::<i32>("k").unwrap(), Some(1), "it never reached the server");
     let stats = store.stats();
     assert_eq!((stats.outages, stats.conflicts), (1, 0));
 }

@@ -11,6 +11,7 @@
 //! - `unreachable`: servers that die, freeze or cannot be reached;
 //! - `refusals`: servers that answer with an error;
 //! - `cuts`: connections that are cut at every byte of a request and of a reply;
+//! - `lost_replies`: a write whose reply was lost is not made again over the write of another client;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
 //! - `misconfiguration`: servers that a configuration cannot mean, and users of a URL;
@@ -22,6 +23,7 @@ mod exactly_once;
 mod interop;
 mod kinds;
 mod locks;
+mod lost_replies;
 mod misconfiguration;
 mod quarantine;
 mod queues;

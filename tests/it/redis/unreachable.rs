@@ -11,7 +11,8 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
 use crate::support::redis_stores::{
-    CONNECT_LIMIT, LIMIT, open, options, run_within, wait_for, wait_until_connected,
+    CONNECT_LIMIT, LIMIT, open, options, put_despite_a_broken_connection, run_within, wait_for,
+    wait_until_connected,
 };
 
 #[test]
@@ -87,7 +88,7 @@ fn a_timed_out_increment_is_not_repeated() {
 }
 
 #[test]
-fn killed_connections_are_replaced_if_repeating_is_harmless() {
+fn killed_connections_are_replaced() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
@@ -96,14 +97,13 @@ fn killed_connections_are_replaced_if_repeating_is_harmless() {
         raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
         assert_eq!(store.get::<i64>("a").unwrap(), Some(n));
         raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        store.put("a", n + 1).unwrap();
-        raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        store.batch_put([("b", n), ("c", n)]).unwrap();
+        put_despite_a_broken_connection(&store, "a", n + 1);
     }
     raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    let error = store.incr("n", 1).unwrap_err();
-    assert!(matches!(error, Error::Unavailable { maybe_applied: true, .. }), "{error:?}");
-    assert_eq!(store.incr("n", 1).unwrap(), 1);
+    // The increment may find the connection closed, or be sent in vain.
+    let outcome = store.incr("n", 1);
+    assert!(matches!(outcome, Ok(1) | Err(Error::Unavailable { maybe_applied: true, .. })), "{outcome:?}");
+    assert_eq!(store.incr("n", 1).unwrap(), if outcome.is_ok() { 2 } else { 1 });
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use millpond::{
-    Fallback, FileOptions, RedisOptions, Result, StateBackend, StateConfig, StateStore, Status, SyncPolicy,
+    Error, Fallback, FileOptions, RedisOptions, Result, StateBackend, StateConfig, StateStore, Status,
+    SyncPolicy,
 };
 
 use super::wait_until;
@@ -62,6 +63,14 @@ pub(crate) fn wait_for(what: &str, holds: impl FnMut() -> bool) {
 /// Waits until the server serves again.
 pub(crate) fn wait_until_connected(store: &StateStore) {
     wait_for("the store is connected", || store.status() == Status::Connected);
+}
+
+/// Puts a value, and does so once more if the connection broke: then nobody knows whether the first put was applied.
+pub(crate) fn put_despite_a_broken_connection(store: &StateStore, key: &str, value: i64) {
+    match store.put(key, value) {
+        Err(Error::Unavailable { maybe_applied: true, .. }) => store.put(key, value).unwrap(),
+        outcome => outcome.unwrap(),
+    }
 }
 
 /// How many operations are queued; `None` while the server serves.

@@ -56,7 +56,17 @@ const ROOMS: &[Room] = &[
             &["operation_error", "retry", "slots", "wire"],
             &["connect"],
             &["client"],
-            &["batch", "blocking", "exactly_once", "exchange", "health", "listing", "replay", "transaction"],
+            &[
+                "batch",
+                "blocking",
+                "comparison",
+                "exactly_once",
+                "exchange",
+                "health",
+                "listing",
+                "replay",
+                "transaction",
+            ],
         ],
     },
     Room {

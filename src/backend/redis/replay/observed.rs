@@ -24,6 +24,11 @@ pub(crate) enum Observed {
 }
 
 impl Observed {
+    /// Returns whether the replay of an action compares what the server holds with what was observed.
+    pub(crate) fn is_compared(action: &EntryAction) -> bool {
+        matches!(action, EntryAction::Put { .. } | EntryAction::Delete)
+    }
+
     /// Returns what an action on an entry leaves.
     pub(crate) fn left_by_entry(action: &EntryAction) -> Self {
         match action {

@@ -4,8 +4,9 @@ use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::wire::replies::{self, NextReply};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
+use crate::clock::Millis;
 use crate::key::Key;
-use crate::op::{EntryAction, LeaseAction, LockAction, Op, Reply, Traits};
+use crate::op::{EntryAction, LeaseAction, LockAction, Op, Reply, Traits, Write};
 
 /// A mutation that becomes commands on a server.
 pub(crate) trait WireAction {
@@ -15,6 +16,31 @@ pub(crate) trait WireAction {
 
     /// Reads the replies to all commands, also after one that is an error.
     fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure>;
+
+    /// Returns what the mutation leaves under its key, and its reply if the key holds that; `None` if what the key
+    /// holds proves nothing.
+    fn reply_if_left(&self) -> Option<(Left<'_>, Reply)> {
+        None
+    }
+}
+
+/// What a write leaves under its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Left<'a> {
+    Absent,
+    /// A value with this TTL, counted from the write.
+    Value(&'a [u8], Option<Millis>),
+    /// A value with any TTL.
+    ValueWithAnyTtl(&'a [u8]),
+}
+
+impl<'a> Left<'a> {
+    pub(crate) fn by(write: &'a Write) -> Self {
+        match write {
+            Write::Put { value, ttl } => Self::Value(&value.bytes, *ttl),
+            Write::Delete => Self::Absent,
+        }
+    }
 }
 
 impl WireAction for EntryAction {
@@ -28,6 +54,28 @@ impl WireAction for EntryAction {
 
     fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure> {
         replies::reply(self, next)
+    }
+
+    fn reply_if_left(&self) -> Option<(Left<'_>, Reply)> {
+        match self {
+            Self::Put { value, ttl } => Some((Left::Value(&value.bytes, *ttl), Reply::Done)),
+            Self::PutIfPresent { value } => Some((Left::ValueWithAnyTtl(&value.bytes), Reply::Flag(true))),
+            Self::PutIfAbsent { .. }
+            | Self::GetAndPut { .. }
+            | Self::Swap { .. }
+            | Self::Delete
+            | Self::GetAndDelete
+            | Self::Incr { .. }
+            | Self::Expire { .. }
+            | Self::Persist
+            | Self::Touch { .. }
+            | Self::MapPut { .. }
+            | Self::MapDelete { .. }
+            | Self::MapIncr { .. }
+            | Self::Push { .. }
+            | Self::Pop { .. }
+            | Self::Trim { .. } => None,
+        }
     }
 }
 

@@ -62,6 +62,8 @@ scripts! {
     LOCK = "lock.lua";
     /// Extends or releases a lock that the caller holds.
     HOLD_LOCK = "hold_lock.lua";
+    /// Compares keys with what a write leaves whose reply was lost.
+    HOLDS = "holds.lua";
     /// Creates the reply cache of a store.
     CREATE_REPLY_CACHE = "create_reply_cache.lua";
     /// Applies the steps of one call, once however often it is sent.
@@ -83,7 +85,7 @@ mod tests {
     fn the_comment_at_the_head_is_not_sent() {
         assert_eq!(Script::new("-- a\n-- b\nreturn 1").text, "return 1");
         assert_eq!(Script::new("return 1 -- c\n").text, "return 1 -- c\n");
-        for script in [&SWAP, &CREATE, &LEASE, &END_LEASE, &LOCK, &HOLD_LOCK, &CALL, &REPLAY] {
+        for script in [&SWAP, &CREATE, &LEASE, &END_LEASE, &LOCK, &HOLD_LOCK, &HOLDS, &CALL, &REPLAY] {
             assert!(script.text.starts_with("local ") || script.text.starts_with("if "), "{}", script.text);
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millpond::{LockGuard, Result, StateStore, Taken, Transaction, WriteBatch};
 
-use super::OnLostReply::{Never, Reported, Same};
+use super::OnLostReply::{Never, Proven, Reported, Same};
 use super::OnOutage::{Estimated, NeedsServer, Refused, Served, UnlessInDoubt};
 use super::Run::{Locks, Plain, Takes};
 use super::{Call, OnLostReply, OnOutage};
@@ -44,10 +44,10 @@ fn values() -> Vec<Call> {
         call("ttl", &["SET t:a 7"], &["a=7"], "Some(Never)", (Same, Served), |store| {
             store.ttl("a").map(as_text)
         }),
-        call("put", &["SET t:a 1"], &["a=1", "a=2"], "()", (Same, Served), |store| {
+        call("put", &["SET t:a 1"], &["a=1", "a=2"], "()", (Proven, Served), |store| {
             store.put("a", 2).map(as_text)
         }),
-        call("put_with_ttl", &["SET t:a 1"], &["a=1", "a=2 <=1h"], "()", (Same, Served), |store| {
+        call("put_with_ttl", &["SET t:a 1"], &["a=1", "a=2 <=1h"], "()", (Proven, Served), |store| {
             store.put_with_ttl("a", 2, HOUR).map(as_text)
         }),
         call(
@@ -55,21 +55,26 @@ fn values() -> Vec<Call> {
             &["SET t:a 1 EX 3600"],
             &["a=1 <=1h", "a=2 <=1h"],
             "true",
-            (Same, Estimated("false")),
+            (Proven, UnlessInDoubt("false")),
             |store| store.update("a", 2).map(as_text),
         ),
-        call("delete", &["SET t:a 1"], &["a=1", ""], "true", (Reported, Estimated("false")), |store| {
+        call("delete", &["SET t:a 1"], &["a=1", ""], "true", (Never, Estimated("false")), |store| {
             store.delete("a").map(as_text)
         }),
-        call("expire", &["SET t:a 1"], &["a=1", "a=1 <=1h"], "true", (Same, Estimated("false")), |store| {
-            store.expire("a", HOUR).map(as_text)
-        }),
+        call(
+            "expire",
+            &["SET t:a 1"],
+            &["a=1", "a=1 <=1h"],
+            "true",
+            (Never, UnlessInDoubt("false")),
+            |store| store.expire("a", HOUR).map(as_text),
+        ),
         call(
             "persist",
             &["SET t:a 1 EX 3600"],
             &["a=1 <=1h", "a=1"],
             "true",
-            (Reported, Estimated("false")),
+            (Never, UnlessInDoubt("false")),
             |store| store.persist("a").map(as_text),
         ),
         call(
@@ -77,7 +82,7 @@ fn values() -> Vec<Call> {
             &["SET t:a 1"],
             &["a=1", "a=1 <=1h"],
             "Some(1)",
-            (Same, NeedsServer),
+            (Never, NeedsServer),
             |store| store.get_and_touch::<i64>("a", HOUR).map(as_text),
         ),
     ]
@@ -121,10 +126,10 @@ fn swap(transaction: &mut Transaction<'_>) -> Result<i64> {
 
 fn counters() -> Vec<Call> {
     vec![
-        call("incr", &["SET t:a 5"], &["a=5", "a=6"], "6", (Never, UnlessInDoubt), |store| {
+        call("incr", &["SET t:a 5"], &["a=5", "a=6"], "6", (Never, UnlessInDoubt("")), |store| {
             store.incr("a", 1).map(as_text)
         }),
-        call("incr_with_ttl", &[], &["", "a=1 <=1h"], "1", (Never, UnlessInDoubt), |store| {
+        call("incr_with_ttl", &[], &["", "a=1 <=1h"], "1", (Never, UnlessInDoubt("")), |store| {
             store.incr_with_ttl("a", 1, HOUR).map(as_text)
         }),
     ]
@@ -146,7 +151,7 @@ fn batches() -> Vec<Call> {
             SEVERAL,
             &["a=1 b=2 c=3", "a=4 b=2 c=3", "a=4 b=5 c=3", "a=4 b=5 c=6"],
             "()",
-            (Same, Served),
+            (Proven, Served),
             |store| store.batch_put([("a", 4), ("b", 5), ("c", 6)]).map(as_text),
         ),
         call(
@@ -154,7 +159,7 @@ fn batches() -> Vec<Call> {
             SEVERAL,
             &["a=1 b=2 c=3", "b=2 c=3", "c=3", ""],
             "3",
-            (Reported, Estimated("0|1|2")),
+            (Never, Estimated("0|1|2")),
             |store| store.batch_delete(["a", "b", "c"]).map(as_text),
         ),
         call(
@@ -162,10 +167,10 @@ fn batches() -> Vec<Call> {
             SEVERAL,
             &["a=1 b=2 c=3", "a=2 b=2 c=3", "a=2 b=3 c=3", "a=2 b=3 c=4"],
             "[2, 3, 4]",
-            (Never, UnlessInDoubt),
+            (Never, UnlessInDoubt("")),
             |store| store.batch_incr([("a", 1), ("b", 1), ("c", 1)]).map(as_text),
         ),
-        call("write", SEVERAL, &["a=1 b=2 c=3", "a=4 c=5 <=1h"], "()", (Same, Served), |store| {
+        call("write", SEVERAL, &["a=1 b=2 c=3", "a=4 c=5 <=1h"], "()", (Proven, Served), |store| {
             let mut batch = WriteBatch::new();
             batch.put("a", 4)?.delete("b")?.put_with_ttl("c", 5, HOUR)?;
             store.write(&batch).map(as_text)
@@ -177,15 +182,20 @@ fn maps() -> Vec<Call> {
     const MAP: &[&str] = &["HSET t:m x 1 y 2"];
     const NOW: &[&str] = &["m={x:1,y:2}"];
     vec![
-        call("map_put", MAP, &["m={x:1,y:2}", "m={x:1,y:2,z:3}"], "true", (Reported, Served), |store| {
-            store.map_put("m", "z", 3).map(as_text)
-        }),
+        call(
+            "map_put",
+            MAP,
+            &["m={x:1,y:2}", "m={x:1,y:2,z:3}"],
+            "true",
+            (Never, UnlessInDoubt("")),
+            |store| store.map_put("m", "z", 3).map(as_text),
+        ),
         call(
             "map_put_many",
             MAP,
             &["m={x:1,y:2}", "m={x:8,y:2,z:9}"],
             "1",
-            (Reported, Estimated("2")),
+            (Never, UnlessInDoubt("2")),
             |store| store.map_put_many("m", [("x", 8), ("z", 9)]).map(as_text),
         ),
         call("map_get", MAP, NOW, "Some(1)", (Same, NeedsServer), |store| {
@@ -202,10 +212,10 @@ fn maps() -> Vec<Call> {
             MAP,
             &["m={x:1,y:2}", "m={y:2}"],
             "true",
-            (Reported, Estimated("false")),
+            (Never, UnlessInDoubt("false")),
             |store| store.map_delete("m", "x").map(as_text),
         ),
-        call("map_incr", MAP, &["m={x:1,y:2}", "m={x:4,y:2}"], "4", (Never, UnlessInDoubt), |store| {
+        call("map_incr", MAP, &["m={x:1,y:2}", "m={x:4,y:2}"], "4", (Never, UnlessInDoubt("")), |store| {
             store.map_incr("m", "x", 3).map(as_text)
         }),
         call("map_entries", MAP, NOW, "{\"x\": 1, \"y\": 2}", (Same, NeedsServer), |store| {
@@ -222,10 +232,10 @@ fn queues() -> Vec<Call> {
     const QUEUE: &[&str] = &["RPUSH t:q 1 2 3"];
     const NOW: &[&str] = &["q=[1,2,3]"];
     vec![
-        call("push_back", QUEUE, &["q=[1,2,3]", "q=[1,2,3,4]"], "4", (Never, UnlessInDoubt), |store| {
+        call("push_back", QUEUE, &["q=[1,2,3]", "q=[1,2,3,4]"], "4", (Never, UnlessInDoubt("")), |store| {
             store.push_back("q", 4).map(as_text)
         }),
-        call("push_front", QUEUE, &["q=[1,2,3]", "q=[0,1,2,3]"], "4", (Never, UnlessInDoubt), |store| {
+        call("push_front", QUEUE, &["q=[1,2,3]", "q=[0,1,2,3]"], "4", (Never, UnlessInDoubt("")), |store| {
             store.push_front("q", 0).map(as_text)
         }),
         call(
@@ -233,7 +243,7 @@ fn queues() -> Vec<Call> {
             QUEUE,
             &["q=[1,2,3]", "q=[1,2,3,4,5]"],
             "5",
-            (Never, UnlessInDoubt),
+            (Never, UnlessInDoubt("")),
             |store| store.push_back_many("q", [4, 5]).map(as_text),
         ),
         call("pop_front", QUEUE, &["q=[1,2,3]", "q=[2,3]"], "Some(1)", (Never, Refused), |store| {
@@ -246,7 +256,7 @@ fn queues() -> Vec<Call> {
         call("queue_range", QUEUE, NOW, "[2, 3]", (Same, NeedsServer), |store| {
             store.queue_range::<i64>("q", 1..).map(as_text)
         }),
-        call("queue_trim", QUEUE, &["q=[1,2,3]", "q=[3]"], "2", (Reported, Estimated("0")), |store| {
+        call("queue_trim", QUEUE, &["q=[1,2,3]", "q=[3]"], "2", (Never, UnlessInDoubt("0")), |store| {
             store.queue_trim("q", 1).map(as_text)
         }),
     ]
