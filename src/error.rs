@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 use crate::bytes::Bytes;
 
 /// What the operations of this crate return.
@@ -34,6 +36,10 @@ impl fmt::Display for Kind {
         })
     }
 }
+
+/// The name of a lease in its store: see [`StateStore::undecoded`](crate::StateStore::undecoded).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeaseId(pub(crate) SmolStr);
 
 /// How a lock was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,7 +158,8 @@ pub enum Error {
     /// The stored value cannot be read as the type that was asked for.
     ///
     /// An operation that only reads has left the entry unchanged. An operation that removes or replaces has been
-    /// applied, and `raw` is the old value.
+    /// applied, and `raw` is the old value. A [`take`](crate::StateStore::take) has leased the value, and
+    /// [`undecoded`](crate::StateStore::undecoded) returns it, so that its lease can be ended.
     #[error("decoding the value under key {key:?}")]
     #[non_exhaustive]
     Decode {
@@ -160,6 +167,8 @@ pub enum Error {
         key: String,
         /// The stored bytes.
         raw: Bytes,
+        /// The lease of the value, if it was taken from a queue.
+        lease: Option<LeaseId>,
         /// The error of the decoder.
         source: Cause,
     },

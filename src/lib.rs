@@ -63,7 +63,7 @@ pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{
     Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, SyncPolicy, Unknown,
 };
-pub use crate::error::{Cause, Error, Kind, LockLoss, Result};
+pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
 pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 pub use crate::store::leases::Taken;
 pub use crate::store::listing::{Entries, Keys};

@@ -107,7 +107,7 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: Bytes) -> Result<T> 
             Some((end, _)) => format!("{} …", &source[..end]).into(),
             None => error.into(),
         };
-        Error::Decode { key: key.to_owned(), raw: bytes, source }
+        Error::Decode { key: key.to_owned(), raw: bytes, lease: None, source }
     })
 }
 

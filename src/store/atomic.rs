@@ -113,7 +113,8 @@ impl StateStore {
     /// # Errors
     /// [`Decode`](crate::Error::Decode), [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge),
     /// [`WrongType`](crate::Error::WrongType), all with the entry unchanged; [`Conflict`](crate::Error::Conflict) if
-    /// others kept changing it for as long as an operation may take (`redis.timeout`, on every backend).
+    /// others kept changing it for as long as an operation may take (`redis.timeout`, on every backend). A closure
+    /// that writes its own key through the store counts as another: its write stays, and each attempt meets the next.
     pub fn modify<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,

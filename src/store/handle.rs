@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bytes::Bytes;
 use crate::clock::Ttl;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::leases::Taken;
 use crate::store::state_store::StateStore;
 
@@ -241,6 +242,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         trim(max: u64) -> u64 = queue_trim;
     }
     delegate_entry! { clear }
+
+    /// Returns the value that a [`take`](Self::take) could not decode, as [`StateStore::undecoded`] does.
+    #[must_use]
+    pub fn undecoded(&self, error: &Error) -> Option<Taken<Bytes>> {
+        self.store.undecoded(error)
+    }
 
     /// Returns whether the queue has no values.
     pub fn is_empty(&self) -> Result<bool> {

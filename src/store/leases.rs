@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
 use crate::backend::Backend;
+use crate::bytes::Bytes;
 use crate::clock::Millis;
-use crate::error::Result;
+use crate::error::{Error, LeaseId, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{LeaseAction, Op, Reply};
@@ -51,7 +52,8 @@ impl StateStore {
     ///
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType);
-    /// [`Decode`](crate::Error::Decode), with the bytes in its field `raw`: the value stays leased, and comes back.
+    /// [`Decode`](crate::Error::Decode), with the bytes in its field `raw`: the value stays leased, and comes back
+    /// unless [`undecoded`](Self::undecoded) ends its lease.
     /// On Redis it is never repeated after a lost reply; a value that it may have leased comes back.
     pub fn take<T: DeserializeOwned>(&self, queue: &str, lease: Duration) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
@@ -82,6 +84,32 @@ impl StateStore {
         }))
     }
 
+    /// Returns the value that a [`take`](Self::take) on this store has leased and could not decode, as bytes; `None`
+    /// for any other error. It ends the lease of a value that no consumer can use, which would come back for ever.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// store.push_back("numbers", "not a number")?;
+    /// if let Err(error) = store.take::<u64>("numbers", Duration::from_secs(30)) {
+    ///     let bytes = store.undecoded(&error).expect("a value that is not a number");
+    ///     store.push_back("rejects", String::from_utf8_lossy(&bytes))?;
+    ///     bytes.done()?;
+    /// }
+    /// assert_eq!(store.queue_len("rejects")?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn undecoded(&self, error: &Error) -> Option<Taken<Bytes>> {
+        let Error::Decode { key, raw, lease: Some(LeaseId(id)), .. } = error else {
+            return None;
+        };
+        let (queue, id) = (Key::listed(key.clone()), id.clone());
+        Some(Taken { store: self.clone(), queue, id, item: raw.clone() })
+    }
+
     fn lease_action(&self, lease: Duration) -> Result<LeaseAction> {
         Ok(LeaseAction::Lease { lease: Millis::new(lease)?, ttl_if_created: self.context().default_ttl() })
     }
@@ -90,9 +118,16 @@ impl StateStore {
         let Some((id, bytes)) = reply.leased()? else {
             return Ok(None);
         };
-        let item = json::decode(queue, bytes)?;
+        let item = json::decode(queue, bytes).map_err(|error| with_lease(error, &id))?;
         Ok(Some(Taken { store: self.clone(), queue: queue.clone().into_owned(), id, item }))
     }
+}
+
+fn with_lease(error: Error, id: &SmolStr) -> Error {
+    if let Error::Decode { key, raw, source, .. } = error {
+        return Error::Decode { key, raw, lease: Some(LeaseId(id.clone())), source };
+    }
+    error
 }
 
 /// A leased value of a queue: see [`StateStore::take`]. It derefs to the value.

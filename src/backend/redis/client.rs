@@ -1,7 +1,6 @@
 //! Owns the Redis variant: what it keeps for as long as a store is open, and the operations on a single key. Knows
 //! nothing of the fallback that serves during an outage.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use crate::backend::redis::connect::dialer::Dialer;
 #[cfg(not(feature = "tls"))]
 use crate::backend::redis::connect::dialer::NO_TLS;
 use crate::backend::redis::connect::epoch::Epoch;
+use crate::backend::redis::connect::greeting::Acceptance;
 use crate::backend::redis::connect::pool::Pool;
 use crate::backend::redis::connect::server_link::ServerLink;
 #[cfg(feature = "tls")]
@@ -24,7 +24,7 @@ use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::{queries, replies};
 use crate::bytes::Bytes;
 use crate::clock::Ttl;
-use crate::config::{RedisAddress, RedisOptions};
+use crate::config::{Fallback, RedisAddress, RedisOptions};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, Op, Query, Reply};
@@ -64,7 +64,7 @@ impl Redis {
             address,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
-            was_accepted: AtomicBool::new(false),
+            acceptance: Acceptance::new(options.fallback == Fallback::None),
         };
         let link = Arc::new(ServerLink::new(dialer));
         Ok(Self {

@@ -27,6 +27,7 @@ super::promises_that_need_the_server![
     clear_drops_leases,
     delete_prefix_drops_the_leases_of_the_queues_it_names,
     a_value_that_cannot_decode_stays_taken_and_comes_back,
+    a_value_that_cannot_decode_can_be_ended_or_given_back,
     a_lease_of_zero_length_is_refused,
     a_taken_value_can_be_kept,
     a_taken_value_belongs_to_its_namespace,
@@ -294,6 +295,35 @@ fn a_value_that_cannot_decode_stays_taken_and_comes_back(cx: &Context) {
     let taken = store.take::<String>("n:q", MINUTE).unwrap().expect("the value came back");
     assert_eq!(*taken, "text");
     assert!(taken.done().unwrap());
+}
+
+fn a_value_that_cannot_decode_can_be_ended_or_given_back(cx: &Context) {
+    let store = cx.store().namespace("n");
+    store.push_back_many("q", ["first", "second"]).unwrap();
+    let take = || store.take_wait::<i64>("q", MINUTE, SHORT).unwrap_err();
+    let undecoded = |error: &Error| {
+        let bytes = store.undecoded(error).expect("a value that is no number");
+        (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+    };
+    let (text, taken) = undecoded(&take());
+    assert_eq!(text, "\"first\"");
+    assert!(taken.back().unwrap(), "the value is at the front of its queue again");
+    assert!(!taken.back().unwrap() && !taken.done().unwrap());
+    assert_eq!(store.queue_range::<String>("q", ..).unwrap(), ["first", "second"]);
+    let error = store.queue::<i64>("q").take(MINUTE).unwrap_err();
+    let (text, taken) = undecoded(&error);
+    assert_eq!(text, "\"first\"");
+    assert!(taken.done().unwrap(), "the value is gone");
+    assert!(!taken.done().unwrap());
+    let (text, taken) = undecoded(&take());
+    assert_eq!(text, "\"second\"");
+    assert!(taken.done().unwrap());
+    cx.wait_or_advance(SHORT);
+    assert!(store.take::<String>("q", MINUTE).unwrap().is_none(), "the queue no longer begins with them");
+    // Other errors have no lease.
+    store.push_back("q", "text").unwrap();
+    assert!(store.undecoded(&store.pop_front::<i64>("q").unwrap_err()).is_none());
+    assert!(store.undecoded(&store.take::<i64>("q", Duration::ZERO).unwrap_err()).is_none());
 }
 
 fn a_lease_of_zero_length_is_refused(cx: &Context) {

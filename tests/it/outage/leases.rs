@@ -139,3 +139,31 @@ fn a_lock_acquired_before_an_outage_counts_until_it_expires() {
     assert!(long.is_held().unwrap() && !taken.is_held().unwrap());
     long.release().unwrap();
 }
+
+/// Without an end of its lease it would come back for ever.
+#[test]
+fn a_value_that_cannot_decode_can_be_ended_in_an_outage() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    let store = open(&proxy.url(), exclusive(memory())).unwrap();
+    store.push_back_many("q", ["taken before", "b", "c"]).unwrap();
+    let before = store.take::<i64>("q", HOUR).unwrap_err();
+    store.delete("q").unwrap();
+    proxy.set(Mode::Down);
+    notice_disconnect(&store);
+    assert!(store.undecoded(&before).unwrap().done().unwrap());
+    store.push_back_many("q", ["d", "e"]).unwrap();
+    let during = store.take::<i64>("q", HOUR).unwrap_err();
+    assert!(store.undecoded(&during).unwrap().done().unwrap());
+    let given_back = store.take::<i64>("q", HOUR).unwrap_err();
+    assert!(store.undecoded(&given_back).unwrap().back().unwrap());
+    assert_eq!(store.queue_range::<String>("q", ..).unwrap(), ["e"]);
+    let ended_later = store.take::<i64>("q", HOUR).unwrap_err();
+    proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    let leases = |raw: &RawClient| raw.run::<_, i64>("ZCARD", &["t:q:__millpond:leases"]);
+    assert_eq!((leases(&raw), raw.exists("t:q")), (1, false));
+    assert!(store.undecoded(&ended_later).unwrap().done().unwrap());
+    assert_eq!(leases(&raw), 0);
+}

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use millpond::{Error, Fallback, StateStore};
+use millpond::{Error, Fallback, Result, StateStore};
 
 use crate::support::chain;
 use crate::support::raw_client::RawClient;
@@ -16,15 +16,25 @@ use crate::support::redis_stores::{open, options, wait_for};
 /// Opens a store with and without a fallback, asserts that both fail alike and that the error says all of `words`.
 #[track_caller]
 fn assert_refused(url: &str, words: &[&str], expected: impl Fn(&Error) -> bool) {
-    for fallback in [Fallback::Memory, Fallback::None] {
-        match open(url, options().fallback(fallback)) {
-            Ok(store) => panic!("{url} was opened, and is {:?}", store.status()),
-            Err(error) => {
-                let shown = chain(&error).join(": ");
-                assert!(expected(&error), "{url}: {error:?}");
-                assert!(words.iter().all(|word| shown.contains(word)), "{url}: {shown}");
-                assert!(!shown.contains("hunter2"), "{url}: {shown}");
-            }
+    assert_refused_with_a_fallback(url, words, &expected);
+    assert_refusal(open(url, options()), url, words, expected);
+}
+
+/// As [`assert_refused`], for a server that a store without a fallback accepts.
+#[track_caller]
+fn assert_refused_with_a_fallback(url: &str, words: &[&str], expected: impl Fn(&Error) -> bool) {
+    assert_refusal(open(url, options().fallback(Fallback::Memory)), url, words, expected);
+}
+
+#[track_caller]
+fn assert_refusal(opened: Result<StateStore>, url: &str, words: &[&str], expected: impl Fn(&Error) -> bool) {
+    match opened {
+        Ok(store) => panic!("{url} was opened, and is {:?}", store.status()),
+        Err(error) => {
+            let shown = chain(&error).join(": ");
+            assert!(expected(&error), "{url}: {error:?}");
+            assert!(words.iter().all(|word| shown.contains(word)), "{url}: {shown}");
+            assert!(!shown.contains("hunter2"), "{url}: {shown}");
         }
     }
 }
@@ -84,11 +94,14 @@ fn a_node_of_a_cluster_is_named() {
 }
 
 #[test]
-fn a_replica_is_named() {
+fn a_replica_is_named_if_writes_would_have_to_wait() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     raw.run::<_, ()>("REPLICAOF", &["127.0.0.1", &free_port().to_string()]);
-    assert_refused(&server.url(0), &["role: replica", "primary", "URL"], is_unsupported);
+    assert_refused_with_a_fallback(&server.url(0), &["role: replica", "primary", "URL"], is_unsupported);
+    let reader = open(&server.url(0), options()).unwrap();
+    assert_eq!(reader.get::<i64>("a").unwrap(), None, "without a fallback, a replica may be read");
+    assert_error!(reader.put("a", 1), Error::Unavailable { maybe_applied: false, .. });
     raw.run::<_, ()>("REPLICAOF", &["NO", "ONE"]);
     open(&server.url(0), options()).unwrap().put("a", 1).unwrap();
 }
@@ -147,7 +160,7 @@ fn a_server_without_hello_is_used_with_auth_and_info() {
     raw.run::<_, ()>("ACL", &["SETUSER", "blind", "on", "nopass", "~*", "+@all", "-info"]);
     assert_refused(&at("blind@", 0), &["HELLO", "INFO", "NOPERM"], is_denied);
     raw.run::<_, ()>("REPLICAOF", &["127.0.0.1", &free_port().to_string()]);
-    assert_refused(&at(":right@", 0), &["role: slave", "primary"], is_unsupported);
+    assert_refused_with_a_fallback(&at(":right@", 0), &["role: slave", "primary"], is_unsupported);
 }
 
 #[test]

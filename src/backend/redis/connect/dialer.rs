@@ -2,7 +2,6 @@
 //! pool nor of operations.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::backend::redis::connect::connection::Connection;
 use crate::backend::redis::connect::epoch::Epoch;
+use crate::backend::redis::connect::greeting::Acceptance;
 use crate::backend::redis::connect::handshake::handshake;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -33,8 +33,7 @@ pub(crate) struct Dialer {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) epoch: Epoch,
-    /// Whether the server was accepted at least once.
-    pub(crate) was_accepted: AtomicBool,
+    pub(crate) acceptance: Acceptance,
 }
 
 impl Dialer {
@@ -62,7 +61,7 @@ impl Dialer {
             match self.open(*address, share) {
                 Ok(stream) => {
                     let mut connection = Connection::new(stream, self.address.tls, generation, self.timeout);
-                    handshake(&mut connection, &self.address, &self.was_accepted, &self.epoch, budget)?;
+                    handshake(&mut connection, &self.address, &self.acceptance, &self.epoch, budget)?;
                     connection.reset_timeouts()?;
                     return Ok(connection);
                 }

@@ -1,11 +1,29 @@
 //! Owns what a server says of itself at the beginning of a connection, and which servers are refused for it. Does no
 //! I/O, and knows nothing of what else a connection asks for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use redis::Value;
 
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 
 const OLDEST: (u32, u32) = (6, 2);
+
+/// Which servers a store accepts.
+pub(crate) struct Acceptance {
+    /// Whether the store reads from a replica. Only one without a fallback does: it can tell its caller that a write
+    /// is refused.
+    reads_replicas: bool,
+    /// Whether a server of this address was accepted before. A replica is then one that was the primary, or will be,
+    /// so that the store waits for it; at first it is taken for a wrong address.
+    was_accepted: AtomicBool,
+}
+
+impl Acceptance {
+    pub(crate) fn new(reads_replicas: bool) -> Self {
+        Self { reads_replicas, was_accepted: AtomicBool::new(false) }
+    }
+}
 
 /// What a server says of itself, in the reply to HELLO or in INFO.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,10 +58,8 @@ impl Greeting {
         Self { version: field("redis_version:"), mode, role: field("role:") }
     }
 
-    /// Returns why a store cannot work with this server. `was_accepted`: this store has worked with the server of this
-    /// address before. A replica is then one that was the primary, or will be, so that the store waits for it; at
-    /// first it is taken for a wrong address.
-    pub(crate) fn check(&self, was_accepted: bool) -> Result<(), Failure> {
+    /// Returns why a store cannot work with this server, or notes that it can.
+    pub(crate) fn check(&self, acceptance: &Acceptance) -> Result<(), Failure> {
         let refuse = |kind, what: String| Err(Failure::new(kind, Stage::NotSent, what));
         match &self.version {
             None => {
@@ -75,17 +91,19 @@ impl Greeting {
             }
             Some(_) | None => {}
         }
-        match self.role.as_deref() {
-            Some(role @ ("replica" | "slave")) => {
-                let kind = if was_accepted { FailureKind::Busy } else { FailureKind::Unsupported };
-                let what = format!(
-                    "the server says `role: {role}`: it is a replica, which takes no writes; write the address of the \
-                     primary into the URL"
-                );
-                refuse(kind, what)
-            }
-            Some(_) | None => Ok(()),
+        if let Some(role @ ("replica" | "slave")) = self.role.as_deref()
+            && !acceptance.reads_replicas
+        {
+            let was_accepted = acceptance.was_accepted.load(Ordering::Relaxed);
+            let kind = if was_accepted { FailureKind::Busy } else { FailureKind::Unsupported };
+            let what = format!(
+                "the server says `role: {role}`: it is a replica, which takes no writes; write the address of the \
+                 primary into the URL"
+            );
+            return refuse(kind, what);
         }
+        acceptance.was_accepted.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -115,7 +133,14 @@ mod tests {
     }
 
     fn kind(greeting: &Greeting, was_accepted: bool) -> Option<FailureKind> {
-        greeting.check(was_accepted).err().map(|failure| failure.kind)
+        let acceptance = Acceptance { reads_replicas: false, was_accepted: AtomicBool::new(was_accepted) };
+        greeting.check(&acceptance).err().map(|failure| failure.kind)
+    }
+
+    #[test]
+    fn a_store_that_reads_replicas_accepts_one() {
+        assert!(hello("7.0.15", "standalone", "replica").check(&Acceptance::new(true)).is_ok());
+        assert!(hello("7.0.15", "sentinel", "replica").check(&Acceptance::new(true)).is_err());
     }
 
     #[test]

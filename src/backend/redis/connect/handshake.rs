@@ -1,13 +1,11 @@
 //! Owns the first exchange on a new connection: who this client is, which server it reaches, and whether that
 //! server has lost data. Knows nothing of how sockets are opened.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use redis::{ServerError, Value};
 
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::connect::epoch::{Epoch, EpochProbe, GetOutcome};
-use crate::backend::redis::connect::greeting::Greeting;
+use crate::backend::redis::connect::greeting::{Acceptance, Greeting};
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -24,20 +22,17 @@ enum Opening {
     AuthAndInfo,
 }
 
-/// Logs in, selects the database, and reads the connection's identity and the epoch of the server. `was_accepted`:
-/// whether a server of this address was accepted before, which is noted too.
+/// Logs in, selects the database, and reads the connection's identity and the epoch of the server.
 pub(crate) fn handshake(
     connection: &mut Connection,
     address: &RedisAddress,
-    was_accepted: &AtomicBool,
+    acceptance: &Acceptance,
     epoch: &Epoch,
     budget: &TimeBudget,
 ) -> Result<(), Failure> {
-    let accepted = was_accepted.load(Ordering::Relaxed);
-    if !try_opening(Opening::Hello, connection, address, accepted, epoch, budget)? {
-        try_opening(Opening::AuthAndInfo, connection, address, accepted, epoch, budget)?;
+    if !try_opening(Opening::Hello, connection, address, acceptance, epoch, budget)? {
+        try_opening(Opening::AuthAndInfo, connection, address, acceptance, epoch, budget)?;
     }
-    was_accepted.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -46,7 +41,7 @@ fn try_opening(
     opening: Opening,
     connection: &mut Connection,
     address: &RedisAddress,
-    was_accepted: bool,
+    acceptance: &Acceptance,
     epoch: &Epoch,
     budget: &TimeBudget,
 ) -> Result<bool, Failure> {
@@ -76,7 +71,7 @@ fn try_opening(
         }
         return Ok(false);
     };
-    greeting.check(was_accepted)?;
+    greeting.check(acceptance)?;
     connection.apply_deadline(budget)?;
     if address.db != 0 {
         refused(connection.receive(budget)?).map_err(|failure| {

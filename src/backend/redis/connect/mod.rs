@@ -5,7 +5,7 @@ mod diagnosis;
 pub(crate) mod dialer;
 pub(crate) mod epoch;
 pub(crate) mod fork;
-mod greeting;
+pub(crate) mod greeting;
 mod handshake;
 pub(crate) mod identity;
 pub(crate) mod open_connections;
