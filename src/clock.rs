@@ -16,6 +16,9 @@ pub(crate) const MAX_TTL: Duration = Duration::from_secs(31_557_600_000);
 /// The source of the time for a store.
 ///
 /// Memory and File read it for entries that have a time to live. Redis does not: the clock of the server decides.
+///
+/// A store reads it at the beginning of an operation, in the thread of that operation and under no lock. So a clock may
+/// use the store that reads it, if it does not do so without end.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> SystemTime;

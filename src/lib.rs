@@ -53,6 +53,7 @@ mod key;
 mod op;
 mod outage;
 mod store;
+mod store_clock;
 mod util;
 mod value;
 

@@ -64,6 +64,8 @@ pub struct Stats {
     /// Connections with an unanswered write that were killed on the server, so that the write cannot be applied
     /// late.
     pub buried: u64,
+    /// Events that no listener received, because a listener took so long that more than 1000 were waiting.
+    pub dropped_events: u64,
 }
 
 /// An operation that is queued for the server: see [`StateStore::pending`](crate::StateStore::pending).

@@ -1,6 +1,5 @@
 //! Owns the Memory variant: the local state and a clock. Knows nothing of files and servers.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::local::change::Change;
@@ -14,20 +13,21 @@ use crate::backend::local::view::LiveEntry;
 use crate::backend::local::wait_list::{POLL_INTERVAL, keys_to_wake};
 use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
-use crate::clock::{Clock, Millis, Now, Ttl};
+use crate::clock::{Millis, Now, Ttl};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{
     Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
 };
+use crate::store_clock::StoreClock;
 
 pub(crate) struct Memory {
     state: LocalState,
-    clock: Arc<dyn Clock>,
+    clock: StoreClock,
 }
 
 impl Memory {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: StoreClock) -> Self {
         Self { state: LocalState::default(), clock }
     }
 
@@ -35,8 +35,10 @@ impl Memory {
         &self.state
     }
 
+    /// The time of one operation. The caller holds no lock.
     fn now(&self) -> Now<'_> {
-        Now::of(&*self.clock)
+        self.clock.refresh();
+        Now::of(&self.clock)
     }
 
     fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::backend::file::report::{Progress, Repair};
 use crate::backend::file::store::File;
-use crate::clock::SystemClock;
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
 use crate::store::context::Context;
 use crate::store::open::shared_state;
 use crate::store::state_store::{FileStore, Handle, StateStore};
+use crate::store_clock::StoreClock;
+use crate::util::log_later::FlushOnDrop;
 
 impl FileStore {
     /// Opens a store as [`StateStore::with_config`] does, and reports the progress: about once for each MiB that
@@ -40,7 +41,7 @@ impl FileStore {
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn open_with_progress(config: StateConfig, mut report: impl FnMut(Progress)) -> Result<StateStore> {
         match config.backend {
-            StateBackend::File { .. } => StateStore::open_with(&config, Arc::new(SystemClock), &mut report),
+            StateBackend::File { .. } => StateStore::open_with(&config, StoreClock::system(), &mut report),
             StateBackend::Memory | StateBackend::Redis { .. } => {
                 Err(Error::invalid_config("backend", "only a File store is read when it is opened"))
             }
@@ -73,7 +74,8 @@ impl FileStore {
     /// # }
     /// ```
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<StateStore> {
-        let backend = Arc::new(File::open_read_only(path.as_ref(), Arc::new(SystemClock))?);
+        let _lines = FlushOnDrop;
+        let backend = Arc::new(File::open_read_only(path.as_ref(), StoreClock::system())?);
         let context = Context::new(shared_state(&StateConfig::default(), None));
         Ok(StateStore::File(Self(Handle { backend, context })))
     }
@@ -110,6 +112,7 @@ impl FileStore {
     /// # }
     /// ```
     pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
+        let _lines = FlushOnDrop;
         File::repair(path.as_ref())
     }
 }

@@ -13,6 +13,7 @@ use crate::key::{Companion, Key};
 use crate::op::{Grant, Hold, LockAction, Op};
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
+use crate::util::log_later::{FlushOnDrop, log_later};
 
 /// # Locks
 ///
@@ -173,8 +174,9 @@ impl Drop for LockGuard {
             return;
         }
         if let Err(error) = self.unlock() {
+            let _lines = FlushOnDrop;
             let name: &str = &self.name;
-            log::debug!("releasing the lock {name:?}: {error}");
+            log_later!(Debug, "releasing the lock {name:?}: {error}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::file::report::Progress;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
-use crate::clock::{Clock, Millis, SystemClock};
+use crate::clock::{Clock, Millis};
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
 use crate::store::context::{Context, SharedState};
@@ -18,6 +18,8 @@ use crate::store::single_flight::SingleFlight;
 #[cfg(feature = "redis")]
 use crate::store::state_store::RedisStore;
 use crate::store::state_store::{FileStore, Handle, MemoryStore, StateStore};
+use crate::store_clock::StoreClock;
+use crate::util::log_later::FlushOnDrop;
 
 /// The variable that [`StateStore::from_env`] reads.
 const ENV_URL: &str = "MILLPOND_URL";
@@ -28,7 +30,7 @@ impl StateStore {
     #[must_use]
     pub fn memory() -> Self {
         let context = Context::new(shared_state(&StateConfig::default(), None));
-        Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(Arc::new(SystemClock))), context }))
+        Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(StoreClock::system())), context }))
     }
 
     /// Opens a backend with the default options.
@@ -68,7 +70,7 @@ impl StateStore {
     /// - for Redis [`Denied`](Error::Denied), [`Unsupported`](Error::Unsupported) (a server older than 6.2, a
     ///   build without TLS), and [`Unavailable`](Error::Unavailable) if there is nothing to fall back to.
     pub fn with_config(config: StateConfig) -> Result<Self> {
-        Self::with_clock(config, Arc::new(SystemClock))
+        Self::open_with(&config, StoreClock::system(), &mut |_| ())
     }
 
     /// Opens a store that takes the time from `clock`: for tests, which set the clock themselves.
@@ -80,15 +82,16 @@ impl StateStore {
     /// As [`with_config`](Self::with_config).
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::open_with(&config, clock, &mut |_| ())
+        Self::open_with(&config, StoreClock::foreign(clock), &mut |_| ())
     }
 
     /// Opens a store, and reports how far a File store has been read.
     pub(crate) fn open_with(
         config: &StateConfig,
-        clock: Arc<dyn Clock>,
+        clock: StoreClock,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        let _lines = FlushOnDrop;
         config.validate()?;
         let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
         let context = Context::new(shared_state(config, default_ttl));

@@ -17,6 +17,7 @@ macro_rules! on_redis {
             #[cfg(feature = "redis")]
             StateStore::Redis(handle) => {
                 let $backend = &*handle.0.backend;
+                let _lines = $crate::util::log_later::FlushOnDrop;
                 $run
             }
         }
@@ -66,7 +67,8 @@ impl StateStore {
     /// Registers a listener that is called whenever the server is disconnected or connected again, or has lost data.
     ///
     /// The thread that notices calls it: its operation waits for the listener, which should be quick and may use the
-    /// store. Past events are not reported: see [`status`](Self::status). Listeners add up and stay until the store
+    /// store in any way, also close it. If more than 1000 events wait for a slow listener, the oldest are dropped and
+    /// counted in [`Stats::dropped_events`](crate::Stats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up and stay until the store
     /// is dropped, so one that holds the store itself keeps it for ever.
     pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
         on_redis!(self, backend => backend.on_event(listener), else => drop(listener));

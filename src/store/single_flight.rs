@@ -1,10 +1,16 @@
 //! Single flight: of several threads that need the result for one key, one computes it and the others wait. Knows
 //! nothing of what is computed.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, ReentrantMutex};
+
+thread_local! {
+    /// How many computations this thread is in the middle of, of all stores.
+    static COMPUTING: Cell<usize> = const { Cell::new(0) };
+}
 
 /// The calls in progress, by key.
 #[derive(Default)]
@@ -13,12 +19,32 @@ pub(crate) struct SingleFlight {
 }
 
 impl SingleFlight {
-    /// Runs `work` while no other thread runs any for the same key. `work` may itself call this for any key.
+    /// Runs `work` while no other thread runs any for the same key. `work` may itself call this for any key: then it
+    /// does not wait for other threads, since one of them could be waiting for this thread.
     pub(crate) fn run<R>(&self, key: &str, work: impl FnOnce() -> R) -> R {
         let call = Arc::clone(self.calls.lock().entry(key.to_owned()).or_default());
         let guard = FlightGuard { flights: self, key, call: Some(call) };
-        let _exclusive = guard.call.as_ref().map(|call| call.lock());
+        let is_nested = COMPUTING.get() > 0;
+        let _exclusive =
+            guard.call.as_ref().and_then(|call| if is_nested { call.try_lock() } else { Some(call.lock()) });
+        let _computing = Computing::begin();
         work()
+    }
+}
+
+/// Counts a computation of this thread until it is dropped, also by a panic.
+struct Computing;
+
+impl Computing {
+    fn begin() -> Self {
+        COMPUTING.set(COMPUTING.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        COMPUTING.set(COMPUTING.get() - 1);
     }
 }
 
@@ -65,6 +91,23 @@ mod tests {
             }
         });
         assert_eq!(most.into_inner(), 1);
+        assert!(flights.calls.lock().is_empty());
+    }
+
+    #[test]
+    fn threads_that_need_each_others_keys_do_not_wait_in_a_circle() {
+        let (flights, barrier) = (SingleFlight::default(), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            for (own, other) in [("a", "b"), ("b", "a")] {
+                let (flights, barrier) = (&flights, &barrier);
+                scope.spawn(move || {
+                    flights.run(own, || {
+                        barrier.wait();
+                        flights.run(other, || ());
+                    });
+                });
+            }
+        });
         assert!(flights.calls.lock().is_empty());
     }
 }

@@ -151,15 +151,18 @@ macro_rules! on_backend {
         match $store {
             $crate::store::state_store::StateStore::Memory(handle) => {
                 let $backend = &*handle.0.backend;
+                let _lines = $crate::util::log_later::FlushOnDrop;
                 $run
             }
             $crate::store::state_store::StateStore::File(handle) => {
                 let $backend = &*handle.0.backend;
+                let _lines = $crate::util::log_later::FlushOnDrop;
                 $run
             }
             #[cfg(feature = "redis")]
             $crate::store::state_store::StateStore::Redis(handle) => {
                 let $backend = &*handle.0.backend;
+                let _lines = $crate::util::log_later::FlushOnDrop;
                 $run
             }
         }

@@ -9,6 +9,7 @@
 //! - `redis`: the Redis variant without a fallback;
 //! - `outage`: the Redis variant with a fallback, during an outage and after it;
 //! - `linearizability`: several processes on one Redis server under faults, and a checker of their histories;
+//! - `foreign_code`: loggers, listeners, clocks and closures that use the store which calls them;
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
 //! - `examples`: the examples, run as a user would run them;
@@ -28,6 +29,7 @@ mod contention;
 mod errors;
 mod examples;
 mod file;
+mod foreign_code;
 mod lease_order;
 #[cfg(all(unix, feature = "redis"))]
 mod linearizability;

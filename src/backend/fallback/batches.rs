@@ -107,7 +107,7 @@ impl Routed for BatchWrite<'_> {
         };
         self.in_doubt = in_doubt;
         for (index, (op, reply)) in rest.iter().zip(&replies).enumerate() {
-            let after = |reply| self.shared.shadow.shadowed_after(op, reply, &*self.shared.clock);
+            let after = |reply| self.shared.shadow.shadowed_after(op, reply, &self.shared.clock);
             let shadowed = reply.as_ref().ok().and_then(after);
             if let Some(shadowed) = shadowed {
                 writes.record_write(index, shadowed);
@@ -160,7 +160,7 @@ impl Routed for AtomicWrite<'_> {
             return Err(error);
         }
         for (index, op) in self.writes.iter().enumerate() {
-            shadow_writes.record_write(index, shadowed_after_write(&op.action, &*self.shared.clock));
+            shadow_writes.record_write(index, shadowed_after_write(&op.action, &self.shared.clock));
         }
         Ok(())
     }

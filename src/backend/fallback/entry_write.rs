@@ -54,7 +54,7 @@ impl Routed for EntryWrite<'_> {
         }
         match redis.apply_in(self.call.as_deref(), self.op, self.end) {
             Ok(reply) => {
-                self.shared.shadow.record_reply(write, self.op, &reply, &*self.shared.clock);
+                self.shared.shadow.record_reply(write, self.op, &reply, &self.shared.clock);
                 Ok(reply)
             }
             Err(error) => {

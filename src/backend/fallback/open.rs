@@ -13,9 +13,10 @@ use crate::backend::fallback::report::kept::Report;
 use crate::backend::fallback::shadow::cache::Shadow;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
-use crate::clock::Clock;
 use crate::config::{self, StateConfig};
 use crate::error::Result;
+use crate::store_clock::StoreClock;
+use crate::util::log_later::{FlushOnDrop, log_later};
 use crate::util::unique_id::unique_id;
 
 /// A handle on a Redis store. Dropping the last one closes the store.
@@ -30,19 +31,15 @@ pub(crate) struct FallbackBackend {
 struct Owner(Arc<Shared>);
 
 impl FallbackBackend {
-    pub(crate) fn open(
-        url: &str,
-        key_prefix: &str,
-        config: &StateConfig,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self> {
+    pub(crate) fn open(url: &str, key_prefix: &str, config: &StateConfig, clock: StoreClock) -> Result<Self> {
         let options = &config.redis;
         let policy = Policy::new(options);
         // The id is unique, so that no other run of a program uses the same reply cache.
         let redis = Redis::new(url, key_prefix, options, unique_id())?;
         let (queue_file, restored) = match &options.fallback {
             config::Fallback::File { path } => {
-                let (file, restored) = QueueFile::open(path, key_prefix, unique_id(), &config.file, &clock)?;
+                let (file, restored) =
+                    QueueFile::open(path, key_prefix, unique_id(), &config.file, &clock.without_refresh())?;
                 (Some(Arc::new(file)), restored)
             }
             config::Fallback::Memory | config::Fallback::None => (None, Restored::nothing(unique_id())),
@@ -79,9 +76,11 @@ impl Drop for Owner {
         if self.0.redis.check_process().is_err() {
             return;
         }
+        let _lines = FlushOnDrop;
         if let Err(error) = self.0.close(Duration::ZERO) {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            log::error!(
+            log_later!(
+                Error,
                 "a store was dropped while the Redis server {} was unreachable: {cause}",
                 self.0.redis.server_name()
             );

@@ -1,11 +1,22 @@
 //! Owns what the reconnecting thread shares with other threads: its handle, its wakeup, and the result of the last
-//! probe. Knows nothing of servers and outages.
+//! probe; and whose turn it is to do its work if it could not be started. Knows nothing of servers and outages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::util::backoff::Backoff;
+use crate::util::log_later::log_later;
+use crate::util::threads;
+
+/// If the thread cannot be started, the pauses between two turns of operations that do its work. A turn that took long
+/// is followed by a pause that is longer by this factor.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGER_THAN_TURN: u32 = 4;
+const JITTER: f64 = 0.5;
 
 /// The result of a probe of a server that had not replied in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +29,48 @@ pub(crate) struct ProbeResult {
 pub(crate) struct Reconnector {
     one_attempt: Mutex<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    lacks_thread: AtomicBool,
+    turns: Mutex<Turns>,
     is_ending: Mutex<bool>,
     wakeup: Condvar,
     pub(crate) last_probe: Mutex<Option<ProbeResult>>,
     was_connected: AtomicBool,
+}
+
+/// The turns in which operations do the work of a thread that could not be started.
+struct Turns {
+    is_taken: bool,
+    /// When the next turn is due; `None` is at once.
+    due: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { is_taken: false, due: None, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, JITTER) }
+    }
+}
+
+/// One of these turns. Nobody else has one until it is dropped, and for a pause afterwards.
+pub(crate) struct Turn<'r> {
+    reconnector: &'r Reconnector,
+    begun: Instant,
+}
+
+impl Turn<'_> {
+    /// Notes that no thread is missing any more.
+    pub(crate) fn end(self) {
+        self.reconnector.lacks_thread.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.reconnector.turns.lock();
+        let pause = turns.backoff.next(fastrand::f64()).max(self.begun.elapsed() * LONGER_THAN_TURN);
+        turns.due = Some(Instant::now() + pause);
+        turns.is_taken = false;
+    }
 }
 
 impl Reconnector {
@@ -71,19 +120,60 @@ impl Reconnector {
         }
     }
 
-    /// Starts the reconnecting thread.
+    /// Starts the reconnecting thread. If the system has no room for a thread now, operations do its work in turns.
     pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        match thread::Builder::new().name("millpond-reconnect".to_owned()).spawn(work) {
+        let started = threads::spawn("millpond-reconnect", work);
+        let lacked_thread = self.lacks_thread.swap(started.is_err(), Ordering::AcqRel);
+        match started {
             Ok(thread) => *self.thread.lock() = Some(thread),
-            Err(error) => log::error!("cannot start the thread that reconnects to the Redis server: {error}"),
+            Err(error) if !lacked_thread => {
+                *self.turns.lock() = Turns::default();
+                log_later!(
+                    Warn,
+                    "the thread that reconnects to the Redis server cannot be started, so operations try to reconnect: \
+                     {error}"
+                );
+            }
+            Err(_) => {}
         }
     }
 
-    /// Waits for the thread to end, unless this is the thread: a listener that it calls may close the store.
+    /// Returns a turn if the reconnecting thread could not be started and its work is due.
+    pub(crate) fn take_turn(&self) -> Option<Turn<'_>> {
+        let (mut turns, begun) = (self.turns.lock(), Instant::now());
+        if !self.lacks_thread() || turns.is_taken || turns.due.is_some_and(|due| begun < due) {
+            return None;
+        }
+        turns.is_taken = true;
+        Some(Turn { reconnector: self, begun })
+    }
+
+    /// Returns whether the reconnecting thread could not be started.
+    pub(crate) fn lacks_thread(&self) -> bool {
+        self.lacks_thread.load(Ordering::Acquire)
+    }
+
+    /// Waits for the thread to end.
     pub(crate) fn join(&self) {
         let thread = self.thread.lock().take();
-        let this = thread::current().id();
-        // A thread that panicked has nothing to report.
-        let _ = thread.filter(|thread| thread.thread().id() != this).map(JoinHandle::join);
+        thread.into_iter().for_each(threads::join);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_thread_leaves_turns_and_one_at_a_time() {
+        let reconnector = Reconnector::default();
+        assert!(reconnector.take_turn().is_none(), "no thread is missing");
+        reconnector.lacks_thread.store(true, Ordering::Release);
+        let turn = reconnector.take_turn();
+        assert!(turn.is_some() && reconnector.take_turn().is_none(), "another thread has its turn");
+        drop(turn);
+        assert!(reconnector.take_turn().is_none(), "a pause follows");
+        reconnector.turns.lock().due = None;
+        assert!(reconnector.take_turn().is_some());
     }
 }

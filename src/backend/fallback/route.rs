@@ -136,6 +136,7 @@ impl FallbackBackend {
     ) -> Result<O::Output> {
         // This must come before any lock: in a forked child, a lock that another thread held is never released.
         self.shared.redis.check_process()?;
+        self.shared.clock.refresh();
         let mut was_on_server = false;
         let outcome = self.try_both(on_lost_reply, operation, &mut was_on_server);
         if was_on_server {
@@ -154,6 +155,7 @@ impl FallbackBackend {
         let mode = self.mode();
         let mut sent = Sent::Not;
         loop {
+            shared.stand_in_for_thread();
             let outages = shared.report.counts.outages();
             if !shared.outage.is_disconnected() {
                 if sent == Sent::InDoubt && on_lost_reply == OnLostReply::Compare {

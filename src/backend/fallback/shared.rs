@@ -11,12 +11,12 @@ use crate::backend::fallback::report::events::EventBus;
 use crate::backend::fallback::report::kept::Report;
 use crate::backend::fallback::shadow::cache::Shadow;
 use crate::backend::redis::client::Redis;
-use crate::clock::Clock;
 use crate::key::Key;
+use crate::store_clock::StoreClock;
 
 pub(crate) struct Shared {
     pub(crate) redis: Redis,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) clock: StoreClock,
     pub(crate) shadow: Arc<Shadow>,
     pub(crate) policy: Policy,
     pub(crate) outage: OutageCell,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::shared::Shared;
 use crate::error::{Error, Result};
+use crate::util::log_later::log_later;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -47,7 +48,7 @@ impl Shared {
             file.close()?;
             if pending > 0 {
                 let (server, path) = (self.redis.server_name(), file.path().display());
-                log::info!("{pending} operations for the Redis server {server} are kept in {path}");
+                log_later!(Info, "{pending} operations for the Redis server {server} are kept in {path}");
             }
             return Ok(());
         }

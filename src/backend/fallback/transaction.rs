@@ -87,6 +87,7 @@ impl FallbackBackend {
         let run = outage.run(body)?;
         // The body may have forked.
         self.shared.redis.check_process()?;
+        self.shared.clock.refresh();
         let current = self.shared.outage.read();
         // A close that came meanwhile has counted the pending operations already.
         if self.shared.outage.has_ended() {

@@ -1,31 +1,38 @@
 //! Owns a clock that does not fall behind the newest line of the journal. Knows nothing of the journal.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
+use crate::store_clock::StoreClock;
+use crate::util::log_later::log_later;
 
 /// If the newest line is further ahead of the clock than this, one of the two times is plainly wrong.
 const MAX_LEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// The clock of a store, which stands still while the inner clock is behind the newest line.
 pub(crate) struct MonotonicClock {
-    inner: Arc<dyn Clock>,
+    inner: StoreClock,
     /// Time of the newest line, in milliseconds since 1970.
     floor: AtomicU64,
 }
 
 impl MonotonicClock {
     /// `newest` is the time of the newest line, in milliseconds since 1970.
-    pub(crate) fn new(inner: Arc<dyn Clock>, newest: u64) -> Self {
+    pub(crate) fn new(inner: StoreClock, newest: u64) -> Self {
         let clock = Self { inner, floor: AtomicU64::new(newest) };
         if clock.lead_over(clock.inner.now()) > MAX_LEAD {
-            log::warn!(
+            log_later!(
+                Warn,
                 "the newest line of the journal is more than a day ahead of the system clock; ignoring it"
             );
         }
         clock
+    }
+
+    /// Reads a clock of the program. The caller holds no lock.
+    pub(crate) fn refresh(&self) {
+        self.inner.refresh();
     }
 
     /// Notes the time of a new line.
@@ -54,6 +61,8 @@ impl Clock for MonotonicClock {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock::ManualClock;
 
@@ -62,7 +71,7 @@ mod tests {
         let inner = Arc::new(ManualClock::default());
         let start = inner.now();
         let millis = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-        let clock = MonotonicClock::new(Arc::<ManualClock>::clone(&inner), millis);
+        let clock = MonotonicClock::new(StoreClock::Trusted(Arc::<ManualClock>::clone(&inner)), millis);
         inner.set(start - Duration::from_secs(60));
         assert_eq!(clock.now(), start);
         inner.set(start + Duration::from_secs(1));

@@ -13,10 +13,13 @@ use crate::backend::file::snapshot::{SnapshotSize, SnapshotWriter};
 use crate::backend::local::table::fuzzy_scan::FuzzyScan;
 use crate::clock::{Clock as _, ManualClock, Now};
 use crate::error::{Error, Result};
+use crate::util::log_later::{FlushOnDrop, log_later};
 
 /// Compacts, and checks the size again, because deletions during the compaction may still be in the snapshot and no
 /// later write may come to notice.
 pub(crate) fn run(core: &Arc<Core>) {
+    // INVARIANT: written last, when no writer waits for this compaction: a logger may be a writer.
+    let _lines = FlushOnDrop;
     let running = core.pacer.end_on_drop();
     let outcome = compact(core, &mut || ());
     let is_compacted = matches!(outcome, Ok(Some(_)));
@@ -25,7 +28,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         Err(error) => {
             if core.pacer.note_failed() {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                log::warn!("compacting {} failed: {error}: {cause}", core.layout.dir.display());
+                log_later!(Warn, "compacting {} failed: {error}: {cause}", core.layout.dir.display());
             }
         }
     }

@@ -26,6 +26,8 @@ use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply};
+use crate::util::log_later::log_later;
+use crate::util::threads;
 
 /// How often a thread tries to lock the journal, yielding in between, before it sleeps.
 const TRIES: usize = 50;
@@ -78,6 +80,7 @@ impl Core {
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<(R, u64)> {
+        self.clock.refresh();
         let mut journal = self.lock_journal();
         self.check_open(&journal)?;
         let now = Now::of(&self.clock);
@@ -196,25 +199,25 @@ impl Core {
         match self.pacer.check_size(size, self.state.table.bytes()) {
             Decision::Pause(pause) => pause,
             Decision::Compact => {
-                self.start_compaction(journal.len);
+                self.start_compaction();
                 Duration::ZERO
             }
         }
     }
 
-    fn start_compaction(self: &Arc<Self>, journal_len: u64) {
+    fn start_compaction(self: &Arc<Self>) {
         // INVARIANT: held from the check for `stop` until the thread is stored, or `stop` could miss the thread.
         let mut thread = self.compaction_thread.lock();
         if !self.pacer.begin() {
             return;
         }
         let core = Arc::clone(self);
-        let builder = thread::Builder::new().name("millpond-compaction".into());
-        match builder.spawn(move || (core.compact)(&core)) {
+        match threads::spawn("millpond-compaction", move || (core.compact)(&core)) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
-                self.pacer.note_not_started(journal_len);
-                log::warn!("no thread to compact {}: {error}", self.layout.dir.display());
+                if self.pacer.note_not_started() {
+                    log_later!(Warn, "no thread to compact {}: {error}", self.layout.dir.display());
+                }
             }
         }
     }
@@ -223,8 +226,7 @@ impl Core {
     pub(crate) fn stop_compaction(&self) {
         self.pacer.stop();
         let thread = self.compaction_thread.lock().take();
-        // A panic of that thread has been reported by the panic hook.
-        let _ = thread.map(JoinHandle::join);
+        thread.into_iter().for_each(threads::join);
     }
 }
 
@@ -247,6 +249,7 @@ impl Core {
 
     /// As [`Core::apply`]: posts the operation, and runs all posted ones unless another thread does so first.
     pub(crate) fn apply_combined(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
+        self.clock.refresh();
         let request = self.combiner.post(Op { key: op.key.into_owned(), action: op.action });
         let mut tries = 0;
         loop {

@@ -31,9 +31,11 @@ use crate::backend::file::syncer::Syncer;
 use crate::backend::local::state::LocalState;
 use crate::backend::local::table::shards::Table;
 use crate::backend::local::wait_list::WaitList;
-use crate::clock::{Clock, Now};
+use crate::clock::Now;
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
+use crate::store_clock::StoreClock;
+use crate::util::log_later::log_later;
 
 /// How often a read-only opening is retried because another process may be replacing the files, and the pause before
 /// the first retry, which grows.
@@ -45,7 +47,7 @@ impl File {
     pub(crate) fn open(
         dir: &Path,
         options: &FileOptions,
-        clock: Arc<dyn Clock>,
+        clock: StoreClock,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         Self::open_in(Layout::create(dir, Arc::new(OsFileSystem))?, options, clock, report)
@@ -55,7 +57,7 @@ impl File {
     pub(crate) fn open_in(
         layout: Layout,
         options: &FileOptions,
-        clock: Arc<dyn Clock>,
+        clock: StoreClock,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let lock = DirectoryLock::take(&layout)?;
@@ -94,7 +96,7 @@ impl File {
 
     /// Opens the store in `dir` as it is now, even while another process has it open. Nothing on disk is changed,
     /// now or later.
-    pub(crate) fn open_read_only(dir: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn open_read_only(dir: &Path, clock: StoreClock) -> Result<Self> {
         let layout = Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) };
         layout.check_directory()?;
         let mut retries = 0;
@@ -164,7 +166,7 @@ fn create_first_journal(layout: &Layout, time: u64, sync: SyncPolicy) -> Result<
 fn resume_after(layout: &Layout, tail: Tail, sequence: u64) -> Result<JournalEnd> {
     let Tail { number, path, valid_len, len, torn_bytes, rewrite_from } = tail;
     if torn_bytes > 0 {
-        log::warn!("truncated {torn_bytes} torn bytes at the end of {}", path.display());
+        log_later!(Warn, "truncated {torn_bytes} torn bytes at the end of {}", path.display());
     }
     let disk = layout.open(&path)?;
     if valid_len < len {

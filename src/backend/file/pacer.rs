@@ -48,6 +48,8 @@ struct CompactionState {
     bytes_per_weight: f64,
     /// After a failure, no compaction starts while the directory is smaller.
     retry_above: u64,
+    /// Whether there was no thread for the last compaction that was due.
+    lacked_thread: bool,
 }
 
 /// Size of the journal at a check.
@@ -77,6 +79,7 @@ impl Pacer {
                 rotated_at: None,
                 bytes_per_weight: bytes_per_weight.map_or(1.0, limit_bytes_per_weight),
                 retry_above: 0,
+                lacked_thread: false,
             }),
             ended: Condvar::new(),
             is_throttling: AtomicBool::new(false),
@@ -149,11 +152,12 @@ impl Pacer {
         may_begin
     }
 
-    /// Undoes [`Pacer::begin`], because there was no thread to run the compaction.
-    pub(crate) fn note_not_started(&self, journal_len: u64) {
+    /// Undoes [`Pacer::begin`], because there was no thread to run the compaction: the next check of the size tries
+    /// again. Returns whether this is the first time since a compaction ended well.
+    pub(crate) fn note_not_started(&self) -> bool {
         let mut state = self.state.lock();
         state.is_running = false;
-        state.retry_above = self.retry_above(journal_len);
+        !std::mem::replace(&mut state.lacked_thread, true)
     }
 
     /// Notes that the running compaction has begun a new journal, and the length of the one before.
@@ -171,7 +175,7 @@ impl Pacer {
     pub(crate) fn note_compacted(&self, len: u64, weight: u64) {
         self.older_bytes.store(len, Ordering::Release);
         let mut state = self.state.lock();
-        state.retry_above = 0;
+        (state.retry_above, state.lacked_thread) = (0, false);
         if weight > 0 {
             state.bytes_per_weight = limit_bytes_per_weight(float(len) / float(weight));
         }
@@ -181,13 +185,9 @@ impl Pacer {
     pub(crate) fn note_failed(&self) -> bool {
         let mut state = self.state.lock();
         let is_first = state.retry_above == 0;
-        state.retry_above = self.retry_above(0);
+        let total = self.older_bytes.load(Ordering::Acquire);
+        state.retry_above = total + total / 2 + self.min_bytes;
         is_first
-    }
-
-    fn retry_above(&self, journal_len: u64) -> u64 {
-        let total = self.older_bytes.load(Ordering::Acquire) + journal_len;
-        total + total / 2 + self.min_bytes
     }
 
     /// Prevents further compactions, and makes the running one end early.

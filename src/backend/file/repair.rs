@@ -31,6 +31,7 @@ use crate::backend::local::table::shards::Table;
 use crate::clock::{ManualClock, Now, SystemClock};
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
+use crate::util::log_later::log_later;
 
 impl File {
     /// Repairs the store in `dir` if it is damaged.
@@ -289,7 +290,7 @@ fn replace_files(table: &Table, stamp: LineStamp, layout: &Layout, listing: &Lis
     let leftovers = listing.leftovers.iter().filter(|path| **path != snapshot).cloned();
     for path in layout.paths(listing, ..).chain(leftovers) {
         if let Err(error) = layout.remove(&path) {
-            log::warn!("{} is no longer needed but cannot be deleted: {error}", path.display());
+            log_later!(Warn, "{} is no longer needed but cannot be deleted: {error}", path.display());
         }
     }
     Ok(())

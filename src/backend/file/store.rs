@@ -25,6 +25,7 @@ use crate::key::{Companion, Key};
 use crate::op::{
     Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
 };
+use crate::util::log_later::{FlushOnDrop, log_later};
 
 pub(crate) struct File {
     pub(crate) core: Arc<Core>,
@@ -63,7 +64,9 @@ impl File {
         self.core.durability.wait(journal.sequence)
     }
 
+    /// The time of one operation. The caller holds no lock.
     fn now(&self) -> Now<'_> {
+        self.core.clock.refresh();
         Now::of(&self.core.clock)
     }
 
@@ -146,8 +149,9 @@ impl Backend for File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        let _lines = FlushOnDrop;
         if let Err(error) = self.shut_down() {
-            log::error!("closing the store at {} failed: {error}", self.core.layout.dir.display());
+            log_later!(Error, "closing the store at {} failed: {error}", self.core.layout.dir.display());
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Owns the thread that syncs the journal at an interval. Knows nothing of what is written.
 
 use std::sync::Arc;
-use std::thread;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::backend::file::core::Core;
 use crate::backend::file::layout::failed;
 use crate::error::Result;
+use crate::util::{log_later, threads};
 
 pub(crate) struct Syncer {
     thread: JoinHandle<()>,
@@ -26,9 +26,8 @@ impl Syncer {
     pub(crate) fn spawn(core: &Arc<Core>, interval: Duration) -> Result<Self> {
         let signal = Arc::new(StopSignal::default());
         let (core_of_thread, signal_of_thread) = (Arc::clone(core), Arc::clone(&signal));
-        let thread = thread::Builder::new()
-            .name("millpond-sync".into())
-            .spawn(move || sync_every(&core_of_thread, interval, &signal_of_thread))
+        let work = move || sync_every(&core_of_thread, interval, &signal_of_thread);
+        let thread = threads::spawn("millpond-sync", work)
             .map_err(|error| failed("starting a thread for", &core.layout.dir, error))?;
         Ok(Self { thread, signal })
     }
@@ -37,8 +36,7 @@ impl Syncer {
     pub(crate) fn stop(self) {
         *self.signal.is_stopping.lock() = true;
         self.signal.condvar.notify_all();
-        // A panic of that thread has been reported by the panic hook.
-        let _ = self.thread.join();
+        threads::join(self.thread);
     }
 }
 
@@ -52,7 +50,9 @@ fn sync_every(core: &Core, interval: Duration, signal: &StopSignal) {
         }
         drop(is_stopping);
         // A failure was logged and has poisoned the store; nobody waits for this thread's outcome.
-        if core.durability.wait(core.durability.written()).is_err() {
+        let outcome = core.durability.wait(core.durability.written());
+        log_later::flush();
+        if outcome.is_err() {
             return;
         }
     }

@@ -19,6 +19,7 @@ use crate::error::Kind;
 use crate::key::Key;
 use crate::op::{End, EntryAction, Grant, LockAction, Op};
 use crate::util::backoff::Backoff;
+use crate::util::log_later::log_later;
 
 /// The longest that one BLPOP waits: after this time a wait notices that the store was closed.
 const SLICE: Duration = Duration::from_secs(1);
@@ -240,7 +241,8 @@ impl Redis {
         };
         if let Err(failure) = outcome {
             let name: &str = name;
-            log::debug!(
+            log_later!(
+                Debug,
                 "could not leave the queue of the lock {name:?} on the Redis server {}: {}",
                 self.server_name(),
                 failure.cause

@@ -28,6 +28,7 @@ use crate::config::{Fallback, RedisAddress, RedisOptions};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, Op, Query, Reply};
+use crate::util::log_later::log_later;
 
 pub(crate) struct Redis {
     pub(crate) link: Arc<ServerLink>,
@@ -213,7 +214,8 @@ impl Redis {
         }
         let killed = self.killed_connections();
         if killed > 0 {
-            log::debug!(
+            log_later!(
+                Debug,
                 "the store on the Redis server {} is closed; {killed} connections with unanswered commands were \
                  closed on the server",
                 self.server_name

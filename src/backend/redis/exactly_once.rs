@@ -18,6 +18,7 @@ use crate::clock::Millis;
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
+use crate::util::log_later::log_later;
 use crate::value::Value as Stored;
 
 /// After this many calls of a slot, the next one renews the TTL of the reply cache.
@@ -254,7 +255,8 @@ impl Redis {
             connection.receive(&budget).and_then(replies::refused)
         };
         if let Err(failure) = self.run(RetryRule::Recognised, &budget, work) {
-            log::debug!(
+            log_later!(
+                Debug,
                 "the reply cache stays on the Redis server {} until its TTL ends: {}",
                 self.server_name(),
                 failure.cause

@@ -9,6 +9,7 @@ use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::config::Fallback;
+use crate::util::log_later::log_later;
 
 impl Redis {
     /// Makes the first connection, within `connect_timeout`, and checks that the server serves: one that is still
@@ -72,7 +73,8 @@ impl Redis {
         };
         let needs_it = self.options.fallback != Fallback::None || self.options.exactly_once;
         if let Some(policy) = eviction_policy(&text).filter(|_| needs_it) {
-            log::warn!(
+            log_later!(
+                Warn,
                 "the Redis server {} evicts keys (maxmemory-policy {policy}): if it evicts those of `__millpond`, \
                  operations that were in progress when an outage began can stay in doubt",
                 self.server_name()

@@ -17,7 +17,7 @@ const ROOMS: &[Room] = &[
             &["bytes"],
             &["error"],
             &["clock", "key", "util", "value"],
-            &["json", "op"],
+            &["json", "op", "store_clock"],
             &["config", "outage"],
             &["backend"],
             &["store"],

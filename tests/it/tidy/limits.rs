@@ -43,7 +43,7 @@ fn redis_is_named_only_by_its_backend() {
     // `config/mod.rs` has a module of its own by that name.
     for (path, source) in files("src").iter().filter(|(path, _)| !path.starts_with("backend/redis")) {
         for line in code(source).filter(|line| !path.starts_with("config/") || line.starts_with("use ")) {
-            let foreign = ["use redis::", "use r2d2::", "::redis::Client", "r2d2::", " redis::cmd"];
+            let foreign = ["use redis::", "::redis::Client", " redis::cmd"];
             assert!(!foreign.iter().any(|word| line.contains(word)), "{path}: {line}");
         }
     }
@@ -54,6 +54,19 @@ fn files_are_touched_only_by_the_file_backend() {
     only_in(&["std::fs", "fs::", "OpenOptions"], |path| {
         path.starts_with("backend/file") || path == "backend/redis/connect/tls.rs"
     });
+}
+
+#[test]
+fn log_lines_are_written_in_one_place() {
+    // The logger may use the store: `log_later!` notes a line until its thread holds no lock.
+    let words = ["trace", "debug", "info", "warn", "error", "log"].map(|level| format!("log::{level}!"));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    only_in(&[&words[..], &["log::logger"]].concat(), |path| path == "util/log_later.rs");
+}
+
+#[test]
+fn threads_are_started_in_one_place() {
+    only_in(&["thread::spawn", "thread::Builder"], |path| path == "util/threads.rs");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::backend::redis::operation_error::{OperationError, Symptom};
 use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::error::{Error, Result};
 use crate::outage::Event;
+use crate::util::log_later::log_later;
 
 impl Shared {
     /// Checks the server, and begins an outage if it is unreachable. The operations that an earlier run of the program
@@ -73,7 +74,7 @@ impl Shared {
         self.take_and_report_data_loss();
         let rules = self.policy.outage_rules(self.reconnector.was_connected());
         let context = OutageContext {
-            clock: Arc::clone(&self.clock),
+            clock: self.clock.without_refresh(),
             shadow: Arc::clone(&self.shadow),
             queue_file: self.queue_file.clone(),
             counts: Arc::clone(&self.report.counts),
@@ -84,9 +85,8 @@ impl Shared {
         self.events.push(Event::Away { cause: cause.to_owned() });
         drop(current);
         self.reconnector.wake_all();
-        log::warn!("the Redis server {} is unreachable: {cause}", self.redis.server_name());
-        let shared = Arc::clone(self);
-        self.reconnector.spawn(move || shared.reconnect_when_possible(&outage));
+        log_later!(Warn, "the Redis server {} is unreachable: {cause}", self.redis.server_name());
+        self.start_reconnecting(&outage);
         self.events.dispatch();
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::backend::fallback::shared::Shared;
 use crate::outage::Event;
+use crate::util::log_later::log_later;
 
 impl Shared {
     /// Reports a data loss that was detected while the server was connected.
@@ -43,7 +44,7 @@ impl Shared {
     }
 
     pub(crate) fn report_data_loss(&self, cause: String) {
-        log::warn!("the Redis server {} has lost data: {cause}", self.redis.server_name());
+        log_later!(Warn, "the Redis server {} has lost data: {cause}", self.redis.server_name());
         self.events.push(Event::HistoryLost { cause });
     }
 }

@@ -7,3 +7,4 @@ mod isolation;
 pub(crate) mod probe;
 mod reconnect;
 pub(crate) mod replay_session;
+mod thread;

@@ -12,6 +12,8 @@ use crate::backend::fallback::report::log_throttle::LogThrottle;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::outage::Event;
+use crate::util::foreign;
+use crate::util::log_later::{self, log_later};
 
 /// When at most this many operations are queued, writers wait until these are replayed too.
 const CUT_OVER: u64 = 256;
@@ -31,12 +33,14 @@ impl Shared {
             let Err(error) = self.try_reconnect() else { return };
             if log_throttle.is_due(&error.cause) {
                 let (server, queued) = (self.redis.server_name(), outage.session().queue.len());
-                let elapsed = self.clock.now().duration_since(outage.since).unwrap_or_default();
-                log::warn!(
+                let elapsed = outage.elapsed();
+                log_later!(
+                    Warn,
                     "the Redis server {server} has been unreachable for {elapsed:.0?}, and {queued} operations are \
                      queued: {}",
                     error.cause
                 );
+                log_later::flush();
             }
             let failure = match error.reason {
                 ReconnectReason::TimedOut | ReconnectReason::StaleQueue => ProbeFailure::TimedOut,
@@ -51,6 +55,8 @@ impl Shared {
 
     /// Tries to reconnect once. If that fails, the outage goes on.
     pub(crate) fn try_reconnect(&self) -> Result<(), ReconnectError> {
+        // A panic of the program's clock must not end the reconnecting thread.
+        let _ = foreign::run(|| self.clock.refresh());
         let outcome = {
             let _one_attempt = self.reconnector.lock_attempt();
             self.replay_and_reconnect()
@@ -93,22 +99,23 @@ impl Shared {
         self.reconnector.set_was_connected(true);
         self.outage.end(&mut current);
         let tally = outage.tally();
-        let elapsed = self.clock.now().duration_since(outage.since).unwrap_or_default();
+        let elapsed = outage.elapsed();
         let Tally { replayed, rejected, conflicts } = tally;
         self.events.push(Event::Connected { replayed, rejected, conflicts, away_for: elapsed });
         drop(current);
-        // Not under the lock: a logger may use the store.
         self.log_reconnected(tally, elapsed);
         Ok(())
     }
 
     fn log_reconnected(&self, tally: Tally, elapsed: Duration) {
         let (server, Tally { replayed, rejected, conflicts }) = (self.redis.server_name(), tally);
-        log::info!(
+        log_later!(
+            Info,
             "the Redis server {server} is connected again after {elapsed:?}: {replayed} queued operations were replayed"
         );
         if rejected > 0 || conflicts > 0 {
-            log::warn!(
+            log_later!(
+                Warn,
                 "of the queued operations the Redis server {server} rejected {rejected} (see take_rejected), and \
                  {conflicts} met writes of other clients (see take_conflicts)"
             );

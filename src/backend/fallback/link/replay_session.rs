@@ -19,6 +19,7 @@ use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::clock::Deadline;
 use crate::config::OnConflict;
+use crate::util::log_later::log_later;
 
 /// The size of a chunk, unless chunks of this size take too long.
 const CHUNK_OPERATIONS: usize = 1000;
@@ -199,7 +200,8 @@ impl<'s> ReplaySession<'s> {
         {
             // The marker on the server records it too.
             let server = self.shared.redis.server_name();
-            log::warn!(
+            log_later!(
+                Warn,
                 "cannot record in the replay queue's files what was replayed to the Redis server {server}: {error}"
             );
         }

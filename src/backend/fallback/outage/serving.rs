@@ -95,6 +95,11 @@ impl Outage {
         self.session.lock()
     }
 
+    /// Returns how long the outage has lasted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     pub(crate) fn table(&self) -> &Table {
         &self.knowledge.table
     }
@@ -259,7 +264,7 @@ impl Outage {
     /// Locks the session for a write. Slows the writer if the queue fills up, or is not emptied fast enough; refuses
     /// it if the queue is full, or the outage is too long.
     pub(crate) fn reserve(&self) -> Result<MutexGuard<'_, Session>> {
-        if self.rules.max_outage.is_some_and(|longest| self.begun.elapsed() > longest) {
+        if self.rules.max_outage.is_some_and(|longest| self.elapsed() > longest) {
             return Err(outage_too_long());
         }
         let mut has_waited = false;

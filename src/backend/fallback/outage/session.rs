@@ -20,6 +20,7 @@ use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::clock::Now;
 use crate::error::Result;
 use crate::key::Key;
+use crate::util::log_later::log_later;
 
 pub(crate) struct Session {
     pub(crate) queue: ReplayQueue,
@@ -179,7 +180,8 @@ impl Session {
         let in_doubt = self.queue.take_in_doubt();
         let mut groups = self.queue.sent_groups();
         if let Err(error) = groups.try_for_each(|(number, group)| self.persist(number, group).map(drop)) {
-            log::warn!(
+            log_later!(
+                Warn,
                 "cannot remove operations that must not be done twice from the replay queue's files: {error}"
             );
         }

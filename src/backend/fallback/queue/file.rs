@@ -16,6 +16,7 @@ use crate::config::FileOptions;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Write};
+use crate::store_clock::StoreClock;
 use crate::value::Value;
 
 const HEADER: &str = "header";
@@ -71,7 +72,7 @@ impl QueueFile {
         options: &FileOptions,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Restored)> {
-        let store = File::open(path, options, Arc::clone(clock), &mut |_| ())?;
+        let store = File::open(path, options, StoreClock::Trusted(Arc::clone(clock)), &mut |_| ())?;
         let fresh = Header {
             format: FORMAT,
             prefix: prefix.to_owned(),

@@ -13,6 +13,7 @@ use crate::backend::redis::replay::outcome::rejection_error;
 use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
+use crate::util::log_later::log_later;
 
 /// At most this many conflicts are kept for `take_conflicts`; later ones are only counted.
 const MAX_CONFLICTS_KEPT: usize = 10_000;
@@ -75,7 +76,7 @@ impl Report {
     fn keep_rejected(&self, op: &QueuedOp, cause: String, server: &str) {
         self.counts.rejected.fetch_add(1, Ordering::Relaxed);
         let (key, operation) = (op.key.to_string(), op.command());
-        log::warn!("the Redis server {server} rejected the queued {operation} of {key:?}: {cause}");
+        log_later!(Warn, "the Redis server {server} rejected the queued {operation} of {key:?}: {cause}");
         let rejected = Rejected {
             key,
             operation,

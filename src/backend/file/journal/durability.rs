@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::backend::file::fs::WritableFile;
 use crate::error::{Error, Result};
+use crate::util::log_later::log_later;
 
 /// How far the journal is written and synced.
 pub(crate) struct Durability {
@@ -89,7 +90,7 @@ impl Durability {
     /// Makes every later check fail. The error has no cause, so the cause is logged, once.
     pub(crate) fn poison(&self, action: &str, cause: &io::Error) -> Error {
         if !self.poisoned.swap(true, Ordering::AcqRel) {
-            log::error!("{action} of the journal in {} failed: {cause}", self.dir.display());
+            log_later!(Error, "{action} of the journal in {} failed: {cause}", self.dir.display());
         }
         Error::Poisoned { path: self.dir.clone() }
     }

@@ -15,6 +15,7 @@ use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
 use crate::error::Result;
 use crate::key::Key;
+use crate::util::log_later::log_later;
 
 /// A line buffer of a larger capacity is freed after its line.
 const MAX_KEPT_BUFFER: usize = 1 << 20;
@@ -222,7 +223,7 @@ impl Journal {
         let len = write_header(&*next, &path, number, stamp, sync)?;
         durability.switch_file(Arc::clone(&next));
         if let Err(error) = self.trim() {
-            log::debug!("the zeros at the end of {} stay: {error}", self.path.display());
+            log_later!(Debug, "the zeros at the end of {} stay: {error}", self.path.display());
         }
         (self.number, self.len, self.disk, self.path, self.next_size_check) = (number, len, next, path, 0);
         (self.prefilled, self.prefills, self.time) = (len, prefills(sync), time);

@@ -16,6 +16,7 @@ use crate::config::{FileOptions, SyncPolicy};
 use crate::error::Result;
 use crate::key::Key;
 use crate::op::{End, EntryAction, LeaseAction, Op, Reply};
+use crate::store_clock::StoreClock;
 use crate::value::Value;
 
 const KEYS: [&str; 5] = ["large map", "large queue", "small", "other", "third"];
@@ -25,7 +26,7 @@ const LARGE: u64 = 600;
 
 fn open_compacting(dir: &Path, clock: &Arc<ManualClock>) -> File {
     let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(4096).compact_ratio(0.3);
-    File::open(dir, &options, Arc::<ManualClock>::clone(clock), &mut |_| ()).unwrap()
+    File::open(dir, &options, StoreClock::Trusted(Arc::<ManualClock>::clone(clock)), &mut |_| ()).unwrap()
 }
 
 /// Copies the directory as a killed process leaves it: without the last line, which a close writes.

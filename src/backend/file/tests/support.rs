@@ -12,6 +12,7 @@ use crate::config::{FileOptions, SyncPolicy};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{End, EntryAction, Op, Query};
+use crate::store_clock::StoreClock;
 use crate::value::Value;
 
 pub(crate) fn open(dir: &Path, sync: SyncPolicy) -> File {
@@ -20,7 +21,7 @@ pub(crate) fn open(dir: &Path, sync: SyncPolicy) -> File {
 
 pub(crate) fn open_with_clock(dir: &Path, sync: SyncPolicy, clock: Arc<dyn Clock>) -> File {
     let options = FileOptions::default().sync(sync);
-    File::open(dir, &options, clock, &mut |_| ()).unwrap()
+    File::open(dir, &options, StoreClock::Trusted(clock), &mut |_| ()).unwrap()
 }
 
 /// A directory that exists in every simulated file system.
@@ -32,7 +33,7 @@ pub(crate) fn simulated_dir() -> &'static Path {
 pub(crate) fn open_simulated(fs: &SimulatedFs, sync: SyncPolicy) -> Result<File> {
     let options = FileOptions::default().sync(sync).compact_ratio(1.0).compact_min_bytes(1 << 30);
     let layout = Layout::create(&simulated_dir().join("store"), Arc::new(fs.clone()))?;
-    File::open_in(layout, &options, Arc::new(ManualClock::default()), &mut |_| ())
+    File::open_in(layout, &options, StoreClock::Trusted(Arc::new(ManualClock::default())), &mut |_| ())
 }
 
 pub(crate) fn key(name: &str) -> Key<'static> {

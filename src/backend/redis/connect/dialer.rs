@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
@@ -17,6 +16,7 @@ use crate::backend::redis::connect::handshake::handshake;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::config::RedisAddress;
+use crate::util::threads;
 
 /// How long a connection may be silent before the kernel probes it.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -80,12 +80,16 @@ impl Dialer {
         let unreachable =
             |error: std::io::Error| Failure::new(FailureKind::Unreachable, Stage::NotSent, error);
         let (sender, receiver) = mpsc::channel();
-        let spawned = thread::Builder::new().name("millpond-resolve".to_owned()).spawn(move || {
-            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let lookup = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let in_thread = {
+            let lookup = lookup.clone();
             // The receiver may have given up already.
-            let _ = sender.send(found);
-        });
-        spawned.map_err(unreachable)?;
+            move || drop(sender.send(lookup()))
+        };
+        if threads::spawn("millpond-resolve", in_thread).is_err() {
+            // The system has no room for a thread now: better without a time limit than not at all.
+            return lookup().map_err(unreachable);
+        }
         match receiver.recv_timeout(budget.left().unwrap_or_default()) {
             Ok(found) => found.map_err(unreachable),
             Err(_) => Err(Failure::timeout(Stage::NotSent)),

@@ -9,6 +9,7 @@ use redis::Value;
 use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::CommandWriter;
+use crate::util::log_later::log_later;
 use crate::util::unique_id;
 
 /// The epoch of the server, as far as this store has observed it. Stores under one prefix share it: the first
@@ -112,7 +113,8 @@ impl Epoch {
     }
 
     fn log_blindness(&self, failure: &Failure) {
-        log::debug!(
+        log_later!(
+            Debug,
             "cannot read or create the epoch key on the Redis server {}: {}; data loss there will go unnoticed",
             self.server_name,
             failure.cause

@@ -1,7 +1,6 @@
 //! Owns which thread gets a connection, and when a mutation may be sent. Knows nothing of operations.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::backend::redis::connect::pool_slots::{CheckedOutSlot, PoolSlots};
 use crate::backend::redis::connect::pooled_connection::PooledConnection;
@@ -9,9 +8,6 @@ use crate::backend::redis::connect::reentry::{ReentryGuard, is_in_user_code};
 use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
-
-/// How long making a slot may take if the pool does not wait for a slot in use.
-const MAKE_SLOT: Duration = Duration::from_millis(20);
 
 pub(crate) struct Pool {
     slots: PoolSlots,
@@ -69,15 +65,13 @@ impl Pool {
     }
 
     /// Waits for a slot if that can help.
-    fn wait_for_slot(&self, budget: &TimeBudget) -> Result<CheckedOutSlot, Failure> {
-        let left = budget.left().unwrap_or_default();
+    fn wait_for_slot(&self, budget: &TimeBudget) -> Result<CheckedOutSlot<'_>, Failure> {
         if is_in_user_code(self.server()) {
             // This thread holds a connection already, perhaps the last one: it would wait for itself.
-            let slot = if self.slots.is_full() { None } else { self.slots.take(left.min(MAKE_SLOT)) };
-            return Ok(slot.unwrap_or(CheckedOutSlot::Extra(None)));
+            return Ok(CheckedOutSlot::extra());
         }
-        let wait = if self.waits { left } else { left.min(MAKE_SLOT) };
-        self.slots.take(wait).ok_or_else(|| self.exhausted())
+        let slot = if self.waits { self.slots.take(budget.end) } else { None };
+        slot.ok_or_else(|| self.exhausted())
     }
 
     /// Marks that this thread holds a connection and runs a caller's closure, which may ask for another.
@@ -92,11 +86,7 @@ impl Pool {
 
     /// Drops the idle connections. The others are dropped when they come back, since the link is closed.
     pub(crate) fn drop_idle(&self) {
-        let mut idle = Vec::new();
-        while let Some(mut slot) = self.slots.try_take() {
-            *slot = None;
-            idle.push(slot);
-        }
+        drop(self.slots.take_idle());
     }
 
     fn exhausted(&self) -> Failure {

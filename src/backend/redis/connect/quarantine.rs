@@ -12,6 +12,7 @@ use crate::backend::redis::connect::connection::{Connection, Outstanding};
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
+use crate::util::log_later::log_later;
 
 /// A connection that must be killed.
 struct Orphan {
@@ -130,7 +131,8 @@ impl Quarantine {
             return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
-            log::warn!(
+            log_later!(
+                Warn,
                 "a connection with an unanswered command could not be closed on the Redis server {}; grant \
                  +client|kill +client|info so that a late command cannot overwrite a newer value",
                 self.server_name
