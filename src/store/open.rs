@@ -69,6 +69,7 @@ impl StateStore {
     ///   [`StorageFull`](Error::StorageFull);
     /// - for Redis [`Denied`](Error::Denied), [`Unsupported`](Error::Unsupported) (a server older than 6.2, a
     ///   build without TLS), and [`Unavailable`](Error::Unavailable) if there is nothing to fall back to.
+    #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn with_config(config: StateConfig) -> Result<Self> {
         Self::open_with(&config, StoreClock::system(), &mut |_| ())
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use millpond::StateStore;
 
+#[cfg(feature = "redis")]
 use crate::support::child_process::Process;
 
 /// How long a history with such code may take. One that waits for itself never ends.
@@ -69,6 +70,7 @@ fn in_time(what: &str, run: impl FnOnce() + Send + 'static) {
 }
 
 /// Waits for a child process that does a job, and returns what it has reported. Kills it and fails if it does not end.
+#[cfg(feature = "redis")]
 fn run_job(test: &str, job: &str) -> Vec<String> {
     let mut child = Process::start_test(&format!("foreign_code::{test}"), job, "");
     let (sender, receiver) = mpsc::channel();
