@@ -64,6 +64,9 @@ pub struct Stats {
     /// Connections with an unanswered write that were killed on the server, so that the write cannot be applied
     /// late.
     pub buried: u64,
+    /// Rejected, uncertain and conflicting operations that were dropped before the program took them, because they took
+    /// more than 16 MiB together. They are counted by their kinds too.
+    pub dropped_outcomes: u64,
     /// Events that no listener received, because a listener took so long that more than 1000 were waiting.
     pub dropped_events: u64,
 }

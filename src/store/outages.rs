@@ -88,13 +88,17 @@ impl StateStore {
     }
 
     /// Removes and returns the queued operations that the server refused for good. They are not retried.
+    ///
+    /// Until they are taken, these and the conflicts and the operations in doubt are kept in memory, together at most
+    /// 16 MiB. Beyond that the oldest are dropped, and counted in
+    /// [`Stats::dropped_outcomes`](crate::Stats::dropped_outcomes).
     #[must_use]
     pub fn take_rejected(&self) -> Vec<Rejected> {
         on_redis!(self, backend => backend.take_rejected(), else => Vec::new())
     }
 
-    /// Removes and returns the queued writes that met a value which somebody else had written meanwhile: the first
-    /// 10 000 of them.
+    /// Removes and returns the queued writes that met a value which somebody else had written meanwhile. They are kept
+    /// as [`take_rejected`](Self::take_rejected) says.
     #[must_use]
     pub fn take_conflicts(&self) -> Vec<WriteConflict> {
         on_redis!(self, backend => backend.take_conflicts(), else => Vec::new())

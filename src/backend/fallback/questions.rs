@@ -23,6 +23,7 @@ impl FallbackBackend {
             rejected: read(&counts.rejected),
             uncertain: read(&counts.uncertain),
             buried: self.shared.redis.killed_connections(),
+            dropped_outcomes: read(&counts.dropped_outcomes),
             dropped_events: self.shared.events.dropped(),
         }
     }

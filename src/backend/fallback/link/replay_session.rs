@@ -42,6 +42,7 @@ pub(crate) struct ReplaySession<'s> {
 impl Drop for ReplaySession<'_> {
     fn drop(&mut self) {
         self.outage.pace.unthrottle();
+        self.shared.report.log_rejections(self.shared.redis.server_name());
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) struct Counts {
     pub(crate) conflicts: AtomicU64,
     pub(crate) rejected: AtomicU64,
     pub(crate) uncertain: AtomicU64,
+    pub(crate) dropped_outcomes: AtomicU64,
 }
 
 impl Counts {

@@ -1,5 +1,5 @@
-//! Owns the counts and the outcomes of queued operations, which are kept until the program asks for them. Knows nothing
-//! of how operations are sent.
+//! Owns how the outcomes of queued operations are counted, logged, and kept until the program asks for them. Knows
+//! nothing of how operations are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 
 use crate::backend::fallback::report::counts::{Counts, Tally};
+use crate::backend::fallback::report::outcomes::{MAX_BYTES, Outcomes};
 use crate::backend::redis::replay::outcome::ReplayOutcome;
 use crate::backend::redis::replay::outcome::rejection_error;
 use crate::backend::redis::replay::queued_op::QueuedOp;
@@ -15,34 +16,36 @@ use crate::bytes::Bytes;
 use crate::outage::{PendingOperation, PendingReason, Rejected, WriteConflict};
 use crate::util::log_later::log_later;
 
-/// At most this many conflicts are kept for `take_conflicts`; later ones are only counted.
-const MAX_CONFLICTS_KEPT: usize = 10_000;
+/// After this many rejections one line about them is logged, if not before.
+const REJECTIONS_A_LINE: u64 = 1000;
 
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) counts: Arc<Counts>,
-    kept: Mutex<Kept>,
+    /// What the program has not asked for yet.
+    kept: Mutex<Outcomes>,
+    not_logged: Mutex<Rejections>,
 }
 
-/// What the program has not asked for yet.
+/// Rejections that no log line tells of yet.
 #[derive(Default)]
-struct Kept {
-    rejected: Vec<Rejected>,
-    conflicts: Vec<WriteConflict>,
-    uncertain: Vec<PendingOperation>,
+struct Rejections {
+    count: u64,
+    /// What happened to the first of them.
+    first: String,
 }
 
 impl Report {
     pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
-        std::mem::take(&mut self.kept.lock().rejected)
+        self.kept.lock().take_rejected()
     }
 
     pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
-        std::mem::take(&mut self.kept.lock().conflicts)
+        self.kept.lock().take_conflicts()
     }
 
     pub(crate) fn uncertain(&self) -> Vec<PendingOperation> {
-        self.kept.lock().uncertain.clone()
+        self.kept.lock().uncertain()
     }
 
     /// Counts the outcomes of `operations` that left the queue, each with the index of its operation.
@@ -76,7 +79,18 @@ impl Report {
     fn keep_rejected(&self, op: &QueuedOp, cause: String, server: &str) {
         self.counts.rejected.fetch_add(1, Ordering::Relaxed);
         let (key, operation) = (op.key.to_string(), op.command());
-        log_later!(Warn, "the Redis server {server} rejected the queued {operation} of {key:?}: {cause}");
+        let is_line_due = {
+            let mut not_logged = self.not_logged.lock();
+            if not_logged.count == 0 {
+                not_logged.first = format!("{operation} of {key:?}: {cause}");
+            }
+            not_logged.count += 1;
+            not_logged.count >= REJECTIONS_A_LINE
+        };
+        if is_line_due {
+            self.log_rejections(server);
+        }
+        let cause_len = cause.len();
         let rejected = Rejected {
             key,
             operation,
@@ -84,23 +98,50 @@ impl Report {
             value: op.action.argument(),
             error: rejection_error(op, cause),
         };
-        self.kept.lock().rejected.push(rejected);
+        let dropped = self.kept.lock().add_rejected(rejected, cause_len);
+        self.count_dropped(dropped);
+    }
+
+    /// Logs one line about the rejections of which no line tells yet.
+    pub(crate) fn log_rejections(&self, server: &str) {
+        let Rejections { count, first } = std::mem::take(&mut *self.not_logged.lock());
+        match count {
+            0 => {}
+            1 => log_later!(Warn, "the Redis server {server} rejected the queued {first}"),
+            _ => log_later!(
+                Warn,
+                "the Redis server {server} rejected {count} queued operations (see take_rejected), first the {first}"
+            ),
+        }
     }
 
     fn keep_conflict(&self, op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool) {
         self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
-        let mut kept = self.kept.lock();
-        if kept.conflicts.len() < MAX_CONFLICTS_KEPT {
-            let (mine, theirs) = (op.action.argument(), theirs.map(Bytes::from));
-            kept.conflicts.push(WriteConflict { key: op.key.to_string(), mine, theirs, applied });
-        }
+        let (mine, theirs) = (op.action.argument(), theirs.map(Bytes::from));
+        let conflict = WriteConflict { key: op.key.to_string(), mine, theirs, applied };
+        let dropped = self.kept.lock().add_conflict(conflict);
+        self.count_dropped(dropped);
     }
 
     /// Counts and keeps operations whose outcome on the server is unknown.
     pub(crate) fn keep_uncertain(&self, ops: &[QueuedOp], since: SystemTime) {
         self.counts.uncertain.fetch_add(ops.len() as u64, Ordering::Relaxed);
+        let mut kept = self.kept.lock();
         let uncertain = ops.iter().map(|op| pending_operation(op, since, PendingReason::Uncertain));
-        self.kept.lock().uncertain.extend(uncertain);
+        let dropped = uncertain.map(|uncertain| kept.add_uncertain(uncertain)).sum();
+        drop(kept);
+        self.count_dropped(dropped);
+    }
+
+    fn count_dropped(&self, dropped: u64) {
+        if dropped > 0 && self.counts.dropped_outcomes.fetch_add(dropped, Ordering::Relaxed) == 0 {
+            let mebibytes = MAX_BYTES >> 20;
+            log_later!(
+                Warn,
+                "the rejected, uncertain and conflicting operations take more than {mebibytes} MiB, so the oldest are \
+                 dropped: take them with take_rejected and take_conflicts"
+            );
+        }
     }
 }
 

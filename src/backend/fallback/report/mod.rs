@@ -4,3 +4,4 @@ pub(crate) mod counts;
 pub(crate) mod events;
 pub(crate) mod kept;
 pub(crate) mod log_throttle;
+pub(crate) mod outcomes;
