@@ -11,7 +11,7 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::{RedisServer, free_port};
 use crate::support::redis_stores::{
-    CONNECT_LIMIT, LIMIT, open, options, put_despite_a_broken_connection, run_within, wait_for,
+    CONNECT_LIMIT, LIMIT, memory, open, options, put_despite_a_broken_connection, run_within, wait_for,
     wait_until_connected,
 };
 
@@ -194,7 +194,11 @@ fn the_threads_of_a_store_end_with_it() {
     for store in &stores {
         store.incr("n", 1).unwrap();
     }
-    assert_eq!(threads(), 3, "one for each store");
+    assert_eq!(threads(), 0, "a store that is connected needs no thread");
+    drop(stores);
+    let nobody = format!("redis://127.0.0.1:{}", free_port());
+    let stores: Vec<_> = (0..3).map(|_| open(&nobody, memory()).unwrap()).collect();
+    assert_eq!(threads(), 3, "one for each outage");
     drop(stores);
     wait_for("the threads have ended", || threads() == 0);
 }
