@@ -8,6 +8,7 @@ use std::thread;
 use millpond::{Error, WriteBatch};
 
 use super::MINUTE;
+use crate::support::Ending;
 use crate::support::backends::Context;
 
 pub(super) const THREADS: i64 = 8;
@@ -126,6 +127,7 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
     };
     write(0);
     thread::scope(|scope| {
+        let ending = Ending(&done);
         let readers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
@@ -144,7 +146,7 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
             })
             .collect();
         (1..200).for_each(write);
-        done.store(true, Ordering::Release);
+        drop(ending);
         for reader in readers {
             reader.join().expect("the reader saw no half of a write");
         }

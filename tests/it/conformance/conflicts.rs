@@ -8,6 +8,7 @@ use millpond::{Error, Result, StateStore, Transaction, WriteBatch};
 
 use super::concurrency::run_in_threads;
 use super::{MINUTE, PATIENCE};
+use crate::support::Ending;
 use crate::support::backends::Context;
 
 promises![
@@ -391,6 +392,7 @@ fn write_during_reads(write: impl Fn(i64), read: impl Fn() + Sync) {
     let done = AtomicBool::new(false);
     write(0);
     thread::scope(|scope| {
+        let ending = Ending(&done);
         let reader = || {
             read();
             while !done.load(Ordering::Acquire) {
@@ -399,7 +401,7 @@ fn write_during_reads(write: impl Fn(i64), read: impl Fn() + Sync) {
         };
         let readers = [scope.spawn(reader), scope.spawn(reader)];
         (1..150).for_each(write);
-        done.store(true, Ordering::Release);
+        drop(ending);
         for reader in readers {
             reader.join().expect("the reader saw no half of a write");
         }

@@ -12,6 +12,7 @@ use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
     CONNECT_LIMIT, LIMIT, memory, open, pending, run_within, wait_for, wait_until_connected,
 };
+use crate::support::server_program::{PROTECTED_SETTINGS, since_7};
 
 /// Whether the store is disconnected.
 fn is_disconnected(store: &StateStore) -> bool {
@@ -97,12 +98,9 @@ fn an_endless_script_is_an_outage_until_it_is_killed() {
 #[test]
 fn a_server_that_loads_or_is_full_is_an_outage_and_returns() {
     let mut server = RedisServer::start();
-    let raw = RawClient::connect(&server.url(0));
-    raw.run::<_, ()>("EVAL", &["for n = 1, 3000 do redis.call('SET', 'x' .. n, n) end", "0"]);
     let store = open(&server.url(0), memory()).unwrap();
     store.put("a", 1).unwrap();
-    raw.run::<&str, ()>("SAVE", &[]);
-    server.restart_loading(Duration::from_micros(500));
+    server.restart_loading(Duration::from_millis(1_500));
     run_within(LIMIT, || store.put("a", 2).unwrap());
     assert!(is_disconnected(&store), "the server loads");
     wait_until_connected(&store);
@@ -126,7 +124,7 @@ fn a_server_that_loads_or_is_full_is_an_outage_and_returns() {
 
 #[test]
 fn a_permanent_refusal_is_an_error_and_no_outage() {
-    let server = RedisServer::start_with(&["--enable-protected-configs", "local"]);
+    let server = RedisServer::start_with(since_7(PROTECTED_SETTINGS));
     let raw = RawClient::connect(&server.url(0));
     raw.run::<_, ()>("ACL", &["SETUSER", "limited", "on", ">pw", "~t:*", "+@all", "-incrby"]);
     let url = |password: &str| format!("redis://limited:{password}@127.0.0.1:{}", server.port());

@@ -8,9 +8,10 @@ use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
-    memory, notice_disconnect, open, options, pending, put_despite_a_broken_connection, wait_for,
+    memory, notice_disconnect, open, options, patient, pending, put_despite_a_broken_connection, wait_for,
     wait_until_connected,
 };
+use crate::support::server_program::separates_reads_from_writes;
 
 const EPOCH: &str = "t:__millpond:epoch";
 
@@ -65,7 +66,7 @@ fn a_server_emptied_during_an_outage_is_reported_once() {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
         let raw = RawClient::connect(&server.url(0));
-        let store = open(&proxy.url(), memory()).unwrap();
+        let store = open(&proxy.url(), patient(memory())).unwrap();
         let told = Losses::by(&store);
         store.put("a", 1).unwrap();
         if marked {
@@ -97,7 +98,7 @@ fn a_server_emptied_during_an_outage_is_reported_once() {
 #[test]
 fn one_operation_notices_that_an_idle_server_lost_its_data() {
     let mut server = RedisServer::start();
-    let store = open(&server.url(0), memory()).unwrap();
+    let store = open(&server.url(0), patient(memory())).unwrap();
     let told = Losses::by(&store);
     for round in 1..4 {
         store.put("a", 1).unwrap();
@@ -122,7 +123,7 @@ fn one_operation_notices_that_an_idle_server_lost_its_data() {
 #[test]
 fn data_loss_is_reported_without_a_fallback_too() {
     let mut server = RedisServer::start();
-    let store = open(&server.url(0), options()).unwrap();
+    let store = open(&server.url(0), patient(options())).unwrap();
     let told = Losses::by(&store);
     store.put("a", 1).unwrap();
     server.restart();
@@ -133,7 +134,7 @@ fn data_loss_is_reported_without_a_fallback_too() {
 #[test]
 fn a_server_that_keeps_its_log_has_no_data_loss() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let store = open(&server.url(0), memory()).unwrap();
+    let store = open(&server.url(0), patient(memory())).unwrap();
     let told = Losses::by(&store);
     for n in 0..3 {
         store.put("a", n).unwrap();
@@ -152,7 +153,7 @@ fn a_server_that_keeps_its_log_has_no_data_loss() {
 #[test]
 fn two_stores_with_one_prefix_each_report_the_loss_once() {
     let mut server = RedisServer::start();
-    let stores = [(); 2].map(|()| open(&server.url(0), memory()).unwrap());
+    let stores = [(); 2].map(|()| open(&server.url(0), patient(memory())).unwrap());
     let told = stores.each_ref().map(Losses::by);
     for store in &stores {
         store.put("a", 1).unwrap();
@@ -177,15 +178,19 @@ fn two_stores_with_one_prefix_each_report_the_loss_once() {
 
 #[test]
 fn a_user_without_access_to_the_epoch_is_served_without_it() {
-    let rights: [&[&str]; 3] =
-        [&["~t:a", "+@all"], &["~*", "+@all", "-set"], &["~t:a", "%R~t:__millpond:*", "+@all"]];
-    for rights in rights {
+    let mut users: Vec<&[&str]> = vec![&["~t:a", "+@all"], &["~*", "+@all", "-set"]];
+    if separates_reads_from_writes() {
+        users.push(&["~t:a", "%R~t:__millpond:*", "+@all"]);
+    } else {
+        println!("this server has no permission to read a key without writing it: not tested");
+    }
+    for rights in users {
         let server = RedisServer::start();
         let raw = RawClient::connect(&server.url(0));
         let user = [&["SETUSER", "limited", "on", ">pw"], rights].concat();
         raw.run::<_, ()>("ACL", &user);
         let proxy = Proxy::to(server.port());
-        let store = open(&format!("redis://limited:pw@{}", proxy.address()), memory()).unwrap();
+        let store = open(&format!("redis://limited:pw@{}", proxy.address()), patient(memory())).unwrap();
         let told = Losses::by(&store);
         for round in 1..4 {
             assert_eq!(store.incr("a", 1).unwrap(), round);
@@ -209,7 +214,7 @@ fn a_read_only_replica_is_read_without_an_epoch() {
         raw.run::<_, String>("INFO", &["replication"]).contains("master_link_status:up")
     });
     let proxy = Proxy::to(replica.port());
-    let store = open(&proxy.url(), options()).unwrap();
+    let store = open(&proxy.url(), patient(options())).unwrap();
     for _ in 0..10 {
         assert_eq!(store.get::<i32>("a").unwrap(), None);
     }
@@ -220,7 +225,7 @@ fn a_read_only_replica_is_read_without_an_epoch() {
 #[test]
 fn values_read_before_a_loss_are_not_served_in_an_outage() {
     let mut server = RedisServer::start();
-    let store = open(&server.url(0), memory()).unwrap();
+    let store = open(&server.url(0), patient(memory())).unwrap();
     store.put("a", 1).unwrap();
     store.put("b", 1).unwrap();
     server.restart();
@@ -238,7 +243,7 @@ fn values_read_before_a_loss_are_not_served_in_an_outage() {
 #[test]
 fn a_key_that_the_server_lost_is_no_conflict() {
     let mut server = RedisServer::start();
-    let store = open(&server.url(0), memory().on_conflict(OnConflict::RemoteWins)).unwrap();
+    let store = open(&server.url(0), patient(memory().on_conflict(OnConflict::RemoteWins))).unwrap();
     let told = Losses::by(&store);
     store.batch_put([("a", 1), ("b", 1), ("c", 1)]).unwrap();
     server.kill();
@@ -258,7 +263,7 @@ fn the_loss_of_the_marker_alone_is_reported() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
-    let store = open(&proxy.url(), memory()).unwrap();
+    let store = open(&proxy.url(), patient(memory())).unwrap();
     let told = Losses::by(&store);
     store.put("a", 1).unwrap();
     for round in 0..3 {
@@ -283,11 +288,14 @@ fn a_server_emptied_during_the_replay_is_reported_once() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
-    let store = open(&proxy.url(), memory()).unwrap();
+    let store = open(&proxy.url(), patient(memory())).unwrap();
     let told = Losses::by(&store);
     store.put("a", 1).unwrap();
-    let mut emptied = 0;
-    for bytes in (0..1500).step_by(50) {
+    let (mut emptied, mut whole) = (0, 0);
+    for bytes in (0..).step_by(50) {
+        if whole == 3 {
+            break;
+        }
         proxy.set(Mode::Down);
         store.put("b", bytes).unwrap();
         proxy.cut_and_set(Way::Answer, bytes, Mode::Refuse);
@@ -299,7 +307,7 @@ fn a_server_emptied_during_the_replay_is_reported_once() {
             raw.run::<&str, ()>("FLUSHALL", &[]);
             emptied += 1;
         }
-        proxy.cancel_cut();
+        whole += u32::from(!proxy.cancel_cut());
         proxy.set(Mode::Pass);
         wait_until_connected(&store);
         use_many_connections(&store);

@@ -14,9 +14,10 @@ use millpond::{
 use tempfile::TempDir;
 
 use crate::support::child_process::{self, Process};
+use crate::support::ports::free_port;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
     config, durable, notice_disconnect, open, options, pending, wait_for, wait_until_connected,
 };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use millpond::{Error, RedisOptions, Result, StateStore};
 
+use crate::support::Ending;
 use crate::support::backends::HOUR;
 use crate::support::proxied_server::{ProxiedServer, exactly_once, without_retries};
 use crate::support::proxy::{Mode, Way};
@@ -190,6 +191,7 @@ fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
     let store = open(&server.url(0), exactly_once()).unwrap();
     let (ended, times, pushed) = (AtomicBool::new(false), AtomicI64::new(0), AtomicI64::new(0));
     thread::scope(|scope| {
+        let ending = Ending(&ended);
         for thread in 0..4 {
             let (store, ended, times, pushed) = (&store, &ended, &times, &pushed);
             scope.spawn(move || {
@@ -210,7 +212,7 @@ fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
             server.restart();
             wait_until_connected(&store);
         }
-        ended.store(true, Ordering::Relaxed);
+        drop(ending);
     });
     wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
@@ -272,16 +274,24 @@ fn a_pop_with_a_lost_reply_restores_its_value_and_the_ttl() {
 
 #[test]
 fn a_value_that_would_have_expired_is_not_restored() {
+    const SHORT: Duration = Duration::from_millis(200);
     let setup = ProxiedServer::new();
     let store = setup.store(without_retries());
-    store.push_back("q", 1).unwrap();
-    store.expire("q", Duration::from_millis(200)).unwrap();
-    setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
-    assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
-    thread::sleep(Duration::from_millis(210));
-    setup.proxy.set(Mode::Pass);
-    wait_until_connected(&store);
-    assert!(!setup.raw.exists("t:q"));
+    let mut was_popped = false;
+    while !was_popped {
+        store.push_back("q", 1).unwrap();
+        store.expire("q", SHORT).unwrap();
+        // A key of the test expires a moment later.
+        setup.raw.run::<_, ()>("SET", &["timer", "1", "PX", &SHORT.as_millis().to_string()]);
+        setup.proxy.cut_and_set(Way::Answer, 0, Mode::Refuse);
+        assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });
+        // On a slow machine the value may have expired before the pop.
+        was_popped = setup.raw.exists("timer");
+        wait_for("the value would have expired", || !setup.raw.exists("timer"));
+        setup.proxy.set(Mode::Pass);
+        wait_until_connected(&store);
+        assert!(!setup.raw.exists("t:q"));
+    }
     assert_eq!(store.stats().uncertain, 0);
 }
 
@@ -317,6 +327,7 @@ fn calls_of_many_threads_under_many_cuts_are_applied_once() {
     let [sum, pushed, popped] = [const { AtomicI64::new(0) }; 3];
     let begun = std::time::Instant::now();
     thread::scope(|scope| {
+        let ending = Ending(&ended);
         for thread in 0..6_i64 {
             let (store, ended) = (&store, &ended);
             let (sum, pushed, popped) = (&sum, &pushed, &popped);
@@ -356,7 +367,7 @@ fn calls_of_many_threads_under_many_cuts_are_applied_once() {
             thread::sleep(Duration::from_millis(random.u64(..10)));
             setup.proxy.set(Mode::Pass);
         }
-        ended.store(true, Ordering::Relaxed);
+        drop(ending);
         setup.proxy.cancel_cut();
     });
     setup.proxy.set(Mode::Pass);

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use millpond::{Error, Event, Fallback, StateStore, Status};
 
+use crate::support::ports::free_port;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
     CONNECT_LIMIT, LIMIT, memory, open, options, pending, put_despite_a_broken_connection, run_within,
     wait_for, wait_until_connected,
 };
+use crate::support::server_program::{DEBUG_COMMAND, since_7};
 
 /// The time that an operation without network access may take.
 const AT_ONCE: Duration = Duration::from_millis(5);
@@ -191,7 +193,7 @@ fn without_a_fallback_a_lost_reply_is_reported_as_such() {
 
 #[test]
 fn one_slow_command_or_killed_connection_is_no_outage() {
-    let server = RedisServer::start_with(&["--enable-debug-command", "local"]);
+    let server = RedisServer::start_with(since_7(DEBUG_COMMAND));
     let store = open(&server.url(0), memory()).unwrap();
     let raw = RawClient::connect(&server.url(0));
     store.put("a", 1).unwrap();

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
-use millpond::{Error, RedisOptions, Result, StateStore, Ttl, Unknown, WriteBatch};
+use millpond::{
+    Clock, Error, ManualClock, RedisOptions, Result, StateStore, SystemClock, Ttl, Unknown, WriteBatch,
+};
 
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{memory, open, pending, run_within, wait_for, wait_until_connected};
+use crate::support::redis_stores::{
+    config, memory, open, pending, run_within, wait_for, wait_until_connected,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -23,10 +28,14 @@ struct Setup {
 impl Setup {
     /// A store that knows the key `v`, and has lost its connection to the server.
     fn away(options: RedisOptions) -> Self {
+        Self::away_with_clock(options, Arc::new(SystemClock))
+    }
+
+    fn away_with_clock(options: RedisOptions, clock: Arc<dyn Clock>) -> Self {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
         let raw = RawClient::connect(&server.url(0));
-        let store = open(&proxy.url(), options).unwrap();
+        let store = StateStore::with_clock(config(&proxy.url(), options), clock).unwrap();
         store.put("v", 1).unwrap();
         store.push_back("q", 1).unwrap();
         raw.set("t:unseen", "7");
@@ -164,7 +173,8 @@ fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
 #[test]
 fn times_to_live_run_on_while_operations_are_queued() {
     const SHORT: Duration = Duration::from_millis(200);
-    let setup = Setup::away(memory());
+    let clock = Arc::<ManualClock>::default();
+    let setup = Setup::away_with_clock(memory(), clock.clone());
     let store = &setup.store;
     setup.raw.set("t:put", "old");
     setup.raw.set("t:unseen2", "1");
@@ -174,6 +184,8 @@ fn times_to_live_run_on_while_operations_are_queued() {
     store.incr_with_ttl("window", 1, SHORT).unwrap();
     store.incr_with_ttl("later", 1, HOUR).unwrap();
     assert_eq!(store.get::<i32>("put").unwrap(), Some(1));
+    clock.advance(SHORT);
+    // The age of a queued operation is measured, and not read from the clock.
     std::thread::sleep(SHORT);
     assert_eq!(store.get::<i32>("put").unwrap(), None);
     assert_eq!(store.incr("window", 1).unwrap(), 1, "a new one");
@@ -190,15 +202,15 @@ fn times_to_live_run_on_while_operations_are_queued() {
 #[test]
 fn a_value_that_was_read_again_still_expires_in_time() {
     let server = RedisServer::start();
-    let store = open(&server.url(0), memory()).unwrap();
-    let short = Duration::from_millis(300);
-    store.put_with_ttl("session", 1, short).unwrap();
-    store.incr_with_ttl("window", 1, short).unwrap();
-    store.incr_with_ttl("window", 1, short).unwrap();
+    let clock = Arc::<ManualClock>::default();
+    let store = StateStore::with_clock(config(&server.url(0), memory()), clock.clone()).unwrap();
+    store.put_with_ttl("session", 1, HOUR).unwrap();
+    store.incr_with_ttl("window", 1, HOUR).unwrap();
+    store.incr_with_ttl("window", 1, HOUR).unwrap();
     assert_eq!(store.get::<i32>("session").unwrap(), Some(1));
     server.pause();
     store.put("a", 1).unwrap();
-    std::thread::sleep(short);
+    clock.advance(HOUR);
     assert_eq!(store.get::<i32>("session").unwrap(), None);
     assert!(!matches!(store.get::<i32>("window"), Ok(Some(_))));
     server.resume();

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use millpond::{Event, StateStore};
 
+use crate::support::ports::free_port;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
     LIMIT, durable, memory, notice_disconnect, open, pending, run_within, wait_for, wait_until_connected,
 };

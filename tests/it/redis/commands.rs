@@ -6,7 +6,7 @@ use millpond::{Error, Kind, StateBackend, StateConfig, StateStore, Status, Ttl, 
 
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{open, options};
+use crate::support::redis_stores::{open, options, patient};
 
 #[test]
 fn every_operation_has_its_documented_effect_on_redis() {
@@ -77,7 +77,7 @@ fn a_counter_is_created_with_its_ttl_in_a_batch_too() {
 fn foreign_values_are_read_byte_for_byte() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
-    let store = open(&server.url(0), options()).unwrap();
+    let store = open(&server.url(0), patient(options())).unwrap();
     raw.run::<_, ()>("SET", &["t:total", r#"{"Integer":10}"#]);
     assert_eq!(store.get_bytes("total").unwrap().unwrap(), br#"{"Integer":10}"#[..]);
     store.put("total", std::collections::BTreeMap::from([("Integer", 11)])).unwrap();

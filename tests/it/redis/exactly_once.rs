@@ -57,17 +57,19 @@ fn a_call_whose_every_reply_is_lost_may_have_been_applied() {
 #[test]
 fn a_call_waits_for_a_server_that_freezes_briefly() {
     let server = RedisServer::start();
-    let patient = exactly_once().timeout(Duration::from_secs(4)).connect_timeout(Duration::from_secs(2));
-    let store = open(&server.url(0), patient).unwrap();
+    let proxy = Proxy::to(server.port());
+    let patient = exactly_once().timeout(Duration::from_secs(6)).connect_timeout(Duration::from_secs(2));
+    let store = open(&proxy.url(), patient).unwrap();
     let raw = RawClient::connect(&server.url(0));
     store.incr("n", 1).unwrap();
     for times in 2..4_i64 {
         store.get_bytes("used just now").unwrap();
         thread::scope(|scope| {
             server.pause();
+            let sent = || proxy.tried() + proxy.requests();
+            let before = sent();
             let late = scope.spawn(|| store.incr("n", 1));
-            // Longer than the limit of the first attempt, and shorter than that of all of them.
-            thread::sleep(Duration::from_millis(1_800));
+            wait_for("the first attempt has ended, and the second one has begun", || sent() > before + 1);
             server.resume();
             assert_eq!(late.join().unwrap().unwrap(), times);
         });

@@ -9,8 +9,9 @@ use millpond::{Error, Fallback, Result, StateStore, Status, WriteBatch};
 
 use crate::support::backends::HOUR;
 use crate::support::chain;
+use crate::support::ports::free_port;
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
     CONNECT_LIMIT, LIMIT, open, options, run_within, wait_for, wait_until_connected,
 };
@@ -82,11 +83,7 @@ fn a_temporary_refusal_is_unavailable() {
 #[test]
 fn a_loading_server_is_unavailable() {
     let mut server = RedisServer::start();
-    let raw = RawClient::connect(&server.url(0));
-    let fill = "for n = 1, 2000 do redis.call('SET', 'k' .. n, 'value') end";
-    raw.run::<_, ()>("EVAL", &[fill, "0"]);
-    raw.run::<&str, ()>("SAVE", &[]);
-    server.restart_loading(Duration::from_millis(2));
+    server.restart_loading(Duration::from_secs(4));
     let error = open(&server.url(0), options()).unwrap_err();
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
     let store = open(&server.url(0), options().fallback(Fallback::Memory)).unwrap();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use millpond::{Error, Fallback};
 
 #[cfg(feature = "tls")]
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::ports::free_port;
+#[cfg(feature = "tls")]
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{open, options};
 
 #[cfg(not(feature = "tls"))]

@@ -7,12 +7,13 @@ use std::time::Duration;
 use millpond::{Error, Fallback, Status};
 
 use crate::support::chain;
+use crate::support::ports::free_port;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
-    CONNECT_LIMIT, LIMIT, memory, open, options, put_despite_a_broken_connection, run_within, wait_for,
-    wait_until_connected,
+    CONNECT_LIMIT, LIMIT, memory, open, options, patient, put_despite_a_broken_connection, run_within,
+    wait_for, wait_until_connected,
 };
 
 #[test]
@@ -167,6 +168,7 @@ fn a_huge_value_that_is_cut_is_never_visible_in_part() {
         assert_eq!(raw.get("t:later").as_deref(), Some(&b"2"[..]));
         assert_eq!(raw.get("t:last").as_deref(), Some(&b"3"[..]));
     }
+    let store = open(&server.url(0), patient(options())).unwrap();
     store.put_bytes("huge", &huge).unwrap();
     assert!(store.get_bytes("huge").unwrap().unwrap() == huge[..]);
 }

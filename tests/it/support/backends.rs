@@ -9,9 +9,11 @@ use millpond::{ManualClock, StateBackend, StateConfig, StateStore, Ttl};
 use tempfile::TempDir;
 
 #[cfg(feature = "redis")]
+use super::ports::free_port;
+#[cfg(feature = "redis")]
 use super::raw_client::RawClient;
 #[cfg(feature = "redis")]
-use super::redis_server::{RedisServer, free_port};
+use super::redis_server::RedisServer;
 
 /// How much real time a test may take on a server, whose clock cannot be stopped.
 const SLACK: Duration = Duration::from_secs(30);

@@ -7,6 +7,8 @@
 //!   operations on it, and disks that fail;
 //! - `redis_server`, `shared_server`, `proxied_server`, `raw_client`: Redis servers, and a client without the
 //!   store;
+//! - `server_program`: which Redis server is started, and what it can do;
+//! - `ports`: free ports;
 //! - `proxy`, `partition`: networks that fail;
 //! - `redis_stores`: stores with short time limits, and their fallbacks;
 //! - `ledger`: the results of many writes, compared with a server.
@@ -24,6 +26,8 @@ pub(crate) mod ledger;
 #[cfg(feature = "redis")]
 pub(crate) mod partition;
 #[cfg(feature = "redis")]
+pub(crate) mod ports;
+#[cfg(feature = "redis")]
 pub(crate) mod proxied_server;
 #[cfg(feature = "redis")]
 pub(crate) mod proxy;
@@ -34,6 +38,8 @@ pub(crate) mod redis_server;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_stores;
 pub(crate) mod seeds;
+#[cfg(feature = "redis")]
+pub(crate) mod server_program;
 #[cfg(feature = "redis")]
 pub(crate) mod shared_server;
 

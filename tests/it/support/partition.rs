@@ -18,12 +18,12 @@ use tempfile::TempDir;
 use super::proxy::{Mode, Proxy};
 use super::raw_client::RawClient;
 use super::redis_server::RedisServer;
-use super::wait_until;
+use super::{server_program, wait_until};
 
 const PORT: u16 = 6379;
 
 /// How long the server may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long after healing the proxy delivers the held data, like a sender that repeats it.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -166,8 +166,19 @@ impl Network {
     fn launch(&mut self, dir: &TempDir) -> Result<(), String> {
         let socket = socket(dir);
         let server = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, "redis-server", "--bind", "0.0.0.0"])
-            .args(["--protected-mode", "no", "--port", &PORT.to_string(), "--save", "", "--dir"])
+            .args(["netns", "exec", &self.namespace])
+            .arg(server_program::program())
+            .args([
+                "--bind",
+                "0.0.0.0",
+                "--protected-mode",
+                "no",
+                "--port",
+                &PORT.to_string(),
+                "--save",
+                "",
+                "--dir",
+            ])
             .arg(dir.path())
             .arg("--unixsocket")
             .arg(&socket)

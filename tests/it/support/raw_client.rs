@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{FromRedisValue, RedisResult, ToRedisArgs};
 
 /// The longest time of a command.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection that panics if a command fails.
 pub(crate) struct RawClient(Mutex<redis::Connection>);

@@ -1,7 +1,7 @@
 //! Real Redis servers: each on a free loopback port, in a directory of its own, and deleted after the test.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -10,11 +10,18 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::ports::free_port;
+use super::raw_client::RawClient;
+use super::server_program;
+
 /// How many databases the shared server has; each test takes one.
 const DATABASES: u32 = 10_000;
 
 /// How long a server may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How many keys of a megabyte a server has that takes long to load them.
+const LARGE_KEYS: u32 = 50;
 
 /// The beginnings of a reply to `PING` from a server that accepts commands, or that asks for a password
 /// first.
@@ -23,7 +30,7 @@ const READY: &[&[u8]] = &[b"+PONG\r\n", b"-NOAUTH"];
 /// The beginning of that reply from a server that still loads its data.
 const LOADING: &[&[u8]] = &[b"-LOADIN"];
 
-/// A running `redis-server`, killed on drop.
+/// A running server, killed on drop.
 pub(crate) struct RedisServer {
     port: u16,
     arguments: Vec<String>,
@@ -56,7 +63,7 @@ impl RedisServer {
                 return server;
             }
         }
-        panic!("redis-server did not start on any of five free ports");
+        panic!("the server did not start on any of five free ports");
     }
 
     /// The server that the tests share, and a database of it that no other test uses.
@@ -98,18 +105,23 @@ impl RedisServer {
         self.relaunch(READY);
     }
 
-    /// Starts it again so slowly that for a while it answers every command with an error: it is still
-    /// loading.
-    pub(crate) fn restart_loading(&mut self, delay_of_a_key: Duration) {
-        let micros = delay_of_a_key.as_micros().to_string();
-        let slow = ["--key-load-delay", &micros, "--loading-process-events-interval-bytes", "1024"];
-        self.arguments.extend(slow.map(str::to_owned));
+    /// Saves its data, and starts it again so slowly that for this time it answers every command with an
+    /// error: it is still loading.
+    pub(crate) fn restart_loading(&mut self, time: Duration) {
+        // While it loads, Redis 6.2 serves its clients once for every two megabytes.
+        let fill = format!("for n = 1, {LARGE_KEYS} do redis.call('SET', 'large' .. n, ('x'):rep(2^20)) end");
+        let raw = RawClient::connect(&self.url(0));
+        raw.run::<_, ()>("CONFIG", &["SET", "rdbcompression", "no"]);
+        raw.run::<_, ()>("EVAL", &[&fill, "0"]);
+        raw.run::<&str, ()>("SAVE", &[]);
+        let delay_of_a_key = (time / LARGE_KEYS).as_micros().to_string();
+        self.arguments.extend(["--key-load-delay".to_owned(), delay_of_a_key]);
         self.relaunch(LOADING);
     }
 
     fn relaunch(&mut self, wanted: &[&[u8]]) {
         self.kill();
-        assert!(self.launch(wanted), "redis-server did not start again on port {}", self.port);
+        assert!(self.launch(wanted), "the server did not start again on port {}", self.port);
     }
 
     /// Freezes the server: its connections stay open, and no command is answered.
@@ -137,14 +149,14 @@ impl RedisServer {
         let of_6 = self.dir.path().join("appendonly.aof");
         let of_7 = self.dir.path().join("appendonlydir").join("appendonly.aof.manifest");
         for log in [of_6, of_7].into_iter().filter(|log| log.exists()) {
-            let mut check = Command::new("redis-check-aof")
+            let mut check = server_program::log_checker()
                 .arg("--fix")
                 .arg(log)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
-                .expect("redis-check-aof, which comes with redis-server");
+                .expect("the tool that repairs the log");
             // It asks only if there is something to cut off, and has ended otherwise.
             let _ = check.stdin.take().expect("a pipe for its input").write_all(b"y\n");
             assert!(
@@ -157,9 +169,11 @@ impl RedisServer {
     /// Starts the process and waits until it answers as wanted; returns false if it did not.
     fn launch(&mut self, wanted: &[&[u8]]) -> bool {
         self.mend_log();
-        let mut server = Command::new("redis-server")
+        let mut server = server_program::server()
             .args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--appendonly", "no"])
             .args(["--port", &self.port.to_string()])
+            // The tool of Valkey 9.1 that repairs a log does not recognize Valkey's own RDB format at its start.
+            .args(["--aof-use-rdb-preamble", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.arguments)
@@ -167,12 +181,7 @@ impl RedisServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "these tests need a real redis-server, 6.2 or newer, and it could not be started \
-                     ({error}): get it with `apt-get install redis-server`"
-                )
-            });
+            .expect("a server");
         // Its standard input is a pipe from this process, which ends however this process ends.
         let watchdog = Command::new("sh")
             .args(["-c", "read -r _; kill -9 \"$1\"; rm -rf \"$2\"", "sh", &server.id().to_string()])
@@ -203,12 +212,6 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A loopback port that no process listens on.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("the address of a socket").port()
 }
 
 fn answers(port: u16, wanted: &[&[u8]]) -> bool {
