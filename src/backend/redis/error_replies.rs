@@ -47,6 +47,7 @@ const TABLE: &[(Pattern, FailureKind, After)] = &[
     (Code("CROSSSLOT"), FailureKind::OtherServer, Usable),
     (Code("MOVED"), FailureKind::OtherServer, Usable),
     (Code("ASK"), FailureKind::OtherServer, Usable),
+    (Contains("ttempted to access a non local key"), FailureKind::OtherServer, Usable),
     (Code("NOSCRIPT"), FailureKind::NoScript, Usable),
     (Code("EVICTED"), FailureKind::ReplyEvicted, Usable),
     // For now: the server serves nobody.
@@ -55,6 +56,8 @@ const TABLE: &[(Pattern, FailureKind, After)] = &[
     (Code("MASTERDOWN"), FailureKind::Busy, Useless),
     (Code("READONLY"), FailureKind::Busy, Useless),
     (Code("CLUSTERDOWN"), FailureKind::Busy, Usable),
+    (Contains("while the cluster is down"), FailureKind::Busy, Usable),
+    (Contains("attempted to access a slot not served"), FailureKind::Busy, Usable),
     (Code("TRYAGAIN"), FailureKind::Busy, Usable),
     (Code("NOREPLICAS"), FailureKind::Busy, Usable),
     (Code("UNBLOCKED"), FailureKind::Busy, Usable),
@@ -124,8 +127,11 @@ mod tests {
         ("ERR increment or decrement would overflow", Overflow, Usable),
         ("NOPERM this user has no permissions to run the 'get' command", Denied, Usable),
         ("NOPERM this user has no permissions to access one of the keys used as arguments", Denied, Usable),
-        // 7.2
+        // 6.2
+        ("NOPERM this user has no permissions to run the 'get' command or its subcommand", Denied, Usable),
+        // 7.2, 8.2 and Valkey 9.1
         ("NOPERM User app has no permissions to run the 'get' command", Denied, Usable),
+        ("NOPERM No permissions to access a key", Denied, Usable),
         ("WRONGPASS invalid username-password pair or user is disabled.", Denied, Usable),
         ("NOAUTH Authentication required.", Denied, Useless),
         ("NOAUTH HELLO must be called with the client already authenticated", Denied, Useless),
@@ -155,15 +161,31 @@ mod tests {
             Denied,
             Usable,
         ),
+        ("ERR ACL failure in script: No permissions to access a key", Denied, Usable),
+        // Valkey 9.1
+        (
+            "ERR ACL failure in script: User app has no permissions to run the 'get' command script: on \
+             @user_script:1.",
+            Denied,
+            Usable,
+        ),
         ("ERR Protocol error: invalid bulk length", Oversized, Useless),
         ("ERR Protocol error: invalid multibulk length", Oversized, Useless),
         ("ERR Protocol error: too big inline request", Oversized, Useless),
         ("ERR Protocol error: too big mbulk count string", Oversized, Useless),
         ("NOSCRIPT No matching script. Please use EVAL.", NoScript, Usable),
+        // Valkey 9.1
+        ("NOSCRIPT No matching script.", NoScript, Usable),
         ("EVICTED the reply cache is another one", ReplyEvicted, Usable),
         ("LOADING Redis is loading the dataset in memory", Busy, Usable),
         (
             "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            Busy,
+            Usable,
+        ),
+        // Valkey 9.1
+        (
+            "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
             Busy,
             Usable,
         ),
@@ -172,7 +194,22 @@ mod tests {
         ("@user_script: 7: -READONLY You can't write against a read only replica.", Busy, Useless),
         ("CLUSTERDOWN Hash slot not served", Busy, Usable),
         ("TRYAGAIN Multiple keys request during rehashing of slot", Busy, Usable),
+        // A command of a script in a cluster: 6.2; 7.0 and later; Valkey 9.1
+        (
+            "@user_script: 1: Lua script attempted to execute a command while the cluster is down",
+            Busy,
+            Usable,
+        ),
+        ("ERR Script attempted to execute a command while the cluster is down", Busy, Usable),
+        (
+            "ERR Can not execute a command 'set' while the cluster is down script: on @user_script:1.",
+            Busy,
+            Usable,
+        ),
+        // 8.2
+        ("ERR Script attempted to access a slot not served", Busy, Usable),
         ("NOREPLICAS Not enough good replicas to write.", Busy, Usable),
+        ("NOREPLICAS Not enough good replicas to write. script: 88, on @user_script:1.", Busy, Usable),
         ("UNBLOCKED force unblock from blocking operation, instance state changed", Busy, Usable),
         ("ERR max number of clients reached", Busy, Useless),
         ("OOM command not allowed when used memory > 'maxmemory'.", NotWritable, Usable),
@@ -193,11 +230,36 @@ mod tests {
             NotWritable,
             Usable,
         ),
+        // 6.2
+        (
+            "ERR Error running script (call to f_88): @user_script:1: @user_script: 1: -MISCONF Redis is configured \
+             to save RDB snapshots, but it is currently not able to persist on disk.",
+            NotWritable,
+            Usable,
+        ),
+        // Valkey 9.1
+        (
+            "MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+            NotWritable,
+            Usable,
+        ),
         ("EXECABORT Transaction discarded because of previous errors.", Other, Usable),
         ("ERR unknown command 'EVAL', with args beginning with: 'return 1' '0' ", Other, Usable),
         ("ERR unknown subcommand 'KILX'. Try CLIENT HELP.", Other, Usable),
+        // 6.2
+        ("ERR unknown command `EVAL`, with args beginning with: `return 1`, `0`, ", Other, Usable),
+        ("ERR Unknown subcommand or wrong number of arguments for 'KILX'. Try CLIENT HELP.", Other, Usable),
+        ("@user_script: 1: Unknown Redis command called from Lua script", Other, Usable),
         ("ERR syntax error", Other, Usable),
         ("CROSSSLOT Keys in request don't hash to the same slot", OtherServer, Usable),
+        // A key of another server in a script: 6.2; 7.0 and 7.2; Valkey 9.1
+        (
+            "@user_script: 1: Lua script attempted to access a non local key in a cluster node",
+            OtherServer,
+            Usable,
+        ),
+        ("ERR Script attempted to access a non local key in a cluster node", OtherServer, Usable),
+        ("ERR Attempted to access a non local key in a cluster node", OtherServer, Usable),
         ("MOVED 3999 127.0.0.1:6381", OtherServer, Usable),
         ("NOPROTO unsupported protocol version", Other, Usable),
     ];

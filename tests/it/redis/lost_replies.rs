@@ -69,7 +69,7 @@ const CASES: &[Case] = &[
         before: &["SET t:k 1 EX 1000"],
         write: |store| store.persist("k").map(drop),
         other: &["EXPIREAT t:k 33000000000"],
-        left: &[("EXPIRETIME t:k", "33000000000")],
+        left: &[("PERSIST t:k", "1")],
     },
     Case {
         name: "a touch",

@@ -3,15 +3,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 
 use millpond::{Error, Fallback, Result, StateStore};
 
 use crate::support::chain;
+use crate::support::ports::free_port;
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::{RedisServer, free_port};
+use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{open, options, wait_for};
+use crate::support::server_program;
 
 /// Opens a store with and without a fallback, asserts that both fail alike and that the error says all of `words`.
 #[track_caller]
@@ -79,7 +81,7 @@ fn the_port_of_a_sentinel_is_named() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
     let file = dir.path().join("sentinel.conf");
     std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\n")).unwrap();
-    let started = Command::new("redis-server").arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn();
+    let started = server_program::server().arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn();
     let _sentinel = Sentinel(started.unwrap());
     wait_for("the Sentinel listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     assert_refused(&format!("redis://127.0.0.1:{port}"), &["sentinel", "primary", "URL"], is_unsupported);
@@ -89,7 +91,9 @@ fn the_port_of_a_sentinel_is_named() {
 fn a_node_of_a_cluster_is_named() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]);
     assert_refused(&server.url(0), &["mode: cluster", "URL"], is_unsupported);
-    RawClient::connect(&server.url(0)).run::<_, ()>("CLUSTER", &["ADDSLOTSRANGE", "0", "16383"]);
+    let slots = (0..16_384).map(|slot: u32| slot.to_string());
+    let add_all: Vec<String> = ["ADDSLOTS".to_owned()].into_iter().chain(slots).collect();
+    RawClient::connect(&server.url(0)).run::<_, ()>("CLUSTER", &add_all);
     assert_refused(&server.url(0), &["mode: cluster", "URL"], is_unsupported);
 }
 
