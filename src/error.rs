@@ -104,7 +104,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// The value is larger than `max_value_bytes`. Nothing was sent or written.
+    /// The value is larger than `max_value_bytes`. Nothing was sent or written; a value of this size that another client
+    /// has put on a Redis server is not read.
     #[error("value for key {key:?} is too large: {bytes} bytes, {limit} are allowed")]
     #[non_exhaustive]
     TooLarge {

@@ -35,7 +35,7 @@ impl FallbackBackend {
         let options = &config.redis;
         let policy = Policy::new(options);
         // The id is unique, so that no other run of a program uses the same reply cache.
-        let redis = Redis::new(url, key_prefix, options, unique_id())?;
+        let redis = Redis::new(url, key_prefix, config, unique_id())?;
         let (queue_file, restored) = match &options.fallback {
             config::Fallback::File { path } => {
                 let (file, restored) =

@@ -119,8 +119,8 @@ impl Redis {
             .blocking_pool
             .get_or_init(|| Pool::not_waiting(Arc::clone(&self.link), self.options.wait_connections));
         let budget = self.budget_until(end);
-        let block = |attempt: Attempt| {
-            let mut connection = pool.checkout_for_write(&budget, attempt.is_retry())?;
+        let block = |_: Attempt| {
+            let mut connection = pool.checkout_for_write(&budget)?;
             let found = connection.run(|connection| self.block(connection, key, end, &budget))?;
             connection.renew();
             Ok(found)
@@ -137,12 +137,12 @@ impl Redis {
     ) -> Result<Option<Bytes>, Failure> {
         let left = left(end).max(LEAST);
         let slice = left.min(SLICE);
-        // Before the last slice, a slow server gets the time of any operation to reply.
-        connection.set_blocking_timeout((slice + self.options.timeout).min(left.saturating_add(SLACK)))?;
         let mut writer = self.writer(connection);
         writer.command(3, "BLPOP").key(key).arg(seconds(slice).as_bytes());
         connection.send(Request { replies: 1, mutation: true, atomic: true }, budget)?;
-        replies::popped(connection.receive(budget)?)
+        // Before the last slice, a slow server gets the time of any operation to reply.
+        let wait = TimeBudget::new((slice + self.options.timeout).min(left.saturating_add(SLACK)));
+        replies::popped(connection.receive(&wait)?)
     }
 
     /// Makes attempts until one yields a result, or the end comes.
@@ -179,7 +179,7 @@ impl Redis {
         let outcome = self.poll_in_queue(name, ttl, &waiter, end);
         match &outcome {
             // A waiter that got the lock has left the queue; and an unreachable server cannot be asked to remove it.
-            Ok(Some(_)) | Err(Failure { kind: FailureKind::Unreachable, .. }) => {}
+            Ok(Some(_)) | Err(Failure { kind: FailureKind::Unreachable | FailureKind::Broken, .. }) => {}
             Ok(None) | Err(_) => self.leave_queue(name, &waiter),
         }
         outcome.map_err(|failure| {
@@ -230,9 +230,7 @@ impl Redis {
             // A closed store hands out no connections any more.
             Err(Failure { kind: FailureKind::Closed, .. }) => {
                 self.link.dial(&budget).and_then(|mut connection| {
-                    let outcome = connection
-                        .apply_deadline(&budget)
-                        .and_then(|()| work(&mut connection, Attempt::default()));
+                    let outcome = work(&mut connection, Attempt::default());
                     self.link.dispose(connection);
                     outcome
                 })

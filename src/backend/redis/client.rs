@@ -11,9 +11,10 @@ use crate::backend::redis::connect::dialer::NO_TLS;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::greeting::Acceptance;
 use crate::backend::redis::connect::pool::Pool;
+use crate::backend::redis::connect::resolver::Resolver;
 use crate::backend::redis::connect::server_link::ServerLink;
 #[cfg(feature = "tls")]
-use crate::backend::redis::connect::tls;
+use crate::backend::redis::connect::tls::TlsClient;
 use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
@@ -24,11 +25,14 @@ use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::{queries, replies};
 use crate::bytes::Bytes;
 use crate::clock::Ttl;
-use crate::config::{Fallback, RedisAddress, RedisOptions};
+use crate::config::{Fallback, RedisAddress, RedisOptions, StateConfig};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, Op, Query, Reply};
 use crate::util::log_later::log_later;
+
+/// However small values must be, the server's replies about itself are read.
+const LEAST_REPLY: usize = 64 << 10;
 
 pub(crate) struct Redis {
     pub(crate) link: Arc<ServerLink>,
@@ -48,7 +52,8 @@ impl Redis {
     /// Prepares everything to connect, and does not connect yet.
     ///
     /// `identity`: no other store has the same.
-    pub(crate) fn new(url: &str, key_prefix: &str, options: &RedisOptions, identity: u128) -> Result<Self> {
+    pub(crate) fn new(url: &str, key_prefix: &str, config: &StateConfig, identity: u128) -> Result<Self> {
+        let options = &config.redis;
         let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
         if address.tls {
@@ -60,9 +65,15 @@ impl Redis {
         let dialer = Dialer {
             epoch: Epoch::new(&prefix, host_and_port.clone()),
             server_name: host_and_port,
+            resolver: Resolver::new(&address.host, address.port),
             #[cfg(feature = "tls")]
-            trust: tls::Trust::load(address.tls, options.tls_ca_file.as_deref())?,
+            tls: if address.tls {
+                Some(TlsClient::new(&address.host, options.tls_ca_file.as_deref())?)
+            } else {
+                None
+            },
             address,
+            longest_reply: config.max_value_bytes.max(LEAST_REPLY) as u64,
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
             acceptance: Acceptance::new(options.fallback == Fallback::None),

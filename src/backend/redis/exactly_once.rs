@@ -172,10 +172,10 @@ impl Redis {
             } else {
                 budget.within(budget.left().unwrap_or_default() / 2)
             };
-            match self.pool.checkout_for_write(&part, attempt.is_retry()) {
+            match self.pool.checkout_for_write(&part) {
                 // Nothing was attempted yet, so that the wait for a connection may take the whole time.
                 Err(Failure { kind: FailureKind::Exhausted, .. }) => {
-                    let mut connection = self.pool.checkout_for_write(budget, true)?;
+                    let mut connection = self.pool.checkout_for_write(budget)?;
                     connection.run(|connection| self.call_once(call, ops, connection, budget))
                 }
                 connection => connection?.run(|connection| self.call_once(call, ops, connection, &part)),
@@ -196,7 +196,6 @@ impl Redis {
         connection: &mut Connection,
         budget: &TimeBudget,
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        connection.apply_deadline(budget)?;
         let losses = self.link.epoch().loss_count();
         let was_sent = call.cache_id_when_sent();
         if was_sent.is_none() {

@@ -27,11 +27,10 @@ impl Redis {
         mut work: impl FnMut(&mut Connection, Attempt) -> Result<T, Failure>,
     ) -> Result<(T, Attempt), Failure> {
         self.retry(rule, budget, |attempt| {
-            let waited = attempt.is_retry();
             let mut connection = if rule.is_mutation() {
-                self.pool.checkout_for_write(budget, waited)?
+                self.pool.checkout_for_write(budget)?
             } else {
-                self.pool.checkout(budget, waited)?
+                self.pool.checkout(budget)?
             };
             connection.run(|connection| work(connection, attempt))
         })
@@ -135,7 +134,7 @@ impl Redis {
             connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, budget)?;
             keys.iter().map(|_| connection.receive(budget).map(|reply| replies::kind(&reply))).collect()
         };
-        let outcome = self.pool.checkout(budget, true).and_then(|mut connection| connection.run(work));
+        let outcome = self.pool.checkout(budget).and_then(|mut connection| connection.run(work));
         outcome.unwrap_or_else(|_| vec![None; keys.len()])
     }
 }

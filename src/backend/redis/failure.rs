@@ -1,11 +1,9 @@
 //! Owns the classification of failures: what went wrong, whether the server may have acted, and which error the
 //! caller sees. Does no I/O, and knows nothing of how long retries take.
 
-use std::error::Error as _;
 use std::io;
-use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::ServerError;
 
 use crate::backend::redis::error_replies;
 pub(crate) use crate::backend::redis::failure_kind::FailureKind;
@@ -86,25 +84,24 @@ impl Failure {
         Self::new(FailureKind::Protocol, Stage::InDoubt, format!("unexpected reply {shown}"))
     }
 
-    /// Classifies an error that the library reports of a connection. It never holds an error reply of the server.
-    #[expect(clippy::needless_pass_by_value, reason = "a classified error is not used any more")]
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may report any kind")]
-    pub(crate) fn from_connection(error: RedisError, stage: Stage, tls: bool) -> Self {
-        let kind = match (error.kind(), io_kind(&error)) {
-            (ErrorKind::Io, Some(io)) => kind_of_io(io, tls),
-            // The library reports other errors as "I/O" too: of the certificate store, of a name for TLS.
-            (ErrorKind::Io, None) if tls => FailureKind::Tls,
-            (ErrorKind::Io, _) => FailureKind::Broken,
-            (ErrorKind::InvalidClientConfig, _) => FailureKind::Other,
-            _ => FailureKind::Protocol,
-        };
-        let cause = match kind {
-            FailureKind::Timeout => NO_REPLY_IN_TIME.to_owned(),
-            FailureKind::Protocol => "the peer does not speak the Redis protocol".to_owned(),
-            // The text of the library's error contains the text of its source.
-            _ => error.to_string(),
-        };
-        Self::new(kind, stage, cause)
+    /// The bytes received are not of the protocol.
+    pub(crate) fn foreign_protocol() -> Self {
+        Self::new(FailureKind::Protocol, Stage::InDoubt, "the peer does not speak the Redis protocol")
+    }
+
+    /// A value is larger than this program reads.
+    pub(crate) fn too_large(bytes: u64, limit: u64) -> Self {
+        let cause = format!("a value of {bytes} bytes is on the server, and at most {limit} bytes are read");
+        Self::new(FailureKind::TooLarge { bytes, limit }, Stage::InDoubt, cause)
+    }
+
+    /// Classifies an error of an open connection. `tls`: whether the connection is encrypted.
+    pub(crate) fn from_io(error: &io::Error, stage: Stage, tls: bool) -> Self {
+        let kind = kind_of_io(error.kind(), tls);
+        if kind == FailureKind::Timeout {
+            return Self::timeout(stage);
+        }
+        Self::new(kind, stage, error.to_string())
     }
 
     /// Classifies an error reply.
@@ -132,6 +129,7 @@ impl Failure {
             | FailureKind::OtherServer
             | FailureKind::NoScript
             | FailureKind::ReplyEvicted
+            | FailureKind::TooLarge { .. }
             | FailureKind::Tls
             | FailureKind::Unsupported
             | FailureKind::Closed
@@ -159,6 +157,10 @@ impl Failure {
             FailureKind::WrongType => Error::WrongType { key, expected: context.expected, found },
             FailureKind::NotAnInteger => Error::NotAnInteger { key },
             FailureKind::Overflow => Error::Overflow { key },
+            FailureKind::TooLarge { bytes, limit } => {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                Error::TooLarge { key, bytes, limit: usize::try_from(limit).unwrap_or(usize::MAX) }
+            }
             FailureKind::Unsupported => Error::Unsupported { what: source.to_string() },
             FailureKind::Tls => Error::Server { command: "the TLS handshake".to_owned(), source },
             FailureKind::NotWritable
@@ -170,13 +172,6 @@ impl Failure {
             | FailureKind::Other => Error::Server { command: context.command.to_owned(), source },
         }
     }
-}
-
-/// Returns the kind of the I/O error inside, which the library wraps twice.
-pub(crate) fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
-    let source = error.source()?;
-    let inner = source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
-    inner.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the operating system may report any kind")]
@@ -202,8 +197,7 @@ mod tests {
             (io::ErrorKind::TimedOut, false, FailureKind::Timeout),
             (io::ErrorKind::InvalidData, true, FailureKind::Tls),
         ] {
-            let error = RedisError::from(io::Error::from(io));
-            assert_eq!(Failure::from_connection(error, Stage::InDoubt, tls).kind, kind, "{io:?}");
+            assert_eq!(Failure::from_io(&io::Error::from(io), Stage::InDoubt, tls).kind, kind, "{io:?}");
         }
     }
 

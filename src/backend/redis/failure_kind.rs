@@ -16,6 +16,11 @@ pub(crate) enum FailureKind {
     NotWritable,
     /// The server does not take a request like this one: a value is too large, or there are too many arguments.
     Oversized,
+    /// A value on the server is larger than this program reads.
+    TooLarge {
+        bytes: u64,
+        limit: u64,
+    },
     /// All connections of the pool were in use for as long as the operation could wait.
     Exhausted,
     /// Wrong password, no permission.

@@ -17,7 +17,7 @@ impl Redis {
     pub(crate) fn check_ready(&self) -> Result<(), OperationError> {
         let budget = TimeBudget::new(self.options.connect_timeout);
         let check = || {
-            let mut pooled = self.pool.checkout(&budget, true)?;
+            let mut pooled = self.pool.checkout(&budget)?;
             let connection = pooled.connection()?;
             let mut writer = self.writer(connection);
             writer.command(1, "PING");
@@ -43,7 +43,6 @@ impl Redis {
         let budget = TimeBudget::new(self.probe_budget());
         let probe = || -> Result<[Value; 2], Failure> {
             let mut connection = self.link.dial(&budget)?;
-            connection.apply_deadline(&budget)?;
             let epoch = self.link.epoch();
             let begun = epoch.begin_probe();
             let mut writer = self.writer(&mut connection);

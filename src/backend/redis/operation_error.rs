@@ -49,6 +49,7 @@ impl Symptom {
             | FailureKind::Overflow
             | FailureKind::OtherServer
             | FailureKind::NoScript
+            | FailureKind::TooLarge { .. }
             | FailureKind::Protocol
             | FailureKind::Tls
             | FailureKind::Unsupported

@@ -58,12 +58,6 @@ pub(crate) struct Attempt {
     pub(crate) in_doubt: bool,
 }
 
-impl Attempt {
-    pub(crate) fn is_retry(self) -> bool {
-        self.earlier > 0
-    }
-}
-
 /// Makes attempts until one succeeds, or until another one is harmful, useless or too late. Returns the result
 /// and the attempt that yielded it.
 ///

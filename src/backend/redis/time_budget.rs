@@ -3,9 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-/// A smaller difference is not worth changing a socket's timeouts.
-const SLACK: Duration = Duration::from_millis(5);
-
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeBudget {
     /// When the operation began.
@@ -30,36 +27,5 @@ impl TimeBudget {
     pub(crate) fn within(&self, most: Duration) -> Self {
         let begun = Instant::now();
         Self { begun, end: self.end.min(begun + most) }
-    }
-}
-
-/// Returns the timeout to set on a socket that has `current` now, with `left` to go; `None` if `current` is close
-/// enough.
-pub(crate) fn timeout_to_set(current: Duration, left: Duration, usual: Duration) -> Option<Duration> {
-    let wanted = left.min(usual);
-    (current > wanted + SLACK || current + SLACK < wanted).then_some(wanted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_set_only_if_they_differ_enough() {
-        let ms = Duration::from_millis;
-        for (current, left, usual, wanted) in [
-            (3000, 3000, 3000, None),
-            (3000, 2999, 3000, None),
-            (3000, 1000, 3000, Some(1000)),
-            (1000, 3000, 3000, Some(3000)),
-            (1000, 9000, 3000, Some(3000)),
-            (3000, 9000, 3000, None),
-        ] {
-            assert_eq!(
-                timeout_to_set(ms(current), ms(left), ms(usual)),
-                wanted.map(ms),
-                "{current} {left} {usual}"
-            );
-        }
     }
 }

@@ -92,7 +92,6 @@ impl Redis {
         }
         connection.renew();
         connection.run(|connection| {
-            connection.apply_deadline(&budget)?;
             let committed = self.execute(connection, &budget, changes, watched)?;
             connection.set_watching(false);
             Ok(committed)
@@ -196,13 +195,10 @@ impl WatchedSource<'_> {
         let budget = redis.budget();
         if let Some((connection, _)) = &mut self.connection {
             connection.renew();
-            return connection.run(|connection| {
-                connection.apply_deadline(&budget)?;
-                redis.ask_watched(connection, &budget, key, query, is_new)
-            });
+            return connection.run(|connection| redis.ask_watched(connection, &budget, key, query, is_new));
         }
-        let ((connection, asked), _) = redis.retry(RetryRule::Read, &budget, |attempt| {
-            let mut connection = redis.pool.checkout(&budget, attempt.is_retry())?;
+        let ((connection, asked), _) = redis.retry(RetryRule::Read, &budget, |_| {
+            let mut connection = redis.pool.checkout(&budget)?;
             let asked =
                 connection.run(|connection| redis.ask_watched(connection, &budget, key, query, is_new))?;
             Ok((connection, asked))

@@ -260,7 +260,8 @@ fn a_large_batch_that_is_cut_leaves_no_partial_value() {
 #[test]
 fn replies_that_arrive_byte_by_byte_are_read_completely() {
     let setup = Setup::new();
-    let store = setup.store(options());
+    let patient = || options().connect_timeout(Duration::from_secs(10)).timeout(Duration::from_secs(10));
+    let store = setup.store(patient());
     let text = "ü\r\n$5\r\n".repeat(10);
     store.put("text", &text).unwrap();
     setup.proxy.set(Mode::Drip(Duration::from_micros(200)));
@@ -274,7 +275,7 @@ fn replies_that_arrive_byte_by_byte_are_read_completely() {
     store.write(WriteBatch::new().put("c", 1).unwrap().delete("text").unwrap()).unwrap();
     assert_eq!(store.keys("").unwrap(), ["a", "b", "c"]);
     assert_eq!(
-        setup.store(options()).get::<i64>("a").unwrap(),
+        setup.store(patient()).get::<i64>("a").unwrap(),
         Some(12),
         "the replies of a handshake are read too"
     );

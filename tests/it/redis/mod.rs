@@ -13,6 +13,8 @@
 //! - `cuts`: connections that are cut at every byte of a request and of a reply;
 //! - `lost_replies`: a write whose reply was lost is not made again over the write of another client;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
+//! - `replies`: replies that come twice, in pieces, too large or malformed;
+//! - `signals`: signals that interrupt the wait for a reply;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
 //! - `misconfiguration`: servers that a configuration cannot mean, and users of a URL;
 //! - `tls`: which certificates a store trusts.
@@ -28,6 +30,9 @@ mod misconfiguration;
 mod quarantine;
 mod queues;
 mod refusals;
+mod replies;
+#[cfg(unix)]
+mod signals;
 mod tls;
 mod transactions;
 mod unreachable;

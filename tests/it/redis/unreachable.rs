@@ -101,10 +101,8 @@ fn killed_connections_are_replaced() {
         put_despite_a_broken_connection(&store, "a", n + 1);
     }
     raw.run::<_, ()>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    // The increment may find the connection closed, or be sent in vain.
-    let outcome = store.incr("n", 1);
-    assert!(matches!(outcome, Ok(1) | Err(Error::Unavailable { maybe_applied: true, .. })), "{outcome:?}");
-    assert_eq!(store.incr("n", 1).unwrap(), if outcome.is_ok() { 2 } else { 1 });
+    // The end of the connection is seen before anything is sent over it.
+    assert_eq!(store.incr("n", 1).unwrap(), 1);
 }
 
 #[test]
@@ -149,9 +147,11 @@ fn without_a_fallback_operations_fail_during_an_outage() {
 /// A server that does not read still accepts some megabytes: they remain in the socket buffers.
 #[test]
 fn a_huge_value_that_is_cut_is_never_visible_in_part() {
+    // A busy machine may need a while for a huge value.
+    const LIMIT: Duration = Duration::from_secs(3);
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
-    let store = open(&server.url(0), options()).unwrap();
+    let store = open(&server.url(0), options().timeout(LIMIT)).unwrap();
     let huge = vec![b'x'; 32 << 20];
     for old in [None, Some(&b"old"[..])] {
         if let Some(old) = old {
@@ -208,21 +208,23 @@ fn the_threads_of_a_store_end_with_it() {
 #[test]
 fn a_pool_without_a_free_connection_is_an_error_in_time() {
     let server = RedisServer::start();
-    let proxy = Proxy::to(server.port());
-    let store = open(&proxy.url(), options().pool_size(1)).unwrap();
+    let store = open(&server.url(0), options().pool_size(1)).unwrap();
     store.put_bytes("slow", &[b'x'; 20]).unwrap();
-    let asked = proxy.requests();
-    // No single read of the socket is late, so this call outlasts the limit of the other one.
-    proxy.set(Mode::Drip(Duration::from_millis(50)));
-    thread::scope(|scope| {
-        let slow = scope.spawn(|| store.get_bytes("slow"));
-        wait_for("the slow call is running", || proxy.requests() > asked);
-        let error = run_within(LIMIT, || {
-            assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: false, .. })
-        });
-        assert!(chain(&error)[1].contains("in use"), "{:?}", chain(&error));
-        assert_eq!(slow.join().unwrap().unwrap().unwrap(), [b'x'; 20][..]);
-    });
-    proxy.set(Mode::Pass);
+    // A transaction keeps the connection on which it reads.
+    store
+        .transaction(|tx| {
+            tx.get_bytes("slow")?;
+            let error = thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    run_within(LIMIT, || {
+                        assert_error!(store.incr("n", 1), Error::Unavailable { maybe_applied: false, .. })
+                    })
+                });
+                other.join().unwrap()
+            });
+            assert!(chain(&error)[1].contains("in use"), "{:?}", chain(&error));
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(store.incr("n", 1).unwrap(), 1);
 }

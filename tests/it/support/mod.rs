@@ -10,6 +10,7 @@
 //! - `server_program`: which Redis server is started, and what it can do;
 //! - `ports`: free ports;
 //! - `proxy`, `partition`: networks that fail;
+//! - `scripted_server`: a server that answers as a test wants;
 //! - `redis_stores`: stores with short time limits, and their fallbacks;
 //! - `ledger`: the results of many writes, compared with a server.
 
@@ -37,6 +38,8 @@ pub(crate) mod raw_client;
 pub(crate) mod redis_server;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_stores;
+#[cfg(feature = "redis")]
+pub(crate) mod scripted_server;
 pub(crate) mod seeds;
 #[cfg(feature = "redis")]
 pub(crate) mod server_program;

@@ -29,6 +29,8 @@ pub(crate) enum Mode {
     Drip(Duration),
     /// Requests arrive with this pause per kilobyte.
     Slow(Duration),
+    /// Replies arrive twice: the copy right behind the reply, or after this pause.
+    Twice(Option<Duration>),
 }
 
 pub(crate) struct Proxy {
@@ -47,6 +49,8 @@ struct Shared {
     held: AtomicUsize,
     /// How many times data came in, whether it was passed on or not.
     requests: AtomicUsize,
+    /// How many replies were delivered a second time, after a pause.
+    copies: AtomicUsize,
     /// How many connections were attempted, including refused ones; how many are open now, and how many were
     /// at most.
     tried: AtomicUsize,
@@ -68,6 +72,7 @@ impl Proxy {
             opened: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            copies: AtomicUsize::new(0),
             tried: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -140,6 +145,11 @@ impl Proxy {
     pub(crate) fn cancel_cut(&self) -> bool {
         self.shared.mode_after_cut.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.shared.cut().take().is_none()
+    }
+
+    /// How many replies were delivered a second time, after a pause.
+    pub(crate) fn copies(&self) -> usize {
+        self.shared.copies.load(Ordering::SeqCst)
     }
 
     /// How many times something was sent to the server.
@@ -286,6 +296,14 @@ impl Pipe {
                 thread::sleep(pause);
                 self.to.write_all(byte)
             }),
+            Mode::Twice(None) if self.way == Way::Answer => self.to.write_all(&[bytes, bytes].concat()),
+            Mode::Twice(Some(pause)) if self.way == Way::Answer => {
+                self.to.write_all(bytes)?;
+                thread::sleep(pause);
+                self.to.write_all(bytes)?;
+                self.shared.copies.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }
             Mode::Slow(pause) if self.way == Way::Request => {
                 thread::sleep(pause * u32::try_from(bytes.len() / 1024).unwrap_or(u32::MAX));
                 self.to.write_all(bytes)

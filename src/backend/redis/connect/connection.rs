@@ -7,17 +7,19 @@ use redis::Value;
 
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::connect::open_connections::Registration;
+use crate::backend::redis::connect::reply_reader::{ReadError, ReplyReader};
+use crate::backend::redis::connect::stream::Stream;
+use crate::backend::redis::connect::timed_socket::{Arrived, WriteError};
 use crate::backend::redis::error_replies;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
-use crate::backend::redis::time_budget::{TimeBudget, timeout_to_set};
+use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
 
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;
 
-/// After this many replies the time budget is checked again, and after this many bytes sent.
-const REPLIES_PER_CHECK: usize = 32;
-const BYTES_PER_CHECK: usize = 64 << 10;
+/// How long to look for the reason why the server closed the connection while a request was written.
+const REFUSAL_WAIT: Duration = Duration::from_millis(20);
 
 /// Which replies a connection has not yet received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +55,8 @@ pub(crate) struct Request {
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the connection")]
 pub(crate) struct Connection {
-    stream: redis::Connection,
-    tls: bool,
+    stream: Stream,
+    reader: ReplyReader,
     /// `None` if the user lacks the permission to ask for it.
     pub(crate) identity: Option<Identity>,
     /// Keeps the identity registered for as long as the connection is open.
@@ -63,10 +65,12 @@ pub(crate) struct Connection {
     pub(crate) generation: u64,
     pub(crate) used: Instant,
     pub(crate) buffer: Vec<u8>,
-    default_timeout: Duration,
-    current_timeout: Duration,
     outstanding: Outstanding,
     replies_left: usize,
+    /// The last request was a mutation: if a reply comes that nobody has asked for, it may be the reply to that one.
+    was_mutation: bool,
+    /// The connection was found in step, and nothing was sent since.
+    is_in_step: bool,
     stale: bool,
     /// Whether the end of the connection was seen: it was reset or closed.
     ended: bool,
@@ -77,26 +81,21 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Wraps a connection on which nothing was sent yet.
-    pub(crate) fn new(
-        stream: redis::Connection,
-        tls: bool,
-        generation: u64,
-        default_timeout: Duration,
-    ) -> Self {
+    /// Wraps a stream on which nothing was sent yet. `longest_reply`: how many bytes a string in a reply may have.
+    pub(crate) fn new(stream: Stream, generation: u64, longest_reply: u64) -> Self {
         Self {
             stream,
-            tls,
+            reader: ReplyReader::new(longest_reply),
             identity: None,
             registration: None,
             generation,
             used: Instant::now(),
             buffer: Vec::new(),
-            default_timeout,
-            // The library leaves the socket without timeouts: it waits for ever.
-            current_timeout: Duration::MAX,
             outstanding: Outstanding::Nothing,
             replies_left: 0,
+            was_mutation: false,
+            // A server that accepts no client says so before it is asked anything.
+            is_in_step: true,
             stale: false,
             ended: false,
             last_words: None,
@@ -110,7 +109,7 @@ impl Connection {
 
     /// Returns whether another operation may use the connection.
     pub(crate) fn is_usable(&self) -> bool {
-        self.outstanding == Outstanding::Nothing && !self.stale && !self.watching
+        self.outstanding == Outstanding::Nothing && !self.stale && !self.ended && !self.watching
     }
 
     /// Returns whether the end of the connection was seen: the server has closed it, or its process is gone.
@@ -128,39 +127,28 @@ impl Connection {
         self.stale = true;
     }
 
-    /// Adjusts the timeouts of the socket to the time that is left.
-    pub(crate) fn apply_deadline(&mut self, budget: &TimeBudget) -> Result<(), Failure> {
-        let left = budget.left().ok_or_else(|| Failure::timeout(self.stage()))?;
-        if let Some(wanted) = timeout_to_set(self.current_timeout, left, self.default_timeout) {
-            self.set_timeouts(wanted)?;
+    /// Returns whether the connection is open and in step: nothing has arrived since the last reply. If it is not, it
+    /// must be disposed of.
+    ///
+    /// INVARIANT: asked before every request. A reply that nobody has asked for would be taken for the reply to the
+    /// request, and each later reply for that of the request after it.
+    pub(crate) fn check_in_step(&mut self) -> bool {
+        let arrived = if self.reader.has_received() { Arrived::Bytes(1) } else { self.stream.arrived() };
+        self.is_in_step = arrived == Arrived::Nothing;
+        match arrived {
+            Arrived::Nothing => {}
+            Arrived::End => self.ended = true,
+            Arrived::Bytes(_) => self.lose_step(),
         }
-        Ok(())
+        self.is_in_step
     }
 
-    /// Gives the socket its usual timeouts back.
-    pub(crate) fn reset_timeouts(&mut self) -> Result<(), Failure> {
-        if self.current_timeout == self.default_timeout {
-            Ok(())
-        } else {
-            self.set_timeouts(self.default_timeout)
+    /// The replies received so far may belong to other requests, so a mutation may still run.
+    fn lose_step(&mut self) {
+        self.stale = true;
+        if self.was_mutation {
+            self.outstanding = Outstanding::Mutations;
         }
-    }
-
-    /// Allows the socket to wait for as long as a blocking command may take, beyond its usual timeouts.
-    pub(crate) fn set_blocking_timeout(&mut self, wait: Duration) -> Result<(), Failure> {
-        self.set_timeouts(wait)
-    }
-
-    fn set_timeouts(&mut self, timeout: Duration) -> Result<(), Failure> {
-        let both = self.stream.set_read_timeout(Some(timeout));
-        both.and_then(|()| self.stream.set_write_timeout(Some(timeout)))
-            .map_err(|error| Failure::from_connection(error, self.stage(), self.tls))?;
-        self.current_timeout = timeout;
-        Ok(())
-    }
-
-    fn stage(&self) -> Stage {
-        if self.outstanding == Outstanding::Nothing { Stage::NotSent } else { Stage::InDoubt }
     }
 
     /// Returns a writer of commands into the emptied buffer. Keys on the wire begin with `prefix`.
@@ -171,71 +159,67 @@ impl Connection {
 
     /// Sends the content of the buffer. From here until the last reply was received, replies are outstanding.
     pub(crate) fn send(&mut self, request: Request, budget: &TimeBudget) -> Result<(), Failure> {
+        if !self.is_in_step && !self.check_in_step() {
+            let cause = "the server closed the connection, or sent a reply that belongs to no command";
+            return Err(Failure::new(FailureKind::Broken, Stage::NotSent, cause));
+        }
+        self.is_in_step = false;
         // INVARIANT: the replies are outstanding before the first byte is sent, so that a panic between here and
         // the last reply quarantines the connection instead of returning it to the pool.
         self.outstanding = if request.mutation { Outstanding::Mutations } else { Outstanding::Reads };
+        self.was_mutation = request.mutation;
         self.replies_left = request.replies;
-        let buffer = std::mem::take(&mut self.buffer);
-        let sent = self.write(&buffer, budget);
-        let buffer_len = buffer.len();
-        if buffer.capacity() <= KEPT_BUFFER {
-            self.buffer = buffer;
+        let sent = self.stream.write_all(&self.buffer, budget.end);
+        let bytes = self.buffer.len();
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = Vec::new();
         }
-        if let Err(failure) = sent {
-            // The server cannot run a request that the kernel did not take whole. TLS has buffers in between.
-            let incomplete = request.atomic && !self.tls;
-            self.outstanding = if request.mutation && !incomplete {
-                Outstanding::PartialMutation
-            } else {
-                Outstanding::Reads
-            };
-            let stage = if incomplete { Stage::NotSent } else { Stage::InDoubt };
-            return Err(self.explain_broken_send(Failure { stage, ..failure }, request, buffer_len));
-        }
-        if buffer_len > BYTES_PER_CHECK { self.apply_deadline(budget) } else { Ok(()) }
+        sent.map_err(|failed| self.not_sent(request, bytes, &failed, budget))
     }
 
-    /// Replaces the failure of a request during which the server closed the connection by the error reply that the
-    /// server had sent before, if there is one. It can still be read after a reset.
-    fn explain_broken_send(&mut self, failure: Failure, request: Request, bytes: usize) -> Failure {
+    /// Returns the failure of a request that the kernel did not take whole.
+    fn not_sent(
+        &mut self,
+        request: Request,
+        bytes: usize,
+        failed: &WriteError,
+        budget: &TimeBudget,
+    ) -> Failure {
+        // The server cannot run a command or a transaction of which a part is missing.
+        let nothing_runs = request.atomic || !failed.took_some;
+        self.outstanding =
+            if request.mutation && !nothing_runs { Outstanding::PartialMutation } else { Outstanding::Reads };
+        self.stale = true;
+        let stage = if nothing_runs { Stage::NotSent } else { Stage::InDoubt };
+        let failure = Failure::from_io(&failed.error, stage, self.stream.is_tls());
         if failure.kind != FailureKind::Broken {
             return failure;
         }
         self.ended = true;
-        for _ in 0..=request.replies {
-            match self.stream.recv_response() {
-                Ok(Value::ServerError(error)) if error_replies::makes_useless(&error) => {
-                    let refused = Failure::from_error_reply(&error);
-                    // Before the request that is refused, the server may have run others of the same pipeline.
-                    let stage = if request.atomic { Stage::Rejected } else { failure.stage };
-                    if request.atomic {
-                        self.outstanding = Outstanding::Reads;
-                    }
-                    return Failure { stage, ..refused };
-                }
-                Ok(_) => {}
-                Err(_) => break,
+        match self.refusal(budget) {
+            Some(refusal) if nothing_runs => refusal,
+            // Before the command that is refused, the server may have run others.
+            Some(refusal) => Failure { stage, ..refusal },
+            None => {
+                let cause = format!("{}, in a request of {bytes} bytes", failure.cause);
+                Failure { cause: cause.into(), ..failure }
             }
         }
-        let cause = format!("{}, in a request of {bytes} bytes", failure.cause);
-        Failure { cause: cause.into(), ..failure }
     }
 
-    /// Writes all bytes. A large request is written piece by piece, so that a server that reads slowly cannot
-    /// delay the operation beyond its time budget.
-    fn write(&mut self, bytes: &[u8], budget: &TimeBudget) -> Result<(), Failure> {
-        for piece in bytes.chunks(BYTES_PER_CHECK) {
-            if bytes.len() > piece.len() {
-                // On a socket that is almost full, the library writes twice: first it waits in vain for room for
-                // the rest of the piece, then for any room. Each wait gets half of the time; if the first finds
-                // no room at all, another attempt has the other half.
-                let half = budget.left().unwrap_or_default() / 2;
-                self.apply_deadline(&budget.within(half))?;
+    /// Returns the error reply that the server sent before it closed the connection, if it did. It can still be read
+    /// after a reset.
+    fn refusal(&mut self, budget: &TimeBudget) -> Option<Failure> {
+        let end = budget.end.min(Instant::now() + REFUSAL_WAIT);
+        loop {
+            match self.reader.next(&mut self.stream, end) {
+                Ok(Value::ServerError(error)) if error_replies::makes_useless(&error) => {
+                    return Some(Failure::from_error_reply(&error));
+                }
+                Ok(_) => {}
+                Err(_) => return None,
             }
-            let sent = self.stream.send_packed_command(piece);
-            sent.map_err(|error| Failure::from_connection(error, Stage::InDoubt, self.tls))?;
         }
-        Ok(())
     }
 
     /// Receives the next reply.
@@ -262,24 +246,29 @@ impl Connection {
         if let Some(words) = &self.last_words {
             return Err(Failure::new(FailureKind::Oversized, Stage::Rejected, words.clone()));
         }
-        let value = loop {
-            match self.stream.recv_response() {
-                Ok(Value::Push { .. }) => {}
-                Ok(value) => break value,
-                Err(error) => {
-                    let failure = Failure::from_connection(error, Stage::InDoubt, self.tls);
-                    self.ended |= failure.kind == FailureKind::Broken;
-                    return Err(failure);
-                }
-            }
-        };
+        let value = self.next_reply(budget)?;
         self.replies_left = self.replies_left.saturating_sub(1);
         if self.replies_left == 0 {
+            if self.reader.has_received() {
+                self.lose_step();
+                let cause = "the server sent more replies than it was sent commands";
+                return Err(Failure::new(FailureKind::Protocol, Stage::InDoubt, cause));
+            }
             self.outstanding = Outstanding::Nothing;
-        } else if self.replies_left.is_multiple_of(REPLIES_PER_CHECK) {
-            self.apply_deadline(budget)?;
         }
         Ok(value)
+    }
+
+    fn next_reply(&mut self, budget: &TimeBudget) -> Result<Value, Failure> {
+        self.reader.next(&mut self.stream, budget.end).map_err(|error| match error {
+            ReadError::Io(error) => {
+                let failure = Failure::from_io(&error, Stage::InDoubt, self.stream.is_tls());
+                self.ended |= failure.kind == FailureKind::Broken;
+                failure
+            }
+            ReadError::Malformed => Failure::foreign_protocol(),
+            ReadError::TooLarge { bytes, limit } => Failure::too_large(bytes, limit),
+        })
     }
 
     /// Sends one command that reads, and receives its reply.
@@ -289,29 +278,25 @@ impl Connection {
     }
 
     /// Sends an ECHO behind the outstanding commands, and reads until its reply comes.
-    ///
-    /// The library skips one reply for each receive that timed out. Each such timeout is followed by one more
-    /// ECHO from here, so the last echo is never skipped.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
     pub(crate) fn echo(&mut self, token: &str, budget: &TimeBudget) -> Result<(), Failure> {
-        self.apply_deadline(budget)?;
         self.buffer.clear();
         CommandWriter::new(&mut self.buffer, b"").command(2, "ECHO").arg(token.as_bytes());
-        if let Err(error) = self.stream.send_packed_command(&self.buffer) {
+        if let Err(failed) = self.stream.write_all(&self.buffer, budget.end) {
             self.outstanding = Outstanding::PartialMutation;
-            return Err(Failure::from_connection(error, Stage::InDoubt, self.tls));
+            return Err(Failure::from_io(&failed.error, Stage::InDoubt, self.stream.is_tls()));
         }
         loop {
-            match self.stream.recv_response() {
-                Ok(Value::BulkString(text)) if text == token.as_bytes() => return Ok(()),
+            match self.next_reply(budget)? {
+                Value::BulkString(text) if text == token.as_bytes() => return Ok(()),
                 // If the user may not run ECHO, its refusal comes behind the other replies all the same.
-                Ok(Value::ServerError(error))
+                Value::ServerError(error)
                     if error.code() == "NOPERM"
                         && error.details().is_some_and(|details| details.contains("'echo'")) =>
                 {
                     return Ok(());
                 }
-                Ok(_) => self.apply_deadline(budget)?,
-                Err(error) => return Err(Failure::from_connection(error, Stage::InDoubt, self.tls)),
+                _ => {}
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Owns what can be found out about a server that did not answer the first connection as a Redis server does: it
 //! expects TLS, or has none, or speaks another protocol. Sends no password, and knows nothing of operations.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use crate::backend::redis::connect::dialer::Dialer;
+use crate::backend::redis::connect::timed_socket::TimedSocket;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 
@@ -41,6 +41,7 @@ impl Dialer {
             | FailureKind::OtherServer
             | FailureKind::NoScript
             | FailureKind::ReplyEvicted
+            | FailureKind::TooLarge { .. }
             | FailureKind::Unsupported
             | FailureKind::Closed
             | FailureKind::Forked
@@ -57,7 +58,7 @@ impl Dialer {
     }
 
     fn find_mistake(&self, kind: FailureKind, budget: &TimeBudget) -> Option<(FailureKind, String)> {
-        let address = *self.resolve(budget).ok()?.first()?;
+        let address = *self.resolver.resolve(budget).ok()?.first()?;
         let ask = |request: &[u8]| first_bytes(address, request, budget.end);
         if self.address.tls {
             let reply = ask(PING)?;
@@ -81,13 +82,11 @@ impl Dialer {
 
 /// Sends a request and returns the beginning of what comes back; `None` if nothing does.
 fn first_bytes(address: SocketAddr, request: &[u8], end: Instant) -> Option<Vec<u8>> {
-    let left = || Some(end.saturating_duration_since(Instant::now())).filter(|left| *left > Duration::ZERO);
-    let mut stream = TcpStream::connect_timeout(&address, left()?).ok()?;
-    stream.set_write_timeout(left()).ok()?;
-    stream.write_all(request).ok()?;
-    stream.set_read_timeout(Some(left()?)).ok()?;
+    let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+    let mut socket = TimedSocket::connect(address, left, left).ok()?;
+    socket.write_all(request, end).ok()?;
     let mut reply = vec![0; SHOWN];
-    let len = stream.read(&mut reply).ok()?;
+    let len = socket.read(&mut reply, end).ok()?;
     reply.truncate(len);
     (len > 0).then_some(reply)
 }

@@ -55,7 +55,6 @@ fn try_opening(
     }
     writer.command(2, "CLIENT").arg(b"INFO");
     epoch.write_get(&mut writer);
-    connection.apply_deadline(budget)?;
     let sent = connection.send(Request { replies: replies + 2, mutation: false, atomic: true }, budget);
     // The buffer held the password.
     connection.buffer = Vec::new();
@@ -66,22 +65,18 @@ fn try_opening(
     };
     let Some(greeting) = greeting else {
         for _ in 0..=replies {
-            connection.apply_deadline(budget)?;
             connection.receive_tolerantly(budget)?;
         }
         return Ok(false);
     };
     greeting.check(acceptance)?;
-    connection.apply_deadline(budget)?;
     if address.db != 0 {
         refused(connection.receive(budget)?).map_err(|failure| {
             let cause = format!("database {} of the URL: {}", address.db, failure.cause).into();
             Failure { cause, ..failure }
         })?;
-        connection.apply_deadline(budget)?;
     }
     connection.identity = Identity::from_client_info(&connection.receive(budget)?);
-    connection.apply_deadline(budget)?;
     read_epoch(connection, epoch, probe, budget)?;
     Ok(true)
 }
@@ -126,14 +121,12 @@ fn read_auth_and_info(
     login: Option<&Login>,
     budget: &TimeBudget,
 ) -> Result<Greeting, Failure> {
-    if login.is_some() {
-        if let Value::ServerError(error) = connection.receive_tolerantly(budget)? {
-            return Err(login_failure(&error, login));
-        }
-        connection.apply_deadline(budget)?;
+    if login.is_some()
+        && let Value::ServerError(error) = connection.receive_tolerantly(budget)?
+    {
+        return Err(login_failure(&error, login));
     }
     let server = read_info(connection.receive_tolerantly(budget)?)?;
-    connection.apply_deadline(budget)?;
     let replication = read_info(connection.receive_tolerantly(budget)?)?;
     Ok(Greeting::from_info(&format!("{server}\r\n{replication}")))
 }
@@ -196,12 +189,10 @@ fn read_epoch(
     }
     connection.buffer.clear();
     epoch.write_create(&mut CommandWriter::new(&mut connection.buffer, b""));
-    connection.apply_deadline(budget)?;
     // If it arrives late, it either finds an epoch or creates one, which the next probe sees: it counts as a
     // read, so that a lost reply quarantines nothing.
     connection.send(Request { replies: 2, mutation: false, atomic: false }, budget)?;
     let created = connection.receive_tolerantly(budget)?;
-    connection.apply_deadline(budget)?;
     let found = connection.receive_tolerantly(budget)?;
     epoch.on_create(probe, &created, found);
     Ok(())

@@ -14,6 +14,10 @@ mod pool_slots;
 pub(crate) mod pooled_connection;
 pub(crate) mod quarantine;
 pub(crate) mod reentry;
+mod reply_reader;
+pub(crate) mod resolver;
 pub(crate) mod server_link;
+mod stream;
+mod timed_socket;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;

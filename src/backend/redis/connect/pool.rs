@@ -28,31 +28,20 @@ impl Pool {
     }
 
     /// Checks a connection out that is good for commands which read, and makes one if none is idle.
-    ///
-    /// `waited`: time of the budget has passed already, so that the usual timeouts may be too long.
-    pub(crate) fn checkout(
-        &self,
-        budget: &TimeBudget,
-        waited: bool,
-    ) -> Result<PooledConnection<'_>, Failure> {
+    pub(crate) fn checkout(&self, budget: &TimeBudget) -> Result<PooledConnection<'_>, Failure> {
         self.link.check_open()?;
         self.link.check_not_suspended()?;
-        let (slot, waited) = match self.slots.try_take() {
-            Some(slot) => (slot, waited),
-            None => (self.wait_for_slot(budget)?, true),
+        let slot = match self.slots.try_take() {
+            Some(slot) => slot,
+            None => self.wait_for_slot(budget)?,
         };
-        PooledConnection::prepare(slot, &self.link, budget, waited)
+        PooledConnection::prepare(slot, &self.link, budget)
     }
 
     /// As [`Pool::checkout`], for a mutation.
-    pub(crate) fn checkout_for_write(
-        &self,
-        budget: &TimeBudget,
-        waited: bool,
-    ) -> Result<PooledConnection<'_>, Failure> {
-        let mut waited = waited;
+    pub(crate) fn checkout_for_write(&self, budget: &TimeBudget) -> Result<PooledConnection<'_>, Failure> {
         loop {
-            let connection = self.checkout(budget, waited)?;
+            let connection = self.checkout(budget)?;
             // INVARIANT: no mutation is sent while one without a reply may still run on another connection: it
             // would run afterwards and bring its old value back.
             if self.link.quarantine().is_empty() {
@@ -60,7 +49,6 @@ impl Pool {
             }
             drop(connection);
             self.link.kill_orphans(budget)?;
-            waited = true;
         }
     }
 

@@ -21,38 +21,32 @@ pub(crate) struct PooledConnection<'a> {
 }
 
 impl<'a> PooledConnection<'a> {
-    /// Fills a slot with a connection that works, and applies the time budget to it.
+    /// Fills a slot with a connection that works.
     pub(crate) fn prepare(
         slot: CheckedOutSlot<'a>,
         link: &'a ServerLink,
         budget: &TimeBudget,
-        waited: bool,
     ) -> Result<Self, Failure> {
         let mut taken = Self { slot, link, last_used: budget.begun };
-        taken.fill(budget, waited)?;
+        taken.fill(budget)?;
         Ok(taken)
     }
 
-    fn fill(&mut self, budget: &TimeBudget, mut waited: bool) -> Result<(), Failure> {
-        // The usual timeouts of a socket are right only if the budget is the usual one.
-        waited |= budget.end < budget.begun + self.link.default_timeout();
+    fn fill(&mut self, budget: &TimeBudget) -> Result<(), Failure> {
         let generation = self.link.generation();
         if let Some(connection) = self.slot.as_mut() {
             let was_idle = budget.begun.saturating_duration_since(connection.used) > MAX_IDLE;
-            waited |= was_idle;
-            if connection.generation != generation || (was_idle && !answers_ping(connection, budget)) {
-                *self.slot = None;
+            let is_usable = connection.generation == generation
+                && connection.check_in_step()
+                && (!was_idle || answers_ping(connection, budget));
+            if !is_usable && let Some(connection) = self.slot.take() {
+                self.link.dispose(connection);
             }
         }
         if self.slot.is_none() {
             *self.slot = Some(self.link.dial(budget)?);
-            waited = true;
         }
-        match self.slot.as_mut() {
-            Some(connection) if waited => connection.apply_deadline(budget),
-            Some(connection) => connection.reset_timeouts(),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Returns the connection, but only in the process that opened it.
@@ -61,7 +55,7 @@ impl<'a> PooledConnection<'a> {
             // A closure of the caller that ran in between may have forked.
             Some(_) if !self.link.is_same_process() => Err(Failure::forked()),
             Some(connection) => Ok(connection),
-            None => Err(Failure::new(FailureKind::Unreachable, Stage::NotSent, "the connection is gone")),
+            None => Err(Failure::new(FailureKind::Broken, Stage::NotSent, "the connection is gone")),
         }
     }
 
@@ -100,7 +94,7 @@ fn answers_ping(connection: &mut Connection, budget: &TimeBudget) -> bool {
     CommandWriter::new(&mut connection.buffer, b"").command(1, "PING");
     // The other half is left for dialing a replacement.
     let half = budget.within(budget.left().unwrap_or_default() / 2);
-    connection.apply_deadline(&half).and_then(|()| connection.ask(&half)).is_ok()
+    connection.ask(&half).is_ok()
 }
 
 impl Drop for PooledConnection<'_> {

@@ -188,7 +188,6 @@ fn try_kill(fresh: &mut Connection, orphan: &Orphan, budget: &TimeBudget) -> Res
     };
     fresh.buffer.clear();
     identity.write_kill(&mut CommandWriter::new(&mut fresh.buffer, b""));
-    fresh.apply_deadline(budget)?;
     match fresh.ask(budget)? {
         Value::Int(_) => Ok(true),
         Value::ServerError(error) if error.code() == "NOPERM" => Ok(false),

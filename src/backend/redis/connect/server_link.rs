@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use crate::backend::redis::connect::connection::Connection;
 use crate::backend::redis::connect::dialer::Dialer;
@@ -47,11 +46,6 @@ impl ServerLink {
 
     pub(crate) fn epoch(&self) -> &Epoch {
         &self.dialer.epoch
-    }
-
-    /// The timeouts that a socket has unless less time is left.
-    pub(crate) fn default_timeout(&self) -> Duration {
-        self.dialer.timeout
     }
 
     /// Returns whether this process opened the store, and was not forked off the one that did.

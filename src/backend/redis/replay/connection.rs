@@ -167,9 +167,8 @@ impl ReplayConnection<'_> {
         let budget = TimeBudget::new(self.time_limit);
         let Some(connection) = &mut self.connection else {
             let cause = "the connection is gone";
-            return Err(Failure::new(FailureKind::Unreachable, Stage::NotSent, cause).into());
+            return Err(Failure::new(FailureKind::Broken, Stage::NotSent, cause).into());
         };
-        connection.apply_deadline(&budget)?;
         write(&mut connection.writer(&self.redis.prefix));
         connection.send(Request { replies, mutation: true, atomic: false }, &budget)?;
         let received = (0..replies).map(|_| connection.receive(&budget)).collect::<Result<Vec<_>, _>>()?;

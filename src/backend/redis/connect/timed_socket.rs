@@ -1,0 +1,215 @@
+//! Owns a TCP socket whose every read and write ends at a deadline. Knows nothing of TLS, nor of what is sent.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// How long a connection may be silent before the kernel probes it.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A smaller difference is not worth changing a socket's timeout.
+const SLACK: Duration = Duration::from_millis(5);
+
+/// Less time than this is not worth another wait.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// A TCP socket. Signals do not end its waits.
+pub(crate) struct TimedSocket {
+    stream: TcpStream,
+    /// The timeouts that the kernel knows; `None` is no timeout.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+/// What has arrived on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    Nothing,
+    /// This many bytes, which were put into the buffer.
+    Bytes(usize),
+    /// The peer has closed the connection, or it broke.
+    End,
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) struct WriteError {
+    pub(crate) error: io::Error,
+    /// Whether the kernel took any of the bytes.
+    pub(crate) took_some: bool,
+}
+
+impl TimedSocket {
+    /// Connects within `timeout`. `user_timeout`: after this long without an acknowledgement the kernel gives the
+    /// connection up.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        timeout: Duration,
+        user_timeout: Duration,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_nodelay(true)?;
+        let options = SockRef::from(&stream);
+        options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        // Closing resets the connection: bytes that the kernel has not sent yet are not sent later.
+        options.set_linger(Some(Duration::ZERO))?;
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        options.set_tcp_user_timeout(Some(user_timeout))?;
+        #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+        let _ = user_timeout;
+        Ok(Self { stream, read_timeout: None, write_timeout: None })
+    }
+
+    /// Reads at least one byte until `end`; 0 bytes are the end of the stream.
+    pub(crate) fn read(&mut self, buffer: &mut [u8], end: Instant) -> io::Result<usize> {
+        loop {
+            if let Some(timeout) = timeout_to_set(self.read_timeout, time_left(end)?) {
+                self.stream.set_read_timeout(Some(timeout))?;
+                self.read_timeout = Some(timeout);
+            }
+            match self.stream.read(buffer) {
+                Err(error) if is_momentary(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Writes at least one byte until `end`.
+    pub(crate) fn write(&mut self, bytes: &[u8], end: Instant) -> io::Result<usize> {
+        loop {
+            if let Some(timeout) = timeout_to_set(self.write_timeout, time_left(end)?) {
+                self.stream.set_write_timeout(Some(timeout))?;
+                self.write_timeout = Some(timeout);
+            }
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Err(error) if is_momentary(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Writes all bytes until `end`.
+    pub(crate) fn write_all(&mut self, bytes: &[u8], end: Instant) -> Result<(), WriteError> {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let count = self.write(rest, end);
+            written += count.map_err(|error| WriteError { error, took_some: written > 0 })?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the bytes that have arrived and does not take them.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> Arrived {
+        self.receive_now(buffer, true)
+    }
+
+    /// Takes the bytes that have arrived.
+    #[cfg(feature = "tls")]
+    pub(crate) fn take_arrived(&self, buffer: &mut [u8]) -> Arrived {
+        self.receive_now(buffer, false)
+    }
+
+    #[cfg(unix)]
+    fn receive_now(&self, buffer: &mut [u8], keep: bool) -> Arrived {
+        use rustix::net::{RecvFlags, recv};
+        let mut flags = RecvFlags::DONTWAIT;
+        flags.set(RecvFlags::PEEK, keep);
+        loop {
+            match recv(&self.stream, &mut *buffer, flags).map_err(io::Error::from) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return arrived(outcome.map(|(_, count)| count)),
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn receive_now(&self, buffer: &mut [u8], keep: bool) -> Arrived {
+        if self.stream.set_nonblocking(true).is_err() {
+            return Arrived::End;
+        }
+        let outcome = if keep { self.stream.peek(buffer) } else { (&self.stream).read(buffer) };
+        if self.stream.set_nonblocking(false).is_err() {
+            return Arrived::End;
+        }
+        arrived(outcome)
+    }
+}
+
+/// A socket with the deadline of the present exchange, for code that reads and writes without one.
+#[cfg(feature = "tls")]
+pub(crate) struct Until<'a> {
+    pub(crate) socket: &'a mut TimedSocket,
+    pub(crate) end: Instant,
+    /// How many bytes were written.
+    pub(crate) written: &'a mut usize,
+}
+
+#[cfg(feature = "tls")]
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(buffer, self.end)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.socket.write(bytes, self.end)?;
+        *self.written += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn arrived(outcome: io::Result<usize>) -> Arrived {
+    match outcome {
+        Ok(0) => Arrived::End,
+        Ok(count) => Arrived::Bytes(count),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Arrived::Nothing,
+        Err(_) => Arrived::End,
+    }
+}
+
+/// Returns whether a wait ended before anything happened: a signal came, or the kernel's timeout, which may be a
+/// little shorter than the time that is left.
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+fn time_left(end: Instant) -> io::Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left < LEAST { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// Returns the timeout to set on a socket that has `current` now, with `left` to go; `None` if `current` is close
+/// enough.
+fn timeout_to_set(current: Option<Duration>, left: Duration) -> Option<Duration> {
+    let is_close = current.is_some_and(|current| current <= left + SLACK && current + SLACK >= left);
+    (!is_close).then_some(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_set_only_if_it_differs_enough() {
+        let ms = Duration::from_millis;
+        for (current, left, wanted) in [
+            (None, 3000, Some(3000)),
+            (Some(3000), 3000, None),
+            (Some(3000), 2997, None),
+            (Some(3000), 1000, Some(1000)),
+            (Some(1000), 3000, Some(3000)),
+            (Some(20), 2, Some(2)),
+        ] {
+            assert_eq!(timeout_to_set(current.map(ms), ms(left)), wanted.map(ms), "{current:?} {left}");
+        }
+    }
+}
