@@ -82,6 +82,9 @@ impl StateStore {
 
     /// Returns the operations that are queued for the server, the oldest first, and behind them those that are in
     /// doubt: nobody can know whether the server has applied them.
+    ///
+    /// Operations in doubt are listed until the store is closed. If the queue is in files, a store that is opened after
+    /// a crash lists them again, until one that has listed them is closed.
     #[must_use]
     pub fn pending(&self) -> Vec<PendingOperation> {
         on_redis!(self, backend => backend.pending(), else => Vec::new())
@@ -92,6 +95,8 @@ impl StateStore {
     /// Until they are taken, these and the conflicts and the operations in doubt are kept in memory, together at most
     /// 16 MiB. Beyond that the oldest are dropped, and counted in
     /// [`Stats::dropped_outcomes`](crate::Stats::dropped_outcomes).
+    ///
+    /// If the queue is in files, they stay there too until they are taken, also by a later program.
     #[must_use]
     pub fn take_rejected(&self) -> Vec<Rejected> {
         on_redis!(self, backend => backend.take_rejected(), else => Vec::new())

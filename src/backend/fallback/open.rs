@@ -46,7 +46,7 @@ impl FallbackBackend {
         };
         // If nothing is served during an outage, nothing is read from the shadow.
         let shadow_bytes = if policy.serves { options.shadow_bytes } else { 0 };
-        let Restored { identity, done, sent, has_marker, groups } = restored;
+        let Restored { identity, done, sent, has_marker, groups, outcomes } = restored;
         let shared = Arc::new(Shared {
             redis,
             clock,
@@ -54,9 +54,9 @@ impl FallbackBackend {
             policy,
             outage: OutageCell::default(),
             reconnector: Reconnector::default(),
-            report: Report::default(),
+            report: Report::restore(outcomes),
             events: EventBus::default(),
-            marker: Marker::new(identity, done, has_marker),
+            marker: Marker::new(identity, unique_id(), done, has_marker),
             queue_file,
         });
         let owner = Arc::new(Owner(Arc::clone(&shared)));

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::fallback::open::FallbackBackend;
-use crate::backend::fallback::report::kept::pending_operation;
+use crate::backend::fallback::queue::file::QueueFile;
+use crate::backend::fallback::report::kept::{Report, pending_operation};
+use crate::backend::redis::replay::kept_outcome::OutcomeKind;
 use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 
 impl FallbackBackend {
@@ -29,6 +31,9 @@ impl FallbackBackend {
     }
 
     pub(crate) fn pending(&self) -> Vec<PendingOperation> {
+        if let Some(file) = self.queue_file() {
+            file.note_uncertain_told();
+        }
         let mut pending = self.shared.report.uncertain();
         if let Some(outage) = self.shared.outage.current() {
             let session = outage.session();
@@ -41,10 +46,24 @@ impl FallbackBackend {
     }
 
     pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
-        self.shared.report.take_rejected()
+        self.take(OutcomeKind::Rejected, Report::take_rejected)
     }
 
     pub(crate) fn take_conflicts(&self) -> Vec<WriteConflict> {
-        self.shared.report.take_conflicts()
+        self.take(OutcomeKind::Conflict, Report::take_conflicts)
+    }
+
+    /// Takes outcomes from the report, and from the queue's files if there are any.
+    fn take<R>(&self, kind: OutcomeKind, take: impl FnOnce(&Report) -> R) -> R {
+        let take = || take(&self.shared.report);
+        match self.queue_file() {
+            Some(file) => file.take(kind, take),
+            None => take(),
+        }
+    }
+
+    /// Returns the queue's files. In a forked child they are those of the parent.
+    fn queue_file(&self) -> Option<&QueueFile> {
+        self.shared.queue_file.as_deref().filter(|_| self.shared.redis.check_process().is_ok())
     }
 }

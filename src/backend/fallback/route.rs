@@ -225,6 +225,9 @@ impl FallbackBackend {
         }
         // If the server will be asked, a local refusal leaves nothing in doubt.
         let doubt = if on_lost_reply == OnLostReply::AskServer { Sent::Not } else { sent };
+        if let Some(cause) = outage.stale_queue() {
+            return Err(sent.mark(self.shared.stale_queue_error(cause)));
+        }
         operation.locally(outage, sent).map_err(|error| doubt.mark(error))
     }
 }

@@ -11,6 +11,7 @@ use crate::backend::fallback::report::events::EventBus;
 use crate::backend::fallback::report::kept::Report;
 use crate::backend::fallback::shadow::cache::Shadow;
 use crate::backend::redis::client::Redis;
+use crate::error::Error;
 use crate::key::Key;
 use crate::store_clock::StoreClock;
 
@@ -29,6 +30,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The error of a store whose replay queue in files is a copy, so that the queue must not be replayed.
+    #[cold]
+    pub(crate) fn stale_queue_error(&self, cause: &str) -> Error {
+        let path = self.queue_file.as_ref().map(|file| file.path().display().to_string());
+        Error::invalid_config("redis.fallback", format!("{}: {cause}", path.unwrap_or_default()))
+    }
+
     /// If an outage began while operations on these keys were in flight, gives it what the shadow holds of the keys
     /// now.
     pub(crate) fn carry_into_outage<'k>(&self, keys: impl IntoIterator<Item = &'k Key<'k>>) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::error::{Error, Result};
 use crate::util::log_later::log_later;
 
@@ -14,12 +15,13 @@ impl FallbackBackend {
     /// Tries to reconnect now.
     pub(crate) fn reconnect(&self) -> Result<()> {
         self.shared.redis.check_process()?;
-        self.shared.try_reconnect().map_err(|error| {
-            if error.is_denied() {
-                Error::Denied { source: error.cause.into() }
-            } else {
-                Error::unavailable(error.cause)
-            }
+        self.shared.try_reconnect().map_err(|error| match error.reason {
+            ReconnectReason::Denied => Error::Denied { source: error.cause.into() },
+            ReconnectReason::StaleQueue => self.shared.stale_queue_error(&error.cause),
+            ReconnectReason::TimedOut
+            | ReconnectReason::Refused
+            | ReconnectReason::Broken
+            | ReconnectReason::Failed => Error::unavailable(error.cause),
         })
     }
 
@@ -59,6 +61,7 @@ impl Shared {
         let begun = Instant::now();
         while self.outage.pending() > 0 {
             match self.try_reconnect() {
+                Err(error) if error.reason == ReconnectReason::StaleQueue => break,
                 Err(_) if begun.elapsed() < timeout => thread::sleep(RETRY_PAUSE),
                 Ok(()) | Err(_) => break,
             }

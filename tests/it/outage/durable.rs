@@ -184,7 +184,7 @@ fn files_of_another_store_are_refused() {
 }
 
 /// Copies the files of a store that is not open.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();

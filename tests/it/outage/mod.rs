@@ -13,6 +13,8 @@
 //! - `reconnection`: what can delay or prevent the return to the server;
 //! - `data_loss`: a server that lost its data is noticed, and reported once;
 //! - `durable`: a replay queue in files, and programs that are killed;
+//! - `kept_outcomes`: outcomes that survive the program;
+//! - `queue_copies`: two copies of one queue directory that are both in use;
 //! - `exactly_once`: calls with `exactly_once` whose replies are lost;
 //! - `in_doubt`: the server is asked whether operations that are in doubt were applied;
 //! - `cuts`: every operation, cut at every byte, with and without an outage after the cut;
@@ -33,12 +35,14 @@ mod fallback;
 #[cfg(unix)]
 mod fork;
 mod in_doubt;
+mod kept_outcomes;
 mod latency;
 mod leases;
 mod operations;
 mod partial_entries;
 mod partition;
 mod permissions;
+mod queue_copies;
 mod reconnection;
 mod refused_operations;
 mod replay;

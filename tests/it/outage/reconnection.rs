@@ -75,10 +75,14 @@ fn chunks_that_were_applied_but_not_recorded_are_not_repeated() {
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
     store.close().unwrap();
-    // The state after a kill on a disk with room for the record of the sent chunks, and for nothing else.
-    let files = StateStore::open(&format!("file:{}", killed.path().display())).unwrap();
-    let header = String::from_utf8(files.get_bytes("header").unwrap().unwrap().to_vec()).unwrap();
-    files.put_bytes("header", header.replace("\"sent\":0", "\"sent\":2500").as_bytes()).unwrap();
+    // The state after a kill on a disk with room for the records of the holder and of the sent chunks, and for nothing
+    // else.
+    let open_files = |dir: &Path| StateStore::open(&format!("file:{}", dir.display())).unwrap();
+    let header = open_files(dir.path()).get_bytes("header").unwrap().unwrap();
+    let header = String::from_utf8(header.to_vec()).unwrap();
+    assert!(header.contains("\"done\":2500,\"sent\":2500"), "{header}");
+    let files = open_files(killed.path());
+    files.put_bytes("header", header.replace("\"done\":2500", "\"done\":0").as_bytes()).unwrap();
     files.close().unwrap();
     let (url, path) = (proxy.url(), killed.path().to_owned());
     let store = finish_in_time("opening", move || open(&url, durable(&path)).unwrap());

@@ -9,7 +9,7 @@ use crate::backend::fallback::queue::replay_queue::ReplayQueue;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::operation_error::{OperationError, Symptom};
 use crate::backend::redis::replay::reconnect_error::ReconnectReason;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::outage::Event;
 use crate::util::log_later::log_later;
 
@@ -28,9 +28,7 @@ impl Shared {
                 self.begin_outage_with(&cause, || queue);
                 match self.try_reconnect() {
                     Err(error) if error.reason == ReconnectReason::StaleQueue => {
-                        let path = self.queue_file.as_ref().map(|file| file.path().display().to_string());
-                        let reason = format!("{} is an old copy: {}", path.unwrap_or_default(), error.cause);
-                        Err(Error::invalid_config("redis.fallback", reason))
+                        Err(self.stale_queue_error(&error.cause))
                     }
                     // The outage goes on if it failed.
                     Ok(()) | Err(_) => Ok(()),

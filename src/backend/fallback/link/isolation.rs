@@ -13,6 +13,13 @@ const REFUSALS: u32 = 2;
 const BROKEN_CONNECTIONS: u32 = 4;
 const TIMEOUTS: u32 = 8;
 
+/// For how long a group must be denied before it is set aside, if no other operation is known to pass: the right may be
+/// missing only for a moment, and on every operation.
+const DENIED_FOR: Duration = Duration::from_secs(5);
+
+/// At most this many other groups are asked about.
+const OTHERS: usize = 32;
+
 /// The pause after the first time that a group broke its connection. It doubles each time.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -83,7 +90,23 @@ impl ReplaySession<'_> {
                 return Ok(None);
             }
         }
+        let may_be_general = error.reason == ReconnectReason::Denied && !self.has_passed;
+        if may_be_general && self.outage.pace.suspect_for() < DENIED_FOR && !self.may_others_pass(chunk)? {
+            return Err(error);
+        }
         self.set_aside(chunk, &error.cause).map(Some)
+    }
+
+    /// Returns whether the user of the connection may use the keys of another queued group.
+    fn may_others_pass(&mut self, chunk: &Chunk) -> Result<bool, ReconnectError> {
+        let others = self.outage.session().queue.sample_behind(chunk.last, OTHERS);
+        for group in others {
+            let keys: Vec<_> = group.ops.iter().map(|op| &op.key).collect();
+            if self.connection.may_use(&keys)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Sends a chunk without operations. If that does not pass, no operation is the cause.
@@ -104,6 +127,6 @@ impl ReplaySession<'_> {
                 None => ReplayOutcome::Rejected(cause.to_owned()),
             })
             .collect();
-        self.connection.set_aside(&self.shared.marker.key(), chunk.done, chunk.last, &outcomes)
+        self.connection.set_aside(&self.shared.marker.claimed(), chunk.done, chunk.last, &outcomes)
     }
 }

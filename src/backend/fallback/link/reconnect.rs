@@ -31,6 +31,9 @@ impl Shared {
         let is_current = || self.outage.current().is_some_and(|current| Arc::ptr_eq(&current, outage));
         while !self.reconnector.is_ending() && is_current() {
             let Err(error) = self.try_reconnect() else { return };
+            if error.reason == ReconnectReason::StaleQueue {
+                return;
+            }
             if log_throttle.is_due(&error.cause) {
                 let (server, queued) = (self.redis.server_name(), outage.session().queue.len());
                 let elapsed = outage.elapsed();
@@ -59,17 +62,37 @@ impl Shared {
         let _ = foreign::run(|| self.clock.refresh());
         let outcome = {
             let _one_attempt = self.reconnector.lock_attempt();
-            self.replay_and_reconnect()
+            match self.outage.current() {
+                Some(outage) => self.replay_and_reconnect(&outage).inspect_err(|error| {
+                    if error.reason == ReconnectReason::StaleQueue {
+                        self.report_stale_queue(&outage, &error.cause);
+                    }
+                }),
+                None => Ok(()),
+            }
         };
         self.events.dispatch();
         outcome
     }
 
-    fn replay_and_reconnect(&self) -> Result<(), ReconnectError> {
-        let Some(outage) = self.outage.current() else {
-            return Ok(());
-        };
-        let mut session = ReplaySession::begin(self, &outage).inspect_err(|_| outage.pace.clear_suspect())?;
+    fn report_stale_queue(&self, outage: &Outage, cause: &str) {
+        if outage.note_stale_queue(cause) {
+            let (server, path) =
+                (self.redis.server_name(), self.queue_file.as_ref().map(|file| file.path().display()));
+            log_later!(
+                Error,
+                "the replay queue for the Redis server {server} in {:?} is not replayed, and the store serves nothing \
+                 more: {cause}",
+                path.map(|path| path.to_string()).unwrap_or_default()
+            );
+        }
+    }
+
+    fn replay_and_reconnect(&self, outage: &Arc<Outage>) -> Result<(), ReconnectError> {
+        if let Some(cause) = outage.stale_queue() {
+            return Err(ReconnectError::new(ReconnectReason::StaleQueue, cause.to_owned()));
+        }
+        let mut session = ReplaySession::begin(self, outage).inspect_err(|_| outage.pace.clear_suspect())?;
         let (mut before, mut pause) = (u64::MAX, FIRST_PAUSE);
         loop {
             let queued = outage.session().queue.len();

@@ -12,6 +12,8 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::replay::args::ReplayStep;
 use crate::backend::redis::replay::connection::ReplayConnection;
+use crate::backend::redis::replay::kept_outcome::KeptOutcome;
+use crate::backend::redis::replay::marker_claim::{ClaimedMarker, MarkerClaim};
 use crate::backend::redis::replay::outcome::ReplayOutcome;
 use crate::backend::redis::replay::outcome::ReplayReply;
 use crate::backend::redis::replay::queued_action::QueuedAction;
@@ -33,6 +35,8 @@ pub(crate) struct ReplaySession<'s> {
     pub(super) outage: &'s Outage,
     pub(super) connection: ReplayConnection<'s>,
     has_applied: bool,
+    /// Whether the server has taken a chunk with operations in this session.
+    pub(super) has_passed: bool,
     /// At most this many operations are sent as one chunk.
     pub(super) max_operations: usize,
     /// Writers wait until the rest of the queue is replayed.
@@ -66,6 +70,7 @@ impl<'s> ReplaySession<'s> {
             outage,
             connection,
             has_applied: false,
+            has_passed: false,
             max_operations: CHUNK_OPERATIONS,
             is_cut_over: false,
         };
@@ -83,34 +88,76 @@ impl<'s> ReplaySession<'s> {
         self.has_applied
     }
 
-    /// Compares the queue with the marker: how much the server has done, and whether it has lost any of that.
+    /// Claims the marker, and compares the queue with it: how much the server has done, and whether it has lost any of
+    /// that.
     fn reconcile(&mut self) -> Result<(), ReconnectError> {
-        let marker = self.shared.marker.key();
         let (done, sent) = {
             let session = self.outage.session();
             (session.queue.done(), session.queue.sent())
         };
-        let (was_absent, held) = self.connection.init_marker(&marker, done)?;
+        let marker = self.shared.marker.claimed();
+        let claim = self.claim_marker(&marker, done, sent);
+        let lost_data = self.shared.take_data_loss();
+        if lost_data.is_some() {
+            self.outage.session().queue.forget_observed();
+        }
+        let (held, was_absent) = match claim {
+            Ok(claim) => claim,
+            Err(error) => {
+                if let Some(cause) = lost_data {
+                    self.shared.marker.note_loss_told();
+                    self.shared.report_data_loss(cause.to_owned());
+                }
+                return Err(error);
+            }
+        };
+        let was_told = self.shared.marker.take_loss_told();
         let mut loss = None;
         if self.shared.marker.note_set() && was_absent {
-            self.report_uncertain(&self.outage.take_in_doubt());
-            loss = Some("the marker of replayed operations is gone".to_owned());
+            self.report_uncertain();
+            loss = Some("the marker of replayed operations is gone".to_owned()).filter(|_| !was_told);
         } else if held < done {
             self.connection.reset_marker(&marker, done)?;
             loss = Some(format!("operation {done} was done on it, and its marker is at {held}"));
-        } else if held > sent {
-            let cause =
-                format!("the marker on the server is at operation {held}, and {sent} was the last one sent");
-            return Err(ReconnectError::new(ReconnectReason::StaleQueue, cause));
         }
-        if let Some(cause) = self.shared.take_data_loss() {
-            self.outage.session().queue.forget_observed();
-            loss = Some(cause.to_owned());
-        }
-        if let Some(cause) = loss {
+        if let Some(cause) = lost_data.map(str::to_owned).or(loss) {
             self.shared.report_data_loss(cause);
         }
         Ok(())
+    }
+
+    /// Makes this store the holder of the marker. Returns the number that the marker holds, and whether there was no
+    /// marker before.
+    fn claim_marker(
+        &mut self,
+        marker: &ClaimedMarker,
+        done: u64,
+        sent: u64,
+    ) -> Result<(u64, bool), ReconnectError> {
+        let holders = match &self.shared.queue_file {
+            Some(file) => file.note_holder(marker.holder).map_err(|error| {
+                let cause =
+                    format!("cannot record in the replay queue's files who holds the marker: {error}");
+                ReconnectError::new(ReconnectReason::Failed, cause)
+            })?,
+            None => vec![marker.holder],
+        };
+        let cause = match self.connection.claim_marker(&marker.key, done, sent, &holders)? {
+            MarkerClaim::Held { done: held, was_absent } if held <= sent => return Ok((held, was_absent)),
+            MarkerClaim::Held { done: held, .. } | MarkerClaim::HeldByAnother { done: held }
+                if held > sent =>
+            {
+                format!(
+                    "this is an old copy of a replay queue: the marker on the server is at operation {held}, and {sent} \
+                     was the last one sent"
+                )
+            }
+            MarkerClaim::Held { .. } | MarkerClaim::HeldByAnother { .. } => {
+                "another store has opened a copy of this replay queue, and the server takes its operations"
+                    .to_owned()
+            }
+        };
+        Err(ReconnectError::new(ReconnectReason::StaleQueue, cause))
     }
 
     /// Replays the operations at the front of the queue.
@@ -129,6 +176,7 @@ impl<'s> ReplaySession<'s> {
         let reply = match reply {
             Ok(reply) => {
                 self.max_operations = (self.max_operations * 2).min(CHUNK_OPERATIONS);
+                self.has_passed = true;
                 reply
             }
             Err(error) => match self.find_cause(&chunk, error)? {
@@ -171,7 +219,8 @@ impl<'s> ReplaySession<'s> {
         last: u64,
         steps: &[ReplayStep<'_>],
     ) -> Result<ReplayReply, ReconnectError> {
-        self.connection.replay(&self.shared.marker.key(), chunk.done, last, self.remote_wins(), steps)
+        let marker = self.shared.marker.claimed();
+        self.connection.replay(&marker, chunk.done, last, self.remote_wins(), steps)
     }
 
     fn remote_wins(&self) -> bool {
@@ -196,16 +245,6 @@ impl<'s> ReplaySession<'s> {
     /// the next outage.
     fn acknowledge(&mut self, upto: u64, outcomes: Vec<(usize, ReplayOutcome)>) {
         let groups = self.outage.session().queue.acknowledge(upto);
-        if let Some(file) = &self.shared.queue_file
-            && let Err(error) = file.note_done(upto)
-        {
-            // The marker on the server records it too.
-            let server = self.shared.redis.server_name();
-            log_later!(
-                Warn,
-                "cannot record in the replay queue's files what was replayed to the Redis server {server}: {error}"
-            );
-        }
         let ops: Vec<(&QueuedOp, QueuedAt)> =
             groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued_at))).collect();
         self.has_applied = true;
@@ -213,9 +252,28 @@ impl<'s> ReplaySession<'s> {
         for (op, queued_at) in &ops {
             self.record_in_shadow(op, queued_at.age());
         }
+        let mut kept = Vec::new();
         for (index, outcome) in outcomes {
-            let Some((op, _)) = ops.get(index) else { continue };
-            self.handle_outcome(op, outcome);
+            let Some((op, queued_at)) = ops.get(index) else { continue };
+            self.apply_outcome(op, &outcome);
+            kept.push(KeptOutcome { op: (*op).clone(), outcome, since: queued_at.wall });
+        }
+        self.note_done(upto, &kept);
+    }
+
+    /// Removes the operations up to a number from the queue's files, and keeps their outcomes for the program.
+    fn note_done(&self, upto: u64, outcomes: &[KeptOutcome]) {
+        let server = self.shared.redis.server_name();
+        let report = || self.shared.report.keep_outcomes(outcomes, server);
+        let Some(file) = &self.shared.queue_file else {
+            return report();
+        };
+        if let Err(error) = file.note_done(upto, outcomes, report) {
+            // The marker on the server records it too.
+            log_later!(
+                Warn,
+                "cannot record in the replay queue's files what was replayed to the Redis server {server}: {error}"
+            );
         }
     }
 
@@ -244,25 +302,27 @@ impl<'s> ReplaySession<'s> {
         }
     }
 
-    fn handle_outcome(&self, op: &QueuedOp, outcome: ReplayOutcome) {
+    /// Adapts what is known of the key of an operation to its outcome.
+    fn apply_outcome(&self, op: &QueuedOp, outcome: &ReplayOutcome) {
         match outcome {
             ReplayOutcome::Overwritten(_) => {}
             ReplayOutcome::Dropped(_) => {
                 self.shared.shadow.forget(&op.key);
                 self.outage.session().note_dropped(&op.key);
             }
-            ReplayOutcome::Rejected(_) => self.shared.shadow.forget(&op.key),
-            ReplayOutcome::Uncertain => self.report_uncertain(std::slice::from_ref(op)),
+            ReplayOutcome::Rejected(_) | ReplayOutcome::Uncertain => self.shared.shadow.forget(&op.key),
         }
-        self.shared.report.keep_outcome(op, outcome, self.shared.redis.server_name());
     }
 
-    /// Reports operations whose outcome on the server is unknown.
-    fn report_uncertain(&self, ops: &[QueuedOp]) {
-        for op in ops {
-            self.shared.shadow.forget(&op.key);
-        }
-        self.shared.report.keep_uncertain(ops, self.outage.since);
+    /// Reports the operations that the server may have done before it lost its data, and that must not be done twice.
+    fn report_uncertain(&self) {
+        let server = self.shared.redis.server_name();
+        self.outage.take_in_doubt(|uncertain| {
+            for kept in uncertain {
+                self.shared.shadow.forget(&kept.op.key);
+            }
+            self.shared.report.keep_outcomes(uncertain, server);
+        });
     }
 }
 

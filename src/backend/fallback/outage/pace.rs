@@ -1,7 +1,7 @@
 //! Owns how fast the replay goes and how much it slows writers. Knows nothing of operations.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -13,8 +13,16 @@ pub(crate) struct Pace {
     pause: AtomicU64,
     /// How often the size of a chunk was halved.
     halved: AtomicU32,
-    /// The number of the group that was sent alone last and did not pass, and how often in succession.
-    suspect: Mutex<(u64, u32)>,
+    suspect: Mutex<Suspect>,
+}
+
+/// The group that was sent alone last and did not pass.
+#[derive(Default)]
+struct Suspect {
+    number: u64,
+    /// How often in succession it did not pass, and since when.
+    times: u32,
+    since: Option<Instant>,
 }
 
 impl Default for Pace {
@@ -60,14 +68,21 @@ impl Pace {
     /// Notes that a group did not pass although it was sent alone. Returns how often that has happened in succession.
     pub(crate) fn note_suspect(&self, number: u64) -> u32 {
         let mut suspect = self.suspect.lock();
-        let times = if suspect.0 == number { suspect.1 + 1 } else { 1 };
-        *suspect = (number, times);
-        times
+        if suspect.number != number {
+            *suspect = Suspect { number, times: 0, since: Some(Instant::now()) };
+        }
+        suspect.times += 1;
+        suspect.times
+    }
+
+    /// Returns for how long the same group has not passed.
+    pub(crate) fn suspect_for(&self) -> Duration {
+        self.suspect.lock().since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Notes that nothing passes at present, so that no group is known to be the cause.
     pub(crate) fn clear_suspect(&self) {
-        *self.suspect.lock() = (0, 0);
+        *self.suspect.lock() = Suspect::default();
     }
 }
 

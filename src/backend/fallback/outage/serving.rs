@@ -1,7 +1,7 @@
 //! Owns what is served during one outage: the local state, and the operations that are queued for the server.
 //! Knows nothing of connections, nor of when an outage begins or ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,9 +23,9 @@ use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
 use crate::backend::local::change::Change;
 use crate::backend::local::plan::plan_write;
 use crate::backend::local::table::shards::Table;
+use crate::backend::redis::replay::kept_outcome::KeptOutcome;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
-use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::bytes::Bytes;
 use crate::clock::{Clock, Now, Ttl};
 use crate::error::{Error, Result};
@@ -46,6 +46,8 @@ pub(crate) struct Outage {
     pub(crate) pace: Pace,
     /// What the replay has done so far.
     tally: Mutex<Tally>,
+    /// Why the queue will never be replayed, if the server has shown that its files are a copy.
+    stale_queue: OnceLock<String>,
 }
 
 /// What an outage has in common with the store.
@@ -70,6 +72,7 @@ impl Outage {
             knowledge,
             pace: Pace::default(),
             tally: Mutex::default(),
+            stale_queue: OnceLock::new(),
             shadow,
             clock,
         };
@@ -89,6 +92,16 @@ impl Outage {
 
     pub(crate) fn add_to_tally(&self, more: Tally) {
         self.tally.lock().add(more);
+    }
+
+    /// Returns why the queue will never be replayed, if that is known. Then nothing more may be served.
+    pub(crate) fn stale_queue(&self) -> Option<&str> {
+        self.stale_queue.get().map(String::as_str)
+    }
+
+    /// Notes that the queue will never be replayed. Returns whether that was not known before.
+    pub(crate) fn note_stale_queue(&self, cause: &str) -> bool {
+        self.stale_queue.set(cause.to_owned()).is_ok()
     }
 
     pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
@@ -256,9 +269,10 @@ impl Outage {
         Session::complete(session, queued)
     }
 
-    /// Removes from the queue the operations that the server may have done and that must not be done twice.
-    pub(crate) fn take_in_doubt(&self) -> Vec<QueuedOp> {
-        self.session().take_in_doubt()
+    /// Removes from the queue the operations that the server may have done and that must not be done twice. Calls
+    /// `report` with them.
+    pub(crate) fn take_in_doubt(&self, report: impl FnOnce(&[KeptOutcome])) {
+        self.session().take_in_doubt(self.since, report);
     }
 
     /// Locks the session for a write. Slows the writer if the queue fills up, or is not emptied fast enough; refuses

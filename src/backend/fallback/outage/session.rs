@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use parking_lot::MutexGuard;
 use smol_str::SmolStr;
@@ -14,7 +15,9 @@ use crate::backend::fallback::queue::group::{OpToQueue, QueuedGroup};
 use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::queue::replay_queue::{Coalesced, ReplayQueue};
 use crate::backend::fallback::report::counts::Counts;
+use crate::backend::redis::replay::kept_outcome::KeptOutcome;
 use crate::backend::redis::replay::observed::Observed;
+use crate::backend::redis::replay::outcome::ReplayOutcome;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::clock::Now;
@@ -175,16 +178,20 @@ impl Session {
         }
     }
 
-    /// Removes from the queue the operations that the server may have done and that must not be done twice.
-    pub(crate) fn take_in_doubt(&mut self) -> Vec<QueuedOp> {
-        let in_doubt = self.queue.take_in_doubt();
-        let mut groups = self.queue.sent_groups();
-        if let Err(error) = groups.try_for_each(|(number, group)| self.persist(number, group).map(drop)) {
+    /// Removes from the queue, and from its files, the operations that the server may have done and that must not be done
+    /// twice. Keeps them in the files as uncertain, and calls `report` with them.
+    pub(crate) fn take_in_doubt(&mut self, since: SystemTime, report: impl FnOnce(&[KeptOutcome])) {
+        let uncertain = |op| KeptOutcome { op, outcome: ReplayOutcome::Uncertain, since };
+        let in_doubt: Vec<_> = self.queue.take_in_doubt().into_iter().map(uncertain).collect();
+        let Some(file) = &self.file else {
+            return report(&in_doubt);
+        };
+        let groups = self.queue.sent_groups();
+        if let Err(error) = file.replace_groups(groups, &in_doubt, || report(&in_doubt)) {
             log_later!(
                 Warn,
                 "cannot remove operations that must not be done twice from the replay queue's files: {error}"
             );
         }
-        in_doubt
     }
 }

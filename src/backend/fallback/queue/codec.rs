@@ -33,7 +33,7 @@ struct GroupRecord {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OpRecord {
+pub(super) struct OpRecord {
     key: String,
     action: ActionRecord,
     observed: ObservedRecord,
@@ -98,34 +98,19 @@ enum ObservedRecord {
 /// Encodes a group of operations.
 pub(crate) fn write(group: &QueuedGroup) -> Result<Vec<u8>, serde_json::Error> {
     let queued_at = group.queued_at.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let ops = group.ops.iter().map(|op| OpRecord {
-        key: op.key.to_string(),
-        action: ActionRecord::from_action(&op.action),
-        observed: ObservedRecord::from_observed(&op.observed),
-        in_doubt: op.in_doubt.as_ref().map(InDoubtRecord::from_in_doubt),
-    });
-    serde_json::to_vec(&GroupRecord { queued_at: millis(queued_at), ops: ops.collect() })
+    let ops = group.ops.iter().map(OpRecord::from_op).collect();
+    serde_json::to_vec(&GroupRecord { queued_at: millis(queued_at), ops })
 }
 
 /// Decodes a group of operations, or returns what is wrong with it. `now` is the wall clock.
 pub(crate) fn read(text: &[u8], now: SystemTime) -> Result<QueuedGroup, String> {
     let GroupRecord { queued_at, ops } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let wall = UNIX_EPOCH.checked_add(Duration::from_millis(queued_at)).ok_or("its time is out of range")?;
-    let ops = ops.into_iter().map(|OpRecord { key, action, observed, in_doubt }| {
-        if let Some(reason) = keys::queued_key_fault(&key) {
-            return Err(format!("its key is not valid: {reason}"));
-        }
-        Ok(QueuedOp {
-            key: Key::listed(key),
-            action: action.into_action()?,
-            observed: observed.into_observed()?,
-            in_doubt: in_doubt.map(InDoubtRecord::into_in_doubt).transpose()?,
-        })
-    });
-    Ok(QueuedGroup::new(ops.collect::<Result<_, String>>()?, QueuedAt::in_earlier_run(wall, now)))
+    let ops = ops.into_iter().map(OpRecord::into_op).collect::<Result<_, String>>()?;
+    Ok(QueuedGroup::new(ops, QueuedAt::in_earlier_run(wall, now)))
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -135,6 +120,30 @@ fn parse_ttl(millis: u64) -> Result<Millis, String> {
 
 fn parse_optional_ttl(millis: Option<u64>) -> Result<Option<Millis>, String> {
     millis.map(parse_ttl).transpose()
+}
+
+impl OpRecord {
+    pub(super) fn from_op(op: &QueuedOp) -> Self {
+        Self {
+            key: op.key.to_string(),
+            action: ActionRecord::from_action(&op.action),
+            observed: ObservedRecord::from_observed(&op.observed),
+            in_doubt: op.in_doubt.as_ref().map(InDoubtRecord::from_in_doubt),
+        }
+    }
+
+    pub(super) fn into_op(self) -> Result<QueuedOp, String> {
+        let Self { key, action, observed, in_doubt } = self;
+        if let Some(reason) = keys::queued_key_fault(&key) {
+            return Err(format!("its key is not valid: {reason}"));
+        }
+        Ok(QueuedOp {
+            key: Key::listed(key),
+            action: action.into_action()?,
+            observed: observed.into_observed()?,
+            in_doubt: in_doubt.map(InDoubtRecord::into_in_doubt).transpose()?,
+        })
+    }
 }
 
 impl ValueRecord {
@@ -281,34 +290,13 @@ impl ObservedRecord {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
     use super::*;
-    use crate::backend::fallback::queue::file::{QueueFile, Restored};
-    use crate::clock::{Clock, SystemClock};
-    use crate::config::FileOptions;
-
-    /// Every kind of action and observation in format version 1. Frozen.
-    const VERSION_1: [&str; 12] = [
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"put":{"value":{"json":"{\"n\":1}"},"ttl":null}},"observed":"nothing"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"put":{"value":{"raw":"AP8="},"ttl":5000}},"observed":"absent"},{"key":"b","action":"delete","observed":"own_write"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"put_if_present":{"value":{"json":"1"}}},"observed":"assumed_absent"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"incr":{"by":-7,"ttl_if_created":9}},"observed":{"hash":"AAECAwQFBgcICQoLDA0ODxAREhM="}}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"expire":{"ttl":12}},"observed":{"any_of":["absent",{"hash":"AAECAwQFBgcICQoLDA0ODxAREhM="}]}}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":"persist","observed":"not_a_value"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"map_put":{"fields":[["f",{"json":"1"}]],"ttl_if_created":null}},"observed":"own_write"},{"key":"a","action":{"map_delete":{"field":"f"}},"observed":"own_write"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"map_incr":{"field":"f","by":2,"ttl_if_created":null}},"observed":"own_write"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"push":{"front":true,"values":[{"json":"1"},{"json":"2"}],"ttl_if_created":60000}},"observed":"own_write"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"pop":{"front":false}},"observed":"own_write"},{"key":"a","action":{"trim":{"most":3}},"observed":"own_write"}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"a","action":{"pop":{"front":true}},"observed":"own_write","in_doubt":{"store_id":"0123456789abcdef0123456789abcdef","cache_id":7,"slot":1,"sequence":9,"step":0}}]}"#,
-        r#"{"queued_at":1700000000000,"ops":[{"key":"q:__millpond:leased","action":{"map_put":{"fields":[["7",{"json":"1"}]],"ttl_if_created":null}},"observed":"nothing"},{"key":"q:__millpond:leases","action":{"set_lease":{"id":"7","left":30000}},"observed":"nothing"},{"key":"q:__millpond:leases","action":{"set_lease":{"id":"6","left":null}},"observed":"own_write"}]}"#,
-    ];
+    use crate::backend::fallback::queue::frozen_records::GROUPS;
 
     #[test]
     fn the_format_is_read_and_written_as_it_was() {
         let now = UNIX_EPOCH + Duration::from_millis(1_700_000_001_500);
-        for text in VERSION_1 {
+        for text in GROUPS {
             let group = read(text.as_bytes(), now).unwrap();
             assert_eq!(String::from_utf8(write(&group).unwrap()).unwrap(), text);
             assert!(group.queued_at.age() >= Duration::from_millis(1500));
@@ -316,28 +304,10 @@ mod tests {
         }
     }
 
-    /// The directory holds the records of `VERSION_1`, of which the server has applied two.
-    #[test]
-    fn a_queue_directory_of_version_1_is_opened() {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/queue_v1/queue");
-        let copy = tempfile::tempdir().unwrap();
-        for file in std::fs::read_dir(fixture).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-        }
-        let (options, clock) = (FileOptions::default(), Arc::new(SystemClock) as Arc<dyn Clock>);
-        let (_queue, restored) = QueueFile::open(copy.path(), "t:", 1, &options, &clock).unwrap();
-        let Restored { identity, done, sent, has_marker, groups } = restored;
-        assert_eq!((identity, done, sent, has_marker), (0x0123_4567_89ab_cdef, 2, 3, true));
-        let texts: Vec<_> =
-            groups.iter().map(|group| String::from_utf8(write(group).unwrap()).unwrap()).collect();
-        assert_eq!(texts, VERSION_1[2..]);
-    }
-
     #[test]
     fn a_malformed_record_is_an_error() {
         let now = SystemTime::now();
-        let valid = VERSION_1[1];
+        let valid = GROUPS[1];
         for end in 0..valid.len() {
             assert!(read(&valid.as_bytes()[..end], now).is_err(), "truncated at {end}");
         }

@@ -2,6 +2,11 @@
 
 pub(crate) mod codec;
 pub(crate) mod file;
+#[cfg(test)]
+mod frozen_records;
 pub(crate) mod group;
+pub(crate) mod header;
+mod outcome_codec;
+mod outcome_index;
 pub(crate) mod queued_at;
 pub(crate) mod replay_queue;

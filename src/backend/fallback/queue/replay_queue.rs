@@ -247,6 +247,13 @@ impl ReplayQueue {
         (chunk, last)
     }
 
+    /// Returns at most `count` of the groups behind a number, spread over the queue.
+    pub(crate) fn sample_behind(&self, number: u64, count: usize) -> Vec<Arc<QueuedGroup>> {
+        let skipped = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);
+        let step = self.groups.len().saturating_sub(skipped).div_ceil(count.max(1)).max(1);
+        self.groups.iter().skip(skipped).step_by(step).cloned().collect()
+    }
+
     /// Removes the groups up to a number, which are done, and returns them.
     pub(crate) fn acknowledge(&mut self, number: u64) -> Vec<Arc<QueuedGroup>> {
         let count = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);

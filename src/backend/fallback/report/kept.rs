@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::backend::fallback::report::counts::{Counts, Tally};
 use crate::backend::fallback::report::outcomes::{MAX_BYTES, Outcomes};
+use crate::backend::redis::replay::kept_outcome::KeptOutcome;
 use crate::backend::redis::replay::outcome::ReplayOutcome;
 use crate::backend::redis::replay::outcome::rejection_error;
 use crate::backend::redis::replay::queued_op::QueuedOp;
@@ -36,6 +37,27 @@ struct Rejections {
 }
 
 impl Report {
+    /// Begins with the outcomes that an earlier run of the program kept in files. They are not counted again.
+    pub(crate) fn restore(outcomes: Vec<KeptOutcome>) -> Self {
+        let report = Self::default();
+        let mut kept = report.kept.lock();
+        for KeptOutcome { op, outcome, since } in outcomes {
+            match outcome {
+                ReplayOutcome::Rejected(cause) => {
+                    let cause_len = cause.len();
+                    kept.add_rejected(rejected(&op, cause), cause_len)
+                }
+                ReplayOutcome::Overwritten(theirs) => kept.add_conflict(conflict(&op, theirs, true)),
+                ReplayOutcome::Dropped(theirs) => kept.add_conflict(conflict(&op, theirs, false)),
+                ReplayOutcome::Uncertain => {
+                    kept.add_uncertain(pending_operation(&op, since, PendingReason::Uncertain))
+                }
+            };
+        }
+        drop(kept);
+        report
+    }
+
     pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
         self.kept.lock().take_rejected()
     }
@@ -66,13 +88,15 @@ impl Report {
         Tally { replayed, rejected, conflicts }
     }
 
-    /// Keeps the outcome of one operation.
-    pub(crate) fn keep_outcome(&self, op: &QueuedOp, outcome: ReplayOutcome, server: &str) {
-        match outcome {
-            ReplayOutcome::Rejected(cause) => self.keep_rejected(op, cause, server),
-            ReplayOutcome::Overwritten(theirs) => self.keep_conflict(op, theirs, true),
-            ReplayOutcome::Dropped(theirs) => self.keep_conflict(op, theirs, false),
-            ReplayOutcome::Uncertain => {}
+    /// Counts outcomes, and keeps them.
+    pub(crate) fn keep_outcomes(&self, outcomes: &[KeptOutcome], server: &str) {
+        for KeptOutcome { op, outcome, since } in outcomes {
+            match outcome {
+                ReplayOutcome::Rejected(cause) => self.keep_rejected(op, cause.clone(), server),
+                ReplayOutcome::Overwritten(theirs) => self.keep_conflict(op, theirs.clone(), true),
+                ReplayOutcome::Dropped(theirs) => self.keep_conflict(op, theirs.clone(), false),
+                ReplayOutcome::Uncertain => self.keep_uncertain(op, *since),
+            }
         }
     }
 
@@ -91,14 +115,7 @@ impl Report {
             self.log_rejections(server);
         }
         let cause_len = cause.len();
-        let rejected = Rejected {
-            key,
-            operation,
-            field: op.action.field().map(str::to_owned),
-            value: op.action.argument(),
-            error: rejection_error(op, cause),
-        };
-        let dropped = self.kept.lock().add_rejected(rejected, cause_len);
+        let dropped = self.kept.lock().add_rejected(rejected(op, cause), cause_len);
         self.count_dropped(dropped);
     }
 
@@ -117,19 +134,15 @@ impl Report {
 
     fn keep_conflict(&self, op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool) {
         self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
-        let (mine, theirs) = (op.action.argument(), theirs.map(Bytes::from));
-        let conflict = WriteConflict { key: op.key.to_string(), mine, theirs, applied };
-        let dropped = self.kept.lock().add_conflict(conflict);
+        let dropped = self.kept.lock().add_conflict(conflict(op, theirs, applied));
         self.count_dropped(dropped);
     }
 
-    /// Counts and keeps operations whose outcome on the server is unknown.
-    pub(crate) fn keep_uncertain(&self, ops: &[QueuedOp], since: SystemTime) {
-        self.counts.uncertain.fetch_add(ops.len() as u64, Ordering::Relaxed);
-        let mut kept = self.kept.lock();
-        let uncertain = ops.iter().map(|op| pending_operation(op, since, PendingReason::Uncertain));
-        let dropped = uncertain.map(|uncertain| kept.add_uncertain(uncertain)).sum();
-        drop(kept);
+    /// Counts and keeps an operation whose outcome on the server is unknown.
+    fn keep_uncertain(&self, op: &QueuedOp, since: SystemTime) {
+        self.counts.uncertain.fetch_add(1, Ordering::Relaxed);
+        let uncertain = pending_operation(op, since, PendingReason::Uncertain);
+        let dropped = self.kept.lock().add_uncertain(uncertain);
         self.count_dropped(dropped);
     }
 
@@ -143,6 +156,21 @@ impl Report {
             );
         }
     }
+}
+
+fn rejected(op: &QueuedOp, cause: String) -> Rejected {
+    Rejected {
+        key: op.key.to_string(),
+        operation: op.command(),
+        field: op.action.field().map(str::to_owned),
+        value: op.action.argument(),
+        error: rejection_error(op, cause),
+    }
+}
+
+fn conflict(op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool) -> WriteConflict {
+    let (mine, theirs) = (op.action.argument(), theirs.map(Bytes::from));
+    WriteConflict { key: op.key.to_string(), mine, theirs, applied }
 }
 
 /// Returns how a queued operation is reported.

@@ -9,16 +9,27 @@ use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::args::{ReplayStep, ScriptArgs};
-use crate::backend::redis::replay::outcome::{ReplayOutcome, ReplayReply, marker_number, not_applied};
+use crate::backend::redis::replay::marker_claim::{ClaimedMarker, MarkerClaim};
+use crate::backend::redis::replay::outcome::{ReplayOutcome, ReplayReply, not_applied};
 use crate::backend::redis::replay::reconnect_error::ReconnectError;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::backend::redis::wire::resp::CommandWriter;
-use crate::backend::redis::wire::scripts::{REPLAY, SESSION_TTL_MILLIS, ScriptCall};
+use crate::backend::redis::wire::scripts::{
+    CHECK_KEYS, CLAIM_MARKER, REPLAY, SESSION_TTL_MILLIS, ScriptCall,
+};
 use crate::key::Key;
+use crate::util::hex;
 
 /// The field of a marker that holds how much of the queue the server has applied.
 const DONE: &[u8] = b"done";
+
+/// The field that names the store which may replay the queue.
+const HOLDER: &[u8] = b"holder";
+
+fn holder_name(holder: u128) -> Vec<u8> {
+    hex::encode(&holder.to_be_bytes()).concat()
+}
 
 /// A new connection to a server that can be reached again.
 pub(crate) struct ReplayConnection<'r> {
@@ -42,44 +53,48 @@ impl Redis {
 }
 
 impl ReplayConnection<'_> {
-    /// Sets the marker if there is none. Returns whether there was none, and the number that it holds now. The
-    /// server must apply a write for this: a server that only replies cannot serve yet.
-    pub(crate) fn init_marker(&mut self, marker: &Key<'_>, done: u64) -> Result<(bool, u64), ReconnectError> {
+    /// Sets the marker if there is none, and makes the last of `holders` its holder, unless its present holder is not
+    /// one of them. The server must apply a write for this: a server that only replies cannot serve yet. `sent` is the
+    /// number that was sent last: a marker beyond it stays as it is.
+    pub(crate) fn claim_marker(
+        &mut self,
+        marker: &Key<'_>,
+        done: u64,
+        sent: u64,
+        holders: &[u128],
+    ) -> Result<MarkerClaim, ReconnectError> {
         let epoch = self.redis.link.epoch();
         let probe = epoch.begin_probe();
-        let mut replies = self.send_all(5, |writer| {
+        let mut replies = self.send_all(3, |writer| {
             epoch.write_create(writer);
-            writer.command(4, "HSETNX").key(marker).arg(DONE).number(done);
-            writer.command(3, "PEXPIRE").key(marker).number(SESSION_TTL_MILLIS);
-            writer.command(3, "HGET").key(marker).arg(DONE);
+            writer.script(&CLAIM_MARKER, ScriptCall::ByText, &[marker], 3 + holders.len());
+            writer.number(done).number(sent).number(SESSION_TTL_MILLIS);
+            for holder in holders {
+                writer.arg(&holder_name(*holder));
+            }
         })?;
         // The epoch comes first: if the server loses its data now, both may be lost.
         if let [made, found] = &mut replies[..2] {
             epoch.on_create(probe, made, std::mem::replace(found, Value::Nil));
         }
-        let replies = replies.into_iter().skip(2).map(refused).collect::<Result<Vec<_>, _>>()?;
-        let (Some(Value::Int(made)), Some(held)) = (replies.first(), replies.last().and_then(marker_number))
-        else {
-            let cause = "the reply about a marker cannot be read";
-            return Err(Failure::new(FailureKind::Protocol, Stage::InDoubt, cause).into());
-        };
-        Ok((*made == 1, held))
+        Ok(MarkerClaim::read(replies.pop().unwrap_or(Value::Nil))?)
     }
 
     /// Sets the marker to a number, whatever it holds.
-    pub(crate) fn reset_marker(&mut self, marker: &Key<'_>, done: u64) -> Result<(), ReconnectError> {
+    pub(crate) fn reset_marker(&mut self, marker: &ClaimedMarker, done: u64) -> Result<(), ReconnectError> {
         let replies = self.send_all(3, |writer| {
-            writer.command(2, "DEL").key(marker);
-            writer.command(4, "HSET").key(marker).arg(DONE).number(done);
-            writer.command(3, "PEXPIRE").key(marker).number(SESSION_TTL_MILLIS);
+            writer.command(2, "DEL").key(&marker.key);
+            writer.command(6, "HSET").key(&marker.key).arg(DONE).number(done);
+            writer.arg(HOLDER).arg(&holder_name(marker.holder));
+            writer.command(3, "PEXPIRE").key(&marker.key).number(SESSION_TTL_MILLIS);
         })?;
         replies.into_iter().try_for_each(|reply| refused(reply).map(drop)).map_err(ReconnectError::from)
     }
 
-    /// Applies a chunk of operations if the marker holds `done`, and sets the marker to `last` then.
+    /// Applies a chunk of operations if the marker holds `done` and has this holder, and sets the marker to `last` then.
     pub(crate) fn replay(
         &mut self,
-        marker: &Key<'_>,
+        marker: &ClaimedMarker,
         done: u64,
         last: u64,
         remote_wins: bool,
@@ -102,7 +117,7 @@ impl ReplayConnection<'_> {
     /// outcome are given, were not applied. If the server has applied them, it tells so instead.
     pub(crate) fn set_aside(
         &mut self,
-        marker: &Key<'_>,
+        marker: &ClaimedMarker,
         done: u64,
         last: u64,
         outcomes: &[ReplayOutcome],
@@ -113,17 +128,29 @@ impl ReplayConnection<'_> {
         for alike in outcomes.chunk_by(PartialEq::eq) {
             if let Some((kind, cause)) = alike.first().and_then(not_applied) {
                 args.set_aside(kind, first, alike.len(), cause);
-                keys.push(marker);
+                keys.push(&marker.key);
             }
             first += alike.len();
         }
         self.run_script(marker, (done, last), false, &keys, &args)
     }
 
+    /// Returns whether the user of the connection may use these keys.
+    pub(crate) fn may_use(&mut self, keys: &[&Key<'_>]) -> Result<bool, ReconnectError> {
+        let reply = self.send_all(1, |writer| {
+            writer.script(&CHECK_KEYS, ScriptCall::ByText, keys, 0);
+        })?;
+        match reply.into_iter().try_for_each(|reply| refused(reply).map(drop)) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.kind == FailureKind::Denied => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     /// Runs the script of the replay with the arguments of operations, each of which has one of the keys.
     fn run_script(
         &mut self,
-        marker: &Key<'_>,
+        marker: &ClaimedMarker,
         (done, last): (u64, u64),
         remote_wins: bool,
         keys: &[&Key<'_>],
@@ -132,10 +159,11 @@ impl ReplayConnection<'_> {
         let caches: Vec<Key<'_>> = args.store_ids().iter().copied().map(keys::reply_cache).collect();
         let write = |writer: &mut CommandWriter<'_>| {
             let keys: Vec<&Key<'_>> =
-                std::iter::once(marker).chain(keys.iter().copied()).chain(&caches).collect();
-            writer.script(&REPLAY, ScriptCall::ByText, &keys, 5 + args.len());
+                std::iter::once(&marker.key).chain(keys.iter().copied()).chain(&caches).collect();
+            writer.script(&REPLAY, ScriptCall::ByText, &keys, 6 + args.len());
             writer.number(done).number(last).number(SESSION_TTL_MILLIS);
             writer.arg(if remote_wins { b"1" } else { b"0" }).number(caches.len() as u64);
+            writer.arg(&holder_name(marker.holder));
             args.write(writer);
         };
         let reply = self.send_all(1, write)?.pop().unwrap_or(Value::Nil);

@@ -3,6 +3,8 @@
 pub(crate) mod args;
 pub(crate) mod connection;
 pub(crate) mod in_doubt;
+pub(crate) mod kept_outcome;
+pub(crate) mod marker_claim;
 pub(crate) mod observed;
 pub(crate) mod outcome;
 pub(crate) mod queued_action;

@@ -56,10 +56,6 @@ impl ReconnectError {
     pub(crate) fn new(reason: ReconnectReason, cause: String) -> Self {
         Self { reason, cause }
     }
-
-    pub(crate) fn is_denied(&self) -> bool {
-        self.reason == ReconnectReason::Denied
-    }
 }
 
 impl From<Failure> for ReconnectError {

@@ -68,6 +68,10 @@ scripts! {
     CREATE_REPLY_CACHE = "create_reply_cache.lua";
     /// Applies the steps of one call, once however often it is sent.
     CALL = "call.lua";
+    /// Succeeds if the user may use all of its keys.
+    CHECK_KEYS = "check_keys.lua";
+    /// Makes a store the holder of a replay queue's marker.
+    CLAIM_MARKER = "claim_marker.lua";
     /// Applies queued operations, each once.
     REPLAY = "replay.lua";
 }
@@ -85,7 +89,9 @@ mod tests {
     fn the_comment_at_the_head_is_not_sent() {
         assert_eq!(Script::new("-- a\n-- b\nreturn 1").text, "return 1");
         assert_eq!(Script::new("return 1 -- c\n").text, "return 1 -- c\n");
-        for script in [&SWAP, &CREATE, &LEASE, &END_LEASE, &LOCK, &HOLD_LOCK, &HOLDS, &CALL, &REPLAY] {
+        for script in
+            [&SWAP, &CREATE, &LEASE, &END_LEASE, &LOCK, &HOLD_LOCK, &HOLDS, &CALL, &CLAIM_MARKER, &REPLAY]
+        {
             assert!(script.text.starts_with("local ") || script.text.starts_with("if "), "{}", script.text);
         }
     }

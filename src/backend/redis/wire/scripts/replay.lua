@@ -1,9 +1,10 @@
 -- Applies a chunk of queued operations, each once, if the marker says that the server has applied all before it.
 -- KEYS: the marker, then the key of each operation, then ARGV[5] reply caches (see create_reply_cache.lua).
 -- The marker is a hash: `done`, the number of the last group of operations that was applied; `done_before`, what
--- `done` was before that chunk; `outcomes`, the packed outcomes of that chunk.
+-- `done` was before that chunk; `outcomes`, the packed outcomes of that chunk; `holder`, which store may replay the
+-- queue (see claim_marker.lua).
 -- ARGV: the `done` that the marker must hold; the `done` that it gets; its TTL in ms; '1' if what other clients
--- wrote wins; the number of reply caches; then the operations, each in one of two forms:
+-- wrote wins; the number of reply caches; the caller's id as a holder; then the operations, each in one of two forms:
 --   observed, 'PUT', value: a put that is made whatever the key holds;
 --   observed, the TTL in ms for a key that it creates ('' for none, '0' if that has expired), command, the number
 --   of its arguments, the arguments behind the key. The command SET_LEASE is this script's own.
@@ -19,7 +20,9 @@
 -- expected `done`, of the chunk that was applied last. An outcome is the index of the operation from 0, its kind, and
 -- the value that another client had written or the error.
 -- It is one script so that the marker and the operations change together.
-local marker = redis.call('HMGET', KEYS[1], 'done', 'outcomes', 'done_before')
+local marker = redis.call('HMGET', KEYS[1], 'done', 'outcomes', 'done_before', 'holder')
+-- Another store has opened a copy of the queue's files: the caller must claim the marker, and will fail.
+if marker[4] and marker[4] ~= ARGV[6] then return { '', {}, '' } end
 if marker[1] ~= ARGV[1] then
   local known = marker[2] and marker[2] ~= '' and cmsgpack.unpack(marker[2])
   return { marker[1] or '', known or {}, marker[3] or '' }
@@ -32,7 +35,7 @@ redis.pcall('PEXPIRE', KEYS[1], ARGV[3])
 
 local MAX_SHOWN = 4096
 local outcomes = {}
-local at = 6
+local at = 7
 local last_op = #KEYS - tonumber(ARGV[5])
 
 local function current_value(key)
