@@ -28,6 +28,9 @@ impl StateStore {
     /// (`WATCH`, `MULTI`, `EXEC`): each thing that it looks at, such as a value, a field, or the length of a
     /// queue before a push, is one round trip the first time, and all writes together are one more.
     ///
+    /// On Redis, one run waits for the server for at most `redis.timeout` in all, and no run begins once the call has
+    /// lasted that long: the waits of a call end within twice that time. The time of `f` itself does not count.
+    ///
     /// To give up, return an error; [`Error::abort`] makes one of the program's own. Nothing is written then, and
     /// the error is returned only if everything that `f` read still holds.
     ///

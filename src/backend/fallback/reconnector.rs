@@ -22,6 +22,7 @@ const JITTER: f64 = 0.5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProbeResult {
     pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
     pub(crate) alive: bool,
 }
 

@@ -2,6 +2,7 @@
 //! still valid. Knows nothing of which commands the changes become.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::backend::TransactionBody;
 use crate::backend::local::change::Change;
@@ -41,6 +42,8 @@ struct WatchedSource<'r> {
     redis: &'r Redis,
     connection: Option<(PooledConnection<'r>, ReentryGuard)>,
     watched: HashMap<Key<'static>, WatchedKey>,
+    /// How long the run may still wait for the server. The time of the caller's closure does not count.
+    time_left: Duration,
     /// Why a read failed: the transaction can change nothing then.
     failed: Option<Failure>,
 }
@@ -48,10 +51,17 @@ struct WatchedSource<'r> {
 impl Redis {
     /// Runs a transaction once. Returns `false` if what it read was no longer valid at its end.
     pub(crate) fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool, OperationError> {
-        let mut run = WatchedSource { redis: self, connection: None, watched: HashMap::new(), failed: None };
+        let mut run = WatchedSource {
+            redis: self,
+            connection: None,
+            watched: HashMap::new(),
+            time_left: self.time_limit(),
+            failed: None,
+        };
         // The server's time is not known: a deadline is the remaining TTL, counted from zero.
         let changes = work(&mut run, &Now::at(0));
-        let WatchedSource { connection, watched, failed, .. } = run;
+        let WatchedSource { connection, watched, time_left, failed, .. } = run;
+        let budget = TimeBudget::new(time_left);
         if let Some(failure) = failed {
             // No change was sent. The connection, which may still watch keys, is closed.
             return Err(OperationError::new(failure, ErrorContext::reading("WATCH", "")));
@@ -60,39 +70,42 @@ impl Redis {
         let outcome = match connection {
             Some((mut connection, reentry_guard)) => {
                 drop(reentry_guard);
-                self.commit_watched(&mut connection, &changes, &watched)
+                self.commit_watched(&mut connection, &budget, &changes, &watched)
             }
             None if changes.is_empty() => return Ok(true),
-            None => self.commit_unconditionally(&changes),
+            None => self.commit_unconditionally(&budget, &changes),
         };
         outcome.map_err(|failure| OperationError::new(failure, context))
     }
 
     /// Makes changes that depend on no read.
-    fn commit_unconditionally(&self, changes: &[(Key<'static>, Change)]) -> Result<bool, Failure> {
-        let budget = self.budget();
+    fn commit_unconditionally(
+        &self,
+        budget: &TimeBudget,
+        changes: &[(Key<'static>, Change)],
+    ) -> Result<bool, Failure> {
         let work =
-            |connection: &mut Connection, _| self.execute(connection, &budget, changes, &HashMap::new());
-        self.run(RetryRule::AtMostOnce, &budget, work).map(|(committed, _)| committed)
+            |connection: &mut Connection, _| self.execute(connection, budget, changes, &HashMap::new());
+        self.run(RetryRule::AtMostOnce, budget, work).map(|(committed, _)| committed)
     }
 
     /// Makes changes if everything read is still valid, and returns whether it was, even if there are no changes.
     fn commit_watched(
         &self,
         connection: &mut PooledConnection<'_>,
+        budget: &TimeBudget,
         changes: &[(Key<'static>, Change)],
         watched: &HashMap<Key<'static>, WatchedKey>,
     ) -> Result<bool, Failure> {
-        let budget = self.budget();
         // The store may have been closed since the connection was checked out, perhaps by the closure.
         self.link.check_open()?;
         // INVARIANT: as in `Pool::checkout_for_write`, no mutation without a reply may run after these changes.
         while !changes.is_empty() && !self.link.quarantine().is_empty() {
-            self.link.kill_orphans(&budget)?;
+            self.link.kill_orphans(budget)?;
         }
         connection.renew();
         connection.run(|connection| {
-            let committed = self.execute(connection, &budget, changes, watched)?;
+            let committed = self.execute(connection, budget, changes, watched)?;
             connection.set_watching(false);
             Ok(committed)
         })
@@ -191,16 +204,28 @@ impl WatchedSource<'_> {
         query: &Query,
         is_new: bool,
     ) -> Result<(Option<WatchedKey>, Asked), Failure> {
+        let budget = TimeBudget::new(self.time_left);
+        let asked = self.ask_within(&budget, key, query, is_new);
+        self.time_left = self.time_left.saturating_sub(budget.begun.elapsed());
+        asked
+    }
+
+    fn ask_within(
+        &mut self,
+        budget: &TimeBudget,
+        key: &Key<'static>,
+        query: &Query,
+        is_new: bool,
+    ) -> Result<(Option<WatchedKey>, Asked), Failure> {
         let redis = self.redis;
-        let budget = redis.budget();
         if let Some((connection, _)) = &mut self.connection {
             connection.renew();
-            return connection.run(|connection| redis.ask_watched(connection, &budget, key, query, is_new));
+            return connection.run(|connection| redis.ask_watched(connection, budget, key, query, is_new));
         }
-        let ((connection, asked), _) = redis.retry(RetryRule::Read, &budget, |_| {
-            let mut connection = redis.pool.checkout(&budget)?;
+        let ((connection, asked), _) = redis.retry(RetryRule::Read, budget, |_| {
+            let mut connection = redis.pool.checkout(budget)?;
             let asked =
-                connection.run(|connection| redis.ask_watched(connection, &budget, key, query, is_new))?;
+                connection.run(|connection| redis.ask_watched(connection, budget, key, query, is_new))?;
             Ok((connection, asked))
         })?;
         self.connection = Some((connection, redis.pool.enter_user_code()));

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
+use crate::support::redis_stores::{self, LIMIT, options, run_within};
 use crate::support::shared_server::SharedServer;
 use crate::support::wait_until;
-use millpond::{Fallback, RedisOptions, StateBackend, StateConfig, StateStore};
+use millpond::{Error, Fallback, RedisOptions, StateBackend, StateConfig, StateStore, Status};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -117,4 +119,54 @@ fn many_threads_wait_on_few_connections_and_get_each_value_once() {
     });
     popped.sort_unstable();
     assert_eq!(popped, (0..MANY).collect::<Vec<_>>());
+}
+
+/// Each read comes in time, and all of them together do not.
+#[test]
+fn the_reads_of_a_transaction_share_one_limit() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let store = redis_stores::open(&proxy.url(), options()).unwrap();
+    for n in 0..20 {
+        store.put(&format!("k{n}"), n).unwrap();
+    }
+    proxy.set(Mode::Drip(Duration::from_millis(10)));
+    let mut reads = 0;
+    run_within(2 * LIMIT, || {
+        let outcome = store.transaction(|tx| {
+            for n in 0..20 {
+                tx.get::<i64>(&format!("k{n}"))?;
+                reads += 1;
+            }
+            tx.put("done", true)
+        });
+        assert_error!(outcome, Error::Unavailable { maybe_applied: false, .. });
+    });
+    assert!(reads < 20, "{reads}");
+    proxy.set(Mode::Pass);
+    wait_until("the store is connected", LONG, || store.status() == Status::Connected);
+    assert!(!store.contains("done").unwrap());
+}
+
+/// Some of them find out for all whether the server still serves.
+#[test]
+fn each_of_many_threads_ends_within_the_limit() {
+    let server = RedisServer::start();
+    for fallback in [Fallback::None, Fallback::Memory] {
+        let store = redis_stores::open(&server.url(0), options().pool_size(4).fallback(fallback)).unwrap();
+        store.put("a", 1).unwrap();
+        server.pause();
+        std::thread::scope(|scope| {
+            for n in 0..40 {
+                let store = &store;
+                scope.spawn(move || {
+                    // Whether it is served or refused is the business of other tests.
+                    run_within(LIMIT, || drop(store.put(&format!("k{n}"), n)));
+                    run_within(LIMIT, || drop(store.incr("n", 1)));
+                });
+            }
+        });
+        server.resume();
+        wait_until("the store is connected", LONG, || store.status() == Status::Connected);
+    }
 }

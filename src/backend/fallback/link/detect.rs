@@ -47,14 +47,16 @@ impl Shared {
         if self.outage.is_disconnected() {
             return false;
         }
-        if let Some(ProbeResult { begun, alive }) = *last
-            && begun >= called
+        // A probe that was under way already tells as much: an operation waits for one probe at most, so that it ends
+        // within its limit.
+        if let Some(ProbeResult { ended, alive, .. }) = *last
+            && ended >= called
         {
             return alive;
         }
         let begun = Instant::now();
         let alive = self.redis.probe();
-        *last = Some(ProbeResult { begun, alive });
+        *last = Some(ProbeResult { begun, ended: Instant::now(), alive });
         alive
     }
 
@@ -64,8 +66,8 @@ impl Shared {
         let budget = self.redis.probe_budget();
         let end = Instant::now() + budget;
         self.reconnector.wait_until(end, || self.outage.is_disconnected());
-        // They may still be probing, or may not have begun the outage yet.
-        let last = self.reconnector.last_probe.try_lock_until(end + budget).and_then(|last| *last);
+        // They may not have begun the outage yet.
+        let last = self.reconnector.last_probe.try_lock().and_then(|last| *last);
         if last.is_some_and(|last| !last.alive && last.begun + self.policy.timeout > end) {
             self.begin_outage("no reply within the time limit");
         }

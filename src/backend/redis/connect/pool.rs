@@ -1,6 +1,7 @@
 //! Owns which thread gets a connection, and when a mutation may be sent. Knows nothing of operations.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::backend::redis::connect::pool_slots::{CheckedOutSlot, PoolSlots};
 use crate::backend::redis::connect::pooled_connection::PooledConnection;
@@ -8,6 +9,9 @@ use crate::backend::redis::connect::reentry::{ReentryGuard, is_in_user_code};
 use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
+
+/// How long making a slot may take if the pool does not wait for a slot in use.
+const MAKE_SLOT: Duration = Duration::from_millis(20);
 
 pub(crate) struct Pool {
     slots: PoolSlots,
@@ -53,13 +57,15 @@ impl Pool {
     }
 
     /// Waits for a slot if that can help.
-    fn wait_for_slot(&self, budget: &TimeBudget) -> Result<CheckedOutSlot<'_>, Failure> {
+    fn wait_for_slot(&self, budget: &TimeBudget) -> Result<CheckedOutSlot, Failure> {
+        let soon = budget.end.min(Instant::now() + MAKE_SLOT);
         if is_in_user_code(self.server()) {
             // This thread holds a connection already, perhaps the last one: it would wait for itself.
-            return Ok(CheckedOutSlot::extra());
+            let slot = if self.slots.is_full() { None } else { self.slots.take(soon) };
+            return Ok(slot.unwrap_or_else(CheckedOutSlot::extra));
         }
-        let slot = if self.waits { self.slots.take(budget.end) } else { None };
-        slot.ok_or_else(|| self.exhausted())
+        let end = if self.waits { budget.end } else { soon };
+        self.slots.take(end).ok_or_else(|| self.exhausted())
     }
 
     /// Marks that this thread holds a connection and runs a caller's closure, which may ask for another.
@@ -74,7 +80,11 @@ impl Pool {
 
     /// Drops the idle connections. The others are dropped when they come back, since the link is closed.
     pub(crate) fn drop_idle(&self) {
-        drop(self.slots.take_idle());
+        let mut idle = Vec::new();
+        while let Some(mut slot) = self.slots.try_take_idle() {
+            *slot = None;
+            idle.push(slot);
+        }
     }
 
     fn exhausted(&self) -> Failure {

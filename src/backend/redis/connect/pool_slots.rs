@@ -1,32 +1,57 @@
 //! Owns how many connections a pool may have: a fixed number of slots, each with a connection or empty. Knows
-//! nothing of how connections are made, nor of whether they still work. It needs no thread of its own.
+//! nothing of how connections are made, nor of whether they still work.
 
+use std::convert::Infallible;
+use std::io;
 use std::ops::{Deref, DerefMut};
+use std::panic::catch_unwind;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
+use r2d2::ManageConnection;
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::backend::redis::connect::connection::Connection;
+use crate::util::threads;
 
 /// One of a pool's slots, with a connection or empty.
 pub(crate) type PoolSlot = Option<Connection>;
 
-pub(crate) struct PoolSlots {
-    size: u32,
-    state: Mutex<SlotState>,
-    freed: Condvar,
+const THREAD: &str = "millpond-pool";
+
+/// Makes empty slots. The thread that checks a slot out also fills it, within its own time budget, and so gets
+/// its own typed error; the library never waits for a server, retries or logs.
+pub(crate) struct SlotManager;
+
+impl ManageConnection for SlotManager {
+    type Connection = PoolSlot;
+    type Error = Infallible;
+
+    fn connect(&self) -> Result<PoolSlot, Infallible> {
+        Ok(None)
+    }
+
+    fn is_valid(&self, _: &mut PoolSlot) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut PoolSlot) -> bool {
+        false
+    }
 }
 
-#[derive(Default)]
-struct SlotState {
-    in_use: u32,
-    /// The connections of free slots. The one that was used last is used next.
-    idle: Vec<Connection>,
+/// The slots are made at the first checkout. If the system has no room for the pool's thread, a checkout gets a slot of
+/// its own, and the next one tries again.
+pub(crate) struct PoolSlots {
+    size: u32,
+    pool: OnceLock<r2d2::Pool<SlotManager>>,
+    making: Mutex<()>,
 }
 
 impl PoolSlots {
     pub(crate) fn new(size: u32) -> Self {
-        Self { size, state: Mutex::default(), freed: Condvar::new() }
+        Self { size, pool: OnceLock::new(), making: Mutex::new(()) }
     }
 
     pub(crate) fn size(&self) -> u32 {
@@ -34,73 +59,97 @@ impl PoolSlots {
     }
 
     /// Takes a slot that is free right now.
-    pub(crate) fn try_take(&self) -> Option<CheckedOutSlot<'_>> {
-        self.take_from(&mut self.state.lock())
+    pub(crate) fn try_take(&self) -> Option<CheckedOutSlot> {
+        match self.made() {
+            Some(pool) => pool.try_get().map(CheckedOutSlot::Pooled),
+            None => Some(CheckedOutSlot::extra()),
+        }
+    }
+
+    /// Takes a slot that is free right now, if the slots were ever made.
+    pub(crate) fn try_take_idle(&self) -> Option<CheckedOutSlot> {
+        self.pool.get().and_then(r2d2::Pool::try_get).map(CheckedOutSlot::Pooled)
     }
 
     /// Takes a slot, and waits until `end` for a free one if necessary.
-    pub(crate) fn take(&self, end: Instant) -> Option<CheckedOutSlot<'_>> {
-        let mut state = self.state.lock();
-        loop {
-            if let Some(slot) = self.take_from(&mut state) {
-                return Some(slot);
+    pub(crate) fn take(&self, end: Instant) -> Option<CheckedOutSlot> {
+        match self.made() {
+            Some(pool) => {
+                let wait = end.saturating_duration_since(Instant::now());
+                pool.get_timeout(wait).ok().map(CheckedOutSlot::Pooled)
             }
-            if self.freed.wait_until(&mut state, end).timed_out() {
-                return self.take_from(&mut state);
-            }
+            None => Some(CheckedOutSlot::extra()),
         }
     }
 
-    fn take_from(&self, state: &mut SlotState) -> Option<CheckedOutSlot<'_>> {
-        if state.in_use >= self.size {
-            return None;
+    /// Returns whether all slots exist, in use or not.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pool.get().is_some_and(|pool| pool.state().connections >= self.size)
+    }
+
+    fn made(&self) -> Option<&r2d2::Pool<SlotManager>> {
+        if let Some(pool) = self.pool.get() {
+            return Some(pool);
         }
-        state.in_use += 1;
-        Some(CheckedOutSlot { slot: state.idle.pop(), pool: Some(self) })
-    }
-
-    /// Removes the connections of all free slots.
-    pub(crate) fn take_idle(&self) -> Vec<Connection> {
-        std::mem::take(&mut self.state.lock().idle)
+        let _one_at_a_time = self.making.lock();
+        if self.pool.get().is_none()
+            && let Ok(worker) = worker()
+        {
+            let pool = r2d2::Pool::builder()
+                .max_size(self.size)
+                .min_idle(Some(0))
+                .test_on_check_out(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .thread_pool(worker)
+                .build_unchecked(SlotManager);
+            let _ = self.pool.set(pool);
+        }
+        self.pool.get()
     }
 }
 
-/// A slot in use. It returns to its pool when it is dropped.
-pub(crate) struct CheckedOutSlot<'p> {
-    slot: PoolSlot,
-    /// `None`: the slot belongs to no pool, and its connection is closed after use.
-    pool: Option<&'p PoolSlots>,
+/// Starts the one thread that makes the slots of a pool. It ends with the pool. Each pool has its own, so that
+/// a pool made in a forked child works: the child does not inherit the threads of its parent.
+fn worker() -> io::Result<Arc<ScheduledThreadPool>> {
+    // The library panics if it cannot start its thread, so a thread is started first to see whether there is room.
+    threads::join(threads::spawn(THREAD, || ())?);
+    let start = || ScheduledThreadPool::builder().num_threads(1).thread_name_pattern(THREAD).build();
+    catch_unwind(start).map(Arc::new).map_err(|_| io::ErrorKind::WouldBlock.into())
 }
 
-impl CheckedOutSlot<'_> {
+/// A slot in use.
+pub(crate) enum CheckedOutSlot {
+    /// Returns to its pool when dropped.
+    Pooled(r2d2::PooledConnection<SlotManager>),
+    /// Belongs to no pool: its connection is closed after use.
+    Extra(PoolSlot),
+}
+
+impl CheckedOutSlot {
     /// An empty slot that belongs to no pool.
     pub(crate) fn extra() -> Self {
-        Self { slot: None, pool: None }
+        Self::Extra(None)
     }
 }
 
-impl Drop for CheckedOutSlot<'_> {
-    fn drop(&mut self) {
-        let Some(pool) = self.pool else { return };
-        let mut state = pool.state.lock();
-        state.in_use -= 1;
-        state.idle.extend(self.slot.take());
-        drop(state);
-        pool.freed.notify_one();
-    }
-}
-
-impl Deref for CheckedOutSlot<'_> {
+impl Deref for CheckedOutSlot {
     type Target = PoolSlot;
 
     fn deref(&self) -> &PoolSlot {
-        &self.slot
+        match self {
+            Self::Pooled(slot) => slot,
+            Self::Extra(slot) => slot,
+        }
     }
 }
 
-impl DerefMut for CheckedOutSlot<'_> {
+impl DerefMut for CheckedOutSlot {
     fn deref_mut(&mut self) -> &mut PoolSlot {
-        &mut self.slot
+        match self {
+            Self::Pooled(slot) => slot,
+            Self::Extra(slot) => slot,
+        }
     }
 }
 
@@ -115,8 +164,9 @@ mod tests {
     #[test]
     fn a_pool_hands_out_as_many_slots_as_it_has() {
         let slots = PoolSlots::new(2);
-        let (first, second) = (slots.try_take(), slots.try_take());
-        assert!(first.is_some() && second.is_some() && slots.try_take().is_none());
+        let soon = Instant::now() + Duration::from_secs(60);
+        let (first, second) = (slots.take(soon), slots.take(soon));
+        assert!(first.is_some() && second.is_some() && slots.try_take().is_none() && slots.is_full());
         assert!(slots.take(Instant::now() + Duration::from_millis(1)).is_none());
         drop(first);
         assert!(slots.try_take().is_some());

@@ -15,7 +15,7 @@ const MAX_IDLE: Duration = Duration::from_secs(1);
 
 /// A connection in use. When dropped, also by a panic, it returns to its pool, is closed, or is quarantined.
 pub(crate) struct PooledConnection<'a> {
-    slot: CheckedOutSlot<'a>,
+    slot: CheckedOutSlot,
     link: &'a ServerLink,
     last_used: Instant,
 }
@@ -23,7 +23,7 @@ pub(crate) struct PooledConnection<'a> {
 impl<'a> PooledConnection<'a> {
     /// Fills a slot with a connection that works.
     pub(crate) fn prepare(
-        slot: CheckedOutSlot<'a>,
+        slot: CheckedOutSlot,
         link: &'a ServerLink,
         budget: &TimeBudget,
     ) -> Result<Self, Failure> {

@@ -47,8 +47,8 @@ impl Resolver {
             state.is_running = true;
             drop(state);
             let (host, port, lookup) = (self.host.clone(), self.port, Arc::clone(&self.lookup));
-            let look_up = move || lookup.run(&host, port);
-            if threads::spawn("millpond-resolve", look_up).is_err() {
+            let run = move || lookup.run(&host, port);
+            if threads::spawn("millpond-resolve", run).is_err() {
                 // The system has no room for a thread now: better without a time limit than not at all.
                 self.lookup.run(&self.host, self.port);
             }
