@@ -115,9 +115,10 @@ impl Failure {
     pub(crate) fn may_be_retried(&self, repeatable: bool) -> bool {
         match self.kind {
             FailureKind::Busy => true,
-            FailureKind::Unreachable | FailureKind::Broken | FailureKind::Timeout => {
-                self.stage != Stage::InDoubt || repeatable
-            }
+            FailureKind::Unreachable
+            | FailureKind::Broken
+            | FailureKind::FoundUseless
+            | FailureKind::Timeout => self.stage != Stage::InDoubt || repeatable,
             FailureKind::Protocol => self.stage == Stage::InDoubt && repeatable,
             FailureKind::Exhausted
             | FailureKind::NotWritable
@@ -147,6 +148,7 @@ impl Failure {
         match self.kind {
             FailureKind::Unreachable
             | FailureKind::Broken
+            | FailureKind::FoundUseless
             | FailureKind::Timeout
             | FailureKind::Busy
             | FailureKind::Exhausted => Error::Unavailable { maybe_applied, permanent: false, source },

@@ -8,6 +8,8 @@ pub(crate) enum FailureKind {
     Unreachable,
     /// A connection was made and was in use, and it broke: reset or closed.
     Broken,
+    /// A connection was found closed or out of step before anything was sent over it.
+    FoundUseless,
     /// No reply in time.
     Timeout,
     /// The server replies, but cannot serve for now: it loads, fails over, runs a script, has too many clients.

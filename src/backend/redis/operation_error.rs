@@ -37,7 +37,7 @@ impl Symptom {
         match failure.kind {
             FailureKind::Unreachable if failure.stage == Stage::InDoubt => Self::ConnectionLost,
             FailureKind::Broken if failure.stage == Stage::NotSent => Self::RequestCut,
-            FailureKind::Broken | FailureKind::Timeout => Self::ConnectionLost,
+            FailureKind::Broken | FailureKind::FoundUseless | FailureKind::Timeout => Self::ConnectionLost,
             FailureKind::Unreachable | FailureKind::Busy => Self::Unreachable,
             FailureKind::Exhausted => Self::Exhausted,
             FailureKind::ReplyEvicted => Self::ReplyEvicted,

@@ -196,11 +196,12 @@ fn the_threads_of_a_store_end_with_it() {
     for store in &stores {
         store.incr("n", 1).unwrap();
     }
-    assert_eq!(threads(), 0, "a store that is connected needs no thread");
+    assert_eq!(threads(), 3, "one for the pool of each store");
     drop(stores);
+    wait_for("the threads have ended", || threads() == 0);
     let nobody = format!("redis://127.0.0.1:{}", free_port());
     let stores: Vec<_> = (0..3).map(|_| open(&nobody, memory()).unwrap()).collect();
-    assert_eq!(threads(), 3, "one for each outage");
+    wait_for("there is one for each pool and one for each outage", || threads() == 6);
     drop(stores);
     wait_for("the threads have ended", || threads() == 0);
 }

@@ -161,7 +161,7 @@ impl Connection {
     pub(crate) fn send(&mut self, request: Request, budget: &TimeBudget) -> Result<(), Failure> {
         if !self.is_in_step && !self.check_in_step() {
             let cause = "the server closed the connection, or sent a reply that belongs to no command";
-            return Err(Failure::new(FailureKind::Broken, Stage::NotSent, cause));
+            return Err(Failure::new(FailureKind::FoundUseless, Stage::NotSent, cause));
         }
         self.is_in_step = false;
         // INVARIANT: the replies are outstanding before the first byte is sent, so that a panic between here and

@@ -27,6 +27,7 @@ impl Dialer {
         let asks = match failure.kind {
             FailureKind::Unreachable
             | FailureKind::Broken
+            | FailureKind::FoundUseless
             | FailureKind::Timeout
             | FailureKind::Protocol
             | FailureKind::Tls => true,

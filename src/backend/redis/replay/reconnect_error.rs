@@ -31,7 +31,10 @@ impl ReconnectReason {
         match kind {
             FailureKind::Timeout => Self::TimedOut,
             FailureKind::Denied => Self::Denied,
-            FailureKind::Broken | FailureKind::Protocol | FailureKind::TooLarge { .. } => Self::Broken,
+            FailureKind::Broken
+            | FailureKind::FoundUseless
+            | FailureKind::Protocol
+            | FailureKind::TooLarge { .. } => Self::Broken,
             FailureKind::Oversized
             | FailureKind::WrongType
             | FailureKind::NotAnInteger
