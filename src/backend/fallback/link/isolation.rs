@@ -90,9 +90,13 @@ impl ReplaySession<'_> {
                 return Ok(None);
             }
         }
-        let may_be_general = error.reason == ReconnectReason::Denied && !self.has_passed;
-        if may_be_general && self.outage.pace.suspect_for() < DENIED_FOR && !self.may_others_pass(chunk)? {
-            return Err(error);
+        if error.reason == ReconnectReason::Denied
+            && !self.has_passed
+            && self.outage.pace.suspect_for() < DENIED_FOR
+        {
+            // The right may have come back since the group was denied, so the group gets another attempt.
+            self.has_passed = self.may_others_pass(chunk)?;
+            return if self.has_passed { Ok(None) } else { Err(error) };
         }
         self.set_aside(chunk, &error.cause).map(Some)
     }

@@ -35,7 +35,7 @@ pub(crate) struct ReplaySession<'s> {
     pub(super) outage: &'s Outage,
     pub(super) connection: ReplayConnection<'s>,
     has_applied: bool,
-    /// Whether the server has taken a chunk with operations in this session.
+    /// Whether the server has taken a chunk with operations in this session, or would take one.
     pub(super) has_passed: bool,
     /// At most this many operations are sent as one chunk.
     pub(super) max_operations: usize,

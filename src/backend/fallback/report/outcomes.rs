@@ -13,9 +13,9 @@ pub(crate) const MAX_BYTES: u64 = 16 << 20;
 const BLOCKS: u64 = 160;
 
 /// The outcomes of one kind, the oldest first.
-struct Kept<T>(VecDeque<KeptOutcome<T>>);
+struct Kept<T>(VecDeque<WeighedOutcome<T>>);
 
-struct KeptOutcome<T> {
+struct WeighedOutcome<T> {
     /// In the order in which the outcomes of all kinds were added.
     number: u64,
     weight: u64,
@@ -99,11 +99,11 @@ impl Outcomes {
         self.uncertain.0.iter().map(|entry| entry.outcome.clone()).collect()
     }
 
-    fn entry<T>(&mut self, outcome: T, texts: usize) -> KeptOutcome<T> {
-        let weight = (mem::size_of::<KeptOutcome<T>>() + texts) as u64 + BLOCKS;
+    fn entry<T>(&mut self, outcome: T, texts: usize) -> WeighedOutcome<T> {
+        let weight = (mem::size_of::<WeighedOutcome<T>>() + texts) as u64 + BLOCKS;
         self.bytes += weight;
         self.added += 1;
-        KeptOutcome { number: self.added, weight, outcome }
+        WeighedOutcome { number: self.added, weight, outcome }
     }
 
     /// Drops the oldest outcomes until the rest is within the bound, but not the newest one.
