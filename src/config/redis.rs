@@ -157,9 +157,10 @@ options! {
         /// the current content are served during an outage too; locks are not. Defaults to `false`.
         exclusive(exclusive): bool = false;
 
-        /// Makes increments, pushes and pops happen exactly once, even if a reply is lost. Each is one script,
-        /// which records in a reply cache on the server that it was done and what it replied, so that it is safe
-        /// to repeat. An attempt takes at most half of what is left of `timeout`, except the last one.
+        /// Makes every write happen exactly once, even if its reply is lost. Each is one script, or one transaction,
+        /// which records in a reply cache on the server that it was done and what it replied. If the reply is
+        /// lost, the server is asked, and the write is made only if it was not made before. An attempt takes at
+        /// most half of what is left of `timeout`, except the last one.
         ///
         /// If the replies to all attempts are lost and there is a `fallback`, an outage begins, even if the
         /// server still replies to other calls: the operation is done locally, its result rests on what is known
@@ -169,13 +170,14 @@ options! {
         /// [`Unavailable`](crate::Error::Unavailable) with `maybe_applied`, as it does without this option. It
         /// also does so if only the reply cache is gone before the next attempt, because the server evicted it;
         /// a queued operation is uncertain then. If the server has lost all its data, that is noticed, and the
-        /// operation is done again.
+        /// operation is done again. Operations whose result depends on what the server holds
+        /// ([`set_if_not_exists`](crate::StateStore::set_if_not_exists), `compare_and_set`, `modify`, `get_and_put`,
+        /// `get_and_delete`, `get_and_touch`, `take`, locks, transactions, `clear` and `delete_prefix`) are not done
+        /// locally: they return [`Unavailable`](crate::Error::Unavailable) with `maybe_applied` if the replies to
+        /// all attempts are lost.
         ///
-        /// It applies to [`incr`](crate::StateStore::incr), `incr_with_ttl`, `decr`, `batch_incr`, `map_incr`,
-        /// `push_back`, `push_front`, `push_back_many` of up to 500 000 values, `pop_front`, `pop_back` and
-        /// `pop_front_wait`, which polls instead of using `BLPOP`. It does not apply to transactions, locks,
-        /// [`take`](crate::StateStore::take), `set_if_not_exists`, `compare_and_set`, `modify`, `get_and_put`
-        /// and `get_and_delete`.
+        /// [`pop_front_wait`](crate::StateStore::pop_front_wait) polls instead of using `BLPOP`. A reply of more
+        /// than 4096 bytes costs a second round trip, by which the server forgets it.
         ///
         /// The reply cache is one hash for each open store, `__millpond:replies:…` under the prefix. It holds
         /// the last replies, as many as there were calls at the same time, lives 30 days, and is deleted when

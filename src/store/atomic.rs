@@ -30,8 +30,8 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl). On Redis it is never repeated after a
-    /// lost reply: [`Unavailable`](crate::Error::Unavailable) says whether it may have been applied.
+    /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl). A
+    /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt.
     pub fn set_if_not_exists(&self, key: &str, value: impl Serialize, ttl: Option<Duration>) -> Result<bool> {
         execute::set_if_not_exists(self, key, &value, ttl)
     }
@@ -81,7 +81,8 @@ impl StateStore {
     ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the removal: its field `raw`
-    /// holds the removed bytes. On Redis it is never repeated after a lost reply.
+    /// holds the removed bytes. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in
+    /// doubt.
     pub fn get_and_delete<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         execute::get_and_delete(self, key)
     }
@@ -90,7 +91,8 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`put`](Self::put); [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the
-    /// replacement: its field `raw` holds the replaced bytes. On Redis it is never repeated after a lost reply.
+    /// replacement: its field `raw` holds the replaced bytes. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in
+    /// doubt.
     pub fn get_and_put<T: DeserializeOwned>(&self, key: &str, value: impl Serialize) -> Result<Option<T>> {
         execute::get_and_put(self, key, &value)
     }

@@ -15,9 +15,9 @@ use crate::store::state_store::StateStore;
 /// ([`Overflow`](crate::Error::Overflow)), or if the key holds another kind
 /// ([`WrongType`](crate::Error::WrongType)).
 ///
-/// On Redis an increment is never repeated after a lost reply: [`Unavailable`](crate::Error::Unavailable) then
-/// says that it may have been applied. With [`exactly_once`](crate::RedisOptions::exactly_once) it is repeated, and
-/// applied once.
+/// A [lost reply](crate::RedisStore#lost-replies) of Redis leaves an increment in doubt:
+/// [`Unavailable`](crate::Error::Unavailable) says that it may have been applied. With
+/// [`exactly_once`](crate::RedisOptions::exactly_once) the server is asked, and it is applied once.
 impl StateStore {
     /// Adds to a counter and returns the new number. An absent counter begins at 0, with
     /// `default_ttl`; an existing one keeps its time to live.

@@ -54,7 +54,8 @@ impl StateStore {
     /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType);
     /// [`Decode`](crate::Error::Decode), with the bytes in its field `raw`: the value stays leased, and comes back
     /// unless [`undecoded`](Self::undecoded) ends its lease.
-    /// On Redis it is never repeated after a lost reply; a value that it may have leased comes back.
+    /// A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt; a value that it may have leased comes
+    /// back.
     pub fn take<T: DeserializeOwned>(&self, queue: &str, lease: Duration) -> Result<Option<Taken<T>>> {
         let key = self.context().key(queue)?;
         let action = self.lease_action(lease)?;

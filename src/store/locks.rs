@@ -45,8 +45,9 @@ impl StateStore {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidKey`](Error::InvalidKey) for the name, [`InvalidTtl`](Error::InvalidTtl). On Redis it is never
-    /// repeated after a lost reply; if the lock was taken all the same, it expires after `ttl`.
+    /// [`InvalidKey`](Error::InvalidKey) for the name, [`InvalidTtl`](Error::InvalidTtl). A
+    /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt; if the lock was taken all the same, it
+    /// expires after `ttl`.
     pub fn lock(&self, name: &str, ttl: Duration) -> Result<Option<LockGuard>> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;

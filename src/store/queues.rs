@@ -28,9 +28,9 @@ use crate::store::wait::deadline_after;
 /// and make sure that processing one twice does no harm.
 ///
 /// All of these operations return [`WrongType`](crate::Error::WrongType) if the key holds another kind; then
-/// nothing is changed. On Redis a push or a pop is never repeated after a lost reply:
+/// nothing is changed. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves a push or a pop in doubt:
 /// [`Unavailable`](crate::Error::Unavailable) says whether it may have been applied. With
-/// [`exactly_once`](crate::RedisOptions::exactly_once) it is repeated, and applied once.
+/// [`exactly_once`](crate::RedisOptions::exactly_once) the server is asked, and it is applied once.
 impl StateStore {
     /// Adds a value at the end, and returns the new length.
     ///

@@ -122,7 +122,7 @@ pub struct FileStore(pub(crate) Handle<File>);
 /// - If an outage begins, a `put`, a `delete` and a batch of them are queued. The server applies them after the outage
 ///   if it holds what this process had seen before, and takes them for done if it holds what they have written;
 ///   anything else is a conflict, which [`on_conflict`](crate::RedisOptions::on_conflict) decides.
-/// - With [`exactly_once`](crate::RedisOptions::exactly_once) the server is asked for the lost reply.
+/// - With [`exactly_once`](crate::RedisOptions::exactly_once) the server is asked for the lost reply of any write.
 #[cfg(feature = "redis")]
 #[derive(Debug, Clone)]
 pub struct RedisStore(pub(crate) Handle<FallbackBackend>);

@@ -56,8 +56,9 @@ impl StateStore {
     ///
     /// # Errors
     /// Those of `f`; [`Conflict`](Error::Conflict) if others kept changing what it reads for as long as
-    /// an operation may take (`redis.timeout`, on every backend). On Redis an `EXEC` whose reply was lost is
-    /// never repeated: [`Unavailable`](Error::Unavailable) says that all of it may have been applied.
+    /// an operation may take (`redis.timeout`, on every backend). A
+    /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt:
+    /// [`Unavailable`](Error::Unavailable) says that all of it may have been applied.
     pub fn transaction<R>(&self, mut f: impl FnMut(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
         let context = self.context();
         let mut backoff = CasBackoff::new(context.shared.limit);

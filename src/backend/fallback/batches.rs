@@ -1,6 +1,8 @@
 //! Owns how operations on many keys are carried out: they may begin on the server and end locally. Knows nothing of how
 //! the choice between the two is made.
 
+use std::sync::Arc;
+
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -11,7 +13,9 @@ use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::batch::{Batch, BatchInDoubt};
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::observed::Observed;
+use crate::backend::redis::slots::SlotCall;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -29,8 +33,12 @@ impl FallbackBackend {
     /// Carries out mutations one after another. If the server becomes unreachable in the middle, the mutations that it
     /// has done stay done, and the rest is carried out locally if nothing can be done twice.
     pub(crate) fn apply_batch(&self, ops: &[Op<'_>]) -> Vec<Result<Reply>> {
-        let on_lost_reply = if ops.iter().all(|op| self.shared.redis.deduplicates(&op.action)) {
-            OnLostReply::AskServer
+        let on_lost_reply = if self.shared.redis.is_exact() {
+            if ops.iter().all(|op| InDoubt::is_settled_later(&op.action)) {
+                OnLostReply::AskServer
+            } else {
+                OnLostReply::Fail
+            }
         } else if ops.iter().all(|op| Observed::is_compared(&op.action)) {
             OnLostReply::Compare
         } else {
@@ -45,7 +53,9 @@ impl FallbackBackend {
     }
 
     pub(crate) fn commit_batch(&self, writes: &[Op<'_, Write>]) -> Result<()> {
-        self.route(OnLostReply::Compare, &mut AtomicWrite { shared: &self.shared, writes })
+        let is_exact = self.shared.redis.is_exact();
+        let on_lost_reply = if is_exact { OnLostReply::AskServer } else { OnLostReply::Compare };
+        self.route(on_lost_reply, &mut AtomicWrite { shared: &self.shared, writes, call: None })
     }
 }
 
@@ -146,6 +156,8 @@ impl Routed for BatchWrite<'_> {
 struct AtomicWrite<'w> {
     shared: &'w Shared,
     writes: &'w [Op<'w, Write>],
+    /// How the server recognises the writes, from the first attempt on.
+    call: Option<Arc<SlotCall>>,
 }
 
 impl Routed for AtomicWrite<'_> {
@@ -154,7 +166,10 @@ impl Routed for AtomicWrite<'_> {
     fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let keys = self.writes.iter().map(|op| &*op.key).collect();
         let mut shadow_writes = self.shared.shadow.begin_writes(keys);
-        if let Err(error) = redis.commit(self.writes) {
+        if redis.is_exact() && self.call.is_none() {
+            self.call = Some(redis.begin_call());
+        }
+        if let Err(error) = redis.commit(self.call.as_deref(), self.writes) {
             let left = self.writes.iter().map(|op| Observed::left_by_write(&op.action));
             shadow_writes.record_failures_from(0, error.maybe_applied(), left);
             return Err(error);
@@ -166,7 +181,10 @@ impl Routed for AtomicWrite<'_> {
     }
 
     fn locally(&mut self, outage: &Outage, sent: Sent) -> Result<()> {
-        outage.commit(self.writes, sent)
+        match &self.call {
+            Some(call) if sent == Sent::InDoubt => outage.commit_in_doubt(self.writes, call),
+            _ => outage.commit(self.writes, sent),
+        }
     }
 
     fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {

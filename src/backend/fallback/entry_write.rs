@@ -11,6 +11,7 @@ use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
+use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::slots::SlotCall;
 use crate::error::Result;
@@ -22,20 +23,20 @@ pub(crate) struct EntryWrite<'w> {
     shared: &'w Shared,
     op: &'w Op<'w>,
     end: Option<Instant>,
-    deduplicates: bool,
     /// How the server recognises the call, from the first attempt on.
     call: Option<Arc<SlotCall>>,
 }
 
 impl<'w> EntryWrite<'w> {
     pub(crate) fn new(shared: &'w Shared, op: &'w Op<'w>, end: Option<Instant>) -> Self {
-        let deduplicates = shared.redis.deduplicates(&op.action);
-        Self { shared, op, end, deduplicates, call: None }
+        Self { shared, op, end, call: None }
     }
 
     pub(crate) fn on_lost_reply(&self) -> OnLostReply {
-        if self.deduplicates {
+        if self.shared.redis.is_exact() && InDoubt::is_settled_later(&self.op.action) {
             OnLostReply::AskServer
+        } else if self.shared.redis.is_exact() {
+            OnLostReply::Fail
         } else if Observed::is_compared(&self.op.action) {
             OnLostReply::Compare
         } else {
@@ -49,7 +50,7 @@ impl Routed for EntryWrite<'_> {
 
     fn on_server(&mut self, redis: &Redis) -> Result<Reply, OperationError> {
         let write = self.shared.shadow.begin_write(&self.op.key);
-        if self.deduplicates && self.call.is_none() {
+        if redis.is_exact() && self.call.is_none() {
             self.call = Some(redis.begin_call());
         }
         match redis.apply_in(self.call.as_deref(), self.op, self.end) {
@@ -88,7 +89,7 @@ impl Routed for LeaseWrite<'_> {
 
     fn on_server(&mut self, redis: &Redis) -> Result<Reply, OperationError> {
         let write = self.shared.shadow.begin_write(&self.op.key);
-        match redis.apply_once(self.op, self.end) {
+        match redis.apply_scripted(self.op, self.end) {
             Ok(reply) => {
                 write.record_write(Shadowed::NotAValue);
                 Ok(reply)

@@ -87,7 +87,7 @@ impl Backend for FallbackBackend {
     fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
         self.route(
             OnLostReply::Fail,
-            &mut Pair(|redis: &Redis| redis.apply_once(&op, None), |_: &_| Err(refused())),
+            &mut Pair(|redis: &Redis| redis.apply_scripted(&op, None), |_: &_| Err(refused())),
         )
     }
 
@@ -97,7 +97,7 @@ impl Backend for FallbackBackend {
 
     fn pop_wait(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>> {
         let pop = Op { key: key.clone(), action: EntryAction::Pop { end: End::Front } };
-        if self.shared.redis.deduplicates(&pop.action) {
+        if self.shared.redis.is_exact() {
             return self.attempt_until(key, end, || self.apply_until(&pop, Some(end))?.found());
         }
         loop {

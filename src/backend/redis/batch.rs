@@ -11,6 +11,7 @@ use crate::backend::redis::retry::RetryRule;
 use crate::backend::redis::slots::SlotCall;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::{Left, WireAction as _, error_context};
+use crate::backend::redis::wire::calls::{Deletion, Steps};
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
@@ -119,8 +120,7 @@ impl Redis {
             let length = earlier.as_ref().map_or_else(|| self.chunk_length(rest), |earlier| earlier.length);
             let (chunk, behind) = rest.split_at(length.min(rest.len()));
             let call = earlier.map(|earlier| earlier.call);
-            let call = call
-                .or_else(|| chunk.iter().all(|op| self.deduplicates(&op.action)).then(|| self.begin_call()));
+            let call = call.or_else(|| self.is_exact().then(|| self.begin_call()));
             let outcome = match &call {
                 Some(call) => self.call_chunk(call, chunk, &mut replies),
                 None => self.apply_chunk(chunk, &mut replies),
@@ -145,7 +145,7 @@ impl Redis {
         let budget = self.budget();
         let Some(first) = ops.first() else { return Ok(()) };
         let outcomes = self
-            .call(call, ops, &budget)
+            .call(call, &Steps(ops), &budget)
             .map_err(|failure| OperationError::new(failure, error_context(first)))?;
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
             outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
@@ -219,12 +219,21 @@ impl Redis {
         Ok(())
     }
 
-    /// Carries out all writes or none.
-    pub(crate) fn commit(&self, ops: &[Op<'_, Write>]) -> Result<(), OperationError> {
+    /// Carries out all writes or none. With a slot call they take effect once, however often this function is called
+    /// with it.
+    pub(crate) fn commit(
+        &self,
+        call: Option<&SlotCall>,
+        ops: &[Op<'_, Write>],
+    ) -> Result<(), OperationError> {
         let budget = self.budget();
-        let work = |connection: &mut Connection, _| {
+        let context = ErrorContext::writing("EXEC");
+        let write = |connection: &mut Connection, note: Option<&SlotCall>| {
             let mut writer = self.writer(connection);
             writer.command(1, "MULTI");
+            if let Some(call) = note {
+                writer.note(call);
+            }
             for op in ops {
                 writer.write(&op.key, &op.action);
             }
@@ -234,8 +243,12 @@ impl Redis {
             let replies = replies::transaction(request.replies - 2, &mut || connection.receive(&budget))?;
             replies.into_iter().try_for_each(replies::written)
         };
-        let context = ErrorContext::writing("EXEC");
-        let Err(failure) = self.run(RetryRule::AtMostOnce, &budget, work) else { return Ok(()) };
+        if let Some(call) = call {
+            let outcome = self.transact_exactly(call, &budget, |connection| write(connection, Some(call)));
+            return outcome.map(drop).map_err(|failure| OperationError::new(failure, context));
+        }
+        let outcome = self.run(RetryRule::AtMostOnce, &budget, |connection, _| write(connection, None));
+        let Err(failure) = outcome else { return Ok(()) };
         let left: Vec<_> = ops.iter().map(|op| (&op.key, Left::by(&op.action))).collect();
         if self.has_left(&failure, &left, &budget) {
             return Ok(());
@@ -259,8 +272,12 @@ impl Redis {
                 replies::count(connection.receive(&budget)?)
             };
             let context = ErrorContext::writing("DEL");
-            let (removed, _) = self
-                .run(RetryRule::AtMostOnce, &budget, work)
+            let removed = if self.is_exact() {
+                self.call(&self.begin_call(), &Deletion(chunk), &budget)
+            } else {
+                self.run(RetryRule::AtMostOnce, &budget, work).map(|(removed, _)| removed)
+            };
+            let removed = removed
                 .map_err(|failure| OperationError::partial(*done, OperationError::new(failure, context)))?;
             *done += removed;
         }

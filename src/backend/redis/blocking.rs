@@ -12,6 +12,7 @@ use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::calls::LockAttempt;
 use crate::backend::redis::wire::replies;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
@@ -110,7 +111,7 @@ impl Redis {
 
     fn pop(&self, key: &Key<'_>, end: Instant) -> Result<Option<Bytes>, OperationError> {
         let op = Op { key: key.clone(), action: EntryAction::Pop { end: End::Front } };
-        let call = self.deduplicates(&op.action).then(|| self.begin_call());
+        let call = self.is_exact().then(|| self.begin_call());
         Ok(self.apply_in(call.as_deref(), &op, Some(end))?.found()?)
     }
 
@@ -172,7 +173,7 @@ impl Redis {
     ) -> Result<Option<Grant>, OperationError> {
         if left(end) < LEAST {
             let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
-            let granted = self.apply_once(&op, Some(end))?.granted()?;
+            let granted = self.apply_scripted(&op, Some(end))?.granted()?;
             return Ok(granted.or_else(|| sleep_until(end)));
         }
         let waiter = format!("{:x}-{:032x}", std::process::id(), fastrand::u128(..));
@@ -199,20 +200,33 @@ impl Redis {
         loop {
             self.link.check_open()?;
             let budget = self.budget_until(end);
-            let work = |connection: &mut Connection, _| {
-                self.call_script(
-                    connection,
-                    &budget,
-                    |writer, call| writer.lock(name, ttl, waiter, call),
-                    |next| replies::granted(next()?),
-                )
-            };
-            match self.run(RetryRule::AtMostOnce, &budget, work)?.0 {
+            match self.try_lock(name, ttl, waiter, &budget)? {
                 Some(grant) => return Ok(Some(grant)),
                 None if pauses.sleep() => {}
                 None => return Ok(None),
             }
         }
+    }
+
+    fn try_lock(
+        &self,
+        name: &Key<'_>,
+        ttl: Millis,
+        waiter: &str,
+        budget: &TimeBudget,
+    ) -> Result<Option<Grant>, Failure> {
+        if self.is_exact() {
+            return self.call(&self.begin_call(), &LockAttempt { name, ttl, waiter }, budget);
+        }
+        let work = |connection: &mut Connection, _| {
+            self.call_script(
+                connection,
+                budget,
+                |writer, call| writer.lock(name, ttl, waiter, call),
+                |next| replies::granted(next()?),
+            )
+        };
+        self.run(RetryRule::AtMostOnce, budget, work).map(|(granted, _)| granted)
     }
 
     /// Removes a waiter from the lock's queue, so that the next one gets its turn. If that fails, the entry expires

@@ -15,12 +15,13 @@ use crate::backend::redis::connect::resolver::Resolver;
 use crate::backend::redis::connect::server_link::ServerLink;
 #[cfg(feature = "tls")]
 use crate::backend::redis::connect::tls::TlsClient;
-use crate::backend::redis::failure::{ErrorContext, Failure};
+use crate::backend::redis::failure::ErrorContext;
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
 use crate::backend::redis::slots::{SlotCall, SlotTable};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::{WireAction, error_context};
+use crate::backend::redis::wire::calls::Scripted;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::{queries, replies};
 use crate::bytes::Bytes;
@@ -163,20 +164,21 @@ impl Redis {
         let Some(call) = call else {
             return self.apply_within(op, &budget);
         };
-        let replies = self.call(call, std::slice::from_ref(op), &budget);
-        let reply = replies.and_then(|mut replies| {
-            replies.pop().unwrap_or_else(|| Err(Failure::unexpected_reply(&redis::Value::Nil)))
-        });
-        reply.map_err(|failure| self.error_of(failure, error_context(op), &budget))
+        self.call_one(call, op, &budget).map_err(|failure| self.error_of(failure, error_context(op), &budget))
     }
 
-    /// Carries out one mutation, until `end` if it is part of a longer wait.
-    pub(crate) fn apply_once<A: WireAction>(
+    /// Carries out one mutation that is a script of its own, until `end` if it is part of a longer wait.
+    pub(crate) fn apply_scripted<A: WireAction>(
         &self,
         op: &Op<'_, A>,
         end: Option<Instant>,
     ) -> Result<Reply, OperationError> {
-        self.apply_within(op, &self.budget_until_or_default(end))
+        let budget = self.budget_until_or_default(end);
+        if !self.is_exact() {
+            return self.apply_within(op, &budget);
+        }
+        self.call(&self.begin_call(), &Scripted(op), &budget)
+            .map_err(|failure| self.error_of(failure, error_context(op), &budget))
     }
 
     fn apply_within<A: WireAction>(

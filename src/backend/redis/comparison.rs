@@ -35,7 +35,7 @@ impl Redis {
             left.iter().map(|(key, left)| (&***key, (*key, *left))).collect();
         let keys: Vec<&Key<'_>> = last.values().map(|(key, _)| *key).collect();
         let limit = u64::try_from(self.options.timeout.as_millis()).unwrap_or(u64::MAX);
-        let write = |writer: &mut CommandWriter<'_>, call: ScriptCall| {
+        let write = |writer: &mut CommandWriter<'_>, call: ScriptCall<'_>| {
             writer.script(&HOLDS, call, &keys, 3 * keys.len());
             for (_, left) in last.values() {
                 writer.left(*left, limit);

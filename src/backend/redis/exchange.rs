@@ -82,7 +82,8 @@ impl Redis {
         connection: &mut Connection,
         budget: &TimeBudget,
     ) -> Result<Reply, Failure> {
-        let write = |writer: &mut CommandWriter<'_>, call| op.action.write(&op.key, writer, call);
+        let write =
+            |writer: &mut CommandWriter<'_>, call: ScriptCall<'_>| op.action.write(&op.key, writer, call);
         self.call_script(connection, budget, write, |next| op.action.read(next))
     }
 
@@ -92,7 +93,7 @@ impl Redis {
         &self,
         connection: &mut Connection,
         budget: &TimeBudget,
-        write: impl Fn(&mut CommandWriter<'_>, ScriptCall),
+        write: impl Fn(&mut CommandWriter<'_>, ScriptCall<'_>),
         read: impl Fn(&mut dyn FnMut() -> Result<Value, Failure>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut call_as = |call| {

@@ -49,6 +49,16 @@ pub(crate) struct CallId {
     pub(crate) sequence: u64,
 }
 
+/// What the server knows of a call whose reply was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recalled {
+    Applied,
+    /// It was not applied, and cannot be any more: its connection was closed on the server.
+    NotApplied,
+    /// The server has lost its reply cache.
+    Unknown,
+}
+
 impl SlotTable {
     pub(crate) fn new(store_id: u128) -> Arc<Self> {
         Arc::new(Self {

@@ -13,6 +13,7 @@ use crate::backend::redis::connect::reentry::ReentryGuard;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind, Stage};
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::RetryRule;
+use crate::backend::redis::slots::{Recalled, SlotCall};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::queries;
 use crate::backend::redis::wire::replies;
@@ -68,9 +69,9 @@ impl Redis {
         }
         let context = ErrorContext { mutation: !changes.is_empty(), ..ErrorContext::writing("EXEC") };
         let outcome = match connection {
-            Some((mut connection, reentry_guard)) => {
+            Some((connection, reentry_guard)) => {
                 drop(reentry_guard);
-                self.commit_watched(&mut connection, &budget, &changes, &watched)
+                self.commit_watched(connection, &budget, &changes, &watched)
             }
             None if changes.is_empty() => return Ok(true),
             None => self.commit_unconditionally(&budget, &changes),
@@ -84,15 +85,23 @@ impl Redis {
         budget: &TimeBudget,
         changes: &[(Key<'static>, Change)],
     ) -> Result<bool, Failure> {
-        let work =
-            |connection: &mut Connection, _| self.execute(connection, budget, changes, &HashMap::new());
+        let nothing = HashMap::new();
+        if self.is_exact() {
+            let call = self.begin_call();
+            let send = |connection: &mut Connection| {
+                self.execute(connection, budget, changes, &nothing, Some(&call))
+            };
+            let committed = self.transact_exactly(&call, budget, send)?;
+            return Ok(committed.unwrap_or(true));
+        }
+        let work = |connection: &mut Connection, _| self.execute(connection, budget, changes, &nothing, None);
         self.run(RetryRule::AtMostOnce, budget, work).map(|(committed, _)| committed)
     }
 
     /// Makes changes if everything read is still valid, and returns whether it was, even if there are no changes.
     fn commit_watched(
         &self,
-        connection: &mut PooledConnection<'_>,
+        mut connection: PooledConnection<'_>,
         budget: &TimeBudget,
         changes: &[(Key<'static>, Change)],
         watched: &HashMap<Key<'static>, WatchedKey>,
@@ -104,23 +113,50 @@ impl Redis {
             self.link.kill_orphans(budget)?;
         }
         connection.renew();
-        connection.run(|connection| {
-            let committed = self.execute(connection, budget, changes, watched)?;
+        let call = (self.is_exact() && !changes.is_empty()).then(|| self.begin_call());
+        let outcome = connection.run(|connection| {
+            if let Some(call) = &call {
+                self.prepare_note(call, connection, budget)?;
+            }
+            let committed = self.execute(connection, budget, changes, watched, call.as_deref())?;
             connection.set_watching(false);
             Ok(committed)
-        })
+        });
+        // INVARIANT: a connection with a lost reply is in the quarantine before the server is asked about it.
+        drop(connection);
+        match (outcome, call) {
+            (Err(failure), Some(call)) if failure.stage == Stage::InDoubt => {
+                self.committed_after_all(&call, budget).ok_or(failure)
+            }
+            (outcome, _) => outcome,
+        }
     }
 
-    /// Sends all changes at once.
+    /// Returns whether changes were made whose reply was lost; `None` if nobody knows. Changes that were not made can
+    /// no longer be made: nothing is watched any more, so that the transaction must read again.
+    fn committed_after_all(&self, call: &SlotCall, budget: &TimeBudget) -> Option<bool> {
+        let recall = |connection: &mut Connection, _| self.recall(call, connection, budget);
+        match self.run(RetryRule::Recognised, budget, recall) {
+            Ok((Recalled::Applied, _)) => Some(true),
+            Ok((Recalled::NotApplied, _)) => Some(false),
+            Ok((Recalled::Unknown, _)) | Err(_) => None,
+        }
+    }
+
+    /// Sends all changes at once, and with them the note of a call, if there is one.
     fn execute(
         &self,
         connection: &mut Connection,
         budget: &TimeBudget,
         changes: &[(Key<'static>, Change)],
         watched: &HashMap<Key<'static>, WatchedKey>,
+        note: Option<&SlotCall>,
     ) -> Result<bool, Failure> {
         let mut writer = self.writer(connection);
         writer.command(1, "MULTI");
+        if let Some(call) = note {
+            writer.note(call);
+        }
         writer.changes(changes, |key| watched.get(key).and_then(|watched| watched.deadline));
         writer.command(1, "EXEC");
         let count = writer.commands();

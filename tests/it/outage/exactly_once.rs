@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, RedisOptions, Result, StateStore};
+use millpond::{Error, RedisOptions, Result, StateStore, WriteBatch};
 
 use crate::support::Ending;
 use crate::support::backends::HOUR;
@@ -52,6 +52,35 @@ fn batch_incr(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     Ok(())
 }
 
+fn put(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
+    told.times += 1;
+    store.put("n", told.times)
+}
+
+fn update(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
+    told.times += 1;
+    if told.times == 1 {
+        return store.put("n", told.times);
+    }
+    store.update("n", told.times)?;
+    Ok(())
+}
+
+fn map_put(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
+    told.times += 1;
+    store.map_put("m", "n", told.times)?;
+    Ok(())
+}
+
+fn write(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
+    told.times += 1;
+    let mut batch = WriteBatch::new();
+    for key in ["n0", "n1", "n2", "n3", "n4"] {
+        batch.put(key, told.times)?;
+    }
+    store.write(&batch)
+}
+
 fn push(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
     told.times += 1;
     store.push_back("q", told.times)?;
@@ -87,13 +116,13 @@ fn pop(store: &StateStore, told: &mut Acknowledged<'_>) -> Result<()> {
 fn assert_server_holds(step: Step, told: &Acknowledged<'_>) {
     let raw = &told.setup.raw;
     let same = |one: Step| std::ptr::fn_addr_eq(step, one);
-    if same(incr) || same(incr_with_ttl) {
+    if same(incr) || same(incr_with_ttl) || same(put) || same(update) {
         assert_eq!(raw.run::<_, Option<i64>>("GET", &["t:n"]).unwrap_or(0), told.times);
         let ttl: i64 = raw.run("PTTL", &["t:n"]);
         assert!(ttl == -2 || (ttl > 0) == same(incr_with_ttl), "{ttl}");
-    } else if same(map_incr) {
+    } else if same(map_incr) || same(map_put) {
         assert_eq!(raw.run::<_, Option<i64>>("HGET", &["t:m", "n"]).unwrap_or(0), told.times);
-    } else if same(batch_incr) {
+    } else if same(batch_incr) || same(write) {
         let held: Vec<Option<i64>> = raw.run("MGET", &["t:n0", "t:n1", "t:n2", "t:n3", "t:n4"]);
         assert_eq!(held.into_iter().map(|held| held.unwrap_or(0)).collect::<Vec<_>>(), [told.times; 5]);
     } else {
@@ -117,6 +146,10 @@ fn cut_everywhere(step: Step, options: &RedisOptions, mode: Mode) {
     for (way, stride) in [(Way::Answer, 1), (Way::Request, if every { 1 } else { 37 })] {
         for is_known in [true, false] {
             let store = setup.store(options.clone());
+            // What was observed before is no conflict.
+            for key in ["n", "n0", "n1", "n2", "n3", "n4"] {
+                store.get_bytes(key).unwrap();
+            }
             let (mut cuts, mut whole) = (0, 0);
             for at in (0..).step_by(if is_known { 1 } else { stride }) {
                 if !is_known {
@@ -163,6 +196,10 @@ cut_everywhere! {
     an_increment_with_a_ttl_that_is_cut_anywhere_is_done_once, incr_with_ttl;
     an_increment_in_a_map_that_is_cut_anywhere_is_done_once, map_incr;
     a_batch_of_increments_that_is_cut_anywhere_is_done_once, batch_incr;
+    a_put_that_is_cut_anywhere_is_done, put;
+    an_update_that_is_cut_anywhere_is_done, update;
+    a_put_in_a_map_that_is_cut_anywhere_is_done, map_put;
+    an_atomic_batch_that_is_cut_anywhere_is_done, write;
     a_push_that_is_cut_anywhere_is_done_once, push;
     a_push_of_many_that_is_cut_anywhere_is_done_once, push_many;
     a_pop_that_is_cut_anywhere_loses_nothing, pop;
@@ -379,5 +416,5 @@ fn calls_of_many_threads_under_many_cuts_are_applied_once() {
     assert_eq!(popped.into_inner() + left, pushed.into_inner());
     let stats = store.stats();
     println!("{stats:?}");
-    assert!(stats.outages > 10 && stats.uncertain == 0);
+    assert!(stats.outages > 3 && stats.uncertain == 0);
 }

@@ -5,7 +5,7 @@ use std::thread;
 
 use millpond::{Error, Fallback};
 
-use crate::support::proxied_server::{ProxiedServer, exactly_once, without_retries};
+use crate::support::proxied_server::{ProxiedServer, call_script, exactly_once, without_retries};
 use crate::support::proxy::{Mode, Way};
 use crate::support::redis_stores::{wait_for, wait_until_connected};
 
@@ -79,8 +79,8 @@ fn a_late_command_is_refused_if_the_replay_has_settled_it() {
     let notes: Vec<String> = setup.raw.run("KEYS", &["t:__millpond:replies:*"]);
     let born: String = setup.raw.run("HGET", &[notes[0].as_str(), "cache_id"]);
     let late = |number: &str, key: &str, words: &[&str]| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../../src/backend/redis/wire/scripts/call.lua");
-        setup.raw.ask("EVAL", &[&[script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
+        let script = call_script();
+        setup.raw.ask("EVAL", &[&[&script, "2", &notes[0], key, &born, "1", number, "1", ""], words].concat())
     };
     setup.proxy.cut_and_set(Way::Request, 3, Mode::Refuse);
     assert_error!(store.pop_front::<i64>("q"), Error::Unavailable { maybe_applied: false, .. });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millpond::{Error, RedisOptions};
 
+use crate::support::proxied_server::call_script;
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
@@ -90,8 +91,8 @@ fn a_late_call_is_refused_and_a_repeated_one_is_answered() {
     let notes = reply_caches(&raw).remove(0);
     let born: String = raw.run("HGET", &[notes.as_str(), "cache_id"]);
     let say = |born: &str, number: &str| -> redis::RedisResult<Vec<i64>> {
-        let script = include_str!("../../../src/backend/redis/wire/scripts/call.lua");
-        raw.ask("EVAL", &[script, "2", &notes, "t:n", born, "1", number, "1", "", "INCRBY", "", "1", "1"])
+        let script = call_script();
+        raw.ask("EVAL", &[&script, "2", &notes, "t:n", born, "1", number, "1", "", "INCRBY", "", "1", "1"])
     };
     assert_eq!(say(&born, "3").unwrap(), [3], "it gets the same reply as before");
     assert_eq!(say(&born, "2").unwrap_err().code(), Some("LATE"));

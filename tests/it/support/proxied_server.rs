@@ -20,6 +20,12 @@ pub(crate) fn without_retries() -> RedisOptions {
     exactly_once().max_retries(0)
 }
 
+/// The script that makes the call of an increment, a push or a pop.
+pub(crate) fn call_script() -> String {
+    let head = include_str!("../../../src/backend/redis/wire/scripts/call_head.lua");
+    [head, include_str!("../../../src/backend/redis/wire/scripts/call.lua")].concat()
+}
+
 pub(crate) struct ProxiedServer {
     pub(crate) server: RedisServer,
     pub(crate) proxy: Proxy,

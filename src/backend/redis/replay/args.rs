@@ -93,6 +93,7 @@ impl ScriptArgs {
             self.arg(b"");
         }
         if let QueuedAction::Put { value, ttl: None } = &step.action
+            && step.in_doubt.is_none()
             && is_short(step.observed, remote_wins)
         {
             self.arg(b"PUT").arg(&value.bytes);

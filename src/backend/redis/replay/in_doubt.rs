@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::backend::redis::slots::{CallId, SlotCall};
+use crate::op::EntryAction;
 
 /// A step of a call whose reply was lost. The server knows whether the call was applied; if it was, the step is not
 /// applied again. A pop is never applied again: nobody has received its value, so that the value is pushed back if
@@ -20,6 +21,30 @@ pub(crate) struct InDoubt {
 impl InDoubt {
     pub(crate) fn new(call: &Arc<SlotCall>, step: usize) -> Self {
         Self { call: call.id(), step, slot_call: Some(Arc::clone(call)) }
+    }
+
+    /// Returns whether an action of a call in doubt can be done locally until the server is asked. The other actions
+    /// fail, because their replies would tell what only the server knows.
+    pub(crate) fn is_settled_later(action: &EntryAction) -> bool {
+        match action {
+            EntryAction::Put { .. }
+            | EntryAction::PutIfPresent { .. }
+            | EntryAction::Delete
+            | EntryAction::Incr { .. }
+            | EntryAction::Expire { .. }
+            | EntryAction::Persist
+            | EntryAction::MapPut { .. }
+            | EntryAction::MapDelete { .. }
+            | EntryAction::MapIncr { .. }
+            | EntryAction::Push { .. }
+            | EntryAction::Pop { .. }
+            | EntryAction::Trim { .. } => true,
+            EntryAction::PutIfAbsent { .. }
+            | EntryAction::GetAndPut { .. }
+            | EntryAction::Swap { .. }
+            | EntryAction::GetAndDelete
+            | EntryAction::Touch { .. } => false,
+        }
     }
 
     /// Returns a step of a call that an earlier run of the program has made.

@@ -12,7 +12,7 @@ use crate::op::{EntryAction, LeaseAction, LockAction, Op, Reply, Traits, Write};
 pub(crate) trait WireAction {
     fn traits(&self) -> Traits;
 
-    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall);
+    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>);
 
     /// Reads the replies to all commands, also after one that is an error.
     fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure>;
@@ -48,7 +48,7 @@ impl WireAction for EntryAction {
         self.traits()
     }
 
-    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall) {
+    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         writer.entry_action(key, self, call);
     }
 
@@ -84,7 +84,7 @@ impl WireAction for LeaseAction {
         self.traits()
     }
 
-    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall) {
+    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         writer.lease_action(key, self, call);
     }
 
@@ -98,7 +98,7 @@ impl WireAction for LockAction {
         self.traits()
     }
 
-    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall) {
+    fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         writer.lock_action(key, self, call);
     }
 

@@ -13,7 +13,7 @@ const GRACE_MICROS: u64 = 300_000;
 
 impl CommandWriter<'_> {
     /// Writes a mutation of one entry.
-    pub(crate) fn entry_action(&mut self, key: &Key<'_>, action: &EntryAction, call: ScriptCall) {
+    pub(crate) fn entry_action(&mut self, key: &Key<'_>, action: &EntryAction, call: ScriptCall<'_>) {
         let command = action.traits().command;
         match action {
             EntryAction::Put { value, ttl } => self.set(key, value, &[], *ttl),
@@ -64,7 +64,7 @@ impl CommandWriter<'_> {
     }
 
     /// Writes a mutation of a queue's leases.
-    pub(crate) fn lease_action(&mut self, queue: &Key<'_>, action: &LeaseAction, call: ScriptCall) {
+    pub(crate) fn lease_action(&mut self, queue: &Key<'_>, action: &LeaseAction, call: ScriptCall<'_>) {
         let (leases, values) = (queue.companion(Companion::Leases), keys::leased_values(queue));
         match action {
             LeaseAction::Lease { lease, ttl_if_created } => {
@@ -79,7 +79,7 @@ impl CommandWriter<'_> {
     }
 
     /// Writes a mutation of a lock, by a client that does not wait for it.
-    pub(crate) fn lock_action(&mut self, name: &Key<'_>, action: &LockAction, call: ScriptCall) {
+    pub(crate) fn lock_action(&mut self, name: &Key<'_>, action: &LockAction, call: ScriptCall<'_>) {
         match action {
             LockAction::Lock { ttl } => self.lock(name, *ttl, "", call),
             LockAction::Extend { grant, ttl } => self.hold(name, *grant, Some(*ttl), call),
@@ -128,14 +128,14 @@ impl CommandWriter<'_> {
     }
 
     /// Writes the extension of a lock, or its release.
-    fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: ScriptCall) {
+    fn hold(&mut self, name: &Key<'_>, grant: Grant, ttl: Option<Millis>, call: ScriptCall<'_>) {
         let arguments = self.script(&HOLD_LOCK, call, &[&name.companion(Companion::Lock)], 3);
         arguments.number(grant.token).number(grant.until).ttl_or_empty(ttl);
     }
 
     /// Writes an attempt to take a lock. A `waiter` keeps its position in the queue of the lock; it is empty for a
     /// client that does not wait.
-    pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall) {
+    pub(crate) fn lock(&mut self, name: &Key<'_>, ttl: Millis, waiter: &str, call: ScriptCall<'_>) {
         let lock = name.companion(Companion::Lock);
         let keys = [&lock, &keys::lock_queue(name), &keys::lock_last_seen(name), &Key::fence()];
         self.script(&LOCK, call, &keys, 3).number(ttl.get()).arg(waiter.as_bytes()).number(GRACE_MICROS);
@@ -154,7 +154,7 @@ impl CommandWriter<'_> {
         name: &str,
         args: &[&[u8]],
         ttl_if_created: Option<Millis>,
-        call: ScriptCall,
+        call: ScriptCall<'_>,
     ) {
         let is_long = args.len() > MAX_ARGS;
         let mut ttl_if_created = ttl_if_created;
@@ -285,7 +285,7 @@ mod tests {
     use crate::op::End;
     use crate::value::Value as Stored;
 
-    fn text(action: &impl WireAction, call: ScriptCall) -> String {
+    fn text(action: &impl WireAction, call: ScriptCall<'_>) -> String {
         words(|writer| action.write(&Key::listed("k".to_owned()), writer, call))
     }
 

@@ -1,6 +1,7 @@
 //! What is sent to a server and what its replies mean. Nothing in this room does I/O.
 
 pub(crate) mod action;
+pub(crate) mod calls;
 pub(crate) mod changes;
 pub(crate) mod commands;
 #[cfg(test)]

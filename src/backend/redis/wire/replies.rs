@@ -22,7 +22,18 @@ pub(crate) fn reply(action: &EntryAction, next: NextReply<'_>) -> Result<Reply, 
     if let Some(multi) = multi_reply(action) {
         return number_of(multi.reply, transaction(multi.commands, next)?).map(Reply::Number);
     }
-    let reply = next()?;
+    single_reply(action, next()?)
+}
+
+/// Reads the reply to an action that is a step of a call. There every action has one reply.
+pub(crate) fn step_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
+    if matches!(action, EntryAction::PutIfPresent { .. }) {
+        return number(reply).map(|updated| Reply::Flag(updated != 0));
+    }
+    single_reply(action, reply)
+}
+
+fn single_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
     Ok(match action {
         EntryAction::Put { .. } => {
             done(reply)?;
@@ -215,6 +226,26 @@ pub(crate) fn parsed<T: std::str::FromStr>(reply: &Value) -> Result<T, Failure> 
 pub(crate) fn text(reply: &Value) -> Option<&str> {
     match reply {
         Value::BulkString(text) => std::str::from_utf8(text).ok(),
+        _ => None,
+    }
+}
+
+/// Returns how many bytes of strings a reply contains.
+pub(crate) fn length(reply: &Value) -> usize {
+    match reply {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::Array(parts) => parts.iter().map(length).sum(),
+        _ => 0,
+    }
+}
+
+/// Reads the sequence of the last call of a slot from its field in a reply cache.
+pub(crate) fn noted_sequence(note: &Value) -> Option<u64> {
+    match note {
+        Value::BulkString(note) => {
+            let digits = note.split(|byte| *byte == b'|').next()?;
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        }
         _ => None,
     }
 }

@@ -1,11 +1,14 @@
 //! Owns how commands are written in the protocol of the server (RESP). Knows nothing of what they do.
 
-use crate::backend::redis::wire::scripts::{Script, ScriptCall};
+use crate::backend::redis::wire::scripts::{CallHead, SESSION_TTL_MILLIS, Script, ScriptCall};
 use crate::clock::Millis;
 use crate::key::Key;
 
 /// The most arguments of a command; a server takes a million. Even, so that a field stays with its value.
 pub(crate) const MAX_ARGS: usize = 500_000;
+
+/// How many arguments identify a call.
+const CALL_HEAD_ARGUMENTS: usize = 5;
 
 /// Writes commands; keys get the store's prefix.
 pub(crate) struct CommandWriter<'a> {
@@ -35,18 +38,60 @@ impl<'a> CommandWriter<'a> {
     pub(crate) fn script(
         &mut self,
         script: &Script,
-        call: ScriptCall,
+        call: ScriptCall<'_>,
         keys: &[&Key<'_>],
         arguments: usize,
     ) -> &mut Self {
-        let arguments = 3 + keys.len() + arguments;
+        self.script_on(script, call, keys.len(), arguments);
+        for key in keys {
+            self.key(key);
+        }
+        if let Some(head) = call.head() {
+            self.call_head(head);
+        }
+        self
+    }
+
+    /// Begins the call of a script; the keys follow, and behind them what identifies the call, if it has a head.
+    fn script_on(&mut self, script: &Script, call: ScriptCall<'_>, keys: usize, arguments: usize) {
+        let (head_keys, head_arguments) =
+            if call.head().is_some() { (1, CALL_HEAD_ARGUMENTS) } else { (0, 0) };
+        let arguments = 3 + head_keys + keys + head_arguments + arguments;
         match call {
             ScriptCall::BySha => self.command(arguments, "EVALSHA").arg(script.sha().as_bytes()),
             ScriptCall::ByText => self.command(arguments, "EVAL").arg(script.text.as_bytes()),
+            ScriptCall::CallBySha(_) => self.command(arguments, "EVALSHA").arg(script.as_call().1.as_bytes()),
+            ScriptCall::CallByText(_) => self.command(arguments, "EVAL").arg(script.as_call().0.as_bytes()),
         };
-        self.number(keys.len() as u64);
-        for key in keys {
-            self.key(key);
+        self.number((head_keys + keys) as u64);
+        if let Some(head) = call.head() {
+            self.key(head.cache);
+        }
+    }
+
+    /// Writes by what the server recognises a call.
+    fn call_head(&mut self, head: &CallHead<'_>) {
+        self.number(head.cache_id).number(u64::from(head.slot)).number(head.sequence);
+        self.arg(if head.is_first { b"1" } else { b"" });
+        if head.renews {
+            self.number(SESSION_TTL_MILLIS);
+        } else {
+            self.arg(b"");
+        }
+    }
+
+    /// Begins the call of a script on one key as the server spells it, with this many arguments behind it.
+    pub(crate) fn script_on_raw_key(
+        &mut self,
+        script: &Script,
+        call: ScriptCall<'_>,
+        key: &[u8],
+        arguments: usize,
+    ) -> &mut Self {
+        self.script_on(script, call, 1, arguments);
+        self.arg(key);
+        if let Some(head) = call.head() {
+            self.call_head(head);
         }
         self
     }

@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use crate::key::Key;
+
 /// How long the server keeps a marker or a reply cache that no store renews: 30 days.
 pub(crate) const SESSION_TTL_MILLIS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -11,35 +13,96 @@ pub(crate) const SESSION_TTL_MILLIS: u64 = 30 * 24 * 3600 * 1000;
 pub(crate) struct Script {
     pub(crate) text: &'static str,
     sha: OnceLock<String>,
+    /// The same script as a call that the server recognises, and its hash.
+    call: OnceLock<(String, String)>,
 }
 
 impl Script {
-    /// The comment at the head of `source` is not part of the text: it need not be sent.
     const fn new(source: &'static str) -> Self {
-        let bytes = source.as_bytes();
-        let mut at = 0;
-        while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
-            while at < bytes.len() && bytes[at] != b'\n' {
-                at += 1;
-            }
-            at += 1;
-        }
-        Self { text: source.split_at(at).1, sha: OnceLock::new() }
+        Self { text: without_comment(source), sha: OnceLock::new(), call: OnceLock::new() }
     }
 
     /// Returns the SHA-1 of the text in hexadecimal digits. It is computed once.
     pub(crate) fn sha(&self) -> &str {
-        self.sha.get_or_init(|| sha1_smol::Sha1::from(self.text).digest().to_string())
+        self.sha.get_or_init(|| sha1(self.text))
+    }
+
+    /// Returns the text of a call that does what this script does, and its hash. They are made once.
+    pub(crate) fn as_call(&self) -> (&str, &str) {
+        let (text, sha) = self.call.get_or_init(|| {
+            let (head, tail) = (without_comment(CALL_HEAD), without_comment(CALL_TAIL));
+            let text = if std::ptr::eq(self, &raw const CALL) {
+                format!("{head}{}", self.text)
+            } else {
+                format!("{head}local function body(KEYS, ARGV)\n{}\nend\n{tail}", self.text)
+            };
+            let sha = sha1(&text);
+            (text, sha)
+        });
+        (text, sha)
     }
 }
 
-/// How a script is named in a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ScriptCall {
+fn sha1(text: &str) -> String {
+    sha1_smol::Sha1::from(text).digest().to_string()
+}
+
+/// Returns a script without the comment at its head, which need not be sent.
+const fn without_comment(source: &str) -> &str {
+    let bytes = source.as_bytes();
+    let mut at = 0;
+    while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
+        while at < bytes.len() && bytes[at] != b'\n' {
+            at += 1;
+        }
+        at += 1;
+    }
+    source.split_at(at).1
+}
+
+/// How a script is named in a command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ScriptCall<'h> {
     /// By its SHA-1: only for a command that is sent alone, because the server may not know the script.
     BySha,
     /// By its text, which always works.
     ByText,
+    /// As a call that the server recognises, by its SHA-1.
+    CallBySha(&'h CallHead<'h>),
+    /// As a call that the server recognises, by its text.
+    CallByText(&'h CallHead<'h>),
+}
+
+impl<'h> ScriptCall<'h> {
+    /// Returns the same for a call that the server recognises.
+    pub(crate) fn with_head(self, head: &'h CallHead<'h>) -> Self {
+        match self {
+            Self::BySha | Self::CallBySha(_) => Self::CallBySha(head),
+            Self::ByText | Self::CallByText(_) => Self::CallByText(head),
+        }
+    }
+
+    /// Returns by what the server recognises the call, if it is one.
+    pub(crate) fn head(self) -> Option<&'h CallHead<'h>> {
+        match self {
+            Self::BySha | Self::ByText => None,
+            Self::CallBySha(head) | Self::CallByText(head) => Some(head),
+        }
+    }
+}
+
+/// By what the server recognises a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallHead<'h> {
+    /// The key of the reply cache, and its id.
+    pub(crate) cache: &'h Key<'static>,
+    pub(crate) cache_id: u64,
+    pub(crate) slot: u32,
+    pub(crate) sequence: u64,
+    /// Whether the call was never sent before.
+    pub(crate) is_first: bool,
+    /// Whether the call renews the TTL of the reply cache.
+    pub(crate) renews: bool,
 }
 
 macro_rules! scripts {
@@ -48,6 +111,9 @@ macro_rules! scripts {
             Script::new(include_str!(concat!("scripts/", $file)));)*
     };
 }
+
+const CALL_HEAD: &str = include_str!("scripts/call_head.lua");
+const CALL_TAIL: &str = include_str!("scripts/call_tail.lua");
 
 scripts! {
     /// Swaps a value if its bytes are still the expected ones.
@@ -66,7 +132,9 @@ scripts! {
     HOLDS = "holds.lua";
     /// Creates the reply cache of a store.
     CREATE_REPLY_CACHE = "create_reply_cache.lua";
-    /// Applies the steps of one call, once however often it is sent.
+    /// Forgets a large reply in the reply cache.
+    FORGET_REPLY = "forget_reply.lua";
+    /// Applies the steps of one call, once however often it is sent. It is only a call: see [`Script::as_call`].
     CALL = "call.lua";
     /// Succeeds if the user may use all of its keys.
     CHECK_KEYS = "check_keys.lua";
@@ -89,10 +157,33 @@ mod tests {
     fn the_comment_at_the_head_is_not_sent() {
         assert_eq!(Script::new("-- a\n-- b\nreturn 1").text, "return 1");
         assert_eq!(Script::new("return 1 -- c\n").text, "return 1 -- c\n");
-        for script in
-            [&SWAP, &CREATE, &LEASE, &END_LEASE, &LOCK, &HOLD_LOCK, &HOLDS, &CALL, &CLAIM_MARKER, &REPLAY]
-        {
+        for script in [
+            &SWAP,
+            &CREATE,
+            &LEASE,
+            &END_LEASE,
+            &LOCK,
+            &HOLD_LOCK,
+            &HOLDS,
+            &FORGET_REPLY,
+            &CALL,
+            &CLAIM_MARKER,
+            &REPLAY,
+        ] {
             assert!(script.text.starts_with("local ") || script.text.starts_with("if "), "{}", script.text);
         }
+        for part in [CALL_HEAD, CALL_TAIL] {
+            assert!(without_comment(part).starts_with("local "), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_script_becomes_the_body_of_a_call() {
+        let (text, sha) = SWAP.as_call();
+        let body = format!("\nlocal function body(KEYS, ARGV)\n{}\nend\n", SWAP.text);
+        assert!(text.starts_with(without_comment(CALL_HEAD)) && text.contains(&body), "{text}");
+        assert!(text.ends_with(without_comment(CALL_TAIL)), "{text}");
+        assert_eq!(sha, sha1(text));
+        assert!(CALL.as_call().0.ends_with(CALL.text));
     }
 }

@@ -8,5 +8,7 @@
 -- before: a pop frees memory, and its reply must be cached too.
 redis.call('HDEL', KEYS[1], 'none')
 redis.call('HSETNX', KEYS[1], 'cache_id', ARGV[1])
+-- A user who may not store replies learns it here, before the first call.
+redis.call('HSET', KEYS[1], 'cache_id', redis.call('HGET', KEYS[1], 'cache_id'))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HGET', KEYS[1], 'cache_id')

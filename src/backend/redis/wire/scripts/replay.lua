@@ -195,7 +195,7 @@ local function settle_in_doubt(index, key)
     report(index, 'uncertain')
   elseif type(reply) == 'string' and push ~= '' then
     push_back(index, key, push, reply, deadline)
-  elseif type(reply) == 'table' and push == '' then
+  elseif type(reply) == 'table' and reply.err and push == '' then
     report(index, 'rejected', reply.err)
   end
   return state == 'not_applied', push ~= ''
