@@ -75,7 +75,7 @@ fn assert_linearizable(seed: u64, run: Duration, exactly_once: bool, faults: Fau
     if let Some(object) = violated.first() {
         panic!("MILLPOND_SEED={seed}: {object} is not linearizable:\n{}", text(&histories.0[*object]));
     }
-    assert!(calls > 1000, "{calls} calls");
+    assert!(calls > 100, "{calls} calls");
     assert!(faults == Faults::None || in_doubt > 0, "no fault had an effect");
     assert!(undecided * 20 <= objects, "{undecided} of {objects} histories take too long to check");
 }
