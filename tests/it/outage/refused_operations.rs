@@ -8,7 +8,7 @@ use crate::support::chain;
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
 use crate::support::redis_stores::{
-    LIMIT, memory, notice_disconnect, open, options, pending, run_within, wait_until_connected,
+    LIMIT, memory, notice_disconnect, open, options, patient, pending, run_within, wait_until_connected,
 };
 
 /// Servers that take no value of two megabytes. The first one says so before it closes the connection.
@@ -86,7 +86,7 @@ fn operations_behind_one_that_was_set_aside_are_applied_in_order() {
 fn while_connected_a_value_that_the_server_never_takes_is_refused_and_is_no_outage() {
     for limit in LIMITS {
         let server = start_with(&limit);
-        for options in [options(), memory(), memory().exactly_once(true)] {
+        for options in [options(), memory(), memory().exactly_once(true)].map(patient) {
             let store = open(&server.url(0), options).unwrap();
             for megabytes in [2, 20] {
                 let error = store.put("large", large(megabytes)).unwrap_err();
