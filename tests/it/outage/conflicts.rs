@@ -5,7 +5,7 @@ use millpond::{Error, OnConflict, RedisOptions, StateStore, Unknown};
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{memory, open, wait_until_connected};
+use crate::support::redis_stores::{memory, open, patient, wait_until_connected};
 
 struct Setup {
     _server: RedisServer,
@@ -242,7 +242,7 @@ fn a_put_with_a_lost_reply_is_no_conflict_with_later_writes() {
     for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
         for known in [true, false] {
             for (number, (left, write)) in lost.into_iter().enumerate() {
-                let setup = Setup::with(memory().on_conflict(policy).max_retries(0));
+                let setup = Setup::with(patient(memory().on_conflict(policy).max_retries(0)));
                 if known {
                     setup.store.put("a", 1).unwrap();
                 } else {
