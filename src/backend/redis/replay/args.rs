@@ -14,7 +14,7 @@ use crate::op::End;
 use crate::util::hex;
 
 /// How many words come before an operation in doubt, with the key of the reply cache that it asks.
-pub(crate) const WORDS_IN_DOUBT: usize = 10;
+pub(crate) const WORDS_IN_DOUBT: usize = 12;
 
 /// Returns how many words an operation takes at most, without its key.
 pub(crate) fn most_words(action: &QueuedAction, observed: &Observed, remote_wins: bool) -> usize {
