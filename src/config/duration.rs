@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserializer, Serializer};
+
+use crate::config::any_value::any_value;
 
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
@@ -27,7 +29,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 /// missing string.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the configuration may hold any JSON value")]
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    match serde_json::Value::deserialize(deserializer)? {
+    match any_value(deserializer)? {
         serde_json::Value::String(text) => Ok(text),
         other => Err(D::Error::custom(format!("{other} is not a duration: write it with a unit, \"5s\""))),
     }

@@ -50,8 +50,8 @@ impl Serialize for SyncPolicy {
 impl<'de> Deserialize<'de> for SyncPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match duration::text(deserializer)?.as_str() {
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
+            "always" | "Always" => Ok(Self::Always),
+            "never" | "Never" => Ok(Self::Never),
             interval => duration::parse(interval).map(Self::Every).map_err(|error| {
                 D::Error::custom(format!("expected \"always\", \"never\" or an interval: {error}"))
             }),

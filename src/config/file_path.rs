@@ -2,25 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::meant;
+
 /// Reads the path behind `file:`. An error is the wrong option and the reason.
-pub(crate) fn path_behind_scheme(rest: &str) -> Result<PathBuf, (&'static str, &'static str)> {
+pub(crate) fn path_behind_scheme(rest: &str) -> Result<PathBuf, (&'static str, String)> {
     let path = match rest.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
         Some(_) => {
-            return Err(("url", "a file URL names no host: write file:///absolute or file:./relative"));
+            let reason = "a file URL names no host: write file:///absolute or file:./relative";
+            return Err(("url", reason.to_owned()));
         }
         None => rest,
     };
-    if path.starts_with("~/") || path.starts_with('$') {
-        return Err(("path", "~ and $ are not expanded: write the path out"));
-    }
-    if path.contains("://") {
-        return Err(("path", "it is a URL"));
-    }
-    if path.is_empty() || path.contains('\0') {
-        return Err(("path", "it is empty or contains a NUL"));
-    }
-    Ok(Path::new(path).to_path_buf())
+    let path = Path::new(path);
+    meant::check_path(path).map_err(|reason| ("path", reason))?;
+    Ok(path.to_path_buf())
 }
 
 /// Writes the text that [`path_behind_scheme`] reads as this path.

@@ -9,8 +9,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::clock::MAX_TTL;
+use crate::config::any_value::{any_value, is_nothing, variant};
 use crate::config::duration;
 use crate::config::file_path::{behind_scheme, path_behind_scheme};
+use crate::config::meant::check_path;
 use crate::config::options::options;
 use crate::config::range::in_range;
 use crate::error::{Error, Result};
@@ -64,18 +66,32 @@ impl Serialize for Fallback {
     }
 }
 
+/// The fields of [`Fallback::File`], as those of the File backend are written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilePath {
+    path: PathBuf,
+}
+
 impl<'de> Deserialize<'de> for Fallback {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "memory" => Ok(Self::Memory),
-            "none" => Ok(Self::None),
-            _ => match text.strip_prefix("file:") {
-                Some(path) => {
-                    path_behind_scheme(path).map(Self::file).map_err(|(_, reason)| D::Error::custom(reason))
-                }
-                None => Err(D::Error::custom("expected \"memory\", \"none\" or \"file:\" and a path")),
-            },
+        let expected = || D::Error::custom("expected \"memory\", \"none\" or \"file:\" and a path");
+        let value = any_value(deserializer)?;
+        if let Some(path) = value.as_str().and_then(|text| text.strip_prefix("file:")) {
+            return path_behind_scheme(path).map(Self::file).map_err(|(_, reason)| D::Error::custom(reason));
+        }
+        let (name, content) = variant(value).ok_or_else(expected)?;
+        match name.as_str() {
+            "memory" if is_nothing(&content) => Ok(Self::Memory),
+            "none" if is_nothing(&content) => Ok(Self::None),
+            "file" if !content.is_null() => {
+                let path = content.as_str().map_or_else(
+                    || serde_json::from_value(content.clone()).map(|FilePath { path }| path),
+                    |path| Ok(path.into()),
+                );
+                path.map(Self::file).map_err(D::Error::custom)
+            }
+            _ => Err(expected()),
         }
     }
 }
@@ -86,8 +102,10 @@ impl<'de> Deserialize<'de> for Fallback {
 #[non_exhaustive]
 pub enum Unknown {
     /// The key reads as absent. If this process has changed it, the key reads as if it had been absent before.
+    #[serde(alias = "Absent")]
     Absent,
     /// The read fails with [`Error::Unavailable`].
+    #[serde(alias = "Error")]
     Error,
 }
 
@@ -98,8 +116,10 @@ pub enum Unknown {
 pub enum OnConflict {
     /// It is replayed all the same, unless it rests on a read that assumed the key to be absent.
     #[default]
+    #[serde(alias = "LocalWins")]
     LocalWins,
     /// It is dropped, and the other value stays.
+    #[serde(alias = "RemoteWins")]
     RemoteWins,
 }
 
@@ -210,18 +230,23 @@ options! {
 
         /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to
         /// none.
-        tls_ca_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None;
+        tls_ca_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_ca_file;
     }
 }
 
 impl RedisOptions {
     fn check_fallback(&self, field: &str) -> Result<()> {
         match &self.fallback {
-            Fallback::File { path } if path.as_os_str().is_empty() => {
-                Err(Error::invalid_config(field, "its path is empty"))
+            Fallback::File { path } => {
+                check_path(path).map_err(|reason| Error::invalid_config(field, format!("its path: {reason}")))
             }
-            Fallback::Memory | Fallback::File { .. } | Fallback::None => Ok(()),
+            Fallback::Memory | Fallback::None => Ok(()),
         }
+    }
+
+    fn check_tls_ca_file(&self, field: &str) -> Result<()> {
+        let checked = self.tls_ca_file.as_deref().map_or(Ok(()), check_path);
+        checked.map_err(|reason| Error::invalid_config(field, reason))
     }
 
     fn check_max_away(&self, field: &str) -> Result<()> {

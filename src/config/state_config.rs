@@ -1,8 +1,6 @@
 //! Owns the configuration as a whole: its general options, their defaults and limits, and its serde notation.
 //! Knows nothing of how a backend is opened.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error as _};
@@ -10,67 +8,22 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Millis;
+use crate::config::any_value::any_value;
 use crate::config::duration;
 use crate::config::file::FileOptions;
+use crate::config::meant::{check_path, check_text};
 use crate::config::range::in_range;
 use crate::config::redis::RedisOptions;
-use crate::config::redis_address::{RedisAddress, without_password};
+use crate::config::redis_address::{Login, RedisAddress, invalid_url};
+use crate::config::state_backend::StateBackend;
 use crate::error::{Error, Result};
 use crate::key::{MAX_KEY_BYTES, is_reserved};
-
-/// The prefix of Redis keys if a URL or a configuration names no `key_prefix`.
-pub(crate) const DEFAULT_KEY_PREFIX: &str = "millpond";
 
 /// The default of `max_value_bytes`: 64 MiB.
 const DEFAULT_MAX_VALUE_BYTES: usize = 64 << 20;
 
 /// The largest value of `max_value_bytes`, which is the longest string of Redis: 512 MiB.
 const MOST_VALUE_BYTES: usize = 512 << 20;
-
-/// The place where the state is stored.
-///
-/// In a configuration: `"memory"`, `{"file": {"path": "./state"}}`, or
-/// `{"redis": {"url": "redis://127.0.0.1:6379", "key_prefix": "orders"}}`.
-#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum StateBackend {
-    /// In the memory of this process. It is lost when the process ends.
-    #[default]
-    Memory,
-    /// In memory and in a directory that one process has open at a time.
-    File {
-        /// The directory; it is created if it is missing.
-        path: PathBuf,
-    },
-    /// On a Redis server, 6.2 or newer.
-    Redis {
-        /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS. It contains no options.
-        url: String,
-        /// Keys are stored under `{key_prefix}:{key}`; with an empty prefix, under the bare key. Defaults to
-        /// `millpond` in a configuration that does not name it.
-        #[serde(default = "default_key_prefix")]
-        key_prefix: String,
-    },
-}
-
-fn default_key_prefix() -> String {
-    DEFAULT_KEY_PREFIX.to_owned()
-}
-
-impl fmt::Debug for StateBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => f.write_str("Memory"),
-            Self::File { path } => f.debug_struct("File").field("path", path).finish(),
-            Self::Redis { url, key_prefix } => f
-                .debug_struct("Redis")
-                .field("url", &without_password(url))
-                .field("key_prefix", key_prefix)
-                .finish(),
-        }
-    }
-}
 
 /// All options of a store. A URL is another notation for the same: every option has one name and one default in
 /// both.
@@ -167,12 +120,12 @@ impl StateConfig {
         self.file.validate()?;
         self.redis.validate()?;
         match &self.backend {
-            StateBackend::File { path } if path.as_os_str().is_empty() => {
-                Err(Error::invalid_config("path", "it is empty"))
+            StateBackend::File { path } => {
+                check_path(path).map_err(|reason| Error::invalid_config("path", reason))
             }
-            StateBackend::Memory | StateBackend::File { .. } => Ok(()),
+            StateBackend::Memory => Ok(()),
             StateBackend::Redis { url, key_prefix } => {
-                RedisAddress::parse(url)?;
+                RedisAddress::parse(url)?.login.as_ref().map_or(Ok(()), validate_login)?;
                 validate_key_prefix(key_prefix)
             }
         }
@@ -244,21 +197,35 @@ fn differing(options: &Map<String, Value>, defaults: &Map<String, Value>) -> Vec
 
 impl<'de> Deserialize<'de> for StateConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_value(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+        Self::from_value(any_value(deserializer)?).map_err(D::Error::custom)
     }
 }
 
 fn validate_key_prefix(prefix: &str) -> Result<()> {
     let reason = if prefix.len() > MAX_KEY_BYTES {
-        "it is longer than 512 bytes"
-    } else if prefix.chars().any(char::is_control) {
-        "it contains a control character"
+        "it is longer than 512 bytes".to_owned()
     } else if is_reserved(prefix) {
-        "its part `__millpond` is reserved"
+        "its part `__millpond` is reserved".to_owned()
     } else {
-        return Ok(());
+        match check_text(prefix) {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        }
     };
     Err(Error::invalid_config("key_prefix", reason))
+}
+
+/// No reason shows a part of the login.
+fn validate_login(login: &Login) -> Result<()> {
+    if login.user.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(invalid_url("its user contains a space or a control character: no user of Redis has one"));
+    }
+    if login.password.chars().any(char::is_control) {
+        return Err(invalid_url(
+            "its password contains a control character, perhaps the line break at the end of a file: leave it out",
+        ));
+    }
+    Ok(())
 }
 
 /// Replaces one option of a section. The serde rules of the section decide whether it exists, and which values
@@ -286,16 +253,5 @@ fn object(value: Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(fields) => Ok(fields),
         _ => Err("expected a table of options".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn debug_of_a_backend_hides_the_password() {
-        let backend = StateBackend::Redis { url: "redis://u:hunter2@h".into(), key_prefix: "p".into() };
-        assert!(!format!("{backend:?}").contains("hunter2"));
     }
 }

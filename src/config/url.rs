@@ -9,7 +9,8 @@ use crate::config::file_path::{behind_scheme, path_behind_scheme};
 use crate::config::percent::{decode, encode};
 use crate::config::redis::Fallback;
 use crate::config::redis_address::{RedisAddress, invalid_url};
-use crate::config::state_config::{DEFAULT_KEY_PREFIX, StateBackend, StateConfig};
+use crate::config::state_backend::{DEFAULT_KEY_PREFIX, StateBackend};
+use crate::config::state_config::StateConfig;
 use crate::error::{Error, Result};
 
 impl StateConfig {
@@ -39,6 +40,13 @@ impl StateConfig {
 
 /// Parses a URL: the scheme and the address select the backend, the query contains the options.
 fn parse(url: &str) -> Result<StateConfig> {
+    // The reason does not show the URL, which may hold a password.
+    if url.chars().any(char::is_control) || url.trim() != url {
+        return Err(invalid_url(
+            "it contains a control character, or begins or ends with a space: write it without, as in \
+             file:./state or redis://host:6379",
+        ));
+    }
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let Some((scheme, rest)) = address.split_once(':') else {
         return Err(invalid_url(

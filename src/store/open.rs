@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use crate::backend::CHUNK;
 #[cfg(feature = "redis")]
 use crate::backend::fallback::open::FallbackBackend;
+use crate::backend::file::contents::Contents;
 use crate::backend::file::report::Progress;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
@@ -64,7 +65,8 @@ impl StateStore {
     /// Opens a store with all its options, after checking every one of them.
     ///
     /// # Errors
-    /// - [`InvalidConfig`](Error::InvalidConfig), naming the option;
+    /// - [`InvalidConfig`](Error::InvalidConfig), naming the option, also if a text cannot be meant (a path with a line
+    ///   break at its end), or if a directory holds a replay queue instead of a File store, or the other way round;
     /// - for a file [`Locked`](Error::Locked), [`Corrupt`](Error::Corrupt), [`Io`](Error::Io),
     ///   [`StorageFull`](Error::StorageFull);
     /// - for Redis [`Denied`](Error::Denied), [`Unsupported`](Error::Unsupported) (a server older than 6.2, a
@@ -101,7 +103,7 @@ impl StateStore {
                 Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
             }
             StateBackend::File { path } => {
-                let backend = Arc::new(File::open(path, &config.file, clock, report)?);
+                let backend = Arc::new(File::open(path, &config.file, clock, report, Contents::Store)?);
                 Ok(Self::File(FileStore(Handle { backend, context })))
             }
             #[cfg(feature = "redis")]
