@@ -11,6 +11,8 @@ use serde_json::ser::{CompactFormatter, Formatter};
 use crate::bytes::Bytes;
 use crate::error::{Cause, Error, Result};
 use crate::json::finite;
+use crate::json::readable;
+use crate::json::readable::{MAX_DEPTH, TOO_DEEP};
 use crate::value::Value;
 
 /// A larger scratch buffer is freed after use.
@@ -19,22 +21,21 @@ const KEPT_BUFFER: usize = 64 * 1024;
 /// At most this many characters of a decoder's message are kept.
 const LONGEST_CAUSE: usize = 200;
 
-/// The first depth of nesting that `serde_json` refuses to read: no value is written, or compared, as deep as this.
-pub(crate) const MAX_DEPTH: u32 = 128;
-
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Encodes a value as compact JSON. `key` only names the entry in an error.
 pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Value> {
-    // A `Serialize` implementation may encode another value, so the buffer must not stay borrowed.
-    let mut buffer = BUFFER.take();
+    // A `Serialize` implementation may encode another value, so the buffer must not stay borrowed. The destructor of
+    // another thread-local may encode a value when the thread's buffer is gone already.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     buffer.clear();
     let written = write(&mut buffer, value);
     let encoded = Value::json(&buffer);
     if buffer.capacity() <= KEPT_BUFFER {
-        BUFFER.replace(buffer);
+        // If the thread's buffer is gone, this one is freed.
+        let _ = BUFFER.try_with(|kept| kept.replace(buffer));
     }
     match written {
         Ok(()) => Ok(encoded),
@@ -63,11 +64,7 @@ struct ValidatingFormatter<'a> {
 impl ValidatingFormatter<'_> {
     fn enter_nesting(&mut self) -> io::Result<()> {
         self.depth += 1;
-        if self.depth < MAX_DEPTH {
-            Ok(())
-        } else {
-            Err(io::Error::other("it is nested too deeply to be read back"))
-        }
+        if self.depth < MAX_DEPTH { Ok(()) } else { Err(io::Error::other(TOO_DEEP)) }
     }
 }
 
@@ -95,6 +92,16 @@ impl Formatter for ValidatingFormatter<'_> {
     fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
         self.depth -= 1;
         CompactFormatter.end_object(writer)
+    }
+
+    /// Writes the text of a `RawValue`, of which `serde_json` has only checked the grammar.
+    fn write_raw_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        readable::check(fragment, self.depth).map_err(io::Error::other)?;
+        CompactFormatter.write_raw_fragment(writer, fragment)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::json::encode::MAX_DEPTH;
+use crate::json::readable::MAX_DEPTH;
 
 /// Returns whether two JSON texts have the same meaning. Integers are compared exactly, an integer and a float
 /// as `f64`; the order of an object's fields does not matter. Bytes that are not JSON equal only themselves.

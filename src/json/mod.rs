@@ -3,6 +3,7 @@
 mod encode;
 mod equality;
 mod finite;
+mod readable;
 
 pub(crate) use self::encode::{decode, decode_found, encode};
 pub(crate) use self::equality::eq;

@@ -12,6 +12,7 @@
 //! - `foreign_code`: loggers, listeners, clocks and closures that use the store which calls them;
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
+//! - `thread_locals`: a store in the destructor of a thread-local;
 //! - `examples`: the examples, run as a user would run them;
 //! - `tidy`: rules that the source code itself must follow;
 //! - `support`: the servers, proxies, disks and processes that the tests use.
@@ -38,5 +39,6 @@ mod model;
 mod outage;
 #[cfg(feature = "redis")]
 mod redis;
+mod thread_locals;
 mod tidy;
 mod transaction_equivalence;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use millpond::{Error, WriteBatch};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::MINUTE;
 use crate::support::backends::Context;
@@ -13,6 +14,8 @@ promises![
     a_number_that_is_not_finite_is_refused_and_changes_nothing,
     a_map_whose_keys_are_not_strings_is_an_error,
     a_failing_serializer_is_an_encoding_error,
+    raw_json_that_could_not_be_read_back_is_refused_and_changes_nothing,
+    raw_json_that_can_be_read_is_written_as_it_is,
     a_decode_error_keeps_the_entry_and_carries_its_bytes,
     get_and_delete_acts_even_if_it_cannot_decode,
     get_and_put_acts_even_if_it_cannot_decode,
@@ -77,6 +80,89 @@ fn a_failing_serializer_is_an_encoding_error(cx: &Context) {
     let error = assert_error!(cx.store().put("k", Refuses), Error::Encode { .. });
     assert!(chain(&error).concat().contains("not today"), "{error:?}");
     assert!(cx.store().is_empty().unwrap());
+}
+
+fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).unwrap()
+}
+
+fn nested(depth: usize) -> Box<RawValue> {
+    raw(&("[".repeat(depth) + &"]".repeat(depth)))
+}
+
+/// `serde_json` checks only the grammar of a `RawValue`.
+fn raw_json_that_could_not_be_read_back_is_refused_and_changes_nothing(cx: &Context) {
+    #[derive(Serialize)]
+    struct Wrapped {
+        inner: Box<RawValue>,
+    }
+    cx.store().put("k", 1).unwrap();
+    cx.store().map_put("m", "f", 1).unwrap();
+    cx.store().push_back("q", 1).unwrap();
+    for raw in [
+        nested(128),
+        nested(200),
+        raw(&("{\"a\":".repeat(128) + "1" + &"}".repeat(128))),
+        raw("1e999"),
+        raw("[-1e999]"),
+        raw(r#""\ud800""#),
+        raw(r#"{"a":["\udc00\ud800"]}"#),
+        raw(r#"{"\ud800":1}"#),
+    ] {
+        let store = cx.store();
+        assert_error!(store.put("k", &raw), Error::Encode { .. });
+        assert_error!(store.put("k", Wrapped { inner: raw.clone() }), Error::Encode { .. });
+        assert_error!(store.put("k", [Some(&raw)]), Error::Encode { .. });
+        assert_error!(store.put_with_ttl("k", &raw, MINUTE), Error::Encode { .. });
+        assert_error!(store.update("k", &raw), Error::Encode { .. });
+        assert_error!(store.set_if_not_exists("new", &raw, None), Error::Encode { .. });
+        assert_error!(store.compare_and_set("k", Some(&1), &raw), Error::Encode { .. });
+        assert_error!(store.compare_and_set("k", Some(&raw), &1), Error::Encode { .. });
+        assert_error!(store.get_and_put::<i64>("k", &raw), Error::Encode { .. });
+        assert_error!(store.modify("k", |_: Option<Box<RawValue>>| Some(raw.clone())), Error::Encode { .. });
+        assert_error!(store.batch_put([("new", &raw)]), Error::Encode { .. });
+        assert_error!(store.map_put("m", "f", &raw), Error::Encode { .. });
+        assert_error!(store.map_put_many("m", [("g", &raw)]), Error::Encode { .. });
+        assert_error!(store.push_back("q", &raw), Error::Encode { .. });
+        assert_error!(store.push_front("q", &raw), Error::Encode { .. });
+        assert_error!(store.push_back_many("q", [&raw]), Error::Encode { .. });
+        assert_error!(WriteBatch::new().put("k", &raw), Error::Encode { .. });
+        let refused = store.transaction(|tx| {
+            assert_error!(tx.put("k", &raw), Error::Encode { .. });
+            assert_error!(tx.compare_and_set("k", Some(&1), &raw), Error::Encode { .. });
+            assert_error!(tx.map_put("m", "f", &raw), Error::Encode { .. });
+            tx.push_back("q", &raw)
+        });
+        assert_error!(refused, Error::Encode { .. });
+    }
+    let store = cx.store();
+    assert_eq!(store.keys("").unwrap(), ["k", "m", "q"]);
+    assert_eq!(store.get::<i64>("k").unwrap(), Some(1));
+    assert_eq!((store.map_len("m").unwrap(), store.queue_len("q").unwrap()), (1, 1));
+}
+
+fn raw_json_that_can_be_read_is_written_as_it_is(cx: &Context) {
+    for text in [
+        "null",
+        "1e308",
+        "-0",
+        "123456789012345678901234567890",
+        "1.0",
+        r#""\ud83d\ude00\u0000""#,
+        r#"{"a":1,"a":2}"#,
+        "{ \"a\" : [ 1,\n2 ] }",
+        nested(127).get(),
+    ] {
+        let written = raw(&format!(" {text}\n"));
+        cx.store().put("k", &written).unwrap();
+        assert_eq!(cx.store().get_bytes("k").unwrap().unwrap(), *text.as_bytes(), "{text}");
+        assert_eq!(cx.store().get::<Box<RawValue>>("k").unwrap().unwrap().get(), text);
+        cx.store().get::<serde_json::Value>("k").unwrap().unwrap();
+        cx.store().map_put("m", "f", &written).unwrap();
+        cx.store().map_get::<serde_json::Value>("m", "f").unwrap().unwrap();
+    }
+    cx.store().put("k", [nested(126)]).unwrap();
+    assert_error!(cx.store().put("k", [nested(127)]), Error::Encode { .. });
 }
 
 #[track_caller]

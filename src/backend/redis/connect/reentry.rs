@@ -17,19 +17,22 @@ impl ReentryGuard {
     /// Marks that this thread holds a connection to the server and runs a caller's closure, which may ask for
     /// another connection.
     pub(crate) fn enter_user_code(server: usize) -> Self {
-        IN_USER_CODE.with_borrow_mut(|servers| servers.push(server));
+        // In the destructor of a thread-local, the thread's other ones may be gone.
+        let _ = IN_USER_CODE.try_with(|servers| servers.borrow_mut().push(server));
         Self { server }
     }
 }
 
-/// Returns whether this thread holds a connection to the server while it runs a caller's closure.
+/// Returns whether this thread holds a connection to the server while it runs a caller's closure; also if that is
+/// unknown, because the thread is ending and its thread-locals are gone.
 pub(crate) fn is_in_user_code(server: usize) -> bool {
-    IN_USER_CODE.with_borrow(|servers| servers.contains(&server))
+    IN_USER_CODE.try_with(|servers| servers.borrow().contains(&server)).unwrap_or(true)
 }
 
 impl Drop for ReentryGuard {
     fn drop(&mut self) {
-        IN_USER_CODE.with_borrow_mut(|servers| {
+        let _ = IN_USER_CODE.try_with(|servers| {
+            let mut servers = servers.borrow_mut();
             if let Some(at) = servers.iter().rposition(|server| *server == self.server) {
                 servers.remove(at);
             }
