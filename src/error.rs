@@ -222,7 +222,10 @@ pub enum Error {
 
     /// A write to the disk failed in a way that leaves the content of the disk unknown, this write included. Reads
     /// are still served; every write is refused until the store is opened again.
-    #[error("the store at {} takes no more writes after a failed write to disk; open it again", .path.display())]
+    #[error(
+        "the store at {} takes no more writes: a write to disk failed, or its files were taken away; open it again",
+        .path.display()
+    )]
     #[non_exhaustive]
     Poisoned {
         /// The directory of the store.

@@ -218,7 +218,9 @@ fn validate_key_prefix(prefix: &str) -> Result<()> {
 /// No reason shows a part of the login.
 fn validate_login(login: &Login) -> Result<()> {
     if login.user.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(invalid_url("its user contains a space or a control character: no user of Redis has one"));
+        return Err(invalid_url(
+            "its user contains a space or a control character: no user of Redis has one",
+        ));
     }
     if login.password.chars().any(char::is_control) {
         return Err(invalid_url(

@@ -58,7 +58,8 @@ impl FileStore {
     ///
     /// # Errors
     /// [`Io`](Error::Io) if the directory does not exist or may not be read; [`Corrupt`](Error::Corrupt);
-    /// [`Unsupported`](Error::Unsupported) for a later version of the format.
+    /// [`Unsupported`](Error::Unsupported) for a later version of the format; [`InvalidConfig`](Error::InvalidConfig)
+    /// if it holds the replay queue of a Redis store.
     ///
     /// # Examples
     /// ```
@@ -86,7 +87,7 @@ impl FileStore {
     /// The files are first copied, as they are, into a directory beside them, `damaged-1` or the next free number.
     /// Then every line whose checksum is right is read, in order, and the result is written as a new
     /// snapshot; if the program crashes meanwhile, the old files still exist and can be repaired again. If nothing is
-    /// damaged, nothing is changed. The torn end that a crash leaves is no damage: opening the store truncates it.
+    /// damaged, nothing is changed. A damaged replay queue of a Redis store is repaired too, and stays one. The torn end that a crash leaves is no damage: opening the store truncates it.
     ///
     /// The content of a damaged line is lost: its keys may have an older value, or one that had been deleted.
     /// [`Repair::lost`] lists the damaged places, [`Repair::incomplete`] the maps and queues of which parts are
@@ -94,7 +95,8 @@ impl FileStore {
     ///
     /// # Errors
     /// [`Locked`](Error::Locked), [`Io`](Error::Io), [`StorageFull`](Error::StorageFull) (the copy takes as much
-    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format. After an error
+    /// room as the files); [`Unsupported`](Error::Unsupported) for a later version of the format;
+    /// [`InvalidConfig`](Error::InvalidConfig) for a replay queue that is not damaged. After an error
     /// the store is what it was before, though there may be a copy, or a part of one.
     ///
     /// # Examples

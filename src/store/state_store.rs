@@ -87,7 +87,29 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// sync). Nothing is promised on network file systems (NFS, SMB): their locks and writes are not dependable.
 ///
 /// One process at a time has the directory open; others may read it ([`open_read_only`](Self::open_read_only)).
-/// Nothing else may change or delete its files: writes to a journal that was deleted are lost.
+/// Nothing else may change or delete its files. If another program deletes, renames or replaces the journal, or
+/// deletes the directory, the next sync, [`flush`](StateStore::flush) or [`close`](StateStore::close) returns
+/// [`Poisoned`](crate::Error::Poisoned); where writes are not synced one by one, so does a write within a second. What
+/// was acknowledged in that second is lost with the files.
+///
+/// # The directory
+/// A store keeps to the directory that its path named when it was opened. On Unix it finds its files through a handle
+/// on that directory: neither a change of the working directory, nor a rename of the directory or of its parents,
+/// leads it to other files. Errors show the absolute path that the directory had when it was opened.
+///
+/// The directory is created with mode 0700, its missing parents as the umask allows, and files with mode 0600; an
+/// existing directory keeps its mode. A symbolic link may lead to the directory, but one in place of `LOCK` is refused,
+/// and one in place of a file that is about to be created is not followed.
+///
+/// A directory holds either a File store or the replay queue of a Redis store (`fallback=file:…`), and opens only as
+/// what it holds.
+///
+/// # Time
+/// What has expired stays expired. The store's time never goes back: if the system clock is set back, time stands
+/// still until the clock has caught up. If that would take more than a day, the clock was wrong for a while: then all
+/// that had expired by the store's time is removed from the files, by a compaction, and the store follows the clock
+/// again. This happens while the store is opened, or in the background after a write. Only an expiry that reads alone
+/// had seen is forgotten if the process is then killed: the next line, of a write or of the closing, records it.
 ///
 /// # When something fails
 /// If there is no room for a write, it returns [`StorageFull`](crate::Error::StorageFull): nothing has changed, in
@@ -99,6 +121,10 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// `snapshot-<n>.jsonl` is the state before `journal-<n>.jsonl`. Every line is one JSON object and carries its own
 /// CRC-32. While the store is open, a journal that is synced ends with zeros, which make its syncs cheaper:
 /// `tr -d '\0' < journal-1.jsonl | jq .` shows it.
+///
+/// `LOCK` also notes how far the journal reached when the store was last closed: a journal that has lost lines at its
+/// end since then is [`Corrupt`](crate::Error::Corrupt), and not taken for a shorter one. A directory without the note
+/// opens too. Copy it with the other files, and delete it with them.
 #[derive(Debug, Clone)]
 pub struct FileStore(pub(crate) Handle<File>);
 

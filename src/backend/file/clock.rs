@@ -1,32 +1,34 @@
-//! Owns a clock that does not fall behind the newest line of the journal. Knows nothing of the journal.
+//! Owns a clock that never falls behind a time that it has shown, or that the newest line of the journal has. Knows
+//! nothing of the journal.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
 use crate::store_clock::StoreClock;
 use crate::util::log_later::log_later;
 
-/// If the newest line is further ahead of the clock than this, one of the two times is plainly wrong.
-const MAX_LEAD: Duration = Duration::from_secs(24 * 3600);
+/// If a store's time is further ahead of the system clock than this, the system clock was plainly wrong at one of the
+/// two moments, and it would take too long until it has caught up.
+const MAX_LEAD: u64 = 24 * 3600 * 1000;
 
-/// The clock of a store, which stands still while the inner clock is behind the newest line.
+/// The clock of a store, which stands still while the inner clock is behind the latest time that counted.
+///
+/// INVARIANT: entries that had expired at some time stay expired. If the clock is far ahead, it may therefore step back
+/// only when no entry is left that had expired at its time, neither in memory nor in the files.
 pub(crate) struct MonotonicClock {
     inner: StoreClock,
-    /// Time of the newest line, in milliseconds since 1970.
+    /// The latest time that a line or a reading had, in milliseconds since 1970.
     floor: AtomicU64,
+    /// Whether the floor was more than [`MAX_LEAD`] ahead of the inner clock when it was last read.
+    is_far_ahead: AtomicBool,
 }
 
 impl MonotonicClock {
     /// `newest` is the time of the newest line, in milliseconds since 1970.
     pub(crate) fn new(inner: StoreClock, newest: u64) -> Self {
-        let clock = Self { inner, floor: AtomicU64::new(newest) };
-        if clock.lead_over(clock.inner.now()) > MAX_LEAD {
-            log_later!(
-                Warn,
-                "the newest line of the journal is more than a day ahead of the system clock; ignoring it"
-            );
-        }
+        let clock = Self { inner, floor: AtomicU64::new(newest), is_far_ahead: AtomicBool::new(false) };
+        clock.now();
         clock
     }
 
@@ -35,27 +37,47 @@ impl MonotonicClock {
         self.inner.refresh();
     }
 
-    /// Notes the time of a new line.
-    pub(crate) fn note_written(&self, millis: u64) {
-        self.floor.store(millis, Ordering::Relaxed);
+    /// Whether the time stands still and should step back, because it is more than a day ahead of the inner clock.
+    pub(crate) fn is_far_ahead(&self) -> bool {
+        self.is_far_ahead.load(Ordering::Relaxed)
     }
 
-    fn floor(&self) -> SystemTime {
-        let floor = Duration::from_millis(self.floor.load(Ordering::Relaxed));
-        UNIX_EPOCH.checked_add(floor).unwrap_or(UNIX_EPOCH)
+    /// Follows the inner clock again, if the time is far ahead of it and still `from`, in milliseconds since 1970.
+    pub(crate) fn step_back(&self, from: u64) {
+        let to = millis(self.inner.now());
+        if from.saturating_sub(to) > MAX_LEAD
+            && self.floor.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            log_later!(
+                Warn,
+                "the time of a store was more than a day ahead of the system clock, and follows it again; entries that \
+                 had expired in the meantime are gone"
+            );
+        }
+        self.is_far_ahead.store(false, Ordering::Relaxed);
     }
+}
 
-    /// How far the newest line is ahead of `now`.
-    fn lead_over(&self, now: SystemTime) -> Duration {
-        self.floor().duration_since(now).unwrap_or_default()
-    }
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Clock for MonotonicClock {
     fn now(&self) -> SystemTime {
         let now = self.inner.now();
-        let lead = self.lead_over(now);
-        if lead > MAX_LEAD { now } else { now + lead }
+        let (shown, floor) = (millis(now), self.floor.load(Ordering::Relaxed));
+        if shown > floor {
+            self.floor.fetch_max(shown, Ordering::Relaxed);
+            return now;
+        }
+        if shown == floor {
+            return now;
+        }
+        if floor - shown > MAX_LEAD {
+            self.is_far_ahead.store(true, Ordering::Relaxed);
+        }
+        UNIX_EPOCH.checked_add(Duration::from_millis(floor)).unwrap_or(now)
     }
 }
 
@@ -67,16 +89,38 @@ mod tests {
     use crate::clock::ManualClock;
 
     #[test]
-    fn it_stands_still_if_the_inner_clock_goes_back_by_up_to_a_day() {
+    fn it_stands_still_while_the_inner_clock_is_behind_any_time_that_it_has_shown() {
         let inner = Arc::new(ManualClock::default());
         let start = inner.now();
-        let millis = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
-        let clock = MonotonicClock::new(StoreClock::Trusted(Arc::<ManualClock>::clone(&inner)), millis);
+        let clock =
+            MonotonicClock::new(StoreClock::Trusted(Arc::<ManualClock>::clone(&inner)), millis(start));
         inner.set(start - Duration::from_secs(60));
         assert_eq!(clock.now(), start);
-        inner.set(start + Duration::from_secs(1));
-        assert_eq!(clock.now(), inner.now());
-        inner.set(start - MAX_LEAD - Duration::from_secs(1));
-        assert_eq!(clock.now(), inner.now());
+        let later = start + Duration::from_secs(1);
+        inner.set(later);
+        assert_eq!(clock.now(), later);
+        inner.set(start);
+        assert_eq!(clock.now(), later);
+        assert!(!clock.is_far_ahead());
+    }
+
+    #[test]
+    fn it_steps_back_only_if_it_is_far_ahead_and_nothing_was_shown_meanwhile() {
+        let inner = Arc::new(ManualClock::default());
+        let start = inner.now();
+        let clock =
+            MonotonicClock::new(StoreClock::Trusted(Arc::<ManualClock>::clone(&inner)), millis(start));
+        let limit = Duration::from_millis(MAX_LEAD);
+        inner.set(start - limit);
+        assert_eq!((clock.now(), clock.is_far_ahead()), (start, false));
+        clock.step_back(millis(start));
+        assert_eq!(clock.now(), start);
+        let behind = start - limit - Duration::from_millis(1);
+        inner.set(behind);
+        assert_eq!((clock.now(), clock.is_far_ahead()), (start, true));
+        clock.step_back(millis(start) - 1);
+        assert_eq!((clock.now(), clock.is_far_ahead()), (start, true));
+        clock.step_back(millis(start));
+        assert_eq!((clock.now(), clock.is_far_ahead()), (behind, false));
     }
 }

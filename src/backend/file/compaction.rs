@@ -64,7 +64,25 @@ pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
     let listing = core.layout.list()?;
     core.layout.paths(&listing, ..number).try_for_each(|path| core.layout.remove(&path))?;
     core.pacer.note_compacted(size.len, size.weight);
+    step_back(core, begin.time);
     Ok(Some(size))
+}
+
+/// Lets the clock follow the system clock again if it was far ahead of it at `time`, when this compaction began.
+///
+/// INVARIANT: the files hold no entry any more that had expired by then, and memory holds none after this.
+fn step_back(core: &Core, time: u64) {
+    if core.clock.is_far_ahead() {
+        let _no_writer = core.journal.lock();
+        core.state.table.reclaim_all(&Now::of(&clock_at(core, time)));
+        core.clock.step_back(time);
+    }
+}
+
+/// A clock that stands at a time of the store.
+fn clock_at(core: &Core, millis: u64) -> ManualClock {
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(millis));
+    ManualClock::new(time.unwrap_or_else(|| core.clock.now()))
 }
 
 /// Begins a new journal; returns its number, and the stamp of the state at its beginning.
@@ -85,7 +103,6 @@ fn rotate(core: &Core) -> Result<(u64, LineStamp)> {
         }
         return Err(error);
     }
-    core.clock.note_written(time);
     core.pacer.note_rotated(before);
     Ok((number, LineStamp { sequence: journal.sequence, synced: journal.sequence, time }))
 }
@@ -94,9 +111,7 @@ fn rotate(core: &Core) -> Result<(u64, LineStamp)> {
 fn write(core: &Core, number: u64, begin: LineStamp, path: &Path) -> Result<Option<SnapshotSize>> {
     let mut writer = SnapshotWriter::create(&core.layout, path, number, begin, core.sync)?;
     // Entries that had expired when the journal began are expired for each of its lines: the clock does not go back.
-    let beginning = ManualClock::new(
-        UNIX_EPOCH.checked_add(Duration::from_millis(begin.time)).unwrap_or_else(|| core.clock.now()),
-    );
+    let beginning = clock_at(core, begin.time);
     let now = Now::of(&beginning);
     let mut scan = FuzzyScan::new();
     while let Some((key, change)) = scan.next(&core.state.table, &now) {

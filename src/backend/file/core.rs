@@ -158,8 +158,14 @@ impl Core {
         if changes.iter().all(|(_, change)| *change == Change::Nothing) {
             return Ok(None);
         }
+        match self.sync {
+            // Each sync checks it.
+            SyncPolicy::Always => {}
+            SyncPolicy::Every(_) | SyncPolicy::Never => {
+                journal.check_in_place(&self.durability)?;
+            }
+        }
         let written = journal.append_commit(changes, now.millis(), &self.durability)?;
-        self.clock.note_written(now.millis());
         Ok(Some(written))
     }
 
@@ -190,12 +196,13 @@ impl Core {
     pub(crate) fn check_size(self: &Arc<Self>, journal: &mut Journal, written: u64, freed: u64) -> Duration {
         // A short line may make much of the files superfluous.
         journal.next_size_check = journal.next_size_check.saturating_sub(freed.saturating_sub(written));
-        if journal.len < journal.next_size_check {
+        let is_due = self.clock.is_far_ahead();
+        if journal.len < journal.next_size_check && !is_due {
             return Duration::ZERO;
         }
         journal.next_size_check = journal.len + self.pacer.step();
-        let size =
-            JournalSize { len: journal.len, max_len_after_next: journal.max_len_after_next(), line: written };
+        let (len, max_len_after_next) = (journal.len, journal.max_len_after_next());
+        let size = JournalSize { len, max_len_after_next, line: written, is_due };
         match self.pacer.check_size(size, self.state.table.bytes()) {
             Decision::Pause(pause) => pause,
             Decision::Compact => {

@@ -7,17 +7,24 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::backend::file::fs::{FileSystem, FileType, WritableFile};
+use crate::backend::file::contents::Contents;
+use crate::backend::file::fs::{Access, FileSystem, FileType, WritableFile};
 use crate::error::{Error, Result};
 
 /// Suffix of a snapshot that is being written.
 const UNFINISHED: &str = ".tmp";
 
 /// The directory of a store.
+///
+/// INVARIANT: after the opening, all files are found through the handle on the directory to which `fs` is bound. A
+/// path is only the name of a file below `dir`, and what an error shows.
 #[derive(Clone)]
 pub(crate) struct Layout {
+    /// The absolute path that the directory had when it was opened.
     pub(crate) dir: PathBuf,
     pub(crate) fs: Arc<dyn FileSystem>,
+    /// What the directory is opened as, which new files are marked with.
+    pub(crate) contents: Contents,
 }
 
 impl fmt::Debug for Layout {
@@ -36,33 +43,33 @@ pub(crate) struct Listing {
 }
 
 impl Layout {
-    /// Creates the directory and its ancestors unless they exist.
-    pub(crate) fn create(dir: &Path, fs: Arc<dyn FileSystem>) -> Result<Self> {
-        let layout = Self { dir: dir.to_path_buf(), fs };
+    /// Opens the directory, and creates it and its ancestors unless they exist.
+    pub(crate) fn create(dir: &Path, fs: &dyn FileSystem, contents: Contents) -> Result<Self> {
+        let path = absolute(dir);
         let missing: Vec<&Path> =
-            dir.ancestors().take_while(|dir| layout.fs.file_type(non_empty(dir)).is_err()).collect();
+            path.ancestors().take_while(|dir| fs.file_type(non_empty(dir)).is_err()).collect();
         for dir in missing.into_iter().rev() {
-            match layout.fs.create_dir(dir) {
-                // Another process has just created it, or it is a dangling link, which the check below reports.
+            let access = if dir == path { Access::Owner } else { Access::Default };
+            match fs.create_dir(dir, access) {
+                // Another process has just created it, or it is a dangling link, which cannot be opened.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                outcome => outcome.map_err(|error| failed("creating", &layout.dir, error))?,
+                outcome => outcome.map_err(|error| failed("creating", &path, error))?,
             }
-            layout.sync_dir(non_empty(non_empty(dir).parent().unwrap_or(dir)))?;
+            let parent = non_empty(non_empty(dir).parent().unwrap_or(dir));
+            fs.sync_dir(parent).map_err(|error| failed("syncing", parent, error))?;
         }
-        layout.check_directory()?;
-        Ok(layout)
+        Self::bind(path, fs, contents)
     }
 
-    /// Fails unless the directory exists and is one.
-    pub(crate) fn check_directory(&self) -> Result<()> {
-        match self.fs.file_type(non_empty(&self.dir)) {
-            Ok(FileType::Directory) => Ok(()),
-            Ok(FileType::File | FileType::Other) => {
-                let reason = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory");
-                Err(failed("opening", &self.dir, reason))
-            }
-            Err(error) => Err(failed("opening", &self.dir, error)),
-        }
+    /// Opens the directory, which must exist.
+    pub(crate) fn open_existing(dir: &Path, fs: &dyn FileSystem, contents: Contents) -> Result<Self> {
+        Self::bind(absolute(dir), fs, contents)
+    }
+
+    fn bind(dir: PathBuf, fs: &dyn FileSystem, contents: Contents) -> Result<Self> {
+        check_directory(&dir, fs)?;
+        let fs = fs.bind(non_empty(&dir)).map_err(|error| failed("opening", &dir, error))?;
+        Ok(Self { dir, fs, contents })
     }
 
     pub(crate) fn lock_path(&self) -> PathBuf {
@@ -120,7 +127,7 @@ impl Layout {
 
     /// Fails unless the path is a regular file: opening a named pipe would block until another process writes to it.
     /// Links are followed; a dangling link passes, and fails when it is opened.
-    fn check_regular_file(&self, path: &Path) -> Result<()> {
+    pub(crate) fn check_regular_file(&self, path: &Path) -> Result<()> {
         match self.fs.file_type(path) {
             Ok(FileType::Directory | FileType::Other) => {
                 let reason = io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file");
@@ -147,8 +154,7 @@ impl Layout {
     /// Makes the name of the directory durable. If this process may not read the parent, that is left to the creator
     /// of the directory.
     pub(crate) fn sync_parent(&self) -> Result<()> {
-        let parent = self.dir.parent().map_or(Path::new("."), non_empty);
-        match self.sync_dir(parent) {
+        match self.sync_dir(&self.dir.join("..")) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             other => other,
         }
@@ -157,6 +163,23 @@ impl Layout {
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         self.fs.sync_dir(dir).map_err(|error| failed("syncing", dir, error))
     }
+}
+
+/// Fails unless the directory exists and is one.
+fn check_directory(dir: &Path, fs: &dyn FileSystem) -> Result<()> {
+    match fs.file_type(non_empty(dir)) {
+        Ok(FileType::Directory) => Ok(()),
+        Ok(FileType::File | FileType::Other) => {
+            let reason = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, not a directory");
+            Err(failed("opening", dir, reason))
+        }
+        Err(error) => Err(failed("opening", dir, error)),
+    }
+}
+
+/// Returns the path as it is seen from the root. If the working directory has no path, the path stays relative.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Returns the path, or `.` for the empty path.

@@ -28,6 +28,11 @@ impl DirectoryLock {
         }
     }
 
+    /// The lock file.
+    pub(crate) fn file(&self) -> &dyn LockableFile {
+        &*self.file
+    }
+
     /// Whether this process took the lock, and not the parent that it was forked from.
     pub(crate) fn is_ours(&self) -> bool {
         self.process == process::id()

@@ -1,7 +1,9 @@
 //! The File variant: the local table behind a journal of changes in a directory.
 
 mod clock;
+mod closing_note;
 mod compaction;
+pub(crate) mod contents;
 mod core;
 mod format;
 mod fs;

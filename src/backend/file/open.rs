@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::backend::file::clock::MonotonicClock;
 use crate::backend::file::compaction;
+use crate::backend::file::contents::Contents;
 use crate::backend::file::core::Core;
 use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::{OsFileSystem, ReadOnlyFile, WritableFile};
@@ -49,8 +50,10 @@ impl File {
         options: &FileOptions,
         clock: StoreClock,
         report: &mut dyn FnMut(Progress),
+        contents: Contents,
     ) -> Result<Self> {
-        Self::open_in(Layout::create(dir, Arc::new(OsFileSystem))?, options, clock, report)
+        let layout = Layout::create(dir, &OsFileSystem::default(), contents)?;
+        Self::open_in(layout, options, clock, report)
     }
 
     /// Opens the store in an existing directory, or creates one.
@@ -60,15 +63,19 @@ impl File {
         clock: StoreClock,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        recovery::check_unlocked(&layout)?;
         let lock = DirectoryLock::take(&layout)?;
-        let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight, obsolete } =
-            recovery::read(&ReadContext::new(&layout, false, report))?;
+        let recovered = recovery::read(&ReadContext::new(&layout, false, report))?;
+        // INVARIANT: nothing on disk is changed before this check.
+        recovered.check_contents(&layout)?;
+        let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight, obsolete, .. } =
+            recovered;
         let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
         let time = Now::of(&clock).millis();
 
         let is_new = tail.is_none();
-        if is_new {
+        if is_new && !obsolete.is_empty() {
             remove_obsolete(&layout, &obsolete)?;
         }
         let end = match tail {
@@ -81,9 +88,24 @@ impl File {
         if !is_new {
             let mut journal = core.journal.lock();
             journal.append_opening(time, options.sync, &core.durability)?;
-            core.clock.note_written(time);
             core.durability.wait(journal.sequence)?;
-            remove_obsolete(&core.layout, &obsolete)?;
+            if obsolete.is_empty() {
+                // An earlier process may have failed to make the name of the journal durable. If that fails again, the
+                // store is no worse off than it was.
+                let _ = core.layout.sync();
+            } else {
+                remove_obsolete(&core.layout, &obsolete)?;
+            }
+        }
+        if core.clock.is_far_ahead() {
+            match compaction::compact(&core, &mut || ()) {
+                Ok(_) => {}
+                Err(error @ Error::Poisoned { .. }) => return Err(error),
+                Err(error) => {
+                    let dir = core.layout.dir.display();
+                    log_later!(Warn, "the time of the store at {dir} stands still: {error}");
+                }
+            }
         }
         let syncer = match options.sync {
             SyncPolicy::Every(interval) => Some(Syncer::spawn(&core, interval)?),
@@ -97,10 +119,9 @@ impl File {
     /// Opens the store in `dir` as it is now, even while another process has it open. Nothing on disk is changed,
     /// now or later.
     pub(crate) fn open_read_only(dir: &Path, clock: StoreClock) -> Result<Self> {
-        let layout = Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) };
-        layout.check_directory()?;
+        let layout = Layout::open_existing(dir, &OsFileSystem::default(), Contents::Store)?;
         let mut retries = 0;
-        let Recovered { table, sequence, time, .. } = loop {
+        let recovered = loop {
             match recovery::read(&ReadContext::new(&layout, true, &mut |_| ())) {
                 // The process that has the store open may be replacing the files.
                 Err(Error::Corrupt { .. }) if retries < READ_RETRIES => {
@@ -110,10 +131,13 @@ impl File {
                 outcome => break outcome?,
             }
         };
+        recovered.check_contents(&layout)?;
+        let Recovered { table, sequence, time, .. } = recovered;
         let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));
         let (sync, disk) = (SyncPolicy::Never, Arc::new(ReadOnlyFile));
-        let end = JournalEnd { path: layout.dir.clone(), disk, number: 0, len: 0, sequence };
+        let contents = layout.contents;
+        let end = JournalEnd { path: layout.dir.clone(), disk, number: 0, len: 0, sequence, contents };
         let (mut journal, durability) = Journal::resume(end, layout.dir.clone(), sync);
         journal.state = JournalState::ReadOnly;
         let pacer = Pacer::new(&FileOptions::default(), 0, None);
@@ -143,13 +167,10 @@ fn build_core(
     })
 }
 
-/// Deletes files that are no longer needed.
+/// Makes the names of the files durable, and deletes files that are no longer needed.
 fn remove_obsolete(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
-    if obsolete.is_empty() {
-        return Ok(());
-    }
-    // INVARIANT: the name of their replacement is durable. A process that was killed, or whose sync failed, may have
-    // left a snapshot whose name a power cut would remove.
+    // INVARIANT: the names of all files that count are durable. A process that was killed, or whose sync failed, may
+    // have left a snapshot or a journal whose name a power cut would remove.
     layout.sync()?;
     obsolete.iter().try_for_each(|path| layout.remove(path))
 }
@@ -157,9 +178,10 @@ fn remove_obsolete(layout: &Layout, obsolete: &[PathBuf]) -> Result<()> {
 /// Creates the first journal of a store.
 fn create_first_journal(layout: &Layout, time: u64, sync: SyncPolicy) -> Result<JournalEnd> {
     let (disk, path) = writer::create_journal(layout, 1)?;
-    let len = writer::write_header(&*disk, &path, 1, LineStamp { sequence: 0, synced: 0, time }, sync)?;
+    let (contents, stamp) = (layout.contents, LineStamp { sequence: 0, synced: 0, time });
+    let len = writer::write_header(&*disk, &path, contents, (1, stamp), sync)?;
     layout.sync_parent()?;
-    Ok(JournalEnd { path, disk, number: 1, len, sequence: 0 })
+    Ok(JournalEnd { path, disk, number: 1, len, sequence: 0, contents })
 }
 
 /// Truncates and syncs the last journal so that it continues behind its last valid line.
@@ -176,7 +198,7 @@ fn resume_after(layout: &Layout, tail: Tail, sequence: u64) -> Result<JournalEnd
     // bytes that are written again are sure to reach the disk.
     rewrite(layout, &path, &*disk, rewrite_from.min(valid_len)..valid_len)?;
     disk.sync_data_and_len().map_err(|error| failed("syncing", &path, error))?;
-    Ok(JournalEnd { path, disk, number, len: valid_len, sequence })
+    Ok(JournalEnd { path, disk, number, len: valid_len, sequence, contents: layout.contents })
 }
 
 /// Writes a range of a file over itself.

@@ -60,6 +60,8 @@ pub(crate) struct JournalSize {
     pub(crate) max_len_after_next: u64,
     /// Length of the last line.
     pub(crate) line: u64,
+    /// Whether a compaction is due whatever the sizes are.
+    pub(crate) is_due: bool,
 }
 
 /// What follows from a check of the directory's size.
@@ -136,7 +138,7 @@ impl Pacer {
             return Decision::Pause(pause);
         }
         let may_retry = older_bytes + journal.len >= state.retry_above;
-        if may_retry && sizes.need_compaction(self.ratio, float(self.min_bytes)) {
+        if may_retry && (journal.is_due || sizes.need_compaction(self.ratio, float(self.min_bytes))) {
             Decision::Compact
         } else {
             Decision::Pause(Duration::ZERO)
@@ -344,7 +346,8 @@ mod tests {
     fn a_failed_compaction_is_retried_once_the_directory_has_grown() {
         let options = FileOptions::default().compact_ratio(1.0).compact_min_bytes(1 << 20);
         let pacer = Pacer::new(&options, 0, None);
-        let check = |len| pacer.check_size(JournalSize { len, max_len_after_next: len, line: 0 }, 0);
+        let check =
+            |len| pacer.check_size(JournalSize { len, max_len_after_next: len, line: 0, is_due: false }, 0);
         assert_eq!(check(1 << 20), Decision::Pause(Duration::ZERO));
         assert_eq!(check((1 << 20) + 1), Decision::Compact);
         assert!(pacer.begin());

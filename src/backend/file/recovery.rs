@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use smol_str::SmolStr;
 
+use crate::backend::file::closing_note;
+use crate::backend::file::contents::{Contents, QUEUE_HEADER};
 use crate::backend::file::format::line;
 use crate::backend::file::format::line::{FileKind, Line, LineFault};
 use crate::backend::file::format::stamp::LineStamp;
@@ -15,7 +17,7 @@ use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::line_reader::{LinePosition, LineReader, START, corrupt};
 use crate::backend::file::snapshot;
 use crate::backend::local::change::Change;
-use crate::backend::local::entry::Entry;
+use crate::backend::local::entry::{Content, Entry};
 use crate::backend::local::table::bulk_load::BulkLoader;
 use crate::backend::local::table::shards::Table;
 use crate::error::{Error, Result};
@@ -25,7 +27,7 @@ const MISPLACED: &str = "this line is out of place";
 
 /// Any header is shorter than `MAX_HEADER`, and a header of this version is no longer than `MAX_TORN_HEADER`.
 const MAX_HEADER: u64 = 512;
-const MAX_TORN_HEADER: usize = 200;
+const MAX_TORN_HEADER: usize = 240;
 
 /// State read from the files.
 pub(crate) struct Recovered {
@@ -41,6 +43,37 @@ pub(crate) struct Recovered {
     pub(crate) bytes_per_weight: Option<f64>,
     /// Files that are no longer needed.
     pub(crate) obsolete: Vec<PathBuf>,
+    /// What the headers are marked with.
+    pub(crate) marked: Contents,
+}
+
+impl Recovered {
+    /// What the directory holds; `None` if there are no files.
+    pub(crate) fn contents(&self) -> Option<Contents> {
+        self.tail.as_ref()?;
+        Some(contents_of(self.marked, &self.table))
+    }
+
+    /// Fails unless the directory is empty, or holds what it is opened as.
+    pub(crate) fn check_contents(&self, layout: &Layout) -> Result<()> {
+        self.contents().map_or(Ok(()), |contents| contents.check(layout.contents, &layout.dir))
+    }
+}
+
+/// What a directory holds whose files have this mark.
+pub(crate) fn contents_of(marked: Contents, table: &Table) -> Contents {
+    match marked {
+        Contents::ReplayQueue => Contents::ReplayQueue,
+        Contents::Store => {
+            let header = table.read(QUEUE_HEADER, |found| match found.map(|entry| &entry.content) {
+                Some(Content::Value(value)) => Some(value.bytes.clone()),
+                Some(Content::Map(_) | Content::Queue(_)) | None => None,
+            });
+            // Of most stores, not even the keys are looked at.
+            let keys = if header.is_some() { table.all_keys(None, usize::MAX).0 } else { Vec::new() };
+            Contents::of_unmarked(header.as_deref(), keys.iter().map(|key| &**key))
+        }
+    }
 }
 
 /// The end of the last journal.
@@ -62,19 +95,36 @@ pub(crate) fn read(context: &ReadContext<'_>) -> Result<Recovered> {
     read_files(context).inspect(|_| context.end())
 }
 
+/// Fails if a directory without a lock file, such as a copy, holds something else than what it is opened as: then not
+/// even the lock file may be created. Any other error is found again once the directory is locked.
+pub(crate) fn check_unlocked(layout: &Layout) -> Result<()> {
+    if layout.fs.file_type(&layout.lock_path()).is_ok() {
+        return Ok(());
+    }
+    match read(&ReadContext::new(layout, false, &mut |_| ())) {
+        Ok(recovered) => recovered.check_contents(layout),
+        Err(_) => Ok(()),
+    }
+}
+
 fn read_files(context: &ReadContext<'_>) -> Result<Recovered> {
     let layout = context.layout;
+    // Read before the journals: a running store may be closed meanwhile.
+    let closed_at = closing_note::read(layout)?;
     let listing = layout.list()?;
     let (mut recovery, first) = read_newest_snapshot(context, &listing)?;
+    recovery.synced = recovery.synced.max(closed_at);
     let last = listing.journals.last().copied().unwrap_or(0).max(first);
     let mut obsolete = listing.leftovers.clone();
     obsolete.extend(layout.paths(&listing, ..first));
     if listing.journals.is_empty() && !recovery.has_snapshot {
+        recovery.check_new(&layout.journal_path(1))?;
         return Ok(recovery.finish(None, obsolete));
     }
 
     let beginning = read_beginning(layout, &layout.journal_path(last))?;
     if matches!(beginning, Beginning::TornHeader) && first == last && !recovery.has_snapshot {
+        recovery.check_new(&layout.journal_path(last))?;
         obsolete.push(layout.journal_path(last));
         return Ok(recovery.finish(None, obsolete));
     }
@@ -179,8 +229,9 @@ struct Recovery {
     table: BulkLoader,
     has_snapshot: bool,
     sequence: u64,
-    /// The highest synced sequence that any valid line records.
+    /// The highest synced sequence that any valid line records, or the note of the last closing.
     synced: u64,
+    marked: Contents,
     time: u64,
     older_bytes: u64,
     bytes_per_weight: Option<f64>,
@@ -215,6 +266,7 @@ impl Recovery {
             has_snapshot: false,
             sequence: 0,
             synced: 0,
+            marked: Contents::Store,
             time: 0,
             older_bytes: 0,
             bytes_per_weight: None,
@@ -234,6 +286,7 @@ impl Recovery {
             has_snapshot: true,
             sequence,
             synced,
+            marked: loaded.contents,
             time,
             older_bytes: loaded.len,
             bytes_per_weight,
@@ -242,8 +295,17 @@ impl Recovery {
     }
 
     fn finish(self, tail: Option<Tail>, obsolete: Vec<PathBuf>) -> Recovered {
-        let Self { table, sequence, time, older_bytes, bytes_per_weight, .. } = self;
-        Recovered { table: table.finish(), sequence, time, tail, older_bytes, bytes_per_weight, obsolete }
+        let Self { table, sequence, time, older_bytes, bytes_per_weight, marked, .. } = self;
+        let table = table.finish();
+        Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight, obsolete, marked }
+    }
+
+    /// Fails if a directory without a first line cannot be a new one, because its store was closed with lines.
+    fn check_new(&self, journal: &Path) -> Result<()> {
+        if self.synced == 0 {
+            return Ok(());
+        }
+        Err(corrupt(journal, START, format!("lines up to {} of the sequence are missing", self.synced)))
     }
 
     /// Reads and applies one journal. Only the last journal may have a torn tail, because each of the others was
@@ -287,7 +349,13 @@ impl Recovery {
     fn read_line(&mut self, line: Line, lines: &LineReader<'_, '_>, scan: &mut JournalScan) -> Result<()> {
         self.check_sequence(&line, scan.number, lines)?;
         match line {
-            Line::Header { is_synced, .. } | Line::Opened { is_synced, .. } => scan.is_synced = is_synced,
+            Line::Header { is_synced, contents, .. } => {
+                scan.is_synced = is_synced;
+                if contents == Contents::ReplayQueue {
+                    self.marked = contents;
+                }
+            }
+            Line::Opened { is_synced, .. } => scan.is_synced = is_synced,
             Line::Closed { .. } => scan.closed_at = Some(lines.at.offset),
             Line::Commit { changes, .. } => {
                 for (key, change) in changes {

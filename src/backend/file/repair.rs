@@ -3,21 +3,22 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
+use crate::backend::file::closing_note;
+use crate::backend::file::contents::Contents;
 use crate::backend::file::format::line::{FileKind, Line, LineFault};
 use crate::backend::file::format::stamp::LineStamp;
-use crate::backend::file::fs::OsFileSystem;
+use crate::backend::file::fs::{Access, OsFileSystem};
 use crate::backend::file::journal::writer;
 use crate::backend::file::layout::{Layout, Listing, failed};
 use crate::backend::file::lock::DirectoryLock;
 use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::line_reader::{LinePosition, LineReader, START};
 use crate::backend::file::recovery;
-use crate::backend::file::recovery::Recovered;
+use crate::backend::file::recovery::contents_of;
 use crate::backend::file::report::{Loss, Repair};
 use crate::backend::file::snapshot;
 use crate::backend::file::snapshot::SnapshotWriter;
@@ -34,21 +35,24 @@ use crate::error::{Error, Result};
 use crate::util::log_later::log_later;
 
 impl File {
-    /// Repairs the store in `dir` if it is damaged.
+    /// Repairs the store in `dir` if it is damaged, or a damaged replay queue.
     pub(crate) fn repair(dir: &Path) -> Result<Repair> {
-        Self::repair_in(&Layout { dir: dir.to_path_buf(), fs: Arc::new(OsFileSystem) })
+        Self::repair_in(&Layout::open_existing(dir, &OsFileSystem::default(), Contents::Store)?)
     }
 
     pub(crate) fn repair_in(layout: &Layout) -> Result<Repair> {
-        layout.check_directory()?;
+        recovery::check_unlocked(layout)?;
         let _lock = DirectoryLock::take(layout)?;
         match recovery::read(&ReadContext::new(layout, false, &mut |_| ())) {
-            Ok(Recovered { table, .. }) => Ok(Repair {
-                copy: None,
-                entries: count_entries(&table),
-                lost: Vec::new(),
-                incomplete: Vec::new(),
-            }),
+            Ok(recovered) => {
+                recovered.check_contents(layout)?;
+                Ok(Repair {
+                    copy: None,
+                    entries: count_entries(&recovered.table),
+                    lost: Vec::new(),
+                    incomplete: Vec::new(),
+                })
+            }
             Err(Error::Corrupt { path, line, offset, reason }) => {
                 replace_damaged(layout, Loss { path, line, offset, bytes: 0, reason })
             }
@@ -60,7 +64,8 @@ impl File {
 /// Copies the files of a damaged store, and replaces them.
 fn replace_damaged(layout: &Layout, first_damage: Loss) -> Result<Repair> {
     let listing = layout.list()?;
-    let Salvage { table, without_beginning, sequence, time, mut lost } = Salvage::read(layout, &listing)?;
+    let Salvage { table, without_beginning, sequence, time, mut lost, marked } =
+        Salvage::read(layout, &listing)?;
     // Salvage does not notice lines that are missing at the end of a file.
     if lost.iter().all(|loss| loss.path != first_damage.path) {
         lost.insert(0, first_damage);
@@ -68,6 +73,10 @@ fn replace_damaged(layout: &Layout, first_damage: Loss) -> Result<Repair> {
     let table = table.finish();
     let incomplete = remove_gaps(&table, without_beginning);
     let copy = copy_files(layout, &listing)?;
+    let layout = &Layout { contents: contents_of(marked, &table), ..layout.clone() };
+    // INVARIANT: the sequence goes on behind the lines of which the closing note knows, or the note would be taken for
+    // that of lost lines again.
+    let sequence = sequence.max(closing_note::read(layout)?);
     replace_files(&table, LineStamp { sequence, synced: sequence, time }, layout, &listing)?;
     Ok(Repair { copy: Some(copy), entries: count_entries(&table), lost, incomplete })
 }
@@ -86,6 +95,8 @@ struct Salvage {
     sequence: u64,
     time: u64,
     lost: Vec<Loss>,
+    /// What the headers are marked with.
+    marked: Contents,
 }
 
 /// What became of a valid line.
@@ -107,6 +118,7 @@ impl Salvage {
             sequence: 0,
             time: 0,
             lost: Vec::new(),
+            marked: Contents::Store,
         };
         let mut report = |_| ();
         let context = ReadContext::new(layout, false, &mut report);
@@ -135,6 +147,7 @@ impl Salvage {
         match snapshot::load(context, number) {
             Ok(loaded) => {
                 let LineStamp { sequence, time, .. } = loaded.stamp;
+                self.mark(loaded.contents);
                 self.table = loaded.entries;
                 self.without_beginning.clear();
                 (self.sequence, self.time) = (self.sequence.max(sequence), self.time.max(time));
@@ -183,6 +196,12 @@ impl Salvage {
         Ok(())
     }
 
+    fn mark(&mut self, contents: Contents) {
+        if contents == Contents::ReplayQueue {
+            self.marked = contents;
+        }
+    }
+
     fn apply_line(&mut self, line: Line, kind: FileKind) -> Salvaged {
         let stamp = line.stamp();
         let mut gap = None;
@@ -212,7 +231,7 @@ impl Salvage {
                 }
             }
             (Line::Footer { .. }, FileKind::Snapshot) => return Salvaged::Footer,
-            (Line::Header { kind: named, .. }, _) if named == kind => {}
+            (Line::Header { kind: named, contents, .. }, _) if named == kind => self.mark(contents),
             (Line::Opened { .. } | Line::Closed { .. }, FileKind::Journal) => {}
             (Line::Header { .. }, _)
             | (Line::Entries { .. } | Line::Footer { .. }, FileKind::Journal)
@@ -309,7 +328,7 @@ fn write_files(table: &Table, stamp: LineStamp, layout: &Layout, number: u64) ->
     }
     writer.finish(stamp)?;
     let (disk, journal) = writer::create_journal(layout, number)?;
-    writer::write_header(&*disk, &journal, number, stamp, sync)?;
+    writer::write_header(&*disk, &journal, layout.contents, (number, stamp), sync)?;
     let finished = layout.snapshot_path(number);
     layout.fs.rename(&path, &finished).map_err(|error| failed("renaming", &path, error))?;
     // INVARIANT: nothing is deleted before the name of its replacement is durable.
@@ -322,7 +341,7 @@ fn copy_files(layout: &Layout, listing: &Listing) -> Result<PathBuf> {
         .map(|number| layout.dir.join(format!("damaged-{number}")))
         .find(|dir| layout.fs.file_type(dir).is_err());
     let dir = unused.unwrap_or_else(|| layout.dir.join("damaged"));
-    layout.fs.create_dir(&dir).map_err(|error| failed("creating", &dir, error))?;
+    layout.fs.create_dir(&dir, Access::Owner).map_err(|error| failed("creating", &dir, error))?;
     for path in layout.paths(listing, ..) {
         let to = dir.join(path.file_name().unwrap_or_default());
         layout.fs.copy(&path, &to).map_err(|error| failed("copying", &path, error))?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use crate::backend::file::contents::Contents;
 use crate::backend::file::format::line;
 use crate::backend::file::format::line::{FileKind, Line};
 use crate::backend::file::format::stamp::LineStamp;
@@ -51,7 +52,7 @@ impl<'a> SnapshotWriter<'a> {
         let (pending, line, sum) = (Vec::new(), Vec::new(), crc32fast::Hasher::new());
         let mut writer =
             Self { path, disk, pending, pending_bytes: 0, line, sum, count: 0, weight: 0, len: 0 };
-        line::encode_header(&mut writer.line, FileKind::Snapshot, number, stamp, sync);
+        line::encode_header(&mut writer.line, (FileKind::Snapshot, layout.contents), number, stamp, sync);
         writer.write_line()?;
         Ok(writer)
     }
@@ -132,6 +133,7 @@ pub(crate) struct Loaded {
     /// the snapshot was finished.
     pub(crate) stamp: LineStamp,
     pub(crate) len: u64,
+    pub(crate) contents: Contents,
 }
 
 /// The entries of a snapshot while it is read.
@@ -170,11 +172,11 @@ impl EntryLoader {
         true
     }
 
-    fn finish(self, stamp: LineStamp, len: u64) -> Loaded {
+    fn finish(self, stamp: LineStamp, len: u64, contents: Contents) -> Loaded {
         let Self { entries, partial, .. } = self;
         let is_incomplete = |key: &SmolStr| !entries.read(key, |found| found.is_none_or(Entry::is_complete));
         let incomplete = partial.into_iter().filter(is_incomplete).collect();
-        Loaded { entries, incomplete, stamp, len }
+        Loaded { entries, incomplete, stamp, len, contents }
     }
 }
 
@@ -183,7 +185,7 @@ pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
     let mut lines = LineReader::open(context, &context.layout.snapshot_path(number))?;
     let mut loader = EntryLoader::new();
     let mut sum = crc32fast::Hasher::new();
-    let mut has_header = false;
+    let mut header = None;
     loop {
         let line = match lines.next()? {
             None => return Err(lines.corrupt("the snapshot has no end")),
@@ -191,26 +193,27 @@ pub(crate) fn load(context: &ReadContext<'_>, number: u64) -> Result<Loaded> {
             Some(Ok(line)) => line,
         };
         match line {
-            Line::Header { kind: FileKind::Snapshot, number: named, .. }
-                if !has_header && named == number =>
+            Line::Header { kind: FileKind::Snapshot, contents, number: named, .. }
+                if header.is_none() && named == number =>
             {
-                has_header = true;
+                header = Some(contents);
             }
-            Line::Entries { changes } if has_header => {
+            Line::Entries { changes } if header.is_some() => {
                 for (key, change) in changes {
                     if !loader.add(&key, change) {
                         return Err(lines.corrupt("the entries are not in order"));
                     }
                 }
             }
-            Line::Footer { count, sum: expected, stamp } if has_header => {
+            Line::Footer { count, sum: expected, stamp } if header.is_some() => {
+                let contents = header.unwrap_or(Contents::Store);
                 if count != loader.entries.len() as u64 || expected != sum.finalize() {
                     return Err(lines.corrupt("the snapshot is not the one that was written"));
                 }
                 if lines.next()?.is_some() || lines.trailing_zeros > 0 {
                     return Err(lines.corrupt("the snapshot continues behind its end"));
                 }
-                return Ok(loader.finish(stamp, lines.offset));
+                return Ok(loader.finish(stamp, lines.offset, contents));
             }
             Line::Header { .. }
             | Line::Opened { .. }
@@ -338,7 +341,7 @@ mod tests {
     #[test]
     fn a_fuzzy_snapshot_and_later_changes_give_the_last_state() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::create(dir.path(), Arc::new(OsFileSystem)).unwrap();
+        let layout = Layout::create(dir.path(), &OsFileSystem::default(), Contents::Store).unwrap();
         let path = layout.snapshot_path(7);
         let (mut incomplete, mut expired) = (0, 0);
         for seed in 0..100 {

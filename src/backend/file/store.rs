@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::backend::file::closing_note;
 use crate::backend::file::core::{Changes, Core};
 use crate::backend::file::journal::writer::JournalState;
 use crate::backend::file::lock::DirectoryLock;
@@ -49,19 +50,29 @@ impl File {
             syncer.stop();
         }
         self.core.stop_compaction();
-        let outcome = self.write_last_line();
+        let outcome = self.write_last_line(&lock);
         drop(lock);
         outcome
     }
 
-    fn write_last_line(&self) -> Result<()> {
+    fn write_last_line(&self, lock: &DirectoryLock) -> Result<()> {
         let mut journal = self.core.journal.lock();
         // INVARIANT: whatever fails below, nothing is written once the directory is unlocked.
         journal.state = JournalState::Closed;
         self.core.durability.check()?;
         self.core.durability.wait(journal.sequence)?;
-        journal.append_closing(Now::of(&self.core.clock).millis(), &self.core.durability)?;
-        self.core.durability.wait(journal.sequence)
+        let (last, time) = (journal.sequence, Now::of(&self.core.clock).millis());
+        journal.append_closing(time, &self.core.durability)?;
+        self.core.durability.wait(journal.sequence)?;
+        if let Err(error) = closing_note::write(lock.file(), last, time) {
+            // All lines are on the disk. Without the note, a later loss of the last ones may go unnoticed.
+            log_later!(
+                Warn,
+                "noting how far the journal in {} reached failed: {error}",
+                self.core.layout.dir.display()
+            );
+        }
+        Ok(())
     }
 
     /// The time of one operation. The caller holds no lock.
@@ -138,7 +149,8 @@ impl Backend for File {
 
     fn flush(&self) -> Result<()> {
         self.core.durability.check()?;
-        self.core.durability.wait(self.core.durability.written())
+        self.core.durability.wait(self.core.durability.written())?;
+        self.core.durability.check_in_place()
     }
 
     fn close(&self) -> Result<()> {

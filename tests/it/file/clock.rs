@@ -8,7 +8,7 @@ use std::time::Duration;
 use millpond::{ManualClock, StateStore, SyncPolicy, Ttl};
 
 use crate::support::backends::HOUR;
-use crate::support::files::{config, files, size};
+use crate::support::files::{config, crashed_copy, files, journal, size};
 use crate::support::wait_until;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -106,4 +106,82 @@ fn opening_drops_expired_entries_also_from_the_files() {
         assert!(!String::from_utf8_lossy(&bytes).contains("secret"), "{name}");
     }
     assert_eq!(open(dir.path(), &clock).keys("").unwrap(), ["stays"]);
+}
+
+fn crashed(dir: &Path, clock: &Arc<ManualClock>) -> (tempfile::TempDir, StateStore) {
+    let copy = crashed_copy(dir);
+    let store = open(copy.path(), clock);
+    (copy, store)
+}
+
+/// The clock was wrong for a while: two days ahead, or a year.
+#[test]
+fn an_entry_that_was_absent_by_a_clock_far_ahead_stays_absent() {
+    for lead in [2 * DAY, 365 * DAY] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::default());
+        let right = millpond::Clock::now(&*clock);
+        let store = open(dir.path(), &clock);
+        // The writes reclaim many of these, of which no line tells.
+        for n in 0..500 {
+            store.put_with_ttl(&format!("gone{n}"), "x".repeat(20), HOUR).unwrap();
+        }
+        store.put_with_ttl("long", 1, 2 * lead).unwrap();
+        clock.set(right + lead);
+        assert_eq!(store.keys("").unwrap(), ["long"]);
+        for n in 0..500 {
+            store.put("other", n).unwrap();
+        }
+        store.close().unwrap();
+
+        clock.set(right + MINUTE);
+        for times in 0..3 {
+            let store = open(dir.path(), &clock);
+            assert_eq!(store.keys("").unwrap(), ["long", "other"]);
+            let (_copy, copied) = crashed(dir.path(), &clock);
+            assert_eq!(copied.keys("").unwrap(), ["long", "other"]);
+            // The clock has not stopped.
+            store.put_with_ttl("new", times, HOUR).unwrap();
+            assert_eq!(store.ttl("new").unwrap(), Some(Ttl::In(HOUR)));
+            clock.advance(HOUR);
+            assert_eq!(store.keys("").unwrap(), ["long", "other"]);
+            let (_copy, copied) = crashed(dir.path(), &clock);
+            assert_eq!(copied.keys("").unwrap(), ["long", "other"]);
+            if times == 1 {
+                drop(store);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_entry_that_was_absent_stays_absent_when_the_clock_is_set_back_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let right = millpond::Clock::now(&*clock);
+    let store = open(dir.path(), &clock);
+    store.put_with_ttl("soon", 1, MINUTE).unwrap();
+    store.put_with_ttl("gone", 1, HOUR).unwrap();
+    clock.advance(2 * MINUTE);
+    assert!(!store.contains("soon").unwrap());
+    clock.set(right);
+    assert!(!store.contains("soon").unwrap(), "only a reading had shown that it was gone");
+    clock.set(right + 30 * DAY);
+    assert!(!store.contains("gone").unwrap());
+    clock.set(right + 3 * MINUTE);
+    assert!(!store.contains("gone").unwrap());
+    // The next write lets the clock go on, after a compaction.
+    store.put("other", 1).unwrap();
+    wait_until("the store is compacted", Duration::from_secs(20), || {
+        store.put("other", 1).unwrap();
+        !journal(dir.path(), 1).exists()
+    });
+    wait_until("the clock goes on", Duration::from_secs(20), || {
+        store.put_with_ttl("new", 1, HOUR).unwrap();
+        clock.advance(HOUR);
+        !store.contains("new").unwrap()
+    });
+    assert_eq!(store.keys("").unwrap(), ["other"]);
+    let (_copy, copied) = crashed(dir.path(), &clock);
+    assert_eq!(copied.keys("").unwrap(), ["other"]);
 }

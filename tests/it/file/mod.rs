@@ -4,6 +4,8 @@
 //! - `read_only`: opening for reading only, and the progress that opening reports;
 //! - `format`: the bytes of the files, which later versions must still read;
 //! - `clock`: deadlines keep their meaning across restarts and changes of the system clock;
+//! - `closed`: a loss at the end of a closed journal is noticed;
+//! - `contents`: a store and a replay queue are told apart;
 //! - `compaction`: the directory stays within its bound, and compaction loses nothing;
 //! - `crash`: every acknowledged write survives a crash of the process;
 //! - `killed`: the same for a process that is killed at a random moment, for every `sync` policy;
@@ -12,15 +14,21 @@
 //! - `repair`: what `FileStore::repair` keeps, and what it reports as lost;
 //! - `power_loss`: synced writes survive a power failure, on a real file system;
 //! - `full_disk`: a full disk, and a disk that fails during a write;
+//! - `place`: the directory stays the same one whatever its path comes to mean, and its files are private;
 //! - `lost_access`: a directory that becomes read-only or disappears, and a lack of file descriptors;
 //! - `system_calls`: a process that is stopped, or gets an error, at each of its system calls.
 
 mod clock;
+mod closed;
 mod compaction;
+#[cfg(feature = "redis")]
+mod contents;
 mod crash;
 mod damage;
 mod format;
 mod opening;
+#[cfg(unix)]
+mod place;
 mod random_damage;
 mod read_only;
 mod repair;

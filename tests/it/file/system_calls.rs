@@ -200,9 +200,14 @@ fn run_with_injection(what: &str, paths: &[PathBuf], job: &str, dir: &Path, log:
     told
 }
 
+/// A file of the store by its path, and by its name alone, under which the store opens it in its directory.
+fn both_paths(state: &Path, name: &str) -> Vec<PathBuf> {
+    [state.join(name), name.into()].into_iter().filter(|path| !path.as_os_str().is_empty()).collect()
+}
+
 /// The files into which the first compactions write their snapshots.
 fn unfinished_snapshots(state: &Path) -> Vec<PathBuf> {
-    (2..60).map(|number| state.join(format!("snapshot-{number}.jsonl.tmp"))).collect()
+    (2..60).flat_map(|number| both_paths(state, &format!("snapshot-{number}.jsonl.tmp"))).collect()
 }
 
 /// Begins a history, without a compaction.
@@ -304,7 +309,7 @@ fn kill_at(call: &str, at: u64, path: Option<&str>, seed: u64) -> bool {
     let (disk, dir) = (Disk::ext4(seed + at), tempfile::tempdir().unwrap());
     let state = disk.state();
     let mut begun = 0;
-    let paths: Vec<PathBuf> = path.into_iter().map(|path| state.join(path)).collect();
+    let paths: Vec<PathBuf> = path.into_iter().flat_map(|path| both_paths(&state, path)).collect();
     if path.is_some() {
         // Opening a new store makes some of these calls too.
         begin(&state, seed);

@@ -38,9 +38,10 @@ const ROOMS: &[Room] = &[
     Room {
         name: "backend/file",
         layers: &[
+            &["contents"],
             &["clock", "format", "fs", "pacer", "report"],
             &["layout"],
-            &["journal", "lock", "read"],
+            &["closing_note", "journal", "lock", "read"],
             &["core", "snapshot"],
             &["compaction", "recovery", "syncer"],
             &["store"],

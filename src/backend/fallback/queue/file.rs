@@ -12,6 +12,7 @@ use crate::backend::fallback::queue::codec;
 use crate::backend::fallback::queue::group::QueuedGroup;
 use crate::backend::fallback::queue::header::Header;
 use crate::backend::fallback::queue::outcome_index::{OUTCOME_PREFIX, OutcomeIndex};
+use crate::backend::file::contents::{Contents, QUEUE_HEADER as HEADER};
 use crate::backend::file::store::File;
 use crate::backend::redis::replay::kept_outcome::{KeptOutcome, OutcomeKind};
 use crate::clock::Clock;
@@ -23,7 +24,6 @@ use crate::store_clock::StoreClock;
 use crate::util::log_later::log_later;
 use crate::value::Value;
 
-const HEADER: &str = "header";
 const GROUP_PREFIX: &str = "queued:";
 
 /// The directory of a queue.
@@ -63,7 +63,8 @@ impl QueueFile {
         options: &FileOptions,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Restored)> {
-        let store = File::open(path, options, StoreClock::Trusted(Arc::clone(clock)), &mut |_| ())?;
+        let clock_of_files = StoreClock::Trusted(Arc::clone(clock));
+        let store = File::open(path, options, clock_of_files, &mut |_| (), Contents::ReplayQueue)?;
         let fresh = Header::new(prefix, identity);
         let header = Mutex::new(fresh.clone());
         let file = Self { store, path: path.to_owned(), header, outcomes: Mutex::default() };

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use smol_str::SmolStr;
 
+use crate::backend::file::contents::Contents;
 use crate::backend::file::format::change_text;
 use crate::backend::file::format::change_text::ChangeRecord;
 use crate::backend::file::format::fast_path;
@@ -33,7 +34,7 @@ pub(crate) enum FileKind {
 #[derive(Debug)]
 pub(crate) enum Line {
     /// The first line of a file.
-    Header { kind: FileKind, number: u64, stamp: LineStamp, is_synced: bool },
+    Header { kind: FileKind, contents: Contents, number: u64, stamp: LineStamp, is_synced: bool },
     /// A store was opened and continues behind this line. `is_synced` is false if the sync policy is never.
     Opened { stamp: LineStamp, is_synced: bool },
     /// One atomic commit.
@@ -132,7 +133,7 @@ impl<'a> Encoder<'a> {
 /// Writes the first line of a file.
 pub(crate) fn encode_header(
     line: &mut Vec<u8>,
-    kind: FileKind,
+    (kind, contents): (FileKind, Contents),
     number: u64,
     stamp: LineStamp,
     sync: SyncPolicy,
@@ -141,8 +142,9 @@ pub(crate) fn encode_header(
         FileKind::Journal => "journal",
         FileKind::Snapshot => "snapshot",
     };
+    let mark = contents.mark().map(|mark| format!(",\"holds\":\"{mark}\"")).unwrap_or_default();
     Encoder::new(line)
-        .text(&format!(",\"millpond\":\"{name}\",\"version\":{VERSION},\"n\":{number}"))
+        .text(&format!(",\"millpond\":\"{name}\",\"version\":{VERSION}{mark},\"n\":{number}"))
         .stamp(stamp)
         .text(&format!(",\"sync\":\"{sync}\""))
         .finish();
@@ -254,6 +256,7 @@ struct LineRecord<'a> {
     w: Option<Vec<ChangeRecord<'a>>>,
     millpond: Option<String>,
     version: Option<u64>,
+    holds: Option<String>,
     n: Option<u64>,
     sync: Option<String>,
     closed: Option<bool>,
@@ -271,6 +274,9 @@ impl LineRecord<'_> {
         let is_synced = self.sync.as_ref().map(|sync| sync != "never");
         let changes = self.w.map(|w| w.into_iter().map(ChangeRecord::into_change).collect()).transpose();
         let changes = changes.map_err(LineFault::Malformed)?;
+        if self.holds.is_some() && self.version.is_none() {
+            return Err(LineFault::Malformed("its fields fit no kind of line".into()));
+        }
         match (self.version, self.n, stamp, is_synced, changes, self.closed, self.end.zip(self.sum)) {
             (Some(version), ..) if version != VERSION => Err(LineFault::Version(version)),
             (Some(_), Some(number), Some(stamp), Some(is_synced), None, None, None) => {
@@ -279,7 +285,9 @@ impl LineRecord<'_> {
                     Some("snapshot") => FileKind::Snapshot,
                     _ => return Err(LineFault::Malformed("it is the header of another kind of file".into())),
                 };
-                Ok(Line::Header { kind, number, stamp, is_synced })
+                let contents = Contents::from_mark(self.holds.as_deref())
+                    .ok_or_else(|| LineFault::Malformed("it holds something unknown".into()))?;
+                Ok(Line::Header { kind, contents, number, stamp, is_synced })
             }
             (None, None, Some(stamp), Some(is_synced), None, None, None) => {
                 Ok(Line::Opened { stamp, is_synced })
@@ -336,12 +344,22 @@ mod tests {
     #[test]
     fn every_other_line_is_read_back_as_it_was_written() {
         let mut text = Vec::new();
-        encode_header(&mut text, FileKind::Journal, 3, STAMP, SyncPolicy::Never);
-        match decode(&text) {
-            Ok(Line::Header { kind: FileKind::Journal, number: 3, stamp: STAMP, is_synced: false }) => {}
-            other => panic!("{other:?}"),
+        for written in [Contents::Store, Contents::ReplayQueue] {
+            encode_header(&mut text, (FileKind::Journal, written), 3, STAMP, SyncPolicy::Never);
+            match decode(&text) {
+                Ok(Line::Header {
+                    kind: FileKind::Journal,
+                    contents,
+                    number: 3,
+                    stamp: STAMP,
+                    is_synced: false,
+                }) => {
+                    assert_eq!(contents, written);
+                }
+                other => panic!("{other:?}"),
+            }
+            text.clear();
         }
-        text.clear();
         encode_opened(&mut text, STAMP, SyncPolicy::Always);
         assert!(matches!(decode(&text), Ok(Line::Opened { stamp: STAMP, is_synced: true })));
         text.clear();

@@ -1,6 +1,7 @@
 //! Owns the knowledge of what is on the disk: the synced sequence, the sync that waiting threads share, and the
 //! poison that a failure leaves behind. Knows nothing of the bytes of a line.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,10 +90,23 @@ impl Durability {
 
     /// Makes every later check fail. The error has no cause, so the cause is logged, once.
     pub(crate) fn poison(&self, action: &str, cause: &io::Error) -> Error {
+        self.poison_because(format_args!("{action} of the journal failed: {cause}"))
+    }
+
+    fn poison_because(&self, cause: fmt::Arguments<'_>) -> Error {
         if !self.poisoned.swap(true, Ordering::AcqRel) {
-            log_later!(Error, "{action} of the journal in {} failed: {cause}", self.dir.display());
+            log_later!(Error, "the store at {} takes no more writes: {cause}", self.dir.display());
         }
         Error::Poisoned { path: self.dir.clone() }
+    }
+
+    /// Fails if the journal no longer has its name, because then the next opening will not find its lines.
+    pub(crate) fn check_in_place(&self) -> Result<()> {
+        // INVARIANT: while this is locked, the journal is not replaced, and so no compaction deletes it.
+        if self.disk.lock().is_in_place() {
+            return Ok(());
+        }
+        Err(self.poison_because(format_args!("another program has deleted, renamed or replaced the journal")))
     }
 
     /// Returns once everything up to `sequence` is synced. The first of the waiting threads syncs for all of them.
@@ -164,6 +178,7 @@ impl Durability {
         let disk = Arc::clone(&*self.disk.lock());
         match if has_grown { disk.sync_data_and_len() } else { disk.sync_data() } {
             Ok(()) => {
+                self.check_in_place()?;
                 self.synced.fetch_max(target, Ordering::AcqRel);
                 let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 self.last_sync.store(took, Ordering::Relaxed);

@@ -4,7 +4,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crate::backend::file::contents::Contents;
 use crate::backend::file::format::line;
 use crate::backend::file::format::line::FileKind;
 use crate::backend::file::format::stamp::LineStamp;
@@ -23,6 +25,9 @@ const MAX_KEPT_BUFFER: usize = 1 << 20;
 /// A journal that is synced often is filled with zeros up to the next multiple of this. Writing over existing bytes
 /// does not change the file's length, so that a sync has less to do.
 const PREFILL: u64 = 128 * 1024;
+
+/// How often a store that is not synced after each line checks that its journal is still in its place.
+const PLACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether lines may be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +58,9 @@ pub(crate) struct Journal {
     line: Vec<u8>,
     /// Time in the last line that has one.
     time: u64,
+    contents: Contents,
+    /// When the journal was last seen to be in its place.
+    seen_in_place: Instant,
 }
 
 /// Where a journal continues.
@@ -62,12 +70,13 @@ pub(crate) struct JournalEnd {
     pub(crate) number: u64,
     pub(crate) len: u64,
     pub(crate) sequence: u64,
+    pub(crate) contents: Contents,
 }
 
 impl Journal {
     /// Continues a journal that is synced up to its end. Returns its writer, and its durability.
     pub(crate) fn resume(end: JournalEnd, dir: PathBuf, sync: SyncPolicy) -> (Self, Durability) {
-        let JournalEnd { path, disk, number, len, sequence } = end;
+        let JournalEnd { path, disk, number, len, sequence, contents } = end;
         let durability = Durability::new(dir, Arc::clone(&disk), sequence);
         let journal = Self {
             number,
@@ -81,6 +90,8 @@ impl Journal {
             path,
             line: Vec::new(),
             time: 0,
+            contents,
+            seen_in_place: Instant::now(),
         };
         (journal, durability)
     }
@@ -88,6 +99,16 @@ impl Journal {
     /// Estimate of the length of the file after the next line, including the zeros filled ahead.
     pub(crate) fn max_len_after_next(&self) -> u64 {
         if self.prefills { self.prefilled.max(self.len) + PREFILL } else { self.len }
+    }
+
+    /// Fails if the journal is no longer in its place; looks at intervals.
+    pub(crate) fn check_in_place(&mut self, durability: &Durability) -> Result<()> {
+        if self.seen_in_place.elapsed() < PLACE_INTERVAL {
+            return Ok(());
+        }
+        durability.check_in_place()?;
+        self.seen_in_place = Instant::now();
+        Ok(())
     }
 
     /// Appends a commit as one line, and returns the line's length.
@@ -220,7 +241,7 @@ impl Journal {
         durability.wait(self.sequence)?;
         let number = self.number + 1;
         let stamp = LineStamp { sequence: self.sequence, synced: self.sequence, time };
-        let len = write_header(&*next, &path, number, stamp, sync)?;
+        let len = write_header(&*next, &path, self.contents, (number, stamp), sync)?;
         durability.switch_file(Arc::clone(&next));
         if let Err(error) = self.trim() {
             log_later!(Debug, "the zeros at the end of {} stay: {error}", self.path.display());
@@ -257,12 +278,12 @@ pub(crate) fn create_journal(layout: &Layout, number: u64) -> Result<(Arc<dyn Wr
 pub(crate) fn write_header(
     disk: &dyn WritableFile,
     path: &Path,
-    number: u64,
-    stamp: LineStamp,
+    contents: Contents,
+    (number, stamp): (u64, LineStamp),
     sync: SyncPolicy,
 ) -> Result<u64> {
     let mut line = Vec::new();
-    line::encode_header(&mut line, FileKind::Journal, number, stamp, sync);
+    line::encode_header(&mut line, (FileKind::Journal, contents), number, stamp, sync);
     disk.write_all_at(0, &line)
         .and_then(|()| disk.sync_data_and_len())
         .map_err(|error| failed("writing", path, error))?;

@@ -29,7 +29,8 @@ impl<'i> ReadContext<'i> {
         let snapshot =
             listing.snapshots.iter().filter(|n| **n == first).map(|n| self.layout.snapshot_path(*n));
         let journals = listing.journals.iter().filter(|n| **n >= first).map(|n| self.layout.journal_path(*n));
-        let sizes = snapshot.chain(journals).map(|path| self.layout.fs.len(&path).unwrap_or_default());
+        let files = snapshot.chain(journals).chain([self.layout.lock_path()]);
+        let sizes = files.map(|path| self.layout.fs.len(&path).unwrap_or_default());
         self.progress.set(Progress { read: 0, total: sizes.sum() });
         self.reported.set(0);
     }

@@ -61,13 +61,17 @@ impl WritableFile for FaultyFile {
         self.len_syncs.fetch_add(1, Ordering::SeqCst);
         self.sync_data()
     }
+
+    fn is_in_place(&self) -> bool {
+        self.file.is_in_place()
+    }
 }
 
 /// Opens a store whose journal is a faulty file.
 pub(crate) fn open_faulty(dir: &Path, sync: SyncPolicy) -> (File, Arc<FaultyFile>) {
     let store = open(dir, sync);
     let disk = Arc::new(FaultyFile {
-        file: OsFileSystem.open(&store.core.journal.lock().path).unwrap(),
+        file: OsFileSystem::default().open(&store.core.journal.lock().path).unwrap(),
         max_write: AtomicUsize::new(usize::MAX),
         fails_truncate: AtomicBool::default(),
         fails_sync: AtomicBool::default(),

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::backend::Backend;
+use crate::backend::file::contents::Contents;
 use crate::backend::file::store::File;
 use crate::backend::file::tests::support::{op, state};
 use crate::clock::{ManualClock, Millis};
@@ -26,7 +27,14 @@ const LARGE: u64 = 600;
 
 fn open_compacting(dir: &Path, clock: &Arc<ManualClock>) -> File {
     let options = FileOptions::default().sync(SyncPolicy::Never).compact_min_bytes(4096).compact_ratio(0.3);
-    File::open(dir, &options, StoreClock::Trusted(Arc::<ManualClock>::clone(clock)), &mut |_| ()).unwrap()
+    File::open(
+        dir,
+        &options,
+        StoreClock::Trusted(Arc::<ManualClock>::clone(clock)),
+        &mut |_| (),
+        Contents::Store,
+    )
+    .unwrap()
 }
 
 /// Copies the directory as a killed process leaves it: without the last line, which a close writes.

@@ -9,6 +9,7 @@ use fastrand::Rng;
 
 use crate::backend::Backend;
 use crate::backend::file::compaction::compact;
+use crate::backend::file::contents::Contents;
 use crate::backend::file::fs::FileSystem as _;
 use crate::backend::file::layout::Layout;
 use crate::backend::file::report::Repair;
@@ -33,7 +34,7 @@ fn dir() -> PathBuf {
 }
 
 fn repair(fs: &SimulatedFs) -> Result<Repair> {
-    File::repair_in(&Layout { dir: dir(), fs: Arc::new(fs.clone()) })
+    File::repair_in(&Layout { dir: dir(), fs: Arc::new(fs.clone()), contents: Contents::Store })
 }
 
 /// A store with a snapshot and a journal, closed and synced.

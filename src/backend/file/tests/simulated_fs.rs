@@ -10,7 +10,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::backend::file::fs::{FileSystem, FileType, LockableFile, ReadableFile, WritableFile};
+use crate::backend::file::fs::{Access, FileSystem, FileType, LockableFile, ReadableFile, WritableFile};
 use crate::backend::file::tests::simulated_disk::{Directory, DirectoryChange, FileChange, Inode};
 
 /// A fault at a call.
@@ -210,6 +210,10 @@ impl DiskState {
 }
 
 impl FileSystem for SimulatedFs {
+    fn bind(&self, _dir: &Path) -> io::Result<Arc<dyn FileSystem>> {
+        Ok(Arc::new(self.clone()))
+    }
+
     fn file_type(&self, path: &Path) -> io::Result<FileType> {
         let state = self.0.lock();
         match state.find(path) {
@@ -219,7 +223,7 @@ impl FileSystem for SimulatedFs {
         }
     }
 
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path, _access: Access) -> io::Result<()> {
         let (mut state, _) = self.call(|| format!("mkdir {}", dir.display()))?;
         if state.directories.contains_key(dir) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -250,16 +254,6 @@ impl FileSystem for SimulatedFs {
         }
     }
 
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
-        let found = self.0.lock().find(path);
-        if found.is_none() {
-            return self.create_new(path);
-        }
-        let file = self.open(path)?;
-        file.truncate(0)?;
-        Ok(file)
-    }
-
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn WritableFile>> {
         let (mut state, _) = self.call(|| format!("create {}", name(path)))?;
         if state.find(path).is_some() {
@@ -278,12 +272,17 @@ impl FileSystem for SimulatedFs {
 
     fn open_lockable(&self, path: &Path) -> io::Result<Arc<dyn LockableFile>> {
         let (mut state, _) = self.call(|| format!("open {}", name(path)))?;
-        if state.find(path).is_none() {
-            let inode = state.inodes.len();
-            state.inodes.push(Inode::default());
-            state.change(parent(path), vec![(name(path), Some(inode))])?;
-        }
-        Ok(Arc::new(SimulatedLock { fs: self.clone(), path: path.to_path_buf() }))
+        let inode = match state.find(path) {
+            Some(inode) => inode,
+            None => {
+                let inode = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.change(parent(path), vec![(name(path), Some(inode))])?;
+                inode
+            }
+        };
+        let file = SimulatedFile { fs: self.clone(), inode };
+        Ok(Arc::new(SimulatedLock { file, path: path.to_path_buf() }))
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -309,6 +308,7 @@ impl FileSystem for SimulatedFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = if dir.ends_with("..") { parent(parent(dir)) } else { dir };
         let is_changed = self.0.lock().directories.get(dir).is_some_and(Directory::is_changed);
         let (mut state, _) = self.call(|| format!("{} {}", describe_sync(is_changed), dir.display()))?;
         if state.has_lied && is_changed {
@@ -372,22 +372,49 @@ impl WritableFile for SimulatedFile {
         self.sync_data()?;
         self.fs.call(|| format!("touch {}", self.inode)).map(drop)
     }
+
+    fn is_in_place(&self) -> bool {
+        let state = self.fs.0.lock();
+        state.directories.values().any(|dir| dir.cached.values().any(|inode| *inode == self.inode))
+    }
 }
 
 struct SimulatedLock {
-    fs: SimulatedFs,
+    file: SimulatedFile,
     path: PathBuf,
+}
+
+impl WritableFile for SimulatedLock {
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(at, bytes)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_data_and_len(&self) -> io::Result<()> {
+        self.file.sync_data_and_len()
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.file.is_in_place()
+    }
 }
 
 impl LockableFile for SimulatedLock {
     fn try_lock(&self) -> Result<(), TryLockError> {
-        let locking = self.fs.call(|| format!("lock {}", name(&self.path)));
+        let locking = self.file.fs.call(|| format!("lock {}", name(&self.path)));
         let (mut state, _) = locking.map_err(TryLockError::Error)?;
         if state.locked.insert(self.path.clone()) { Ok(()) } else { Err(TryLockError::WouldBlock) }
     }
 
     fn unlock(&self) -> io::Result<()> {
-        self.fs.0.lock().locked.remove(&self.path);
+        self.file.fs.0.lock().locked.remove(&self.path);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::backend::file::contents::Contents;
 use crate::backend::file::layout::Layout;
 use crate::backend::file::store::File;
 use crate::backend::file::tests::simulated_fs::SimulatedFs;
@@ -21,7 +22,7 @@ pub(crate) fn open(dir: &Path, sync: SyncPolicy) -> File {
 
 pub(crate) fn open_with_clock(dir: &Path, sync: SyncPolicy, clock: Arc<dyn Clock>) -> File {
     let options = FileOptions::default().sync(sync);
-    File::open(dir, &options, StoreClock::Trusted(clock), &mut |_| ()).unwrap()
+    File::open(dir, &options, StoreClock::Trusted(clock), &mut |_| (), Contents::Store).unwrap()
 }
 
 /// A directory that exists in every simulated file system.
@@ -32,7 +33,7 @@ pub(crate) fn simulated_dir() -> &'static Path {
 /// Opens the store in a simulated file system. It compacts only if a test does.
 pub(crate) fn open_simulated(fs: &SimulatedFs, sync: SyncPolicy) -> Result<File> {
     let options = FileOptions::default().sync(sync).compact_ratio(1.0).compact_min_bytes(1 << 30);
-    let layout = Layout::create(&simulated_dir().join("store"), Arc::new(fs.clone()))?;
+    let layout = Layout::create(&simulated_dir().join("store"), fs, Contents::Store)?;
     File::open_in(layout, &options, StoreClock::Trusted(Arc::new(ManualClock::default())), &mut |_| ())
 }
 
