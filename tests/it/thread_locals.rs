@@ -93,6 +93,22 @@ fn a_server_works_in_the_destructor_of_a_thread_local() {
     }
 }
 
+/// Puts a value when it is dropped.
+#[cfg(feature = "redis")]
+struct Puts(StateStore, Sender<millpond::Result<()>>);
+
+#[cfg(feature = "redis")]
+impl Drop for Puts {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0.put("k", 7));
+    }
+}
+
+#[cfg(feature = "redis")]
+thread_local! {
+    static PUTS: RefCell<Option<Puts>> = const { RefCell::new(None) };
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn an_outage_is_served_in_the_destructor_of_a_thread_local() {
@@ -100,15 +116,6 @@ fn an_outage_is_served_in_the_destructor_of_a_thread_local() {
     let store = StateStore::open(&format!("redis://127.0.0.1:{port}?key_prefix=t")).unwrap();
     let (outcome, received) = channel::<millpond::Result<()>>();
     let clone = store.clone();
-    struct Puts(StateStore, Sender<millpond::Result<()>>);
-    impl Drop for Puts {
-        fn drop(&mut self) {
-            let _ = self.1.send(self.0.put("k", 7));
-        }
-    }
-    thread_local! {
-        static PUTS: RefCell<Option<Puts>> = const { RefCell::new(None) };
-    }
     thread::spawn(move || {
         PUTS.with_borrow_mut(|place| *place = Some(Puts(clone.clone(), outcome)));
         clone.put("before", 1).unwrap();

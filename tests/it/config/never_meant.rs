@@ -12,6 +12,10 @@ fn assert_refused(outcome: Result<StateStore, Error>, field: &str, shows: &str) 
     assert!(named == field && reason.contains(shows), "{error}");
 }
 
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02x}"))
+}
+
 /// Paths, and what the error about each must contain.
 const PATHS: &[(&str, &str)] = &[
     ("", "./state"),
@@ -44,7 +48,7 @@ fn a_path_that_nobody_means_is_refused_in_every_notation() {
         let json = serde_json::json!({"backend": {"file": {"path": path}}});
         let config: StateConfig = serde_json::from_value(json).unwrap();
         assert_refused(StateStore::with_config(config), "path", &shows);
-        let encoded: String = path.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = percent_encoded(&path);
         if !path.starts_with("file:") {
             assert_refused(StateStore::open(&format!("file:{encoded}")), "path", &shows);
         }
@@ -110,7 +114,7 @@ fn a_key_prefix_that_nobody_means_is_refused() {
         let url = "redis://127.0.0.1:1".to_owned();
         let config = StateConfig::default().backend(StateBackend::Redis { url, key_prefix: prefix.into() });
         assert_refused(StateStore::with_config(config), "key_prefix", shows);
-        let encoded: String = prefix.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = percent_encoded(prefix);
         assert_refused(
             StateStore::open(&format!("redis://127.0.0.1:1?key_prefix={encoded}")),
             "key_prefix",

@@ -36,7 +36,7 @@ fn other_store(dir: &Path) -> StateStore {
 }
 
 #[track_caller]
-fn assert_untouched(other: StateStore, dir: &Path) {
+fn assert_untouched(other: &StateStore, dir: &Path) {
     other.close().unwrap();
     let other = open(dir, SyncPolicy::Never).unwrap();
     assert_eq!(other.keys("").unwrap(), ["of another program"]);
@@ -66,7 +66,7 @@ fn change_directory(base: &Path) {
     std::env::set_current_dir(&b).unwrap();
     write_much(&store, &a.join("state"));
     store.close().unwrap();
-    assert_untouched(other, &b.join("state"));
+    assert_untouched(&other, &b.join("state"));
     let again = open(&a.join("state"), SyncPolicy::Never).unwrap();
     assert_eq!(again.get("last").unwrap(), Some(17));
     again.close().unwrap();
@@ -110,7 +110,7 @@ fn a_rename_of_the_directory_or_of_its_parent_redirects_nothing() {
         write_much(&store, &renamed);
         store.flush().unwrap();
         store.close().unwrap();
-        assert_untouched(other, &state);
+        assert_untouched(&other, &state);
         let again = open(&renamed, sync).unwrap();
         assert_eq!((again.get("first").unwrap(), again.get("last").unwrap()), (Some(1), Some(17)));
     }
@@ -147,7 +147,7 @@ fn a_store_whose_journal_is_taken_away_acknowledges_nothing_more() {
                 take_away(how, &dir);
                 match end {
                     "flush" => {
-                        drop(assert_error!(store.flush(), Error::Poisoned { path, .. } if *path == dir))
+                        drop(assert_error!(store.flush(), Error::Poisoned { path, .. } if *path == dir));
                     }
                     "close" => {}
                     _ if sync == SyncPolicy::Always => {
@@ -206,6 +206,10 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+fn modes(paths: &[PathBuf]) -> Vec<u32> {
+    paths.iter().map(|path| mode(path)).collect()
+}
+
 #[test]
 fn new_files_and_directories_are_private_and_existing_ones_keep_their_mode() {
     let base = tempfile::tempdir().unwrap();
@@ -219,9 +223,11 @@ fn new_files_and_directories_are_private_and_existing_ones_keep_their_mode() {
         assert_eq!(mode(&dir), expected, "{}", dir.display());
         let names: Vec<PathBuf> = files(&dir).into_keys().map(|name| dir.join(name)).collect();
         assert!(names.len() >= 3, "{names:?}");
-        names.iter().for_each(|path| assert_eq!(mode(path), 0o600, "{}", path.display()));
-        names.iter().for_each(|path| fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap());
+        assert_eq!(modes(&names), [0o600].repeat(names.len()), "{names:?}");
+        for path in &names {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+        }
         drop(open(&dir, SyncPolicy::Never).unwrap());
-        names.iter().for_each(|path| assert_eq!(mode(path), 0o640, "{}", path.display()));
+        assert_eq!(modes(&names), [0o640].repeat(names.len()), "{names:?}");
     }
 }

@@ -272,15 +272,12 @@ impl FileSystem for SimulatedFs {
 
     fn open_lockable(&self, path: &Path) -> io::Result<Arc<dyn LockableFile>> {
         let (mut state, _) = self.call(|| format!("open {}", name(path)))?;
-        let inode = match state.find(path) {
-            Some(inode) => inode,
-            None => {
-                let inode = state.inodes.len();
-                state.inodes.push(Inode::default());
-                state.change(parent(path), vec![(name(path), Some(inode))])?;
-                inode
-            }
-        };
+        let (found, next) = (state.find(path), state.inodes.len());
+        if found.is_none() {
+            state.inodes.push(Inode::default());
+            state.change(parent(path), vec![(name(path), Some(next))])?;
+        }
+        let inode = found.unwrap_or(next);
         let file = SimulatedFile { fs: self.clone(), inode };
         Ok(Arc::new(SimulatedLock { file, path: path.to_path_buf() }))
     }
