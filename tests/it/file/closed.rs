@@ -183,7 +183,7 @@ fn a_closed_replay_queue_that_was_cut_is_corrupt() {
     use millpond::StateStore;
     let dir = tempfile::tempdir().unwrap();
     let queue = dir.path().join("queue");
-    let port = crate::support::redis_server::free_port();
+    let port = crate::support::ports::free_port();
     let limits = "timeout=300ms&connect_timeout=100ms";
     let url = format!("redis://127.0.0.1:{port}?key_prefix=t&{limits}&fallback=file:{}", queue.display());
     let store = StateStore::open(&url).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use millpond::{Error, FileStore, StateStore, SyncPolicy};
 
 use crate::support::files::{files, journal, open, restore, snapshot};
-use crate::support::redis_server::free_port;
+use crate::support::ports::free_port;
 
 fn queue_url(dir: &Path) -> String {
     let limits = "timeout=300ms&connect_timeout=100ms&compact_min_bytes=4096";

@@ -78,7 +78,7 @@ fn change_directory(base: &Path) {
 #[cfg(feature = "redis")]
 fn change_directory_under_a_queue(a: &Path, b: &Path) {
     let url = |dir: &str| {
-        let port = crate::support::redis_server::free_port();
+        let port = crate::support::ports::free_port();
         let options =
             format!("timeout=300ms&connect_timeout=100ms&compact_min_bytes=4096&fallback=file:{dir}");
         format!("redis://127.0.0.1:{port}?key_prefix=t&{options}")
