@@ -33,10 +33,10 @@ impl Contents {
     }
 
     /// What a directory holds whose files have no mark: the queues of earlier versions have none either, but they have
-    /// an entry `header`, and beside it only entries `queued:…`. `header` is the value of that entry.
+    /// an entry `header`, and beside it only entries `queued:…` and `outcome:…`. `header` is the value of that entry.
     pub(crate) fn of_unmarked<'k>(header: Option<&[u8]>, keys: impl IntoIterator<Item = &'k str>) -> Self {
         let is_header = header.is_some_and(|text| serde_json::from_slice::<QueueHeader>(text).is_ok());
-        let is_queue = |key: &str| key == QUEUE_HEADER || key.starts_with(QUEUED);
+        let is_queue = |key: &str| key == QUEUE_HEADER || key.starts_with(QUEUED) || key.starts_with(OUTCOME);
         if is_header && keys.into_iter().all(is_queue) { Self::ReplayQueue } else { Self::Store }
     }
 
@@ -68,6 +68,9 @@ pub(crate) const QUEUE_HEADER: &str = "header";
 
 /// What the keys of the queued operations begin with.
 const QUEUED: &str = "queued:";
+
+/// What the keys of the outcomes begin with that the program has not asked for yet.
+const OUTCOME: &str = "outcome:";
 
 /// What the header of a queue has in every version.
 #[derive(Deserialize)]
