@@ -50,6 +50,8 @@ impl File {
             syncer.stop();
         }
         self.core.stop_compaction();
+        // The last line has the time of the closing, by which entries may have expired since the last operation.
+        self.core.clock.refresh();
         let outcome = self.write_last_line(&lock);
         drop(lock);
         outcome
