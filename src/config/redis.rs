@@ -214,7 +214,8 @@ options! {
         /// is half full, writers are slowed. Defaults to 1 000 000; from 1 to 1 000 000 000.
         max_pending(operations): u64 = 1_000_000, in 1..=1_000_000_000;
 
-        /// How many bytes the queued operations may take, approximately; beyond them writes are refused.
+        /// How many bytes of memory the queued operations may take, approximately, together with the local state that
+        /// they change; beyond them writes are refused. A small value under a key of its own takes about 650 bytes.
         /// Defaults to 268 435 456 (256 MiB); from 1024.
         max_pending_bytes(bytes): u64 = 256 << 20, in 1024..=u64::MAX;
 
@@ -224,7 +225,8 @@ options! {
         max_away(time: impl Into<Option<Duration>>): Option<Duration> = None, check check_max_away;
 
         /// How many bytes of values that were read or written are kept, so that they can be read during an
-        /// outage. Defaults to 16 777 216 (16 MiB); a value of more than a sixteenth of it is not kept. 0 keeps
+        /// outage. As many bytes again may be taken by the names of unknown keys that are read during an outage; beyond
+        /// them a put to any unknown key is replayed only if the server has none. Defaults to 16 777 216 (16 MiB); a value of more than a sixteenth of it is not kept. 0 keeps
         /// none: then each queued put that finds its key present on the server counts as a conflict.
         shadow_bytes(bytes): u64 = 16 << 20;
 

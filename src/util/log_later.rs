@@ -12,14 +12,14 @@ use crate::util::foreign;
 /// A thread keeps at most this many lines; later ones are only counted.
 const MAX_LINES: usize = 1000;
 
-struct Line {
+struct LogLine {
     level: Level,
     target: &'static str,
     text: String,
 }
 
 struct Lines {
-    noted: Vec<Line>,
+    noted: Vec<LogLine>,
     left_out: u64,
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn note(level: Level, target: &'static str, text: String) {
     LINES.with(|lines| {
         let mut lines = lines.borrow_mut();
         if lines.noted.len() < MAX_LINES {
-            lines.noted.push(Line { level, target, text });
+            lines.noted.push(LogLine { level, target, text });
         } else {
             lines.left_out += 1;
         }
@@ -78,12 +78,12 @@ fn write_lines() {
         }
         if left_out > 0 {
             let text = format!("{left_out} further log lines were left out");
-            write(&Line { level: Level::Warn, target: module_path!(), text });
+            write(&LogLine { level: Level::Warn, target: module_path!(), text });
         }
     }
 }
 
-fn write(line: &Line) {
+fn write(line: &LogLine) {
     let logger = log::logger();
     let metadata = Metadata::builder().level(line.level).target(line.target).build();
     // A panic of the logger is not one of the operation that happened to write the line.

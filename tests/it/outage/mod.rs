@@ -38,6 +38,8 @@ mod in_doubt;
 mod kept_outcomes;
 mod latency;
 mod leases;
+#[cfg(target_os = "linux")]
+mod memory;
 mod operations;
 mod partial_entries;
 mod partition;

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use smol_str::SmolStr;
 
+use crate::backend::fallback::outage::assumed_keys::AssumedKeys;
 use crate::backend::fallback::shadow::cache::{Shadow, Shadowed};
 use crate::backend::local::table::shards::Table;
 use crate::backend::redis::replay::observed::Observed;
@@ -24,9 +25,11 @@ pub(crate) struct Knowledge {
     pub(crate) table: Table,
     shadow: Arc<Shadow>,
     touched: RwLock<HashMap<SmolStr, TouchedKey>>,
+    /// The keys that were only read. Its lock is taken under that of `touched`, or alone.
+    assumed: RwLock<AssumedKeys>,
 }
 
-/// What is known of a key that was written or assumed absent in this outage.
+/// What is known of a key that was written in this outage, or seen to be absent.
 #[derive(Clone)]
 pub(crate) struct TouchedKey {
     /// What the next write to the key will find on the server, as far as this process knows.
@@ -110,7 +113,8 @@ pub(crate) struct BeforeWrite {
 
 impl Knowledge {
     pub(crate) fn new(shadow: Arc<Shadow>) -> Self {
-        Self { table: Table::default(), shadow, touched: RwLock::default() }
+        let assumed = RwLock::new(AssumedKeys::with_bytes(shadow.max_bytes()));
+        Self { table: Table::default(), shadow, touched: RwLock::default(), assumed }
     }
 
     /// Reads the table if everything that the read needs is known. If `unknown_is_absent`, a key that was written or
@@ -126,7 +130,10 @@ impl Knowledge {
         let touched = self.touched.read();
         let is_readable = match touched.get(key) {
             Some(touched) => unknown_is_absent || touched.extent.covers(needs),
-            None => self.is_whole_untouched(key, now),
+            None => {
+                self.is_whole_untouched(key, now)
+                    || (unknown_is_absent && self.assumed.read().may_have(self.shadow.hash(key)))
+            }
         };
         is_readable.then(|| read(&self.table))
     }
@@ -146,7 +153,10 @@ impl Knowledge {
 
     /// Returns what the next write to a key will find, if the key was written or assumed absent.
     pub(crate) fn observed(&self, key: &str) -> Option<Observed> {
-        self.touched.read().get(key).map(|touched| touched.observed.clone())
+        if let Some(touched) = self.touched.read().get(key) {
+            return Some(touched.observed.clone());
+        }
+        self.assumed.read().has(self.shadow.hash(key)).then_some(Observed::AssumedAbsent)
     }
 
     /// Changes what the next write to a key will find, if the key was written or assumed absent.
@@ -158,8 +168,23 @@ impl Knowledge {
 
     /// Notes that a read returned a key as absent although nothing was known of it.
     pub(crate) fn note_assumed_absent(&self, key: &str) {
-        let assumed = TouchedKey { observed: Observed::AssumedAbsent, extent: Extent::Whole };
-        self.touched.write().entry(SmolStr::new(key)).or_insert(assumed);
+        self.assumed.write().note(self.shadow.hash(key));
+    }
+
+    /// Returns what a write finds that is the first one to its key in this outage, and how much of the entry is known.
+    fn before_first_write(&self, key: &str, now: &Now<'_>) -> TouchedKey {
+        let (assumed, hash) = (self.assumed.read(), self.shadow.hash(key));
+        let observed = match self.shadow.observed(key, now).0 {
+            _ if assumed.has(hash) => Observed::AssumedAbsent,
+            Observed::Nothing if assumed.may_have(hash) => Observed::AssumedAbsent,
+            observed => observed,
+        };
+        let extent = if assumed.has(hash) || self.is_whole_untouched(key, now) {
+            Extent::Whole
+        } else {
+            Extent::Partial(BTreeSet::new())
+        };
+        TouchedKey { observed, extent }
     }
 
     /// Notes that a key was absent when it was last seen.
@@ -183,14 +208,7 @@ impl Knowledge {
     /// what this one leaves.
     pub(crate) fn begin_write(&self, key: &str, action: &QueuedAction, now: &Now<'_>) -> BeforeWrite {
         let mut all = self.touched.write();
-        let touched = all.entry(SmolStr::new(key)).or_insert_with(|| TouchedKey {
-            observed: self.shadow.observed(key, now).0,
-            extent: if self.is_whole_untouched(key, now) {
-                Extent::Whole
-            } else {
-                Extent::Partial(BTreeSet::new())
-            },
-        });
+        let touched = all.entry(SmolStr::new(key)).or_insert_with(|| self.before_first_write(key, now));
         let observed = std::mem::replace(&mut touched.observed, Observed::OwnWrite);
         let makes_known = match touched.extent {
             Extent::Whole => None,
@@ -228,6 +246,7 @@ impl Knowledge {
 
     pub(crate) fn forget(&self, key: &str) {
         self.touched.write().remove(key);
+        self.assumed.write().forget(self.shadow.hash(key));
     }
 }
 

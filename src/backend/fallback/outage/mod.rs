@@ -1,6 +1,7 @@
 //! One outage: what is served and queued while the server is disconnected.
 
 pub(crate) mod absolute_actions;
+mod assumed_keys;
 pub(crate) mod cell;
 mod in_doubt;
 pub(crate) mod knowledge;

@@ -4,6 +4,7 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::queue::weight;
 use crate::backend::redis::replay::in_doubt::InDoubt;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
@@ -24,15 +25,15 @@ impl OpToQueue {
     }
 }
 
-/// The approximate size of an operation without its key and its values.
-const OVERHEAD: u64 = 160;
-
 /// Operations that are queued and sent together.
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedGroup {
     pub(crate) ops: Ops,
     pub(crate) queued_at: QueuedAt,
+    /// How much memory the operations take, without their keys' share.
     pub(crate) bytes: u64,
+    /// How much the keys take to which no earlier operation is queued.
+    pub(crate) key_bytes: u64,
 }
 
 /// The operations of a group. The usual single one needs no allocation.
@@ -64,7 +65,7 @@ impl DerefMut for Ops {
 
 impl QueuedGroup {
     pub(crate) fn new(mut ops: Vec<QueuedOp>, queued_at: QueuedAt) -> Self {
-        let bytes = ops.iter().map(weight).sum();
+        let bytes = ops.iter().map(weight::of_operation).sum();
         let ops = match ops.pop() {
             Some(op) if ops.is_empty() => Ops::One([op]),
             last => {
@@ -72,7 +73,7 @@ impl QueuedGroup {
                 Ops::Several(ops)
             }
         };
-        Self { ops, queued_at, bytes }
+        Self { ops, queued_at, bytes, key_bytes: 0 }
     }
 
     /// Coalesces an action with the only operation of the group if it can; returns the action otherwise.
@@ -94,13 +95,9 @@ impl QueuedGroup {
         if restarts_ttl && rest.is_none() {
             self.queued_at = queued_at();
         }
-        self.bytes = weight(before);
+        self.bytes = weight::of_operation(before);
         rest
     }
-}
-
-fn weight(op: &QueuedOp) -> u64 {
-    OVERHEAD + (op.key.len() + op.action.bytes()) as u64
 }
 
 /// Changes `before` into one action with the effect of both, if there is such an action; returns `after` otherwise.

@@ -10,3 +10,4 @@ mod outcome_codec;
 mod outcome_index;
 pub(crate) mod queued_at;
 pub(crate) mod replay_queue;
+mod weight;

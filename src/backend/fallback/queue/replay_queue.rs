@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::queue::group::{Ops, QueuedGroup};
 use crate::backend::fallback::queue::queued_at::QueuedAt;
+use crate::backend::fallback::queue::weight;
 use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
@@ -221,12 +222,15 @@ impl ReplayQueue {
     }
 
     /// Adds a group at the end.
-    pub(crate) fn add(&mut self, group: QueuedGroup) {
+    pub(crate) fn add(&mut self, mut group: QueuedGroup) {
         let number = self.next_number();
+        group.key_bytes = 0;
         for op in group.ops.iter() {
-            self.last_by_key.insert(SmolStr::new(&*op.key), number);
+            if self.last_by_key.insert(SmolStr::new(&*op.key), number).is_none() {
+                group.key_bytes += weight::of_key(op);
+            }
         }
-        self.bytes += group.bytes;
+        self.bytes += group.bytes + group.key_bytes;
         self.groups.push_back(Arc::new(group));
     }
 
@@ -260,7 +264,7 @@ impl ReplayQueue {
         let done: Vec<_> = self.groups.drain(..count.min(self.groups.len())).collect();
         self.first += done.len() as u64;
         for group in &done {
-            self.bytes -= group.bytes;
+            self.bytes -= group.bytes + group.key_bytes;
             for op in group.ops.iter() {
                 if self.last_by_key.get(&*op.key).is_some_and(|last| *last < self.first) {
                     self.last_by_key.remove(&*op.key);

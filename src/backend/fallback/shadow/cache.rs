@@ -4,8 +4,8 @@
 //! INVARIANT: the shadow never holds an older value of a key than the last one that this process saw. If operations on
 //! one key overlap, their order on the server is not known, and the key is forgotten.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 
+use crate::backend::fallback::shadow::in_doubt::InDoubtKeys;
 use crate::backend::fallback::shadow::stripe::Stripe;
 use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
@@ -63,7 +64,7 @@ impl Shadowed {
         }
     }
 
-    fn value_len(&self) -> usize {
+    pub(crate) fn value_len(&self) -> usize {
         match self {
             Self::Absent | Self::NotAValue => 0,
             Self::Value { bytes, .. } => bytes.len(),
@@ -72,21 +73,15 @@ impl Shadowed {
 }
 
 pub(crate) struct Shadow {
+    max_bytes: u64,
     max_value_len: usize,
     cache: Cache<SmolStr, Shadowed, ByteWeighter>,
     /// The operations in flight, by the hashes of their keys.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
-    /// The keys with writes in doubt.
-    in_doubt: Mutex<HashMap<SmolStr, InDoubtWrites>>,
-}
-
-/// What is known of a key with writes in doubt.
-struct InDoubtWrites {
-    /// What was known before the first of them.
-    before: Option<Shadowed>,
-    /// Any of what was known before, and what the writes leave.
-    observed: Observed,
+    in_doubt: Mutex<InDoubtKeys>,
+    /// How many keys have writes in doubt: mostly none, and then no lock is taken.
+    in_doubt_keys: AtomicUsize,
 }
 
 /// How an operation in flight ended.
@@ -125,12 +120,19 @@ impl Shadow {
         // About a hundred bytes an entry is only a guess: if entries are smaller, the cache's tables grow.
         let entries = usize::try_from(bytes / (OVERHEAD + 100)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         Self {
+            max_bytes: bytes,
             max_value_len: usize::try_from(bytes / MAX_SHARE).unwrap_or(usize::MAX),
             cache: Cache::with_weighter(entries, bytes, ByteWeighter),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
             in_doubt: Mutex::default(),
+            in_doubt_keys: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns how much the shadow may take.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
     }
 
     /// Returns whether the shadow keeps nothing. Operations in flight are not tracked then.
@@ -178,7 +180,9 @@ impl Shadow {
 
     /// Forgets the writes in doubt.
     pub(crate) fn forget_in_doubt(&self) {
-        self.in_doubt.lock().clear();
+        let mut in_doubt = self.in_doubt.lock();
+        *in_doubt = InDoubtKeys::default();
+        self.in_doubt_keys.store(0, Ordering::Release);
     }
 
     pub(crate) fn hash(&self, key: &str) -> u64 {
@@ -196,7 +200,10 @@ impl Shadow {
             InFlightOutcome::Read(read) if was_alone && !self.has_same_value(key, &read) => {
                 self.insert(key, read);
             }
-            InFlightOutcome::Written(written) if was_alone => self.insert(key, written),
+            InFlightOutcome::Written(written) if was_alone => {
+                self.insert(key, written);
+                self.settle(key);
+            }
             InFlightOutcome::Failed if was_alone => {}
             InFlightOutcome::Nothing | InFlightOutcome::Read(_) => {}
             InFlightOutcome::InDoubt(left) => self.record_in_doubt(key, left),
@@ -209,15 +216,17 @@ impl Shadow {
     fn record_in_doubt(&self, key: &str, left: Observed) {
         let before = self.cache.remove(key).map(|(_, shadowed)| shadowed);
         let mut in_doubt = self.in_doubt.lock();
-        let earlier = in_doubt.remove(key);
-        let observed = match (&before, &earlier) {
-            (Some(shadowed), _) => shadowed.observed(),
-            (None, Some(writes)) => writes.observed.clone(),
-            (None, None) => Observed::Nothing,
-        };
-        let before = before.or(earlier.and_then(|writes| writes.before));
-        let writes = InDoubtWrites { before, observed: observed.or_left(left) };
-        in_doubt.insert(SmolStr::new(key), writes);
+        in_doubt.note(key, before, left, self.max_bytes);
+        self.in_doubt_keys.store(in_doubt.len(), Ordering::Release);
+    }
+
+    /// Forgets the writes in doubt to a key: a later write has replaced what they left.
+    fn settle(&self, key: &str) {
+        if self.in_doubt_keys.load(Ordering::Acquire) > 0 {
+            let mut in_doubt = self.in_doubt.lock();
+            in_doubt.remove(key);
+            self.in_doubt_keys.store(in_doubt.len(), Ordering::Release);
+        }
     }
 
     fn has_same_value(&self, key: &str, read: &Shadowed) -> bool {

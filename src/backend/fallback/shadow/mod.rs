@@ -3,5 +3,6 @@
 pub(crate) mod after_write;
 pub(crate) mod batch;
 pub(crate) mod cache;
+mod in_doubt;
 pub(crate) mod in_flight;
 mod stripe;
