@@ -9,6 +9,7 @@
 //! - `redis`: the Redis variant without a fallback;
 //! - `outage`: the Redis variant with a fallback, during an outage and after it;
 //! - `linearizability`: several processes on one Redis server under faults, and a checker of their histories;
+//! - `few_threads`: systems without room for another thread;
 //! - `foreign_code`: loggers, listeners, clocks and closures that use the store which calls them;
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
@@ -29,6 +30,8 @@ mod conformance;
 mod contention;
 mod errors;
 mod examples;
+#[cfg(all(target_os = "linux", feature = "redis"))]
+mod few_threads;
 mod file;
 mod foreign_code;
 mod lease_order;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use millpond::{Error, RedisOptions, StateStore};
 
 use crate::support::child_process::{Process, job, report};
+use crate::support::ports::free_port;
 use crate::support::proxied_server::ProxiedServer;
 use crate::support::proxy::Mode;
-use crate::support::redis_server::free_port;
 use crate::support::redis_stores::{memory, notice_disconnect, open, wait_until_connected};
 
 /// Returns how many bytes of this process are in memory.

@@ -174,11 +174,10 @@ impl Knowledge {
     /// Returns what a write finds that is the first one to its key in this outage, and how much of the entry is known.
     fn before_first_write(&self, key: &str, now: &Now<'_>) -> TouchedKey {
         let (assumed, hash) = (self.assumed.read(), self.shadow.hash(key));
-        let observed = match self.shadow.observed(key, now).0 {
-            _ if assumed.has(hash) => Observed::AssumedAbsent,
-            Observed::Nothing if assumed.may_have(hash) => Observed::AssumedAbsent,
-            observed => observed,
-        };
+        let mut observed = self.shadow.observed(key, now).0;
+        if assumed.has(hash) || (observed == Observed::Nothing && assumed.may_have(hash)) {
+            observed = Observed::AssumedAbsent;
+        }
         let extent = if assumed.has(hash) || self.is_whole_untouched(key, now) {
             Extent::Whole
         } else {

@@ -48,10 +48,10 @@ impl InDoubtKeys {
             (None, None) => Observed::Nothing,
         };
         let before = before.or(earlier.and_then(|writes| writes.before));
-        let observed = match observed.or_left(left) {
-            Observed::AnyOf(all) if all.len() > MAX_CANDIDATES => Observed::Nothing,
-            observed => observed,
-        };
+        let mut observed = observed.or_left(left);
+        if matches!(&observed, Observed::AnyOf(all) if all.len() > MAX_CANDIDATES) {
+            observed = Observed::Nothing;
+        }
         let writes = InDoubtWrites { before, observed };
         let weight = weight(key, &writes);
         if self.bytes + weight <= max_bytes {
