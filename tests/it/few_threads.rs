@@ -143,7 +143,7 @@ fn a_store_works_without_another_thread_and_recovers_when_there_is_one() {
                 server.proxy.set(Mode::Down);
                 sign("down");
                 expect("disconnected");
-                limit(pid, "nproc", "unlimited");
+                limit(pid, "nproc", "1000");
                 sign("unlimited");
                 expect("thread");
                 server.proxy.set(Mode::Pass);
@@ -154,7 +154,7 @@ fn a_store_works_without_another_thread_and_recovers_when_there_is_one() {
                 let opened = child.read_report().unwrap();
                 assert!(opened.contains("starting a thread for"), "{opened}");
                 assert_eq!(child.read_report().as_deref(), Some("written"));
-                limit(pid, "nproc", "unlimited");
+                limit(pid, "nproc", "1000");
                 sign("unlimited");
                 assert_eq!(child.read_report().as_deref(), Some("compacted"));
             }

@@ -250,7 +250,7 @@ fn after_too_long_an_outage_no_more_operations_are_queued() {
 
 #[test]
 fn a_full_replay_queue_refuses_and_drops_nothing() {
-    for options in [memory().max_pending(100), memory().max_pending_bytes(20_000)] {
+    for options in [memory().max_pending(100), memory().max_pending_bytes(80_000)] {
         let setup = Setup::away(options);
         let store = &setup.store;
         let mut taken = Vec::new();

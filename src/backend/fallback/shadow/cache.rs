@@ -13,7 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use smol_str::SmolStr;
 
-use crate::backend::fallback::shadow::in_doubt::InDoubtKeys;
+use crate::backend::fallback::shadow::in_doubt::{Before, InDoubtKeys};
 use crate::backend::fallback::shadow::stripe::Stripe;
 use crate::backend::redis::replay::observed::Observed;
 use crate::bytes::Bytes;
@@ -79,7 +79,7 @@ pub(crate) struct Shadow {
     /// The operations in flight, by the hashes of their keys.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
-    in_doubt: Mutex<InDoubtKeys>,
+    in_doubt: Mutex<InDoubtKeys<Shadowed>>,
     /// How many keys have writes in doubt: mostly none, and then no lock is taken.
     in_doubt_keys: AtomicUsize,
 }
@@ -214,7 +214,11 @@ impl Shadow {
     }
 
     fn record_in_doubt(&self, key: &str, left: Observed) {
-        let before = self.cache.remove(key).map(|(_, shadowed)| shadowed);
+        let before = self.cache.remove(key).map(|(_, shadowed)| Before {
+            observed: shadowed.observed(),
+            bytes: shadowed.value_len(),
+            known: shadowed,
+        });
         let mut in_doubt = self.in_doubt.lock();
         in_doubt.note(key, before, left, self.max_bytes);
         self.in_doubt_keys.store(in_doubt.len(), Ordering::Release);
