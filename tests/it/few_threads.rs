@@ -18,18 +18,23 @@ const THIS: &str = "few_threads::a_store_works_without_another_thread_and_recove
 /// A user of which no process exists.
 const USER: u32 = 47_113;
 
-/// Sets the soft limit of this process. `prlimit` runs as a child, so it needs a moment with room for a process.
+/// A command that runs as the other user.
+fn as_user() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]);
+    command
+}
+
+/// Sets a soft limit of a process of the other user.
 fn limit(pid: u32, what: &str, soft: &str) {
     let argument = format!("--{what}={soft}:");
-    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &argument]).status().unwrap();
+    let status = as_user().arg("prlimit").args(["--pid", &pid.to_string(), &argument]).status().unwrap();
     assert!(status.success());
 }
 
 /// A child as another user, whose reports are the steps of a history; the parent changes the limits between them.
 fn start(told: &str, dir: &Path) -> Process {
-    let mut command = Command::new("setpriv");
-    let user = USER.to_string();
-    command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups"]);
+    let mut command = as_user();
     command.arg(std::env::current_exe().unwrap());
     Process::run_test(command, THIS, told, dir)
 }
