@@ -36,6 +36,9 @@ pub enum Status {
         since: SystemTime,
         /// How many operations are queued for the server.
         pending: u64,
+        /// Why the server is not used: the failure of the last attempt to reconnect, or before the first attempt what
+        /// began the outage. A missing permission is named here.
+        reason: String,
     },
 }
 

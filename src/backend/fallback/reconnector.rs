@@ -36,6 +36,7 @@ pub(crate) struct Reconnector {
     wakeup: Condvar,
     pub(crate) last_probe: Mutex<Option<ProbeResult>>,
     was_connected: AtomicBool,
+    last_failure: Mutex<Option<String>>,
 }
 
 /// The turns in which operations do the work of a thread that could not be started.
@@ -87,6 +88,15 @@ impl Reconnector {
 
     pub(crate) fn set_was_connected(&self, was_connected: bool) {
         self.was_connected.store(was_connected, Ordering::Release);
+    }
+
+    /// Returns why the last attempt to reconnect failed; `None` before the first attempt of an outage.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        self.last_failure.lock().clone()
+    }
+
+    pub(crate) fn set_last_failure(&self, failure: Option<String>) {
+        *self.last_failure.lock() = failure;
     }
 
     pub(crate) fn is_ending(&self) -> bool {

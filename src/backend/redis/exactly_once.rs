@@ -29,6 +29,13 @@ const LARGE_REPLY: usize = 4096;
 /// What the note of a transaction holds behind its sequence: an empty list of replies in `MessagePack`.
 const NO_REPLIES: u8 = 0x90;
 
+/// The failure of a call whose reply cache is gone as soon as it is created: the server evicts it.
+fn out_of_memory() -> Failure {
+    let cause =
+        "OOM the server is out of memory: it evicts the reply cache of exactly_once as soon as it is created";
+    Failure::new(FailureKind::NotWritable, Stage::Rejected, cause)
+}
+
 impl Redis {
     /// Begins a call, which has a slot to itself.
     pub(crate) fn begin_call(&self) -> Arc<SlotCall> {
@@ -107,7 +114,10 @@ impl Redis {
             {
                 call.set_loss_count(losses);
                 let cache_id = self.create_reply_cache(connection, budget)?;
-                self.send_call(call, cache_id, true, body, connection, budget)
+                let again = self.send_call(call, cache_id, true, body, connection, budget);
+                again.map_err(|failure| {
+                    if failure.kind == FailureKind::ReplyEvicted { out_of_memory() } else { failure }
+                })
             }
             Err(failure) if failure.kind == FailureKind::ReplyEvicted => {
                 Err(Failure { stage: Stage::InDoubt, ..failure })

@@ -13,7 +13,7 @@ use crate::util::log_later::log_later;
 
 impl Redis {
     /// Makes the first connection, within `connect_timeout`, and checks that the server serves: one that is still
-    /// loading its data does not.
+    /// loading its data does not. With a fallback, it must also take what the replay needs.
     pub(crate) fn check_ready(&self) -> Result<(), OperationError> {
         let budget = TimeBudget::new(self.options.connect_timeout);
         let check = || {
@@ -30,7 +30,8 @@ impl Redis {
                 Ok(_) | Err(_) => {}
             }
             self.warn_of_eviction(&memory);
-            Ok(())
+            drop(pooled);
+            if self.options.fallback == Fallback::None { Ok(()) } else { self.check_can_replay(&budget) }
         };
         check().map_err(|failure: Failure| {
             OperationError::new(self.link.diagnose(failure), ErrorContext::reading("HELLO", ""))

@@ -44,6 +44,11 @@ pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
     Key::reserved(format!("{RESERVED}:replies:{identity:032x}"))
 }
 
+/// The key by which the opening of a store checks that a marker could be set. It exists for a moment only.
+pub(crate) fn replay_check(identity: u128) -> Key<'static> {
+    Key::reserved(format!("{RESERVED}:check:{identity:032x}"))
+}
+
 /// The key whose value changes when the server has lost its data.
 pub(crate) fn epoch() -> Key<'static> {
     Key::reserved(EPOCH)
@@ -76,6 +81,7 @@ mod tests {
             (lock_last_seen(&key), "a:b:__millpond:lock_seen"),
             (marker(10), "__millpond:marker:0000000000000000000000000000000a"),
             (reply_cache(10), "__millpond:replies:0000000000000000000000000000000a"),
+            (replay_check(10), "__millpond:check:0000000000000000000000000000000a"),
             (epoch(), "__millpond:epoch"),
         ] {
             assert_eq!(&*own, name);

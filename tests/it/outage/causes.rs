@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, StateStore, Status};
+use millpond::{Error, Fallback, StateStore, Status};
 
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
@@ -120,6 +120,57 @@ fn a_server_that_loads_or_is_full_is_an_outage_and_returns() {
     set(&raw, "maxclients", "100");
     wait_until_connected(&store);
     assert_eq!(raw.get("t:a").as_deref(), Some(&b"3"[..]));
+}
+
+/// The server refuses while a store is opened: with a fallback the store is disconnected at first, and without one it
+/// cannot be opened, or its writes fail.
+fn assert_opens_disconnected(
+    server: &RedisServer,
+    name: &str,
+    begin: impl FnOnce(&RawClient),
+    end: impl FnOnce(&RawClient),
+) {
+    let raw = RawClient::connect(&server.url(0));
+    begin(&raw);
+    let strict = run_within(CONNECT_LIMIT, || open(&server.url(0), memory().fallback(Fallback::None)));
+    let refused = strict.and_then(|store| run_within(LIMIT, || store.put("a", 1)));
+    assert_error!(refused, Error::Unavailable { .. });
+    let store = run_within(CONNECT_LIMIT, || open(&server.url(0), memory()).unwrap());
+    assert!(is_disconnected(&store), "{name}");
+    store.put("a", 2).unwrap();
+    end(&raw);
+    wait_until_connected(&store);
+    assert_eq!(raw.get("t:a").as_deref(), Some(&b"2"[..]), "{name}");
+    raw.flush();
+}
+
+#[test]
+fn a_server_that_takes_no_writes_for_now_is_an_outage_at_opening() {
+    let server = RedisServer::start_with(&["--lua-time-limit", "20"]);
+    assert_opens_disconnected(
+        &server,
+        "NOREPLICAS",
+        |raw| set(raw, "min-replicas-to-write", "1"),
+        |raw| set(raw, "min-replicas-to-write", "0"),
+    );
+    assert_opens_disconnected(
+        &server,
+        "CLIENT PAUSE",
+        |raw| raw.run::<_, ()>("CLIENT", &["PAUSE", "60000", "WRITE"]),
+        |raw| raw.run::<_, ()>("CLIENT", &["UNPAUSE"]),
+    );
+    let url = server.url(0);
+    thread::scope(|scope| {
+        assert_opens_disconnected(
+            &server,
+            "BUSY",
+            |raw| {
+                scope.spawn(|| RawClient::connect(&url).ask::<_, ()>("EVAL", &["while true do end", "0"]));
+                wait_for("the server is busy", || raw.ask::<_, ()>("GET", &["x"]).is_err());
+            },
+            |raw| wait_for("the script is killed", || raw.ask::<_, ()>("SCRIPT", &["KILL"]).is_ok()),
+        );
+    });
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! - `waiting`: how a store waits for the server, and which connections it uses for that;
 //! - `unreachable`: servers that die, freeze or cannot be reached;
 //! - `refusals`: servers that answer with an error;
+//! - `limited_services`: services that lack a command, and servers on which a fallback cannot work;
 //! - `cuts`: connections that are cut at every byte of a request and of a reply;
 //! - `lost_replies`: a write whose reply was lost is not made again over the write of another client;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
@@ -24,6 +25,7 @@ mod cuts;
 mod exactly_once;
 mod interop;
 mod kinds;
+mod limited_services;
 mod locks;
 mod lost_replies;
 mod misconfiguration;

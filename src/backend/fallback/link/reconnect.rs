@@ -62,14 +62,16 @@ impl Shared {
         let _ = foreign::run(|| self.clock.refresh());
         let outcome = {
             let _one_attempt = self.reconnector.lock_attempt();
-            match self.outage.current() {
+            let outcome = match self.outage.current() {
                 Some(outage) => self.replay_and_reconnect(&outage).inspect_err(|error| {
                     if error.reason == ReconnectReason::StaleQueue {
                         self.report_stale_queue(&outage, &error.cause);
                     }
                 }),
                 None => Ok(()),
-            }
+            };
+            self.reconnector.set_last_failure(outcome.as_ref().err().map(|error| error.cause.clone()));
+            outcome
         };
         self.events.dispatch();
         outcome

@@ -286,13 +286,15 @@ impl Connection {
             self.outstanding = Outstanding::PartialMutation;
             return Err(Failure::from_io(&failed.error, Stage::InDoubt, self.stream.is_tls()));
         }
+        self.replies_left += 1;
         loop {
-            match self.next_reply(budget)? {
+            let reply = self.next_reply(budget)?;
+            self.replies_left = self.replies_left.saturating_sub(1);
+            match reply {
                 Value::BulkString(text) if text == token.as_bytes() => return Ok(()),
-                // If the user may not run ECHO, its refusal comes behind the other replies all the same.
+                // If ECHO is refused, or not known, its refusal comes behind the other replies all the same.
                 Value::ServerError(error)
-                    if error.code() == "NOPERM"
-                        && error.details().is_some_and(|details| details.contains("'echo'")) =>
+                    if self.replies_left == 0 || error.details().is_some_and(names_echo) =>
                 {
                     return Ok(());
                 }
@@ -300,4 +302,10 @@ impl Connection {
             }
         }
     }
+}
+
+/// Returns whether the text of an error names the command ECHO, as a refusal of it does.
+fn names_echo(details: &str) -> bool {
+    let details = details.to_ascii_lowercase();
+    ["'echo'", "`echo`", "\"echo\""].iter().any(|name| details.contains(name))
 }

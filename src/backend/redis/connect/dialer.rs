@@ -60,6 +60,9 @@ impl Dialer {
                 Ok(stream) => {
                     let mut connection = Connection::new(stream, generation, self.longest_reply);
                     handshake(&mut connection, &self.address, &self.acceptance, &self.epoch, budget)?;
+                    if let Some(identity) = &mut connection.identity {
+                        identity.note_dialed(*address);
+                    }
                     return Ok(connection);
                 }
                 Err(failure) => last_failure = failure,

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use redis::Value;
 
 use crate::backend::redis::connect::connection::{Connection, Outstanding};
+use crate::backend::redis::connect::identity::Killed;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
@@ -126,15 +126,16 @@ impl Quarantine {
             }
         }
         if orphan.since.elapsed() < self.user_timeout {
-            let cause = "a connection with an unanswered command cannot be closed on the server yet: the user lacks \
-                         client|kill or client|info";
+            let cause = "a connection with an unanswered command cannot be closed on the server yet: the server does \
+                         not offer CLIENT KILL and CLIENT INFO to this user";
             return Err(Failure::new(FailureKind::Timeout, Stage::NotSent, cause));
         }
         if !self.warned.swap(true, Ordering::Relaxed) {
             log_later!(
                 Warn,
                 "a connection with an unanswered command could not be closed on the Redis server {}; grant \
-                 +client|kill +client|info so that a late command cannot overwrite a newer value",
+                 +client|kill +client|info, if the server has them, so that a late command cannot overwrite a newer \
+                 value",
                 self.server_name
             );
         }
@@ -157,8 +158,9 @@ impl KillRound<'_> {
     ) -> Result<(), Failure> {
         let mut fresh = dial(budget)?;
         while let Some(orphan) = self.orphans.last_mut() {
-            if !try_kill(&mut fresh, orphan, budget)? {
-                self.quarantine.drain(orphan, budget)?;
+            match try_kill(&mut fresh, orphan, budget)? {
+                Killed::Gone => {}
+                Killed::Unknown | Killed::Refused => self.quarantine.drain(orphan, budget)?,
             }
             self.orphans.pop();
             self.quarantine.len.fetch_sub(1, Ordering::Relaxed);
@@ -179,19 +181,13 @@ impl Drop for KillRound<'_> {
     }
 }
 
-/// Makes the server close the connection. Returns `false` if that is not possible; otherwise the connection is
-/// gone, whether or not the server still had it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
-fn try_kill(fresh: &mut Connection, orphan: &Orphan, budget: &TimeBudget) -> Result<bool, Failure> {
+/// Makes the server close the connection if it can.
+fn try_kill(fresh: &mut Connection, orphan: &Orphan, budget: &TimeBudget) -> Result<Killed, Failure> {
     let Some(identity) = &orphan.connection.identity else {
-        return Ok(false);
+        return Ok(Killed::Refused);
     };
     fresh.buffer.clear();
     identity.write_kill(&mut CommandWriter::new(&mut fresh.buffer, b""));
-    match fresh.ask(budget)? {
-        Value::Int(_) => Ok(true),
-        Value::ServerError(error) if error.code() == "NOPERM" => Ok(false),
-        Value::ServerError(error) => Err(Failure::from_error_reply(&error)),
-        other => Err(Failure::unexpected_reply(&other)),
-    }
+    let reply = fresh.ask(budget)?;
+    identity.killed(fresh.identity.as_ref(), &reply)
 }

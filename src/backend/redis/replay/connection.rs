@@ -6,6 +6,7 @@ use redis::Value;
 
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::connect::identity::Killed;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::args::{ReplayStep, ScriptArgs};
@@ -170,17 +171,16 @@ impl ReplayConnection<'_> {
         Ok(ReplayReply::read(reply, done, last)?)
     }
 
-    /// Asks the server to close all connections from before the outage, in use or not.
+    /// Asks the server to close all connections from before the outage, in use or not. Those that cannot be closed are
+    /// outlived by the quarantine.
     fn kill_older(&mut self) -> Result<(), ReconnectError> {
         for identity in self.redis.link.older_connections() {
-            let replies = self.send_all(1, |writer| identity.write_kill(writer))?;
-            for reply in replies {
-                match refused(reply) {
-                    Ok(_) => self.redis.link.forget(&identity),
-                    // Without the permission, each is killed or outlived later by the quarantine.
-                    Err(failure) if failure.kind == FailureKind::Denied => return Ok(()),
-                    Err(failure) => return Err(failure.into()),
-                }
+            let reply = self.send_all(1, |writer| identity.write_kill(writer))?.pop().unwrap_or(Value::Nil);
+            let by = self.connection.as_ref().and_then(|connection| connection.identity.as_ref());
+            match identity.killed(by, &reply)? {
+                Killed::Gone => self.redis.link.forget(&identity),
+                Killed::Unknown => {}
+                Killed::Refused => return Ok(()),
             }
         }
         Ok(())

@@ -9,4 +9,5 @@ pub(crate) mod observed;
 pub(crate) mod outcome;
 pub(crate) mod queued_action;
 pub(crate) mod queued_op;
+mod readiness;
 pub(crate) mod reconnect_error;
