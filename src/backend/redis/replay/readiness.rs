@@ -51,6 +51,7 @@ fn accepted(command: &str, reply: Value) -> Result<(), Failure> {
         FailureKind::OtherServer => "use a server that is not part of a cluster",
         FailureKind::Unreachable
         | FailureKind::Broken
+        | FailureKind::FoundUseless
         | FailureKind::Timeout
         | FailureKind::Busy
         | FailureKind::Exhausted
