@@ -47,7 +47,8 @@ const WRITES: &[(&str, Write)] = &[
 fn measure(write: Write) {
     const BOUND: u64 = 256 << 10;
     let bounded = disconnected(memory().max_pending_bytes(BOUND));
-    let accepted = (0..).find(|n| matches!(write(&bounded, *n), Err(Error::Unavailable { .. }))).unwrap();
+    let is_refused = |n: &u64| matches!(write(&bounded, *n), Err(Error::Unavailable { .. }));
+    let accepted = (0..BOUND).find(is_refused).unwrap();
     drop(bounded);
     let store = disconnected(memory().max_pending_bytes(1 << 40).max_pending(1 << 29));
     let (writes, before) = (20_000, resident());

@@ -65,7 +65,7 @@ const WITHOUT_KILL: [&[Rewrite]; 5] = [
     &[("ADDR", "LADDR")],
 ];
 
-fn assert_outlives_a_lost_reply(server: &RedisServer, rewrites: &'static [Rewrite], fallback: Fallback) {
+fn assert_outlives_a_lost_reply(server: &RedisServer, rewrites: &'static [Rewrite], fallback: &Fallback) {
     let raw = RawClient::connect(&server.url(0));
     let port = rewriting_proxy(server.port(), rewrites);
     let store = open(&format!("redis://127.0.0.1:{port}"), options().fallback(fallback.clone())).unwrap();
@@ -90,11 +90,11 @@ fn assert_outlives_a_lost_reply(server: &RedisServer, rewrites: &'static [Rewrit
 fn a_lost_reply_is_outlived_where_connections_cannot_be_killed() {
     for rewrites in WITHOUT_KILL {
         for fallback in [Fallback::None, Fallback::Memory] {
-            assert_outlives_a_lost_reply(&RedisServer::start(), rewrites, fallback);
+            assert_outlives_a_lost_reply(&RedisServer::start(), rewrites, &fallback);
         }
     }
     let server = RedisServer::start_with(&["--rename-command", "ECHO", ""]);
-    assert_outlives_a_lost_reply(&server, WITHOUT_KILL[0], Fallback::None);
+    assert_outlives_a_lost_reply(&server, WITHOUT_KILL[0], &Fallback::None);
 }
 
 /// A server that does not know the connection proves nothing behind a proxy: another one may have it.
