@@ -190,7 +190,7 @@ fn a_user_without_access_to_the_epoch_is_served_without_it() {
         let user = [&["SETUSER", "limited", "on", ">pw"], rights].concat();
         raw.run::<_, ()>("ACL", &user);
         let proxy = Proxy::to(server.port());
-        let store = open(&format!("redis://limited:pw@{}", proxy.address()), patient(memory())).unwrap();
+        let store = open(&format!("redis://limited:pw@{}", proxy.address()), patient(options())).unwrap();
         let told = Losses::by(&store);
         for round in 1..4 {
             assert_eq!(store.incr("a", 1).unwrap(), round);

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::thread;
 
-use millpond::{Error, OnConflict, PendingReason, RedisOptions, StateBackend, StateStore};
+use millpond::{Error, OnConflict, PendingReason, RedisOptions};
 
 use crate::support::child_process::{self, Process};
+use crate::support::files::{queue_header, set_queue_header};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
@@ -140,11 +141,10 @@ fn an_uncertain_operation_is_told_by_the_next_program_too() {
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
     store.incr("n", 1).unwrap();
     store.close().unwrap();
-    let files = StateStore::new(StateBackend::File { path: dir.path().into() }).unwrap();
-    let header = String::from_utf8(files.get_bytes("header").unwrap().unwrap().to_vec()).unwrap();
-    let header = header.replace("\"sent\":0,\"has_marker\":false", "\"sent\":1,\"has_marker\":true");
-    files.put_bytes("header", header.as_bytes()).unwrap();
-    files.close().unwrap();
+    let header = queue_header(dir.path());
+    let sent = header.replace("\"sent\":0,\"has_marker\":false", "\"sent\":1,\"has_marker\":true");
+    assert_ne!(sent, header);
+    set_queue_header(dir.path(), &sent);
     proxy.set(Mode::Pass);
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
     assert_eq!(store.stats().uncertain, 1);

@@ -7,8 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millpond::{Event, StateStore};
+use millpond::Event;
 
+use crate::support::files::{queue_header, set_queue_header};
 use crate::support::ports::free_port;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
@@ -77,13 +78,9 @@ fn chunks_that_were_applied_but_not_recorded_are_not_repeated() {
     store.close().unwrap();
     // The state after a kill on a disk with room for the records of the holder and of the sent chunks, and for nothing
     // else.
-    let open_files = |dir: &Path| StateStore::open(&format!("file:{}", dir.display())).unwrap();
-    let header = open_files(dir.path()).get_bytes("header").unwrap().unwrap();
-    let header = String::from_utf8(header.to_vec()).unwrap();
+    let header = queue_header(dir.path());
     assert!(header.contains("\"done\":2500,\"sent\":2500"), "{header}");
-    let files = open_files(killed.path());
-    files.put_bytes("header", header.replace("\"done\":2500", "\"done\":0").as_bytes()).unwrap();
-    files.close().unwrap();
+    set_queue_header(killed.path(), &header.replace("\"done\":2500", "\"done\":0"));
     let (url, path) = (proxy.url(), killed.path().to_owned());
     let store = finish_in_time("opening", move || open(&url, durable(&path)).unwrap());
     wait_until_connected(&store);

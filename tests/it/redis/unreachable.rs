@@ -152,7 +152,7 @@ fn a_huge_value_that_is_cut_is_never_visible_in_part() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options().timeout(LIMIT)).unwrap();
-    let huge = vec![b'x'; 16 << 20];
+    let huge = vec![b'x'; 8 << 20];
     for old in [None, Some(&b"old"[..])] {
         if let Some(old) = old {
             raw.set("t:huge", old);

@@ -78,3 +78,46 @@ pub(crate) fn line(fields: &str) -> String {
     let rest = format!("\"{fields}}}");
     format!("{{\"c\":\"{:08x}{rest}\n", crc32fast::hash(rest.as_bytes()))
 }
+
+/// The header of the replay queue in a directory, as the newest line states it.
+#[cfg(feature = "redis")]
+pub(crate) fn queue_header(dir: &Path) -> String {
+    const KEY: &str = "\"k\":\"header\",\"v\":";
+    // A snapshot holds the state before the journal of its number.
+    let mut files: Vec<_> = files(dir).into_iter().filter(|(name, _)| name.ends_with(".jsonl")).collect();
+    files.sort_by_key(|(name, _)| (name.split('-').nth(1).map(str::to_owned), name.starts_with("journal")));
+    let text: String = files.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+    let (_, header) = text.rsplit_once(KEY).expect("a journal with a header");
+    let (fields, _) = header.split_once('}').expect("a whole header");
+    format!("{fields}}}")
+}
+
+/// Adds a line with this header to the replay queue in the directory of a store that is not open.
+#[cfg(feature = "redis")]
+pub(crate) fn set_queue_header(dir: &Path, header: &str) {
+    let (path, text) = newest_journal(dir);
+    let (mut kept, mut last) = (String::new(), 0);
+    for whole in text.lines().filter(|line| !line.contains("\"closed\":true")) {
+        let fields: serde_json::Value = serde_json::from_str(whole).unwrap();
+        last = fields["s"].as_u64().unwrap();
+        kept += whole;
+        kept += "\n";
+    }
+    let sequence = last + 1;
+    kept += &line(&format!(",\"s\":{sequence},\"d\":0,\"w\":[{{\"k\":\"header\",\"v\":{header}}}]"));
+    fs::write(path, kept).unwrap();
+    // What a closing noted of the journal's end.
+    fs::write(dir.join("LOCK"), "").unwrap();
+}
+
+/// The journal with the highest number, and its text without the zeros of a preallocated journal.
+#[cfg(feature = "redis")]
+fn newest_journal(dir: &Path) -> (std::path::PathBuf, String) {
+    let number = |name: &str| name.strip_prefix("journal-")?.strip_suffix(".jsonl")?.parse::<u64>().ok();
+    let mut journals: Vec<_> =
+        files(dir).into_iter().filter_map(|(name, bytes)| Some((number(&name)?, name, bytes))).collect();
+    journals.sort();
+    let (_, name, mut bytes) = journals.pop().expect("a journal");
+    trim(&mut bytes);
+    (dir.join(name), String::from_utf8(bytes).unwrap())
+}

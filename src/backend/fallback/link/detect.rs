@@ -66,8 +66,8 @@ impl Shared {
         let budget = self.redis.probe_budget();
         let end = Instant::now() + budget;
         self.reconnector.wait_until(end, || self.outage.is_disconnected());
-        // They may not have begun the outage yet.
-        let last = self.reconnector.last_probe.try_lock().and_then(|last| *last);
+        // They may still be probing, or may not have begun the outage yet.
+        let last = self.reconnector.last_probe.try_lock_until(end + budget).and_then(|last| *last);
         if last.is_some_and(|last| !last.alive && last.begun + self.policy.timeout > end) {
             self.begin_outage("no reply within the time limit");
         }

@@ -41,6 +41,13 @@ pub(crate) struct Registration {
     number: u64,
 }
 
+impl Registration {
+    /// Returns whether the server is known to have closed the connection.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        !self.registry.open.lock().contains_key(&self.number)
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.open.lock().remove(&self.number);

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::backend::redis::connect::connection::{Connection, Outstanding};
 use crate::backend::redis::connect::identity::Killed;
+use crate::backend::redis::connect::open_connections::Registration;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
@@ -186,6 +187,10 @@ fn try_kill(fresh: &mut Connection, orphan: &Orphan, budget: &TimeBudget) -> Res
     let Some(identity) = &orphan.connection.identity else {
         return Ok(Killed::Refused);
     };
+    // Reconnecting has closed it already.
+    if orphan.connection.registration.as_ref().is_some_and(Registration::is_forgotten) {
+        return Ok(Killed::Gone);
+    }
     fresh.buffer.clear();
     identity.write_kill(&mut CommandWriter::new(&mut fresh.buffer, b""));
     let reply = fresh.ask(budget)?;

@@ -87,7 +87,7 @@ impl ScriptArgs {
                 return;
             }
         }
-        if step.action.sets_all() {
+        if matches!(step.action, QueuedAction::Put { .. } | QueuedAction::Delete) {
             self.observed(step.observed);
         } else {
             self.arg(b"");

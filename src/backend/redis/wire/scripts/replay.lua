@@ -218,9 +218,6 @@ local function apply(index, key)
   local observed, ttl_if_created, name, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   local first = at + 4
   at = first + count
-  -- A put only if the key is present overwrites nothing if the key is absent.
-  local is_update = name == 'SET' and count == 4 and ARGV[first + 1] == 'XX'
-  if is_update and not is_applied and redis.pcall('EXISTS', key) == 0 then return end
   if is_applied or is_dropped(index, key, observed, name == 'SET' and ARGV[first]) then return end
   local exists = ttl_if_created ~= '' and redis.pcall('EXISTS', key)
   -- Without the permission to ask, nobody knows whether the key needs the TTL.
