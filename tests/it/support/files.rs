@@ -84,7 +84,10 @@ pub(crate) fn line(fields: &str) -> String {
 pub(crate) fn queue_header(dir: &Path) -> String {
     const KEY: &str = "\"k\":\"header\",\"v\":";
     // A snapshot holds the state before the journal of its number.
-    let mut files: Vec<_> = files(dir).into_iter().filter(|(name, _)| name.ends_with(".jsonl")).collect();
+    let mut files: Vec<_> = files(dir)
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("journal") || name.starts_with("snapshot"))
+        .collect();
     files.sort_by_key(|(name, _)| (name.split('-').nth(1).map(str::to_owned), name.starts_with("journal")));
     let text: String = files.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
     let (_, header) = text.rsplit_once(KEY).expect("a journal with a header");
