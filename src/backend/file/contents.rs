@@ -14,7 +14,6 @@ pub(crate) enum Contents {
     /// The entries of a File store.
     Store,
     /// The operations that a Redis store has queued.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only a Redis store opens a queue"))]
     ReplayQueue,
 }
 
