@@ -93,7 +93,9 @@ impl Redis {
             unless_all_busy(&mut outcomes)
         });
         if let Err(failure) = outcome {
-            return Err(OperationError::new(failure, context("")));
+            // The reply that is missing is the one about this key.
+            let key = keys.get(outcomes.len()).map_or("", |key| &**key);
+            return Err(OperationError::new(failure, context(key)));
         }
         let is_wrong_type = |outcome: &WireResult<_>| matches!(outcome, Err(failure) if failure.kind == FailureKind::WrongType);
         let wrong: Vec<&str> = keys

@@ -106,6 +106,8 @@ fn a_value_beyond_the_limit_is_not_read() {
         let error = store.get_bytes("huge").unwrap_err();
         assert!(matches!(error, Error::TooLarge { bytes: 536_870_912, .. }), "{error:?}");
         assert!(!error.is_transient());
+        let error = store.batch_get::<i64>(["huge", "other"]).unwrap_err();
+        assert!(matches!(&error, Error::TooLarge { key, .. } if key == "huge"), "{error:?}");
     }
     assert_eq!(store.status(), Status::Connected);
     store.put("a", 1).unwrap();
