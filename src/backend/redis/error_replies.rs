@@ -1,5 +1,5 @@
-//! Owns what the error replies of servers mean: one table of their texts. It tells what a server refuses for good, what
-//! it refuses for now, and which refusals show that the connection is useless. Does no I/O.
+//! Owns what the error replies of servers mean: one table of their texts. It separates permanent refusals from
+//! temporary ones, and says which refusals make the connection useless. Does no I/O.
 
 use redis::ServerError;
 

@@ -92,10 +92,10 @@ pub(crate) fn retry<T>(
     }
 }
 
-/// Returns the error for a lost reply, if a later attempt was answered or not made, and nothing tells what the earlier
-/// one did.
+/// Returns the error for a lost reply, if nobody can find out what the attempt did: there was no later attempt, or
+/// its reply does not show it.
 pub(crate) fn lost_reply() -> Error {
-    let source = "the reply to an earlier attempt was lost, and nothing tells what that attempt did";
+    let source = "the reply to an earlier attempt was lost, and it is not known what that attempt did";
     Error::in_doubt(source)
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Report {
     not_logged: Mutex<Rejections>,
 }
 
-/// Rejections that no log line tells of yet.
+/// Rejections that were not logged yet.
 #[derive(Default)]
 struct Rejections {
     count: u64,
