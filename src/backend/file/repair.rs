@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use smol_str::SmolStr;
 
+use crate::backend::file::clock::MonotonicClock;
 use crate::backend::file::closing_note;
 use crate::backend::file::contents::Contents;
 use crate::backend::file::format::line::{FileKind, Line, LineFault};
@@ -29,9 +30,10 @@ use crate::backend::local::queue::QueueValue;
 use crate::backend::local::table::bulk_load::BulkLoader;
 use crate::backend::local::table::fuzzy_scan::FuzzyScan;
 use crate::backend::local::table::shards::Table;
-use crate::clock::{ManualClock, Now, SystemClock};
+use crate::clock::{ManualClock, Now};
 use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
+use crate::store_clock::StoreClock;
 use crate::util::log_later::log_later;
 
 impl File {
@@ -48,7 +50,7 @@ impl File {
                 recovered.check_contents(layout)?;
                 Ok(Repair {
                     copy: None,
-                    entries: count_entries(&recovered.table),
+                    entries: count_entries(&recovered.table, recovered.time),
                     lost: Vec::new(),
                     incomplete: Vec::new(),
                 })
@@ -78,11 +80,13 @@ fn replace_damaged(layout: &Layout, first_damage: Loss) -> Result<Repair> {
     // that of lost lines again.
     let sequence = sequence.max(closing_note::read(layout)?);
     replace_files(&table, LineStamp { sequence, synced: sequence, time }, layout, &listing)?;
-    Ok(Repair { copy: Some(copy), entries: count_entries(&table), lost, incomplete })
+    Ok(Repair { copy: Some(copy), entries: count_entries(&table, time), lost, incomplete })
 }
 
-fn count_entries(table: &Table) -> u64 {
-    let now = Now::of(&SystemClock);
+/// Counts the entries that the next opening finds: its time is not earlier than `newest`, that of the newest line.
+fn count_entries(table: &Table, newest: u64) -> u64 {
+    let clock = MonotonicClock::new(StoreClock::system(), newest);
+    let now = Now::of(&clock);
     table.reclaim_all(&now);
     table.len(&now)
 }

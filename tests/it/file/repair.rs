@@ -258,3 +258,26 @@ fn a_later_version_of_the_format_is_not_touched() {
     assert_error!(FileStore::repair(dir.path()), Error::Unsupported { .. });
     assert_eq!(files(dir.path()), before);
 }
+
+/// A store's time never goes back. An entry that had expired at the time of the newest line is therefore gone, although
+/// the system clock has not reached its deadline.
+#[test]
+fn a_repair_does_not_count_entries_that_had_expired_by_the_newest_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let year_9999 = 253_402_300_000_000_u64;
+    let lines = [
+        line(&format!(
+            ",\"millpond\":\"journal\",\"version\":1,\"n\":1,\"s\":0,\"d\":0,\"t\":{year_9999},\"sync\":\"always\""
+        )),
+        line(",\"s\":1,\"d\":0,\"w\":[{\"k\":\"kept\",\"v\":1}]"),
+        line(",\"s\":2,\"d\":0,\"w\":[{\"k\":\"expired\",\"v\":1,\"x\":250000000000000}]"),
+        "damaged\n".to_owned(),
+        line(",\"s\":4,\"d\":3,\"w\":[{\"k\":\"after\",\"v\":1}]"),
+    ];
+    fs::write(journal(dir.path(), 1), lines.concat()).unwrap();
+    let (repair, store) = repair_and_open(dir.path());
+    assert!(repair.copy.is_some(), "{repair:?}");
+    assert_eq!((repair.entries, store.keys("").unwrap()), (2, vec!["after".to_owned(), "kept".to_owned()]));
+    drop(store);
+    assert_eq!(FileStore::repair(dir.path()).unwrap().entries, 2, "files that are not damaged");
+}
