@@ -121,11 +121,12 @@ impl StateStore {
     }
 
     /// Closes the store as [`close`](Self::close) does, and if operations are queued for the server, waits for it
-    /// for at most `timeout`.
+    /// for at most `timeout`, whatever the server does. With a `timeout` of zero it does not wait at all. If
+    /// `fallback=file:` keeps the queue, writing to the disk may take longer.
     ///
     /// # Errors
     /// As [`close`](Self::close); [`Unavailable`](crate::Error::Unavailable) if some queued operations were not
-    /// applied: they are lost, and closing again does not bring them back. To wait without closing, call
+    /// applied in that time: they are lost (an operation whose answer did not come in time may be applied all the same), and closing again does not bring them back. To wait without closing, call
     /// [`reconnect`](Self::reconnect) repeatedly.
     #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only a server is waited for"))]
     pub fn close_within(&self, timeout: Duration) -> Result<()> {

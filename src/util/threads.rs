@@ -2,6 +2,10 @@
 
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often a thread that may be left to itself is asked whether it has ended.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Starts a thread; fails if the system has no room for another one.
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -14,4 +18,17 @@ pub(crate) fn join(thread: JoinHandle<()>) {
         // A panic of the thread was reported by the panic hook.
         let _ = thread.join();
     }
+}
+
+/// As [`join`], but for at most until `end`: then the thread is left to itself.
+pub(crate) fn join_until(thread: JoinHandle<()>, end: Option<Instant>) {
+    let is_over = || end.is_some_and(|end| Instant::now() >= end);
+    let is_self = thread.thread().id() == thread::current().id();
+    while !is_self && !thread.is_finished() {
+        if is_over() {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+    join(thread);
 }

@@ -76,9 +76,12 @@ impl Drop for Turn<'_> {
 }
 
 impl Reconnector {
-    /// Waits until no other thread attempts to reconnect.
-    pub(crate) fn lock_attempt(&self) -> MutexGuard<'_, ()> {
-        self.one_attempt.lock()
+    /// Waits until no other thread attempts to reconnect; `None` if that is not so by `end`.
+    pub(crate) fn lock_attempt(&self, end: Option<Instant>) -> Option<MutexGuard<'_, ()>> {
+        match end {
+            Some(end) => self.one_attempt.try_lock_until(end),
+            None => Some(self.one_attempt.lock()),
+        }
     }
 
     /// Returns whether this process has ever been connected to the server.
@@ -164,10 +167,12 @@ impl Reconnector {
         self.lacks_thread.load(Ordering::Acquire)
     }
 
-    /// Waits for the thread to end.
-    pub(crate) fn join(&self) {
+    /// Waits for the thread to end, but at most until `end`.
+    pub(crate) fn join(&self, end: Option<Instant>) {
         let thread = self.thread.lock().take();
-        thread.into_iter().for_each(threads::join);
+        if let Some(thread) = thread {
+            threads::join_until(thread, end);
+        }
     }
 }
 

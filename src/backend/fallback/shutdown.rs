@@ -38,8 +38,13 @@ impl Shared {
         if !self.reconnector.begin_ending() {
             return Ok(());
         }
-        self.reconnector.join();
-        self.replay_within(timeout);
+        // A limit that is too far away for an instant is none.
+        let end = Instant::now().checked_add(timeout);
+        if let Some(end) = end {
+            self.redis.link.cut_off(end);
+        }
+        self.reconnector.join(end);
+        self.replay_until(end);
         self.outage.close();
         let pending = self.outage.pending();
         if pending == 0 {
@@ -57,12 +62,12 @@ impl Shared {
         if pending > 0 { Err(Error::abandoned(pending)) } else { Ok(()) }
     }
 
-    fn replay_within(&self, timeout: Duration) {
-        let begun = Instant::now();
+    fn replay_until(&self, end: Option<Instant>) {
+        let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         while self.outage.pending() > 0 {
-            match self.try_reconnect() {
+            match self.try_reconnect_until(end) {
                 Err(error) if error.reason == ReconnectReason::StaleQueue => break,
-                Err(_) if begun.elapsed() < timeout => thread::sleep(RETRY_PAUSE),
+                Err(_) if !left().is_zero() => thread::sleep(RETRY_PAUSE.min(left())),
                 Ok(()) | Err(_) => break,
             }
         }

@@ -262,7 +262,7 @@ impl Redis {
         if self.slots.cache_id().is_none() || self.link.is_suspended() {
             return;
         }
-        let budget = TimeBudget::new(self.probe_budget());
+        let budget = self.link.budget(self.probe_budget());
         let work = |connection: &mut Connection, _| {
             self.writer(connection).command(2, "DEL").key(self.slots.key());
             connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;

@@ -17,6 +17,11 @@ impl TimeBudget {
         Self { begun, end: begun + length }
     }
 
+    /// Returns the same budget with an end that `limit` makes of its end.
+    pub(crate) fn until(self, limit: impl FnOnce(Instant) -> Instant) -> Self {
+        Self { end: limit(self.end), ..self }
+    }
+
     /// Returns the time that is left; `None` if it is less than a millisecond.
     pub(crate) fn left(&self) -> Option<Duration> {
         Some(self.end.saturating_duration_since(Instant::now()))

@@ -2,6 +2,7 @@
 //!
 //! - `fallback`: one outage from its beginning to its end;
 //! - `causes`: which failures count as an outage, and which do not;
+//! - `closing`: closing within a limit;
 //! - `operations`: which operations are served, queued, estimated or refused during an outage;
 //! - `partial_entries`: a value of which only a part is known is not told as known;
 //! - `latency`: only the first operation of an outage waits for the server;
@@ -26,6 +27,7 @@
 
 mod batches;
 mod causes;
+mod closing;
 mod conflicts;
 mod cuts;
 mod data_loss;

@@ -2,7 +2,7 @@
 //! a chunk is replayed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::fallback::link::probe::{ProbeBackoff, ProbeFailure};
 use crate::backend::fallback::link::replay_session::ReplaySession;
@@ -58,10 +58,18 @@ impl Shared {
 
     /// Tries to reconnect once. If that fails, the outage goes on.
     pub(crate) fn try_reconnect(&self) -> Result<(), ReconnectError> {
+        self.try_reconnect_until(None)
+    }
+
+    /// As [`Shared::try_reconnect`]; waits at most until `end` for other threads that try it.
+    pub(crate) fn try_reconnect_until(&self, end: Option<Instant>) -> Result<(), ReconnectError> {
         // A panic of the program's clock must not end the reconnecting thread.
         let _ = foreign::run(|| self.clock.refresh());
         let outcome = {
-            let _one_attempt = self.reconnector.lock_attempt();
+            let Some(_one_attempt) = self.reconnector.lock_attempt(end) else {
+                let cause = "another thread is trying to reconnect";
+                return Err(ReconnectError::new(ReconnectReason::TimedOut, cause.to_owned()));
+            };
             let outcome = match self.outage.current() {
                 Some(outage) => self.replay_and_reconnect(&outage).inspect_err(|error| {
                     if error.reason == ReconnectReason::StaleQueue {

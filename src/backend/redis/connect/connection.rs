@@ -1,10 +1,12 @@
 //! Owns one connection: sending, receiving within a time budget, and which replies are outstanding. Knows nothing
 //! of what the commands mean, nor of the pool.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::connect::open_connections::Registration;
 use crate::backend::redis::connect::reply_reader::{ReadError, ReplyReader};
@@ -101,6 +103,11 @@ impl Connection {
             last_words: None,
             watching: false,
         }
+    }
+
+    /// From now on, waits end at the cutoff too.
+    pub(crate) fn obey(&mut self, cutoff: Arc<Cutoff>) {
+        self.stream.obey(cutoff);
     }
 
     pub(crate) fn outstanding(&self) -> Outstanding {

@@ -1,6 +1,7 @@
 //! Connections: how they are made, kept, and closed on the server's side if a reply is missing.
 
 pub(crate) mod connection;
+pub(crate) mod cutoff;
 mod diagnosis;
 pub(crate) mod dialer;
 pub(crate) mod epoch;

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::backend::redis::connect::connection::Connection;
+use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::dialer::Dialer;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::fork::ForkGuard;
@@ -22,6 +24,8 @@ pub(crate) struct ServerLink {
     closed: AtomicBool,
     /// During an outage: no connection is handed out, and no socket is touched.
     suspended: AtomicBool,
+    /// Ends the waits of the replay when the store is closed.
+    cutoff: Arc<Cutoff>,
     quarantine: Quarantine,
     open_connections: Arc<OpenConnections>,
 }
@@ -35,6 +39,7 @@ impl ServerLink {
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
+            cutoff: Arc::default(),
             quarantine,
             open_connections: Arc::default(),
         }
@@ -66,6 +71,16 @@ impl ServerLink {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the waits of the replay at this time, and all waits that begin later.
+    pub(crate) fn cut_off(&self, at: Instant) {
+        self.cutoff.set(at);
+    }
+
+    /// Returns the time budget of an exchange that the closing of the store may cut off.
+    pub(crate) fn budget(&self, length: Duration) -> TimeBudget {
+        TimeBudget::new(length).until(|end| self.cutoff.limit(end))
     }
 
     /// Hands out no more connections, for good.
@@ -111,11 +126,18 @@ impl ServerLink {
 
     pub(crate) fn dial(&self, budget: &TimeBudget) -> Result<Connection, Failure> {
         self.check_not_suspended()?;
-        self.dial_even_if_suspended(budget)
+        self.dial_now(budget)
     }
 
-    /// As [`ServerLink::dial`], also during an outage.
+    /// As [`ServerLink::dial`], also during an outage. The closing of the store may cut off what is done over the
+    /// connection.
     pub(crate) fn dial_even_if_suspended(&self, budget: &TimeBudget) -> Result<Connection, Failure> {
+        let mut connection = self.dial_now(budget)?;
+        connection.obey(Arc::clone(&self.cutoff));
+        Ok(connection)
+    }
+
+    fn dial_now(&self, budget: &TimeBudget) -> Result<Connection, Failure> {
         self.check_process()?;
         let generation = self.generation.load(Ordering::Acquire);
         let mut connection = self.dialer.dial(generation, budget)?;

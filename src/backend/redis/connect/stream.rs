@@ -2,8 +2,10 @@
 //! protocol of the server.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::timed_socket::{Arrived, TimedSocket, WriteError};
 #[cfg(feature = "tls")]
 use crate::backend::redis::connect::tls::TlsStream;
@@ -20,6 +22,15 @@ impl Stream {
             Self::Plain(_) => false,
             #[cfg(feature = "tls")]
             Self::Tls(_) => true,
+        }
+    }
+
+    /// From now on, waits end at the cutoff too.
+    pub(crate) fn obey(&mut self, cutoff: Arc<Cutoff>) {
+        match self {
+            Self::Plain(socket) => socket.obey(cutoff),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.obey(cutoff),
         }
     }
 

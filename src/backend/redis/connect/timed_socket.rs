@@ -2,9 +2,12 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
+
+use crate::backend::redis::connect::cutoff::Cutoff;
 
 /// How long a connection may be silent before the kernel probes it.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -24,6 +27,8 @@ pub(crate) struct TimedSocket {
     /// The timeouts that the kernel knows; `None` is no timeout.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    /// Ends the waits of a connection that the closing of the store may cut off.
+    cutoff: Option<Arc<Cutoff>>,
 }
 
 /// What has arrived on a socket.
@@ -62,13 +67,22 @@ impl TimedSocket {
         options.set_tcp_user_timeout(Some(user_timeout))?;
         #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
         let _ = user_timeout;
-        Ok(Self { stream, read_timeout: None, write_timeout: None })
+        Ok(Self { stream, read_timeout: None, write_timeout: None, cutoff: None })
+    }
+
+    /// From now on, waits end at the cutoff too.
+    pub(crate) fn obey(&mut self, cutoff: Arc<Cutoff>) {
+        self.cutoff = Some(cutoff);
+    }
+
+    fn time_left(&self, end: Instant) -> io::Result<Duration> {
+        time_left(self.cutoff.as_ref().map_or(end, |cutoff| cutoff.limit(end)))
     }
 
     /// Reads at least one byte until `end`; 0 bytes are the end of the stream.
     pub(crate) fn read(&mut self, buffer: &mut [u8], end: Instant) -> io::Result<usize> {
         loop {
-            if let Some(timeout) = timeout_to_set(self.read_timeout, time_left(end)?) {
+            if let Some(timeout) = timeout_to_set(self.read_timeout, self.time_left(end)?) {
                 self.stream.set_read_timeout(Some(timeout))?;
                 self.read_timeout = Some(timeout);
             }
@@ -82,7 +96,7 @@ impl TimedSocket {
     /// Writes at least one byte until `end`.
     pub(crate) fn write(&mut self, bytes: &[u8], end: Instant) -> io::Result<usize> {
         loop {
-            if let Some(timeout) = timeout_to_set(self.write_timeout, time_left(end)?) {
+            if let Some(timeout) = timeout_to_set(self.write_timeout, self.time_left(end)?) {
                 self.stream.set_write_timeout(Some(timeout))?;
                 self.write_timeout = Some(timeout);
             }

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::timed_socket::{Arrived, TimedSocket, Until, WriteError};
 use crate::error::{Error, Result};
 
@@ -94,6 +95,11 @@ pub(crate) struct TlsStream {
 }
 
 impl TlsStream {
+    /// From now on, waits end at the cutoff too.
+    pub(crate) fn obey(&mut self, cutoff: Arc<Cutoff>) {
+        self.socket.obey(cutoff);
+    }
+
     /// Reads at least one byte until `end`; 0 bytes are the end of the stream.
     pub(crate) fn read(&mut self, buffer: &mut [u8], end: Instant) -> io::Result<usize> {
         loop {

@@ -13,7 +13,6 @@ use crate::backend::redis::replay::args::{ReplayStep, ScriptArgs};
 use crate::backend::redis::replay::marker_claim::{ClaimedMarker, MarkerClaim};
 use crate::backend::redis::replay::outcome::{ReplayOutcome, ReplayReply, not_applied};
 use crate::backend::redis::replay::reconnect_error::ReconnectError;
-use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::{
@@ -43,12 +42,12 @@ pub(crate) struct ReplayConnection<'r> {
 impl Redis {
     /// Connects to the server, and makes sure that nothing that was sent to it before can still run.
     pub(crate) fn open_replay_connection(&self) -> Result<ReplayConnection<'_>, ReconnectError> {
-        let budget = TimeBudget::new(self.options.connect_timeout);
+        let budget = self.link.budget(self.options.connect_timeout);
         let connection = self.link.dial_even_if_suspended(&budget)?;
         let time_limit = self.time_limit();
         let mut replay = ReplayConnection { redis: self, connection: Some(connection), time_limit };
         replay.kill_older()?;
-        self.link.kill_orphans_even_if_suspended(&TimeBudget::new(time_limit))?;
+        self.link.kill_orphans_even_if_suspended(&self.link.budget(time_limit))?;
         Ok(replay)
     }
 }
@@ -103,7 +102,7 @@ impl ReplayConnection<'_> {
     ) -> Result<ReplayReply, ReconnectError> {
         // An operation that was on its way when the outage began may have given up only since.
         if !self.redis.link.quarantine().is_empty() {
-            self.redis.link.kill_orphans_even_if_suspended(&TimeBudget::new(self.time_limit))?;
+            self.redis.link.kill_orphans_even_if_suspended(&self.redis.link.budget(self.time_limit))?;
         }
         let mut args = ScriptArgs::default();
         let loss_count = self.redis.link.epoch().loss_count();
@@ -192,7 +191,7 @@ impl ReplayConnection<'_> {
         replies: usize,
         write: impl FnOnce(&mut CommandWriter<'_>),
     ) -> Result<Vec<Value>, ReconnectError> {
-        let budget = TimeBudget::new(self.time_limit);
+        let budget = self.redis.link.budget(self.time_limit);
         let Some(connection) = &mut self.connection else {
             let cause = "the connection is gone";
             return Err(Failure::new(FailureKind::Broken, Stage::NotSent, cause).into());
