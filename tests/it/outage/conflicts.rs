@@ -261,3 +261,63 @@ fn a_put_with_a_lost_reply_is_no_conflict_with_later_writes() {
         }
     }
 }
+
+#[test]
+fn an_update_that_meets_a_write_of_another_program_is_a_conflict() {
+    for (policy, local) in [(OnConflict::LocalWins, true), (OnConflict::RemoteWins, false)] {
+        let setup = Setup::with(memory().on_conflict(policy));
+        for key in ["theirs", "gone", "quiet"] {
+            setup.store.put(key, 1).unwrap();
+        }
+        setup.raw.set("t:unseen", "8");
+        let mine = |store: &StateStore| {
+            for key in ["theirs", "gone", "quiet"] {
+                assert!(store.update(key, 2).unwrap());
+            }
+            store.update("unseen", 2).unwrap();
+            store.update("absent", 2).unwrap();
+        };
+        setup.write_on_both_sides(mine, |raw| {
+            raw.set("t:theirs", "9");
+            raw.run::<_, ()>("DEL", &["t:gone"]);
+        });
+        let expected = ["theirs", "unseen"].map(|key| {
+            let theirs = if key == "theirs" { "9" } else { "8" };
+            (key.to_owned(), some("2"), some(theirs), local)
+        });
+        assert_eq!(setup.conflicts(), expected, "{policy:?}");
+        assert_eq!(setup.store.stats().conflicts, 2);
+        let (theirs, unseen) = if local { ("2", "2") } else { ("9", "8") };
+        assert_eq!((setup.get("t:theirs"), setup.get("t:unseen")), (some(theirs), some(unseen)));
+        assert_eq!(
+            (setup.get("t:quiet"), setup.get("t:gone"), setup.get("t:absent")),
+            (some("2"), None, None)
+        );
+    }
+}
+
+/// What an update of an earlier outage left is known in the next one.
+#[test]
+fn updates_in_two_outages_are_no_conflict_with_each_other() {
+    let setup = Setup::with(memory());
+    for key in ["present", "gone"] {
+        setup.store.put(key, 1).unwrap();
+    }
+    let update = |value: u8| {
+        move |store: &StateStore| {
+            assert!(store.update("present", value).unwrap());
+            store.update("gone", value).unwrap();
+        }
+    };
+    setup.write_on_both_sides(update(2), |raw| raw.run::<_, ()>("DEL", &["t:gone"]));
+    setup.write_on_both_sides(
+        |store| {
+            assert_eq!(store.get::<u8>("present").unwrap(), Some(2));
+            assert_eq!(store.get::<u8>("gone").unwrap(), None);
+            update(3)(store);
+        },
+        |_| (),
+    );
+    assert_eq!(setup.conflicts(), []);
+    assert_eq!((setup.get("t:present"), setup.get("t:gone")), (some("3"), None));
+}

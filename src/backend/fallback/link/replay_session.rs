@@ -14,8 +14,7 @@ use crate::backend::redis::replay::args::ReplayStep;
 use crate::backend::redis::replay::connection::ReplayConnection;
 use crate::backend::redis::replay::kept_outcome::KeptOutcome;
 use crate::backend::redis::replay::marker_claim::{ClaimedMarker, MarkerClaim};
-use crate::backend::redis::replay::outcome::ReplayOutcome;
-use crate::backend::redis::replay::outcome::ReplayReply;
+use crate::backend::redis::replay::outcome::{Findings, ReplayOutcome, ReplayReply};
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
@@ -184,21 +183,21 @@ impl<'s> ReplaySession<'s> {
                 None => return Ok(()),
             },
         };
-        let (upto, outcomes) = match reply {
-            ReplayReply::Applied(outcomes) => (chunk.last, outcomes),
-            // The reply to an earlier chunk was lost, and its outcomes come now. The outcomes of the chunks before it
+        let (upto, findings) = match reply {
+            ReplayReply::Applied(findings) => (chunk.last, findings),
+            // The reply to an earlier chunk was lost, and its findings come now. The findings of the chunks before it
             // are lost if the program was killed before it could keep them.
-            ReplayReply::AlreadyAt { done: Some(done), done_before, outcomes }
+            ReplayReply::AlreadyAt { done: Some(done), done_before, findings }
                 if done > chunk.done && done <= chunk.sent =>
             {
                 if let Some(before) = done_before.filter(|before| (chunk.done + 1..done).contains(before)) {
-                    self.acknowledge(before, Vec::new());
+                    self.acknowledge(before, Findings::default());
                 }
-                (done, outcomes)
+                (done, findings)
             }
             ReplayReply::AlreadyAt { .. } => return self.reconcile(),
         };
-        self.acknowledge(upto, outcomes);
+        self.acknowledge(upto, findings);
         Ok(())
     }
 
@@ -243,14 +242,14 @@ impl<'s> ReplaySession<'s> {
 
     /// Removes the operations up to a number from the queue. Keeps their outcomes for the program, and their values for
     /// the next outage.
-    fn acknowledge(&mut self, upto: u64, outcomes: Vec<(usize, ReplayOutcome)>) {
+    fn acknowledge(&mut self, upto: u64, Findings { outcomes, absent }: Findings) {
         let groups = self.outage.session().queue.acknowledge(upto);
         let ops: Vec<(&QueuedOp, QueuedAt)> =
             groups.iter().flat_map(|group| group.ops.iter().map(|op| (op, group.queued_at))).collect();
         self.has_applied = true;
         self.outage.add_to_tally(self.shared.report.count_outcomes(ops.len() as u64, &outcomes));
-        for (op, queued_at) in &ops {
-            self.record_in_shadow(op, queued_at.age());
+        for (index, (op, queued_at)) in ops.iter().enumerate() {
+            self.record_in_shadow(op, queued_at.age(), absent.binary_search(&index).is_err());
         }
         let mut kept = Vec::new();
         for (index, outcome) in outcomes {
@@ -277,8 +276,8 @@ impl<'s> ReplaySession<'s> {
         }
     }
 
-    /// Records in the shadow what an operation left on the server.
-    fn record_in_shadow(&self, op: &QueuedOp, age: Duration) {
+    /// Records in the shadow what an operation left on the server, which found its key absent or present.
+    fn record_in_shadow(&self, op: &QueuedOp, age: Duration, was_present: bool) {
         let write = self.shared.shadow.begin_write(&op.key);
         match op.action.after_waiting(age) {
             QueuedAction::Put { value, ttl } => {
@@ -286,10 +285,13 @@ impl<'s> ReplaySession<'s> {
                 let deadline = ttl.map(|ttl| Deadline::after(&now, ttl));
                 write.record_write(Shadowed::Value { bytes: value.bytes, deadline });
             }
-            QueuedAction::Delete => write.record_write(Shadowed::Absent),
+            // The deadline of the value is not known, as after a read.
+            QueuedAction::PutIfPresent { value } if was_present => {
+                write.record_write(Shadowed::Value { bytes: value.bytes, deadline: None });
+            }
+            QueuedAction::PutIfPresent { .. } | QueuedAction::Delete => write.record_write(Shadowed::Absent),
             // The result is not known locally. A write that records nothing makes the shadow forget the key.
-            QueuedAction::PutIfPresent { .. }
-            | QueuedAction::Incr { .. }
+            QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
             | QueuedAction::Persist
             | QueuedAction::MapPut { .. }

@@ -87,7 +87,7 @@ impl ScriptArgs {
                 return;
             }
         }
-        if matches!(step.action, QueuedAction::Put { .. } | QueuedAction::Delete) {
+        if step.action.sets_all() {
             self.observed(step.observed);
         } else {
             self.arg(b"");

@@ -32,10 +32,9 @@ impl Observed {
     /// Returns what an action on an entry leaves.
     pub(crate) fn left_by_entry(action: &EntryAction) -> Self {
         match action {
-            EntryAction::Put { value, .. } => Self::hash_of(value),
+            EntryAction::Put { value, .. } | EntryAction::PutIfPresent { value } => Self::hash_of(value),
             EntryAction::Delete => Self::Absent,
             EntryAction::PutIfAbsent { .. }
-            | EntryAction::PutIfPresent { .. }
             | EntryAction::GetAndPut { .. }
             | EntryAction::Swap { .. }
             | EntryAction::GetAndDelete
@@ -63,10 +62,9 @@ impl Observed {
     /// Returns what a queued action leaves.
     pub(crate) fn left_by(action: &QueuedAction) -> Self {
         match action {
-            QueuedAction::Put { value, .. } => Self::hash_of(value),
+            QueuedAction::Put { value, .. } | QueuedAction::PutIfPresent { value } => Self::hash_of(value),
             QueuedAction::Delete => Self::Absent,
-            QueuedAction::PutIfPresent { .. }
-            | QueuedAction::Incr { .. }
+            QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
             | QueuedAction::Persist
             | QueuedAction::MapPut { .. }

@@ -21,14 +21,22 @@ pub(crate) enum ReplayOutcome {
     Uncertain,
 }
 
-/// What the server replied to a chunk. Outcomes are named by the index of their operation in its chunk.
+/// What the server reports of the operations of a chunk, by their index in it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    pub(crate) outcomes: Vec<(usize, ReplayOutcome)>,
+    /// The puts only if the key is present that found their keys absent.
+    pub(crate) absent: Vec<usize>,
+}
+
+/// What the server replied to a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ReplayReply {
     /// The chunk was applied, now.
-    Applied(Vec<(usize, ReplayOutcome)>),
-    /// The marker holds another number than was expected, or none. The chunk for which it was set had these
-    /// outcomes, and began behind `done_before`.
-    AlreadyAt { done: Option<u64>, done_before: Option<u64>, outcomes: Vec<(usize, ReplayOutcome)> },
+    Applied(Findings),
+    /// The marker holds another number than was expected, or none. These are the findings of the chunk for which it was
+    /// set, which began behind `done_before`.
+    AlreadyAt { done: Option<u64>, done_before: Option<u64>, findings: Findings },
 }
 
 impl ReplayReply {
@@ -37,12 +45,13 @@ impl ReplayReply {
         let parts = replies::array(reply)?;
         let [marker, outcomes, before] = <[Value; 3]>::try_from(parts)
             .map_err(|_| malformed("the reply to a replay does not have three parts"))?;
-        let outcomes = replies::array(outcomes)?.into_iter().map(read_outcome).collect::<Result<_, _>>()?;
+        let mut findings = Findings::default();
+        replies::array(outcomes)?.into_iter().try_for_each(|reply| findings.read(reply))?;
         let (held, done_before) = (marker_number(&marker), marker_number(&before));
         Ok(if (held, done_before) == (Some(last), Some(done)) {
-            Self::Applied(outcomes)
+            Self::Applied(findings)
         } else {
-            Self::AlreadyAt { done: held, done_before, outcomes }
+            Self::AlreadyAt { done: held, done_before, findings }
         })
     }
 }
@@ -52,25 +61,34 @@ pub(crate) fn marker_number(reply: &Value) -> Option<u64> {
     replies::parsed(reply).ok()
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
-fn read_outcome(reply: Value) -> Result<(usize, ReplayOutcome), Failure> {
-    let unexpected = || malformed("an outcome of a replay cannot be read");
-    let [index, kind, detail] = <[Value; 3]>::try_from(replies::array(reply)?).map_err(|_| unexpected())?;
-    let index = usize::try_from(replies::number(index)?).map_err(|_| unexpected())?;
-    let detail = match detail {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
-    };
-    let outcome = match replies::text(&kind) {
-        Some("overwritten") => ReplayOutcome::Overwritten(detail),
-        Some("dropped") => ReplayOutcome::Dropped(detail),
-        Some("uncertain") => ReplayOutcome::Uncertain,
-        Some("rejected") => {
-            ReplayOutcome::Rejected(String::from_utf8_lossy(&detail.unwrap_or_default()).into_owned())
-        }
-        _ => return Err(unexpected()),
-    };
-    Ok((index, outcome))
+impl Findings {
+    /// Reads what the server reports of one operation.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
+    fn read(&mut self, reply: Value) -> Result<(), Failure> {
+        let unexpected = || malformed("an outcome of a replay cannot be read");
+        let [index, kind, detail] =
+            <[Value; 3]>::try_from(replies::array(reply)?).map_err(|_| unexpected())?;
+        let index = usize::try_from(replies::number(index)?).map_err(|_| unexpected())?;
+        let detail = match detail {
+            Value::BulkString(bytes) => Some(bytes),
+            _ => None,
+        };
+        let outcome = match replies::text(&kind) {
+            Some("overwritten") => ReplayOutcome::Overwritten(detail),
+            Some("dropped") => ReplayOutcome::Dropped(detail),
+            Some("uncertain") => ReplayOutcome::Uncertain,
+            Some("rejected") => {
+                ReplayOutcome::Rejected(String::from_utf8_lossy(&detail.unwrap_or_default()).into_owned())
+            }
+            Some("absent") => {
+                self.absent.push(index);
+                return Ok(());
+            }
+            _ => return Err(unexpected()),
+        };
+        self.outcomes.push((index, outcome));
+        Ok(())
+    }
 }
 
 /// Returns how the script names the outcome of an operation that was not applied, and its cause; `None` for one that
@@ -108,13 +126,16 @@ mod tests {
         let applied =
             read(b"*3\r\n$1\r\n6\r\n*1\r\n*3\r\n:1\r\n$11\r\noverwritten\r\n$1\r\nx\r\n$1\r\n4\r\n").unwrap();
         let outcomes = vec![(1, ReplayOutcome::Overwritten(Some(b"x".to_vec())))];
-        assert_eq!(applied, ReplayReply::Applied(outcomes));
+        assert_eq!(applied, ReplayReply::Applied(Findings { outcomes, absent: Vec::new() }));
         let behind =
-            read(b"*3\r\n$1\r\n9\r\n*1\r\n*3\r\n:0\r\n$9\r\nuncertain\r\n$-1\r\n$1\r\n6\r\n").unwrap();
-        let outcomes = vec![(0, ReplayOutcome::Uncertain)];
-        assert_eq!(behind, ReplayReply::AlreadyAt { done: Some(9), done_before: Some(6), outcomes });
+            read(b"*3\r\n$1\r\n9\r\n*2\r\n*3\r\n:0\r\n$9\r\nuncertain\r\n$-1\r\n*3\r\n:2\r\n$6\r\nabsent\r\n$-1\r\n$1\r\n6\r\n").unwrap();
+        let findings = Findings { outcomes: vec![(0, ReplayOutcome::Uncertain)], absent: vec![2] };
+        assert_eq!(behind, ReplayReply::AlreadyAt { done: Some(9), done_before: Some(6), findings });
         let missing = read(b"*3\r\n$0\r\n\r\n*0\r\n$0\r\n\r\n").unwrap();
-        assert_eq!(missing, ReplayReply::AlreadyAt { done: None, done_before: None, outcomes: Vec::new() });
+        assert_eq!(
+            missing,
+            ReplayReply::AlreadyAt { done: None, done_before: None, findings: Findings::default() }
+        );
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl QueuedAction {
         }
     }
 
+    /// Returns whether it replaces whatever another client may have written to the key.
+    pub(crate) fn sets_all(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::PutIfPresent { .. } | Self::Delete)
+    }
+
     /// Returns the size of the caller's names and values in it.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -18,7 +18,8 @@
 -- 'SET_ASIDE', the kind of outcome, the index of the first of them, how many there are, the cause.
 -- Returns the marker's `done`, the outcomes and `done_before`: of this chunk, or if the marker did not hold the
 -- expected `done`, of the chunk that was applied last. An outcome is the index of the operation from 0, its kind, and
--- the value that another client had written or the error.
+-- the value that another client had written or the error. The kind 'absent' is that of a put only if the key is present
+-- whose key is absent.
 -- It is one script so that the marker and the operations change together.
 local marker = redis.call('HMGET', KEYS[1], 'done', 'outcomes', 'done_before', 'holder')
 -- Another store has opened a copy of the queue's files: the caller must claim the marker, and will fail.
@@ -218,6 +219,9 @@ local function apply(index, key)
   local observed, ttl_if_created, name, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   local first = at + 4
   at = first + count
+  -- A put only if the key is present changes nothing if the key is absent.
+  local is_update = name == 'SET' and count == 4 and ARGV[first + 1] == 'XX'
+  if is_update and redis.pcall('EXISTS', key) == 0 then return report(index, 'absent') end
   if is_applied or is_dropped(index, key, observed, name == 'SET' and ARGV[first]) then return end
   local exists = ttl_if_created ~= '' and redis.pcall('EXISTS', key)
   -- Without the permission to ask, nobody knows whether the key needs the TTL.
