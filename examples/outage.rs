@@ -34,7 +34,7 @@ fn main() -> Outcome<()> {
     let mut server = Server(launch(dir.path(), port)?);
     // The server does not answer yet: the store finds it as soon as it does.
     // With `exactly_once` an increment that is caught by the kill is neither lost nor done twice.
-    let options = "key_prefix=outage&timeout=1s&exactly_once=true&unknown=absent";
+    let options = "key_prefix=outage&timeout=1s&exactly_once=true&on_unknown_key=absent";
     let store = StateStore::open(&format!("redis://127.0.0.1:{port}?{options}"))?;
     store.on_event(|event| println!("{event:?}"));
     connect(&store)?;
@@ -66,7 +66,7 @@ fn main() -> Outcome<()> {
     connect(&store)?;
 
     // From here on nothing but the server itself will do.
-    let redis = store.strict();
+    let redis = store.without_fallback();
     let sums = |prefix| redis.entries::<i64>(prefix).collect::<Result<BTreeMap<_, _>>>();
     let (totals, hours) = (sums("total:")?, sums("hour:")?);
     if (&totals, &hours) != (&recount(&orders, total_key), &recount(&orders, hour_key)) {

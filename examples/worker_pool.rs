@@ -51,9 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Begins from scratch; the lock keeps others from doing so at the same time.
 fn fill(store: &StateStore) -> millpond::Result<()> {
-    let Some(guard) = store.lock_wait("fill", PATIENCE, PATIENCE)? else {
-        return Ok(());
-    };
+    let guard = store.lock("fill", PATIENCE, PATIENCE)?;
     store.clear()?;
     store.push_back_many("jobs", (0..JOBS).map(|id| Job { id, number: id * id }))?;
     guard.release()
@@ -79,9 +77,10 @@ fn run(store: &StateStore) -> millpond::Result<()> {
 fn work(store: &StateStore) -> millpond::Result<()> {
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
     while store.map_len("results")? < JOBS {
-        let Some(job) = store.take_wait::<Job>("jobs", LEASE, LEASE)? else {
+        let Some(leased) = store.lease_wait::<Job>("jobs", LEASE, LEASE)? else {
             continue;
         };
+        let job = leased.value();
         // One job of each process is begun and dropped.
         if !HAS_FAILED.swap(true, Ordering::Relaxed) {
             continue;
@@ -93,16 +92,15 @@ fn work(store: &StateStore) -> millpond::Result<()> {
             }
             Ok(())
         })?;
-        job.done()?;
+        leased.ack()?;
     }
     Ok(())
 }
 
 /// The first worker writes the report; a later holder of the lock has a larger token and finds it written.
 fn report(store: &StateStore) -> millpond::Result<()> {
-    if let Some(_guard) = store.lock_wait("report", PATIENCE, PATIENCE)? {
-        let (done, sum) = (store.map_len("results")?, store.get::<i64>("sum")?.unwrap_or(0));
-        store.set_if_not_exists("report", format!("{done} jobs, the sum of their squares is {sum}"), None)?;
-    }
+    let _guard = store.lock("report", PATIENCE, PATIENCE)?;
+    let (done, sum) = (store.map_len("results")?, store.get::<i64>("sum")?.unwrap_or(0));
+    store.set_if_not_exists("report", format!("{done} jobs, the sum of their squares is {sum}"), None)?;
     Ok(())
 }

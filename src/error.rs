@@ -159,7 +159,7 @@ pub enum Error {
     /// The stored value cannot be read as the type that was asked for.
     ///
     /// An operation that only reads has left the entry unchanged. An operation that removes or replaces has been
-    /// applied, and `raw` is the old value. A [`take`](crate::StateStore::take) has leased the value, and
+    /// applied, and `raw` is the old value. A [`lease`](crate::StateStore::lease) has leased the value, and
     /// [`undecoded`](crate::StateStore::undecoded) returns it, so that its lease can be ended.
     #[error("decoding the value under key {key:?}")]
     #[non_exhaustive]
@@ -270,6 +270,16 @@ pub enum Error {
         key: String,
     },
 
+    /// Somebody else held the lock for as long as this call would wait. Nothing was changed.
+    #[error("the lock {name:?} is still held by another after {waited:?}")]
+    #[non_exhaustive]
+    Busy {
+        /// The name of the lock with its namespace.
+        name: String,
+        /// How long this call has waited.
+        waited: Duration,
+    },
+
     /// A lock is no longer held by this guard. Nothing was changed.
     #[error("the lock {name:?} was lost: {how}")]
     #[non_exhaustive]
@@ -316,8 +326,8 @@ impl Error {
     /// Returns whether the same call can succeed later without any other change than time passing.
     ///
     /// True for [`Unavailable`](Self::Unavailable) (except for a closed store, and for one that another process
-    /// opened), [`StorageFull`](Self::StorageFull), [`Conflict`](Self::Conflict), [`Locked`](Self::Locked), and
-    /// for a [`Partial`](Self::Partial) that stopped for one of these. It does not mean that repeating is
+    /// opened), [`StorageFull`](Self::StorageFull), [`Conflict`](Self::Conflict), [`Busy`](Self::Busy),
+    /// [`Locked`](Self::Locked), and for a [`Partial`](Self::Partial) that stopped for one of these. It does not mean that repeating is
     /// harmless: check `maybe_applied` before you repeat a write.
     ///
     /// ```
@@ -328,7 +338,9 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { permanent, .. } => !permanent,
-            Self::StorageFull { .. } | Self::Conflict { .. } | Self::Locked { .. } => true,
+            Self::StorageFull { .. } | Self::Conflict { .. } | Self::Busy { .. } | Self::Locked { .. } => {
+                true
+            }
             Self::Partial { source, .. } => source.is_transient(),
             Self::InvalidKey { .. }
             | Self::InvalidTtl { .. }
@@ -433,9 +445,15 @@ impl Error {
         }
     }
 
-    /// Returns whether the server may have applied the operation.
-    #[cfg(feature = "redis")]
-    pub(crate) fn maybe_applied(&self) -> bool {
+    /// Returns whether the operation may have been applied although it failed: the reply of the server was lost. Then
+    /// repeating the operation may apply it twice.
+    ///
+    /// ```
+    /// let error = millpond::StateStore::memory().put("", 1).unwrap_err();
+    /// assert!(!error.maybe_applied());
+    /// ```
+    #[must_use]
+    pub fn maybe_applied(&self) -> bool {
         matches!(self, Self::Unavailable { maybe_applied: true, .. })
     }
 }

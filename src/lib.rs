@@ -58,15 +58,15 @@ mod util;
 mod value;
 
 pub use crate::backend::Status;
-pub use crate::backend::file::report::{Loss, Progress, Repair};
+pub use crate::backend::file::report::{DamagedRegion, Progress, Repair};
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{
-    Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, SyncPolicy, Unknown,
+    Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig, SyncPolicy,
 };
 pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
 pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
-pub use crate::store::leases::Taken;
+pub use crate::store::leases::Leased;
 pub use crate::store::listing::{Entries, Keys};
 pub use crate::store::locks::LockGuard;
 #[cfg(feature = "redis")]

@@ -13,13 +13,13 @@ pub enum Event {
     /// The server can no longer be reached: an outage begins. Operations that are served from now on, if any, are
     /// served from memory.
     #[non_exhaustive]
-    Away {
+    Disconnected {
         /// The error that showed it.
         cause: String,
     },
     /// The outage is over: the server can be reached again, and the queue is empty.
     #[non_exhaustive]
-    Connected {
+    Reconnected {
         /// How many queued operations were done on the server.
         replayed: u64,
         /// How many queued operations the server refused: see
@@ -63,7 +63,7 @@ pub struct Stats {
     pub uncertain: u64,
     /// Connections with an unanswered write that were killed on the server, so that the write cannot be applied
     /// late.
-    pub buried: u64,
+    pub killed_connections: u64,
     /// Rejected, uncertain and conflicting operations that were dropped before the program took them, because they took
     /// more than 16 MiB together. They are counted by their kinds too.
     pub dropped_outcomes: u64,
@@ -125,10 +125,10 @@ pub struct WriteConflict {
     /// The key with its namespace.
     pub key: String,
     /// The value that this process wrote; `None` if it deleted the key.
-    pub mine: Option<Bytes>,
+    pub local: Option<Bytes>,
     /// The first 4096 bytes of the value that was found on the server; `None` if the key was deleted, or is a map
     /// or a queue.
-    pub theirs: Option<Bytes>,
+    pub remote: Option<Bytes>,
     /// Whether this process's write was replayed all the same.
     pub applied: bool,
 }

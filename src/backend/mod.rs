@@ -23,7 +23,7 @@ use crate::op::{
 /// How many entries an operation on many entries handles at a time.
 pub(crate) const CHUNK: usize = 1000;
 
-/// Whether the store is connected to its backend.
+/// Whether the backend of a store serves: see [`StateStore::status`](crate::StateStore::status).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
@@ -31,7 +31,7 @@ pub enum Status {
     Connected,
     /// The Redis server cannot be reached. Memory serves operations in its place, or they fail.
     #[non_exhaustive]
-    Away {
+    Disconnected {
         /// When the outage began.
         since: SystemTime,
         /// How many operations are queued for the server.
@@ -39,7 +39,11 @@ pub enum Status {
         /// Why the server is not used: the failure of the last attempt to reconnect, or before the first attempt what
         /// began the outage. A missing permission is named here.
         reason: String,
+        /// The server has never been reached since the store was opened: its address may be wrong.
+        never_reached: bool,
     },
+    /// The store is closed, and no operation succeeds any more.
+    Closed,
 }
 
 /// One run of a transaction: it reads, and returns the changes to make, in order. It must compute deadlines from the

@@ -97,10 +97,14 @@ impl<'de> Deserialize<'de> for Fallback {
 }
 
 /// What a read returns during an outage for a key of which nothing is known locally, or only a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Unknown {
+pub enum OnUnknownKey {
+    /// As [`Absent`](Self::Absent) until the server was reached once, and as [`Error`](Self::Error) from then on.
+    #[default]
+    #[serde(alias = "AbsentUntilConnected")]
+    AbsentUntilConnected,
     /// The key reads as absent. If this process has changed it, the key reads as if it had been absent before.
     #[serde(alias = "Absent")]
     Absent,
@@ -170,8 +174,8 @@ options! {
 
         /// What a read returns during an outage for a key of which nothing is known locally, or only a part: a key
         /// that this process has neither read nor written, or has changed without knowing what it held.
-        /// Defaults to none: `"absent"` until the server was reached once, `"error"` from then on.
-        unknown(unknown: impl Into<Option<Unknown>>): Option<Unknown> = None;
+        /// Defaults to `"absent_until_connected"`: absent until the server was reached once, an error from then on.
+        on_unknown_key(on_unknown_key): OnUnknownKey = OnUnknownKey::AbsentUntilConnected;
 
         /// Vouches that nobody else writes under the store's prefix. Then operations whose result depends on
         /// the current content are served during an outage too; locks are not. Defaults to `false`.
@@ -186,13 +190,13 @@ options! {
         /// server still replies to other calls: the operation is done locally, its result rests on what is known
         /// locally, and after the outage the server is asked whether it had done it. A pop is refused, with
         /// nothing applied: a value that it may have taken goes back to its end of the queue. With `fallback`
-        /// `"none"`, and on a `strict` handle, nobody asks the server: the operation returns
+        /// `"none"`, and on a handle from [`without_fallback`](crate::StateStore::without_fallback), nobody asks the server: the operation returns
         /// [`Unavailable`](crate::Error::Unavailable) with `maybe_applied`, as it does without this option. It
         /// also does so if only the reply cache is gone before the next attempt, because the server evicted it;
         /// a queued operation is uncertain then. If the server has lost all its data, that is noticed, and the
         /// operation is done again. Operations whose result depends on what the server holds
         /// ([`set_if_not_exists`](crate::StateStore::set_if_not_exists), `compare_and_set`, `modify`, `get_and_put`,
-        /// `get_and_delete`, `get_and_touch`, `take`, locks, transactions, `clear` and `delete_prefix`) are not done
+        /// `get_and_delete`, `get_and_touch`, `lease`, locks, transactions, `clear` and `delete_prefix`) are not done
         /// locally: they return [`Unavailable`](crate::Error::Unavailable) with `maybe_applied` if the replies to
         /// all attempts are lost.
         ///
@@ -209,7 +213,7 @@ options! {
         on_conflict(on_conflict): OnConflict = OnConflict::LocalWins;
 
         /// How many operations may be queued for the server. The queue is bounded by this, by
-        /// `max_pending_bytes` and by `max_away`: beyond them writes are refused with
+        /// `max_pending_bytes` and by `max_outage`: beyond them writes are refused with
         /// [`Unavailable`](crate::Error::Unavailable), and a queued operation is never dropped. Once the queue
         /// is half full, writers are slowed. Defaults to 1 000 000; from 1 to 1 000 000 000.
         max_pending(operations): u64 = 1_000_000, in 1..=1_000_000_000;
@@ -222,7 +226,7 @@ options! {
         /// How long an outage may last until writes that would have to be queued are refused. Reads are still
         /// served, and the queue is kept. Defaults to none, which is without limit; from 1 ms to 1000 years.
         #[serde(with = "duration::option")]
-        max_away(time: impl Into<Option<Duration>>): Option<Duration> = None, check check_max_away;
+        max_outage(time: impl Into<Option<Duration>>): Option<Duration> = None, check check_max_outage;
 
         /// How many bytes of values that were read or written are kept, so that they can be read during an
         /// outage. As many bytes again may be taken by the names of unknown keys that are read during an outage; beyond
@@ -251,7 +255,7 @@ impl RedisOptions {
         checked.map_err(|reason| Error::invalid_config(field, reason))
     }
 
-    fn check_max_away(&self, field: &str) -> Result<()> {
-        self.max_away.map_or(Ok(()), |time| in_range(field, time, Duration::from_millis(1)..=MAX_TTL))
+    fn check_max_outage(&self, field: &str) -> Result<()> {
+        self.max_outage.map_or(Ok(()), |time| in_range(field, time, Duration::from_millis(1)..=MAX_TTL))
     }
 }

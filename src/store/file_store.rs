@@ -109,7 +109,7 @@ impl FileStore {
     /// for loss in &repair.lost {
     ///     eprintln!("{}, line {}: {} bytes: {}", loss.path.display(), loss.line, loss.bytes, loss.reason);
     /// }
-    /// assert_eq!((repair.entries, repair.copy), (1, None));
+    /// assert_eq!((repair.entries, repair.backup), (1, None));
     /// # Ok(())
     /// # }
     /// ```

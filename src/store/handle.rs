@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::bytes::Bytes;
 use crate::clock::Ttl;
 use crate::error::{Error, Result};
-use crate::store::leases::Taken;
+use crate::store::leases::Leased;
 use crate::store::state_store::StateStore;
 
 /// # Handles
@@ -230,10 +230,10 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         pop_back() -> Option<T> = pop_back;
         /// Removes the first value and waits for one, as [`StateStore::pop_front_wait`] does.
         pop_front_wait(timeout: Duration) -> Option<T> = pop_front_wait;
-        /// Leases the first value, as [`StateStore::take`] does.
-        take(lease: Duration) -> Option<Taken<T>> = take;
-        /// Leases the first value and waits for one, as [`StateStore::take_wait`] does.
-        take_wait(lease: Duration, timeout: Duration) -> Option<Taken<T>> = take_wait;
+        /// Leases the first value, as [`StateStore::lease`] does.
+        lease(lease: Duration) -> Option<Leased<T>> = lease;
+        /// Leases the first value and waits for one, as [`StateStore::lease_wait`] does.
+        lease_wait(lease: Duration, timeout: Duration) -> Option<Leased<T>> = lease_wait;
         /// Counts the values, as [`StateStore::queue_len`] does.
         len() -> u64 = queue_len;
         /// Reads values without removing them, as [`StateStore::queue_range`] does.
@@ -243,9 +243,9 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
     delegate_entry! { clear }
 
-    /// Returns the value that a [`take`](Self::take) could not decode, as [`StateStore::undecoded`] does.
+    /// Returns the value that a [`lease`](Self::lease) could not decode, as [`StateStore::undecoded`] does.
     #[must_use]
-    pub fn undecoded(&self, error: &Error) -> Option<Taken<Bytes>> {
+    pub fn undecoded(&self, error: &Error) -> Option<Leased<Bytes>> {
         self.store.undecoded(error)
     }
 

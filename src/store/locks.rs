@@ -27,7 +27,7 @@ use crate::util::log_later::{FlushOnDrop, log_later};
 ///
 /// Names follow the rules of keys and belong to the namespace of the handle, but locks are no keys: they are
 /// not listed, and [`clear`](Self::clear) leaves them. Waiters get a lock in the order in which they
-/// arrived, and [`lock`](Self::lock) does not overtake them; on Redis, a waiter that does not poll for some hundred
+/// arrived, and [`try_lock`](Self::try_lock) does not overtake them; on Redis, a waiter that does not poll for some hundred
 /// milliseconds loses its place. The algorithm on Redis is that of one server: `SET` with a time
 /// limit and a token, changed only by the owner of the token, in scripts, by the clock of the server.
 impl StateStore {
@@ -37,8 +37,8 @@ impl StateStore {
     /// # use std::time::Duration;
     /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
-    /// let guard = store.lock("report", Duration::from_secs(30))?.expect("nobody else has it");
-    /// assert!(store.lock("report", Duration::from_secs(30))?.is_none());
+    /// let guard = store.try_lock("report", Duration::from_secs(30))?.expect("nobody else has it");
+    /// assert!(store.try_lock("report", Duration::from_secs(30))?.is_none());
     /// guard.release()?;
     /// # Ok(())
     /// # }
@@ -48,7 +48,7 @@ impl StateStore {
     /// [`InvalidKey`](Error::InvalidKey) for the name, [`InvalidTtl`](Error::InvalidTtl). A
     /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt; if the lock was taken all the same, it
     /// expires after `ttl`.
-    pub fn lock(&self, name: &str, ttl: Duration) -> Result<Option<LockGuard>> {
+    pub fn try_lock(&self, name: &str, ttl: Duration) -> Result<Option<LockGuard>> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
         let requested_at = Instant::now();
@@ -57,25 +57,74 @@ impl StateStore {
         Ok(granted.map(|grant| LockGuard::new(self, name, grant, requested_at + ttl.duration())))
     }
 
-    /// Takes a lock for at most `ttl`, and waits until it is free; returns `None` after `timeout`.
+    /// Takes a lock for at most `ttl`, and waits for it for at most `wait` while somebody else holds it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// let guard = store.lock("report", Duration::from_secs(30), Duration::from_secs(5))?;
+    /// assert!(guard.is_held()?);
+    /// let busy = store.lock("report", Duration::from_secs(30), Duration::from_millis(10));
+    /// assert!(matches!(busy, Err(millpond::Error::Busy { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`lock`](Self::lock).
-    pub fn lock_wait(&self, name: &str, ttl: Duration, timeout: Duration) -> Result<Option<LockGuard>> {
+    /// [`Busy`](Error::Busy) after `wait`, and else as [`try_lock`](Self::try_lock).
+    pub fn lock(&self, name: &str, ttl: Duration, wait: Duration) -> Result<LockGuard> {
         let name = self.context().key(name)?;
         let ttl = Millis::new(ttl)?;
         let started = Instant::now();
-        let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, deadline_after(timeout)))?;
+        let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, deadline_after(wait)))?;
         // The attempt that succeeded took no longer than an operation may.
         let latest_attempt = Instant::now().checked_sub(self.context().shared.limit);
         let requested_at = latest_attempt.map_or(started, |attempt| attempt.max(started));
-        Ok(granted.map(|grant| LockGuard::new(self, name, grant, requested_at + ttl.duration())))
+        match granted {
+            Some(grant) => Ok(LockGuard::new(self, name, grant, requested_at + ttl.duration())),
+            None => Err(Error::Busy { name: name.to_string(), waited: wait }),
+        }
+    }
+
+    /// Runs `work` while this thread holds a lock, which it waits for as [`lock`](Self::lock) does, and releases the
+    /// lock afterwards, also if `work` panics.
+    ///
+    /// If `work` takes longer than `ttl`, the lock expires, and another thread may take it: `work` can ask
+    /// [`is_held`](LockGuard::is_held), and [`extend`](LockGuard::extend) the lock.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// let (ttl, wait) = (Duration::from_secs(30), Duration::from_secs(5));
+    /// let token = store.with_lock("report", ttl, wait, |guard| guard.token())?;
+    /// assert!(token > 0);
+    /// assert!(store.try_lock("report", ttl)?.is_some(), "it is free again");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock), and then `work` has not run; [`LockLost`](Error::LockLost) if the lock was lost before
+    /// `work` had ended: somebody else may have worked under it at the same time.
+    pub fn with_lock<R>(
+        &self,
+        name: &str,
+        ttl: Duration,
+        wait: Duration,
+        work: impl FnOnce(&LockGuard) -> R,
+    ) -> Result<R> {
+        let guard = self.lock(name, ttl, wait)?;
+        let result = work(&guard);
+        guard.release()?;
+        Ok(result)
     }
 }
 
 /// A lock that is held: see [`StateStore::lock`]. Dropping it releases the lock, and logs a failure. After
 /// [`StateStore::close`] nothing can be released: on File and Redis the lock is held until it expires.
-#[must_use = "a lock is released when its guard is dropped"]
+#[must_use = "a lock is released when its guard is dropped: bind the guard to a name such as `guard`"]
 pub struct LockGuard {
     store: StateStore,
     name: Key<'static>,

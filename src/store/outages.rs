@@ -27,7 +27,7 @@ macro_rules! on_redis {
 /// # Outages
 ///
 /// When the server of a Redis store cannot be reached, at opening or at any later moment, the store is
-/// **disconnected** ([`Status::Away`](crate::Status::Away)), and an outage begins. The operation that notices takes
+/// **disconnected** ([`Status::Disconnected`](crate::Status::Disconnected)), and an outage begins. The operation that notices takes
 /// up to its `timeout`; from then on no operation touches the network, until a thread
 /// in the background has reached the server again. In the meantime, with `fallback = "memory"`:
 ///
@@ -36,14 +36,14 @@ macro_rules! on_redis {
 /// | reads | the values that this process has read or written: see [`shadow_bytes`](crate::RedisOptions::shadow_bytes). For a key that it knows nothing about, or only a part of, see [`unknown`](crate::RedisOptions::unknown) |
 /// | listings, `count`, `len` | the keys that this process has read or written. [`entries`](Self::entries) leaves out a value of which only a part is known |
 /// | `put*`, `batch_put*`, `write`, `delete`, `expire`, `persist`, `incr` and its variants, `update`, `get_and_touch`, map writes, pushes, `queue_trim` | applied locally, and queued for the server. The number, length or bool that they return is an estimate from what is known locally |
-/// | `set_if_not_exists`, `compare_and_set`, `get_and_delete`, `get_and_put`, `modify`, pops, `take` and its `done`, transactions, `clear`, `delete_prefix` | [`Unavailable`](crate::Error::Unavailable), since the result depends on what others may have changed; with [`exclusive`](crate::RedisOptions::exclusive) they are served on every key whose whole content is known locally, and their effects are queued |
+/// | `set_if_not_exists`, `compare_and_set`, `get_and_delete`, `get_and_put`, `modify`, pops, `lease` and its `done`, transactions, `clear`, `delete_prefix` | [`Unavailable`](crate::Error::Unavailable), since the result depends on what others may have changed; with [`exclusive`](crate::RedisOptions::exclusive) they are served on every key whose whole content is known locally, and their effects are queued |
 /// | locks | [`Unavailable`](crate::Error::Unavailable) |
 ///
 /// If this process has changed a key without knowing what it held, by `incr`, a push or `expire` for instance, then it
 /// knows only a part of the entry, and every read of the key is answered like a read of an unknown key. The fields of a
 /// map that it has written or deleted are known and can be read.
 ///
-/// The replay queue is bounded by `max_pending`, `max_pending_bytes` and `max_away`: beyond them writes are refused
+/// The replay queue is bounded by `max_pending`, `max_pending_bytes` and `max_outage`: beyond them writes are refused
 /// with [`Unavailable`](crate::Error::Unavailable), and no queued operation is dropped.
 ///
 /// When the server is back, the queued operations are applied to it, in order and each once, even if
@@ -53,12 +53,12 @@ impl StateStore {
     /// Returns a handle on the same store whose operations return [`Unavailable`](crate::Error::Unavailable)
     /// at once while the server is disconnected: for changes that others must see.
     #[must_use]
-    pub fn strict(&self) -> Self {
+    pub fn without_fallback(&self) -> Self {
         match self {
             Self::Memory(_) | Self::File(_) => self.clone(),
             #[cfg(feature = "redis")]
             Self::Redis(RedisStore(handle)) => {
-                let backend = std::sync::Arc::new(handle.backend.strict());
+                let backend = std::sync::Arc::new(handle.backend.without_fallback());
                 Self::Redis(RedisStore(Handle { backend, context: handle.context.clone() }))
             }
         }

@@ -20,11 +20,11 @@ use crate::store::wait::deadline_after;
 /// length. The time to live is that of the key: the push that creates the queue gives it `default_ttl`,
 /// later ones keep it. A queue without values is absent.
 ///
-/// # To pop or to take
+/// # To pop or to lease
 /// A value that was popped is gone from the store. If the program dies, or the reply of Redis is lost, the value is
 /// lost altogether: **at most once**. Pop values that may be lost, or that their producer puts back if the result
-/// is missing. [`take`](Self::take) only leases a value for a time, and the value comes back unless
-/// it is reported as [done](crate::Taken::done): **at least once**. Take values that must not be lost,
+/// is missing. [`lease`](Self::lease) only leases a value for a time, and the value comes back unless
+/// it is [acknowledged](crate::Leased::ack): **at least once**. Lease values that must not be lost,
 /// and make sure that processing one twice does no harm.
 ///
 /// All of these operations return [`WrongType`](crate::Error::WrongType) if the key holds another kind; then
@@ -72,7 +72,7 @@ impl StateStore {
     }
 
     /// Removes the first value and returns it; `None` if there is none. If the program dies, the value is lost;
-    /// [`take`](Self::take) does not lose it.
+    /// [`lease`](Self::lease) does not lose it.
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), after the removal: its field `raw` holds the removed bytes.
@@ -104,7 +104,7 @@ impl StateStore {
         json::decode_found(&key, found)
     }
 
-    /// Counts the values. Those that are [taken](Self::take) are not counted.
+    /// Counts the values. Those that are [leased](Self::lease) are not counted.
     ///
     /// # Errors
     /// Only those of [every queue operation](#queues).

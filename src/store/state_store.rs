@@ -141,7 +141,7 @@ pub struct FileStore(pub(crate) Handle<File>);
 /// second attempt would undo that: even a `put` or a `delete` is not harmless. Instead:
 ///
 /// - A `put`, `update`, `batch_put` or [`write`](crate::StateStore::write) is done if the server holds what it has
-///   written: one script compares that. [`done`](crate::Taken::done), [`back`](crate::Taken::back) and the extension
+///   written: one script compares that. [`done`](crate::Leased::ack), [`back`](crate::Leased::nack) and the extension
 ///   and the release of a lock are repeated, since nobody else has their lease or their token.
 /// - Anything else fails with [`Unavailable`](crate::Error::Unavailable) and `maybe_applied`: look before you repeat
 ///   it.
@@ -227,6 +227,9 @@ impl StateStore {
     /// is queued for it.
     #[must_use]
     pub fn status(&self) -> Status {
+        if self.context().check_open().is_err() {
+            return Status::Closed;
+        }
         on_backend!(self, backend => backend.status())
     }
 

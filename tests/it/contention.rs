@@ -105,12 +105,12 @@ fn pop(store: &StateStore) -> Vec<String> {
 /// lease.
 fn take(store: &StateStore) -> Vec<String> {
     let mut done = Vec::new();
-    while let Some(item) = store.take::<usize>("queue", LEASE).unwrap() {
+    while let Some(item) = store.lease::<usize>("queue", LEASE).unwrap() {
         if fastrand::usize(..100) == 0 {
-            assert!(item.back().unwrap());
+            assert!(item.nack().unwrap());
         } else {
-            done.push(item.to_string());
-            assert!(item.done().unwrap());
+            done.push(item.value().to_string());
+            assert!(item.ack().unwrap());
         }
     }
     done
@@ -118,7 +118,7 @@ fn take(store: &StateStore) -> Vec<String> {
 
 /// Acquires a lock for a short time, and is stopped before it expires.
 fn hold_a_lock(store: &StateStore) -> Vec<String> {
-    let guard = store.lock("lock", Duration::from_millis(200)).unwrap().expect("the lock is free");
+    let guard = store.try_lock("lock", Duration::from_millis(200)).unwrap().expect("the lock is free");
     child_process::report(&guard.token().to_string());
     std::io::stdin().read_line(&mut String::new()).unwrap();
     vec![format!("{:?}", guard.release())]
@@ -292,9 +292,9 @@ fn items_that_a_killed_process_had_taken_come_back() {
         raw.run::<_, ()>("ZADD", &["millpond:queue:__millpond:leases", "XX", "0", lease]);
     }
     let mut taken = 0;
-    while let Some(item) = store.take::<usize>("queue", short).unwrap() {
+    while let Some(item) = store.lease::<usize>("queue", short).unwrap() {
         taken += 1;
-        assert!(item.done().unwrap());
+        assert!(item.ack().unwrap());
     }
     assert_eq!(taken, left + leases.len() as u64);
 }
@@ -314,7 +314,7 @@ fn a_stopped_holder_finds_that_it_lost_its_lock() {
     };
     signal("-STOP");
     let minute = Duration::from_secs(60);
-    let guard = store.lock_wait("lock", minute, minute).unwrap().expect("the lock expires");
+    let guard = store.lock("lock", minute, minute).unwrap();
     assert!(guard.token() > token);
     signal("-CONT");
     holder.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();

@@ -14,7 +14,7 @@ const BATCH: u64 = 1000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn take(store: &StateStore) -> Option<u64> {
-    store.take::<u64>("q", MINUTE).unwrap().map(|taken| *taken)
+    store.lease::<u64>("q", MINUTE).unwrap().map(|taken| *taken.value())
 }
 
 /// All values of one batch come back in the order in which they were taken, whatever the order in which their leases
@@ -24,7 +24,7 @@ fn assert_values_come_back_in_order(store: &StateStore, wait: impl FnOnce()) {
     for number in 0..BATCH {
         // The values that were taken last have the leases that run out first.
         let lease = Duration::from_secs(3600 + BATCH - number);
-        assert_eq!(store.take::<u64>("q", lease).unwrap().map(|taken| *taken), Some(number));
+        assert_eq!(store.lease::<u64>("q", lease).unwrap().map(|taken| *taken.value()), Some(number));
     }
     store.push_back("q", BATCH).unwrap();
     wait();

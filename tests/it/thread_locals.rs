@@ -44,9 +44,9 @@ fn use_all(store: &StateStore) -> millpond::Result<()> {
         assert_eq!(store.get::<i64>("counter")?, counter);
         tx.put("copy", counter)
     })?;
-    store.lock("lock", Duration::from_secs(5))?.expect("a free lock").release()?;
+    store.try_lock("lock", Duration::from_secs(5))?.expect("a free lock").release()?;
     store.push_back("jobs", 1)?;
-    drop(store.take::<i64>("jobs", Duration::from_secs(5))?);
+    drop(store.lease::<i64>("jobs", Duration::from_secs(5))?);
     store.keys("")?;
     store.flush()
 }

@@ -122,7 +122,7 @@ fn measure_outage(mut server: RedisServer) {
         cell("put, away").compare(&contenders(write));
         cell("get, away").compare(&contenders(read));
     }
-    assert!(matches!(store.status(), Status::Away { .. }));
+    assert!(matches!(store.status(), Status::Disconnected { .. }));
 }
 
 /// Measures the replay, many times.

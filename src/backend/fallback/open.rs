@@ -65,7 +65,7 @@ impl FallbackBackend {
     }
 
     /// Returns a handle on the same store for which an outage is always an error.
-    pub(crate) fn strict(&self) -> Self {
+    pub(crate) fn without_fallback(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), owner: Arc::clone(&self.owner), is_strict: true }
     }
 }

@@ -190,10 +190,11 @@ impl Backend for FallbackBackend {
     fn status(&self) -> Status {
         match self.shared.outage.current() {
             None => Status::Connected,
-            Some(outage) => Status::Away {
+            Some(outage) => Status::Disconnected {
                 since: outage.since,
                 pending: outage.session().queue.len(),
                 reason: self.shared.reconnector.last_failure().unwrap_or_else(|| outage.cause.clone()),
+                never_reached: !self.shared.reconnector.was_connected(),
             },
         }
     }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::backend::fallback::outage::rules::OutageRules;
 use crate::backend::fallback::queue::replay_queue::QueueBounds;
-use crate::config::{self, OnConflict, RedisOptions, Unknown};
+use crate::config::{self, OnConflict, OnUnknownKey, RedisOptions};
 
 /// The options of a store that its fallback reads.
 pub(crate) struct Policy {
     /// Whether anything is served while the server is unreachable.
     pub(crate) serves: bool,
-    on_unknown_key: Option<Unknown>,
+    on_unknown_key: OnUnknownKey,
     exclusive: bool,
     pub(crate) on_conflict: OnConflict,
     pub(crate) queue_bounds: QueueBounds,
@@ -23,11 +23,11 @@ impl Policy {
     pub(crate) fn new(options: &RedisOptions) -> Self {
         Self {
             serves: options.fallback != config::Fallback::None,
-            on_unknown_key: options.unknown,
+            on_unknown_key: options.on_unknown_key,
             exclusive: options.exclusive,
             on_conflict: options.on_conflict,
             queue_bounds: QueueBounds { operations: options.max_pending, bytes: options.max_pending_bytes },
-            max_outage: options.max_away,
+            max_outage: options.max_outage,
             timeout: options.timeout,
         }
     }
@@ -35,9 +35,9 @@ impl Policy {
     /// Returns the rules of an outage that begins now.
     pub(crate) fn outage_rules(&self, was_connected: bool) -> OutageRules {
         let unknown_is_absent = match self.on_unknown_key {
-            Some(Unknown::Absent) => true,
-            Some(Unknown::Error) => false,
-            None => !was_connected,
+            OnUnknownKey::Absent => true,
+            OnUnknownKey::Error => false,
+            OnUnknownKey::AbsentUntilConnected => !was_connected,
         };
         OutageRules { unknown_is_absent, exclusive: self.exclusive, max_outage: self.max_outage }
     }

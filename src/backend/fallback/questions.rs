@@ -24,7 +24,7 @@ impl FallbackBackend {
             conflicts: read(&counts.conflicts),
             rejected: read(&counts.rejected),
             uncertain: read(&counts.uncertain),
-            buried: self.shared.redis.killed_connections(),
+            killed_connections: self.shared.redis.killed_connections(),
             dropped_outcomes: read(&counts.dropped_outcomes),
             dropped_events: self.shared.events.dropped(),
         }

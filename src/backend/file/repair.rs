@@ -20,7 +20,7 @@ use crate::backend::file::read::context::ReadContext;
 use crate::backend::file::read::line_reader::{LinePosition, LineReader, START};
 use crate::backend::file::recovery;
 use crate::backend::file::recovery::contents_of;
-use crate::backend::file::report::{Loss, Repair};
+use crate::backend::file::report::{DamagedRegion, Repair};
 use crate::backend::file::snapshot;
 use crate::backend::file::snapshot::SnapshotWriter;
 use crate::backend::file::store::File;
@@ -49,14 +49,14 @@ impl File {
             Ok(recovered) => {
                 recovered.check_contents(layout)?;
                 Ok(Repair {
-                    copy: None,
+                    backup: None,
                     entries: count_entries(&recovered.table, recovered.time),
                     lost: Vec::new(),
                     incomplete: Vec::new(),
                 })
             }
             Err(Error::Corrupt { path, line, offset, reason }) => {
-                replace_damaged(layout, Loss { path, line, offset, bytes: 0, reason })
+                replace_damaged(layout, DamagedRegion { path, line, offset, bytes: 0, reason })
             }
             Err(error) => Err(error),
         }
@@ -64,7 +64,7 @@ impl File {
 }
 
 /// Copies the files of a damaged store, and replaces them.
-fn replace_damaged(layout: &Layout, first_damage: Loss) -> Result<Repair> {
+fn replace_damaged(layout: &Layout, first_damage: DamagedRegion) -> Result<Repair> {
     let listing = layout.list()?;
     let Salvage { table, without_beginning, sequence, time, mut lost, marked } =
         Salvage::read(layout, &listing)?;
@@ -80,7 +80,7 @@ fn replace_damaged(layout: &Layout, first_damage: Loss) -> Result<Repair> {
     // that of lost lines again.
     let sequence = sequence.max(closing_note::read(layout)?);
     replace_files(&table, LineStamp { sequence, synced: sequence, time }, layout, &listing)?;
-    Ok(Repair { copy: Some(copy), entries: count_entries(&table, time), lost, incomplete })
+    Ok(Repair { backup: Some(copy), entries: count_entries(&table, time), lost, incomplete })
 }
 
 /// Counts the entries that the next opening finds: its time is not earlier than `newest`, that of the newest line.
@@ -98,7 +98,7 @@ struct Salvage {
     without_beginning: BTreeSet<SmolStr>,
     sequence: u64,
     time: u64,
-    lost: Vec<Loss>,
+    lost: Vec<DamagedRegion>,
     /// What the headers are marked with.
     marked: Contents,
 }
@@ -280,7 +280,7 @@ impl Salvage {
                     last.reason = format!("{}; {reason}", last.reason);
                 }
             }
-            _ => self.lost.push(Loss { path: path.to_path_buf(), line, offset, bytes, reason }),
+            _ => self.lost.push(DamagedRegion { path: path.to_path_buf(), line, offset, bytes, reason }),
         }
     }
 }

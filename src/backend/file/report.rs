@@ -18,11 +18,11 @@ pub struct Progress {
 #[non_exhaustive]
 pub struct Repair {
     /// Directory with copies of the damaged files; `None` if nothing was damaged, in which case nothing was changed.
-    pub copy: Option<PathBuf>,
+    pub backup: Option<PathBuf>,
     /// Number of entries that the store contains now, without expired ones.
     pub entries: u64,
     /// Damaged places, in the order of the files.
-    pub lost: Vec<Loss>,
+    pub lost: Vec<DamagedRegion>,
     /// Keys, including their namespaces, of maps and queues of which parts are known to be missing.
     pub incomplete: Vec<String>,
 }
@@ -30,7 +30,7 @@ pub struct Repair {
 /// A damaged place in a file of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Loss {
+pub struct DamagedRegion {
     /// Path of the file before the repair.
     pub path: PathBuf,
     /// Number of the line in the file, counted from one.

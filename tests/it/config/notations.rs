@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use millpond::{
-    Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, SyncPolicy, Unknown,
+    Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig, SyncPolicy,
 };
 
 fn backends() -> [StateBackend; 3] {
@@ -20,9 +20,9 @@ fn configurations() -> Vec<StateConfig> {
     let file = FileOptions::default().sync(SyncPolicy::Every(second)).compact_ratio(0.25);
     let redis = RedisOptions::default()
         .fallback(Fallback::file("./queue"))
-        .unknown(Unknown::Absent)
+        .on_unknown_key(OnUnknownKey::Absent)
         .on_conflict(OnConflict::RemoteWins)
-        .max_away(90 * second)
+        .max_outage(90 * second)
         .exclusive(true)
         .tls_ca_file(std::path::PathBuf::from("/etc/ca.pem"));
     let changed = StateConfig::default().default_ttl(3600 * second).max_value_bytes(1024);
@@ -116,8 +116,8 @@ fn every_spelling_of_an_option_with_variants_is_read() {
         ("fallback: !File {path: ./queue}", RedisOptions::default().fallback(Fallback::file("./queue"))),
         ("fallback: {file: {path: ./queue}}", RedisOptions::default().fallback(Fallback::file("./queue"))),
         ("fallback: {file: ./queue}", RedisOptions::default().fallback(Fallback::file("./queue"))),
-        ("unknown: Absent", RedisOptions::default().unknown(Unknown::Absent)),
-        ("unknown: error", RedisOptions::default().unknown(Unknown::Error)),
+        ("unknown: Absent", RedisOptions::default().on_unknown_key(OnUnknownKey::Absent)),
+        ("unknown: error", RedisOptions::default().on_unknown_key(OnUnknownKey::Error)),
         ("on_conflict: RemoteWins", RedisOptions::default().on_conflict(OnConflict::RemoteWins)),
         ("on_conflict: local_wins", RedisOptions::default()),
         ("timeout: 5s", RedisOptions::default().timeout(Duration::from_secs(5))),

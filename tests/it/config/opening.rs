@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use millpond::{
-    Error, Fallback, FileOptions, OnConflict, RedisOptions, StateBackend, StateConfig, StateStore,
-    SyncPolicy, Unknown,
+    Error, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
+    StateStore, SyncPolicy,
 };
 use serde_json::json;
 
@@ -127,9 +127,9 @@ fn outage_spellings(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Ve
     let set = |change: fn(RedisOptions) -> RedisOptions| redis().redis(change(RedisOptions::default()));
     vec![
         (
-            "redis://h:7000/2?unknown=error",
+            "redis://h:7000/2?on_unknown_key=error",
             json(json!({"unknown": "error"})),
-            set(|o| o.unknown(Unknown::Error)),
+            set(|o| o.on_unknown_key(OnUnknownKey::Error)),
         ),
         ("redis://h:7000/2?exclusive=true", json(json!({"exclusive": true})), set(|o| o.exclusive(true))),
         (
@@ -143,7 +143,11 @@ fn outage_spellings(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Ve
             set(|o| o.on_conflict(OnConflict::RemoteWins)),
         ),
         ("redis://h:7000/2?max_pending=9", json(json!({"max_pending": 9})), set(|o| o.max_pending(9))),
-        ("redis://h:7000/2?max_away=5m", json(json!({"max_away": "5m"})), set(|o| o.max_away(300_000 * MS))),
+        (
+            "redis://h:7000/2?max_outage=5m",
+            json(json!({"max_outage": "5m"})),
+            set(|o| o.max_outage(300_000 * MS)),
+        ),
         (
             "redis://h:7000/2?max_pending_bytes=4096",
             json(json!({"max_pending_bytes": 4096})),
@@ -333,8 +337,8 @@ fn an_option_out_of_range_is_named_at_opening() {
         (set(|o| o.max_retry_delay(Duration::ZERO)), "redis.max_retry_delay"),
         (set(|o| o.pipeline_batch_size(0)), "redis.pipeline_batch_size"),
         (set(|o| o.scan_count(0)), "redis.scan_count"),
-        (set(|o| o.max_away(Duration::ZERO)), "redis.max_away"),
-        (set(|o| o.max_away(Duration::MAX)), "redis.max_away"),
+        (set(|o| o.max_outage(Duration::ZERO)), "redis.max_outage"),
+        (set(|o| o.max_outage(Duration::MAX)), "redis.max_outage"),
         (StateConfig::default().backend(StateBackend::File { path: "".into() }), "path"),
         (prefix("a\nb"), "key_prefix"),
         (prefix("a:__millpond"), "key_prefix"),

@@ -270,10 +270,10 @@ fn the_closure_of_a_transaction_may_use_the_store(cx: &Context) {
         tx.put("total", price)?;
         assert_eq!(store.get::<i64>("total").unwrap(), None, "no other handle sees it before the commit");
         assert_eq!(store.keys("").unwrap(), ["price"]);
-        let guard = store.lock("l", MINUTE).unwrap().expect("the lock is free");
+        let guard = store.try_lock("l", MINUTE).unwrap().expect("the lock is free");
         store.push_back("calls", 1).unwrap();
-        let taken = store.take::<i64>("calls", MINUTE).unwrap().expect("a value");
-        assert!(taken.done().unwrap());
+        let taken = store.lease::<i64>("calls", MINUTE).unwrap().expect("a value");
+        assert!(taken.ack().unwrap());
         guard.release().unwrap();
         assert_eq!(store.modify("calls", |n: Option<i64>| Some(n.unwrap_or(0) + 1)).unwrap(), Some(1));
         assert!(store.delete("calls").unwrap());

@@ -119,16 +119,16 @@ fn a_queue_handle_does_what_the_store_does(cx: &Context) {
 fn a_queue_handle_takes_and_waits(cx: &Context) {
     let queue: Queue<i64> = cx.store().queue("k");
     assert_eq!(queue.pop_front_wait(Duration::ZERO).unwrap(), None);
-    assert!(queue.take(MINUTE).unwrap().is_none());
-    assert!(queue.take_wait(MINUTE, Duration::ZERO).unwrap().is_none());
+    assert!(queue.lease(MINUTE).unwrap().is_none());
+    assert!(queue.lease_wait(MINUTE, Duration::ZERO).unwrap().is_none());
     queue.push_back_many([1, 2, 3]).unwrap();
     assert_eq!(queue.pop_front_wait(PATIENCE).unwrap(), Some(1));
-    let taken = queue.take(MINUTE).unwrap().expect("a value");
-    assert_eq!(*taken, 2);
-    assert!(taken.back().unwrap());
-    let taken = queue.take_wait(MINUTE, PATIENCE).unwrap().expect("a value");
-    assert_eq!(*taken, 2);
-    assert!(taken.done().unwrap());
+    let taken = queue.lease(MINUTE).unwrap().expect("a value");
+    assert_eq!(*taken.value(), 2);
+    assert!(taken.nack().unwrap());
+    let taken = queue.lease_wait(MINUTE, PATIENCE).unwrap().expect("a value");
+    assert_eq!(*taken.value(), 2);
+    assert!(taken.ack().unwrap());
     assert_eq!(queue.range(..).unwrap(), [3]);
 }
 

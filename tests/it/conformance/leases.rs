@@ -1,8 +1,8 @@
-//! `take`: values of a queue that are leased for a time.
+//! `lease`: values of a queue that are leased for a time.
 
 use std::time::Duration;
 
-use millpond::{Error, StateStore, Taken, WriteBatch};
+use millpond::{Error, Leased, StateStore, WriteBatch};
 
 use super::concurrency::run_in_threads;
 use super::{MINUTE, SHORT};
@@ -38,8 +38,8 @@ super::promises_that_need_the_server![
     a_thousand_leases_come_back_in_their_order,
 ];
 
-fn take(store: &StateStore, lease: Duration) -> Taken<i64> {
-    store.take("q", lease).expect("a store").expect("a value")
+fn take(store: &StateStore, lease: Duration) -> Leased<i64> {
+    store.lease("q", lease).expect("a store").expect("a value")
 }
 
 fn left(store: &StateStore) -> Vec<i64> {
@@ -55,31 +55,31 @@ fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) -> StateStore {
 fn a_taken_value_is_leased_to_one_consumer_only(cx: &Context) {
     let store = filled(cx, 0..2);
     let first = take(&store, MINUTE);
-    assert_eq!(*first, 0);
+    assert_eq!(*first.value(), 0);
     assert_eq!(store.queue_len("q").unwrap(), 1);
     let second = take(&store.clone(), MINUTE);
-    assert_eq!(*second, 1);
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    assert_eq!(*second.value(), 1);
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_none());
     assert_eq!(store.pop_front::<i64>("q").unwrap(), None);
-    assert!(store.take::<i64>("absent", MINUTE).unwrap().is_none());
+    assert!(store.lease::<i64>("absent", MINUTE).unwrap().is_none());
 }
 
 fn done_removes_a_value_for_good(cx: &Context) {
     let store = filled(cx, 0..2);
-    assert!(take(&store, SHORT).done().unwrap());
+    assert!(take(&store, SHORT).ack().unwrap());
     cx.wait_or_advance(SHORT);
-    assert_eq!(*take(&store, MINUTE), 1);
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    assert_eq!(*take(&store, MINUTE).value(), 1);
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_none());
 }
 
 fn back_puts_a_value_in_front_again(cx: &Context) {
     let store = filled(cx, 0..3);
     let (first, second) = (take(&store, MINUTE), take(&store, MINUTE));
-    assert!(first.back().unwrap());
+    assert!(first.nack().unwrap());
     assert_eq!(left(&store), [0, 2]);
-    assert!(second.back().unwrap());
+    assert!(second.nack().unwrap());
     assert_eq!(left(&store), [1, 0, 2], "also after earlier calls of `back`");
-    assert_eq!(*take(&store, MINUTE), 1);
+    assert_eq!(*take(&store, MINUTE).value(), 1);
 }
 
 fn a_value_comes_back_when_its_lease_runs_out(cx: &Context) {
@@ -87,31 +87,31 @@ fn a_value_comes_back_when_its_lease_runs_out(cx: &Context) {
     let forgotten = take(&store, SHORT);
     cx.wait_or_advance(SHORT);
     let again = take(&store, MINUTE);
-    assert_eq!((*forgotten, *again), (0, 0));
+    assert_eq!((*forgotten.value(), *again.value()), (0, 0));
     assert_eq!(left(&store), [1]);
-    assert!(again.done().unwrap());
+    assert!(again.ack().unwrap());
 }
 
 fn dropping_a_taken_value_does_not_end_its_lease(cx: &Context) {
     let store = filled(cx, 0..1);
     drop(take(&store, MINUTE));
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_none());
     store.push_back("q", 1).unwrap();
     drop(take(&store, SHORT));
     cx.wait_or_advance(SHORT);
-    assert_eq!(*take(&store, MINUTE), 1);
+    assert_eq!(*take(&store, MINUTE).value(), 1);
 }
 
 fn values_come_back_in_the_order_in_which_they_were_taken(cx: &Context) {
     let store = filled(cx, 0..6);
-    let taken: Vec<Taken<i64>> = (0..4).map(|_| take(&store, 4 * SHORT)).collect();
-    assert!(taken.iter().map(|taken| **taken).eq(0..4));
-    assert!(taken[1].done().unwrap());
+    let taken: Vec<Leased<i64>> = (0..4).map(|_| take(&store, 4 * SHORT)).collect();
+    assert!(taken.iter().map(|taken| *taken.value()).eq(0..4));
+    assert!(taken[1].ack().unwrap());
     cx.wait_or_advance(4 * SHORT);
-    assert_eq!(*take(&store, MINUTE), 0);
+    assert_eq!(*take(&store, MINUTE).value(), 0);
     assert_eq!(left(&store), [2, 3, 4, 5]);
     store.push_front("q", 9).unwrap();
-    let order: Vec<i64> = (0..5).map(|_| *take(&store, MINUTE)).collect();
+    let order: Vec<i64> = (0..5).map(|_| *take(&store, MINUTE).value()).collect();
     assert_eq!(order, [9, 2, 3, 4, 5]);
 }
 
@@ -119,10 +119,10 @@ fn leases_of_different_lengths_run_out_each_at_its_time(cx: &Context) {
     let store = filled(cx, 0..4);
     let (long, longer, short) = (take(&store, 4 * SHORT), take(&store, MINUTE), take(&store, 2 * SHORT));
     cx.wait_or_advance(4 * SHORT);
-    assert_eq!(*take(&store, MINUTE), 0, "it was taken first, although its lease ran out later");
+    assert_eq!(*take(&store, MINUTE).value(), 0, "it was taken first, although its lease ran out later");
     assert_eq!(left(&store), [2, 3]);
-    assert!(!long.done().unwrap() && !short.done().unwrap());
-    assert!(longer.done().unwrap());
+    assert!(!long.ack().unwrap() && !short.ack().unwrap());
+    assert!(longer.ack().unwrap());
 }
 
 fn done_fails_after_the_value_came_back(cx: &Context) {
@@ -130,11 +130,11 @@ fn done_fails_after_the_value_came_back(cx: &Context) {
     let late = take(&store, SHORT);
     cx.wait_or_advance(SHORT);
     let now = take(&store, MINUTE);
-    assert!(!late.done().unwrap());
-    assert!(!late.back().unwrap());
+    assert!(!late.ack().unwrap());
+    assert!(!late.nack().unwrap());
     assert!(left(&store).is_empty(), "only its new consumer has it");
-    assert!(now.back().unwrap());
-    assert!(!late.done().unwrap(), "also not while it is in the queue");
+    assert!(now.nack().unwrap());
+    assert!(!late.ack().unwrap(), "also not while it is in the queue");
     assert_eq!(left(&store), [0]);
 }
 
@@ -142,23 +142,23 @@ fn done_and_back_work_until_an_expired_lease_is_collected(cx: &Context) {
     let store = filled(cx, 0..3);
     let (done, back) = (take(&store, SHORT), take(&store, 2 * SHORT));
     cx.wait_or_advance(2 * SHORT);
-    assert!(done.done().unwrap());
-    assert!(back.back().unwrap());
+    assert!(done.ack().unwrap());
+    assert!(back.nack().unwrap());
     assert_eq!(left(&store), [1, 2]);
-    assert_eq!(*take(&store, MINUTE), 1);
+    assert_eq!(*take(&store, MINUTE).value(), 1);
 }
 
 fn done_and_back_take_effect_once(cx: &Context) {
     let store = filled(cx, 0..2);
     let first = take(&store, MINUTE);
-    assert!(first.done().unwrap());
-    assert!(!first.done().unwrap());
-    assert!(!first.back().unwrap());
+    assert!(first.ack().unwrap());
+    assert!(!first.ack().unwrap());
+    assert!(!first.nack().unwrap());
     assert_eq!(left(&store), [1]);
     let second = take(&store, MINUTE);
-    assert!(second.back().unwrap());
-    assert!(!second.back().unwrap());
-    assert!(!second.done().unwrap());
+    assert!(second.nack().unwrap());
+    assert!(!second.nack().unwrap());
+    assert!(!second.ack().unwrap());
     assert_eq!(left(&store), [1]);
 }
 
@@ -171,7 +171,7 @@ fn only_a_take_returns_values_to_the_queue(cx: &Context) {
     assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(1));
     assert_eq!(store.pop_back::<i64>("q").unwrap(), None);
     assert!(!store.contains("q").unwrap());
-    assert_eq!(*take(&store, MINUTE), 0);
+    assert_eq!(*take(&store, MINUTE).value(), 0);
 }
 
 fn leases_are_neither_listed_nor_counted(cx: &Context) {
@@ -193,14 +193,14 @@ fn taking_the_last_value_leaves_no_queue(cx: &Context) {
     let taken = take(&store, MINUTE);
     assert!(!store.contains("q").unwrap());
     assert_eq!(store.ttl("q").unwrap(), None);
-    assert!(taken.back().unwrap());
+    assert!(taken.nack().unwrap());
     drop((taken, store));
     cx.assert_default_ttl("q");
     let store = cx.store();
     store.expire("q", MINUTE).unwrap();
     store.push_back("q", 1).unwrap();
     let taken = take(&store, MINUTE);
-    assert!(taken.back().unwrap());
+    assert!(taken.nack().unwrap());
     drop((taken, store));
     cx.assert_ttl("q", MINUTE);
 }
@@ -227,7 +227,7 @@ fn writes_to_the_key_of_a_queue_leave_its_leases_alone(cx: &Context) {
         let taken = take(&store, MINUTE);
         write(&store);
         assert!(!store.contains("q").unwrap(), "{name}");
-        assert!(taken.back().unwrap(), "{name}");
+        assert!(taken.nack().unwrap(), "{name}");
         assert_eq!(left(&store), [0], "{name}");
         store.delete("q").unwrap();
     }
@@ -236,7 +236,7 @@ fn writes_to_the_key_of_a_queue_leave_its_leases_alone(cx: &Context) {
     let taken = take(&store, 2 * MINUTE);
     cx.advance(MINUTE);
     assert!(!store.contains("q").unwrap());
-    assert!(taken.back().unwrap(), "an expired queue too");
+    assert!(taken.nack().unwrap(), "an expired queue too");
     assert_eq!(left(&store), [0]);
 }
 
@@ -244,135 +244,135 @@ fn a_value_comes_back_only_to_the_queue_of_its_key(cx: &Context) {
     let store = filled(cx, 0..1);
     let taken = take(&store, SHORT);
     store.put("q", "a value").unwrap();
-    assert_error!(taken.back(), Error::WrongType { key, .. } if key == "q");
+    assert_error!(taken.nack(), Error::WrongType { key, .. } if key == "q");
     cx.wait_or_advance(SHORT);
-    assert_error!(store.take::<i64>("q", MINUTE), Error::WrongType { .. });
-    assert_error!(taken.back(), Error::WrongType { .. });
+    assert_error!(store.lease::<i64>("q", MINUTE), Error::WrongType { .. });
+    assert_error!(taken.nack(), Error::WrongType { .. });
     assert_eq!(store.get::<String>("q").unwrap().as_deref(), Some("a value"));
     store.delete("q").unwrap();
-    assert_eq!(*take(&store, MINUTE), 0, "the value was not lost");
+    assert_eq!(*take(&store, MINUTE).value(), 0, "the value was not lost");
     store.put("q", "a value").unwrap();
-    assert!(!taken.done().unwrap());
+    assert!(!taken.ack().unwrap());
 }
 
 fn clear_drops_leases(cx: &Context) {
     let store = filled(cx, 0..3);
     let (lasting, short) = (take(&store, MINUTE), take(&store, SHORT));
     assert_eq!(store.clear().unwrap(), 1);
-    assert!(!lasting.done().unwrap());
-    assert!(!lasting.back().unwrap());
+    assert!(!lasting.ack().unwrap());
+    assert!(!lasting.nack().unwrap());
     cx.wait_or_advance(SHORT);
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
-    assert!(!short.back().unwrap());
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_none());
+    assert!(!short.nack().unwrap());
     assert!(store.is_empty().unwrap());
     // Also if there is no queue left to clear.
     let store = filled(cx, 0..1);
     let taken = take(&store, MINUTE);
     assert_eq!(store.clear().unwrap(), 0);
-    assert!(!taken.back().unwrap());
+    assert!(!taken.nack().unwrap());
 }
 
 fn delete_prefix_drops_the_leases_of_the_queues_it_names(cx: &Context) {
     let store = cx.store();
     let taken = ["jobs", "jobs:1", "n:jobs", "job", "j"].map(|queue| {
         store.push_back_many(queue, [1, 2]).unwrap();
-        store.take::<i64>(queue, MINUTE).unwrap().expect("a value")
+        store.lease::<i64>(queue, MINUTE).unwrap().expect("a value")
     });
     assert_eq!(store.delete_prefix("jobs").unwrap(), 2);
     assert_eq!(store.namespace("n").clear().unwrap(), 1);
-    let held = taken.map(|taken| taken.done().unwrap());
+    let held = taken.map(|taken| taken.ack().unwrap());
     assert_eq!(held, [false, false, false, true, true]);
 }
 
 fn a_value_that_cannot_decode_stays_taken_and_comes_back(cx: &Context) {
     let store = cx.store();
     store.push_back("n:q", "text").unwrap();
-    let error = assert_error!(store.namespace("n").take::<i64>("q", SHORT), Error::Decode { .. });
+    let error = assert_error!(store.namespace("n").lease::<i64>("q", SHORT), Error::Decode { .. });
     let Error::Decode { key, raw, .. } = error else { unreachable!() };
     assert_eq!((key.as_str(), raw.as_ref()), ("n:q", &br#""text""#[..]));
     assert_eq!(store.queue_len("n:q").unwrap(), 0);
     cx.wait_or_advance(SHORT);
-    let taken = store.take::<String>("n:q", MINUTE).unwrap().expect("the value came back");
-    assert_eq!(*taken, "text");
-    assert!(taken.done().unwrap());
+    let taken = store.lease::<String>("n:q", MINUTE).unwrap().expect("the value came back");
+    assert_eq!(*taken.value(), "text");
+    assert!(taken.ack().unwrap());
 }
 
 fn a_value_that_cannot_decode_can_be_ended_or_given_back(cx: &Context) {
     let store = cx.store().namespace("n");
     store.push_back_many("q", ["first", "second"]).unwrap();
-    let take = || store.take_wait::<i64>("q", MINUTE, SHORT).unwrap_err();
+    let take = || store.lease_wait::<i64>("q", MINUTE, SHORT).unwrap_err();
     let undecoded = |error: &Error| {
         let bytes = store.undecoded(error).expect("a value that is no number");
-        (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+        (String::from_utf8_lossy(bytes.value()).into_owned(), bytes)
     };
     let (text, taken) = undecoded(&take());
     assert_eq!(text, "\"first\"");
-    assert!(taken.back().unwrap(), "the value is at the front of its queue again");
-    assert!(!taken.back().unwrap() && !taken.done().unwrap());
+    assert!(taken.nack().unwrap(), "the value is at the front of its queue again");
+    assert!(!taken.nack().unwrap() && !taken.ack().unwrap());
     assert_eq!(store.queue_range::<String>("q", ..).unwrap(), ["first", "second"]);
-    let error = store.queue::<i64>("q").take(MINUTE).unwrap_err();
+    let error = store.queue::<i64>("q").lease(MINUTE).unwrap_err();
     let (text, taken) = undecoded(&error);
     assert_eq!(text, "\"first\"");
-    assert!(taken.done().unwrap(), "the value is gone");
-    assert!(!taken.done().unwrap());
+    assert!(taken.ack().unwrap(), "the value is gone");
+    assert!(!taken.ack().unwrap());
     let (text, taken) = undecoded(&take());
     assert_eq!(text, "\"second\"");
-    assert!(taken.done().unwrap());
+    assert!(taken.ack().unwrap());
     cx.wait_or_advance(SHORT);
-    assert!(store.take::<String>("q", MINUTE).unwrap().is_none(), "the queue no longer begins with them");
+    assert!(store.lease::<String>("q", MINUTE).unwrap().is_none(), "the queue no longer begins with them");
     // Other errors have no lease.
     store.push_back("q", "text").unwrap();
     assert!(store.undecoded(&store.pop_front::<i64>("q").unwrap_err()).is_none());
-    assert!(store.undecoded(&store.take::<i64>("q", Duration::ZERO).unwrap_err()).is_none());
+    assert!(store.undecoded(&store.lease::<i64>("q", Duration::ZERO).unwrap_err()).is_none());
 }
 
 fn a_lease_of_zero_length_is_refused(cx: &Context) {
     let store = filled(cx, 0..1);
     for lease in [Duration::ZERO, Duration::MAX] {
-        assert_error!(store.take::<i64>("q", lease), Error::InvalidTtl { ttl, .. } if *ttl == lease);
-        assert_error!(store.take_wait::<i64>("q", lease, Duration::ZERO), Error::InvalidTtl { .. });
+        assert_error!(store.lease::<i64>("q", lease), Error::InvalidTtl { ttl, .. } if *ttl == lease);
+        assert_error!(store.lease_wait::<i64>("q", lease, Duration::ZERO), Error::InvalidTtl { .. });
     }
     assert_eq!(left(&store), [0]);
     let year = Duration::from_secs(31_557_600);
-    assert!(take(&store, 1000 * year).done().unwrap());
+    assert!(take(&store, 1000 * year).ack().unwrap());
 }
 
 fn a_taken_value_can_be_kept(cx: &Context) {
     fn shared<T: Send + Sync + 'static>(_: &T) {}
     let store = cx.store();
     store.push_back("q", "text").unwrap();
-    let taken = store.take::<String>("q", MINUTE).unwrap().expect("a value");
+    let taken = store.lease::<String>("q", MINUTE).unwrap().expect("a value");
     shared(&taken);
-    assert_eq!(taken.len(), 4);
+    assert_eq!(taken.value().len(), 4);
     let shown = format!("{taken:?}");
     assert!(shown.contains("text") && shown.contains('q'), "{shown}");
     assert_eq!(taken.into_inner(), "text");
-    assert!(store.take::<String>("q", MINUTE).unwrap().is_none(), "that does not end the lease");
+    assert!(store.lease::<String>("q", MINUTE).unwrap().is_none(), "that does not end the lease");
 }
 
 fn a_taken_value_belongs_to_its_namespace(cx: &Context) {
     let store = cx.store();
     let namespace = store.namespace("n");
     namespace.push_back_many("q", [1, 2]).unwrap();
-    let taken = namespace.take::<i64>("q", MINUTE).unwrap().expect("a value");
+    let taken = namespace.lease::<i64>("q", MINUTE).unwrap().expect("a value");
     drop(namespace);
-    assert!(taken.back().unwrap());
+    assert!(taken.nack().unwrap());
     assert_eq!(store.queue_range::<i64>("n:q", ..).unwrap(), [1, 2]);
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_none());
-    let taken = store.take::<i64>("n:q", MINUTE).unwrap().expect("a value");
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_none());
+    let taken = store.lease::<i64>("n:q", MINUTE).unwrap().expect("a value");
     assert_eq!(store.keys("").unwrap(), ["n:q"]);
-    assert!(taken.done().unwrap());
+    assert!(taken.ack().unwrap());
 }
 
 fn each_value_is_taken_by_one_of_many_threads(cx: &Context) {
     let store = filled(cx, 0..200);
     let mut done = run_in_threads(|_| {
         let mut done = Vec::new();
-        while let Some(taken) = store.take::<i64>("q", MINUTE).unwrap() {
-            if *taken % 7 == 3 && fastrand::bool() {
-                assert!(taken.back().unwrap());
+        while let Some(taken) = store.lease::<i64>("q", MINUTE).unwrap() {
+            if *taken.value() % 7 == 3 && fastrand::bool() {
+                assert!(taken.nack().unwrap());
             } else {
-                assert!(taken.done().unwrap());
+                assert!(taken.ack().unwrap());
                 done.push(taken.into_inner());
             }
         }
@@ -393,7 +393,7 @@ fn a_lease_outlives_the_store(cx: &Context) {
     let store = cx.store();
     assert_eq!(left(&store), [1]);
     cx.wait_or_advance(4 * SHORT);
-    assert_eq!(*take(&store, MINUTE), 0);
+    assert_eq!(*take(&store, MINUTE).value(), 0);
 }
 
 fn a_prefix_longer_than_the_key_of_a_queue_keeps_its_leases(cx: &Context) {
@@ -403,7 +403,7 @@ fn a_prefix_longer_than_the_key_of_a_queue_keeps_its_leases(cx: &Context) {
     assert_eq!(store.delete_prefix("q:").unwrap(), 1);
     assert_eq!(store.delete_prefix("q:_").unwrap(), 0);
     assert_eq!(store.namespace("q").clear().unwrap(), 0);
-    assert!(taken.back().unwrap(), "the key of the queue does not have this prefix");
+    assert!(taken.nack().unwrap(), "the key of the queue does not have this prefix");
     assert_eq!(left(&store), [0, 1]);
 }
 
@@ -411,15 +411,15 @@ fn the_longest_key_may_be_a_queue_with_leases(cx: &Context) {
     let longest = "q".repeat(512);
     let store = cx.store();
     store.push_back_many(&longest, 0..3).unwrap();
-    let taken = [(); 2].map(|()| store.take::<i64>(&longest, 4 * SHORT).unwrap().expect("a value"));
-    assert!(taken[0].back().unwrap());
+    let taken = [(); 2].map(|()| store.lease::<i64>(&longest, 4 * SHORT).unwrap().expect("a value"));
+    assert!(taken[0].nack().unwrap());
     assert_eq!(store.len().unwrap(), 1);
     drop((taken, store));
     cx.reopen();
     let store = cx.store();
     assert_eq!(store.queue_range::<i64>(&longest, ..).unwrap(), [0, 2]);
     cx.wait_or_advance(4 * SHORT);
-    assert_eq!(store.take::<i64>(&longest, MINUTE).unwrap().as_deref(), Some(&1));
+    assert_eq!(store.lease::<i64>(&longest, MINUTE).unwrap().map(Leased::into_inner), Some(1));
     assert_eq!(store.clear().unwrap(), 1);
 }
 
@@ -429,10 +429,10 @@ fn a_thousand_leases_come_back_in_their_order(cx: &Context) {
     let lease = 50 * SHORT;
     let store = filled(cx, 0..=MANY);
     for number in 0..MANY {
-        assert_eq!(*take(&store, lease), number);
+        assert_eq!(*take(&store, lease).value(), number);
     }
     cx.wait_or_advance(lease);
     for number in 0..=MANY {
-        assert_eq!(*take(&store, MINUTE), number);
+        assert_eq!(*take(&store, MINUTE).value(), number);
     }
 }

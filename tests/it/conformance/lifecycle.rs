@@ -114,7 +114,7 @@ fn a_working_store_is_connected(cx: &Context) {
         #[cfg(feature = "redis")]
         Backend::Redis | Backend::RedisOnce => *status == Status::Connected,
         #[cfg(feature = "redis")]
-        Backend::Away => matches!(status, Status::Away { pending: 0, .. }),
+        Backend::Away => matches!(status, Status::Disconnected { pending: 0, .. }),
     };
     assert!(expected(&cx.store().status()));
     cx.store().put("k", 1).unwrap();

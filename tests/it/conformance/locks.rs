@@ -39,21 +39,21 @@ super::promises_that_need_the_server![
 ];
 
 fn lock(store: &StateStore, ttl: Duration) -> LockGuard {
-    store.lock("l", ttl).expect("a store").expect("the lock is free")
+    store.try_lock("l", ttl).expect("a store").expect("the lock is free")
 }
 
 fn is_free(store: &StateStore) -> bool {
-    store.lock("l", MINUTE).unwrap().is_some()
+    store.try_lock("l", MINUTE).unwrap().is_some()
 }
 
 fn a_lock_has_one_holder(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     assert!(guard.is_held().unwrap());
-    assert!(store.lock("l", MINUTE).unwrap().is_none(), "the holder does not get it twice");
-    assert!(store.clone().lock("l", MINUTE).unwrap().is_none());
-    assert!(store.lock_wait("l", MINUTE, Duration::ZERO).unwrap().is_none());
-    assert!(store.lock("other", MINUTE).unwrap().is_some());
+    assert!(store.try_lock("l", MINUTE).unwrap().is_none(), "the holder does not get it twice");
+    assert!(store.clone().try_lock("l", MINUTE).unwrap().is_none());
+    assert_error!(store.lock("l", MINUTE, Duration::ZERO), Error::Busy { .. });
+    assert!(store.try_lock("other", MINUTE).unwrap().is_some());
     guard.release().unwrap();
     assert!(is_free(&store));
     let shown = format!("{:?}", lock(&store, MINUTE));
@@ -150,7 +150,7 @@ fn tokens_grow_across_release_and_locks(cx: &Context) {
     let store = cx.store();
     let mut last = 0;
     for name in ["l", "l", "other", "l", "n:l", "other"] {
-        let guard = store.lock(name, MINUTE).unwrap().expect("the lock is free");
+        let guard = store.try_lock(name, MINUTE).unwrap().expect("the lock is free");
         assert!(guard.token() > last, "{name}: {} after {last}", guard.token());
         last = guard.token();
         assert!(last < 1 << 53, "a token fits into a double without rounding");
@@ -158,7 +158,7 @@ fn tokens_grow_across_release_and_locks(cx: &Context) {
         assert_eq!(guard.token(), last, "extending keeps the token");
         guard.release().unwrap();
     }
-    let waited = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("the lock is free");
+    let waited = store.lock("l", MINUTE, PATIENCE).unwrap();
     assert!(waited.token() > last);
 }
 
@@ -227,7 +227,7 @@ fn locks_are_not_keys(cx: &Context) {
 fn clear_keeps_locks(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
-    let inner = store.namespace("n").lock("l", MINUTE).unwrap().expect("the lock is free");
+    let inner = store.namespace("n").try_lock("l", MINUTE).unwrap().expect("the lock is free");
     store.put("l", 1).unwrap();
     assert_eq!(store.clear().unwrap(), 1);
     assert_eq!(store.delete_prefix("l").unwrap(), 0);
@@ -241,9 +241,9 @@ fn clear_keeps_locks(cx: &Context) {
 fn locks_belong_to_namespaces(cx: &Context) {
     let store = cx.store();
     let namespace = store.namespace("n");
-    let guard = namespace.lock("l", SHORT).unwrap().expect("the lock is free");
+    let guard = namespace.try_lock("l", SHORT).unwrap().expect("the lock is free");
     assert!(is_free(&store));
-    assert!(store.lock("n:l", MINUTE).unwrap().is_none());
+    assert!(store.try_lock("n:l", MINUTE).unwrap().is_none());
     drop(namespace);
     cx.wait_or_advance(SHORT);
     let error = assert_error!(guard.extend(MINUTE), Error::LockLost { .. });
@@ -254,18 +254,18 @@ fn a_lock_of_zero_length_is_refused(cx: &Context) {
     let store = cx.store();
     let guard = lock(&store, MINUTE);
     for ttl in [Duration::ZERO, Duration::MAX] {
-        assert_error!(store.lock("new", ttl), Error::InvalidTtl { .. });
-        assert_error!(store.lock_wait("new", ttl, MINUTE), Error::InvalidTtl { .. });
+        assert_error!(store.try_lock("new", ttl), Error::InvalidTtl { .. });
+        assert_error!(store.lock("new", ttl, MINUTE), Error::InvalidTtl { .. });
         assert_error!(guard.extend(ttl), Error::InvalidTtl { ttl: told, .. } if *told == ttl);
     }
     assert!(guard.is_held().unwrap());
-    assert!(store.lock("new", MINUTE).unwrap().is_some());
+    assert!(store.try_lock("new", MINUTE).unwrap().is_some());
 }
 
 fn one_of_many_threads_gets_the_lock(cx: &Context) {
     let store = cx.store();
     for _ in 0..10 {
-        let got = run_in_threads(|_| store.namespace("").lock("l", MINUTE).unwrap());
+        let got = run_in_threads(|_| store.namespace("").try_lock("l", MINUTE).unwrap());
         let held: Vec<&LockGuard> = got.iter().flatten().collect();
         assert_eq!(held.len(), 1, "{held:?}");
         assert!(held[0].is_held().unwrap());
@@ -277,7 +277,7 @@ fn two_threads_never_hold_a_lock_at_the_same_time(cx: &Context) {
     let tokens = Mutex::new(Vec::new());
     run_in_threads(|_| {
         for _ in 0..5 {
-            let guard = store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("every thread gets the lock");
+            let guard = store.lock("l", MINUTE, PATIENCE).unwrap();
             let read: i64 = store.get("k").unwrap().unwrap_or(0);
             thread::yield_now();
             store.put("k", read + 1).unwrap();
@@ -294,10 +294,10 @@ fn two_threads_never_hold_a_lock_at_the_same_time(cx: &Context) {
 /// the outcome must be the same.
 fn wait_for_lock_during(store: &StateStore, act: impl FnOnce()) -> LockGuard {
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.lock_wait("l", MINUTE, PATIENCE).unwrap());
+        let waiting = scope.spawn(|| store.lock("l", MINUTE, PATIENCE).unwrap());
         thread::sleep(Duration::from_millis(10));
         act();
-        waiting.join().expect("no thread panics").expect("the lock is free")
+        waiting.join().expect("no thread panics")
     })
 }
 
@@ -310,8 +310,8 @@ fn a_wait_ends_when_the_lock_is_released(cx: &Context) {
     let third = wait_for_lock_during(&store, || drop(second));
     assert!(third.is_held().unwrap());
     drop(third);
-    let free = store.lock_wait("l", MINUTE, Duration::MAX).unwrap();
-    assert!(free.is_some(), "a free lock is acquired at once");
+    let free = store.lock("l", MINUTE, Duration::MAX).unwrap();
+    assert!(free.is_held().unwrap(), "a free lock is acquired at once");
 }
 
 fn a_wait_ends_when_the_lock_expires(cx: &Context) {
@@ -327,7 +327,7 @@ fn a_wait_for_a_lock_ends_after_its_timeout(cx: &Context) {
     let guard = lock(&store, MINUTE);
     for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(60)] {
         let begun = Instant::now();
-        assert!(store.lock_wait("l", MINUTE, timeout).unwrap().is_none());
+        assert_error!(store.lock("l", MINUTE, timeout), Error::Busy { waited, .. } if *waited == timeout);
         assert!(begun.elapsed() + GRAIN >= timeout && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     }
     guard.release().unwrap();
@@ -346,8 +346,7 @@ fn waiters_get_the_lock_in_their_order_and_are_not_overtaken(cx: &Context) {
             let (store, served, come) = (&store, &served, &come);
             scope.spawn(move || {
                 come.fetch_add(1, Ordering::SeqCst);
-                let guard =
-                    store.lock_wait("l", MINUTE, PATIENCE).unwrap().expect("every waiter gets the lock");
+                let guard = store.lock("l", MINUTE, PATIENCE).unwrap();
                 served.lock().expect("no thread panicked").push(number);
                 guard.release().unwrap();
             });
@@ -365,7 +364,7 @@ fn closing_the_store_ends_the_wait_for_a_lock(cx: &Context) {
     let guard = lock(&store, MINUTE);
     let token = guard.token();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.lock_wait("l", MINUTE, PATIENCE));
+        let waiting = scope.spawn(|| store.lock("l", MINUTE, PATIENCE));
         thread::sleep(Duration::from_millis(30));
         store.close().unwrap();
         assert_error!(waiting.join().expect("no thread panics"), Error::Unavailable { .. });
@@ -379,13 +378,13 @@ fn closing_the_store_ends_the_wait_for_a_lock(cx: &Context) {
 fn the_longest_key_may_be_a_lock(cx: &Context) {
     let longest = "l".repeat(512);
     let store = cx.store();
-    let guard = store.lock(&longest, 10 * SHORT).unwrap().expect("the lock is free");
+    let guard = store.try_lock(&longest, 10 * SHORT).unwrap().expect("the lock is free");
     let token = guard.token();
-    assert!(store.lock_wait(&longest, MINUTE, SHORT).unwrap().is_none());
+    assert_error!(store.lock(&longest, MINUTE, SHORT), Error::Busy { .. });
     close_without_releasing(cx, store, guard);
     let store = cx.store();
-    assert!(store.lock(&longest, MINUTE).unwrap().is_none());
+    assert!(store.try_lock(&longest, MINUTE).unwrap().is_none());
     cx.wait_or_advance(10 * SHORT);
-    assert!(store.lock(&longest, MINUTE).unwrap().expect("the lock has expired").token() > token);
-    assert_error!(store.lock(&"l".repeat(513), MINUTE), Error::InvalidKey { .. });
+    assert!(store.try_lock(&longest, MINUTE).unwrap().expect("the lock has expired").token() > token);
+    assert_error!(store.try_lock(&"l".repeat(513), MINUTE), Error::InvalidKey { .. });
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use millpond::{Error, StateStore};
+use millpond::{Error, Leased, StateStore};
 
 use super::concurrency::{THREADS, run_in_threads};
 use super::{MINUTE, PATIENCE, SHORT};
@@ -171,7 +171,7 @@ fn closing_the_store_ends_every_wait(cx: &Context) {
                 thread::sleep(Duration::from_millis(30));
                 return store.close();
             }
-            1..3 => drop(store.take_wait::<i64>("q", MINUTE, PATIENCE)?),
+            1..3 => drop(store.lease_wait::<i64>("q", MINUTE, PATIENCE)?),
             3 => drop(store.namespace("n").pop_front_wait::<i64>("q", PATIENCE)?),
             _ => drop(store.pop_front_wait::<i64>("q", PATIENCE)?),
         }
@@ -188,55 +188,55 @@ fn closing_the_store_ends_every_wait(cx: &Context) {
 fn a_push_ends_a_wait_to_take(cx: &Context) {
     let store = cx.store();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
+        let waiting = scope.spawn(|| store.lease_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
         thread::sleep(Duration::from_millis(10));
         store.push_back("q", 1).unwrap();
         let taken = waiting.join().expect("no thread panics").expect("a value");
-        assert_eq!(*taken, 1);
-        assert!(taken.done().unwrap());
+        assert_eq!(*taken.value(), 1);
+        assert!(taken.ack().unwrap());
     });
     store.push_back("q", 2).unwrap();
-    let taken = store.take_wait::<i64>("q", MINUTE, Duration::MAX).unwrap();
-    assert_eq!(taken.as_deref(), Some(&2), "a value in the queue is taken at once");
+    let taken = store.lease_wait::<i64>("q", MINUTE, Duration::MAX).unwrap();
+    assert_eq!(taken.map(Leased::into_inner), Some(2), "a value in the queue is taken at once");
 }
 
 fn a_wait_to_take_sees_a_lease_run_out(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
-    let forgotten = store.take::<i64>("q", SHORT).unwrap().expect("a value");
+    let forgotten = store.lease::<i64>("q", SHORT).unwrap().expect("a value");
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
+        let waiting = scope.spawn(|| store.lease_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
         cx.wait_or_advance(SHORT);
         let taken = waiting.join().expect("no thread panics").expect("the value comes back");
-        assert_eq!(*taken, 1);
-        assert!(!forgotten.done().unwrap(), "another consumer has it");
-        assert!(taken.done().unwrap());
+        assert_eq!(*taken.value(), 1);
+        assert!(!forgotten.ack().unwrap(), "another consumer has it");
+        assert!(taken.ack().unwrap());
     });
 }
 
 fn a_wait_to_take_ends_with_nothing_after_its_timeout(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap();
+    let taken = store.lease::<i64>("q", MINUTE).unwrap();
     for timeout in [Duration::ZERO, Duration::from_millis(30)] {
         let begun = Instant::now();
-        assert!(store.take_wait::<i64>("q", MINUTE, timeout).unwrap().is_none());
+        assert!(store.lease_wait::<i64>("q", MINUTE, timeout).unwrap().is_none());
         assert!(begun.elapsed() >= timeout && begun.elapsed() < PATIENCE);
     }
-    assert!(taken.unwrap().done().unwrap());
+    assert!(taken.unwrap().ack().unwrap());
 }
 
 fn back_ends_a_wait(cx: &Context) {
     let store = cx.store();
     store.push_back("q", 1).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
-    assert_eq!(pop_during(&store, |_| assert!(taken.back().unwrap())), Some(1));
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().expect("a value");
+    assert_eq!(pop_during(&store, |_| assert!(taken.nack().unwrap())), Some(1));
     store.push_back("q", 2).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap().expect("a value");
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().expect("a value");
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
-        assert!(taken.back().unwrap());
-        assert_eq!(waiting.join().expect("no thread panics").as_deref(), Some(&2));
+        let waiting = scope.spawn(|| store.lease_wait::<i64>("q", MINUTE, PATIENCE).unwrap());
+        assert!(taken.nack().unwrap());
+        assert_eq!(waiting.join().expect("no thread panics").map(Leased::into_inner), Some(2));
     });
 }
 
@@ -262,7 +262,7 @@ fn a_wait_tolerates_another_kind_that_comes_and_goes(cx: &Context) {
     let store = cx.store();
     store.put("q", "a value").unwrap();
     assert_error!(store.pop_front_wait::<i64>("q", PATIENCE), Error::WrongType { key, .. } if key == "q");
-    assert_error!(store.take_wait::<i64>("q", MINUTE, PATIENCE), Error::WrongType { .. });
+    assert_error!(store.lease_wait::<i64>("q", MINUTE, PATIENCE), Error::WrongType { .. });
     assert!(store.delete("q").unwrap());
     assert_eq!(pop_during(&store, |s| _ = s.push_back("q", 1).unwrap()), Some(1));
 }

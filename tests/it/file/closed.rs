@@ -87,7 +87,7 @@ fn a_repair_saves_what_is_left_of_a_closed_journal() {
         let dir = with_journal_of(&closed, len);
         let repair = FileStore::repair(dir.path()).unwrap();
         assert_eq!(repair.lost.len(), 1, "{repair:?}");
-        assert!(repair.copy.is_some());
+        assert!(repair.backup.is_some());
         let store = open(dir.path(), SyncPolicy::Always).unwrap();
         assert_eq!(all(&store).len() as u64, repair.entries);
         store.put("later", 1).unwrap();

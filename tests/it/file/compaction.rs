@@ -142,7 +142,7 @@ fn changes_of_a_map_or_queue_write_little_whatever_its_size() {
         one("a deleted field", 1, &|| assert!(store.map_delete("map", "7").unwrap()));
         one("an expiry", 1, &|| assert!(store.expire("map", Duration::from_secs(60)).unwrap()));
         one("a taken item", 3, &|| {
-            let _ = store.take::<u64>("queue", Duration::from_secs(60)).unwrap().unwrap();
+            let _ = store.lease::<u64>("queue", Duration::from_secs(60)).unwrap().unwrap();
         });
         let three = |tx: &mut millpond::Transaction<'_>| {
             let fields = tx.map_len("map")?;
@@ -169,8 +169,8 @@ fn pushes_pops_and_takes_keep_the_directory_within_its_bound() {
             assert!(store.pop_front::<String>("queue").unwrap().is_some());
         }
         1 => {
-            let taken = store.take::<String>("queue", Duration::from_secs(60)).unwrap().unwrap();
-            assert!(taken.back().unwrap());
+            let taken = store.lease::<String>("queue", Duration::from_secs(60)).unwrap().unwrap();
+            assert!(taken.nack().unwrap());
         }
         _ => assert!(!store.map_put("map", &(n % LENGTH).to_string(), &text).unwrap()),
     };

@@ -84,7 +84,7 @@ fn a_store_does_not_open_as_a_replay_queue() {
     store.clear().unwrap();
     store.close().unwrap();
     assert_not_a_queue(&state);
-    assert!(FileStore::repair(&state).unwrap().copy.is_none());
+    assert!(FileStore::repair(&state).unwrap().backup.is_none());
 }
 
 fn fixture(name: &str) -> PathBuf {
@@ -123,7 +123,7 @@ fn a_damaged_replay_queue_is_repaired_as_one() {
     bytes[line] ^= 1;
     fs::write(journal(&queue, 1), bytes).unwrap();
     assert_error!(StateStore::open(&queue_url(&queue)), Error::Corrupt { .. });
-    assert!(FileStore::repair(&queue).unwrap().copy.is_some());
+    assert!(FileStore::repair(&queue).unwrap().backup.is_some());
     fs::remove_dir_all(queue.join("damaged-1")).unwrap();
     assert_not_a_store(&queue);
     assert_eq!(StateStore::open(&queue_url(&queue)).unwrap().get("a").unwrap(), Some(1));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use millpond::{Error, ManualClock, StateConfig, StateStore, SyncPolicy, Taken, WriteBatch};
+use millpond::{Error, Leased, ManualClock, StateConfig, StateStore, SyncPolicy, WriteBatch};
 
 use crate::support::child_process::{self, Process};
 use crate::support::files::{config, crashed_copy, journal, open};
@@ -79,7 +79,7 @@ struct History {
     store: StateStore,
     clock: Arc<ManualClock>,
     /// The last taken value; a killed process forgets it.
-    taken: RefCell<Option<Taken<serde_json::Value>>>,
+    taken: RefCell<Option<Leased<serde_json::Value>>>,
 }
 
 impl History {
@@ -118,13 +118,13 @@ impl History {
             },
             13 => {
                 // The lock is never released: it expires.
-                let guard = store.lock("lock", 20 * second).unwrap();
+                let guard = store.try_lock("lock", 20 * second).unwrap();
                 std::mem::forget(guard);
             }
-            14 => *taken.borrow_mut() = store.take("queue", random.u32(1..100) * second).unwrap(),
+            14 => *taken.borrow_mut() = store.lease("queue", random.u32(1..100) * second).unwrap(),
             15 | 16 => {
                 let ended = if random.bool() { taken.take() } else { None };
-                let end = if n % 18 == 15 { Taken::done } else { Taken::back };
+                let end = if n % 18 == 15 { Leased::ack } else { Leased::nack };
                 if let Some(taken) = ended {
                     end(&taken).unwrap();
                 }
@@ -188,10 +188,10 @@ impl History {
     fn drain(&self, n: u64) -> Vec<serde_json::Value> {
         set_time(&self.clock, n);
         let second = Duration::from_secs(1);
-        let take = || self.store.take::<serde_json::Value>("queue", second).unwrap();
+        let take = || self.store.lease::<serde_json::Value>("queue", second).unwrap();
         std::iter::from_fn(|| {
             take().map(|item| {
-                assert!(item.done().unwrap());
+                assert!(item.ack().unwrap());
                 item.into_inner()
             })
         })

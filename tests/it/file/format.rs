@@ -202,7 +202,7 @@ fn every_fixture_can_be_read_and_needs_no_repair() {
         let now = SystemTime::now();
         assert_holds(&FileStore::open_read_only(dir.path()).unwrap(), expected, now, 60, name);
         let repair = FileStore::repair(dir.path()).unwrap();
-        assert_eq!((repair.copy, repair.lost, repair.incomplete), (None, vec![], vec![]), "{name}");
+        assert_eq!((repair.backup, repair.lost, repair.incomplete), (None, vec![], vec![]), "{name}");
         let mut left = files(dir.path());
         left.remove("LOCK");
         assert!(left == fixture(name), "{name}");
@@ -216,13 +216,13 @@ fn leases_and_locks_of_the_fixtures_continue() {
         let (dir, clock) = copy(name);
         let store = open(dir.path(), &clock);
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-        assert!(store.lock("held", hour).unwrap().is_none(), "{name}");
-        let token = store.lock("gate", hour).unwrap().unwrap().token();
+        assert!(store.try_lock("held", hour).unwrap().is_none(), "{name}");
+        let token = store.try_lock("gate", hour).unwrap().unwrap().token();
         assert!(token > 1_704_067_205_000_002, "{name}: {token}");
         // It was taken when the fixture was made, and its lease has run out.
-        let works: Vec<String> = std::iter::from_fn(|| store.take::<String>("work", second).unwrap())
+        let works: Vec<String> = std::iter::from_fn(|| store.lease::<String>("work", second).unwrap())
             .map(|work| {
-                assert!(work.done().unwrap());
+                assert!(work.ack().unwrap());
                 work.into_inner()
             })
             .collect();

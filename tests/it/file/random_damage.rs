@@ -223,12 +223,12 @@ fn assert_repair_is_complete(given: &Files, seed: u64) -> bool {
         Err(Error::Unsupported { .. }) => return false,
         Err(error) => failed(error),
     };
-    let was_damaged = repair.copy.is_some();
+    let was_damaged = repair.backup.is_some();
     assert_eq!(was_damaged, !repair.lost.is_empty(), "MILLPOND_SEED={seed}: {repair:?}");
-    if let Some(copy) = &repair.copy {
+    if let Some(copy) = &repair.backup {
         assert!(files(copy) == *given, "MILLPOND_SEED={seed}: the copy differs from the original");
         let second = FileStore::repair(dir.path()).unwrap_or_else(|error| failed(error));
-        assert!(second.copy.is_none() && second.lost.is_empty(), "MILLPOND_SEED={seed}: {second:?}");
+        assert!(second.backup.is_none() && second.lost.is_empty(), "MILLPOND_SEED={seed}: {second:?}");
         fs::remove_dir_all(copy).unwrap();
     }
     let store = open(dir.path(), SyncPolicy::Never).unwrap_or_else(|error| failed(error));

@@ -76,7 +76,7 @@ fn a_read_only_store_refuses_every_write() {
     assert_error!(seen.incr("n", 1), Error::Unsupported { .. });
     assert_error!(seen.pop_front::<i32>("q"), Error::Unsupported { .. });
     assert_error!(seen.pop_front_wait::<i32>("q", Duration::from_secs(1)), Error::Unsupported { .. });
-    assert_error!(seen.lock("l", Duration::from_secs(1)), Error::Unsupported { .. });
+    assert_error!(seen.try_lock("l", Duration::from_secs(1)), Error::Unsupported { .. });
     assert_error!(seen.batch_put([("v", 2)]), Error::Unsupported { .. });
     assert_error!(seen.clear(), Error::Unsupported { .. });
     assert_error!(seen.transaction(|tx| tx.put("v", 3)), Error::Unsupported { .. });

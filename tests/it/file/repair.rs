@@ -55,7 +55,7 @@ fn a_flipped_byte_of_a_journal_costs_only_its_line() {
         }
         assert_eq!(files_of_store(dir.path()).get("journal-1.jsonl"), before.get("journal-1.jsonl"));
         let (repair, store) = repair_and_open(dir.path());
-        let copy = repair.copy.clone().expect("a file is damaged");
+        let copy = repair.backup.clone().expect("a file is damaged");
         assert_eq!(files_of_store(&copy), before, "the copy at {at}");
         assert!(!repair.lost.is_empty(), "{at}");
         let first = &repair.lost[0];
@@ -85,7 +85,7 @@ fn intact_files_are_left_unchanged() {
     fs::write(copy.path().join("LOCK"), "").unwrap();
     let before = files(copy.path());
     let repair = FileStore::repair(copy.path()).unwrap();
-    assert_eq!((repair.copy, repair.entries), (None, 1));
+    assert_eq!((repair.backup, repair.entries), (None, 1));
     assert!(repair.lost.is_empty() && repair.incomplete.is_empty());
     assert_eq!(files(copy.path()), before);
     let missing = dir.path().join("missing");
@@ -130,7 +130,7 @@ fn repair_keeps_intact_lines_of_a_snapshot_and_later_writes() {
     bytes[middle] ^= 1;
     fs::write(dir.path().join(&name), bytes).unwrap();
     let (again, _) = repair_and_open(dir.path());
-    assert_eq!(again.copy, Some(dir.path().join("damaged-2")));
+    assert_eq!(again.backup, Some(dir.path().join("damaged-2")));
 }
 
 fn files_of(dir: &Path, kind: &str) -> String {
@@ -276,7 +276,7 @@ fn a_repair_does_not_count_entries_that_had_expired_by_the_newest_line() {
     ];
     fs::write(journal(dir.path(), 1), lines.concat()).unwrap();
     let (repair, store) = repair_and_open(dir.path());
-    assert!(repair.copy.is_some(), "{repair:?}");
+    assert!(repair.backup.is_some(), "{repair:?}");
     assert_eq!((repair.entries, store.keys("").unwrap()), (2, vec!["after".to_owned(), "kept".to_owned()]));
     drop(store);
     assert_eq!(FileStore::repair(dir.path()).unwrap().entries, 2, "files that are not damaged");

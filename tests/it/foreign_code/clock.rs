@@ -43,9 +43,9 @@ pub(super) fn use_in_threads(store: &StateStore) {
                     let _ = (store.ttl(&key), store.len(), store.count("own"));
                     let _ = store.incr_with_ttl("counter", 1, Duration::from_millis(1));
                     let _ = store.push_back("queue", number);
-                    let _ = store.take::<i64>("queue", Duration::from_millis(1));
+                    let _ = store.lease::<i64>("queue", Duration::from_millis(1));
                     let _ = store.pop_front_wait::<i64>("queue", Duration::from_millis(1));
-                    let _ = store.lock_wait("lock", Duration::from_millis(1), Duration::from_millis(2));
+                    let _ = store.lock("lock", Duration::from_millis(1), Duration::from_millis(2));
                     let _ = store.get_or_insert_with_ttl_of(&key);
                 }
             });

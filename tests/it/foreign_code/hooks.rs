@@ -76,7 +76,7 @@ fn use_with_nosy_values(store: &StateStore) {
         let _ = store.queue_range::<Nosy>("q", ..);
         let _ = store.pop_front::<Nosy>("q");
         let _ = store.pop_front_wait::<Nosy>("q", Duration::from_millis(1));
-        let _ = store.take::<Nosy>("q", Duration::from_secs(1)).map(|taken| taken.map(|taken| taken.done()));
+        let _ = store.lease::<Nosy>("q", Duration::from_secs(1)).map(|taken| taken.map(|taken| taken.ack()));
         let mut batch = WriteBatch::new();
         let _ = batch.put("w", nosy());
         let _ = store.write(&batch);

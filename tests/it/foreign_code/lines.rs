@@ -48,7 +48,7 @@ fn history(server: &mut ProxiedServer, store: &StateStore) {
     }
     store.push_back("list", 1).unwrap();
     store.put("mine", 1).unwrap();
-    let guard = store.lock("held", Duration::from_secs(60)).unwrap().unwrap();
+    let guard = store.try_lock("held", Duration::from_secs(60)).unwrap().unwrap();
     server.proxy.set(Mode::Down);
     notice_disconnect(store);
     expect_line("is unreachable");

@@ -45,7 +45,7 @@ fn use_store(store: &StateStore) {
     let _ = store.modify("foreign modified", |found: Option<i64>| Some(found.unwrap_or_default() + 1));
     let _ = store.batch_put([("foreign a", 1), ("foreign b", 2)]);
     let _ = store.transaction(|tx| tx.get::<i64>("foreign").and_then(|_| tx.put("foreign tx", 1)));
-    let _ = store.lock("foreign lock", Duration::from_secs(1));
+    let _ = store.try_lock("foreign lock", Duration::from_secs(1));
     let _ = store.keys_page("foreign", None, 5);
     let _ = store.status();
     let _ = (store.stats(), store.pending(), store.take_rejected(), store.take_conflicts());

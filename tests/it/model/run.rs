@@ -137,19 +137,19 @@ impl Run {
 
     fn take(&mut self, key: &str, back: bool) -> Result<(), Failure> {
         let store = self.store();
-        let taken = answer(store.take::<Box<RawValue>>(key, Duration::from_secs(3600)));
+        let taken = answer(store.lease::<Box<RawValue>>(key, Duration::from_secs(3600)));
         let taken = taken.map_err(|error| error.to_string())?;
         let expected = self.model.pop(key, true);
-        let text = taken.as_ref().map(|taken| taken.as_ref().map(|taken| taken.get().to_owned()));
+        let text = taken.as_ref().map(|taken| taken.as_ref().map(|taken| taken.value().get().to_owned()));
         let expected_text = expected.as_ref().map(|value| value.as_ref().map(Content::json));
         if text != expected_text {
             return Err(format!("the store returns {text:?}, the model {expected_text:?}"));
         }
         let (Ok(Some(taken)), Ok(Some(value))) = (taken, expected) else { return Ok(()) };
         if back {
-            same(taken.back(), self.model.push(key, true, &[value]).map(|_| true))
+            same(taken.nack(), self.model.push(key, true, &[value]).map(|_| true))
         } else {
-            same(taken.done(), Ok(true))
+            same(taken.ack(), Ok(true))
         }
     }
 

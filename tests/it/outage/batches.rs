@@ -32,7 +32,7 @@ impl Setup {
         self.proxy.cut_and_set(way, bytes, Mode::Refuse);
         let outcome = batch(&self.store);
         let was_cut = self.proxy.cancel_cut();
-        let is_away = matches!(self.store.status(), Status::Away { .. });
+        let is_away = matches!(self.store.status(), Status::Disconnected { .. });
         assert!(was_cut || !is_away);
         self.proxy.set(Mode::Pass);
         wait_until_connected(&self.store);
@@ -130,7 +130,7 @@ fn increments_that_were_not_sent_are_made_locally() {
     if let Err(error) = numbers {
         // The store had not yet noticed that the connection was gone.
         assert!(matches!(error, Error::Unavailable { maybe_applied: true, .. }), "{error:?}");
-        wait_for("the store is disconnected", || matches!(setup.store.status(), Status::Away { .. }));
+        wait_for("the store is disconnected", || matches!(setup.store.status(), Status::Disconnected { .. }));
         assert_eq!(setup.store.batch_incr(KEYS.map(|key| (key, 1))).unwrap(), [1; 7]);
     }
     setup.proxy.set(Mode::Pass);

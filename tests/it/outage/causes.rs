@@ -16,7 +16,7 @@ use crate::support::server_program::{PROTECTED_SETTINGS, since_7};
 
 /// Whether the store is disconnected.
 fn is_disconnected(store: &StateStore) -> bool {
-    matches!(store.status(), Status::Away { .. })
+    matches!(store.status(), Status::Disconnected { .. })
 }
 
 /// The server refuses between `begin` and `end`: writes during that time are served, and applied on the

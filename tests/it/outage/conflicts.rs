@@ -1,6 +1,6 @@
 //! Other programs that write while this process is disconnected: which write wins, and what is reported.
 
-use millpond::{Error, OnConflict, RedisOptions, StateStore, Unknown};
+use millpond::{Error, OnConflict, OnUnknownKey, RedisOptions, StateStore};
 
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
@@ -40,7 +40,7 @@ impl Setup {
         let text =
             |bytes: Option<millpond::Bytes>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let mut told: Vec<_> = (self.store.take_conflicts().into_iter())
-            .map(|told| (told.key, text(told.mine), text(told.theirs), told.applied))
+            .map(|told| (told.key, text(told.local), text(told.remote), told.applied))
             .collect();
         told.sort();
         told
@@ -122,7 +122,7 @@ fn a_later_write_does_not_restore_a_dropped_one() {
 #[test]
 fn a_put_after_a_read_of_an_unknown_key_does_not_overwrite() {
     for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
-        let setup = Setup::with(memory().on_conflict(policy).unknown(Unknown::Absent));
+        let setup = Setup::with(memory().on_conflict(policy).on_unknown_key(OnUnknownKey::Absent));
         for key in ["t:limit", "t:deleted"] {
             setup.raw.set(key, "100");
         }

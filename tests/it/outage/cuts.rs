@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, LockGuard, Result, StateStore, Taken};
+use millpond::{Error, Leased, LockGuard, Result, StateStore};
 
 use crate::support::backends::HOUR;
 use crate::support::proxy::{Mode, Proxy, Way};
@@ -72,7 +72,7 @@ enum OnOutage {
 enum Run {
     Plain(fn(&StateStore) -> Result<String>),
     /// With a value that was taken before.
-    Takes(fn(&Taken<i64>) -> Result<bool>),
+    Takes(fn(&Leased<i64>) -> Result<bool>),
     /// With a lock, acquired before the call or by it; returns whether a lock is held at the end.
     Locks {
         before: bool,
@@ -122,7 +122,7 @@ impl Setup {
         }
         wait_for("the store works again", || {
             wait_until_connected(&self.store);
-            ["a", "b", "c"].iter().all(|key| self.store.strict().get_bytes(key).is_ok())
+            ["a", "b", "c"].iter().all(|key| self.store.without_fallback().get_bytes(key).is_ok())
         });
     }
 
@@ -169,12 +169,12 @@ impl Call {
         Ok(match self.run {
             Run::Plain(run) => Box::new(move |_| run(store)),
             Run::Takes(run) => {
-                let taken = store.take("q", HOUR)?.unwrap();
+                let taken = store.lease("q", HOUR)?.unwrap();
                 Box::new(move |_| run(&taken).map(|done| format!("{done:?}")))
             }
             Run::Locks { before, run } => {
                 if before {
-                    *guard = store.lock("l", HOUR)?;
+                    *guard = store.try_lock("l", HOUR)?;
                 }
                 Box::new(move |guard| run(store, guard).map(|()| format!("{:?}", guard.is_some())))
             }
@@ -326,14 +326,14 @@ fn a_refused_call_with_a_lost_reply_may_have_been_applied() {
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory().max_pending(2)).unwrap();
     store.push_back_many("q", [1, 2]).unwrap();
-    let [first, taken] = [(); 2].map(|()| store.take::<i64>("q", HOUR).unwrap().unwrap());
-    assert!(first.done().unwrap(), "the server knows the script now");
+    let [first, taken] = [(); 2].map(|()| store.lease::<i64>("q", HOUR).unwrap().unwrap());
+    assert!(first.ack().unwrap(), "the server knows the script now");
     proxy.cut_and_set(Way::Answer, 0, Mode::Down);
-    assert_error!(taken.done(), Error::Unavailable { maybe_applied: true, .. });
-    assert_error!(taken.done(), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(taken.ack(), Error::Unavailable { maybe_applied: true, .. });
+    assert_error!(taken.ack(), Error::Unavailable { maybe_applied: false, .. });
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
-    assert!(!taken.done().unwrap(), "the server had applied it");
+    assert!(!taken.ack().unwrap(), "the server had applied it");
 
     // There is room for two of three entries.
     proxy.cut_and_set(Way::Answer, 0, Mode::Down);

@@ -15,7 +15,7 @@ fn writes_during_an_outage_are_applied_on_the_server_once() {
     server.kill();
 
     store.put("a", 1).unwrap();
-    assert!(matches!(store.status(), Status::Away { .. }));
+    assert!(matches!(store.status(), Status::Disconnected { .. }));
     assert_eq!(store.get::<String>("seen").unwrap().as_deref(), Some("before"));
     assert_eq!(store.incr("counter", 2).unwrap(), 3);
     assert_eq!(store.incr("counter", 3).unwrap(), 6);
@@ -27,7 +27,7 @@ fn writes_during_an_outage_are_applied_on_the_server_once() {
     assert_eq!(store.get::<i64>("a").unwrap(), Some(2));
     assert_error!(store.get::<i64>("never seen"), Error::Unavailable { .. });
     assert_error!(store.set_if_not_exists("b", 1, None), Error::Unavailable { maybe_applied: false, .. });
-    assert_error!(store.strict().get::<i64>("a"), Error::Unavailable { .. });
+    assert_error!(store.without_fallback().get::<i64>("a"), Error::Unavailable { .. });
     assert_eq!(pending(&store), Some(6));
 
     server.restart();

@@ -59,12 +59,12 @@ fn try_every_call(store: &StateStore) {
     assert_refused("batch_put", store.batch_put([("n", 7), ("m", 7)]));
     assert_refused("push_back", store.push_back("q", 1));
     assert_refused("pop_front_wait", store.pop_front_wait::<i64>("q", LONGEST));
-    assert_refused("take_wait", store.take_wait::<i64>("q", LONGEST, LONGEST));
-    assert_refused("lock_wait", store.lock_wait("l", LONGEST, LONGEST).map(drop));
+    assert_refused("take_wait", store.lease_wait::<i64>("q", LONGEST, LONGEST));
+    assert_refused("lock_wait", store.lock("l", LONGEST, LONGEST).map(drop));
     assert_refused("transaction", store.transaction(|tx| tx.put("n", 7)));
     assert_refused("keys", store.keys(""));
     assert_refused("clear", store.clear());
-    assert_refused("strict", store.strict().incr("n", 1));
+    assert_refused("strict", store.without_fallback().incr("n", 1));
     assert_refused("reconnect", store.reconnect());
     assert_refused("close", store.close_within(LONGEST));
 }

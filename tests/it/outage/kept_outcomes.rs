@@ -71,8 +71,8 @@ fn outcomes_that_nobody_has_asked_for_survive_the_program() {
     assert_eq!(conflicts.len(), 1);
     let conflict = &conflicts[0];
     assert_eq!((conflict.key.as_str(), conflict.applied), ("theirs", false));
-    assert_eq!(conflict.mine.as_deref(), Some(&b"\"mine\""[..]));
-    assert_eq!(conflict.theirs.as_deref(), Some(&b"2"[..]));
+    assert_eq!(conflict.local.as_deref(), Some(&b"\"mine\""[..]));
+    assert_eq!(conflict.remote.as_deref(), Some(&b"2"[..]));
     drop(store);
     let store = open(&proxy.url(), options(dir.path())).unwrap();
     assert!(store.take_rejected().is_empty() && store.take_conflicts().is_empty(), "they were taken");

@@ -68,7 +68,7 @@ fn opening_without_a_server_behaves_like_a_later_outage() {
     let mut server = RedisServer::start();
     server.kill();
     let store = open(&server.url(0), memory()).unwrap();
-    assert!(matches!(store.status(), Status::Away { pending: 0, .. }));
+    assert!(matches!(store.status(), Status::Disconnected { pending: 0, .. }));
     assert_eq!(store.get::<i32>("a").unwrap(), None, "absent until the server was seen");
     store.put("b", 1).unwrap();
     server.restart();
@@ -150,7 +150,7 @@ fn without_a_fallback_an_outage_is_an_error_at_once() {
     let mut server = RedisServer::start();
     let none = open(&server.url(0), options()).unwrap();
     let store = open(&server.url(0), memory()).unwrap();
-    let strict = store.strict();
+    let strict = store.without_fallback();
     none.put("a", 1).unwrap();
     strict.put("b", 1).unwrap();
     strict.put("c", 1).unwrap();
@@ -181,7 +181,8 @@ fn without_a_fallback_an_outage_is_an_error_at_once() {
 #[test]
 fn without_a_fallback_a_lost_reply_is_reported_as_such() {
     let server = RedisServer::start();
-    for store in [open(&server.url(0), options()).unwrap(), open(&server.url(0), memory()).unwrap().strict()]
+    for store in
+        [open(&server.url(0), options()).unwrap(), open(&server.url(0), memory()).unwrap().without_fallback()]
     {
         store.put("a", 1).unwrap();
         server.pause();
@@ -226,7 +227,7 @@ fn listeners_may_use_the_store() {
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
     let told: Arc<Mutex<Vec<Event>>> = Arc::default();
-    let (mine, asked) = (Arc::clone(&told), store.strict());
+    let (mine, asked) = (Arc::clone(&told), store.without_fallback());
     store.on_event(move |event| {
         let _ = (asked.status(), asked.pending(), asked.get::<i32>("a"), asked.reconnect());
         mine.lock().unwrap().push(event.clone());
@@ -241,8 +242,8 @@ fn listeners_may_use_the_store() {
         wait_until_connected(&store);
     }
     let shape = |event: &Event| match event {
-        Event::Away { .. } => 'a',
-        Event::Connected { .. } => 'c',
+        Event::Disconnected { .. } => 'a',
+        Event::Reconnected { .. } => 'c',
         Event::HistoryLost { .. } => 'h',
         _ => '?',
     };
@@ -260,7 +261,7 @@ fn nothing_is_acknowledged_once_the_store_is_closed() {
     let store = open(&proxy.url(), memory()).unwrap();
     let listener = store.clone();
     store.on_event(move |event| {
-        if matches!(event, Event::Away { .. }) {
+        if matches!(event, Event::Disconnected { .. }) {
             listener.close().unwrap();
         }
     });
@@ -309,7 +310,7 @@ fn a_put_interrupted_by_an_outage_that_is_over_stays_in_doubt() {
         wait_for("the put is on its way", || proxy.requests() > before);
         proxy.set(Mode::Refuse);
         store.put("other", 1).unwrap();
-        assert!(matches!(store.status(), Status::Away { .. }));
+        assert!(matches!(store.status(), Status::Disconnected { .. }));
         proxy.set(Mode::Pass);
         wait_until_connected(&store);
         assert!(!caught.is_finished(), "the reply never comes");

@@ -20,7 +20,7 @@ fn exclusive(options: RedisOptions) -> RedisOptions {
 }
 
 fn take(store: &StateStore, lease: Duration) -> Option<i64> {
-    store.take::<i64>("q", lease).unwrap().map(millpond::Taken::into_inner)
+    store.lease::<i64>("q", lease).unwrap().map(millpond::Leased::into_inner)
 }
 
 fn left(raw: &RawClient) -> (Vec<i64>, i64, i64) {
@@ -38,23 +38,23 @@ fn values_taken_in_an_outage_are_taken_on_the_server_too() {
     // Never connected: keys that are not known are absent.
     let store = open(&proxy.url(), exclusive(memory())).unwrap();
     store.push_back_many("q", 1..=6).unwrap();
-    let done = store.take::<i64>("q", HOUR).unwrap().unwrap();
-    let back = store.take::<i64>("q", HOUR).unwrap().unwrap();
-    let kept = store.take::<i64>("q", HOUR).unwrap().unwrap();
-    assert_eq!((*done, *back, *kept), (1, 2, 3));
-    assert!(done.done().unwrap());
-    assert!(!done.done().unwrap(), "done was already called");
-    assert!(back.back().unwrap());
+    let done = store.lease::<i64>("q", HOUR).unwrap().unwrap();
+    let back = store.lease::<i64>("q", HOUR).unwrap().unwrap();
+    let kept = store.lease::<i64>("q", HOUR).unwrap().unwrap();
+    assert_eq!((*done.value(), *back.value(), *kept.value()), (1, 2, 3));
+    assert!(done.ack().unwrap());
+    assert!(!done.ack().unwrap(), "done was already called");
+    assert!(back.nack().unwrap());
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [2, 4, 5, 6]);
-    let lapses = store.take::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
-    assert_eq!(*lapses, 2);
+    let lapses = store.lease::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
+    assert_eq!(*lapses.value(), 2);
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
     assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
     // The value whose lease has run out comes back in front; the other is still leased.
     assert_eq!(take(&store, HOUR), Some(2));
     assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
-    assert!(kept.done().unwrap());
+    assert!(kept.ack().unwrap());
     assert_eq!(left(&raw).1, 1);
     assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
 }
@@ -66,18 +66,18 @@ fn values_taken_before_an_outage_can_be_done_during_it() {
     let raw = RawClient::connect(&server.url(0));
     let store = open(&proxy.url(), exclusive(memory())).unwrap();
     store.push_back_many("q", 1..=2).unwrap();
-    let first = store.take::<i64>("q", HOUR).unwrap().unwrap();
-    let second = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    let first = store.lease::<i64>("q", HOUR).unwrap().unwrap();
+    let second = store.lease::<i64>("q", HOUR).unwrap().unwrap();
     proxy.set(Mode::Down);
     notice_disconnect(&store);
     // The values of the queue are not known locally, nor which value would come back.
-    assert_error!(store.take::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
-    assert_error!(second.back(), Error::Unavailable { maybe_applied: false, .. });
-    assert!(first.done().unwrap());
+    assert_error!(store.lease::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(second.nack(), Error::Unavailable { maybe_applied: false, .. });
+    assert!(first.ack().unwrap());
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
     assert_eq!(left(&raw), (vec![], 1, 1));
-    assert!(second.back().unwrap());
+    assert!(second.nack().unwrap());
     assert_eq!(left(&raw), (vec![2], 0, 0));
 }
 
@@ -108,14 +108,14 @@ fn a_store_that_is_not_exclusive_takes_nothing_in_an_outage() {
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), memory()).unwrap();
     store.push_back("q", 1).unwrap();
-    let taken = store.take::<i64>("q", HOUR).unwrap().unwrap();
+    let taken = store.lease::<i64>("q", HOUR).unwrap().unwrap();
     proxy.set(Mode::Down);
     notice_disconnect(&store);
-    assert_error!(store.take::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
-    assert_error!(taken.done(), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(store.lease::<i64>("q", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(taken.ack(), Error::Unavailable { maybe_applied: false, .. });
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
-    assert!(taken.done().unwrap());
+    assert!(taken.ack().unwrap());
 }
 
 #[test]
@@ -123,14 +123,17 @@ fn a_lock_acquired_before_an_outage_counts_until_it_expires() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), exclusive(memory())).unwrap();
-    let long = store.lock("long", HOUR).unwrap().unwrap();
-    let short = store.lock_wait("short", SHORT, HOUR).unwrap().unwrap();
-    let taken = store.lock("taken", HOUR).unwrap().unwrap();
+    let long = store.try_lock("long", HOUR).unwrap().unwrap();
+    let short = store.lock("short", SHORT, HOUR).unwrap();
+    let taken = store.try_lock("taken", HOUR).unwrap().unwrap();
     proxy.set(Mode::Down);
     notice_disconnect(&store);
     assert!(long.is_held().unwrap());
     wait_for("the lock expires", || !short.is_held().unwrap());
-    assert_error!(store.strict().lock("other", HOUR), Error::Unavailable { maybe_applied: false, .. });
+    assert_error!(
+        store.without_fallback().try_lock("other", HOUR),
+        Error::Unavailable { maybe_applied: false, .. }
+    );
     // The true state of the lock is known again when the server is.
     RawClient::connect(&server.url(0)).run::<_, ()>("DEL", &["t:taken:__millpond:lock"]);
     assert!(taken.is_held().unwrap());
@@ -148,22 +151,22 @@ fn a_value_that_cannot_decode_can_be_ended_in_an_outage() {
     let raw = RawClient::connect(&server.url(0));
     let store = open(&proxy.url(), exclusive(memory())).unwrap();
     store.push_back_many("q", ["taken before", "b", "c"]).unwrap();
-    let before = store.take::<i64>("q", HOUR).unwrap_err();
+    let before = store.lease::<i64>("q", HOUR).unwrap_err();
     store.delete("q").unwrap();
     proxy.set(Mode::Down);
     notice_disconnect(&store);
-    assert!(store.undecoded(&before).unwrap().done().unwrap());
+    assert!(store.undecoded(&before).unwrap().ack().unwrap());
     store.push_back_many("q", ["d", "e"]).unwrap();
-    let during = store.take::<i64>("q", HOUR).unwrap_err();
-    assert!(store.undecoded(&during).unwrap().done().unwrap());
-    let given_back = store.take::<i64>("q", HOUR).unwrap_err();
-    assert!(store.undecoded(&given_back).unwrap().back().unwrap());
+    let during = store.lease::<i64>("q", HOUR).unwrap_err();
+    assert!(store.undecoded(&during).unwrap().ack().unwrap());
+    let given_back = store.lease::<i64>("q", HOUR).unwrap_err();
+    assert!(store.undecoded(&given_back).unwrap().nack().unwrap());
     assert_eq!(store.queue_range::<String>("q", ..).unwrap(), ["e"]);
-    let ended_later = store.take::<i64>("q", HOUR).unwrap_err();
+    let ended_later = store.lease::<i64>("q", HOUR).unwrap_err();
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
     let leases = |raw: &RawClient| raw.run::<_, i64>("ZCARD", &["t:q:__millpond:leases"]);
     assert_eq!((leases(&raw), raw.exists("t:q")), (1, false));
-    assert!(store.undecoded(&ended_later).unwrap().done().unwrap());
+    assert!(store.undecoded(&ended_later).unwrap().ack().unwrap());
     assert_eq!(leases(&raw), 0);
 }

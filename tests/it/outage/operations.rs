@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millpond::{
-    Clock, Error, ManualClock, RedisOptions, Result, StateStore, SystemClock, Ttl, Unknown, WriteBatch,
+    Clock, Error, ManualClock, OnUnknownKey, RedisOptions, Result, StateStore, SystemClock, Ttl, WriteBatch,
 };
 
 use crate::support::proxy::{Mode, Proxy};
@@ -40,7 +40,7 @@ impl Setup {
         store.push_back("q", 1).unwrap();
         raw.set("t:unseen", "7");
         proxy.set(Mode::Down);
-        assert!(store.strict().get::<i32>("unseen").is_err());
+        assert!(store.without_fallback().get::<i32>("unseen").is_err());
         Self { _server: server, proxy, raw, store }
     }
 
@@ -70,10 +70,10 @@ fn operations_that_depend_on_other_clients_are_refused() {
     assert_refused(store.pop_front::<i32>("q"));
     assert_refused(store.pop_back::<i32>("q"));
     assert_refused(run_within(Duration::ZERO, || store.pop_front_wait::<i32>("q", HOUR)));
-    assert_refused(store.take::<i32>("q", HOUR));
-    assert_refused(run_within(Duration::ZERO, || store.take_wait::<i32>("q", HOUR, HOUR)));
-    assert_refused(store.lock("l", HOUR));
-    assert_refused(run_within(Duration::ZERO, || store.lock_wait("l", HOUR, HOUR)));
+    assert_refused(store.lease::<i32>("q", HOUR));
+    assert_refused(run_within(Duration::ZERO, || store.lease_wait::<i32>("q", HOUR, HOUR)));
+    assert_refused(store.try_lock("l", HOUR));
+    assert_refused(run_within(Duration::ZERO, || store.lock("l", HOUR, HOUR)));
     assert_refused(store.transaction(|transaction| transaction.get::<i32>("v")));
     assert_refused(store.clear());
     assert_refused(store.delete_prefix("v"));
@@ -113,8 +113,8 @@ fn operations_that_depend_on_other_clients_are_refused() {
 
 #[test]
 fn an_unknown_key_is_absent_or_an_error_as_configured() {
-    for unknown in [None, Some(Unknown::Error)] {
-        let setup = Setup::away(memory().unknown(unknown));
+    for unknown in [OnUnknownKey::AbsentUntilConnected, OnUnknownKey::Error] {
+        let setup = Setup::away(memory().on_unknown_key(unknown));
         let store = &setup.store;
         assert_refused(store.get::<i32>("unseen"));
         assert_refused(store.contains("unseen"));
@@ -129,7 +129,7 @@ fn an_unknown_key_is_absent_or_an_error_as_configured() {
         setup.back();
         assert_eq!(store.get::<i32>("unseen").unwrap(), Some(8));
     }
-    let setup = Setup::away(memory().unknown(Unknown::Absent));
+    let setup = Setup::away(memory().on_unknown_key(OnUnknownKey::Absent));
     assert_eq!(setup.store.get::<i32>("unseen").unwrap(), None);
     assert_eq!(setup.store.ttl("unseen").unwrap(), None);
     setup.back();
@@ -157,8 +157,8 @@ fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
     store.delete("new").unwrap();
     store.push_back_many("new", [1, 2]).unwrap();
     assert_eq!(store.pop_front::<i32>("new").unwrap(), Some(1));
-    assert_refused(store.lock("l", HOUR));
-    assert_refused(store.take::<i32>("q", HOUR));
+    assert_refused(store.try_lock("l", HOUR));
+    assert_refused(store.lease::<i32>("q", HOUR));
     // There may be keys that this process has never read.
     assert_refused(store.clear());
     setup.back();
@@ -221,7 +221,7 @@ fn a_value_that_was_read_again_still_expires_in_time() {
 #[test]
 fn after_too_long_an_outage_no_more_operations_are_queued() {
     const LONG: Duration = Duration::from_secs(1);
-    let setup = Setup::away(memory().max_away(LONG).exclusive(true));
+    let setup = Setup::away(memory().max_outage(LONG).exclusive(true));
     let store = &setup.store;
     store.put("a", 1).unwrap();
     store.incr("n", 1).unwrap();
@@ -236,7 +236,7 @@ fn after_too_long_an_outage_no_more_operations_are_queued() {
     assert_refused(store.compare_and_set("v", Some(&1), &2));
     assert_refused(store.transaction(|transaction| transaction.put("b", 1)));
     let cause = crate::support::chain(&store.put("b", 1).unwrap_err()).concat();
-    assert!(cause.contains("max_away"), "{cause}");
+    assert!(cause.contains("max_outage"), "{cause}");
     assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("v").unwrap()), (Some(1), Some(1)));
     assert_eq!(pending(store), waiting, "no queued operation is dropped");
     setup.back();

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use millpond::{Error, RedisOptions, Result, StateStore, Unknown};
+use millpond::{Error, OnUnknownKey, RedisOptions, Result, StateStore};
 
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::raw_client::RawClient;
@@ -105,7 +105,7 @@ const DECISIONS: [Read; 9] = [
     ("get_and_put", |store| text(store.get_and_put::<i64>("visits", 2))),
     ("get_and_delete", |store| text(store.get_and_delete::<i64>("visits"))),
     ("pop_front", |store| text(store.pop_front::<i64>("queue"))),
-    ("take", |store| text(store.take::<i64>("queue", HOUR).map(|taken| taken.is_some()))),
+    ("take", |store| text(store.lease::<i64>("queue", HOUR).map(|taken| taken.is_some()))),
     ("a transaction that reads", |store| text(store.transaction(|tx| tx.get::<i64>("visits")))),
     ("a transaction that reads a field", |store| text(store.transaction(|tx| tx.map_get::<i64>("map", "a")))),
 ];
@@ -113,8 +113,8 @@ const DECISIONS: [Read; 9] = [
 #[test]
 fn an_estimate_is_not_told_as_a_value_by_any_read() {
     for exclusive in [false, true] {
-        for unknown in [None, Some(Unknown::Error)] {
-            let setup = Setup::away(memory().exclusive(exclusive).unknown(unknown));
+        for unknown in [OnUnknownKey::AbsentUntilConnected, OnUnknownKey::Error] {
+            let setup = Setup::away(memory().exclusive(exclusive).on_unknown_key(unknown));
             let store = &setup.store;
             setup.change_all();
             let decisions = DECISIONS.into_iter().filter(|_| exclusive);
@@ -140,7 +140,7 @@ fn an_estimate_is_not_told_as_a_value_by_any_read() {
 #[test]
 fn where_an_unknown_key_counts_as_absent_its_estimate_is_its_value() {
     for exclusive in [false, true] {
-        let setup = Setup::away(memory().exclusive(exclusive).unknown(Unknown::Absent));
+        let setup = Setup::away(memory().exclusive(exclusive).on_unknown_key(OnUnknownKey::Absent));
         setup.change_all();
         for ((name, read), expected) in READS {
             assert_eq!(read(&setup.store).unwrap(), expected, "{name}, exclusive {exclusive}");
@@ -217,11 +217,11 @@ fn a_counter_whose_value_is_not_known_is_not_said_to_overflow() {
 fn a_program_that_was_started_again_tells_no_estimate_once_it_was_connected() {
     let setup = Setup::away(memory());
     let dir = tempfile::tempdir().unwrap();
-    let first = open(&setup.proxy.url(), durable(dir.path()).unknown(Unknown::Error)).unwrap();
+    let first = open(&setup.proxy.url(), durable(dir.path()).on_unknown_key(OnUnknownKey::Error)).unwrap();
     first.incr("visits", 1).unwrap();
     first.put("mine", 1).unwrap();
     first.close().unwrap();
-    let second = open(&setup.proxy.url(), durable(dir.path()).unknown(Unknown::Error)).unwrap();
+    let second = open(&setup.proxy.url(), durable(dir.path()).on_unknown_key(OnUnknownKey::Error)).unwrap();
     assert_error!(second.get::<i64>("visits"), Error::Unavailable { .. });
     assert_eq!(second.get::<i64>("mine").unwrap(), Some(1));
 }

@@ -52,8 +52,8 @@ fn the_permissions_in_the_readme_are_sufficient() {
             .unwrap();
         store.pop_front_wait::<i64>("q", HOUR).unwrap().unwrap();
         store.push_back("q", 2).unwrap();
-        store.take::<i64>("q", HOUR).unwrap().unwrap().done().unwrap();
-        store.lock("l", HOUR).unwrap().unwrap().release().unwrap();
+        store.lease::<i64>("q", HOUR).unwrap().unwrap().ack().unwrap();
+        store.try_lock("l", HOUR).unwrap().unwrap().release().unwrap();
         assert!(!store.keys("").unwrap().is_empty() && store.count("").unwrap() > 0);
         proxy.set(Mode::Down);
         notice_disconnect(&store);

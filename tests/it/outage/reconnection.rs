@@ -129,7 +129,7 @@ fn a_listener_for_the_reconnection_may_close_the_store() {
     let (sender, receiver) = mpsc::channel();
     let told = store.clone();
     store.on_event(move |event| {
-        if matches!(event, Event::Connected { .. }) {
+        if matches!(event, Event::Reconnected { .. }) {
             sender.send(told.close().is_ok()).unwrap();
         }
     });

@@ -139,7 +139,7 @@ fn a_server_that_takes_no_writes_is_an_outage() {
     for _ in 0..3 {
         run_within(LIMIT, || assert_error!(store.put("a", 5), Error::Unavailable { .. }));
     }
-    assert!(matches!(store.status(), Status::Away { .. }));
+    assert!(matches!(store.status(), Status::Disconnected { .. }));
     raw.run::<_, ()>("CLIENT", &["UNPAUSE"]);
     wait_until_connected(&store);
     store.put("a", 6).unwrap();

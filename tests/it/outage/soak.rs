@@ -115,8 +115,12 @@ impl Setup {
 /// One outage: it lasts until operations are queued, and ends when they are replayed, or just before.
 fn run_outage(setup: &mut Setup, fault: Fault, random: &mut fastrand::Rng, done: &AtomicU64) {
     setup.begin(fault, random);
-    let is_away =
-        || setup.disconnected_stores(fault).iter().all(|store| matches!(store.status(), Status::Away { .. }));
+    let is_away = || {
+        setup
+            .disconnected_stores(fault)
+            .iter()
+            .all(|store| matches!(store.status(), Status::Disconnected { .. }))
+    };
     wait_for("the server is unreachable", is_away);
     let enough = setup.sum(|stats| stats.queued) + random.u64(10..1500);
     // A store that was just about to reconnect has done so, and must notice the outage again.
@@ -229,13 +233,13 @@ fn a_put_acknowledged_after_an_outage_began_is_read_back() {
         wait_for("the put is on its way", || proxy.requests() > before);
         proxy.set(Mode::Refuse);
         store.put("other", 1).unwrap();
-        assert!(matches!(store.status(), Status::Away { .. }));
+        assert!(matches!(store.status(), Status::Disconnected { .. }));
         assert_eq!(store.get::<i64>("k").unwrap(), Some(1));
         proxy.release_old();
         late.join().unwrap().unwrap();
     });
     assert_eq!(store.get::<i64>("k").unwrap(), Some(2));
-    assert!(matches!(store.status(), Status::Away { pending: 1, .. }));
+    assert!(matches!(store.status(), Status::Disconnected { pending: 1, .. }));
     proxy.set(Mode::Pass);
     wait_for("the server is back", || store.status() == Status::Connected);
     assert_eq!(store.get::<i64>("k").unwrap(), Some(2));

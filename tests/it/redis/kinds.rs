@@ -226,8 +226,8 @@ fn each_operation_is_one_round_trip() {
         ("pop_front", false, |s, k| s.pop_front::<i64>(k).map(drop)),
         ("pop_back", false, |s, k| s.pop_back::<i64>(k).map(drop)),
         ("contains", false, |s, k| s.contains(k).map(drop)),
-        ("a lock that is taken", false, |s, _| s.lock("taken", HOUR).map(drop)),
-        ("take", false, |s, _| s.take::<i64>("none", HOUR).map(drop)),
+        ("a lock that is taken", false, |s, _| s.try_lock("taken", HOUR).map(drop)),
+        ("take", false, |s, _| s.lease::<i64>("none", HOUR).map(drop)),
     ];
     raw.set("p:taken:__millpond:lock", "1");
     for (store, is_born) in [(&plain, false), (&born, true)] {
@@ -256,23 +256,23 @@ fn operations_work_after_the_server_forgot_the_scripts() {
         flush();
         assert_eq!(store.push_back("q", n).unwrap(), 1);
         flush();
-        let taken = store.take::<i64>("q", HOUR).unwrap().unwrap();
+        let taken = store.lease::<i64>("q", HOUR).unwrap().unwrap();
         flush();
-        assert!(taken.back().unwrap());
+        assert!(taken.nack().unwrap());
         flush();
-        let taken = store.take::<i64>("q", HOUR).unwrap().unwrap();
+        let taken = store.lease::<i64>("q", HOUR).unwrap().unwrap();
         flush();
-        assert!(taken.done().unwrap());
+        assert!(taken.ack().unwrap());
         flush();
         assert_eq!(store.map_incr("m", "f", 1).unwrap(), n);
         flush();
-        let guard = store.lock("l", HOUR).unwrap().unwrap();
+        let guard = store.try_lock("l", HOUR).unwrap().unwrap();
         flush();
         guard.extend(HOUR).unwrap();
         flush();
         guard.release().unwrap();
         flush();
-        store.lock_wait("l", HOUR, HOUR).unwrap().unwrap().release().unwrap();
+        store.lock("l", HOUR, HOUR).unwrap().release().unwrap();
     }
 }
 

@@ -172,7 +172,7 @@ fn a_right_that_is_taken_away_later_keeps_the_store_disconnected_until_it_is_bac
     }
     assert!(store.put("b", 3).is_ok() && store.take_rejected().is_empty());
     match store.status() {
-        Status::Away { reason, .. } => assert!(reason.contains("eval"), "{reason}"),
+        Status::Disconnected { reason, .. } => assert!(reason.contains("eval"), "{reason}"),
         other => panic!("{other:?}"),
     }
     raw.run::<_, ()>("ACL", &["SETUSER", "app", "+eval"]);

@@ -23,11 +23,11 @@ const SEEN: &str = "t:l:__millpond:lock_seen";
 fn a_lock_is_a_token_with_a_time_limit() {
     let server = SharedServer::new();
     let store = server.store("t");
-    let guard = store.lock("l", MINUTE).unwrap().unwrap();
+    let guard = store.try_lock("l", MINUTE).unwrap().unwrap();
     assert_eq!(server.raw.get(LOCK).unwrap(), guard.token().to_string().as_bytes());
     let left: i64 = server.raw.run("PTTL", &[LOCK]);
     assert!((50_000..=60_000).contains(&left), "{left}");
-    assert!(store.lock("l", MINUTE).unwrap().is_none());
+    assert!(store.try_lock("l", MINUTE).unwrap().is_none());
     assert!(guard.is_held().unwrap());
     guard.extend(Duration::from_secs(100)).unwrap();
     let left: i64 = server.raw.run("PTTL", &[LOCK]);
@@ -35,7 +35,7 @@ fn a_lock_is_a_token_with_a_time_limit() {
     let before = guard.token();
     guard.release().unwrap();
     assert!(!server.raw.exists(LOCK));
-    let after = store.lock("l", MINUTE).unwrap().unwrap().token();
+    let after = store.try_lock("l", MINUTE).unwrap().unwrap().token();
     assert!(after > before, "{after} {before}");
     assert!(!server.raw.exists(LOCK), "dropping the guard deletes the lock");
 }
@@ -45,7 +45,7 @@ fn a_lock_is_a_token_with_a_time_limit() {
 fn every_token_is_larger_than_all_earlier_ones() {
     let server = SharedServer::new();
     let store = server.store("t");
-    let token = || store.lock("l", MINUTE).unwrap().unwrap().token();
+    let token = || store.try_lock("l", MINUTE).unwrap().unwrap().token();
     let first = token();
     store.clear().unwrap();
     assert!(token() > first);
@@ -64,10 +64,10 @@ fn waiters_that_are_gone_are_dropped_a_thousand_at_a_time() {
     let store = server.store("t");
     server.raw.run::<_, ()>("EVAL", &[GONE, "1", WAITING]);
     for left in [1500, 500] {
-        assert!(store.lock("l", MINUTE).unwrap().is_none(), "a waiter may be behind those that are gone");
+        assert!(store.try_lock("l", MINUTE).unwrap().is_none(), "a waiter may be behind those that are gone");
         assert_eq!(server.raw.run::<_, i64>("ZCARD", &[WAITING]), left);
     }
-    assert!(store.lock("l", MINUTE).unwrap().is_some());
+    assert!(store.try_lock("l", MINUTE).unwrap().is_some());
     assert!(!server.raw.exists(WAITING));
 }
 
@@ -79,10 +79,10 @@ fn every_way_to_lose_a_lock_is_reported_differently() {
         Err(Error::LockLost { name, how, .. }) if name == "l" => how,
         other => panic!("{other:?}"),
     };
-    let guard = store.lock("l", MINUTE).unwrap().unwrap();
+    let guard = store.try_lock("l", MINUTE).unwrap().unwrap();
     server.raw.run::<_, ()>("DEL", &[LOCK]);
     assert_eq!(lost(guard.extend(MINUTE)), LockLoss::NotHeld);
-    let other = store.lock("l", MINUTE).unwrap().unwrap();
+    let other = store.try_lock("l", MINUTE).unwrap().unwrap();
     assert_eq!(lost(guard.extend(MINUTE)), LockLoss::TakenByAnother);
     assert_eq!(lost(guard.release()), LockLoss::TakenByAnother);
     assert!(other.is_held().unwrap());
@@ -96,19 +96,19 @@ fn every_way_to_lose_a_lock_is_reported_differently() {
 fn waiting_clients_get_the_lock_in_their_order() {
     let server = SharedServer::new();
     let store = server.store("t");
-    let guard = store.lock("l", LONG).unwrap().unwrap();
+    let guard = store.try_lock("l", LONG).unwrap().unwrap();
     let order = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for number in 0..5 {
             let (store, order) = (&store, &order);
             scope.spawn(move || {
-                let guard = store.lock_wait("l", LONG, LONG).unwrap().unwrap();
+                let guard = store.lock("l", LONG, LONG).unwrap();
                 order.lock().unwrap().push(number);
                 guard.release().unwrap();
             });
             wait_for("a client waits", || server.raw.run::<_, i64>("ZCARD", &[WAITING]) == number + 1);
         }
-        assert!(store.lock("l", LONG).unwrap().is_none());
+        assert!(store.try_lock("l", LONG).unwrap().is_none());
         server.raw.run::<_, ()>("SCRIPT", &["FLUSH"]);
         guard.release().unwrap();
     });
@@ -127,8 +127,8 @@ fn no_client_overtakes_a_waiting_one() {
     };
     server.raw.run::<_, ()>("ZADD", &[WAITING, "1", "somebody"]);
     server.raw.run::<_, ()>("HSET", &[SEEN, "somebody", &now()]);
-    assert!(store.lock("l", MINUTE).unwrap().is_none(), "another client waits");
-    let guard = store.lock_wait("l", MINUTE, LONG).unwrap().unwrap();
+    assert!(store.try_lock("l", MINUTE).unwrap().is_none(), "another client waits");
+    let guard = store.lock("l", MINUTE, LONG).unwrap();
     assert!(!server.raw.exists(WAITING) && !server.raw.exists(SEEN));
     guard.release().unwrap();
     for seen in [None, Some("0".to_owned()), Some("9007199254740991".to_owned())] {
@@ -136,7 +136,7 @@ fn no_client_overtakes_a_waiting_one() {
         if let Some(seen) = seen {
             server.raw.run::<_, ()>("HSET", &[SEEN, "a", &seen, "b", &seen]);
         }
-        store.lock("l", MINUTE).unwrap().expect("no client waits any more").release().unwrap();
+        store.try_lock("l", MINUTE).unwrap().expect("no client waits any more").release().unwrap();
         assert!(!server.raw.exists(WAITING) && !server.raw.exists(SEEN));
     }
 }
@@ -145,24 +145,24 @@ fn no_client_overtakes_a_waiting_one() {
 fn a_waiter_that_gives_up_leaves_no_entry_behind() {
     let server = SharedServer::new();
     let store = server.store("t");
-    let guard = store.lock("l", MINUTE).unwrap().unwrap();
+    let guard = store.try_lock("l", MINUTE).unwrap().unwrap();
     for timeout in [0, 1, 60] {
         let timeout = Duration::from_millis(timeout);
-        let found = run_within(timeout + LIMIT, || store.lock_wait("l", MINUTE, timeout)).unwrap();
-        assert!(found.is_none());
+        let found = run_within(timeout + LIMIT, || store.lock("l", MINUTE, timeout));
+        assert_error!(found, Error::Busy { .. });
         assert!(!server.raw.exists(WAITING) && !server.raw.exists(SEEN));
     }
     // An entry of a waiting client has a time to live.
     thread::scope(|scope| {
-        scope.spawn(|| store.lock_wait("l", MINUTE, LONG).unwrap().unwrap().release());
+        scope.spawn(|| store.lock("l", MINUTE, LONG).unwrap().release());
         wait_for("a client waits", || server.raw.exists(WAITING));
         for key in [WAITING, SEEN] {
             assert!(server.raw.run::<_, i64>("PTTL", &[key]) > 0, "{key}");
         }
         guard.release().unwrap();
     });
-    let found = store.lock_wait("l", MINUTE, Duration::MAX).unwrap();
-    assert!(found.is_some());
+    let found = store.lock("l", MINUTE, Duration::MAX).unwrap();
+    assert!(found.is_held().unwrap());
 }
 
 /// Such clients once kept their place until the others noticed that they were no longer seen.
@@ -180,7 +180,7 @@ fn a_wait_that_fails_leaves_no_entry_behind() {
     for end in ends {
         let store = open(&url, options()).unwrap();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| store.lock_wait("l", MINUTE, LONG).map(drop));
+            let waiting = scope.spawn(|| store.lock("l", MINUTE, LONG).map(drop));
             wait_for("a client waits", || raw.exists(WAITING));
             end(&raw, &store);
             assert!(waiting.join().unwrap().is_err());
@@ -193,8 +193,8 @@ fn a_wait_that_fails_leaves_no_entry_behind() {
 fn a_lock_that_expires_goes_to_a_waiting_client() {
     let server = SharedServer::new();
     let store = server.store("t");
-    let first = store.lock("l", Duration::from_millis(60)).unwrap().unwrap();
-    let second = store.lock_wait("l", MINUTE, LONG).unwrap().unwrap();
+    let first = store.try_lock("l", Duration::from_millis(60)).unwrap().unwrap();
+    let second = store.lock("l", MINUTE, LONG).unwrap();
     assert!(second.token() > first.token());
     assert_error!(first.release(), Error::LockLost { how: LockLoss::TakenByAnother, .. });
     assert!(second.is_held().unwrap());
@@ -206,7 +206,7 @@ fn a_release_with_a_lost_reply_may_have_freed_the_lock() {
     let raw = RawClient::connect(&server.url(0));
     let proxy = Proxy::to(server.port());
     let store = open(&proxy.url(), options()).unwrap();
-    let guard = store.lock("l", MINUTE).unwrap().unwrap();
+    let guard = store.try_lock("l", MINUTE).unwrap().unwrap();
     guard.extend(MINUTE).unwrap();
     proxy.cut(Way::Answer, 0);
     guard.extend(LONG).unwrap();
@@ -215,7 +215,7 @@ fn a_release_with_a_lost_reply_may_have_freed_the_lock() {
     assert_error!(guard.release(), Error::Unavailable { maybe_applied: true, .. });
     assert!(!raw.exists(LOCK));
     proxy.cut(Way::Answer, 0);
-    assert_error!(store.lock("l", MINUTE), Error::Unavailable { maybe_applied: true, .. });
+    assert_error!(store.try_lock("l", MINUTE), Error::Unavailable { maybe_applied: true, .. });
     assert!(raw.exists(LOCK), "the lock is left to expire");
 }
 
@@ -228,7 +228,7 @@ fn a_frozen_or_dead_server_ends_a_wait_in_time() {
     raw.set(LOCK, "1");
     let timeout = Duration::from_millis(200);
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| run_within(LIMIT, || store.lock_wait("l", MINUTE, timeout).map(drop)));
+        let waiting = scope.spawn(|| run_within(LIMIT, || store.lock("l", MINUTE, timeout).map(drop)));
         wait_for("a client waits", || raw.exists(WAITING));
         server.pause();
         assert_error!(waiting.join().unwrap(), Error::Unavailable { maybe_applied: true, .. });
@@ -237,6 +237,6 @@ fn a_frozen_or_dead_server_ends_a_wait_in_time() {
     proxy.set(Mode::Refuse);
     let dead = open(&server.url(0), options().pool_size(1)).unwrap();
     drop(server);
-    let refused = run_within(LIMIT, || dead.lock_wait("l", MINUTE, LONG).map(drop));
+    let refused = run_within(LIMIT, || dead.lock("l", MINUTE, LONG).map(drop));
     assert_error!(refused, Error::Unavailable { .. });
 }

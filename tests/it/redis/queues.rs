@@ -39,8 +39,8 @@ fn a_lease_is_stored_beside_the_queue_until_done() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", [1, 2]).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap().unwrap();
-    assert_eq!((*taken, server.queue()), (1, vec![2]));
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().unwrap();
+    assert_eq!((*taken.value(), server.queue()), (1, vec![2]));
     let items: Vec<(String, i64)> = server.raw.run("HGETALL", &[LEASED]);
     let scores: Vec<(String, f64)> = server.raw.run("ZRANGE", &[LEASES, "0", "-1", "WITHSCORES"]);
     let now: (u64, u64) = server.raw.run::<&str, _>("TIME", &[]);
@@ -49,13 +49,13 @@ fn a_lease_is_stored_beside_the_queue_until_done() {
     assert_eq!(server.raw.get("t:__millpond:fence").unwrap(), scores[0].0.as_bytes());
     let left = scores[0].1 / 1e6 - f64::from(u32::try_from(now.0).unwrap());
     assert!((50.0..=61.0).contains(&left), "{left}");
-    assert!(taken.done().unwrap());
-    assert!(!taken.done().unwrap());
+    assert!(taken.ack().unwrap());
+    assert!(!taken.ack().unwrap());
     assert!(!server.raw.exists(LEASES) && !server.raw.exists(LEASED));
-    let taken = store.take::<i64>("q", MINUTE).unwrap().unwrap();
-    assert!(!server.raw.exists("t:q") && store.take::<i64>("q", MINUTE).unwrap().is_none());
-    assert!(taken.back().unwrap());
-    assert!(!taken.back().unwrap());
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().unwrap();
+    assert!(!server.raw.exists("t:q") && store.lease::<i64>("q", MINUTE).unwrap().is_none());
+    assert!(taken.nack().unwrap());
+    assert!(!taken.nack().unwrap());
     assert_eq!(server.queue(), [2]);
 }
 
@@ -67,15 +67,15 @@ fn expired_leases_return_values_to_the_front_in_order() {
     store.push_back_many("q", 0..5).unwrap();
     // The later leases run out first.
     let taken: Vec<_> = [50, 40, 30, 20]
-        .map(|seconds| store.take::<i64>("q", Duration::from_secs(seconds)).unwrap().unwrap())
+        .map(|seconds| store.lease::<i64>("q", Duration::from_secs(seconds)).unwrap().unwrap())
         .into();
     server.lapse();
     assert_eq!(store.queue_len("q").unwrap(), 1, "only a take brings the value back");
-    assert!(taken[1].done().unwrap(), "the value was not leased again");
-    let again = store.take::<i64>("q", MINUTE).unwrap().unwrap();
-    assert_eq!((*again, server.queue()), (0, vec![2, 3, 4]));
-    assert!(!taken[0].done().unwrap() && !taken[2].back().unwrap());
-    assert!(again.done().unwrap());
+    assert!(taken[1].ack().unwrap(), "the value was not leased again");
+    let again = store.lease::<i64>("q", MINUTE).unwrap().unwrap();
+    assert_eq!((*again.value(), server.queue()), (0, vec![2, 3, 4]));
+    assert!(!taken[0].ack().unwrap() && !taken[2].nack().unwrap());
+    assert!(again.ack().unwrap());
     assert_eq!(server.queue(), [2, 3, 4]);
 }
 
@@ -84,12 +84,12 @@ fn a_value_whose_lease_runs_out_goes_to_a_waiting_client() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back("q", 7).unwrap();
-    let first = store.take::<i64>("q", Duration::from_millis(50)).unwrap().unwrap();
-    let second = store.take_wait::<i64>("q", MINUTE, LONG).unwrap().unwrap();
-    assert_eq!(*second, 7);
-    assert!(!first.done().unwrap());
-    assert!(second.done().unwrap());
-    assert!(store.take_wait::<i64>("q", MINUTE, Duration::from_millis(20)).unwrap().is_none());
+    let first = store.lease::<i64>("q", Duration::from_millis(50)).unwrap().unwrap();
+    let second = store.lease_wait::<i64>("q", MINUTE, LONG).unwrap().unwrap();
+    assert_eq!(*second.value(), 7);
+    assert!(!first.ack().unwrap());
+    assert!(second.ack().unwrap());
+    assert!(store.lease_wait::<i64>("q", MINUTE, Duration::from_millis(20)).unwrap().is_none());
 }
 
 #[test]
@@ -97,15 +97,15 @@ fn another_kind_under_the_key_leaves_leases_unchanged() {
     let server = SharedServer::new();
     let store = server.store("t");
     store.push_back_many("q", [1, 2]).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap().unwrap();
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().unwrap();
     store.put("q", "a value").unwrap();
     server.lapse();
-    assert_error!(store.take::<i64>("q", MINUTE), Error::WrongType { key, .. } if key == "q");
-    assert_error!(taken.back(), Error::WrongType { .. });
+    assert_error!(store.lease::<i64>("q", MINUTE), Error::WrongType { key, .. } if key == "q");
+    assert_error!(taken.nack(), Error::WrongType { .. });
     assert_eq!(server.raw.run::<_, i64>("ZCARD", &[LEASES]), 1);
     assert_eq!(store.get::<String>("q").unwrap().as_deref(), Some("a value"));
     store.delete("q").unwrap();
-    assert!(taken.back().unwrap());
+    assert!(taken.nack().unwrap());
     assert_eq!(server.queue(), [1]);
 }
 
@@ -116,18 +116,18 @@ fn a_queue_recreated_by_a_lease_has_the_default_ttl() {
     let has_ttl = || matches!(store.ttl("q").unwrap(), Some(Ttl::In(_)));
     store.push_back_many("q", [1, 2]).unwrap();
     assert!(has_ttl());
-    let [first, second] = [(); 2].map(|()| store.take::<i64>("q", MINUTE).unwrap().unwrap());
+    let [first, second] = [(); 2].map(|()| store.lease::<i64>("q", MINUTE).unwrap().unwrap());
     assert!(!server.raw.exists("t:q"));
-    assert!(second.back().unwrap());
+    assert!(second.nack().unwrap());
     assert!(has_ttl());
     store.persist("q").unwrap();
     server.lapse();
-    assert_eq!(*store.take::<i64>("q", MINUTE).unwrap().unwrap(), *first);
+    assert_eq!(*store.lease::<i64>("q", MINUTE).unwrap().unwrap().value(), *first.value());
     assert_eq!(store.ttl("q").unwrap(), Some(Ttl::Never), "the queue existed before");
     store.delete("q").unwrap();
     server.lapse();
     store.push_back("other", 1).unwrap();
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_some());
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_some());
     assert!(!server.raw.exists("t:q"), "the last value was taken");
 }
 
@@ -138,16 +138,16 @@ fn clear_drops_leases_and_keeps_locks_and_the_fence() {
     let inner = store.namespace("q");
     store.push_back("q", 1).unwrap();
     inner.push_back("a", 1).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap().unwrap();
-    let other = inner.take::<i64>("a", MINUTE).unwrap().unwrap();
-    let guard = store.lock("l", MINUTE).unwrap().unwrap();
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().unwrap();
+    let other = inner.lease::<i64>("a", MINUTE).unwrap().unwrap();
+    let guard = store.try_lock("l", MINUTE).unwrap().unwrap();
     store.put("k", 1).unwrap();
     assert_eq!(store.keys("").unwrap(), ["k"]);
     assert_eq!(inner.clear().unwrap(), 0);
-    assert!(!other.done().unwrap(), "its queue was in the namespace");
+    assert!(!other.ack().unwrap(), "its queue was in the namespace");
     assert!(server.raw.exists(LEASES), "this one is not in the namespace of its name");
     assert_eq!(store.clear().unwrap(), 1);
-    assert!(!taken.back().unwrap());
+    assert!(!taken.nack().unwrap());
     assert_eq!(server.raw.all_keys(), [&b"t:__millpond:fence"[..], b"t:l:__millpond:lock"]);
     assert!(guard.is_held().unwrap());
 }
@@ -158,11 +158,11 @@ fn lease_names_grow_from_the_fence_whatever_it_holds() {
     let store = server.store("t");
     store.push_back_many("q", 0..3).unwrap();
     server.raw.set("t:__millpond:fence", "9007199254740000");
-    let _taken = [(); 2].map(|()| store.take::<i64>("q", MINUTE).unwrap());
+    let _taken = [(); 2].map(|()| store.lease::<i64>("q", MINUTE).unwrap());
     let ids: Vec<String> = server.raw.run("ZRANGE", &[LEASES, "0", "-1"]);
     assert_eq!(ids, ["9007199254740001", "9007199254740002"]);
     server.raw.set("t:__millpond:fence", "nonsense");
-    assert!(store.take::<i64>("q", MINUTE).unwrap().is_some());
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_some());
 }
 
 #[test]
@@ -171,19 +171,19 @@ fn a_server_out_of_memory_loses_no_value() {
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
     store.push_back_many("q", [1, 2]).unwrap();
-    let taken = store.take::<i64>("q", MINUTE).unwrap().unwrap();
+    let taken = store.lease::<i64>("q", MINUTE).unwrap().unwrap();
     raw.run::<_, ()>("CONFIG", &["SET", "maxmemory", "1"]);
     let told = |error: Error| crate::support::chain(&error).concat().contains("OOM");
-    assert!(told(store.take::<i64>("q", MINUTE).unwrap_err()));
-    assert!(told(taken.back().unwrap_err()));
-    assert!(told(store.lock("l", MINUTE).unwrap_err()));
-    assert!(told(store.lock_wait("l", MINUTE, MINUTE).unwrap_err()));
+    assert!(told(store.lease::<i64>("q", MINUTE).unwrap_err()));
+    assert!(told(taken.nack().unwrap_err()));
+    assert!(told(store.try_lock("l", MINUTE).unwrap_err()));
+    assert!(told(store.lock("l", MINUTE, MINUTE).unwrap_err()));
     assert!(told(store.push_back("q", 1).unwrap_err()));
     raw.run::<_, ()>("CONFIG", &["SET", "maxmemory", "0"]);
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [2]);
-    assert!(taken.back().unwrap());
+    assert!(taken.nack().unwrap());
     assert_eq!(store.queue_range::<i64>("q", ..).unwrap(), [1, 2]);
-    assert!(store.lock("l", MINUTE).unwrap().is_some());
+    assert!(store.try_lock("l", MINUTE).unwrap().is_some());
 }
 
 /// Waits for a value in another thread.
@@ -281,11 +281,11 @@ fn closing_the_store_ends_waits_soon() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     let store = open(&server.url(0), options()).unwrap();
-    let guard = store.lock("l", LONG).unwrap().unwrap();
+    let guard = store.try_lock("l", LONG).unwrap().unwrap();
     thread::scope(|scope| {
         let popping = spawn_pop(scope, &store, LONG);
-        let taking = scope.spawn(|| store.take_wait::<i64>("q", MINUTE, LONG).map(drop));
-        let locking = scope.spawn(|| store.lock_wait("l", MINUTE, LONG).map(drop));
+        let taking = scope.spawn(|| store.lease_wait::<i64>("q", MINUTE, LONG).map(drop));
+        let locking = scope.spawn(|| store.lock("l", MINUTE, LONG).map(drop));
         wait_for("one thread waits for a value", || blocked_clients(&raw) == 1);
         wait_for("one thread waits for the lock", || raw.exists("t:l:__millpond:lock_queue"));
         store.close().unwrap();

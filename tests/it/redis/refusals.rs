@@ -87,7 +87,7 @@ fn a_loading_server_is_unavailable() {
     let error = open(&server.url(0), options()).unwrap_err();
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
     let store = open(&server.url(0), options().fallback(Fallback::Memory)).unwrap();
-    assert!(matches!(store.status(), Status::Away { .. }));
+    assert!(matches!(store.status(), Status::Disconnected { .. }));
 }
 
 type Operation = fn(&StateStore) -> Result<()>;

@@ -22,7 +22,7 @@ fn a_dead_server_at_opening_is_an_error_or_an_outage() {
     let error = run_within(CONNECT_LIMIT, || open(&url, options()).unwrap_err());
     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");
     let store = run_within(CONNECT_LIMIT, || open(&url, options().fallback(Fallback::Memory)).unwrap());
-    assert!(matches!(store.status(), Status::Away { pending: 0, .. }));
+    assert!(matches!(store.status(), Status::Disconnected { pending: 0, .. }));
     store.put("a", 1).unwrap();
     assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
     let named = "redis://no-such-host.invalid";

@@ -77,12 +77,12 @@ fn a_wait_on_a_frozen_server_ends_at_its_timeout() {
     let (_raw, store) = open(&server);
     let wait = Duration::from_millis(50);
     assert_eq!(store.pop_front_wait::<i32>("q", wait).unwrap(), None);
-    assert!(store.take_wait::<i32>("q", LONG, wait).unwrap().is_none());
+    assert!(store.lease_wait::<i32>("q", LONG, wait).unwrap().is_none());
     server.pause();
     let begun = Instant::now();
     store.pop_front_wait::<i32>("q", wait).unwrap_err();
     let popped = begun.elapsed();
-    store.lock_wait("l", LONG, wait).unwrap_err();
+    store.lock("l", LONG, wait).unwrap_err();
     let locked = begun.elapsed().saturating_sub(popped);
     server.resume();
     let most = Duration::from_secs(1);

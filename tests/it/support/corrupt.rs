@@ -40,7 +40,7 @@ pub(crate) fn compacted_files_of_all_kinds() -> BTreeMap<String, Vec<u8>> {
         store.pop_front::<u8>("queue").unwrap();
         store.push_front("queue", "front").unwrap();
         store.pop_back::<Value>("queue").unwrap();
-        let _ = store.take::<Value>("queue", second).unwrap().unwrap();
+        let _ = store.lease::<Value>("queue", second).unwrap().unwrap();
         store.map_put_many("map", [("a", n), ("", n)]).unwrap();
         store.map_put("map", "b", n).unwrap();
         store.map_delete("map", "a").unwrap();

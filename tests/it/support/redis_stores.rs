@@ -82,7 +82,7 @@ pub(crate) fn put_despite_a_broken_connection(store: &StateStore, key: &str, val
 /// How many operations are queued; `None` while the server serves.
 pub(crate) fn pending(store: &StateStore) -> Option<u64> {
     match store.status() {
-        Status::Away { pending, .. } => Some(pending),
+        Status::Disconnected { pending, .. } => Some(pending),
         _ => None,
     }
 }

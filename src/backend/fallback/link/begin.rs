@@ -80,7 +80,7 @@ impl Shared {
         let outage = Arc::new(Outage::begin(cause, rules, queue, context));
         self.report.counts.outages.fetch_add(1, Ordering::Release);
         self.outage.begin(&mut current, Arc::clone(&outage));
-        self.events.push(Event::Away { cause: cause.to_owned() });
+        self.events.push(Event::Disconnected { cause: cause.to_owned() });
         drop(current);
         self.reconnector.wake_all();
         log_later!(Warn, "the Redis server {} is unreachable: {cause}", self.redis.server_name());

@@ -134,7 +134,7 @@ impl Shared {
         let tally = outage.tally();
         let elapsed = outage.elapsed();
         let Tally { replayed, rejected, conflicts } = tally;
-        self.events.push(Event::Connected { replayed, rejected, conflicts, away_for: elapsed });
+        self.events.push(Event::Reconnected { replayed, rejected, conflicts, away_for: elapsed });
         drop(current);
         self.log_reconnected(tally, elapsed);
         Ok(())

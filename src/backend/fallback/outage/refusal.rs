@@ -25,7 +25,7 @@ pub(crate) fn refused() -> Error {
 
 pub(crate) fn outage_too_long() -> Error {
     Error::unavailable(
-        "the server has been disconnected for longer than max_away, and no further operation is queued",
+        "the server has been disconnected for longer than max_outage, and no further operation is queued",
     )
 }
 

@@ -218,7 +218,7 @@ impl QueueFile {
         written
     }
 
-    /// Calls `take`, by which the program gets all outcomes of a kind, and removes them from the files.
+    /// Calls `lease`, by which the program gets all outcomes of a kind, and removes them from the files.
     pub(crate) fn take<R>(&self, kind: OutcomeKind, take: impl FnOnce() -> R) -> R {
         let mut index = self.outcomes.lock();
         let taken = take();

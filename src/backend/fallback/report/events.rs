@@ -84,9 +84,9 @@ mod tests {
     fn the_oldest_events_are_dropped_if_a_listener_is_too_slow() {
         let bus = EventBus::default();
         for number in 0..MAX_WAITING + 2 {
-            bus.push(Event::Away { cause: number.to_string() });
+            bus.push(Event::Disconnected { cause: number.to_string() });
         }
         assert_eq!((bus.queue.lock().len(), bus.dropped()), (MAX_WAITING, 2));
-        assert_eq!(bus.pop(), Some(Event::Away { cause: "2".to_owned() }));
+        assert_eq!(bus.pop(), Some(Event::Disconnected { cause: "2".to_owned() }));
     }
 }

@@ -170,7 +170,7 @@ fn rejected(op: &QueuedOp, cause: String) -> Rejected {
 
 fn conflict(op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool) -> WriteConflict {
     let (mine, theirs) = (op.action.argument(), theirs.map(Bytes::from));
-    WriteConflict { key: op.key.to_string(), mine, theirs, applied }
+    WriteConflict { key: op.key.to_string(), local: mine, remote: theirs, applied }
 }
 
 /// Returns how a queued operation is reported.

@@ -69,7 +69,7 @@ impl Outcomes {
 
     pub(crate) fn add_conflict(&mut self, conflict: WriteConflict) -> u64 {
         let len = |bytes: &Option<_>| bytes.as_ref().map_or(0, |bytes: &crate::bytes::Bytes| bytes.len());
-        let texts = conflict.key.len() + len(&conflict.mine) + len(&conflict.theirs);
+        let texts = conflict.key.len() + len(&conflict.local) + len(&conflict.remote);
         let entry = self.entry(conflict, texts);
         self.conflicts.0.push_back(entry);
         self.drop_oldest()
@@ -138,7 +138,7 @@ mod tests {
 
     fn conflict(key: &str, len: usize) -> WriteConflict {
         let value = Some(Bytes::from(vec![0; len]));
-        WriteConflict { key: key.to_owned(), mine: value, theirs: None, applied: true }
+        WriteConflict { key: key.to_owned(), local: value, remote: None, applied: true }
     }
 
     fn uncertain(key: &str, len: usize) -> PendingOperation {

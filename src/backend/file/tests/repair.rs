@@ -106,7 +106,7 @@ impl Case {
         let fs = damaged.after_crash(&mut Rng::with_seed(0));
         assert_eq!(store_files(&fs, &dir()), original);
         assert!(matches!(open_simulated(&fs, SyncPolicy::Always), Err(Error::Corrupt { .. })));
-        assert_eq!(repair(&fs).unwrap().copy, Some(dir().join("damaged-1")));
+        assert_eq!(repair(&fs).unwrap().backup, Some(dir().join("damaged-1")));
         let repaired = state(&open_simulated(&fs, SyncPolicy::Always).unwrap(), &KEYS);
         Self { name, damaged, original, repaired }
     }
@@ -122,7 +122,7 @@ impl Case {
         let was_met = fs.calls() > call;
         fs.heal();
         match &outcome {
-            Ok(repair) => assert!(repair.copy.is_some()),
+            Ok(repair) => assert!(repair.backup.is_some()),
             Err(Error::Io { .. } | Error::StorageFull { .. }) => {}
             Err(error) => panic!("{error:?}"),
         }

@@ -126,15 +126,15 @@ fn kinds(store: &StateStore, clock: &ManualClock) {
     store.push_back_many("work", ["a", "b", "c", "d"]).unwrap();
     let [done, back, left] = [(); 3].map(|()| {
         clock.advance(SECOND);
-        store.take::<String>("work", 60 * SECOND).unwrap().unwrap()
+        store.lease::<String>("work", 60 * SECOND).unwrap().unwrap()
     });
-    assert!(done.done().unwrap());
-    assert!(back.back().unwrap());
-    assert_eq!(*left, "c");
-    let released = store.lock("gate", SHORT).unwrap().unwrap();
+    assert!(done.ack().unwrap());
+    assert!(back.nack().unwrap());
+    assert_eq!(*left.value(), "c");
+    let released = store.try_lock("gate", SHORT).unwrap().unwrap();
     released.extend(2 * SHORT).unwrap();
     released.release().unwrap();
-    std::mem::forget(store.lock("held", LONG).unwrap().unwrap());
+    std::mem::forget(store.try_lock("held", LONG).unwrap().unwrap());
 }
 
 fn together(store: &StateStore, clock: &ManualClock) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond::{LockGuard, Result, StateStore, Taken, Transaction, WriteBatch};
+use millpond::{Leased, LockGuard, Result, StateStore, Transaction, WriteBatch};
 
 use super::OnLostReply::{Never, Proven, Reported, Same};
 use super::OnOutage::{Estimated, NeedsServer, Refused, Served, UnlessInDoubt};
@@ -264,7 +264,7 @@ fn queues() -> Vec<Call> {
 
 fn leases() -> Vec<Call> {
     const QUEUE: &[&str] = &["RPUSH t:q 1 2"];
-    let end = |name, states, run: fn(&Taken<i64>) -> Result<bool>| Call {
+    let end = |name, states, run: fn(&Leased<i64>) -> Result<bool>| Call {
         name,
         before: QUEUE,
         states,
@@ -275,10 +275,10 @@ fn leases() -> Vec<Call> {
     };
     vec![
         call("take", QUEUE, &["q=[1,2]", "q=[2] q:leased=1"], "Some(1)", (Never, Refused), |store| {
-            store.take::<i64>("q", HOUR).map(|taken| as_text(taken.map(Taken::into_inner)))
+            store.lease::<i64>("q", HOUR).map(|taken| as_text(taken.map(Leased::into_inner)))
         }),
-        end("done", &["q=[2] q:leased=1", "q=[2]"], Taken::done),
-        end("back", &["q=[2] q:leased=1", "q=[1,2]"], Taken::back),
+        end("done", &["q=[2] q:leased=1", "q=[2]"], Leased::ack),
+        end("back", &["q=[2] q:leased=1", "q=[1,2]"], Leased::nack),
     ]
 }
 
@@ -295,7 +295,7 @@ fn locks() -> Vec<Call> {
         };
     vec![
         held("lock", Never, &["", "l:lock <=1h"], "true", |store, guard| {
-            *guard = store.lock("l", HOUR)?;
+            *guard = store.try_lock("l", HOUR)?;
             Ok(())
         }),
         held("extend", Same, &["l:lock <=1h", "l:lock >1h"], "true", |_, guard| {
