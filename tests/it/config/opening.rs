@@ -128,7 +128,7 @@ fn outage_spellings(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Ve
     vec![
         (
             "redis://h:7000/2?on_unknown_key=error",
-            json(json!({"unknown": "error"})),
+            json(json!({"on_unknown_key": "error"})),
             set(|o| o.on_unknown_key(OnUnknownKey::Error)),
         ),
         ("redis://h:7000/2?exclusive=true", json(json!({"exclusive": true})), set(|o| o.exclusive(true))),
