@@ -62,7 +62,8 @@ pub use crate::backend::file::report::{DamagedRegion, Progress, Repair};
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 pub use crate::config::{
-    Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig, SyncPolicy,
+    AtStart, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
+    SyncPolicy,
 };
 pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
 pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};

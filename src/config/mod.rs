@@ -15,7 +15,7 @@ mod state_config;
 mod url;
 
 pub use self::file::{FileOptions, SyncPolicy};
-pub use self::redis::{Fallback, OnConflict, OnUnknownKey, RedisOptions};
+pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]
 pub(crate) use self::redis_address::{Login, RedisAddress};
 pub use self::state_backend::StateBackend;

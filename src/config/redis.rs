@@ -113,6 +113,21 @@ pub enum OnUnknownKey {
     Error,
 }
 
+/// What opening a store does while the server cannot be reached, if there is a `fallback`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AtStart {
+    /// Opening succeeds, and the fallback serves at once. The log says so at level `error`, when the store is opened
+    /// and once a minute until the server has been reached.
+    #[default]
+    #[serde(alias = "Serve")]
+    Serve,
+    /// Opening fails with [`Error::Unavailable`]. The fallback serves only in outages that begin later.
+    #[serde(alias = "Require")]
+    Require,
+}
+
 /// What happens to a queued write if somebody else has written the key in the meantime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -171,6 +186,12 @@ options! {
 
         /// What serves the program while the server cannot be reached. Defaults to `"memory"`.
         fallback(fallback): Fallback = Fallback::Memory, check check_fallback;
+
+        /// What opening does if the server cannot be reached and there is a `fallback`: `"serve"` opens the store and
+        /// lets the fallback serve, `"require"` fails with [`Unavailable`](crate::Error::Unavailable). A wrong address
+        /// looks like a server that is down, so with `"serve"` a store that has never reached its server logs an
+        /// error when it is opened and once a minute. Defaults to `"serve"`.
+        at_start(at_start): AtStart = AtStart::Serve;
 
         /// What a read returns during an outage for a key of which nothing is known locally, or only a part: a key
         /// that this process has neither read nor written, or has changed without knowing what it held.

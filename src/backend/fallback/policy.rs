@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::backend::fallback::outage::rules::OutageRules;
 use crate::backend::fallback::queue::replay_queue::QueueBounds;
-use crate::config::{self, OnConflict, OnUnknownKey, RedisOptions};
+use crate::config::{self, AtStart, OnConflict, OnUnknownKey, RedisOptions};
 
 /// The options of a store that its fallback reads.
 pub(crate) struct Policy {
     /// Whether anything is served while the server is unreachable.
     pub(crate) serves: bool,
+    /// Whether opening succeeds although the server is unreachable.
+    pub(crate) opens_disconnected: bool,
     on_unknown_key: OnUnknownKey,
     exclusive: bool,
     pub(crate) on_conflict: OnConflict,
@@ -21,8 +23,10 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(crate) fn new(options: &RedisOptions) -> Self {
+        let serves = options.fallback != config::Fallback::None;
         Self {
-            serves: options.fallback != config::Fallback::None,
+            serves,
+            opens_disconnected: serves && options.at_start == AtStart::Serve,
             on_unknown_key: options.on_unknown_key,
             exclusive: options.exclusive,
             on_conflict: options.on_conflict,

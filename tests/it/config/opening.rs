@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use millpond::{
-    Error, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
+    AtStart, Error, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
     StateStore, SyncPolicy,
 };
 use serde_json::json;
@@ -130,6 +130,11 @@ fn outage_spellings(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Ve
             "redis://h:7000/2?on_unknown_key=error",
             json(json!({"on_unknown_key": "error"})),
             set(|o| o.on_unknown_key(OnUnknownKey::Error)),
+        ),
+        (
+            "redis://h:7000/2?at_start=require",
+            json(json!({"at_start": "require"})),
+            set(|o| o.at_start(AtStart::Require)),
         ),
         ("redis://h:7000/2?exclusive=true", json(json!({"exclusive": true})), set(|o| o.exclusive(true))),
         (

@@ -1,6 +1,7 @@
 //! The Redis variant with a fallback, during an outage and after it.
 //!
 //! - `fallback`: one outage from its beginning to its end;
+//! - `at_start`: servers that cannot be reached when a store is opened;
 //! - `causes`: which failures count as an outage, and which do not;
 //! - `closing`: closing within a limit;
 //! - `operations`: which operations are served, queued, estimated or refused during an outage;
@@ -25,6 +26,7 @@
 //! - `soak`: many outages under concurrent writes, and an audit of the data at the end;
 //! - `fork`: a process that forks.
 
+mod at_start;
 mod batches;
 mod causes;
 mod closing;

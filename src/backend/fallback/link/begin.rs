@@ -34,7 +34,7 @@ impl Shared {
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
-            Err(error) if error.symptom.is_unreachable() && self.policy.serves => {
+            Err(error) if error.symptom.is_unreachable() && self.policy.opens_disconnected => {
                 self.begin_outage_with(&error.cause(), || queue);
                 Ok(())
             }
@@ -70,7 +70,8 @@ impl Shared {
         let queue = queue();
         self.redis.suspend();
         self.take_and_report_data_loss();
-        let rules = self.policy.outage_rules(self.reconnector.was_connected());
+        let was_connected = self.reconnector.was_connected();
+        let rules = self.policy.outage_rules(was_connected);
         let context = OutageContext {
             clock: self.clock.without_refresh(),
             shadow: Arc::clone(&self.shadow),
@@ -83,7 +84,11 @@ impl Shared {
         self.events.push(Event::Disconnected { cause: cause.to_owned() });
         drop(current);
         self.reconnector.wake_all();
-        log_later!(Warn, "the Redis server {} is unreachable: {cause}", self.redis.server_name());
+        if was_connected {
+            log_later!(Warn, "the Redis server {} is unreachable: {cause}", self.redis.server_name());
+        } else {
+            self.log_never_reached(cause);
+        }
         self.start_reconnecting(&outage);
         self.events.dispatch();
     }

@@ -4,6 +4,7 @@ mod begin;
 mod data_loss;
 mod detect;
 mod isolation;
+mod never_reached;
 pub(crate) mod probe;
 mod reconnect;
 pub(crate) mod replay_session;

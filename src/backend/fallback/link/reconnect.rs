@@ -8,7 +8,7 @@ use crate::backend::fallback::link::probe::{ProbeBackoff, ProbeFailure};
 use crate::backend::fallback::link::replay_session::ReplaySession;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::report::counts::Tally;
-use crate::backend::fallback::report::log_throttle::LogThrottle;
+use crate::backend::fallback::report::log_throttle::{LogThrottle, Reminders};
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::outage::Event;
@@ -27,7 +27,9 @@ impl Shared {
     /// thread ended this outage while this one slept.
     pub(crate) fn reconnect_when_possible(&self, outage: &Arc<Outage>) {
         let mut backoff = ProbeBackoff::new();
-        let mut log_throttle = LogThrottle::new(outage.cause.clone());
+        let was_connected = self.reconnector.was_connected();
+        let rhythm = if was_connected { Reminders::Rarer } else { Reminders::EachMinute };
+        let mut log_throttle = LogThrottle::new(outage.cause.clone(), rhythm);
         let is_current = || self.outage.current().is_some_and(|current| Arc::ptr_eq(&current, outage));
         while !self.reconnector.is_ending() && is_current() {
             let Err(error) = self.try_reconnect() else { return };
@@ -35,14 +37,11 @@ impl Shared {
                 return;
             }
             if log_throttle.is_due(&error.cause) {
-                let (server, queued) = (self.redis.server_name(), outage.session().queue.len());
-                let elapsed = outage.elapsed();
-                log_later!(
-                    Warn,
-                    "the Redis server {server} has been unreachable for {elapsed:.0?}, and {queued} operations are \
-                     queued: {}",
-                    error.cause
-                );
+                if was_connected {
+                    self.log_still_unreachable(outage, &error.cause);
+                } else {
+                    self.log_never_reached(&error.cause);
+                }
                 log_later::flush();
             }
             let failure = match error.reason {
@@ -54,6 +53,15 @@ impl Shared {
             };
             self.reconnector.sleep(backoff.next(failure, fastrand::f64()));
         }
+    }
+
+    fn log_still_unreachable(&self, outage: &Outage, cause: &str) {
+        let (server, queued) = (self.redis.server_name(), outage.session().queue.len());
+        let elapsed = outage.elapsed();
+        log_later!(
+            Warn,
+            "the Redis server {server} has been unreachable for {elapsed:.0?}, and {queued} operations are queued: {cause}"
+        );
     }
 
     /// Tries to reconnect once. If that fails, the outage goes on.
