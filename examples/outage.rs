@@ -35,7 +35,7 @@ fn main() -> Outcome<()> {
     // The server does not answer yet: the store finds it as soon as it does.
     // With `exactly_once` an increment that is caught by the kill is neither lost nor done twice.
     let options = "key_prefix=outage&timeout=1s&exactly_once=true&on_unknown_key=absent";
-    let store = StateStore::open(&format!("redis://127.0.0.1:{port}?{options}"))?;
+    let store = StateStore::open(format!("redis://127.0.0.1:{port}?{options}"))?;
     store.on_event(|event| println!("{event:?}"));
     connect(&store)?;
 
@@ -89,13 +89,13 @@ fn work(worker: u64, store: &StateStore, orders: &[Order], told: &Sender<()>) ->
     let mine = |order: &&Order| order.customer.bytes().map(u64::from).sum::<u64>() % 4 == worker;
     for order in orders.iter().filter(mine) {
         if seen.insert(order.id) {
-            store.put(&format!("order:{}", order.id), order.cents)?;
-            store.incr(&total_key(&order.customer, order.time), order.cents)?;
-            store.incr(&hour_key(&order.customer, order.time), order.cents)?;
+            store.put(format!("order:{}", order.id), order.cents)?;
+            store.incr(total_key(&order.customer, order.time), order.cents)?;
+            store.incr(hour_key(&order.customer, order.time), order.cents)?;
             let hours =
                 (0..3).map(|ago| store.get::<i64>(&hour_key(&order.customer, order.time - ago * HOUR)));
             if hours.map(|sum| Ok(sum?.unwrap_or(0))).sum::<Result<i64>>()? > SUSPICIOUS {
-                store.put(&format!("alert:{}", order.customer), order.time)?;
+                store.put(format!("alert:{}", order.customer), order.time)?;
             }
         }
         thread::sleep(Duration::from_millis(1));

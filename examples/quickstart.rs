@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
         // The total and the bookmark are written together: a crash in between cannot count an order twice.
         let mut batch = WriteBatch::new();
-        batch.put(&format!("spent:{customer}"), spent)?;
+        batch.put(format!("spent:{customer}"), spent)?;
         batch.put("bookmark", begun_at + done + 1)?;
         store.write(&batch)?;
     }

@@ -75,7 +75,7 @@ fn apply_rules(store: &StateStore, order: &Order) -> millpond::Result<()> {
     let Order { id, customer, cents, time } = order;
 
     // An order is counted once, however often it is delivered.
-    if !store.set_if_not_exists(&format!("seen:{id}"), true, Some(KEPT))? {
+    if !store.set_if_not_exists(format!("seen:{id}"), true, Some(KEPT))? {
         store.incr("repeated", 1)?;
         return Ok(());
     }
@@ -87,7 +87,7 @@ fn apply_rules(store: &StateStore, order: &Order) -> millpond::Result<()> {
 
     // A sliding total: one counter an hour, each with an end, and the sum of the last three.
     let hour = time / HOUR;
-    store.incr_with_ttl(&format!("hour:{customer}:{hour}"), *cents, KEPT)?;
+    store.incr_with_ttl(format!("hour:{customer}:{hour}"), *cents, KEPT)?;
     let last_three = (hour - 2..=hour).map(|hour| format!("hour:{customer}:{hour}"));
     let spent: i64 = store.batch_get::<i64>(last_three)?.into_iter().flatten().sum();
     if spent > SUSPICIOUS {

@@ -87,7 +87,7 @@ fn work(store: &StateStore) -> millpond::Result<()> {
         }
         // A job may be handed out twice, so its result counts only if it is the first.
         store.transaction(|tx| {
-            if tx.map_put("results", &job.id.to_string(), job.number)? {
+            if tx.map_put("results", job.id.to_string(), job.number)? {
                 tx.incr("sum", i64::try_from(job.number).unwrap_or(0))?;
             }
             Ok(())

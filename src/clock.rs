@@ -37,12 +37,12 @@ impl Clock for SystemClock {
 /// A clock that stops until it is moved by hand: for tests.
 ///
 /// ```
-/// use millpond::{ManualClock, StateConfig, StateStore};
+/// use millpond::{ManualClock, OpenOptions, StateConfig};
 /// use std::{sync::Arc, time::Duration};
 ///
 /// # fn main() -> millpond::Result<()> {
 /// let clock = Arc::new(ManualClock::default());
-/// let store = StateStore::with_clock(StateConfig::default(), clock.clone())?;
+/// let store = OpenOptions::new().clock(clock.clone()).with_config(StateConfig::default())?;
 /// store.put_with_ttl("session", "anna", Duration::from_secs(60))?;
 /// clock.advance(Duration::from_secs(61));
 /// assert!(!store.contains("session")?);

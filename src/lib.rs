@@ -46,35 +46,44 @@
 mod backend;
 mod bytes;
 mod clock;
-mod config;
+pub mod config;
 mod error;
 mod json;
 mod key;
 mod op;
-mod outage;
+pub mod outage;
 mod store;
 mod store_clock;
 mod util;
 mod value;
 
-pub use crate::backend::Status;
-pub use crate::backend::file::report::{DamagedRegion, Progress, Repair};
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
+#[doc(no_inline)]
 pub use crate::config::{
     AtStart, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
     SyncPolicy,
 };
 pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
-pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+#[doc(no_inline)]
+pub use crate::file::{DamagedRegion, Progress, Repair};
+#[doc(no_inline)]
+pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, Status, WriteConflict};
+pub use crate::store::failing::ErrorKind;
 pub use crate::store::leases::Leased;
 pub use crate::store::listing::{Entries, Keys};
 pub use crate::store::locks::LockGuard;
+pub use crate::store::open_options::OpenOptions;
 #[cfg(feature = "redis")]
 pub use crate::store::state_store::RedisStore;
 pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};
 pub use crate::store::transaction::Transaction;
 pub use crate::store::write_batch::WriteBatch;
+
+/// The files of a File store: how a damaged one is repaired, and how far an opening has come.
+pub mod file {
+    pub use crate::backend::file::report::{DamagedRegion, Progress, Repair};
+}
 
 /// Handles on a single key. They have no logic of their own: their methods are those of the store on that key.
 pub mod handle {

@@ -6,6 +6,29 @@ use std::time::{Duration, SystemTime};
 use crate::bytes::Bytes;
 use crate::error::Error;
 
+/// Whether the backend of a store serves: see [`StateStore::status`](crate::StateStore::status).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// The backend serves operations. Memory and File are always connected.
+    Connected,
+    /// The Redis server cannot be reached. Memory serves operations in its place, or they fail.
+    #[non_exhaustive]
+    Disconnected {
+        /// When the outage began.
+        since: SystemTime,
+        /// How many operations are queued for the server.
+        pending: u64,
+        /// Why the server is not used: the failure of the last attempt to reconnect, or before the first attempt what
+        /// began the outage. A missing permission is named here.
+        reason: String,
+        /// The server has never been reached since the store was opened: its address may be wrong.
+        never_reached: bool,
+    },
+    /// The store is closed, and no operation succeeds any more.
+    Closed,
+}
+
 /// A change in the connection to the server: see [`StateStore::on_event`](crate::StateStore::on_event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

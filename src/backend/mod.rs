@@ -9,7 +9,7 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::backend::local::change::Change;
 use crate::bytes::Bytes;
@@ -19,32 +19,10 @@ use crate::key::Key;
 use crate::op::{
     Answer, Cursor, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, ReadSource, Reply, Write,
 };
+use crate::outage::Status;
 
 /// How many entries an operation on many entries handles at a time.
 pub(crate) const CHUNK: usize = 1000;
-
-/// Whether the backend of a store serves: see [`StateStore::status`](crate::StateStore::status).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Status {
-    /// The backend serves operations. Memory and File are always connected.
-    Connected,
-    /// The Redis server cannot be reached. Memory serves operations in its place, or they fail.
-    #[non_exhaustive]
-    Disconnected {
-        /// When the outage began.
-        since: SystemTime,
-        /// How many operations are queued for the server.
-        pending: u64,
-        /// Why the server is not used: the failure of the last attempt to reconnect, or before the first attempt what
-        /// began the outage. A missing permission is named here.
-        reason: String,
-        /// The server has never been reached since the store was opened: its address may be wrong.
-        never_reached: bool,
-    },
-    /// The store is closed, and no operation succeeds any more.
-    Closed,
-}
 
 /// One run of a transaction: it reads, and returns the changes to make, in order. It must compute deadlines from the
 /// time that is passed to it.

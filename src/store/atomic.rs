@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::json;
 use crate::store::cas_loop::CasStep;
 use crate::store::execute;
@@ -16,13 +16,13 @@ use crate::store::state_store::StateStore;
 /// Each of these operations reads and writes one value, and nobody else can write it in between.
 impl StateStore {
     /// Sets the value of a key if the key is absent, and returns whether it did. `ttl` is the time to live
-    /// of the new entry; `None` means `default_ttl`, or no limit. A key that holds a map or a queue is not absent.
+    /// of the new entry, a `Duration` or an `Option` of one; `None` means `default_ttl`, or no limit. A key that holds a map or a queue is not absent.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
-    /// let day = Some(Duration::from_secs(86_400));
+    /// let day = Duration::from_secs(86_400);
     /// assert!(store.set_if_not_exists("seen:order-17", true, day)?);
     /// assert!(!store.set_if_not_exists("seen:order-17", true, day)?); // a duplicate
     /// # Ok(())
@@ -32,8 +32,14 @@ impl StateStore {
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl). A
     /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt.
-    pub fn set_if_not_exists(&self, key: &str, value: impl Serialize, ttl: Option<Duration>) -> Result<bool> {
-        execute::set_if_not_exists(self, key, &value, ttl)
+    #[must_use = "whether the value was set is the point of this operation"]
+    pub fn set_if_not_exists(
+        &self,
+        key: impl AsRef<str>,
+        value: impl Serialize,
+        ttl: impl Into<Option<Duration>>,
+    ) -> Result<bool> {
+        execute::set_if_not_exists(self, key.as_ref(), &value, ttl.into())
     }
 
     /// Replaces the value of a key if it is still the expected one, and returns whether it did; keeps the
@@ -45,7 +51,7 @@ impl StateStore {
     /// ```
     /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
-    /// assert!(store.compare_and_set("leader", None::<&str>, "anna")?);
+    /// assert!(store.compare_and_set("leader", None, "anna")?);
     /// assert!(!store.compare_and_set("leader", Some("ben"), "carl")?);
     /// assert!(store.compare_and_set("leader", Some("anna"), "ben")?);
     /// store.put("stock", 5)?;
@@ -58,13 +64,14 @@ impl StateStore {
     /// As [`put`](Self::put); [`WrongType`](crate::Error::WrongType); [`Conflict`](crate::Error::Conflict) if others
     /// kept changing the entry without changing its meaning, for as long as an operation may take
     /// (`redis.timeout`, on every backend).
-    pub fn compare_and_set<T: Serialize + ?Sized, U: Serialize + ?Sized>(
+    #[must_use = "whether the value was replaced is the point of this operation"]
+    pub fn compare_and_set<T: Serialize + ?Sized>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         expected: Option<&T>,
-        new: &U,
+        new: &T,
     ) -> Result<bool> {
-        let key = self.context().key(key)?;
+        let key = self.context().key(key.as_ref())?;
         let expected = expected.map(|expected| json::encode(&key, expected)).transpose()?;
         let new = self.context().encode(&key, new)?;
         let Some(expected) = expected else {
@@ -83,8 +90,8 @@ impl StateStore {
     /// [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the removal: its field `raw`
     /// holds the removed bytes. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in
     /// doubt.
-    pub fn get_and_delete<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        execute::get_and_delete(self, key)
+    pub fn get_and_delete<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
+        execute::get_and_delete(self, key.as_ref())
     }
 
     /// Sets the value of a key, as [`put`](Self::put) does, and returns the previous value.
@@ -93,8 +100,12 @@ impl StateStore {
     /// As [`put`](Self::put); [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the
     /// replacement: its field `raw` holds the replaced bytes. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in
     /// doubt.
-    pub fn get_and_put<T: DeserializeOwned>(&self, key: &str, value: impl Serialize) -> Result<Option<T>> {
-        execute::get_and_put(self, key, &value)
+    pub fn get_and_put<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        value: impl Serialize,
+    ) -> Result<Option<T>> {
+        execute::get_and_put(self, key.as_ref(), &value)
     }
 
     /// Reads the value of a key, passes it to `f`, and writes the value that `f` returns; returns the new value.
@@ -119,11 +130,93 @@ impl StateStore {
     /// that writes its own key through the store counts as another: its write stays, and each attempt meets the next.
     pub fn modify<T: Serialize + DeserializeOwned>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         mut f: impl FnMut(Option<T>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let key = self.context().key(key)?;
+        self.try_modify(key, |found| Ok(f(found)))
+    }
+
+    /// As [`modify`](Self::modify), with a closure that may fail: then nothing is changed, and its error is returned.
+    ///
+    /// The error may be of any type that an [`Error`] can be turned into, such as `anyhow::Error`,
+    /// `Box<dyn std::error::Error>` or an enum of the program, so that `?` works inside.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = millpond::StateStore::memory();
+    /// store.put("port", "80a")?;
+    /// let parsed = store.try_modify("port", |port: Option<String>| {
+    ///     let port: u16 = port.unwrap_or_default().parse()?;
+    ///     Ok::<_, Box<dyn std::error::Error>>(Some((port + 1).to_string()))
+    /// });
+    /// assert_eq!(parsed.unwrap_err().to_string(), "invalid digit found in string");
+    /// assert_eq!(store.get::<String>("port")?.as_deref(), Some("80a"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `f`, and those of [`modify`](Self::modify).
+    pub fn try_modify<T: Serialize + DeserializeOwned, E: From<Error>>(
+        &self,
+        key: impl AsRef<str>,
+        mut f: impl FnMut(Option<T>) -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        let key = self.context().key(key.as_ref())?;
         self.cas_loop(&key, |found| CasStep::modify(self.context(), &key, found, &mut f))
+    }
+
+    /// As [`modify`](Self::modify), and the entry is gone `ttl` after this change. It is one
+    /// [`transaction`](Self::transaction).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// let minute = Duration::from_secs(60);
+    /// store.modify_with_ttl("session", minute, |clicks: Option<u32>| Some(clicks.unwrap_or(0) + 1))?;
+    /// assert!(store.ttl("session")?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`modify`](Self::modify), and [`InvalidTtl`](Error::InvalidTtl).
+    pub fn modify_with_ttl<T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        ttl: Duration,
+        mut f: impl FnMut(Option<T>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let key = key.as_ref();
+        self.transaction(|tx| tx.modify_with_ttl(key, ttl, &mut f))
+    }
+
+    /// Changes the value of a key in place by `change`, and returns the new value. If the key is absent, `change` gets
+    /// the value that `default` makes. The time to live is kept; an entry that this creates gets `default_ttl`.
+    ///
+    /// The closures run again if another writer changes the value in between, as those of [`modify`](Self::modify) do.
+    ///
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// assert_eq!(store.upsert("n", || 0, |n| *n += 1)?, 1);
+    /// assert_eq!(store.upsert("n", || 0, |n| *n += 1)?, 2);
+    /// store.upsert("seen", Vec::new, |seen| seen.push("anna".to_owned()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`modify`](Self::modify).
+    pub fn upsert<T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        mut default: impl FnMut() -> T,
+        mut change: impl FnMut(&mut T),
+    ) -> Result<T> {
+        let key = self.context().key(key.as_ref())?;
+        self.cas_loop(&key, |found| CasStep::upsert(self.context(), &key, found, &mut default, &mut change))
     }
 
     /// Reads the value of a key, or sets the one that `f` computes if the key is absent; one thread at a time.

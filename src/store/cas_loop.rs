@@ -40,14 +40,14 @@ impl CasStep<bool> {
 }
 
 impl<T: Serialize + DeserializeOwned> CasStep<Option<T>> {
-    /// Decides a modification: `f` turns the stored value into the new one.
-    pub(crate) fn modify(
+    /// Decides a modification: `f` turns the stored value into the new one, or fails, and then nothing is written.
+    pub(crate) fn modify<E: From<Error>>(
         context: &Context,
         key: &Key<'_>,
         found: Option<Bytes>,
-        f: impl FnOnce(Option<T>) -> Option<T>,
-    ) -> Result<Self> {
-        let outcome = f(json::decode_found(key, found.clone())?);
+        f: impl FnOnce(Option<T>) -> Result<Option<T>, E>,
+    ) -> Result<Self, E> {
+        let outcome = f(json::decode_found(key, found.clone())?)?;
         let new = outcome.as_ref().map(|value| context.encode(key, value)).transpose()?;
         Ok(match (found, new) {
             (None, None) => Self::Done(None),
@@ -56,14 +56,30 @@ impl<T: Serialize + DeserializeOwned> CasStep<Option<T>> {
     }
 }
 
+impl<T: Serialize + DeserializeOwned> CasStep<T> {
+    /// Decides a change in place: `change` changes the stored value, or the one that `default` makes.
+    pub(crate) fn upsert(
+        context: &Context,
+        key: &Key<'_>,
+        found: Option<Bytes>,
+        default: impl FnOnce() -> T,
+        change: impl FnOnce(&mut T),
+    ) -> Result<Self> {
+        let mut outcome = json::decode_found(key, found.clone())?.unwrap_or_else(default);
+        change(&mut outcome);
+        let new = Some(context.encode(key, &outcome)?);
+        Ok(Self::Swap { expected: found, new, outcome })
+    }
+}
+
 impl StateStore {
     /// Repeats an optimistic change until nobody else changed the value between its read and its swap, or until
     /// the time of an operation is over.
-    pub(crate) fn cas_loop<R>(
+    pub(crate) fn cas_loop<R, E: From<Error>>(
         &self,
         key: &Key<'_>,
-        mut decide: impl FnMut(Option<Bytes>) -> Result<CasStep<R>>,
-    ) -> Result<R> {
+        mut decide: impl FnMut(Option<Bytes>) -> Result<CasStep<R>, E>,
+    ) -> Result<R, E> {
         let mut backoff = CasBackoff::new(self.context().shared.limit);
         loop {
             let found = on_backend!(self, backend => backend.get(key))?;
@@ -76,7 +92,7 @@ impl StateStore {
                 }
             }
             if !backoff.wait() {
-                return Err(Error::Conflict { key: key.to_string() });
+                return Err(Error::Conflict { key: key.to_string() }.into());
             }
         }
     }

@@ -24,6 +24,9 @@ pub(crate) struct Context {
     pub(crate) namespace: Namespace,
 }
 
+/// Makes the error of a store that fails on purpose.
+pub(crate) type ErrorMaker = Box<dyn Fn() -> Error + Send + Sync>;
+
 /// The state that all handles on one store share.
 pub(crate) struct SharedState {
     pub(crate) default_ttl: Option<Millis>,
@@ -33,6 +36,8 @@ pub(crate) struct SharedState {
     /// The longest time for which an operation retries.
     pub(crate) limit: Duration,
     pub(crate) closed: AtomicBool,
+    /// The error of every operation, if the store fails on purpose.
+    pub(crate) failure: Option<ErrorMaker>,
     pub(crate) single_flight: SingleFlight,
 }
 
@@ -45,8 +50,15 @@ impl Context {
         self.shared.default_ttl
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shared.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+        if self.is_closed() {
+            return Err(Error::closed());
+        }
+        self.shared.failure.as_ref().map_or(Ok(()), |failure| Err(failure()))
     }
 
     pub(crate) fn check_size(&self, key: &str, bytes: usize) -> Result<()> {

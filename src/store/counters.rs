@@ -25,16 +25,16 @@ impl StateStore {
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow),
     /// [`WrongType`](crate::Error::WrongType).
-    pub fn incr(&self, key: &str, by: i64) -> Result<i64> {
-        execute::incr(self, key, by)
+    pub fn incr(&self, key: impl AsRef<str>, by: i64) -> Result<i64> {
+        execute::incr(self, key.as_ref(), by)
     }
 
     /// Subtracts from a counter and returns the new number; otherwise as [`incr`](Self::incr).
     ///
     /// # Errors
     /// As [`incr`](Self::incr).
-    pub fn decr(&self, key: &str, by: i64) -> Result<i64> {
-        execute::decr(self, key, by)
+    pub fn decr(&self, key: impl AsRef<str>, by: i64) -> Result<i64> {
+        execute::decr(self, key.as_ref(), by)
     }
 
     /// Adds to a counter that is gone `ttl` after its creation: only the call that creates the counter
@@ -53,8 +53,8 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`incr`](Self::incr), and [`InvalidTtl`](crate::Error::InvalidTtl).
-    pub fn incr_with_ttl(&self, key: &str, by: i64, ttl: Duration) -> Result<i64> {
-        execute::incr_with_ttl(self, key, by, ttl)
+    pub fn incr_with_ttl(&self, key: impl AsRef<str>, by: i64, ttl: Duration) -> Result<i64> {
+        execute::incr_with_ttl(self, key.as_ref(), by, ttl)
     }
 
     /// Adds to many counters, pipelined on Redis, and returns the new numbers in order. It is not atomic.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::backend::Backend;
 use crate::bytes::Bytes;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{Answer, End, EntryAction, Op, Query, Reply};
@@ -97,6 +97,15 @@ pub(crate) fn update<V: Serialize + ?Sized>(mut target: impl Execute, key: &str,
 
 pub(crate) fn delete(mut target: impl Execute, key: &str) -> Result<bool> {
     target.run(target.context().op(key, EntryAction::Delete)?)?.flag()
+}
+
+pub(crate) fn kind(mut target: impl Execute, key: &str) -> Result<Option<Kind>> {
+    let key = target.context().key(key)?;
+    let presence = target.ask(&key, &Query::Presence)?.presence()?;
+    let unnamed = || Error::Unsupported {
+        what: format!("the key {:?} holds an entry that is no value, map or queue", &*key),
+    };
+    presence.map(|presence| presence.kind.ok_or_else(unnamed)).transpose()
 }
 
 /// Runs an operation that returns the value of its key, and decodes that value.

@@ -19,8 +19,8 @@ impl StateStore {
     ///
     /// # Errors
     /// Only the [common ones](#values).
-    pub fn ttl(&self, key: &str) -> Result<Option<Ttl>> {
-        let key = self.context().key(key)?;
+    pub fn ttl(&self, key: impl AsRef<str>) -> Result<Option<Ttl>> {
+        let key = self.context().key(key.as_ref())?;
         on_backend!(self, backend => backend.ttl(&key))
     }
 
@@ -28,16 +28,16 @@ impl StateStore {
     ///
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl).
-    pub fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
-        execute::expire(self, key, ttl)
+    pub fn expire(&self, key: impl AsRef<str>, ttl: Duration) -> Result<bool> {
+        execute::expire(self, key.as_ref(), ttl)
     }
 
     /// Removes the time to live of an entry, and returns whether it had one.
     ///
     /// # Errors
     /// Only the [common ones](#values).
-    pub fn persist(&self, key: &str) -> Result<bool> {
-        execute::persist(self, key)
+    pub fn persist(&self, key: impl AsRef<str>) -> Result<bool> {
+        execute::persist(self, key.as_ref())
     }
 
     /// Reads a value and gives its entry a time to live of `ttl`, counted from now: for sessions that stay while they
@@ -46,7 +46,11 @@ impl StateStore {
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl), [`WrongType`](crate::Error::WrongType);
     /// [`Decode`](crate::Error::Decode), after the time to live was set.
-    pub fn get_and_touch<T: DeserializeOwned>(&self, key: &str, ttl: Duration) -> Result<Option<T>> {
-        execute::get_and_touch(self, key, ttl)
+    pub fn get_and_touch<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        ttl: Duration,
+    ) -> Result<Option<T>> {
+        execute::get_and_touch(self, key.as_ref(), ttl)
     }
 }

@@ -1,6 +1,7 @@
 //! Owns the typed handles: one key and its type. They have no logic of their own; every method calls the one of
 //! [`StateStore`] that it names.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -37,26 +38,26 @@ use crate::store::state_store::StateStore;
 impl StateStore {
     /// Returns a handle on a value.
     #[must_use]
-    pub fn value<T>(&self, key: &str) -> Value<T> {
-        Value { store: self.clone(), key: key.to_owned(), item: PhantomData }
+    pub fn value<T>(&self, key: impl AsRef<str>) -> Value<T> {
+        Value { store: self.clone(), key: key.as_ref().to_owned(), item: PhantomData }
     }
 
     /// Returns a handle on a counter.
     #[must_use]
-    pub fn counter(&self, key: &str) -> Counter {
-        Counter { store: self.clone(), key: key.to_owned(), item: PhantomData }
+    pub fn counter(&self, key: impl AsRef<str>) -> Counter {
+        Counter { store: self.clone(), key: key.as_ref().to_owned(), item: PhantomData }
     }
 
     /// Returns a handle on a map whose values are of one type.
     #[must_use]
-    pub fn map<V>(&self, key: &str) -> Map<V> {
-        Map { store: self.clone(), key: key.to_owned(), item: PhantomData }
+    pub fn map<V>(&self, key: impl AsRef<str>) -> Map<V> {
+        Map { store: self.clone(), key: key.as_ref().to_owned(), item: PhantomData }
     }
 
     /// Returns a handle on a queue whose values are of one type.
     #[must_use]
-    pub fn queue<T>(&self, key: &str) -> Queue<T> {
-        Queue { store: self.clone(), key: key.to_owned(), item: PhantomData }
+    pub fn queue<T>(&self, key: impl AsRef<str>) -> Queue<T> {
+        Queue { store: self.clone(), key: key.as_ref().to_owned(), item: PhantomData }
     }
 }
 
@@ -85,14 +86,23 @@ macro_rules! handle {
 }
 
 /// Declares the methods of a handle: name, arguments and result, and the method of the store that each calls with
-/// the key of the handle.
+/// the key of the handle. An argument with `=> T` is passed as a `&T`.
 macro_rules! delegate {
-    ($($(#[$meta:meta])* $name:ident($($arg:ident: $type:ty),*) -> $output:ty = $method:ident;)*) => {$(
+    ($($(#[$meta:meta])* $name:ident($($arg:ident: $type:ty $(=> $item:ty)?),*) -> $output:ty = $method:ident;)*) => {$(
         $(#[$meta])*
         pub fn $name(&self, $($arg: $type),*) -> Result<$output> {
-            self.store.$method(&self.key, $($arg),*)
+            self.store.$method(&self.key, $(argument!($arg $($item)?)),*)
         }
     )*};
+}
+
+macro_rules! argument {
+    ($arg:ident) => {
+        $arg
+    };
+    ($arg:ident $item:ty) => {
+        Borrow::<$item>::borrow(&$arg)
+    };
 }
 
 /// Declares the methods that every handle has, under the name that its type gives to the removal.
@@ -122,19 +132,19 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         /// Reads the value, as [`StateStore::get`] does.
         get() -> Option<T> = get;
         /// Sets the value, as [`StateStore::put`] does.
-        put(value: &T) -> () = put;
+        put(value: impl Borrow<T> => T) -> () = put;
         /// Sets the value for a limited time, as [`StateStore::put_with_ttl`] does.
-        put_with_ttl(value: &T, ttl: Duration) -> () = put_with_ttl;
+        put_with_ttl(value: impl Borrow<T> => T, ttl: Duration) -> () = put_with_ttl;
         /// Replaces an existing value, as [`StateStore::update`] does.
-        update(value: &T) -> bool = update;
+        update(value: impl Borrow<T> => T) -> bool = update;
         /// Returns whether the key exists, as [`StateStore::contains`] does.
         contains() -> bool = contains;
         /// Sets the value if the key is absent, as [`StateStore::set_if_not_exists`] does.
-        set_if_not_exists(value: &T, ttl: Option<Duration>) -> bool = set_if_not_exists;
+        set_if_not_exists(value: impl Borrow<T> => T, ttl: impl Into<Option<Duration>>) -> bool = set_if_not_exists;
         /// Replaces the value if it is the expected one, as [`StateStore::compare_and_set`] does.
-        compare_and_set(expected: Option<&T>, new: &T) -> bool = compare_and_set;
+        compare_and_set(expected: Option<&T>, new: impl Borrow<T> => T) -> bool = compare_and_set;
         /// Sets the value and returns the previous one, as [`StateStore::get_and_put`] does.
-        get_and_put(value: &T) -> Option<T> = get_and_put;
+        get_and_put(value: impl Borrow<T> => T) -> Option<T> = get_and_put;
         /// Removes the value and returns it, as [`StateStore::get_and_delete`] does.
         get_and_delete() -> Option<T> = get_and_delete;
         /// Replaces the value by the one that `f` makes of it, as [`StateStore::modify`] does.
@@ -179,15 +189,15 @@ handle! {
 impl<V: Serialize + DeserializeOwned> Map<V> {
     delegate! {
         /// Sets a field, as [`StateStore::map_put`] does.
-        put(field: &str, value: &V) -> bool = map_put;
+        put(field: impl AsRef<str>, value: impl Borrow<V> => V) -> bool = map_put;
         /// Reads a field, as [`StateStore::map_get`] does.
-        get(field: &str) -> Option<V> = map_get;
+        get(field: impl AsRef<str>) -> Option<V> = map_get;
         /// Reads many fields, as [`StateStore::map_get_many`] does.
         get_many(fields: impl IntoIterator<Item: AsRef<str>>) -> Vec<Option<V>> = map_get_many;
         /// Removes a field, as [`StateStore::map_delete`] does.
-        delete(field: &str) -> bool = map_delete;
+        delete(field: impl AsRef<str>) -> bool = map_delete;
         /// Returns whether a field exists, as [`StateStore::map_contains`] does.
-        contains(field: &str) -> bool = map_contains;
+        contains(field: impl AsRef<str>) -> bool = map_contains;
         /// Reads all fields, as [`StateStore::map_entries`] does.
         entries() -> BTreeMap<String, V> = map_entries;
         /// Reads the names of all fields, as [`StateStore::map_keys`] does.
@@ -195,7 +205,7 @@ impl<V: Serialize + DeserializeOwned> Map<V> {
         /// Counts the fields, as [`StateStore::map_len`] does.
         len() -> u64 = map_len;
         /// Adds to a counter in a field, as [`StateStore::map_incr`] does.
-        incr(field: &str, by: i64) -> i64 = map_incr;
+        incr(field: impl AsRef<str>, by: i64) -> i64 = map_incr;
     }
     delegate_entry! { clear }
 
@@ -219,9 +229,9 @@ handle! {
 impl<T: Serialize + DeserializeOwned> Queue<T> {
     delegate! {
         /// Adds a value at the end, as [`StateStore::push_back`] does.
-        push_back(value: &T) -> u64 = push_back;
+        push_back(value: impl Borrow<T> => T) -> u64 = push_back;
         /// Adds a value at the front, as [`StateStore::push_front`] does.
-        push_front(value: &T) -> u64 = push_front;
+        push_front(value: impl Borrow<T> => T) -> u64 = push_front;
         /// Adds many values at the end, as [`StateStore::push_back_many`] does.
         push_back_many(values: impl IntoIterator<Item = T>) -> u64 = push_back_many;
         /// Removes the first value and returns it, as [`StateStore::pop_front`] does.

@@ -57,8 +57,12 @@ impl StateStore {
     /// back.
     #[doc(alias = "take")]
     #[doc(alias = "reserve")]
-    pub fn lease<T: DeserializeOwned>(&self, queue: &str, lease: Duration) -> Result<Option<Leased<T>>> {
-        let key = self.context().key(queue)?;
+    pub fn lease<T: DeserializeOwned>(
+        &self,
+        queue: impl AsRef<str>,
+        lease: Duration,
+    ) -> Result<Option<Leased<T>>> {
+        let key = self.context().key(queue.as_ref())?;
         let action = self.lease_action(lease)?;
         let op = Op { key: key.clone(), action };
         self.decode_leased(&key, on_backend!(self, backend => backend.apply_lease(op, None))?)
@@ -72,11 +76,11 @@ impl StateStore {
     /// As [`lease`](Self::lease).
     pub fn lease_wait<T: DeserializeOwned>(
         &self,
-        queue: &str,
+        queue: impl AsRef<str>,
         lease: Duration,
         timeout: Duration,
     ) -> Result<Option<Leased<T>>> {
-        let key = self.context().key(queue)?;
+        let key = self.context().key(queue.as_ref())?;
         let action = self.lease_action(lease)?;
         let end = deadline_after(timeout);
         on_backend!(self, backend => backend.attempt_until(&key, end, || {

@@ -29,8 +29,8 @@ impl StateStore {
     ///
     /// # Errors
     /// [`InvalidKey`](Error::InvalidKey) for a prefix that no key can begin with, and the [common ones](#values).
-    pub fn keys(&self, prefix: &str) -> Result<Vec<String>> {
-        self.keys_page(prefix, None, usize::MAX)
+    pub fn keys(&self, prefix: impl AsRef<str>) -> Result<Vec<String>> {
+        self.keys_page(prefix.as_ref(), None, usize::MAX)
     }
 
     /// Lists at most `limit` of the keys that begin with `prefix` and sort after `after`, sorted, each
@@ -49,8 +49,13 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`keys`](Self::keys).
-    pub fn keys_page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
-        let prefix = self.full_prefix(prefix)?;
+    pub fn keys_page(
+        &self,
+        prefix: impl AsRef<str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
+        let prefix = self.full_prefix(prefix.as_ref())?;
         let namespace = &self.context().namespace;
         let after = after.map(|after| [namespace.text(), after].concat());
         let keys = on_backend!(self, backend => backend.keys(&prefix, after.as_deref(), limit))?;
@@ -62,8 +67,8 @@ impl StateStore {
     /// # Errors
     /// The iterator yields the error and ends.
     #[must_use]
-    pub fn scan(&self, prefix: &str) -> Keys {
-        Keys { pages: Pages::new(self, prefix), page: Vec::new().into_iter() }
+    pub fn scan(&self, prefix: impl AsRef<str>) -> Keys {
+        Keys { pages: Pages::new(self, prefix.as_ref()), page: Vec::new().into_iter() }
     }
 
     /// Iterates over the values whose keys begin with `prefix`, with their keys, in no order. Maps and queues are
@@ -73,16 +78,16 @@ impl StateStore {
     /// # Errors
     /// The iterator yields the error, [`Decode`](Error::Decode) included, and ends.
     #[must_use]
-    pub fn entries<T: DeserializeOwned>(&self, prefix: &str) -> Entries<T> {
-        Entries { pages: Pages::new(self, prefix), page: Vec::new().into_iter(), value: PhantomData }
+    pub fn entries<T: DeserializeOwned>(&self, prefix: impl AsRef<str>) -> Entries<T> {
+        Entries { pages: Pages::new(self, prefix.as_ref()), page: Vec::new().into_iter(), value: PhantomData }
     }
 
     /// Counts the keys that begin with `prefix`.
     ///
     /// # Errors
     /// As [`keys`](Self::keys).
-    pub fn count(&self, prefix: &str) -> Result<u64> {
-        let prefix = self.full_prefix(prefix)?;
+    pub fn count(&self, prefix: impl AsRef<str>) -> Result<u64> {
+        let prefix = self.full_prefix(prefix.as_ref())?;
         on_backend!(self, backend => backend.count(&prefix))
     }
 
@@ -109,8 +114,8 @@ impl StateStore {
     /// [`Partial`](Error::Partial) if some were removed; [`Unsupported`](Error::Unsupported) on Redis
     /// if the prefix and the `key_prefix` of the store are both empty, since that would remove everything in the
     /// database.
-    pub fn delete_prefix(&self, prefix: &str) -> Result<u64> {
-        let prefix = self.full_prefix(prefix)?;
+    pub fn delete_prefix(&self, prefix: impl AsRef<str>) -> Result<u64> {
+        let prefix = self.full_prefix(prefix.as_ref())?;
         on_backend!(self, backend => backend.remove(&prefix))
     }
 

@@ -48,8 +48,8 @@ impl StateStore {
     /// [`InvalidKey`](Error::InvalidKey) for the name, [`InvalidTtl`](Error::InvalidTtl). A
     /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt; if the lock was taken all the same, it
     /// expires after `ttl`.
-    pub fn try_lock(&self, name: &str, ttl: Duration) -> Result<Option<LockGuard>> {
-        let name = self.context().key(name)?;
+    pub fn try_lock(&self, name: impl AsRef<str>, ttl: Duration) -> Result<Option<LockGuard>> {
+        let name = self.context().key(name.as_ref())?;
         let ttl = Millis::new(ttl)?;
         let requested_at = Instant::now();
         let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
@@ -73,8 +73,8 @@ impl StateStore {
     ///
     /// # Errors
     /// [`Busy`](Error::Busy) after `wait`, and else as [`try_lock`](Self::try_lock).
-    pub fn lock(&self, name: &str, ttl: Duration, wait: Duration) -> Result<LockGuard> {
-        let name = self.context().key(name)?;
+    pub fn lock(&self, name: impl AsRef<str>, ttl: Duration, wait: Duration) -> Result<LockGuard> {
+        let name = self.context().key(name.as_ref())?;
         let ttl = Millis::new(ttl)?;
         let started = Instant::now();
         let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, deadline_after(wait)))?;
@@ -110,12 +110,12 @@ impl StateStore {
     /// `work` had ended: somebody else may have worked under it at the same time.
     pub fn with_lock<R>(
         &self,
-        name: &str,
+        name: impl AsRef<str>,
         ttl: Duration,
         wait: Duration,
         work: impl FnOnce(&LockGuard) -> R,
     ) -> Result<R> {
-        let guard = self.lock(name, ttl, wait)?;
+        let guard = self.lock(name.as_ref(), ttl, wait)?;
         let result = work(&guard);
         guard.release()?;
         Ok(result)

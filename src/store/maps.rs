@@ -35,8 +35,13 @@ impl StateStore {
     /// # Errors
     /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge). A
     /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt.
-    pub fn map_put(&self, key: &str, field: &str, value: impl Serialize) -> Result<bool> {
-        Ok(self.map_put_many(key, [(field, value)])? > 0)
+    pub fn map_put(
+        &self,
+        key: impl AsRef<str>,
+        field: impl AsRef<str>,
+        value: impl Serialize,
+    ) -> Result<bool> {
+        Ok(self.map_put_many(key.as_ref(), [(field.as_ref(), value)])? > 0)
     }
 
     /// Sets many fields, all or none, and returns how many of them are new. If a name is given twice, the later
@@ -46,18 +51,22 @@ impl StateStore {
     /// As [`map_put`](Self::map_put).
     pub fn map_put_many<F: AsRef<str>, V: Serialize>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         fields: impl IntoIterator<Item = (F, V)>,
     ) -> Result<u64> {
-        execute::map_put_many(self, key, fields)
+        execute::map_put_many(self, key.as_ref(), fields)
     }
 
     /// Reads a field; `None` if it is absent.
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode).
-    pub fn map_get<T: DeserializeOwned>(&self, key: &str, field: &str) -> Result<Option<T>> {
-        execute::map_get(self, key, field)
+    pub fn map_get<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        field: impl AsRef<str>,
+    ) -> Result<Option<T>> {
+        execute::map_get(self, key.as_ref(), field.as_ref())
     }
 
     /// Reads many fields, in the given order, all as of one moment.
@@ -66,50 +75,50 @@ impl StateStore {
     /// [`Decode`](crate::Error::Decode), for the first field that is not a `T`.
     pub fn map_get_many<T: DeserializeOwned>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         fields: impl IntoIterator<Item: AsRef<str>>,
     ) -> Result<Vec<Option<T>>> {
-        execute::map_get_many(self, key, fields)
+        execute::map_get_many(self, key.as_ref(), fields)
     }
 
     /// Removes a field, and returns whether it existed.
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).
-    pub fn map_delete(&self, key: &str, field: &str) -> Result<bool> {
-        execute::map_delete(self, key, field)
+    pub fn map_delete(&self, key: impl AsRef<str>, field: impl AsRef<str>) -> Result<bool> {
+        execute::map_delete(self, key.as_ref(), field.as_ref())
     }
 
     /// Returns whether a field exists.
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).
-    pub fn map_contains(&self, key: &str, field: &str) -> Result<bool> {
-        execute::map_contains(self, key, field)
+    pub fn map_contains(&self, key: impl AsRef<str>, field: impl AsRef<str>) -> Result<bool> {
+        execute::map_contains(self, key.as_ref(), field.as_ref())
     }
 
     /// Reads all fields, as of one moment.
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), for the first field that is not a `T`.
-    pub fn map_entries<T: DeserializeOwned>(&self, key: &str) -> Result<BTreeMap<String, T>> {
-        execute::map_entries(self, key)
+    pub fn map_entries<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<BTreeMap<String, T>> {
+        execute::map_entries(self, key.as_ref())
     }
 
     /// Reads the names of all fields, sorted.
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).
-    pub fn map_keys(&self, key: &str) -> Result<Vec<String>> {
-        execute::map_keys(self, key)
+    pub fn map_keys(&self, key: impl AsRef<str>) -> Result<Vec<String>> {
+        execute::map_keys(self, key.as_ref())
     }
 
     /// Counts the fields. On Redis it reads their names, as [`map_keys`](Self::map_keys) does.
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).
-    pub fn map_len(&self, key: &str) -> Result<u64> {
-        execute::map_len(self, key)
+    pub fn map_len(&self, key: impl AsRef<str>) -> Result<u64> {
+        execute::map_len(self, key.as_ref())
     }
 
     /// Adds to a counter in a field, which begins at 0, and returns the new number.
@@ -117,7 +126,7 @@ impl StateStore {
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow), with the field
     /// unchanged. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt.
-    pub fn map_incr(&self, key: &str, field: &str, by: i64) -> Result<i64> {
-        execute::map_incr(self, key, field, by)
+    pub fn map_incr(&self, key: impl AsRef<str>, field: impl AsRef<str>, by: i64) -> Result<i64> {
+        execute::map_incr(self, key.as_ref(), field.as_ref(), by)
     }
 }

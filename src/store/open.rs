@@ -11,10 +11,10 @@ use crate::backend::file::contents::Contents;
 use crate::backend::file::report::Progress;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
-use crate::clock::{Clock, Millis};
+use crate::clock::Millis;
 use crate::config::{StateBackend, StateConfig};
 use crate::error::{Error, Result};
-use crate::store::context::{Context, SharedState};
+use crate::store::context::{Context, ErrorMaker, SharedState};
 use crate::store::single_flight::SingleFlight;
 #[cfg(feature = "redis")]
 use crate::store::state_store::RedisStore;
@@ -30,7 +30,13 @@ impl StateStore {
     /// Opens a store in memory with the default options.
     #[must_use]
     pub fn memory() -> Self {
-        let context = Context::new(shared_state(&StateConfig::default(), None));
+        Self::memory_with(None)
+    }
+
+    /// Opens a store in memory whose every operation fails, if there is a failure.
+    pub(crate) fn memory_with(failure: Option<ErrorMaker>) -> Self {
+        let shared = SharedState { failure, ..shared_state(&StateConfig::default(), None) };
+        let context = Context::new(shared);
         Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(StoreClock::system())), context }))
     }
 
@@ -46,8 +52,8 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`with_config`](Self::with_config).
-    pub fn open(url: &str) -> Result<Self> {
-        Self::with_config(StateConfig::from_url(url)?)
+    pub fn open(url: impl AsRef<str>) -> Result<Self> {
+        Self::with_config(StateConfig::from_url(url.as_ref())?)
     }
 
     /// Opens the store that the URL in the environment variable `MILLPOND_URL` names.
@@ -74,18 +80,6 @@ impl StateStore {
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn with_config(config: StateConfig) -> Result<Self> {
         Self::open_with(&config, StoreClock::system(), &mut |_| ())
-    }
-
-    /// Opens a store that takes the time from `clock`: for tests, which set the clock themselves.
-    ///
-    /// A Redis server goes by its own clock and ignores this one; the operations that are served locally during an
-    /// outage go by this one.
-    ///
-    /// # Errors
-    /// As [`with_config`](Self::with_config).
-    #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
-    pub fn with_clock(config: StateConfig, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::open_with(&config, StoreClock::foreign(clock), &mut |_| ())
     }
 
     /// Opens a store, and reports how far a File store has been read.
@@ -131,6 +125,7 @@ pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) ->
         },
         limit: config.redis.timeout,
         closed: AtomicBool::new(false),
+        failure: None,
         single_flight: SingleFlight::default(),
     }
 }

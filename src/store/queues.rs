@@ -46,16 +46,16 @@ impl StateStore {
     ///
     /// # Errors
     /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge).
-    pub fn push_back(&self, key: &str, value: impl Serialize) -> Result<u64> {
-        execute::push(self, key, End::Back, value)
+    pub fn push_back(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<u64> {
+        execute::push(self, key.as_ref(), End::Back, value)
     }
 
     /// Adds a value at the front, and returns the new length.
     ///
     /// # Errors
     /// As [`push_back`](Self::push_back).
-    pub fn push_front(&self, key: &str, value: impl Serialize) -> Result<u64> {
-        execute::push(self, key, End::Front, value)
+    pub fn push_front(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<u64> {
+        execute::push(self, key.as_ref(), End::Front, value)
     }
 
     /// Adds many values at the end, all or none, and returns the new length. On Redis they are sent in
@@ -65,10 +65,10 @@ impl StateStore {
     /// As [`push_back`](Self::push_back).
     pub fn push_back_many<V: Serialize>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         values: impl IntoIterator<Item = V>,
     ) -> Result<u64> {
-        execute::push_back_many(self, key, values)
+        execute::push_back_many(self, key.as_ref(), values)
     }
 
     /// Removes the first value and returns it; `None` if there is none. If the program dies, the value is lost;
@@ -76,16 +76,16 @@ impl StateStore {
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), after the removal: its field `raw` holds the removed bytes.
-    pub fn pop_front<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        execute::pop(self, key, End::Front)
+    pub fn pop_front<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
+        execute::pop(self, key.as_ref(), End::Front)
     }
 
     /// Removes the last value and returns it; `None` if there is none.
     ///
     /// # Errors
     /// As [`pop_front`](Self::pop_front).
-    pub fn pop_back<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        execute::pop(self, key, End::Back)
+    pub fn pop_back<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
+        execute::pop(self, key.as_ref(), End::Back)
     }
 
     /// Removes the first value and returns it, and waits for one if there is none; returns `None` after
@@ -98,8 +98,12 @@ impl StateStore {
     /// # Errors
     /// As [`pop_front`](Self::pop_front). On Redis [`Unavailable`](crate::Error::Unavailable) if the
     /// server becomes unreachable meanwhile.
-    pub fn pop_front_wait<T: DeserializeOwned>(&self, key: &str, timeout: Duration) -> Result<Option<T>> {
-        let key = self.context().key(key)?;
+    pub fn pop_front_wait<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        timeout: Duration,
+    ) -> Result<Option<T>> {
+        let key = self.context().key(key.as_ref())?;
         let found = on_backend!(self, backend => backend.pop_wait(&key, deadline_after(timeout)))?;
         json::decode_found(&key, found)
     }
@@ -108,8 +112,8 @@ impl StateStore {
     ///
     /// # Errors
     /// Only those of [every queue operation](#queues).
-    pub fn queue_len(&self, key: &str) -> Result<u64> {
-        execute::queue_len(self, key)
+    pub fn queue_len(&self, key: impl AsRef<str>) -> Result<u64> {
+        execute::queue_len(self, key.as_ref())
     }
 
     /// Reads the values at these positions, counted from the front, without removing them. Positions beyond
@@ -119,10 +123,10 @@ impl StateStore {
     /// [`Decode`](crate::Error::Decode), for the first value that is not a `T`.
     pub fn queue_range<T: DeserializeOwned>(
         &self,
-        key: &str,
+        key: impl AsRef<str>,
         range: impl RangeBounds<u64>,
     ) -> Result<Vec<T>> {
-        execute::queue_range(self, key, &range)
+        execute::queue_range(self, key.as_ref(), &range)
     }
 
     /// Drops the first values until at most `max` remain, and returns how many were dropped: for a list of
@@ -130,7 +134,7 @@ impl StateStore {
     ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType).
-    pub fn queue_trim(&self, key: &str, max: u64) -> Result<u64> {
-        execute::queue_trim(self, key, max)
+    pub fn queue_trim(&self, key: impl AsRef<str>, max: u64) -> Result<u64> {
+        execute::queue_trim(self, key.as_ref(), max)
     }
 }

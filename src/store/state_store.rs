@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::backend::Backend;
 #[cfg(feature = "redis")]
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
-use crate::backend::{Backend, Status};
 use crate::error::Result;
+use crate::outage::Status;
 use crate::store::context::Context;
 
 /// A store of state: values, counters, maps, queues, leases and locks under text keys, kept in memory, in files or
@@ -86,7 +87,7 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// twice: on a failing disk the first may report success (seen on ext4, after its own journal had failed in another
 /// sync). Nothing is promised on network file systems (NFS, SMB): their locks and writes are not dependable.
 ///
-/// One process at a time has the directory open; others may read it ([`open_read_only`](Self::open_read_only)).
+/// One process at a time has the directory open; others may read it ([`OpenOptions::read_only`](crate::OpenOptions::read_only)).
 /// Nothing else may change or delete its files. If another program deletes, renames or replaces the journal, or
 /// deletes the directory, the next sync, [`flush`](StateStore::flush) or [`close`](StateStore::close) returns
 /// [`Poisoned`](crate::Error::Poisoned); where writes are not synced one by one, so does a write within a second. What
@@ -214,10 +215,10 @@ impl StateStore {
     /// # }
     /// ```
     #[must_use]
-    pub fn namespace(&self, name: &str) -> Self {
+    pub fn namespace(&self, name: impl AsRef<str>) -> Self {
         let mut inner = self.clone();
         let context = inner.context_mut();
-        context.namespace = context.namespace.child(name);
+        context.namespace = context.namespace.child(name.as_ref());
         inner
     }
 
@@ -227,7 +228,7 @@ impl StateStore {
     /// is queued for it.
     #[must_use]
     pub fn status(&self) -> Status {
-        if self.context().check_open().is_err() {
+        if self.context().is_closed() {
             return Status::Closed;
         }
         on_backend!(self, backend => backend.status())

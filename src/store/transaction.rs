@@ -1,15 +1,15 @@
 //! Owns [`StateStore::transaction`], the loop that repeats a transaction until its reads still hold, and
 //! [`Transaction`], through which the closure reads and writes. Knows nothing of how a backend commits.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::backend::Backend;
-use crate::backend::local::change::Change;
 use crate::backend::local::overlay::Overlay;
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::op::{Answer, Op, Presence, Query, ReadSource, Reply};
+use crate::op::{Answer, Op, Presence, Query, Reply};
 use crate::store::cas_backoff::CasBackoff;
 use crate::store::cas_loop::CasStep;
 use crate::store::context::Context;
@@ -67,11 +67,12 @@ impl StateStore {
             let mut outcome = None;
             let mut first_key = None;
             let is_committed = on_backend!(self, backend => backend.transact(&mut |base, now| {
-                let mut transaction = Transaction::new(context, base, now);
+                let mut staged = StagedChanges { overlay: Overlay::new(base, now), first_key: None };
+                let mut transaction = Transaction { context: Cow::Borrowed(context), now, staged: &mut staged };
                 // A store that was closed in the meantime takes no writes, not even these.
                 let result = f(&mut transaction).and_then(|value| context.check_open().map(|()| value));
-                first_key = transaction.first_key.take();
-                let changes = if result.is_ok() { transaction.into_changes() } else { Vec::new() };
+                first_key = staged.first_key.take();
+                let changes = if result.is_ok() { staged.overlay.into_changes() } else { Vec::new() };
                 outcome = Some(result);
                 changes
             }))?;
@@ -82,6 +83,44 @@ impl StateStore {
             }
         }
     }
+
+    /// As [`transaction`](Self::transaction), with a closure that may fail with an error of any type that an [`Error`]
+    /// can be turned into, such as `anyhow::Error`, `Box<dyn std::error::Error>` or an enum of the program: `?` works on
+    /// all of them inside.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = millpond::StateStore::memory();
+    /// let outcome = store.try_transaction(|tx| {
+    ///     tx.put("begun", true)?;
+    ///     let amount: i64 = "12a".parse()?;
+    ///     tx.incr("sum", amount)?;
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// });
+    /// assert_eq!(outcome.unwrap_err().to_string(), "invalid digit found in string");
+    /// assert!(!store.contains("begun")?, "nothing was written");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `f`, with nothing written, and those of [`transaction`](Self::transaction).
+    pub fn try_transaction<R, E: From<Error>>(
+        &self,
+        mut f: impl FnMut(&mut Transaction<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut failure = None;
+        let outcome = self.transaction(|tx| {
+            f(tx).map_err(|error| {
+                failure = Some(error);
+                Error::abort("the closure failed")
+            })
+        });
+        match (outcome, failure) {
+            (Err(Error::Aborted(_)), Some(failure)) => Err(failure),
+            (outcome, _) => Ok(outcome?),
+        }
+    }
 }
 
 /// Reads and writes of one run of the closure of [`StateStore::transaction`](crate::StateStore::transaction).
@@ -89,20 +128,71 @@ impl StateStore {
 /// Its methods are those of the [`StateStore`] by the same names, with the same errors.
 /// They see the writes of the transaction itself, and nobody else sees those before the transaction ends.
 pub struct Transaction<'t> {
-    pub(crate) context: &'t Context,
+    pub(crate) context: Cow<'t, Context>,
     pub(crate) now: &'t Now<'t>,
+    staged: &'t mut (dyn RunState + 't),
+}
+
+/// What all handles on one run of a transaction share.
+trait RunState {
+    fn run(&mut self, op: Op<'_>) -> Result<Reply>;
+
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
+
+    /// Returns the first key that was read or written.
+    fn first_key(&self) -> Option<&str>;
+}
+
+/// The changes of one run that were not yet made.
+struct StagedChanges<'t> {
     overlay: Overlay<'t>,
     /// The first key that was read or written, which a conflict names.
     first_key: Option<String>,
 }
 
-impl<'t> Transaction<'t> {
-    fn new(context: &'t Context, base: &'t mut (dyn ReadSource + 't), now: &'t Now<'t>) -> Self {
-        Self { context, now, overlay: Overlay::new(base, now), first_key: None }
+impl StagedChanges<'_> {
+    fn note_key(&mut self, key: &Key<'_>) {
+        if self.first_key.is_none() {
+            self.first_key = Some(key.to_string());
+        }
+    }
+}
+
+impl RunState for StagedChanges<'_> {
+    fn run(&mut self, op: Op<'_>) -> Result<Reply> {
+        self.note_key(&op.key);
+        self.overlay.apply(op)
     }
 
-    fn into_changes(self) -> Vec<(Key<'static>, Change)> {
-        self.overlay.into_changes()
+    fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.note_key(key);
+        self.overlay.ask(key, query)
+    }
+
+    fn first_key(&self) -> Option<&str> {
+        self.first_key.as_deref()
+    }
+}
+
+impl Transaction<'_> {
+    /// Returns a handle on the same transaction whose keys are in a namespace of this handle, as those of
+    /// [`StateStore::namespace`] are.
+    ///
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// store.transaction(|tx| {
+    ///     tx.namespace("orders").put("17", "paid")?;
+    ///     tx.incr("paid", 1)
+    /// })?;
+    /// assert_eq!(store.get::<String>("orders:17")?.as_deref(), Some("paid"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn namespace(&mut self, name: impl AsRef<str>) -> Transaction<'_> {
+        let mut context = self.context.clone().into_owned();
+        context.namespace = context.namespace.child(name.as_ref());
+        Transaction { context: Cow::Owned(context), now: self.now, staged: &mut *self.staged }
     }
 
     /// Returns the kind and the deadline of a key; `None` if the key is absent.
@@ -122,32 +212,24 @@ impl<'t> Transaction<'t> {
             }
         }
     }
-
-    fn note_key(&mut self, key: &Key<'_>) {
-        if self.first_key.is_none() {
-            self.first_key = Some(key.to_string());
-        }
-    }
 }
 
 impl Execute for &mut Transaction<'_> {
     fn context(&self) -> &Context {
-        self.context
+        &self.context
     }
 
     fn run(&mut self, op: Op<'_>) -> Result<Reply> {
-        self.note_key(&op.key);
-        self.overlay.apply(op)
+        self.staged.run(op)
     }
 
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        self.note_key(key);
-        self.overlay.ask(key, query)
+        self.staged.ask(key, query)
     }
 }
 
 impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transaction").field("first_key", &self.first_key).finish_non_exhaustive()
+        f.debug_struct("Transaction").field("first_key", &self.staged.first_key()).finish_non_exhaustive()
     }
 }

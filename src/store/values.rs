@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bytes::Bytes;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::store::execute;
 use crate::store::state_store::StateStore;
 
@@ -24,16 +24,16 @@ impl StateStore {
     ///
     /// # Errors
     /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge).
-    pub fn put(&self, key: &str, value: impl Serialize) -> Result<()> {
-        execute::put(self, key, &value, None)
+    pub fn put(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<()> {
+        execute::put(self, key.as_ref(), &value, None)
     }
 
     /// Sets the value of a key; the entry is gone after `ttl`, which is rounded up to whole milliseconds.
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
-    pub fn put_with_ttl(&self, key: &str, value: impl Serialize, ttl: Duration) -> Result<()> {
-        execute::put(self, key, &value, Some(ttl))
+    pub fn put_with_ttl(&self, key: impl AsRef<str>, value: impl Serialize, ttl: Duration) -> Result<()> {
+        execute::put(self, key.as_ref(), &value, Some(ttl))
     }
 
     /// Reads the value of a key; `None` if the key is absent.
@@ -41,32 +41,55 @@ impl StateStore {
     /// # Errors
     /// [`Decode`](crate::Error::Decode) if the value is not a `T`,
     /// [`WrongType`](crate::Error::WrongType).
-    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        execute::get(self, key)
+    pub fn get<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
+        execute::get(self, key.as_ref())
     }
 
-    /// Replaces the value of an existing key and keeps its time to live; returns `false` if the key is absent.
+    /// Replaces the value of an existing key and keeps its time to live; returns `false` if the key is absent. It takes
+    /// a value and no closure: see [`modify`](Self::modify) and [`upsert`](Self::upsert).
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`WrongType`](crate::Error::WrongType).
-    pub fn update(&self, key: &str, value: impl Serialize) -> Result<bool> {
-        execute::update(self, key, &value)
+    #[doc(alias = "replace")]
+    pub fn update(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<bool> {
+        execute::update(self, key.as_ref(), &value)
     }
 
     /// Removes a key of any kind, and returns whether it existed.
     ///
     /// # Errors
     /// Only the [common ones](#values).
-    pub fn delete(&self, key: &str) -> Result<bool> {
-        execute::delete(self, key)
+    pub fn delete(&self, key: impl AsRef<str>) -> Result<bool> {
+        execute::delete(self, key.as_ref())
     }
 
     /// Returns whether a key exists, of any kind.
     ///
     /// # Errors
     /// Only the [common ones](#values).
-    pub fn contains(&self, key: &str) -> Result<bool> {
-        Ok(self.ttl(key)?.is_some())
+    pub fn contains(&self, key: impl AsRef<str>) -> Result<bool> {
+        Ok(self.ttl(key.as_ref())?.is_some())
+    }
+
+    /// Returns the kind of entry that a key holds; `None` if the key is absent.
+    ///
+    /// ```
+    /// # fn main() -> millpond::Result<()> {
+    /// use millpond::Kind;
+    ///
+    /// let store = millpond::StateStore::memory();
+    /// store.map_put("stock", "apples", 5)?;
+    /// assert_eq!(store.kind("stock")?, Some(Kind::Map));
+    /// assert_eq!(store.kind("nothing")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::Error::Unsupported) if another program has stored something there for which this crate
+    /// has no kind, such as a Redis set.
+    pub fn kind(&self, key: impl AsRef<str>) -> Result<Option<Kind>> {
+        execute::kind(self, key.as_ref())
     }
 
     /// Sets a value to bytes, as they are: no JSON. The new entry lives for `default_ttl`, or without limit.
@@ -82,23 +105,23 @@ impl StateStore {
     ///
     /// # Errors
     /// [`TooLarge`](crate::Error::TooLarge).
-    pub fn put_bytes(&self, key: &str, value: &[u8]) -> Result<()> {
-        execute::put_bytes(self, key, value, None)
+    pub fn put_bytes(&self, key: impl AsRef<str>, value: &[u8]) -> Result<()> {
+        execute::put_bytes(self, key.as_ref(), value, None)
     }
 
     /// Sets a value to bytes, as they are; the entry is gone after `ttl`.
     ///
     /// # Errors
     /// As [`put_bytes`](Self::put_bytes), and [`InvalidTtl`](crate::Error::InvalidTtl).
-    pub fn put_bytes_with_ttl(&self, key: &str, value: &[u8], ttl: Duration) -> Result<()> {
-        execute::put_bytes(self, key, value, Some(ttl))
+    pub fn put_bytes_with_ttl(&self, key: impl AsRef<str>, value: &[u8], ttl: Duration) -> Result<()> {
+        execute::put_bytes(self, key.as_ref(), value, Some(ttl))
     }
 
     /// Reads the bytes of a value: those of [`put_bytes`](Self::put_bytes), or the JSON text of any other value.
     ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType).
-    pub fn get_bytes(&self, key: &str) -> Result<Option<Bytes>> {
-        execute::get_bytes(self, key)
+    pub fn get_bytes(&self, key: impl AsRef<str>) -> Result<Option<Bytes>> {
+        execute::get_bytes(self, key.as_ref())
     }
 }

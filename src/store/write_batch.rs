@@ -46,25 +46,30 @@ impl WriteBatch {
     ///
     /// # Errors
     /// [`InvalidKey`](crate::Error::InvalidKey), [`Encode`](crate::Error::Encode); the batch is unchanged.
-    pub fn put(&mut self, key: &str, value: impl Serialize) -> Result<&mut Self> {
-        self.add_put(key, value, None)
+    pub fn put(&mut self, key: impl AsRef<str>, value: impl Serialize) -> Result<&mut Self> {
+        self.add_put(key.as_ref(), value, None)
     }
 
     /// Adds a write that sets a value which is gone after `ttl`, counted from when the batch is written.
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
-    pub fn put_with_ttl(&mut self, key: &str, value: impl Serialize, ttl: Duration) -> Result<&mut Self> {
-        self.add_put(key, value, Some(ttl))
+    pub fn put_with_ttl(
+        &mut self,
+        key: impl AsRef<str>,
+        value: impl Serialize,
+        ttl: Duration,
+    ) -> Result<&mut Self> {
+        self.add_put(key.as_ref(), value, Some(ttl))
     }
 
     /// Adds a write that removes a key.
     ///
     /// # Errors
     /// [`InvalidKey`](crate::Error::InvalidKey); the batch is unchanged.
-    pub fn delete(&mut self, key: &str) -> Result<&mut Self> {
-        Namespace::default().key(key)?;
-        self.writes.push((key.to_owned(), Write::Delete));
+    pub fn delete(&mut self, key: impl AsRef<str>) -> Result<&mut Self> {
+        Namespace::default().key(key.as_ref())?;
+        self.writes.push((key.as_ref().to_owned(), Write::Delete));
         Ok(self)
     }
 

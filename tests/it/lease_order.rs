@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond::{ManualClock, StateConfig, StateStore};
+use millpond::{ManualClock, OpenOptions, StateConfig, StateStore};
 
 #[cfg(feature = "redis")]
 use crate::support::shared_server::SharedServer;
@@ -34,7 +34,7 @@ fn assert_values_come_back_in_order(store: &StateStore, wait: impl FnOnce()) {
 
 fn on_memory() -> (StateStore, impl FnOnce()) {
     let clock = Arc::new(ManualClock::default());
-    let store = StateStore::with_clock(StateConfig::default(), clock.clone()).unwrap();
+    let store = OpenOptions::new().clock(clock.clone()).with_config(StateConfig::default()).unwrap();
     (store, move || clock.advance(Duration::from_secs(100_000)))
 }
 

@@ -38,6 +38,7 @@ mod lease_order;
 #[cfg(all(unix, feature = "redis"))]
 mod linearizability;
 mod model;
+mod natural;
 #[cfg(feature = "redis")]
 mod outage;
 #[cfg(feature = "redis")]

@@ -12,7 +12,7 @@ use crate::backend::fallback::route::{Mode, OnLostReply, Pair};
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::{Backend, Status, TransactionBody};
+use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::error::{Kind, Result};
@@ -20,6 +20,7 @@ use crate::key::Key;
 use crate::op::{
     Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
 };
+use crate::outage::Status;
 
 /// How often a waiting thread looks at a queue during an outage.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Progress of the opening of a File store; see
-/// [`FileStore::open_with_progress`](crate::FileStore::open_with_progress).
+/// Progress of the opening of a File store; see [`OpenOptions::progress`](crate::OpenOptions::progress).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {

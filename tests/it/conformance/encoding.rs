@@ -43,8 +43,8 @@ fn a_number_that_is_not_finite_is_refused_and_changes_nothing(cx: &Context) {
         assert_error!(cx.store().put_with_ttl("k", number, MINUTE), Error::Encode { .. });
         assert_error!(cx.store().update("k", number), Error::Encode { .. });
         assert_error!(cx.store().set_if_not_exists("new", number, None), Error::Encode { .. });
-        assert_error!(cx.store().compare_and_set("k", Some(&1), &number), Error::Encode { .. });
-        assert_error!(cx.store().compare_and_set("k", Some(&number), &1), Error::Encode { .. });
+        assert_error!(cx.store().compare_and_set("k", Some(&1.0), &number), Error::Encode { .. });
+        assert_error!(cx.store().compare_and_set("k", Some(&number), &1.0), Error::Encode { .. });
         assert_error!(cx.store().get_and_put::<i64>("k", number), Error::Encode { .. });
         assert_error!(cx.store().batch_put([("new", 1.0), ("k", number)]), Error::Encode { .. });
         assert_error!(WriteBatch::new().put("k", number), Error::Encode { .. });
@@ -109,15 +109,15 @@ fn raw_json_that_could_not_be_read_back_is_refused_and_changes_nothing(cx: &Cont
         raw(r#"{"a":["\udc00\ud800"]}"#),
         raw(r#"{"\ud800":1}"#),
     ] {
-        let store = cx.store();
+        let (store, valid) = (cx.store(), serde_json::value::to_raw_value(&1).unwrap());
         assert_error!(store.put("k", &raw), Error::Encode { .. });
         assert_error!(store.put("k", Wrapped { inner: raw.clone() }), Error::Encode { .. });
         assert_error!(store.put("k", [Some(&raw)]), Error::Encode { .. });
         assert_error!(store.put_with_ttl("k", &raw, MINUTE), Error::Encode { .. });
         assert_error!(store.update("k", &raw), Error::Encode { .. });
         assert_error!(store.set_if_not_exists("new", &raw, None), Error::Encode { .. });
-        assert_error!(store.compare_and_set("k", Some(&1), &raw), Error::Encode { .. });
-        assert_error!(store.compare_and_set("k", Some(&raw), &1), Error::Encode { .. });
+        assert_error!(store.compare_and_set("k", Some(&valid), &raw), Error::Encode { .. });
+        assert_error!(store.compare_and_set("k", Some(&raw), &valid), Error::Encode { .. });
         assert_error!(store.get_and_put::<i64>("k", &raw), Error::Encode { .. });
         assert_error!(store.modify("k", |_: Option<Box<RawValue>>| Some(raw.clone())), Error::Encode { .. });
         assert_error!(store.batch_put([("new", &raw)]), Error::Encode { .. });
@@ -129,7 +129,7 @@ fn raw_json_that_could_not_be_read_back_is_refused_and_changes_nothing(cx: &Cont
         assert_error!(WriteBatch::new().put("k", &raw), Error::Encode { .. });
         let refused = store.transaction(|tx| {
             assert_error!(tx.put("k", &raw), Error::Encode { .. });
-            assert_error!(tx.compare_and_set("k", Some(&1), &raw), Error::Encode { .. });
+            assert_error!(tx.compare_and_set("k", Some(&valid), &raw), Error::Encode { .. });
             assert_error!(tx.map_put("m", "f", &raw), Error::Encode { .. });
             tx.push_back("q", &raw)
         });

@@ -184,11 +184,11 @@ fn handles_are_shared_cloned_and_sent(cx: &Context) {
 
 fn handles_use_the_namespace_of_their_store(cx: &Context) {
     let namespace = cx.store().namespace("n");
-    namespace.value("value").put(&1).unwrap();
+    namespace.value::<i64>("value").put(&1).unwrap();
     namespace.counter("counter").incr(1).unwrap();
-    namespace.map("map").put("f", &1).unwrap();
-    namespace.queue("queue").push_back(&1).unwrap();
-    assert_eq!(namespace.value("value").get_or_insert_with(|| 2).unwrap(), 1);
+    namespace.map::<i64>("map").put("f", &1).unwrap();
+    namespace.queue::<i64>("queue").push_back(&1).unwrap();
+    assert_eq!(namespace.value::<i64>("value").get_or_insert_with(|| 2).unwrap(), 1);
     drop(namespace);
     assert_eq!(cx.store().keys("").unwrap(), ["n:counter", "n:map", "n:queue", "n:value"]);
 }

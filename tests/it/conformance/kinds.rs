@@ -39,7 +39,7 @@ pub(crate) const ON_VALUES: [OnAStore; 16] = [
     ("update", |s, k| s.update(k, 1).map(drop)),
     ("compare_and_set from nothing", |s, k| s.compare_and_set(k, None::<&i64>, &1).map(drop)),
     ("compare_and_set", |s, k| s.compare_and_set(k, Some(&7), &1).map(drop)),
-    ("compare_and_set by meaning", |s, k| s.compare_and_set(k, Some(&7.0), &1).map(drop)),
+    ("compare_and_set by meaning", |s, k| s.compare_and_set(k, Some(&7.0), &1.0).map(drop)),
     ("get_and_delete", |s, k| s.get_and_delete::<i64>(k).map(drop)),
     ("get_and_put", |s, k| s.get_and_put::<i64>(k, 1).map(drop)),
     ("modify", |s, k| s.modify::<i64>(k, |_| Some(1)).map(drop)),

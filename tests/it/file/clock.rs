@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond::{ManualClock, StateStore, SyncPolicy, Ttl};
+use millpond::{ManualClock, OpenOptions, StateStore, SyncPolicy, Ttl};
 
 use crate::support::backends::HOUR;
 use crate::support::files::{config, crashed_copy, files, journal, size};
@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn open(dir: &Path, clock: &Arc<ManualClock>) -> StateStore {
-    StateStore::with_clock(config(dir, SyncPolicy::Never), clock.clone()).unwrap()
+    OpenOptions::new().clock(clock.clone()).with_config(config(dir, SyncPolicy::Never)).unwrap()
 }
 
 #[test]

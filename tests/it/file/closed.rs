@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use millpond::{Error, FileStore, SyncPolicy};
 
-use crate::support::files::{all, crashed_copy, files, journal, open, restore, snapshot};
+use crate::support::files::{all, crashed_copy, files, journal, open, open_read_only, restore, snapshot};
 
 const POLICIES: [SyncPolicy; 3] =
     [SyncPolicy::Always, SyncPolicy::Every(Duration::from_secs(3600)), SyncPolicy::Never];
@@ -70,7 +70,7 @@ fn a_closed_journal_that_was_cut_is_corrupt_or_has_lost_nothing() {
                     assert_eq!(path, journal(dir.path(), 1));
                     assert_eq!(files(dir.path()), cut, "{sync}: cut at {len}");
                     if len % 5 == 0 {
-                        assert_error!(FileStore::open_read_only(dir.path()), Error::Corrupt { .. });
+                        assert_error!(open_read_only(dir.path()), Error::Corrupt { .. });
                     }
                 }
                 Err(error) => panic!("{sync}: cut at {len}: {error:?}"),

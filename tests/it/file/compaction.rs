@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use millpond::{Error, FileOptions, ManualClock, StateStore, SyncPolicy};
+use millpond::{Error, FileOptions, ManualClock, OpenOptions, StateStore, SyncPolicy};
 
 use crate::support::child_process::{self, Process};
 use crate::support::files::{all, config, open, size};
@@ -21,7 +21,10 @@ fn compaction_under_writers_keeps_the_bound_and_loses_nothing() {
     let clock = Arc::new(ManualClock::default());
     let mut largest = 0;
     for round in 0..3_u32 {
-        let store = StateStore::with_clock(config(dir.path(), SyncPolicy::Never), clock.clone()).unwrap();
+        let store = OpenOptions::new()
+            .clock(clock.clone())
+            .with_config(config(dir.path(), SyncPolicy::Never))
+            .unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let store = &store;
@@ -49,7 +52,10 @@ fn compaction_under_writers_keeps_the_bound_and_loses_nothing() {
         let before = all(&store);
         assert_eq!(before.len(), 2000 + 400 - 4);
         drop(store);
-        let store = StateStore::with_clock(config(dir.path(), SyncPolicy::Never), clock.clone()).unwrap();
+        let store = OpenOptions::new()
+            .clock(clock.clone())
+            .with_config(config(dir.path(), SyncPolicy::Never))
+            .unwrap();
         assert_eq!(all(&store), before);
         clock.advance(Duration::from_secs(61));
     }

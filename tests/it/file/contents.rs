@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use millpond::{Error, FileStore, StateStore, SyncPolicy};
 
-use crate::support::files::{files, journal, open, restore, snapshot};
+use crate::support::files::{files, journal, open, open_read_only, restore, snapshot};
 use crate::support::ports::free_port;
 
 fn queue_url(dir: &Path) -> String {
@@ -28,7 +28,7 @@ fn assert_not_a_store(dir: &Path) {
     let url = "fallback=file:";
     assert_refused(open(dir, SyncPolicy::Always), dir, "path", url);
     assert_refused(StateStore::open(&format!("file:{}", dir.display())), dir, "path", url);
-    assert_refused(FileStore::open_read_only(dir), dir, "path", url);
+    assert_refused(open_read_only(dir), dir, "path", url);
     assert_refused(FileStore::repair(dir), dir, "path", url);
     assert_eq!(files(dir), before);
 }

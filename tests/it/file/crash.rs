@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use millpond::{Error, Leased, ManualClock, StateConfig, StateStore, SyncPolicy, WriteBatch};
+use millpond::{Error, Leased, ManualClock, OpenOptions, StateConfig, StateStore, SyncPolicy, WriteBatch};
 
 use crate::support::child_process::{self, Process};
 use crate::support::files::{config, crashed_copy, journal, open};
@@ -86,7 +86,7 @@ impl History {
     fn open(config: StateConfig, step: u64) -> Self {
         let clock = Arc::new(ManualClock::default());
         set_time(&clock, step);
-        let store = StateStore::with_clock(config, clock.clone()).unwrap();
+        let store = OpenOptions::new().clock(clock.clone()).with_config(config).unwrap();
         Self { store, clock, taken: RefCell::default() }
     }
 

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millpond::{FileStore, ManualClock, StateStore, SyncPolicy, Ttl};
+use millpond::{FileStore, ManualClock, OpenOptions, StateStore, SyncPolicy, Ttl};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::files::{config, files, line, restore};
+use crate::support::files::{config, files, line, open_read_only, restore};
 use histories::Files;
 
 /// A key, its data as text, and the second at which it expires.
@@ -127,7 +127,7 @@ fn copy(name: &str) -> (TempDir, Arc<ManualClock>) {
 }
 
 fn open(dir: &Path, clock: &Arc<ManualClock>) -> StateStore {
-    StateStore::with_clock(config(dir, SyncPolicy::Always), clock.clone()).unwrap()
+    OpenOptions::new().clock(clock.clone()).with_config(config(dir, SyncPolicy::Always)).unwrap()
 }
 
 /// The data under a key, as text.
@@ -200,7 +200,7 @@ fn every_fixture_can_be_read_and_needs_no_repair() {
     for (name, expected) in FIXTURES {
         let (dir, _) = copy(name);
         let now = SystemTime::now();
-        assert_holds(&FileStore::open_read_only(dir.path()).unwrap(), expected, now, 60, name);
+        assert_holds(&open_read_only(dir.path()).unwrap(), expected, now, 60, name);
         let repair = FileStore::repair(dir.path()).unwrap();
         assert_eq!((repair.backup, repair.lost, repair.incomplete), (None, vec![], vec![]), "{name}");
         let mut left = files(dir.path());

@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::support::corrupt::{compacted_files, compacted_files_of_all_kinds, corrupt, readable_content};
-use crate::support::files::{files, open, restore};
+use crate::support::files::{files, open, open_read_only, restore};
 use crate::support::seeds::seeds;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -270,7 +270,7 @@ fn assert_reading_equals_opening(whole: &Files, seed: u64) {
     let given = corrupt_one(whole, seed);
     let dir = tempfile::tempdir().unwrap();
     restore(dir.path(), &given);
-    let looked = FileStore::open_read_only(dir.path()).map(|store| readable_content(&store));
+    let looked = open_read_only(dir.path()).map(|store| readable_content(&store));
     assert!(files(dir.path()) == given, "MILLPOND_SEED={seed}: reading changed a file");
     let opened = open(dir.path(), SyncPolicy::Never).map(|store| readable_content(&store));
     match (looked, opened) {

@@ -1,14 +1,14 @@
-//! `FileStore::open_read_only` and `FileStore::open_with_progress`.
+//! `OpenOptions::read_only` and `OpenOptions::progress`.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use millpond::{Error, FileStore, StateBackend, StateConfig, SyncPolicy, WriteBatch};
+use millpond::{Error, OpenOptions, StateConfig, SyncPolicy, WriteBatch};
 
 use crate::support::Ending;
-use crate::support::files::{config, crashed_copy, files, journal, open};
+use crate::support::files::{config, crashed_copy, files, journal, open, open_read_only};
 use crate::support::wait_until;
 
 /// The store is compacted repeatedly during the reads, so files disappear while the reader reads them.
@@ -41,7 +41,7 @@ fn a_reader_sees_the_state_after_some_complete_line() {
             // A busy disk may sync few lines during the first reads.
             wait_until("the store was read often and compacted", Duration::from_secs(60), || {
                 let acknowledged = written.load(Ordering::SeqCst);
-                let seen = FileStore::open_read_only(dir.path()).unwrap();
+                let seen = open_read_only(dir.path()).unwrap();
                 let [a, b] = ["a", "b"].map(|key| seen.get::<i64>(key).unwrap().unwrap());
                 assert_eq!(a, b, "only half of a batch was read");
                 assert!(a >= acknowledged && a >= last, "{a} is older than {acknowledged} or {last}");
@@ -67,7 +67,7 @@ fn a_read_only_store_refuses_every_write() {
     let torn = [&fs::read(&path).unwrap()[..], b"{\"c\":\"0000"].concat();
     fs::write(&path, torn).unwrap();
     let before = files(copy.path());
-    let seen = FileStore::open_read_only(copy.path()).unwrap();
+    let seen = open_read_only(copy.path()).unwrap();
     assert_eq!(seen.get::<i32>("v").unwrap(), Some(1));
     assert_eq!(seen.queue_len("q").unwrap(), 1);
     assert_eq!(seen.keys("").unwrap(), ["q", "v"]);
@@ -90,9 +90,9 @@ fn a_read_only_store_refuses_every_write() {
 fn reading_needs_a_directory_and_creates_none() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing");
-    assert_error!(FileStore::open_read_only(&missing), Error::Io { path, .. } if *path == missing);
+    assert_error!(open_read_only(&missing), Error::Io { path, .. } if *path == missing);
     assert!(!missing.exists());
-    assert_eq!(FileStore::open_read_only(dir.path()).unwrap().len().unwrap(), 0);
+    assert_eq!(open_read_only(dir.path()).unwrap().len().unwrap(), 0);
     assert_eq!(files(dir.path()).len(), 0);
 }
 
@@ -109,7 +109,7 @@ fn a_reader_refuses_real_damage_too() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    assert_error!(FileStore::open_read_only(dir.path()), Error::Corrupt { path: named, .. } if *named == path);
+    assert_error!(open_read_only(dir.path()), Error::Corrupt { path: named, .. } if *named == path);
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
@@ -124,7 +124,9 @@ fn opening_reports_its_progress() {
     let size: u64 = files(dir.path()).values().map(|bytes| bytes.len() as u64).sum();
     let mut told = Vec::new();
     let config = config(dir.path(), SyncPolicy::Never);
-    let store = FileStore::open_with_progress(config, |progress| told.push((progress.read, progress.total)));
+    let store = OpenOptions::new()
+        .progress(|progress| told.push((progress.read, progress.total)))
+        .with_config(config);
     assert_eq!(store.unwrap().len().unwrap(), 60);
     assert!(told.len() > 4, "{told:?}");
     assert!(told.windows(2).all(|two| two[0].0 <= two[1].0), "{told:?}");
@@ -133,8 +135,14 @@ fn opening_reports_its_progress() {
     let empty = tempfile::tempdir().unwrap();
     let mut told = Vec::new();
     let config = self::config(empty.path(), SyncPolicy::Never);
-    FileStore::open_with_progress(config, |progress| told.push((progress.read, progress.total))).unwrap();
+    OpenOptions::new()
+        .progress(|progress| told.push((progress.read, progress.total)))
+        .with_config(config)
+        .unwrap();
     assert_eq!(told, [(0, 0)], "a new store");
-    let memory = StateConfig::default().backend(StateBackend::Memory);
-    assert_error!(FileStore::open_with_progress(memory, |_| ()), Error::InvalidConfig { .. });
+    let mut told = 0;
+    OpenOptions::new().progress(|_| told += 1).with_config(StateConfig::default()).unwrap();
+    assert_eq!(told, 0, "a store in memory reads nothing");
+    let read_only = OpenOptions::new().read_only(true);
+    assert_error!(read_only.with_config(StateConfig::default()), Error::InvalidConfig { .. });
 }

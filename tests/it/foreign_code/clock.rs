@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use millpond::{Clock, FileOptions, StateBackend, StateConfig, StateStore, SyncPolicy};
+use millpond::{Clock, FileOptions, OpenOptions, StateBackend, StateConfig, StateStore, SyncPolicy};
 
 use super::{in_time, unless_inside, use_store};
 
@@ -25,7 +25,7 @@ impl Clock for UsesStore {
 /// Opens a store with such a clock.
 pub(super) fn open(config: StateConfig) -> StateStore {
     let clock = Arc::new(UsesStore::default());
-    let store = StateStore::with_clock(config, clock.clone()).unwrap();
+    let store = OpenOptions::new().clock(clock.clone()).with_config(config).unwrap();
     assert!(clock.store.set(store.clone()).is_ok());
     store
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use millpond::{FileOptions, ManualClock, StateBackend, StateConfig, StateStore, SyncPolicy};
+use millpond::{FileOptions, ManualClock, OpenOptions, StateBackend, StateConfig, StateStore, SyncPolicy};
 
 use super::logger::{expect_line, log_to};
 use super::run_job;
@@ -164,7 +164,7 @@ fn files(sync: SyncPolicy) {
 
     let future = SystemTime::now() + Duration::from_secs(3 * 24 * 3600);
     let clock = Arc::new(ManualClock::new(future));
-    let writer = StateStore::with_clock(file_config(ahead, sync), clock).unwrap();
+    let writer = OpenOptions::new().clock(clock).with_config(file_config(ahead, sync)).unwrap();
     writer.put("a", 1).unwrap();
     drop(writer);
     drop(open_file(ahead, sync));

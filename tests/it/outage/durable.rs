@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use millpond::{
-    Error, Fallback, ManualClock, PendingReason, RedisOptions, StateBackend, StateConfig, StateStore,
-    WriteBatch,
+    Error, Fallback, ManualClock, OpenOptions, PendingReason, RedisOptions, StateBackend, StateConfig,
+    StateStore, WriteBatch,
 };
 use tempfile::TempDir;
 
@@ -223,7 +223,10 @@ fn times_to_live_run_on_between_two_programs() {
     let dir = new_directory();
     let at = |seconds: u64| {
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds));
-        StateStore::with_clock(config(&proxy.url(), durable(dir.path())), Arc::new(clock)).unwrap()
+        OpenOptions::new()
+            .clock(Arc::new(clock))
+            .with_config(config(&proxy.url(), durable(dir.path())))
+            .unwrap()
     };
     proxy.set(Mode::Down);
     let first = at(0);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millpond::{
-    Clock, Error, ManualClock, OnUnknownKey, RedisOptions, Result, StateStore, SystemClock, Ttl, WriteBatch,
+    Clock, Error, ManualClock, OnUnknownKey, OpenOptions, RedisOptions, Result, StateStore, SystemClock, Ttl,
+    WriteBatch,
 };
 
 use crate::support::proxy::{Mode, Proxy};
@@ -35,7 +36,7 @@ impl Setup {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
         let raw = RawClient::connect(&server.url(0));
-        let store = StateStore::with_clock(config(&proxy.url(), options), clock).unwrap();
+        let store = OpenOptions::new().clock(clock).with_config(config(&proxy.url(), options)).unwrap();
         store.put("v", 1).unwrap();
         store.push_back("q", 1).unwrap();
         raw.set("t:unseen", "7");
@@ -203,7 +204,8 @@ fn times_to_live_run_on_while_operations_are_queued() {
 fn a_value_that_was_read_again_still_expires_in_time() {
     let server = RedisServer::start();
     let clock = Arc::<ManualClock>::default();
-    let store = StateStore::with_clock(config(&server.url(0), memory()), clock.clone()).unwrap();
+    let store =
+        OpenOptions::new().clock(clock.clone()).with_config(config(&server.url(0), memory())).unwrap();
     store.put_with_ttl("session", 1, HOUR).unwrap();
     store.incr_with_ttl("window", 1, HOUR).unwrap();
     store.incr_with_ttl("window", 1, HOUR).unwrap();

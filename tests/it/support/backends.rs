@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
-use millpond::{Fallback, RedisOptions};
+use millpond::{Fallback, OpenOptions, RedisOptions};
 use millpond::{ManualClock, StateBackend, StateConfig, StateStore, Ttl};
 use tempfile::TempDir;
 
@@ -131,7 +131,7 @@ impl Context {
             store.close().expect("closing");
         }
         opened.times += 1;
-        let store = StateStore::with_clock(self.config.clone(), self.clock.clone());
+        let store = OpenOptions::new().clock(self.clock.clone()).with_config(self.config.clone());
         opened.store = Some(store.expect("opening the store"));
     }
 

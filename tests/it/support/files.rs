@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millpond::{Error, FileOptions, StateBackend, StateConfig, StateStore, SyncPolicy};
+use millpond::{Error, FileOptions, OpenOptions, StateBackend, StateConfig, StateStore, SyncPolicy};
 use tempfile::TempDir;
 
 pub(crate) fn config(dir: &Path, sync: SyncPolicy) -> StateConfig {
@@ -16,6 +16,10 @@ pub(crate) fn config(dir: &Path, sync: SyncPolicy) -> StateConfig {
 
 pub(crate) fn open(dir: &Path, sync: SyncPolicy) -> Result<StateStore, Error> {
     StateStore::with_config(config(dir, sync))
+}
+
+pub(crate) fn open_read_only(dir: &Path) -> Result<StateStore, Error> {
+    OpenOptions::new().read_only(true).with_config(config(dir, SyncPolicy::Never))
 }
 
 pub(crate) fn all(store: &StateStore) -> BTreeMap<String, Vec<u8>> {

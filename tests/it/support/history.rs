@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastrand::Rng;
-use millpond::{Error, ManualClock, StateConfig, StateStore, SyncPolicy, WriteBatch};
+use millpond::{Error, ManualClock, OpenOptions, StateConfig, StateStore, SyncPolicy, WriteBatch};
 
 use super::child_process;
 use super::files::config;
@@ -30,7 +30,7 @@ impl History {
     pub(crate) fn open(config: StateConfig, seed: u64, done: u64) -> Result<Self, Error> {
         let clock = Arc::new(ManualClock::default());
         set_time(&clock, done);
-        let store = StateStore::with_clock(config, clock.clone())?;
+        let store = OpenOptions::new().clock(clock.clone()).with_config(config)?;
         Ok(Self { store, clock, seed })
     }
 

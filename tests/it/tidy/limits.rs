@@ -51,7 +51,7 @@ fn redis_is_named_only_by_its_backend() {
 
 #[test]
 fn files_are_touched_only_by_the_file_backend() {
-    only_in(&["std::fs", "fs::", "OpenOptions"], |path| {
+    only_in(&["std::fs", "fs::", "File::options"], |path| {
         path.starts_with("backend/file") || path == "backend/redis/connect/tls.rs"
     });
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond::{ManualClock, StateConfig, StateStore, SyncPolicy, WriteBatch};
+use millpond::{ManualClock, OpenOptions, StateConfig, StateStore, SyncPolicy, WriteBatch};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ const ZEROS: usize = 300;
 /// A store that begins at the first second of 2024 and is too small to be compacted.
 fn begin(dir: &Path, sync: SyncPolicy) -> (StateStore, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::default());
-    (StateStore::with_clock(roomy(dir, sync), clock.clone()).unwrap(), clock)
+    (OpenOptions::new().clock(clock.clone()).with_config(roomy(dir, sync)).unwrap(), clock)
 }
 
 fn roomy(dir: &Path, sync: SyncPolicy) -> StateConfig {
@@ -54,7 +54,8 @@ pub(super) fn closed() -> Files {
     values(&store, &clock);
     store.close().unwrap();
     drop(store);
-    let store = StateStore::with_clock(roomy(dir.path(), SyncPolicy::Always), clock.clone()).unwrap();
+    let store =
+        OpenOptions::new().clock(clock.clone()).with_config(roomy(dir.path(), SyncPolicy::Always)).unwrap();
     kinds(&store, &clock);
     together(&store, &clock);
     store.close().unwrap();
@@ -222,7 +223,8 @@ pub(super) fn compacting_and_compacted() -> [Files; 2] {
 fn compacted_once() -> [Files; 2] {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
-    let store = StateStore::with_clock(config(dir.path(), SyncPolicy::Always), clock.clone()).unwrap();
+    let store =
+        OpenOptions::new().clock(clock.clone()).with_config(config(dir.path(), SyncPolicy::Always)).unwrap();
     few(&store, &clock);
     kinds(&store, &clock);
     store.put("large", "x".repeat(5000)).unwrap();

@@ -1,0 +1,66 @@
+//! Owns the store whose every operation fails, for tests of a program's own handling of errors. Knows nothing of the
+//! backends.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::Error;
+use crate::store::state_store::StateStore;
+
+/// The error of a store that always fails: see [`StateStore::failing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// [`Error::Unavailable`]: the server cannot be reached, and nothing was applied.
+    Unavailable,
+    /// [`Error::Unavailable`] with `maybe_applied`: the reply of the server was lost.
+    MaybeApplied,
+    /// [`Error::Denied`].
+    Denied,
+    /// [`Error::Conflict`].
+    Conflict,
+    /// [`Error::StorageFull`].
+    StorageFull,
+    /// [`Error::Poisoned`].
+    Poisoned,
+}
+
+const CAUSE: &str = "this store fails on purpose";
+
+impl ErrorKind {
+    fn error(self) -> Error {
+        let path = || PathBuf::from("failing");
+        match self {
+            Self::Unavailable => {
+                Error::Unavailable { maybe_applied: false, permanent: false, source: CAUSE.into() }
+            }
+            Self::MaybeApplied => Error::in_doubt(CAUSE),
+            Self::Denied => Error::Denied { source: CAUSE.into() },
+            Self::Conflict => Error::Conflict { key: "failing".to_owned() },
+            Self::StorageFull => Error::StorageFull { path: path(), source: io::Error::other(CAUSE) },
+            Self::Poisoned => Error::Poisoned { path: path() },
+        }
+    }
+}
+
+impl StateStore {
+    /// Returns a store whose every operation fails with an error of this kind, so that a program can test what it does
+    /// then. It holds nothing, and needs no server.
+    ///
+    /// ```
+    /// use millpond::{Error, ErrorKind, StateStore};
+    ///
+    /// fn greet(store: &StateStore) -> &'static str {
+    ///     match store.get::<String>("name") {
+    ///         Ok(_) => "hello",
+    ///         Err(Error::Unavailable { .. }) => "hello, stranger",
+    ///         Err(_) => "good bye",
+    ///     }
+    /// }
+    /// assert_eq!(greet(&StateStore::failing(ErrorKind::Unavailable)), "hello, stranger");
+    /// ```
+    #[must_use]
+    pub fn failing(kind: ErrorKind) -> Self {
+        Self::memory_with(Some(Box::new(move || kind.error())))
+    }
+}
