@@ -92,7 +92,8 @@ fn work(store: &StateStore) -> millpond::Result<()> {
             }
             Ok(())
         })?;
-        leased.ack()?;
+        // After `false`, the job is handed out again; its result is known then.
+        let _ended_in_time = leased.ack()?;
     }
     Ok(())
 }

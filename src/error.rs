@@ -39,7 +39,10 @@ impl fmt::Display for Kind {
 
 /// The name of a lease in its store: see [`StateStore::undecoded`](crate::StateStore::undecoded).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LeaseId(pub(crate) SmolStr);
+pub struct LeaseId {
+    pub(crate) id: SmolStr,
+    pub(crate) attempts: u64,
+}
 
 /// How a lock was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

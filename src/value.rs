@@ -17,15 +17,26 @@ pub(crate) enum Form {
 pub(crate) struct Value {
     pub(crate) bytes: Bytes,
     pub(crate) form: Form,
+    /// How many leases of a queue have returned the value to it. It is 0 for a value that was never leased.
+    pub(crate) returns: u32,
 }
 
 impl Value {
     pub(crate) fn json(text: &[u8]) -> Self {
-        Self { bytes: Bytes::from(text), form: Form::Json }
+        Self::new(Bytes::from(text), Form::Json)
     }
 
     pub(crate) fn raw(bytes: &[u8]) -> Self {
-        Self { bytes: Bytes::from(bytes), form: Form::Raw }
+        Self::new(Bytes::from(bytes), Form::Raw)
+    }
+
+    pub(crate) fn new(bytes: Bytes, form: Form) -> Self {
+        Self { bytes, form, returns: 0 }
+    }
+
+    /// The value after one more lease has returned it to its queue.
+    pub(crate) fn returned(self) -> Self {
+        Self { returns: self.returns.saturating_add(1), ..self }
     }
 
     /// The size in bytes as text in a file: raw bytes are encoded as Base64 there.

@@ -66,6 +66,8 @@ pub(crate) enum LeaseAction {
     /// Ends a lease, and puts the value at the front of the queue again if `back`: `Flag`, whether the lease
     /// still existed.
     EndLease { id: SmolStr, back: bool, ttl_if_created: Option<Millis> },
+    /// Makes a lease end `lease` from now: `Flag`, whether the lease still existed.
+    ExtendLease { id: SmolStr, lease: Millis },
 }
 
 /// A mutation of a lock. The key is the name of the lock.

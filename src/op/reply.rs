@@ -20,6 +20,15 @@ pub(crate) enum Hold {
     NotHeld,
 }
 
+/// A value that was leased just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewLease {
+    pub(crate) id: SmolStr,
+    pub(crate) bytes: Bytes,
+    /// How often the value has been leased, this time included.
+    pub(crate) attempts: u64,
+}
+
 /// The reply to one [`Op`](crate::op::Op).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -31,8 +40,8 @@ pub(crate) enum Reply {
     Number(i64),
     /// The value that the key held.
     Found(Option<Bytes>),
-    /// The id of the new lease, and the leased value. Boxed, because it would make every reply larger.
-    Leased(Option<Box<(SmolStr, Bytes)>>),
+    /// The new lease. Boxed, because it would make every reply larger.
+    Leased(Option<Box<NewLease>>),
     /// The lock, if it was free.
     Granted(Option<Grant>),
     /// What happened to the lock.
@@ -64,7 +73,7 @@ impl Reply {
         }
     }
 
-    pub(crate) fn leased(self) -> Result<Option<(SmolStr, Bytes)>> {
+    pub(crate) fn leased(self) -> Result<Option<NewLease>> {
         if let Self::Leased(leased) = self {
             Ok(leased.map(|leased| *leased))
         } else {

@@ -90,6 +90,7 @@ impl LeaseAction {
         match self {
             Self::Lease { .. } => row("EVAL", Kind::Queue, IN_DOUBT),
             Self::EndLease { .. } => row("EVAL", Kind::Queue, REPEATED_IF_IT_ACTED),
+            Self::ExtendLease { .. } => row("EVAL", Kind::Queue, REPEATED),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use smol_str::SmolStr;
 
 use crate::backend::Backend;
 use crate::bytes::Bytes;
@@ -13,7 +12,7 @@ use crate::clock::Millis;
 use crate::error::{Error, LeaseId, Result};
 use crate::json;
 use crate::key::Key;
-use crate::op::{LeaseAction, Op, Reply};
+use crate::op::{LeaseAction, NewLease, Op, Reply};
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
 
@@ -32,7 +31,7 @@ use crate::store::wait::deadline_after;
 /// [`queue_range`](Self::queue_range) do not see their values before. Leases are no part of the key: writing to it,
 /// deleting it and its expiry leave them alone, but [`clear`](Self::clear) and
 /// [`delete_prefix`](Self::delete_prefix) drop them. On Redis they are stored beside the queue, under
-/// `{key}:__millpond:leases` and `:leased`, and go by the clock of the server.
+/// `{key}:__millpond:leases`, `:leased` and `:returned`, and go by the clock of the server.
 impl StateStore {
     /// Leases the first value of a queue for the time `lease`; returns `None` if there is none.
     ///
@@ -43,7 +42,7 @@ impl StateStore {
     /// store.push_back("mails", "hello")?;
     /// if let Some(mail) = store.lease::<String>("mails", Duration::from_secs(30))? {
     ///     assert_eq!(mail.value(), "hello"); // … send it …
-    ///     mail.ack()?;
+    ///     assert!(mail.ack()?);
     /// }
     /// # Ok(())
     /// # }
@@ -101,7 +100,7 @@ impl StateStore {
     /// if let Err(error) = store.lease::<u64>("numbers", Duration::from_secs(30)) {
     ///     let bytes = store.undecoded(&error).expect("a value that is not a number");
     ///     store.push_back("rejects", String::from_utf8_lossy(bytes.value()))?;
-    ///     bytes.ack()?;
+    ///     assert!(bytes.ack()?);
     /// }
     /// assert_eq!(store.queue_len("rejects")?, 1);
     /// # Ok(())
@@ -109,11 +108,11 @@ impl StateStore {
     /// ```
     #[must_use]
     pub fn undecoded(&self, error: &Error) -> Option<Leased<Bytes>> {
-        let Error::Decode { key, raw, lease: Some(LeaseId(id)), .. } = error else {
+        let Error::Decode { key, raw, lease: Some(lease), .. } = error else {
             return None;
         };
-        let (queue, id) = (Key::listed(key.clone()), id.clone());
-        Some(Leased { store: self.clone(), queue, id, item: raw.clone() })
+        let queue = Key::listed(key.clone());
+        Some(Leased { store: self.clone(), queue, lease: lease.clone(), item: raw.clone() })
     }
 
     fn lease_action(&self, lease: Duration) -> Result<LeaseAction> {
@@ -121,17 +120,18 @@ impl StateStore {
     }
 
     fn decode_leased<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Leased<T>>> {
-        let Some((id, bytes)) = reply.leased()? else {
+        let Some(NewLease { id, bytes, attempts }) = reply.leased()? else {
             return Ok(None);
         };
-        let item = json::decode(queue, bytes).map_err(|error| with_lease(error, &id))?;
-        Ok(Some(Leased { store: self.clone(), queue: queue.clone().into_owned(), id, item }))
+        let lease = LeaseId { id, attempts };
+        let item = json::decode(queue, bytes).map_err(|error| with_lease(error, &lease))?;
+        Ok(Some(Leased { store: self.clone(), queue: queue.clone().into_owned(), lease, item }))
     }
 }
 
-fn with_lease(error: Error, id: &SmolStr) -> Error {
+fn with_lease(error: Error, lease: &LeaseId) -> Error {
     if let Error::Decode { key, raw, source, .. } = error {
-        return Error::Decode { key, raw, lease: Some(LeaseId(id.clone())), source };
+        return Error::Decode { key, raw, lease: Some(lease.clone()), source };
     }
     error
 }
@@ -143,7 +143,7 @@ fn with_lease(error: Error, id: &SmolStr) -> Error {
 pub struct Leased<T> {
     store: StateStore,
     queue: Key<'static>,
-    id: SmolStr,
+    lease: LeaseId,
     item: T,
 }
 
@@ -153,11 +153,48 @@ impl<T> Leased<T> {
         &self.item
     }
 
+    /// Returns how often the value has been handed out by [`lease`](StateStore::lease) and
+    /// [`lease_wait`](StateStore::lease_wait), this time included: 1 the first time, and 2 after a
+    /// [`nack`](Self::nack), or after a lease that expired. A consumer can put a value aside that it has met too often.
+    ///
+    /// The number survives the end of the program, on Redis as far as the data of the server does. It counts one stay in
+    /// the queue: a value that is popped and pushed again is a new one.
+    ///
+    /// On Redis the queue is a plain list, which any client may change. The numbers of returned values are stored beside
+    /// it, under `{key}:__millpond:returned`, with the hash of each value. So a value never gets the number of a value
+    /// with other bytes. The number begins again at 1 if values leave the queue by other ways than a lease before the
+    /// returned value is leased again: by a pop, a trim or a deletion, for instance, or if more than eight values are
+    /// pushed in front of it. Values with the same bytes cannot be told apart: if one of them is returned and then
+    /// removed by another way, and a new one takes its place, the new one may continue its number. A value that comes
+    /// back during an outage begins again at 1 once the server is back.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// store.push_back("mails", "hello")?;
+    /// while let Some(mail) = store.lease::<String>("mails", Duration::from_secs(30))? {
+    ///     if mail.attempts() > 3 {
+    ///         store.push_back("undeliverable", mail.value())?;
+    ///         assert!(mail.ack()?);
+    ///     } else {
+    ///         assert!(mail.nack()?); // … sending failed …
+    ///     }
+    /// }
+    /// assert_eq!(store.queue_len("undeliverable")?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn attempts(&self) -> u64 {
+        self.lease.attempts
+    }
+
     /// Removes the value for good. Returns `false` if the lease had expired and the value was returned to the queue:
     /// it was, or will be, handed out again.
     ///
     /// # Errors
     /// [`Unavailable`](crate::Error::Unavailable) on Redis; the call may be repeated.
+    #[must_use = "after `false`, the value is handed out again"]
     pub fn ack(&self) -> Result<bool> {
         self.end_lease(false)
     }
@@ -168,8 +205,43 @@ impl<T> Leased<T> {
     /// # Errors
     /// As [`ack`](Self::ack); [`WrongType`](crate::Error::WrongType) if the key of the queue holds
     /// another kind by now: the value stays leased.
+    #[must_use = "after `false`, the lease had ended already, and the value may have another consumer"]
     pub fn nack(&self) -> Result<bool> {
         self.end_lease(true)
+    }
+
+    /// Makes the lease end `lease` from now, sooner or later than before. Returns `false` if the lease had expired and
+    /// the value was returned to the queue: it was, or will be, handed out again, and the consumer should stop its work.
+    ///
+    /// A consumer that does not know how long it needs takes a short lease and extends it from time to time: if the
+    /// consumer dies, the value comes back soon.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn main() -> millpond::Result<()> {
+    /// let store = millpond::StateStore::memory();
+    /// store.push_back_many("films", ["a", "b"])?;
+    /// let lease = Duration::from_secs(30);
+    /// if let Some(film) = store.lease::<String>("films", lease)? {
+    ///     for _part in 0..10 {
+    ///         // … convert a part …
+    ///         if !film.extend(lease)? {
+    ///             return Ok(()); // another consumer converts it
+    ///         }
+    ///     }
+    ///     assert!(film.ack()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease; otherwise as [`ack`](Self::ack). During an outage, a
+    /// lease from before the outage cannot be extended ([`Unavailable`](crate::Error::Unavailable)).
+    #[must_use = "after `false`, the value is handed out again"]
+    pub fn extend(&self, lease: Duration) -> Result<bool> {
+        let lease = Millis::new(lease)?;
+        self.apply(LeaseAction::ExtendLease { id: self.lease.id.clone(), lease })
     }
 
     /// Returns the value itself. That does not complete it: it still comes back when the lease expires.
@@ -178,10 +250,12 @@ impl<T> Leased<T> {
     }
 
     fn end_lease(&self, back: bool) -> Result<bool> {
-        let context = self.store.context();
-        context.check_open()?;
-        let action =
-            LeaseAction::EndLease { id: self.id.clone(), back, ttl_if_created: context.default_ttl() };
+        let ttl_if_created = self.store.context().default_ttl();
+        self.apply(LeaseAction::EndLease { id: self.lease.id.clone(), back, ttl_if_created })
+    }
+
+    fn apply(&self, action: LeaseAction) -> Result<bool> {
+        self.store.context().check_open()?;
         let op = Op { key: self.queue.clone(), action };
         on_backend!(&self.store, backend => backend.apply_lease(op, None))?.flag()
     }

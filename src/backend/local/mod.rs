@@ -3,6 +3,7 @@
 
 pub(crate) mod change;
 pub(crate) mod entry;
+pub(crate) mod leases;
 pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod plan_multi;

@@ -2,12 +2,11 @@
 //! next to the queue, a lock is a value, and the last token of a store is another value. It only decides and changes
 //! nothing; it must not know how the changes are applied.
 
-use std::ops::Bound;
-
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use crate::backend::local::change::Change;
-use crate::backend::local::entry::{Content, Entry};
+use crate::backend::local::entry::{Content, MapValue};
+use crate::backend::local::leases::{StoredLease, extended, new_id};
 use crate::backend::local::overlay::Overlay;
 use crate::backend::local::table::locked::LockedShards;
 use crate::backend::local::view::live;
@@ -15,15 +14,12 @@ use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{
-    Answer, End, EntryAction, Grant, Hold, LeaseAction, LockAction, Op, Query, ReadSource, Reply,
+    Answer, End, EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Op, Query, ReadSource, Reply,
 };
 use crate::value::Value;
 
 /// Changes of several keys, and the reply to the operation that makes them.
 pub(crate) type MultiKeyPlan = (Vec<(Key<'static>, Change)>, Reply);
-
-/// At most this many values of expired leases come back at a time, since nobody else can use the shards meanwhile.
-const MOST_RETURNED: usize = 1000;
 
 /// Returns the keys whose shards must be locked for a mutation of a queue's leases.
 pub(crate) fn lease_keys(queue: &Key<'_>) -> [Key<'static>; 3] {
@@ -46,6 +42,7 @@ pub(crate) fn plan_lease(
         LeaseAction::EndLease { id, back, ttl_if_created } => {
             planner.end_lease(&op.key, id, *back, *ttl_if_created)
         }
+        LeaseAction::ExtendLease { id, lease } => planner.extend_lease(&op.key, id, *lease),
     })
 }
 
@@ -96,7 +93,7 @@ struct MultiKeyPlanner<'p, 'o> {
     now: &'p Now<'p>,
 }
 
-impl MultiKeyPlanner<'_, '_> {
+impl<'p> MultiKeyPlanner<'p, '_> {
     fn apply(&mut self, key: &Key<'_>, action: EntryAction) -> Result<Reply> {
         self.overlay.apply(Op { key: key.clone(), action })
     }
@@ -105,27 +102,28 @@ impl MultiKeyPlanner<'_, '_> {
         let leases = queue.companion(Companion::Leases);
         // If the key holds another kind, this fails before anything is changed.
         self.overlay.ask(queue, &Query::Bounds)?;
-        let expired = self.expired_leases(&leases);
-        let first_expired = expired.first().map(|(_, value)| value.clone());
+        let expired = self.leases(&leases).map_or_else(Vec::new, |map| map.expired_leases(self.now));
+        let mut first_returned = None;
         if !expired.is_empty() {
-            let (ids, mut values): (Vec<_>, Vec<_>) = expired.into_iter().unzip();
-            for field in ids {
-                self.apply(&leases, EntryAction::MapDelete { field })?;
+            let mut values = Vec::new();
+            for lease in expired {
+                self.remove_lease(&leases, &lease)?;
+                values.push(lease.value.returned());
             }
+            first_returned = values.first().cloned();
             // The value that is pushed last becomes the first of the queue.
             values.reverse();
             self.apply(queue, EntryAction::Push { end: End::Front, values, ttl_if_created })?;
         }
-        let first = first_expired.or_else(|| self.first_value(queue));
+        let first = first_returned.or_else(|| self.first_value(queue));
         let popped = self.apply(queue, EntryAction::Pop { end: End::Front })?.found()?;
         let (Some(value), Some(_)) = (first, popped) else {
             return Ok(Reply::Leased(None));
         };
-        let until = self.now.millis().saturating_add(lease.get());
-        let id = format_smolstr!("{until:020}-{:020}", self.next_token()?);
-        let bytes = value.bytes.clone();
+        let id = new_id(self.until(lease), self.next_token()?);
+        let (bytes, attempts) = (value.bytes.clone(), u64::from(value.returns) + 1);
         self.apply(&leases, EntryAction::MapPut { fields: vec![(id.clone(), value)], ttl_if_created: None })?;
-        Ok(Reply::Leased(Some(Box::new((id, bytes)))))
+        Ok(Reply::Leased(Some(Box::new(NewLease { id, bytes, attempts }))))
     }
 
     fn end_lease(
@@ -136,42 +134,39 @@ impl MultiKeyPlanner<'_, '_> {
         ttl_if_created: Option<Millis>,
     ) -> Result<Reply> {
         let leases = queue.companion(Companion::Leases);
-        let Some(value) = self.leased_value(&leases, id) else {
+        let Some(lease) = self.leases(&leases).and_then(|map| map.find_lease(id)) else {
             return Ok(Reply::Flag(false));
         };
         if back {
-            self.apply(queue, EntryAction::Push { end: End::Front, values: vec![value], ttl_if_created })?;
+            let values = vec![lease.value.clone().returned()];
+            self.apply(queue, EntryAction::Push { end: End::Front, values, ttl_if_created })?;
         }
-        self.apply(&leases, EntryAction::MapDelete { field: id.clone() })
+        self.remove_lease(&leases, &lease)?;
+        Ok(Reply::Flag(true))
     }
 
-    /// Returns the expired leases whose values come back now, in the order in which they were taken.
-    ///
-    /// If there are too many, these are the one that expired first, which is handed out now, and those that expired
-    /// last: each later call puts earlier ones in front of them, so that all are handed out in the order in which
-    /// they expired.
-    fn expired_leases(&self, leases: &str) -> Vec<(SmolStr, Value)> {
-        let Some(Entry { content: Content::Map(map), .. }) = live(self.locked.find(leases), self.now) else {
-            return Vec::new();
+    fn extend_lease(&mut self, queue: &Key<'_>, id: &SmolStr, length: Millis) -> Result<Reply> {
+        let leases = queue.companion(Companion::Leases);
+        let Some(lease) = self.leases(&leases).and_then(|map| map.find_lease(id)) else {
+            return Ok(Reply::Flag(false));
         };
-        // The id of a lease begins with the time at which it expires.
-        let first_open = format_smolstr!("{:020}", self.now.millis().saturating_add(1));
-        let mut expired =
-            map.fields().range::<str, _>((Bound::Unbounded, Bound::Excluded(first_open.as_str())));
-        let in_order_of_expiry: Vec<_> = expired.clone().take(MOST_RETURNED + 1).collect();
-        let too_many = in_order_of_expiry.len() > MOST_RETURNED;
-        let (first, mut rest): (Option<_>, Vec<_>) = if too_many {
-            (expired.next(), expired.rev().take(MOST_RETURNED - 1).collect())
-        } else {
-            (None, in_order_of_expiry)
-        };
-        rest.sort_by(|(a, _), (b, _)| token_of_lease(a).cmp(token_of_lease(b)));
-        first.into_iter().chain(rest).map(|(id, value)| (id.clone(), value.clone())).collect()
+        self.remove_lease(&leases, &lease)?;
+        let fields = extended(id, self.until(length), lease.value);
+        self.apply(&leases, EntryAction::MapPut { fields, ttl_if_created: None })?;
+        Ok(Reply::Flag(true))
     }
 
-    fn leased_value(&self, leases: &str, id: &SmolStr) -> Option<Value> {
+    fn remove_lease(&mut self, leases: &Key<'_>, lease: &StoredLease) -> Result<()> {
+        for field in [Some(&lease.field), lease.end_field.as_ref()].into_iter().flatten() {
+            self.apply(leases, EntryAction::MapDelete { field: field.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the leases as they were before this operation.
+    fn leases(&self, leases: &str) -> Option<&'p MapValue> {
         match &live(self.locked.find(leases), self.now)?.content {
-            Content::Map(map) => map.fields().get(id).cloned(),
+            Content::Map(map) => Some(map),
             Content::Value(_) | Content::Queue(_) => None,
         }
     }
@@ -231,9 +226,4 @@ impl MultiKeyPlanner<'_, '_> {
     fn until(&self, ttl: Millis) -> u64 {
         self.now.millis().saturating_add(ttl.get())
     }
-}
-
-/// Returns the token in the id of a lease. Tokens grow, so they give the order in which leases were taken.
-fn token_of_lease(id: &str) -> &str {
-    id.split_once('-').map_or(id, |(_, token)| token)
 }

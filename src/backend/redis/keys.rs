@@ -7,6 +7,9 @@ use crate::key::{Companion, Key, RESERVED, key_fault};
 /// The values under lease: a hash beside the queue, by the id of the lease.
 const LEASED_VALUES: &str = ":__millpond:leased";
 
+/// How often the values were leased that leases have returned to the front of a queue: a list beside the queue.
+const RETURNED_VALUES: &str = ":__millpond:returned";
+
 /// The clients that wait for a lock, by the time at which they came: a sorted set beside the lock's name.
 const LOCK_QUEUE: &str = ":__millpond:lock_queue";
 
@@ -18,6 +21,10 @@ const EPOCH: &str = "__millpond:epoch";
 
 pub(crate) fn leased_values(queue: &Key<'_>) -> Key<'static> {
     queue.with_suffix(LEASED_VALUES)
+}
+
+pub(crate) fn returned_values(queue: &Key<'_>) -> Key<'static> {
+    queue.with_suffix(RETURNED_VALUES)
 }
 
 pub(crate) fn lock_queue(name: &Key<'_>) -> Key<'static> {
@@ -61,10 +68,12 @@ pub(crate) fn queued_key_fault(key: &str) -> Option<&'static str> {
     key_fault(queue.unwrap_or(key))
 }
 
-/// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: the leases of a queue
-/// and their values go with the queue.
+/// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: what belongs to the leases
+/// of a queue goes with the queue.
 pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
-    let queue = reserved.strip_suffix(LEASED_VALUES.as_bytes());
+    let queue = [LEASED_VALUES, RETURNED_VALUES]
+        .into_iter()
+        .find_map(|suffix| reserved.strip_suffix(suffix.as_bytes()));
     queue.is_some_and(|queue| queue.starts_with(prefix)) || key::is_cleared(reserved, prefix)
 }
 
@@ -77,6 +86,7 @@ mod tests {
         let key = Key::listed("a:b".to_owned());
         for (own, name) in [
             (leased_values(&key), "a:b:__millpond:leased"),
+            (returned_values(&key), "a:b:__millpond:returned"),
             (lock_queue(&key), "a:b:__millpond:lock_queue"),
             (lock_last_seen(&key), "a:b:__millpond:lock_seen"),
             (marker(10), "__millpond:marker:0000000000000000000000000000000a"),
@@ -104,6 +114,7 @@ mod tests {
             ("jobs", true),
             ("jobs:__millpond:leases", true),
             ("jobs:__millpond:leased", true),
+            ("jobs:__millpond:returned", false),
             ("jobs:__millpond:lock", false),
             ("jobs:__millpond:lock_queue", false),
             (":__millpond:leased", false),
@@ -120,6 +131,8 @@ mod tests {
             ("jobs:__millpond:leases", "jobs", true),
             ("jobs:__millpond:leased", "jobs", true),
             ("jobs:__millpond:leased", "jobs:", false),
+            ("jobs:__millpond:returned", "jobs", true),
+            ("jobs:__millpond:returned", "jobs:", false),
             ("jobs:a:__millpond:leased", "jobs:", true),
             ("jobs:__millpond:lock_queue", "", false),
             ("__millpond:epoch", "", false),

@@ -38,15 +38,15 @@ super::promises_that_need_the_server![
     a_thousand_leases_come_back_in_their_order,
 ];
 
-fn take(store: &StateStore, lease: Duration) -> Leased<i64> {
+pub(super) fn take(store: &StateStore, lease: Duration) -> Leased<i64> {
     store.lease("q", lease).expect("a store").expect("a value")
 }
 
-fn left(store: &StateStore) -> Vec<i64> {
+pub(super) fn left(store: &StateStore) -> Vec<i64> {
     store.queue_range("q", ..).unwrap()
 }
 
-fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) -> StateStore {
+pub(super) fn filled(cx: &Context, values: impl IntoIterator<Item = i64>) -> StateStore {
     let store = cx.store();
     store.push_back_many("q", values).unwrap();
     store

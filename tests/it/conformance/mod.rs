@@ -67,6 +67,7 @@ mod expiry;
 mod handles;
 mod keys;
 pub(crate) mod kinds;
+mod lease_attempts;
 mod leases;
 mod lifecycle;
 mod listing;

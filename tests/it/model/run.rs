@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond::{Error, FileOptions, Result, StateStore, SyncPolicy};
+use millpond::{Error, FileOptions, Leased, Result, StateStore, SyncPolicy};
 use serde_json::value::RawValue;
 
 use super::content::Content;
@@ -146,6 +146,19 @@ impl Run {
             return Err(format!("the store returns {text:?}, the model {expected_text:?}"));
         }
         let (Ok(Some(taken)), Ok(Some(value))) = (taken, expected) else { return Ok(()) };
+        // Whatever the number is, it grows by one, and an extension leaves it alone.
+        same(taken.extend(Duration::from_secs(7200)), Ok(true))?;
+        same(taken.nack(), Ok(true))?;
+        let again = answer(store.lease::<Box<RawValue>>(key, Duration::from_secs(3600)));
+        let Ok(Some(again)) = again.map_err(|error| error.to_string())? else {
+            return Err("the value that was given back is not leased again".into());
+        };
+        let counted = |taken: &Leased<Box<RawValue>>| (taken.value().get().to_owned(), taken.attempts());
+        let (text, attempts) = counted(&taken);
+        if counted(&again) != (text, attempts + 1) {
+            return Err(format!("after {:?}, the next lease returns {:?}", counted(&taken), counted(&again)));
+        }
+        let taken = again;
         if back {
             same(taken.nack(), self.model.push(key, true, &[value]).map(|_| true))
         } else {

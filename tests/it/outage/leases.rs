@@ -170,3 +170,35 @@ fn a_value_that_cannot_decode_can_be_ended_in_an_outage() {
     assert!(store.undecoded(&ended_later).unwrap().ack().unwrap());
     assert_eq!(leases(&raw), 0);
 }
+
+#[test]
+fn leases_of_an_outage_can_be_extended_and_counted() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    let store = open(&proxy.url(), exclusive(memory())).unwrap();
+    store.push_back("before", 1).unwrap();
+    let before = store.lease::<i64>("before", HOUR).unwrap().unwrap();
+    store.delete("q").unwrap();
+    proxy.set(Mode::Down);
+    notice_disconnect(&store);
+    assert_error!(before.extend(HOUR), Error::Unavailable { maybe_applied: false, .. });
+    store.push_back_many("q", 1..=3).unwrap();
+    let lease = || store.lease::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
+    let extended = lease();
+    assert!(extended.extend(HOUR).unwrap() && extended.extend(2 * HOUR).unwrap());
+    let ended = lease();
+    assert!(ended.extend(HOUR).unwrap() && ended.ack().unwrap() && !ended.extend(HOUR).unwrap());
+    let first = store.lease::<i64>("q", HOUR).unwrap().unwrap();
+    assert!(first.extend(HOUR).unwrap() && first.nack().unwrap());
+    let second = store.lease::<i64>("q", HOUR).unwrap().unwrap();
+    assert_eq!((first.attempts(), *second.value(), second.attempts()), (1, 3, 2));
+    proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    assert_eq!(left(&raw), (vec![], 2, 2));
+    assert_eq!(take(&store, HOUR), None, "both are still leased");
+    assert!(before.extend(HOUR).unwrap() && extended.extend(HOUR).unwrap());
+    assert!(extended.ack().unwrap() && second.ack().unwrap() && before.ack().unwrap());
+    assert_eq!(left(&raw), (vec![], 0, 0));
+    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+}

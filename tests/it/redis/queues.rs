@@ -19,6 +19,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 const LEASES: &str = "t:q:__millpond:leases";
 const LEASED: &str = "t:q:__millpond:leased";
+const RETURNED: &str = "t:q:__millpond:returned";
 
 impl SharedServer {
     /// Makes all leases of the queue `q` expire.
@@ -353,4 +354,55 @@ fn a_frozen_server_ends_a_wait_in_time_and_pops_nothing() {
         assert_eq!(store.pop_front::<i64>("q").unwrap(), Some(7), "the earlier wait popped nothing");
         assert_eq!(store.queue_len("q").unwrap(), 0);
     }
+}
+
+/// Commands of others, and the values that are leased after them, each with its number.
+type Case = (&'static [&'static [&'static str]], &'static [(i64, u64)]);
+
+/// What others do to the list never gives a value the number of another one.
+#[test]
+fn attempts_stay_right_whatever_others_do_to_the_list() {
+    let cases: [Case; 9] = [
+        (&[], &[(1, 2), (2, 1), (3, 1)]),
+        (&[&["LPOP", "t:q"]], &[(2, 1), (3, 1)]),
+        (&[&["LPOP", "t:q"], &["RPUSH", "t:q", "4"]], &[(2, 1), (3, 1), (4, 1)]),
+        (&[&["RPUSH", "t:q", "4", "5"]], &[(1, 2), (2, 1), (3, 1), (4, 1), (5, 1)]),
+        (&[&["LPUSH", "t:q", "9"]], &[(9, 1), (1, 2), (2, 1), (3, 1)]),
+        (&[&["LPUSH", "t:q", "9"], &["RPUSH", "t:q", "4"]], &[(9, 1), (1, 2), (2, 1), (3, 1), (4, 1)]),
+        (&[&["LTRIM", "t:q", "1", "-1"]], &[(2, 1), (3, 1)]),
+        (&[&["DEL", "t:q"], &["RPUSH", "t:q", "5", "6"]], &[(5, 1), (6, 1)]),
+        (&[&["DEL", "t:q"], &["RPUSH", "t:q", "5", "6", "7", "1"]], &[(5, 1), (6, 1), (7, 1), (1, 1)]),
+    ];
+    for (commands, expected) in cases {
+        let server = SharedServer::new();
+        let store = server.store("t");
+        store.push_back_many("q", [1, 2, 3]).unwrap();
+        assert!(store.lease::<i64>("q", MINUTE).unwrap().unwrap().nack().unwrap());
+        for command in commands {
+            server.raw.run::<_, redis::Value>(command[0], &command[1..]);
+        }
+        let leases = std::iter::from_fn(|| store.lease::<i64>("q", MINUTE).unwrap());
+        let counted: Vec<_> = leases.map(|leased| (*leased.value(), leased.attempts())).collect();
+        assert_eq!(counted, expected, "{commands:?}");
+        assert!(!server.raw.exists(RETURNED), "{commands:?}");
+    }
+}
+
+#[test]
+fn there_are_never_more_records_of_returned_values_than_values() {
+    let server = SharedServer::new();
+    let store = server.store("t");
+    for number in 0..100 {
+        store.push_back_many("q", [number, -number]).unwrap();
+        assert!(store.lease::<i64>("q", MINUTE).unwrap().unwrap().nack().unwrap());
+        server.raw.run::<_, Vec<i64>>("RPOP", &["t:q", "2"]);
+        store.push_back("q", number).unwrap();
+        assert!(store.lease::<i64>("q", MINUTE).unwrap().unwrap().nack().unwrap());
+        let (records, values): (i64, i64) =
+            (server.raw.run("LLEN", &[RETURNED]), server.raw.run("LLEN", &["t:q"]));
+        assert!(records <= values, "{records} records of {values} values");
+        server.raw.run::<_, Option<i64>>("LPOP", &["t:q"]);
+    }
+    assert!(store.lease::<i64>("q", MINUTE).unwrap().is_none());
+    assert!(!server.raw.exists(RETURNED));
 }

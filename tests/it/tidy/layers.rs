@@ -29,7 +29,7 @@ const ROOMS: &[Room] = &[
         layers: &[
             &["queue", "read_set"],
             &["entry"],
-            &["change", "view"],
+            &["change", "leases", "view"],
             &["plan", "wait_list"],
             &["overlay", "table"],
             &["plan_multi", "state", "table_source"],

@@ -13,6 +13,7 @@ use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry};
+use crate::backend::local::leases;
 use crate::backend::local::plan_multi::{lease_keys, plan_lease};
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;
@@ -47,7 +48,13 @@ impl Outage {
                 leases.end(id);
                 (Vec::new(), Reply::Flag(true))
             }
-            LeaseAction::EndLease { .. } | LeaseAction::Lease { .. } => plan_lease(op, &locked, &now)?,
+            // Only the server knows whether it still has the lease.
+            LeaseAction::ExtendLease { id, .. } if !leases.has(id) && !self.was_leased_in_this_outage(id) => {
+                return Err(refused());
+            }
+            LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } | LeaseAction::Lease { .. } => {
+                plan_lease(op, &locked, &now)?
+            }
         };
         let mut ends = QueueEnds::of(locked.find(&op.key));
         let mut ops = Vec::new();
@@ -81,7 +88,8 @@ pub(crate) fn local_key(key: &Key<'static>) -> Key<'static> {
 
 /// The leases of a queue, and the operations that change them on the server.
 struct LeaseChanges {
-    /// On the server: the ids, by the time at which they expire. Locally: the map of all leases.
+    /// On the server: the ids, by the time at which they expire. Locally: the map of all leases (see
+    /// [`local::leases`](leases)).
     ids_key: Key<'static>,
     /// On the server: the leased values, by id.
     values_key: Key<'static>,
@@ -92,7 +100,9 @@ struct LeaseChanges {
 impl LeaseChanges {
     fn of(queue: &Key<'_>, found: Option<&Entry>) -> Self {
         let ids = match found.map(|entry| &entry.content) {
-            Some(Content::Map(map)) => map.fields().keys().cloned().collect(),
+            Some(Content::Map(map)) => {
+                map.fields().keys().filter_map(|field| leases::id_of(field)).map(SmolStr::new).collect()
+            }
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
         let (ids_key, values_key) = (queue.companion(Companion::Leases), keys::leased_values(queue));
@@ -110,11 +120,19 @@ impl LeaseChanges {
             return;
         }
         match change {
-            Change::RemoveField(id) => self.end(id),
+            Change::RemoveField(field) => {
+                if let Some(id) = leases::id_of(field) {
+                    self.end(id);
+                }
+            }
             Change::Remove => std::mem::take(&mut self.ids).iter().for_each(|id| self.end(id)),
-            Change::SetFields(fields) => fields.iter().for_each(|(id, value)| self.begin(id, value, now)),
+            Change::SetFields(fields) => {
+                for (field, value) in fields {
+                    self.begin(field, value, now);
+                }
+            }
             Change::Set(Entry { content: Content::Map(map), .. }) => {
-                map.fields().iter().for_each(|(id, value)| self.begin(id, value, now));
+                map.fields().iter().for_each(|(field, value)| self.begin(field, value, now));
             }
             Change::Nothing
             | Change::Set(_)
@@ -125,17 +143,17 @@ impl LeaseChanges {
         }
     }
 
-    fn end(&mut self, id: &SmolStr) {
+    fn end(&mut self, id: &str) {
         self.ids.remove(id);
+        let id = SmolStr::new(id);
         self.ops.push(OpToQueue::new(&self.values_key, QueuedAction::MapDelete { field: id.clone() }));
-        self.ops.push(OpToQueue::new(&self.ids_key, QueuedAction::SetLease { id: id.clone(), left: None }));
+        self.ops.push(OpToQueue::new(&self.ids_key, QueuedAction::SetLease { id, left: None }));
     }
 
-    fn begin(&mut self, id: &SmolStr, value: &Value, now: &Now<'_>) {
+    fn begin(&mut self, field: &str, value: &Value, now: &Now<'_>) {
+        let Some(id) = leases::id_of(field).map(SmolStr::new) else { return };
         self.ids.insert(id.clone());
-        // An id begins with the time at which the lease expires.
-        let until: u64 = id.split('-').next().and_then(|until| until.parse().ok()).unwrap_or_default();
-        let left = Millis::new(Duration::from_millis(until.saturating_sub(now.millis())));
+        let left = Millis::new(Duration::from_millis(leases::end_of(field).saturating_sub(now.millis())));
         let left = Some(left.unwrap_or(Millis::LEAST));
         let fields = vec![(id.clone(), value.clone())];
         let put = QueuedAction::MapPut { fields, ttl_if_created: None };

@@ -34,7 +34,7 @@ impl Shadowed {
     /// a file.
     pub(crate) fn entry(self) -> Option<Entry> {
         match self {
-            Self::Value { bytes, deadline } => Some(Entry::value(Value { bytes, form: Form::Raw }, deadline)),
+            Self::Value { bytes, deadline } => Some(Entry::value(Value::new(bytes, Form::Raw), deadline)),
             Self::Absent | Self::NotAValue => None,
         }
     }

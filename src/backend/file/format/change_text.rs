@@ -11,12 +11,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
+use crate::backend::file::format::value_text::{push_text, push_value};
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::clock::Deadline;
 use crate::op::End;
-use crate::value::{Form, Value};
+use crate::value::Value;
 
 /// The indexes that a queue can reach. An index beyond was not written by this crate, and adding to it could
 /// overflow.
@@ -78,12 +79,21 @@ fn push_fields<'v>(
         line.extend_from_slice(b"\"f\":");
         push_text(line, name);
         line.push(b',');
-        push_value(line, value);
+        push_part(line, value);
     });
 }
 
 fn push_items<'v>(line: &mut Vec<u8>, name: &str, values: impl IntoIterator<Item = &'v Value>) {
-    push_list(line, name, values, push_value);
+    push_list(line, name, values, push_part);
+}
+
+/// Writes a value of a map or a queue.
+fn push_part(line: &mut Vec<u8>, value: &Value) {
+    push_value(line, value);
+    if value.returns > 0 {
+        line.extend_from_slice(b",\"n\":");
+        push_number(line, value.returns.into());
+    }
 }
 
 /// Writes a list of objects, the fields of each by `push_part`.
@@ -110,44 +120,6 @@ fn push_index(line: &mut Vec<u8>, name: &str, index: i64) {
 
 pub(crate) fn push_number(line: &mut Vec<u8>, number: u64) {
     line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn push_text(line: &mut Vec<u8>, text: &str) {
-    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
-    if plain {
-        line.push(b'"');
-        line.extend_from_slice(text.as_bytes());
-        line.push(b'"');
-    } else {
-        // Writing a string to memory cannot fail.
-        let _ = serde_json::to_writer(line, text);
-    }
-}
-
-fn push_value(line: &mut Vec<u8>, value: &Value) {
-    let bytes = &*value.bytes;
-    let name = match value.form {
-        Form::Json if is_embeddable(bytes) => {
-            line.extend_from_slice(b"\"v\":");
-            line.extend_from_slice(bytes);
-            return;
-        }
-        Form::Json => b"\"j\":\"",
-        Form::Raw => b"\"b\":\"",
-    };
-    line.extend_from_slice(name);
-    let start = line.len();
-    line.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    if let Ok(written) = BASE64.encode_slice(bytes, &mut line[start..]) {
-        line.truncate(start + written);
-    }
-    line.push(b'"');
-}
-
-/// Whether a JSON text that is embedded in a line is read back byte for byte.
-fn is_embeddable(json: &[u8]) -> bool {
-    let is_solid = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
-    is_solid(json.first()) && is_solid(json.last()) && memchr::memchr(b'\n', json).is_none()
 }
 
 /// All fields that a change can have.
@@ -192,6 +164,7 @@ struct FieldRecord<'a> {
     b: Option<&'a str>,
     #[serde(borrow)]
     j: Option<&'a str>,
+    n: Option<u32>,
 }
 
 /// One value of a queue.
@@ -204,6 +177,7 @@ struct ItemRecord<'a> {
     b: Option<&'a str>,
     #[serde(borrow)]
     j: Option<&'a str>,
+    n: Option<u32>,
 }
 
 /// Reads a present value, including `null`, which `Option` alone reads as absent.
@@ -275,15 +249,25 @@ impl ChangeRecord<'_> {
 }
 
 fn pairs(fields: Vec<FieldRecord<'_>>) -> Result<Vec<(SmolStr, Value)>, String> {
-    fields.into_iter().map(|FieldRecord { f, v, b, j }| Ok((SmolStr::new(f), part(v, b, j)?))).collect()
+    fields.into_iter().map(|FieldRecord { f, v, b, j, n }| Ok((SmolStr::new(f), part(v, b, j, n)?))).collect()
 }
 
 fn values(items: Vec<ItemRecord<'_>>) -> Result<Vec<Value>, String> {
-    items.into_iter().map(|ItemRecord { v, b, j }| part(v, b, j)).collect()
+    items.into_iter().map(|ItemRecord { v, b, j, n }| part(v, b, j, n)).collect()
 }
 
-fn part(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Value, String> {
-    value(v, b, j)?.ok_or_else(|| "a part has no value".into())
+fn part(
+    v: Option<&RawValue>,
+    b: Option<&str>,
+    j: Option<&str>,
+    returns: Option<u32>,
+) -> Result<Value, String> {
+    let value = value(v, b, j)?.ok_or("a part has no value")?;
+    match returns {
+        None => Ok(value),
+        Some(0) => Err("a value that was returned never".into()),
+        Some(returns) => Ok(Value { returns, ..value }),
+    }
 }
 
 /// The value in one of three fields; `None` if all are absent.
@@ -307,7 +291,8 @@ pub(crate) mod tests {
     }
 
     fn values() -> Vec<Value> {
-        vec![Value::json(b"null"), Value::raw(b"\xff"), Value::json(b"[\n1 ]"), Value::json(b"7")]
+        let returned = Value { returns: u32::MAX, ..Value::json(b"7") };
+        vec![Value::json(b"null"), Value::raw(b"\xff").returned(), Value::json(b"[\n1 ]"), returned]
     }
 
     fn fields() -> Vec<(SmolStr, Value)> {
@@ -389,6 +374,14 @@ pub(crate) mod tests {
                 r#"{"k":"k","at":-1,"q":[{"v":1},{"b":"AA=="},{"j":"Cg=="}],"x":7}"#,
             ),
             (items(12, three()[..2].to_vec()), r#"{"k":"k","at":12,"i":[{"v":1},{"b":"AA=="}]}"#),
+            (
+                items(12, vec![Value::json(b"1").returned().returned(), Value::raw(b"\x00").returned()]),
+                r#"{"k":"k","at":12,"i":[{"v":1,"n":2},{"b":"AA==","n":1}]}"#,
+            ),
+            (
+                Change::SetFields(vec![("a".into(), Value::json(b"1").returned())]),
+                r#"{"k":"k","f":[{"f":"a","v":1,"n":1}]}"#,
+            ),
             (Change::DropBefore(-3), r#"{"k":"k","lo":-3}"#),
             (Change::DropFrom(0), r#"{"k":"k","hi":0}"#),
         ] {
@@ -421,6 +414,9 @@ pub(crate) mod tests {
             r#","m":[{"f":"a"}]"#,
             r#","m":[{"f":"a","v":1,"b":""}]"#,
             r#","m":[{"f":"a","v":1,"x":1}]"#,
+            r#","m":[{"f":"a","v":1,"n":0}]"#,
+            r#","m":[{"f":"a","v":1,"n":4294967296}]"#,
+            r#","v":1,"n":1"#,
             r#","m":[{"f":"a","v":1}],"f":[]"#,
             r#","m":[{"f":"a","v":1}],"at":1"#,
             r#","f":[{"f":"a","v":1}],"x":1"#,

@@ -140,7 +140,7 @@ fn a_killed_store_opens_with_its_state_whatever_was_compacted() {
                 for (step, reply) in steps.into_iter().zip(replies) {
                     match (step, reply) {
                         (HistoryStep::Lease(op), Ok(Reply::Leased(Some(item)))) => {
-                            leases.push((op.key, item.0));
+                            leases.push((op.key, item.id));
                         }
                         (
                             HistoryStep::Entry(Op { action: EntryAction::Push { .. }, .. }),

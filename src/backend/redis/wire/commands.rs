@@ -2,7 +2,9 @@
 
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
-use crate::backend::redis::wire::scripts::{CREATE, END_LEASE, HOLD_LOCK, LEASE, LOCK, SWAP, ScriptCall};
+use crate::backend::redis::wire::scripts::{
+    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, SWAP, ScriptCall,
+};
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
 use crate::op::{EntryAction, Grant, LeaseAction, LockAction, Write};
@@ -65,15 +67,19 @@ impl CommandWriter<'_> {
 
     /// Writes a mutation of a queue's leases.
     pub(crate) fn lease_action(&mut self, queue: &Key<'_>, action: &LeaseAction, call: ScriptCall<'_>) {
-        let (leases, values) = (queue.companion(Companion::Leases), keys::leased_values(queue));
+        let leases = queue.companion(Companion::Leases);
+        let (values, returned) = (keys::leased_values(queue), keys::returned_values(queue));
         match action {
             LeaseAction::Lease { lease, ttl_if_created } => {
-                let keys = [queue, &leases, &values, &Key::fence()];
+                let keys = [queue, &leases, &values, &returned, &Key::fence()];
                 self.script(&LEASE, call, &keys, 2).number(lease.get()).ttl_or_empty(*ttl_if_created);
             }
             LeaseAction::EndLease { id, back, ttl_if_created } => {
-                let arguments = self.script(&END_LEASE, call, &[queue, &leases, &values], 3);
+                let arguments = self.script(&END_LEASE, call, &[queue, &leases, &values, &returned], 3);
                 arguments.arg(id.as_bytes()).number(u64::from(*back)).ttl_or_empty(*ttl_if_created);
+            }
+            LeaseAction::ExtendLease { id, lease } => {
+                self.script(&EXTEND_LEASE, call, &[&leases], 2).arg(id.as_bytes()).number(lease.get());
             }
         }
     }
@@ -366,15 +372,21 @@ mod tests {
     #[test]
     fn each_action_on_a_lease_or_a_lock_is_its_script() {
         let grant = Grant { token: 7, until: 99 };
-        let [lease, end, lock, hold] = [&LEASE, &END_LEASE, &LOCK, &HOLD_LOCK].map(Script::sha);
+        let [lease, end, extend, lock, hold] =
+            [&LEASE, &END_LEASE, &EXTEND_LEASE, &LOCK, &HOLD_LOCK].map(Script::sha);
+        let queue = "p:k p:k:__millpond:leases p:k:__millpond:leased";
         for (action, command) in [
             (
                 LeaseAction::Lease { lease: ttl(), ttl_if_created: None },
-                format!("{lease} 4 p:k p:k:__millpond:leases p:k:__millpond:leased p:__millpond:fence 1500"),
+                format!("{lease} 5 {queue} p:k:__millpond:returned p:__millpond:fence 1500"),
             ),
             (
                 LeaseAction::EndLease { id: "7".into(), back: true, ttl_if_created: Some(ttl()) },
-                format!("{end} 3 p:k p:k:__millpond:leases p:k:__millpond:leased 7 1 1500"),
+                format!("{end} 4 {queue} p:k:__millpond:returned 7 1 1500"),
+            ),
+            (
+                LeaseAction::ExtendLease { id: "7".into(), lease: ttl() },
+                format!("{extend} 1 p:k:__millpond:leases 7 1500"),
             ),
         ] {
             assert_eq!(text(&action, ScriptCall::BySha), format!("EVALSHA {command}"));

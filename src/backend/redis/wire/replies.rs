@@ -12,7 +12,7 @@ use crate::backend::redis::wire::commands::{NumberFrom, multi_reply};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Ttl};
 use crate::error::Kind;
-use crate::op::{EntryAction, Grant, Hold, LeaseAction, LockAction, Reply};
+use crate::op::{EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Reply};
 
 /// Receives the next reply.
 pub(crate) type NextReply<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
@@ -65,7 +65,7 @@ fn single_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
 pub(crate) fn lease_reply(action: &LeaseAction, reply: Value) -> Result<Reply, Failure> {
     Ok(match action {
         LeaseAction::Lease { .. } => Reply::Leased(leased(reply)?.map(Box::new)),
-        LeaseAction::EndLease { .. } => Reply::Flag(flag(reply)?),
+        LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } => Reply::Flag(flag(reply)?),
     })
 }
 
@@ -261,7 +261,7 @@ fn pair(reply: Value) -> Result<Option<[Value; 2]>, Failure> {
     }
 }
 
-fn leased(reply: Value) -> Result<Option<(SmolStr, Bytes)>, Failure> {
+fn leased(reply: Value) -> Result<Option<NewLease>, Failure> {
     let Some([id, item]) = pair(reply)? else {
         return Ok(None);
     };
@@ -269,7 +269,9 @@ fn leased(reply: Value) -> Result<Option<(SmolStr, Bytes)>, Failure> {
         .filter(|id| !id.is_empty())
         .map(SmolStr::new)
         .ok_or_else(|| Failure::unexpected_reply(&id))?;
-    Ok(Some((id, present(item)?)))
+    // The script puts the number before an id unless it is 1.
+    let attempts = id.split_once('x').and_then(|(attempts, _)| attempts.parse().ok()).unwrap_or(1);
+    Ok(Some(NewLease { id, bytes: present(item)?, attempts }))
 }
 
 /// Reads the reply to an attempt to take a lock.
@@ -406,8 +408,22 @@ mod tests {
             (
                 LeaseAction::Lease { lease: ttl, ttl_if_created: None },
                 pair("7", "x"),
-                Reply::Leased(Some(Box::new(("7".into(), Bytes::from("x"))))),
+                Reply::Leased(Some(Box::new(NewLease {
+                    id: "7".into(),
+                    bytes: Bytes::from("x"),
+                    attempts: 1,
+                }))),
             ),
+            (
+                LeaseAction::Lease { lease: ttl, ttl_if_created: None },
+                pair("3x7", "x"),
+                Reply::Leased(Some(Box::new(NewLease {
+                    id: "3x7".into(),
+                    bytes: Bytes::from("x"),
+                    attempts: 3,
+                }))),
+            ),
+            (LeaseAction::ExtendLease { id: "7".into(), lease: ttl }, Value::Int(0), Reply::Flag(false)),
             (
                 LeaseAction::EndLease { id: "7".into(), back: true, ttl_if_created: None },
                 Value::Int(1),

@@ -124,6 +124,8 @@ scripts! {
     LEASE = "lease.lua";
     /// Ends a lease.
     END_LEASE = "end_lease.lua";
+    /// Extends a lease.
+    EXTEND_LEASE = "extend_lease.lua";
     /// Takes a lock, or a position in its queue.
     LOCK = "lock.lua";
     /// Extends or releases a lock that the caller holds.
@@ -162,6 +164,7 @@ mod tests {
             &CREATE,
             &LEASE,
             &END_LEASE,
+            &EXTEND_LEASE,
             &LOCK,
             &HOLD_LOCK,
             &HOLDS,

@@ -1,7 +1,13 @@
 -- Puts the values of expired leases back, at most a thousand of them, and leases the first value of a queue.
--- KEYS: the queue, the deadlines of its leases (a sorted set), the leased values (a hash), the fence. ARGV: the
--- length of the lease in ms; the TTL in ms for a queue that is created, or ''.
--- Returns the id of the lease and the value, or nil if the queue is empty.
+-- KEYS: the queue, the deadlines of its leases (a sorted set), the leased values (a hash), the records of returned values
+-- (a list), the fence. ARGV: the length of the lease in ms; the TTL in ms for a queue that is created, or ''.
+-- Returns the id of the lease and the value, or nil if the queue is empty. An id is a number that grows; if the value
+-- was leased before, how often it was leased now and an 'x' stand before it.
+-- A record says of a value that a lease has returned: how often it was leased; the length of the queue when the value
+-- was its first; the length and the SHA-1 of the value. The newest record is the first. Others may change the queue
+-- without the records. A record counts only for a value with its bytes, and all records are dropped once values that
+-- were not leased may have left the queue: if it is shorter than the newest record says, or if the value of the newest
+-- record is not among the first values.
 -- It is one script so that a value is always in the queue or leased, and is leased to one client only.
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'list' and kind ~= 'none' then
@@ -26,25 +32,58 @@ local function order(id) return tonumber(string.match(id, '%d+$')) or 0 end
 table.sort(expired, function(a, b) return order(a) > order(b) end)
 expired[#expired + 1] = first
 if #expired > 0 then
-  local values = {}
-  for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(expired))) do
-    if value then values[#values + 1] = value end
+  local values, attempts = {}, {}
+  for place, value in ipairs(redis.call('HMGET', KEYS[3], unpack(expired))) do
+    if value then
+      values[#values + 1] = value
+      attempts[#values] = string.match(expired[place], '^(%d+)x') or '1'
+    end
   end
   if #values > 0 then
     -- A server that is out of memory refuses the first write of a script or none, so nothing is lost half way.
     local pushed = redis.pcall('LPUSH', KEYS[1], unpack(values))
     if type(pushed) == 'table' then return pushed end
     if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+    local before = pushed - #values
+    local newest = redis.call('LINDEX', KEYS[4], 0)
+    if newest and tonumber(string.match(newest, '^%d+|(%d+)')) > before then redis.call('DEL', KEYS[4]) end
+    local records = {}
+    for place, value in ipairs(values) do
+      records[place] = attempts[place] .. '|' .. before + place .. '|' .. #value .. '|' .. redis.sha1hex(value)
+    end
+    redis.call('LPUSH', KEYS[4], unpack(records))
   end
   redis.call('ZREM', KEYS[2], unpack(expired))
   redis.call('HDEL', KEYS[3], unpack(expired))
 end
 local value = redis.call('LINDEX', KEYS[1], 0)
-if not value then return false end
-local last_id = tonumber(redis.call('GET', KEYS[4]) or '0') or 0
+local newest = redis.call('LINDEX', KEYS[4], 0)
+if not value then
+  if newest then redis.call('DEL', KEYS[4]) end
+  return false
+end
+local last_id = tonumber(redis.call('GET', KEYS[5]) or '0') or 0
 local id = string.format('%.0f', math.max(last_id + 1, now))
-local set = redis.pcall('SET', KEYS[4], id)
+local set = redis.pcall('SET', KEYS[5], id)
 if set.err then return set end
+if newest then
+  local attempts, length, size, digest = string.match(newest, '^(%d+)|(%d+)|(%d+)|(%x+)$')
+  local function is_recorded(found) return #found == tonumber(size) and redis.sha1hex(found) == digest end
+  -- At most this many values have been pushed in front of the recorded one since.
+  local pushed_since = redis.call('LLEN', KEYS[1]) - length
+  if pushed_since >= 0 and is_recorded(value) then
+    id = string.format('%.0fx%s', attempts + 1, id)
+    redis.call('LPOP', KEYS[4])
+  else
+    local found = false
+    if pushed_since > 0 then
+      for _, other in ipairs(redis.call('LRANGE', KEYS[1], 1, math.min(pushed_since, 8))) do
+        found = found or is_recorded(other)
+      end
+    end
+    if not found then redis.call('DEL', KEYS[4]) end
+  end
+end
 redis.call('HSET', KEYS[3], id, value)
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[1] * 1000), id)
 redis.call('LPOP', KEYS[1])
