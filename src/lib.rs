@@ -54,6 +54,7 @@ mod op;
 pub mod outage;
 mod store;
 mod store_clock;
+mod text;
 mod util;
 mod value;
 

@@ -1,6 +1,7 @@
 //! The wording of errors, and which of them are transient.
 
 use std::error::Error as _;
+use std::num::ParseIntError;
 
 use millpond::{Error, StateConfig, StateStore};
 
@@ -46,13 +47,58 @@ fn texts_are_lower_case_without_a_full_stop_and_on_one_line() {
 }
 
 #[test]
-fn texts_do_not_repeat_their_sources() {
+fn only_texts_that_end_with_their_reason_quote_their_source() {
     for (error, _) in samples() {
+        let quotes = error.is_unavailable();
         let texts = chain(&error);
         for (outer, inner) in texts.iter().zip(texts.iter().skip(1)) {
-            assert!(!outer.contains(inner.as_str()), "{outer:?} repeats {inner:?}");
+            assert_eq!(outer.contains(inner.as_str()), quotes, "{outer:?} and {inner:?}");
         }
     }
+}
+
+#[test]
+fn the_alternate_form_prints_each_text_of_the_chain_once() {
+    for (error, _) in samples() {
+        let long = format!("{error:#}");
+        assert!(long.starts_with(&error.to_string()), "{long}");
+        for text in chain(&error) {
+            assert_eq!(long.matches(&text).count(), 1, "{text:?} in {long:?}");
+        }
+    }
+}
+
+#[test]
+fn the_text_of_a_closed_store_says_that_it_is_closed() {
+    let store = StateStore::memory();
+    store.close().unwrap();
+    let error = store.put("k", 1).unwrap_err();
+    assert!(error.is_closed() && error.is_unavailable() && !error.is_busy());
+    assert_eq!(error.to_string(), "the store is unavailable: it is closed");
+}
+
+#[test]
+fn what_is_no_json_is_said_to_be_bytes() {
+    let store = StateStore::memory();
+    store.put_bytes("b", b"\xff\xd8").unwrap();
+    let text = store.get::<String>("b").unwrap_err().to_string();
+    assert_eq!(text, "decoding the value under key \"b\": it holds bytes, not JSON: use get_bytes");
+    store.put("b", [1]).unwrap();
+    let text = store.get::<String>("b").unwrap_err().to_string();
+    assert!(text.ends_with("it holds a JSON array, not the type that was asked for"), "{text}");
+}
+
+#[test]
+fn an_aborted_transaction_gives_back_the_error_of_the_program() {
+    let refused = || {
+        let parsed = StateStore::memory().transaction(|_| "x".parse::<i64>().map_err(Error::abort));
+        parsed.unwrap_err()
+    };
+    assert_eq!(refused().aborted::<ParseIntError>().unwrap().to_string(), "invalid digit found in string");
+    assert!(refused().aborted::<std::io::Error>().is_none());
+    assert!(refused().into_aborted::<ParseIntError>().is_ok());
+    assert!(refused().into_aborted::<std::io::Error>().unwrap_err().is_aborted());
+    assert!(StateStore::memory().put("", 1).unwrap_err().aborted::<ParseIntError>().is_none());
 }
 
 #[test]

@@ -14,7 +14,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "",
         layers: &[
-            &["bytes"],
+            &["bytes", "text"],
             &["error"],
             &["clock", "key", "util", "value"],
             &["json", "op", "store_clock"],

@@ -1,0 +1,216 @@
+//! Owns the texts of errors: what `{}` and `{:#}` print. Knows nothing of the code that raises them.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use serde::de::IgnoredAny;
+
+use crate::error::{Closed, Error, Kind, LockLoss};
+use crate::text::shown;
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Value => "value",
+            Self::Map => "map",
+            Self::Queue => "queue",
+        })
+    }
+}
+
+impl fmt::Display for LockLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "it expired",
+            Self::TakenByAnother => "it was taken by another",
+            Self::NotHeld => "it is not held",
+        })
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is closed")
+    }
+}
+
+impl StdError for Closed {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_text(f)?;
+        if f.alternate() { self.write_chain(f) } else { Ok(()) }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Encode { source, .. }
+            | Self::Decode { source, .. }
+            | Self::Unavailable { source, .. }
+            | Self::Denied { source }
+            | Self::Server { source, .. }
+            | Self::Aborted(source) => Some(&**source),
+            Self::Io { source, .. } | Self::StorageFull { source, .. } => Some(source),
+            Self::Partial { source, .. } => Some(&**source),
+            Self::InvalidKey { .. }
+            | Self::InvalidTtl { .. }
+            | Self::InvalidConfig { .. }
+            | Self::TooLarge { .. }
+            | Self::WrongType { .. }
+            | Self::NotAnInteger { .. }
+            | Self::Overflow { .. }
+            | Self::Corrupt { .. }
+            | Self::Locked { .. }
+            | Self::Poisoned { .. }
+            | Self::Conflict { .. }
+            | Self::Busy { .. }
+            | Self::LockLost { .. }
+            | Self::Unsupported { .. } => None,
+        }
+    }
+}
+
+impl Error {
+    fn write_text(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidKey { key, reason } => write!(f, "invalid key {key:?}: {reason}"),
+            Self::InvalidTtl { ttl } => {
+                let ttl = shown(*ttl);
+                write!(f, "invalid time to live {ttl}: it must be more than zero and at most 1000 years")
+            }
+            Self::InvalidConfig { field, reason } => write!(f, "invalid configuration of {field}: {reason}"),
+            Self::TooLarge { key, bytes, limit } => {
+                write!(
+                    f,
+                    "value for key {key:?} is too large: {bytes} bytes, {limit} are allowed (max_value_bytes)"
+                )
+            }
+            Self::WrongType { key, expected, found } => {
+                write!(f, "wrong kind under key {key:?}: expected a {expected}, found {}", found_text(*found))
+            }
+            Self::NotAnInteger { key } => write!(f, "value under key {key:?} is not an integer"),
+            Self::Overflow { key } => {
+                write!(f, "counter under key {key:?} would leave the range of a 64-bit integer")
+            }
+            Self::Encode { key, .. } => write!(f, "the value for key {key:?} cannot be written as JSON"),
+            Self::Decode { key, raw, .. } => {
+                write!(f, "decoding the value under key {key:?}: it holds {}", content_text(raw))
+            }
+            Self::Io { action, path, source } => {
+                write!(f, "{action} {} failed: {}", path.display(), Reason(source))
+            }
+            Self::StorageFull { path, .. } => write!(f, "no space left to write {}", path.display()),
+            Self::Corrupt { path, line, offset, reason } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} is damaged at line {line} (byte {offset}): {reason}; FileStore::repair saves all \
+                     undamaged entries"
+                )
+            }
+            Self::Locked { path } => write!(f, "the store at {} is already open", path.display()),
+            Self::Poisoned { path } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "the store at {path} takes no more writes: a write to disk failed, or its files were taken away; \
+                     open it again"
+                )
+            }
+            Self::Unavailable { maybe_applied, source, .. } => {
+                write!(f, "the store is unavailable: {}", Reason(&**source))?;
+                f.write_str(if *maybe_applied { "; the operation may have been applied" } else { "" })
+            }
+            Self::Denied { source } => write!(f, "the server denied access: {}", Reason(&**source)),
+            Self::Server { command, source } => {
+                write!(f, "the server failed to run {command}: {}", Reason(&**source))
+            }
+            Self::Conflict { key } => {
+                write!(f, "gave up on key {key:?}: others kept changing it; nothing was changed")
+            }
+            Self::Busy { name, waited } => {
+                write!(f, "the lock {name:?} is still held by another after {}", shown(*waited))
+            }
+            Self::LockLost { name, how } => write!(f, "the lock {name:?} was lost: {how}"),
+            Self::Aborted(_) => f.write_str("the transaction was aborted"),
+            Self::Partial { done: 1, .. } => f.write_str("stopped after 1 entry was done"),
+            Self::Partial { done, .. } => write!(f, "stopped after {done} entries were done"),
+            Self::Unsupported { what } => write!(f, "not supported: {what}"),
+        }
+    }
+
+    /// Writes the texts of the sources. A text that the one before it quotes is left out.
+    fn write_chain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut last = self.to_string();
+        let mut source = StdError::source(self);
+        while let Some(error) = source {
+            let text = error.to_string();
+            if !last.contains(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The reason of an error in its own text: the first line of the source.
+struct Reason<'e>(&'e (dyn StdError + 'static));
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        f.write_str(text.lines().next().unwrap_or_default())
+    }
+}
+
+fn found_text(found: Option<Kind>) -> &'static str {
+    match found {
+        Some(Kind::Value) => "a value",
+        Some(Kind::Map) => "a map",
+        Some(Kind::Queue) => "a queue",
+        None => "something else",
+    }
+}
+
+/// Says what bytes are that cannot be read as the type that was asked for.
+fn content_text(raw: &[u8]) -> &'static str {
+    if serde_json::from_slice::<IgnoredAny>(raw).is_err() {
+        return "bytes, not JSON: use get_bytes";
+    }
+    match raw.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => "a JSON object, not the type that was asked for",
+        Some(b'[') => "a JSON array, not the type that was asked for",
+        Some(b'"') => "a JSON string, not the type that was asked for",
+        Some(b't' | b'f') => "a JSON boolean, not the type that was asked for",
+        Some(b'n') => "a JSON null, not the type that was asked for",
+        Some(_) | None => "a JSON number, not the type that was asked for",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_alternate_form_prints_the_chain_without_repeats() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let unavailable =
+            Error::Unavailable { maybe_applied: true, permanent: false, source: refused().into() };
+        let one = "the store is unavailable: connection refused; the operation may have been applied";
+        assert_eq!((unavailable.to_string(), format!("{unavailable:#}")), (one.to_owned(), one.to_owned()));
+        let partial = Error::Partial { done: 1, source: Box::new(unavailable) };
+        assert_eq!(partial.to_string(), "stopped after 1 entry was done");
+        assert_eq!(format!("{partial:#}"), format!("stopped after 1 entry was done: {one}"));
+        let aborted = Error::abort(io::Error::other("not enough money"));
+        assert_eq!(format!("{aborted:#}"), "the transaction was aborted: not enough money");
+        let long = Error::Unavailable { maybe_applied: false, permanent: false, source: "a\nb".into() };
+        assert_eq!(long.to_string(), "the store is unavailable: a");
+        assert_eq!(format!("{long:#}"), "the store is unavailable: a: a\nb");
+    }
+}
