@@ -1,6 +1,7 @@
 //! Owns [`Bytes`], the shared byte string that values are passed around in. Knows nothing of the meaning of the
 //! bytes.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,7 +17,8 @@ use triomphe::ThinArc;
 /// use millpond::Bytes;
 /// let bytes = Bytes::from("ledger");
 /// assert_eq!(bytes.len(), 6);
-/// assert_eq!(bytes, b"ledger"[..]);
+/// assert_eq!(bytes, "ledger");
+/// assert_eq!(bytes, *b"ledger");
 /// assert_eq!(Vec::from(bytes), b"ledger");
 /// ```
 #[derive(Clone)]
@@ -38,6 +40,12 @@ impl AsRef<[u8]> for Bytes {
     }
 }
 
+impl Borrow<[u8]> for Bytes {
+    fn borrow(&self) -> &[u8] {
+        &self.0.slice
+    }
+}
+
 impl Default for Bytes {
     fn default() -> Self {
         Self::from(&[][..])
@@ -50,9 +58,33 @@ impl From<&[u8]> for Bytes {
     }
 }
 
+impl<const N: usize> From<&[u8; N]> for Bytes {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::from(&bytes[..])
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Bytes {
+    fn from(bytes: [u8; N]) -> Self {
+        Self::from(&bytes[..])
+    }
+}
+
 impl From<&str> for Bytes {
     fn from(text: &str) -> Self {
         Self::from(text.as_bytes())
+    }
+}
+
+impl From<String> for Bytes {
+    fn from(text: String) -> Self {
+        Self::from(text.as_bytes())
+    }
+}
+
+impl From<Box<[u8]>> for Bytes {
+    fn from(bytes: Box<[u8]>) -> Self {
+        Self::from(&bytes[..])
     }
 }
 
@@ -94,11 +126,25 @@ impl Ord for Bytes {
     }
 }
 
-impl PartialEq<[u8]> for Bytes {
-    fn eq(&self, other: &[u8]) -> bool {
-        **self == *other
-    }
+/// Compares with everything else that holds bytes or text, in both directions.
+macro_rules! compare_with {
+    ($($(<const $n:ident>)? $other:ty),+ $(,)?) => {$(
+        impl $(<const $n: usize>)? PartialEq<$other> for Bytes {
+            fn eq(&self, other: &$other) -> bool {
+                **self == *<$other as AsRef<[u8]>>::as_ref(other)
+            }
+        }
+
+        impl $(<const $n: usize>)? PartialEq<Bytes> for $other {
+            fn eq(&self, other: &Bytes) -> bool {
+                *other == *self
+            }
+        }
+    )+};
 }
+
+compare_with!([u8], &[u8], Vec<u8>, str, &str, String);
+compare_with!(<const N> [u8; N], <const N> &[u8; N]);
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

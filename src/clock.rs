@@ -85,12 +85,36 @@ impl Clock for ManualClock {
 }
 
 /// The remaining time to live of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ttl {
     /// The entry stays until it is deleted.
     Never,
     /// The entry expires after this time, which is never zero.
     In(Duration),
+}
+
+impl Ttl {
+    /// Returns after which time the entry expires; `None` if it stays.
+    ///
+    /// ```
+    /// use millpond::{StateStore, Ttl};
+    /// use std::time::Duration;
+    ///
+    /// let store = StateStore::memory();
+    /// store.put_with_ttl("session", 1, Duration::from_secs(60))?;
+    /// let left = store.ttl("session")?.and_then(Ttl::remaining);
+    /// assert!(left.is_some_and(|left| left <= Duration::from_secs(60)));
+    /// store.persist("session")?;
+    /// assert_eq!(store.ttl("session")?.and_then(Ttl::remaining), None);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    #[must_use]
+    pub fn remaining(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::In(left) => Some(left),
+        }
+    }
 }
 
 /// A time to live in milliseconds: more than zero, at most [`MAX_TTL`].

@@ -69,7 +69,9 @@ pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
 #[doc(no_inline)]
 pub use crate::file::{DamagedRegion, Progress, Repair};
 #[doc(no_inline)]
-pub use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, Status, WriteConflict};
+pub use crate::outage::{
+    Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, Status, WriteConflict,
+};
 pub use crate::store::failing::ErrorKind;
 pub use crate::store::leases::Leased;
 pub use crate::store::listing::{Entries, Keys};

@@ -1,10 +1,13 @@
 //! Owns the reports of outages to the program: events, counts, and what happened to queued operations. Knows
 //! nothing of how the store works during an outage.
 
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, SystemTime};
 
 use crate::bytes::Bytes;
 use crate::error::Error;
+use crate::text::{count, moment, shown};
 
 /// Whether the backend of a store serves: see [`StateStore::status`](crate::StateStore::status).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +62,103 @@ pub enum Event {
     /// connection is made. Under an eviction policy that may remove any key (`allkeys-*`), the server may remove
     /// just the key by which a loss is noticed.
     #[non_exhaustive]
-    HistoryLost {
+    DataLost {
         /// What showed the loss.
         cause: String,
     },
+}
+
+/// One line for people, without what is 0.
+///
+/// ```
+/// # use millpond::Event;
+/// fn log(event: &Event) {
+///     eprintln!("state store: {event}");
+/// }
+/// ```
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected { cause } => write!(f, "disconnected from the server: {cause}"),
+            Self::Reconnected { replayed, rejected, conflicts, away_for } => {
+                write!(f, "connected to the server again after {}", shown(*away_for))?;
+                if *replayed > 0 {
+                    write!(f, "; replayed: {}", count(*replayed, "operation"))?;
+                }
+                if *rejected > 0 {
+                    write!(f, "; rejected: {}", count(*rejected, "operation"))?;
+                }
+                if *conflicts > 0 {
+                    write!(f, "; met writes of other clients: {}", count(*conflicts, "operation"))?;
+                }
+                Ok(())
+            }
+            Self::DataLost { cause } => write!(f, "the server has lost its data: {cause}"),
+        }
+    }
+}
+
+/// One line for people: `connected`, `closed`, or since when and why the server is not used.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected => f.write_str("connected"),
+            Self::Disconnected { since, pending, reason, never_reached } => {
+                write!(f, "disconnected since {}: {reason}", moment(*since))?;
+                match pending {
+                    0 => {}
+                    pending => write!(f, "; queued: {}", count(*pending, "operation"))?,
+                }
+                f.write_str(if *never_reached { "; the server was never reached" } else { "" })
+            }
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// A registered listener: see [`StateStore::on_event`](crate::StateStore::on_event).
+///
+/// Dropping it changes nothing: the listener stays registered until [`stop`](Self::stop) is called or the store is
+/// dropped.
+pub struct ListenerHandle {
+    stop: Option<Stop>,
+}
+
+type Stop = Box<dyn FnOnce() + Send + Sync + UnwindSafe + RefUnwindSafe>;
+
+impl ListenerHandle {
+    /// The handle of a listener that is never called, since its store has no server to lose.
+    pub(crate) fn of_nothing() -> Self {
+        Self { stop: None }
+    }
+
+    /// A handle that calls `stop` to remove the listener.
+    #[cfg(feature = "redis")]
+    pub(crate) fn new(stop: impl FnOnce() + Send + Sync + UnwindSafe + RefUnwindSafe + 'static) -> Self {
+        Self { stop: Some(Box::new(stop)) }
+    }
+
+    /// Ends the listening, and drops the listener. A call of the listener that another thread has begun may still be
+    /// under way when this returns; no further one begins.
+    ///
+    /// ```
+    /// use millpond::StateStore;
+    ///
+    /// let store = StateStore::memory();
+    /// let listening = store.on_event(|event| eprintln!("{event}"));
+    /// listening.stop();
+    /// ```
+    pub fn stop(self) {
+        if let Some(stop) = self.stop {
+            stop();
+        }
+    }
+}
+
+impl fmt::Debug for ListenerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerHandle").finish_non_exhaustive()
+    }
 }
 
 /// Counts since the store was opened: see [`StateStore::stats`](crate::StateStore::stats).

@@ -1,7 +1,7 @@
 //! Owns how log lines and error texts count things and show durations. Knows nothing of what they are about.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A number of things, in the right number: `1 operation`, `2 operations`.
 pub(crate) struct Count(u64, &'static str);
@@ -42,6 +42,27 @@ impl fmt::Display for Shown {
     }
 }
 
+/// A moment in UTC, to the second.
+pub(crate) struct Moment(SystemTime);
+
+/// Shows a moment.
+pub(crate) fn moment(time: SystemTime) -> Moment {
+    Moment(time)
+}
+
+/// The beginning of the year 10000, which the format has no digits for.
+const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.duration_since(UNIX_EPOCH) {
+            Ok(since) if since < YEAR_10000 => write!(f, "{}", humantime::format_rfc3339_seconds(self.0)),
+            Ok(_) => f.write_str("a time after the year 9999"),
+            Err(_) => f.write_str("a time before 1970"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +71,17 @@ mod tests {
     fn one_thing_is_singular() {
         let texts = [0, 1, 2].map(|number| count(number, "operation").to_string());
         assert_eq!(texts, ["0 operations", "1 operation", "2 operations"]);
+    }
+
+    #[test]
+    fn every_moment_has_a_text() {
+        for (time, text) in [
+            (UNIX_EPOCH, "1970-01-01T00:00:00Z"),
+            (UNIX_EPOCH + YEAR_10000, "a time after the year 9999"),
+            (UNIX_EPOCH - Duration::from_secs(1), "a time before 1970"),
+        ] {
+            assert_eq!(moment(time).to_string(), text);
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod single_flight;
 pub(crate) mod state_store;
 pub(crate) mod transaction;
 mod transaction_operations;
+mod unwind;
 mod values;
 mod wait;
 pub(crate) mod write_batch;

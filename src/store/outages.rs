@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::outage::{Event, PendingOperation, Rejected, Stats, WriteConflict};
+use crate::outage::{Event, ListenerHandle, PendingOperation, Rejected, Stats, WriteConflict};
 use crate::store::state_store::StateStore;
 #[cfg(feature = "redis")]
 use crate::store::state_store::{Handle, RedisStore};
@@ -68,10 +68,15 @@ impl StateStore {
     ///
     /// The thread that notices calls it: its operation waits for the listener, which should be quick and may use the
     /// store in any way, also close it. If more than 1000 events wait for a slow listener, the oldest are dropped and
-    /// counted in [`Stats::dropped_events`](crate::Stats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up and stay until the store
-    /// is dropped, so one that holds the store itself keeps it for ever.
-    pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        on_redis!(self, backend => backend.on_event(listener), else => drop(listener));
+    /// counted in [`Stats::dropped_events`](crate::Stats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up. Each stays until
+    /// [`stop`](ListenerHandle::stop) of the handle that this returns, or until the store is dropped; dropping the handle
+    /// ends nothing. So a listener that holds the store itself keeps it until it is stopped.
+    #[expect(clippy::must_use_candidate, reason = "most programs listen until they end")]
+    pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> ListenerHandle {
+        on_redis!(self, backend => backend.on_event(listener), else => {
+            drop(listener);
+            ListenerHandle::of_nothing()
+        })
     }
 
     /// Returns counts since the store was opened.

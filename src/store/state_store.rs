@@ -51,7 +51,7 @@ pub enum StateStore {
 }
 
 /// A handle on a store in memory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MemoryStore(pub(crate) Handle<Memory>);
 
 /// A handle on a store in a directory.
@@ -126,7 +126,7 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// `LOCK` also notes how far the journal reached when the store was last closed: a journal that has lost lines at its
 /// end since then is [`Corrupt`](crate::Error::Corrupt), and not taken for a shorter one. A directory without the note
 /// opens too. Copy it with the other files, and delete it with them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct FileStore(pub(crate) Handle<File>);
 
 /// A handle on a store in Redis.
@@ -151,19 +151,13 @@ pub struct FileStore(pub(crate) Handle<File>);
 ///   anything else is a conflict, which [`on_conflict`](crate::RedisOptions::on_conflict) decides.
 /// - With [`exactly_once`](crate::RedisOptions::exactly_once) the server is asked for the lost reply of any write.
 #[cfg(feature = "redis")]
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisStore(pub(crate) Handle<FallbackBackend>);
 
 /// The content of every variant: the shared backend, and this handle's view of it.
 pub(crate) struct Handle<B> {
     pub(crate) backend: Arc<B>,
     pub(crate) context: Context,
-}
-
-impl<B> fmt::Debug for Handle<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("namespace", &self.context.namespace.text()).finish_non_exhaustive()
-    }
 }
 
 impl<B> Clone for Handle<B> {
@@ -285,14 +279,41 @@ impl StateStore {
     }
 }
 
+/// Names the place of the state, without secrets: `Redis { host: "10.0.0.7:6379", db: 0, prefix: "web", namespace: "" }`.
 impl fmt::Debug for StateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let variant = match self {
-            Self::Memory(_) => "Memory",
-            Self::File(_) => "File",
+        match self {
+            Self::Memory(store) => store.fmt(f),
+            Self::File(store) => store.fmt(f),
             #[cfg(feature = "redis")]
-            Self::Redis(_) => "Redis",
-        };
-        f.debug_struct(variant).field("namespace", &self.context().namespace.text()).finish_non_exhaustive()
+            Self::Redis(store) => store.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("namespace", &self.0.context.namespace.text()).finish()
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.0.backend.path();
+        let namespace = self.0.context.namespace.text();
+        f.debug_struct("File").field("path", &path).field("namespace", &namespace).finish()
+    }
+}
+
+#[cfg(feature = "redis")]
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.0.backend.place();
+        f.debug_struct("Redis")
+            .field("host", &place.host)
+            .field("db", &place.db)
+            .field("prefix", &place.prefix)
+            .field("namespace", &self.0.context.namespace.text())
+            .finish()
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::num::ParseIntError;
 
-use millpond::{Error, StateConfig, StateStore};
+use millpond::{Bytes, Error, StateConfig, StateStore};
 
 use crate::support::chain;
 
@@ -148,4 +148,38 @@ fn an_error_can_cross_threads_and_be_boxed() {
         Box::new(error)
     }
     assert!(sent(StateStore::memory().put("", 1).unwrap_err()).downcast_ref::<Error>().is_some());
+}
+
+#[test]
+fn a_store_and_its_handles_can_be_used_where_a_panic_is_caught() {
+    fn may_cross<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    may_cross::<StateStore>();
+    may_cross::<millpond::LockGuard>();
+    may_cross::<millpond::Leased<String>>();
+    may_cross::<millpond::Keys>();
+    may_cross::<millpond::Entries<String>>();
+    may_cross::<millpond::ListenerHandle>();
+    may_cross::<millpond::handle::Queue<String>>();
+    let store = StateStore::memory();
+    std::panic::catch_unwind(|| store.incr("a", 1)).unwrap().unwrap();
+    assert_eq!(store.get::<i64>("a").unwrap(), Some(1));
+}
+
+#[test]
+fn the_debug_text_of_a_store_names_its_place() {
+    let store = StateStore::memory().namespace("web");
+    assert_eq!(format!("{store:?}"), "Memory { namespace: \"web\" }");
+}
+
+#[test]
+fn bytes_compare_with_bytes_and_text_on_either_side() {
+    let bytes = Bytes::from(String::from("ab"));
+    assert!(
+        bytes == *"ab" && bytes == "ab" && "ab" == bytes && *"ab" == bytes && bytes == String::from("ab")
+    );
+    assert!(bytes == b"ab" && b"ab" == bytes && bytes == [b'a', b'b'] && bytes == b"ab"[..]);
+    assert!(bytes == b"ab".to_vec() && b"ab".to_vec() == bytes && bytes == &b"ab"[..] && &b"ab"[..] == bytes);
+    assert!(bytes != "b" && Bytes::default() == "");
+    let keyed = std::collections::BTreeMap::from([(bytes, 1)]);
+    assert_eq!(keyed.get(&b"ab"[..]), Some(&1), "borrowed bytes are ordered as owned ones");
 }

@@ -1,16 +1,31 @@
 //! Owns the answers to what a program asks about outages. Knows nothing of how an outage is served.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::report::kept::{Report, pending_operation};
+use crate::backend::redis::place::Place;
 use crate::backend::redis::replay::kept_outcome::OutcomeKind;
-use crate::outage::{Event, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+use crate::outage::{Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 
 impl FallbackBackend {
-    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        self.shared.events.listen(listener);
+    /// Returns where the state is.
+    pub(crate) fn place(&self) -> &Place {
+        self.shared.redis.place()
+    }
+
+    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> ListenerHandle {
+        let number = self.shared.events.listen(listener);
+        // The handle does not keep the store open.
+        let shared = AssertUnwindSafe(Arc::downgrade(&self.shared));
+        ListenerHandle::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.events.remove(number);
+            }
+        })
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -1,6 +1,7 @@
 //! Owns the File variant: its threads, the lock on its directory and its end. Knows nothing of Rust types and JSON
 //! values, and of how a line is written.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,6 +37,11 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// Returns the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.core.layout.dir
+    }
+
     /// Stops the threads, flushes, writes the last line and unlocks the directory.
     ///
     /// Does nothing in a forked child: the files belong to the parent, and the child has none of the threads.

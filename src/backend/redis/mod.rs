@@ -15,6 +15,7 @@ mod health;
 pub(crate) mod keys;
 mod listing;
 pub(crate) mod operation_error;
+pub(crate) mod place;
 pub(crate) mod replay;
 pub(crate) mod retry;
 pub(crate) mod slots;

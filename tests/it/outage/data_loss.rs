@@ -23,7 +23,7 @@ impl Losses {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let mine = Arc::clone(&told);
         store.on_event(move |event| {
-            if let Event::HistoryLost { cause, .. } = event {
+            if let Event::DataLost { cause, .. } = event {
                 mine.lock().unwrap().push(cause.clone());
             }
         });

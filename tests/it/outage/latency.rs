@@ -244,7 +244,7 @@ fn listeners_may_use_the_store() {
     let shape = |event: &Event| match event {
         Event::Disconnected { .. } => 'a',
         Event::Reconnected { .. } => 'c',
-        Event::HistoryLost { .. } => 'h',
+        Event::DataLost { .. } => 'h',
         _ => '?',
     };
     wait_for("all events have come", || told.lock().unwrap().len() == 5);

@@ -152,7 +152,7 @@ fn a_panicking_listener_does_not_prevent_the_reconnection() {
     store.put("a", 1).unwrap();
     let (sender, receiver) = mpsc::channel();
     store.on_event(move |event| {
-        if matches!(event, Event::HistoryLost { .. }) {
+        if matches!(event, Event::DataLost { .. }) {
             sender.send(()).unwrap();
             panic!("on purpose");
         }

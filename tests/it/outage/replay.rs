@@ -152,7 +152,7 @@ fn count_losses(store: &StateStore) -> Arc<Mutex<u64>> {
     let lost: Arc<Mutex<u64>> = Arc::default();
     let mine = Arc::clone(&lost);
     store.on_event(move |event| {
-        *mine.lock().unwrap() += u64::from(matches!(event, Event::HistoryLost { .. }));
+        *mine.lock().unwrap() += u64::from(matches!(event, Event::DataLost { .. }));
     });
     lost
 }

@@ -58,7 +58,7 @@ impl Setup {
             let store = open(&url, options().fallback(Fallback::Memory).exactly_once(exactly_once)).unwrap();
             let forgotten = Arc::clone(&forgotten);
             store.on_event(move |event| {
-                if let Event::HistoryLost { cause, .. } = event {
+                if let Event::DataLost { cause, .. } = event {
                     forgotten.lock().unwrap().push(cause.clone());
                 }
             });

@@ -53,7 +53,7 @@ const ROOMS: &[Room] = &[
         layers: &[
             &["failure_kind"],
             &["error_replies"],
-            &["failure", "keys", "time_budget"],
+            &["failure", "keys", "place", "time_budget"],
             &["operation_error", "retry", "slots", "wire"],
             &["connect"],
             &["client"],
@@ -103,7 +103,7 @@ const ROOMS: &[Room] = &[
                 "values",
             ],
             &["atomic", "transaction"],
-            &["transaction_operations"],
+            &["transaction_operations", "unwind"],
         ],
     },
 ];

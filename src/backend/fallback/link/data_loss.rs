@@ -45,6 +45,6 @@ impl Shared {
 
     pub(crate) fn report_data_loss(&self, cause: String) {
         log_later!(Warn, "the Redis server {} has lost data: {cause}", self.redis.server_name());
-        self.events.push(Event::HistoryLost { cause });
+        self.events.push(Event::DataLost { cause });
     }
 }

@@ -13,21 +13,48 @@ use crate::util::log_later::{self, log_later};
 
 type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
+/// The listeners of a store, each with its number.
+#[derive(Default)]
+struct Listeners {
+    registered: Vec<(u64, Listener)>,
+    next: u64,
+}
+
 /// At most this many events wait for a listener that is slower than the link to the server changes. Then the oldest
 /// one is dropped.
 const MAX_WAITING: usize = 1000;
 
 #[derive(Default)]
 pub(crate) struct EventBus {
-    listeners: Mutex<Vec<Listener>>,
+    listeners: Mutex<Listeners>,
     queue: Mutex<VecDeque<Event>>,
     dropped: AtomicU64,
     dispatching: Mutex<()>,
 }
 
 impl EventBus {
-    pub(crate) fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        self.listeners.lock().push(Arc::new(listener));
+    /// Registers a listener, and returns its number.
+    pub(crate) fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> u64 {
+        let listener: Listener = Arc::new(listener);
+        let mut listeners = self.listeners.lock();
+        let number = listeners.next;
+        listeners.next += 1;
+        listeners.registered.push((number, listener));
+        number
+    }
+
+    /// Removes the listener with a number. It is dropped without a lock, since that is code of the program.
+    pub(crate) fn remove(&self, number: u64) {
+        let removed = {
+            let mut listeners = self.listeners.lock();
+            let at = listeners.registered.iter().position(|(registered, _)| *registered == number);
+            at.map(|at| listeners.registered.remove(at))
+        };
+        drop(removed);
+    }
+
+    fn is_registered(&self, number: u64) -> bool {
+        self.listeners.lock().registered.iter().any(|(registered, _)| *registered == number)
     }
 
     /// Adds an event, which [`dispatch`](Self::dispatch) delivers later.
@@ -58,11 +85,15 @@ impl EventBus {
         while !self.queue.lock().is_empty() {
             let Some(one_thread) = self.dispatching.try_lock() else { return };
             while let Some(event) = self.pop() {
-                let listeners = self.listeners.lock().clone();
-                for listener in listeners {
+                let listeners = self.listeners.lock().registered.clone();
+                for (number, listener) in listeners {
+                    // A listener may end another one, or itself.
+                    if !self.is_registered(number) {
+                        continue;
+                    }
                     // A panic of the listener is not one of the operation that happened to deliver the event.
                     if foreign::run(|| listener(&event)).is_none() {
-                        log_later!(Error, "a listener panicked on {event:?}");
+                        log_later!(Error, "a listener panicked when it was told: {event}");
                     }
                 }
             }
@@ -79,6 +110,24 @@ impl EventBus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_that_is_removed_is_called_no_more() {
+        let bus = Arc::new(EventBus::default());
+        let called = Arc::new(AtomicU64::new(0));
+        let count = |by: u64| {
+            let called = Arc::clone(&called);
+            move |_: &Event| _ = called.fetch_add(by, Ordering::Relaxed)
+        };
+        let event = || Event::DataLost { cause: String::new() };
+        let numbers = [1, 100].map(|by| bus.listen(count(by)));
+        bus.push(event());
+        bus.dispatch();
+        bus.remove(numbers[0]);
+        bus.push(event());
+        bus.dispatch();
+        assert_eq!(called.load(Ordering::Relaxed), 201);
+    }
 
     #[test]
     fn the_oldest_events_are_dropped_if_a_listener_is_too_slow() {

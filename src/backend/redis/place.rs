@@ -1,0 +1,20 @@
+//! Owns how a server, and the part of it that is a store's, are named. Holds no secret.
+
+use std::fmt;
+
+/// Where a store keeps its state.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The host and the port.
+    pub(crate) host: String,
+    pub(crate) db: i64,
+    pub(crate) prefix: String,
+}
+
+/// `10.0.0.7:6379/0 (prefix "web")`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, db, prefix } = self;
+        write!(f, "{host}/{db} (prefix {prefix:?})")
+    }
+}
