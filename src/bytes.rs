@@ -126,16 +126,16 @@ impl Ord for Bytes {
     }
 }
 
-/// Compares with everything else that holds bytes or text, in both directions.
+/// Compares with everything else that holds bytes or text, in both directions. Before each type are its parameters.
 macro_rules! compare_with {
-    ($($(<const $n:ident>)? $other:ty),+ $(,)?) => {$(
-        impl $(<const $n: usize>)? PartialEq<$other> for Bytes {
+    ($([$($parameter:tt)*] $other:ty),+ $(,)?) => {$(
+        impl<$($parameter)*> PartialEq<$other> for Bytes {
             fn eq(&self, other: &$other) -> bool {
                 **self == *<$other as AsRef<[u8]>>::as_ref(other)
             }
         }
 
-        impl $(<const $n: usize>)? PartialEq<Bytes> for $other {
+        impl<$($parameter)*> PartialEq<Bytes> for $other {
             fn eq(&self, other: &Bytes) -> bool {
                 *other == *self
             }
@@ -143,8 +143,8 @@ macro_rules! compare_with {
     )+};
 }
 
-compare_with!([u8], &[u8], Vec<u8>, str, &str, String);
-compare_with!(<const N> [u8; N], <const N> &[u8; N]);
+compare_with!([] [u8], [] &[u8], [] Vec<u8>, [] str, [] &str, [] String);
+compare_with!([const N: usize] [u8; N], [const N: usize] &[u8; N]);
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -197,7 +197,9 @@ pub struct PendingOperation {
     /// The key with its namespace.
     pub key: String,
     /// The Redis command that it will be.
-    pub operation: &'static str,
+    pub command: &'static str,
+    /// How many calls of the program it stands for: neighbours on one key are merged.
+    pub calls: u64,
     /// The field, if it writes one field of a map.
     pub field: Option<String>,
     /// The bytes that it writes, or the number that it adds, if it is a single one.

@@ -44,13 +44,10 @@ impl Error {
         )
     }
 
-    /// The store was closed while this many operations were queued for its server.
+    /// The store was closed while operations were queued for its server. The text says how many are lost.
     #[cfg(feature = "redis")]
-    pub(crate) fn abandoned(operations: u64) -> Self {
-        Self::permanently_unavailable(format!(
-            "{operations} operations that were queued for the server are lost: it was unreachable until the store \
-             was closed"
-        ))
+    pub(crate) fn abandoned(text: String) -> Self {
+        Self::permanently_unavailable(text)
     }
 
     /// The store was closed by its owner.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::IgnoredAny;
 
-use crate::error::{Closed, Error, Kind, LockLoss};
+use crate::error::{Closed, Error, Kind, LOGIN, LockLoss};
 use crate::text::shown;
 
 impl fmt::Display for Kind {
@@ -110,7 +110,14 @@ impl Error {
                      undamaged entries"
                 )
             }
-            Self::Locked { path } => write!(f, "the store at {} is already open", path.display()),
+            Self::Locked { path, process } => {
+                write!(f, "the store at {} is already open", path.display())?;
+                match process {
+                    Some(process) if *process == std::process::id() => f.write_str(", by this process"),
+                    Some(process) => write!(f, ", by process {process}"),
+                    None => Ok(()),
+                }
+            }
             Self::Poisoned { path } => {
                 let path = path.display();
                 write!(
@@ -124,6 +131,7 @@ impl Error {
                 f.write_str(if *maybe_applied { "; the operation may have been applied" } else { "" })
             }
             Self::Denied { source } => write!(f, "the server denied access: {}", Reason(&**source)),
+            Self::Server { command, source } if command == LOGIN => write!(f, "{}", Reason(&**source)),
             Self::Server { command, source } => {
                 write!(f, "the server failed to run {command}: {}", Reason(&**source))
             }

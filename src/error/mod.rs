@@ -213,6 +213,8 @@ pub enum Error {
     Locked {
         /// The directory of the store.
         path: PathBuf,
+        /// The process that has it open, if its lock file says so and can be read.
+        process: Option<u32>,
     },
 
     /// A write to the disk failed in a way that leaves the content of the disk unknown, this write included. Reads
@@ -294,6 +296,9 @@ pub enum Error {
         what: String,
     },
 }
+
+/// The command of the login, of which the source of an error says all.
+pub(crate) const LOGIN: &str = "HELLO";
 
 /// The cause of the error of a store that was closed.
 #[derive(Debug)]

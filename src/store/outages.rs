@@ -85,14 +85,26 @@ impl StateStore {
         on_redis!(self, backend => backend.stats(), else => Stats::default())
     }
 
-    /// Returns the operations that are queued for the server, the oldest first, and behind them those that are in
-    /// doubt: nobody can know whether the server has applied them.
+    /// Returns at most `limit` of the operations that are not done on the server: first those that are in doubt, of which
+    /// nobody can know whether the server has applied them, then those that are queued for it, the oldest first.
+    ///
+    /// Neighbours on one key are merged in the queue: [`calls`](PendingOperation::calls) says how many calls an
+    /// operation stands for. Other threads may write meanwhile; they wait for at most a thousand operations to be
+    /// copied at a time. How many are queued is in [`stats`](Self::stats).
+    ///
+    /// ```
+    /// let store = millpond::StateStore::memory();
+    /// for operation in store.pending(10) {
+    ///     println!("{} of {}, for {} calls", operation.command, operation.key, operation.calls);
+    /// }
+    /// ```
     ///
     /// Operations in doubt are listed until the store is closed. If the queue is in files, a store that is opened after
-    /// a crash lists them again, until one that has listed them is closed.
+    /// a crash lists them again, until one that has listed all of them is closed.
     #[must_use]
-    pub fn pending(&self) -> Vec<PendingOperation> {
-        on_redis!(self, backend => backend.pending(), else => Vec::new())
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only a server has a queue"))]
+    pub fn pending(&self, limit: usize) -> Vec<PendingOperation> {
+        on_redis!(self, backend => backend.pending(limit), else => Vec::new())
     }
 
     /// Removes and returns the queued operations that the server refused for good. They are not retried.

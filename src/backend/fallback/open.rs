@@ -46,6 +46,7 @@ impl FallbackBackend {
         };
         // If nothing is served during an outage, nothing is read from the shadow.
         let shadow_bytes = if policy.serves { options.shadow_bytes } else { 0 };
+        let events = EventBus::new(redis.server_name());
         let Restored { identity, done, sent, has_marker, groups, outcomes } = restored;
         let shared = Arc::new(Shared {
             redis,
@@ -55,7 +56,7 @@ impl FallbackBackend {
             outage: OutageCell::default(),
             reconnector: Reconnector::default(),
             report: Report::restore(outcomes),
-            events: EventBus::default(),
+            events,
             marker: Marker::new(identity, unique_id(), done, has_marker),
             queue_file,
         });
@@ -78,12 +79,8 @@ impl Drop for Owner {
         }
         let _lines = FlushOnDrop;
         if let Err(error) = self.0.close(Duration::ZERO) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            log_later!(
-                Error,
-                "a store was dropped while the Redis server {} was unreachable: {cause}",
-                self.0.redis.server_name()
-            );
+            let server = self.0.redis.server_name();
+            log_later!(Error, "the store on Redis {server} was dropped and not closed: {error:#}");
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::backend::redis::place::Place;
 use crate::backend::redis::replay::kept_outcome::OutcomeKind;
 use crate::outage::{Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 
+/// How many queued groups are read at a time.
+const PAGE: usize = 1000;
+
 impl FallbackBackend {
     /// Returns where the state is.
     pub(crate) fn place(&self) -> &Place {
@@ -45,17 +48,32 @@ impl FallbackBackend {
         }
     }
 
-    pub(crate) fn pending(&self) -> Vec<PendingOperation> {
-        if let Some(file) = self.queue_file() {
+    /// Returns at most `limit` operations: those in doubt, and then the queued ones. Writers wait at most for a page of
+    /// them.
+    pub(crate) fn pending(&self, limit: usize) -> Vec<PendingOperation> {
+        if let Some(file) = self.queue_file()
+            && self.shared.report.uncertain_count() <= limit
+        {
             file.note_uncertain_told();
         }
-        let mut pending = self.shared.report.uncertain();
+        let mut pending = self.shared.report.uncertain(limit);
         if let Some(outage) = self.shared.outage.current() {
-            let session = outage.session();
-            for group in session.queue.iter() {
-                let since = group.queued_at.wall;
-                pending.extend(group.ops.iter().map(|op| pending_operation(op, since, PendingReason::Away)));
+            let mut read = 0;
+            while pending.len() < limit {
+                let session = outage.session();
+                let page = session.queue.behind(read).take(PAGE.min(limit - pending.len()));
+                let before = read;
+                for (number, group) in page {
+                    let since = group.queued_at.wall;
+                    let ops = group.ops.iter();
+                    pending.extend(ops.map(|op| pending_operation(op, since, PendingReason::Away)));
+                    read = number;
+                }
+                if read == before {
+                    break;
+                }
             }
+            pending.truncate(limit);
         }
         pending
     }

@@ -135,7 +135,7 @@ impl Reconnector {
     }
 
     /// Starts the reconnecting thread. If the system has no room for a thread now, operations do its work in turns.
-    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn spawn(&self, server: &str, work: impl FnOnce() + Send + 'static) {
         let started = threads::spawn("millpond-reconnect", work);
         let lacked_thread = self.lacks_thread.swap(started.is_err(), Ordering::AcqRel);
         match started {
@@ -144,7 +144,7 @@ impl Reconnector {
                 *self.turns.lock() = Turns::default();
                 log_later!(
                     Warn,
-                    "the thread that reconnects to the Redis server cannot be started, so operations try to reconnect: \
+                    "the thread that reconnects to Redis {server} cannot be started, so operations try to reconnect: \
                      {error}"
                 );
             }

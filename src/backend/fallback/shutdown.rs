@@ -46,7 +46,8 @@ impl Shared {
         self.reconnector.join(end);
         self.replay_until(end);
         self.outage.close();
-        let pending = self.outage.pending();
+        let (pending, writes) = (self.outage.pending(), self.outage.writes());
+        let are = if writes.calls == 1 { "is" } else { "are" };
         if pending == 0 {
             self.redis.delete_reply_cache();
         }
@@ -55,11 +56,18 @@ impl Shared {
             file.close()?;
             if pending > 0 {
                 let (server, path) = (self.redis.server_name(), file.path().display());
-                log_later!(Info, "{pending} operations for the Redis server {server} are kept in {path}");
+                log_later!(Info, "Redis {server}: kept in {path} for the next run: {writes}");
             }
             return Ok(());
         }
-        if pending > 0 { Err(Error::abandoned(pending)) } else { Ok(()) }
+        if pending > 0 {
+            Err(Error::abandoned(format!(
+                "{writes} {are} lost: Redis {} did not come back before the store was closed; fallback=file keeps them",
+                self.redis.server_name()
+            )))
+        } else {
+            Ok(())
+        }
     }
 
     fn replay_until(&self, end: Option<Instant>) {

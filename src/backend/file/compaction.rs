@@ -27,8 +27,7 @@ pub(crate) fn run(core: &Arc<Core>) {
         Ok(Some(_) | None) | Err(Error::Poisoned { .. }) => {}
         Err(error) => {
             if core.pacer.note_failed() {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                log_later!(Warn, "compacting {} failed: {error}: {cause}", core.layout.dir.display());
+                log_later!(Warn, "compacting {} failed: {error:#}", core.layout.dir.display());
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs::TryLockError;
 use std::process;
 use std::sync::Arc;
 
+use crate::backend::file::closing_note;
 use crate::backend::file::fs::LockableFile;
 use crate::backend::file::layout::{Layout, failed};
 use crate::error::{Error, Result};
@@ -23,9 +24,16 @@ impl DirectoryLock {
         let file = layout.fs.open_lockable(&path).map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, process: process::id() }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: layout.dir.clone() }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::Locked { path: layout.dir.clone(), process: closing_note::holder(layout) })
+            }
             Err(TryLockError::Error(error)) => Err(failed("locking", &path, error)),
         }
+    }
+
+    /// Says in the lock file which process holds the lock. Nothing but the text of an error depends on that.
+    pub(crate) fn note_holder(&self, layout: &Layout) {
+        let _ = closing_note::write_holder(&*self.file, layout, self.process);
     }
 
     /// The lock file.

@@ -68,6 +68,7 @@ impl File {
         let recovered = recovery::read(&ReadContext::new(&layout, false, report))?;
         // INVARIANT: nothing on disk is changed before this check.
         recovered.check_contents(&layout)?;
+        lock.note_holder(&layout);
         let Recovered { table, sequence, time, tail, older_bytes, bytes_per_weight, obsolete, .. } =
             recovered;
         let clock = MonotonicClock::new(clock, time);
@@ -103,7 +104,7 @@ impl File {
                 Err(error @ Error::Poisoned { .. }) => return Err(error),
                 Err(error) => {
                     let dir = core.layout.dir.display();
-                    log_later!(Warn, "the time of the store at {dir} stands still: {error}");
+                    log_later!(Warn, "the time of the store at {dir} stands still: {error:#}");
                 }
             }
         }
@@ -132,6 +133,7 @@ impl File {
             }
         };
         recovered.check_contents(&layout)?;
+        lock.note_holder(&layout);
         let Recovered { table, sequence, time, .. } = recovered;
         let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));

@@ -171,7 +171,7 @@ impl Drop for File {
     fn drop(&mut self) {
         let _lines = FlushOnDrop;
         if let Err(error) = self.shut_down() {
-            log_later!(Error, "closing the store at {} failed: {error}", self.core.layout.dir.display());
+            log_later!(Error, "closing the store at {} failed: {error:#}", self.core.layout.dir.display());
         }
     }
 }

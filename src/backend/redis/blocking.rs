@@ -255,7 +255,7 @@ impl Redis {
             let name: &str = name;
             log_later!(
                 Debug,
-                "could not leave the queue of the lock {name:?} on the Redis server {}: {}",
+                "could not leave the queue of the lock {name:?} on Redis {}: {}",
                 self.server_name(),
                 failure.cause
             );

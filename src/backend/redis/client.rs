@@ -121,6 +121,11 @@ impl Redis {
         self.link.epoch().take_data_loss()
     }
 
+    /// Returns a cause without the host that it begins with, for a text that names the server already.
+    pub(crate) fn without_host<'c>(&self, cause: &'c str) -> &'c str {
+        self.place.without_host(cause)
+    }
+
     /// Where the state is.
     pub(crate) fn place(&self) -> &Place {
         &self.place
@@ -238,8 +243,8 @@ impl Redis {
         if killed > 0 {
             log_later!(
                 Debug,
-                "the store on the Redis server {} is closed; {killed} connections with unanswered commands were \
-                 closed on the server",
+                "the store on Redis {} is closed; connections with unanswered commands that were closed on the server: \
+                 {killed}",
                 self.server_name
             );
         }

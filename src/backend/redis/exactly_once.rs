@@ -183,7 +183,7 @@ impl Redis {
         if let Err(failure) = self.call_script(connection, budget, write, |next| replies::number(next()?)) {
             log_later!(
                 Debug,
-                "the Redis server {} keeps a large reply for a while: {}",
+                "Redis {} keeps a large reply for a while: {}",
                 self.server_name(),
                 failure.cause
             );
@@ -271,7 +271,7 @@ impl Redis {
         if let Err(failure) = self.run(RetryRule::Recognised, &budget, work) {
             log_later!(
                 Debug,
-                "the reply cache stays on the Redis server {} until its TTL ends: {}",
+                "the reply cache stays on Redis {} until its TTL ends: {}",
                 self.server_name(),
                 failure.cause
             );

@@ -7,7 +7,7 @@ use redis::ServerError;
 
 use crate::backend::redis::error_replies;
 pub(crate) use crate::backend::redis::failure_kind::FailureKind;
-use crate::error::{Cause, Error, Kind};
+use crate::error::{Cause, Error, Kind, LOGIN};
 
 const NO_REPLY_IN_TIME: &str = "no reply within the time limit";
 
@@ -101,6 +101,9 @@ impl Failure {
         if kind == FailureKind::Timeout {
             return Self::timeout(stage);
         }
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::new(kind, stage, "it closed the connection");
+        }
         Self::new(kind, stage, error.to_string())
     }
 
@@ -165,6 +168,10 @@ impl Failure {
             }
             FailureKind::Unsupported => Error::Unsupported { what: source.to_string() },
             FailureKind::Tls => Error::Server { command: "the TLS handshake".to_owned(), source },
+            // The server refused the connection itself: the source says so.
+            FailureKind::Other if self.stage == Stage::NotSent => {
+                Error::Server { command: LOGIN.to_owned(), source }
+            }
             FailureKind::NotWritable
             | FailureKind::Oversized
             | FailureKind::OtherServer

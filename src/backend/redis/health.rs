@@ -75,7 +75,7 @@ impl Redis {
         if let Some(policy) = eviction_policy(&text).filter(|_| needs_it) {
             log_later!(
                 Warn,
-                "the Redis server {} evicts keys (maxmemory-policy {policy}): if it evicts those of `__millpond`, \
+                "Redis {} evicts keys (maxmemory-policy {policy}): if it evicts those of `__millpond`, \
                  operations that were in progress when an outage began can stay in doubt",
                 self.server_name()
             );

@@ -11,6 +11,14 @@ pub(crate) struct Place {
     pub(crate) prefix: String,
 }
 
+impl Place {
+    /// Returns a cause without the host that it begins with, for a text that names the place already.
+    pub(crate) fn without_host<'c>(&self, cause: &'c str) -> &'c str {
+        let rest = cause.strip_prefix("connecting to ").and_then(|rest| rest.strip_prefix(&*self.host));
+        rest.and_then(|rest| rest.strip_prefix(": ")).unwrap_or(cause)
+    }
+}
+
 /// `10.0.0.7:6379/0 (prefix "web")`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

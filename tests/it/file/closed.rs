@@ -145,7 +145,7 @@ fn an_old_note_fits_a_store_that_was_compacted_since() {
         }
     }
     let copy = crashed_copy(dir.path());
-    assert_eq!(fs::read(note(copy.path())).unwrap(), closed["LOCK"]);
+    assert!(fs::read(note(copy.path())).unwrap().starts_with(&closed["LOCK"]));
     assert_eq!(all(&open(copy.path(), SyncPolicy::Never).unwrap()), all(&store));
 }
 

@@ -48,7 +48,7 @@ fn use_store(store: &StateStore) {
     let _ = store.try_lock("foreign lock", Duration::from_secs(1));
     let _ = store.keys_page("foreign", None, 5);
     let _ = store.status();
-    let _ = (store.stats(), store.pending(), store.take_rejected(), store.take_conflicts());
+    let _ = (store.stats(), store.pending(10), store.take_rejected(), store.take_conflicts());
     let _ = store.reconnect();
     let _ = store.flush();
 }

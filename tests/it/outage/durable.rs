@@ -276,7 +276,7 @@ fn after_data_loss_only_sent_operations_are_in_doubt() {
     let raw = RawClient::connect(&server.url(0));
     assert_eq!(raw.get("t:waits").as_deref(), Some(&b"7"[..]));
     assert_eq!(store.stats().uncertain, 0);
-    assert!(store.pending().iter().all(|waiting| waiting.reason != PendingReason::Uncertain));
+    assert!(store.pending(1000).iter().all(|waiting| waiting.reason != PendingReason::Uncertain));
 }
 
 /// Fills the files until the system lets them grow no further.

@@ -25,9 +25,9 @@ fn without_the_reply_cache_a_lost_call_is_uncertain() {
     setup.proxy.set(Mode::Pass);
     wait_until_connected(&store);
     assert_eq!(setup.raw.run::<_, i64>("GET", &["t:n"]), 3, "the second increment was not in doubt");
-    let told = store.pending();
+    let told = store.pending(100);
     assert_eq!(
-        told.iter().map(|told| (told.key.as_str(), told.operation)).collect::<Vec<_>>(),
+        told.iter().map(|told| (told.key.as_str(), told.command)).collect::<Vec<_>>(),
         [("n", "INCRBY")]
     );
     assert_eq!(store.stats().uncertain, 1);

@@ -150,10 +150,10 @@ fn an_uncertain_operation_is_told_by_the_next_program_too() {
     assert_eq!(store.stats().uncertain, 1);
     store.close().unwrap();
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
-    let told = store.pending();
+    let told = store.pending(100);
     assert_eq!((told[0].key.as_str(), told[0].reason), ("n", PendingReason::Uncertain));
     store.close().unwrap();
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
-    assert!(store.pending().is_empty(), "the program before this one has seen it");
+    assert!(store.pending(100).is_empty(), "the program before this one has seen it");
     assert!(!RawClient::connect(&server.url(0)).exists("t:n"));
 }

@@ -229,7 +229,7 @@ fn listeners_may_use_the_store() {
     let told: Arc<Mutex<Vec<Event>>> = Arc::default();
     let (mine, asked) = (Arc::clone(&told), store.without_fallback());
     store.on_event(move |event| {
-        let _ = (asked.status(), asked.pending(), asked.get::<i32>("a"), asked.reconnect());
+        let _ = (asked.status(), asked.pending(10), asked.get::<i32>("a"), asked.reconnect());
         mine.lock().unwrap().push(event.clone());
     });
     for n in 0..2 {

@@ -220,9 +220,9 @@ fn without_the_marker_repeatable_operations_are_repeated() {
         wait_until_connected(&store);
         check_all(&raw, 1, 5);
         if is_done {
-            let told = store.pending();
+            let told = store.pending(1000);
             assert!(told.iter().all(|told| told.reason == PendingReason::Uncertain));
-            let told: Vec<_> = told.iter().map(|told| (told.key.as_str(), told.operation)).collect();
+            let told: Vec<_> = told.iter().map(|told| (told.key.as_str(), told.command)).collect();
             assert_eq!(told, [("n", "INCRBY"), ("q", "RPUSH"), ("m", "HINCRBY")]);
             uncertain += 1;
         }

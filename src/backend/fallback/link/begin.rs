@@ -5,13 +5,21 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::fallback::outage::serving::{Outage, OutageContext};
 use crate::backend::fallback::queue::group::QueuedGroup;
-use crate::backend::fallback::queue::replay_queue::ReplayQueue;
+use crate::backend::fallback::queue::replay_queue::{QueuedWrites, ReplayQueue};
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::operation_error::{OperationError, Symptom};
 use crate::backend::redis::replay::reconnect_error::ReconnectReason;
 use crate::error::Result;
 use crate::outage::Event;
 use crate::util::log_later::log_later;
+
+/// Why an outage begins.
+#[derive(Clone, Copy)]
+enum Reason<'r> {
+    Unreachable(&'r str),
+    /// Writes that an earlier run of the program kept in files must be applied before anything else.
+    EarlierRun(QueuedWrites),
+}
 
 impl Shared {
     /// Checks the server, and begins an outage if it is unreachable. The operations that an earlier run of the program
@@ -24,8 +32,7 @@ impl Shared {
         match ready {
             Ok(()) if !has_queued => Ok(()),
             Ok(()) => {
-                let cause = format!("{} operations of an earlier run are replayed first", queue.len());
-                self.begin_outage_with(&cause, || queue);
+                self.begin_outage_with(Reason::EarlierRun(queue.writes()), || queue);
                 match self.try_reconnect() {
                     Err(error) if error.reason == ReconnectReason::StaleQueue => {
                         Err(self.stale_queue_error(&error.cause))
@@ -35,7 +42,7 @@ impl Shared {
                 }
             }
             Err(error) if error.symptom.is_unreachable() && self.policy.opens_disconnected => {
-                self.begin_outage_with(&error.cause(), || queue);
+                self.begin_outage_with(Reason::Unreachable(&error.cause()), || queue);
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -54,12 +61,34 @@ impl Shared {
 
     /// Begins an outage, unless there is one.
     pub(crate) fn begin_outage(self: &Arc<Self>, cause: &str) {
-        self.begin_outage_with(cause, || ReplayQueue::new(self.policy.queue_bounds, self.marker.done()));
+        let queue = || ReplayQueue::new(self.policy.queue_bounds, self.marker.done());
+        self.begin_outage_with(Reason::Unreachable(cause), queue);
+    }
+
+    fn log_unreachable(&self, cause: &str) {
+        let (server, cause) = (self.redis.server_name(), self.redis.without_host(cause));
+        let most = self.policy.queue_bounds.operations;
+        match (&self.queue_file, self.policy.serves) {
+            (_, false) => {
+                log_later!(Warn, "cannot reach Redis {server}: {cause}; operations fail until it is back");
+            }
+            (None, true) => log_later!(
+                Warn,
+                "cannot reach Redis {server}: {cause}; serving from memory, writes are queued (at most {most}) and \
+                 lost if this program ends before it is back"
+            ),
+            (Some(file), true) => log_later!(
+                Warn,
+                "cannot reach Redis {server}: {cause}; serving from memory, writes are queued (at most {most}) and \
+                 kept in {}",
+                file.path().display()
+            ),
+        }
     }
 
     /// INVARIANT: `queue` is called under the lock, and only if there is no outage. An outage that has just ended has
     /// advanced the marker, and the new queue must begin after it.
-    fn begin_outage_with(self: &Arc<Self>, cause: &str, queue: impl FnOnce() -> ReplayQueue) {
+    fn begin_outage_with(self: &Arc<Self>, reason: Reason<'_>, queue: impl FnOnce() -> ReplayQueue) {
         if self.redis.check_process().is_err() {
             return;
         }
@@ -68,6 +97,10 @@ impl Shared {
             return;
         }
         let queue = queue();
+        let cause = match reason {
+            Reason::Unreachable(cause) => cause.to_owned(),
+            Reason::EarlierRun(writes) => format!("{writes} kept from an earlier run are applied first"),
+        };
         self.redis.suspend();
         self.take_and_report_data_loss();
         let was_connected = self.reconnector.was_connected();
@@ -77,17 +110,21 @@ impl Shared {
             shadow: Arc::clone(&self.shadow),
             queue_file: self.queue_file.clone(),
             counts: Arc::clone(&self.report.counts),
+            server: self.redis.server_name().into(),
         };
-        let outage = Arc::new(Outage::begin(cause, rules, queue, context));
+        let outage = Arc::new(Outage::begin(&cause, rules, queue, context));
         self.report.counts.outages.fetch_add(1, Ordering::Release);
         self.outage.begin(&mut current, Arc::clone(&outage));
-        self.events.push(Event::Disconnected { cause: cause.to_owned() });
+        self.events.push(Event::Disconnected { cause });
         drop(current);
         self.reconnector.wake_all();
-        if was_connected {
-            log_later!(Warn, "the Redis server {} is unreachable: {cause}", self.redis.server_name());
-        } else {
-            self.log_never_reached(cause);
+        match reason {
+            Reason::Unreachable(cause) if was_connected => self.log_unreachable(cause),
+            Reason::Unreachable(cause) => self.log_never_reached(cause),
+            Reason::EarlierRun(writes) => {
+                let server = self.redis.server_name();
+                log_later!(Info, "Redis {server}: applying {writes} kept from an earlier run");
+            }
         }
         self.start_reconnecting(&outage);
         self.events.dispatch();

@@ -44,7 +44,11 @@ impl Shared {
     }
 
     pub(crate) fn report_data_loss(&self, cause: String) {
-        log_later!(Warn, "the Redis server {} has lost data: {cause}", self.redis.server_name());
+        log_later!(
+            Warn,
+            "Redis {} has lost its data: it was flushed, replaced, or restarted without its data ({cause})",
+            self.redis.server_name()
+        );
         self.events.push(Event::DataLost { cause });
     }
 }

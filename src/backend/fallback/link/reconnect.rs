@@ -12,6 +12,7 @@ use crate::backend::fallback::report::log_throttle::{LogThrottle, Reminders};
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::replay::reconnect_error::{ReconnectError, ReconnectReason};
 use crate::outage::Event;
+use crate::text::{count, shown};
 use crate::util::foreign;
 use crate::util::log_later::{self, log_later};
 
@@ -21,6 +22,9 @@ const CUT_OVER: u64 = 256;
 /// How long each write is delayed while writers are faster than the replay.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The length of an outage that is shorter is not logged.
+const LEAST_LOGGED: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// Tries to reconnect until that succeeds or the store ends. A later outage has a thread of its own, also if another
@@ -36,7 +40,7 @@ impl Shared {
             if error.reason == ReconnectReason::StaleQueue {
                 return;
             }
-            if log_throttle.is_due(&error.cause) {
+            if outage.elapsed() >= LEAST_LOGGED && log_throttle.is_due(&error.cause) {
                 if was_connected {
                     self.log_still_unreachable(outage, &error.cause);
                 } else {
@@ -53,15 +57,6 @@ impl Shared {
             };
             self.reconnector.sleep(backoff.next(failure, fastrand::f64()));
         }
-    }
-
-    fn log_still_unreachable(&self, outage: &Outage, cause: &str) {
-        let (server, queued) = (self.redis.server_name(), outage.session().queue.len());
-        let elapsed = outage.elapsed();
-        log_later!(
-            Warn,
-            "the Redis server {server} has been unreachable for {elapsed:.0?}, and {queued} operations are queued: {cause}"
-        );
     }
 
     /// Tries to reconnect once. If that fails, the outage goes on.
@@ -99,8 +94,7 @@ impl Shared {
                 (self.redis.server_name(), self.queue_file.as_ref().map(|file| file.path().display()));
             log_later!(
                 Error,
-                "the replay queue for the Redis server {server} in {:?} is not replayed, and the store serves nothing \
-                 more: {cause}",
+                "the replay queue for Redis {server} in {} is not replayed, and the store serves nothing more: {cause}",
                 path.map(|path| path.to_string()).unwrap_or_default()
             );
         }
@@ -148,18 +142,47 @@ impl Shared {
         Ok(())
     }
 
+    fn log_still_unreachable(&self, outage: &Outage, cause: &str) {
+        let (server, cause) = (self.redis.server_name(), self.redis.without_host(cause));
+        let (elapsed, writes) = (shown(outage.elapsed()), outage.session().queue.writes());
+        if writes.calls == 0 {
+            log_later!(Warn, "Redis {server} has been unreachable for {elapsed}: {cause}");
+        } else {
+            log_later!(Warn, "Redis {server} has been unreachable for {elapsed}: {cause}; queued: {writes}");
+        }
+    }
+
+    /// Says only what is not 0, with a key or two.
     fn log_reconnected(&self, tally: Tally, elapsed: Duration) {
         let (server, Tally { replayed, rejected, conflicts }) = (self.redis.server_name(), tally);
-        log_later!(
-            Info,
-            "the Redis server {server} is connected again after {elapsed:?}: {replayed} queued operations were replayed"
-        );
-        if rejected > 0 || conflicts > 0 {
+        let after = if elapsed < LEAST_LOGGED { String::new() } else { format!(" after {}", shown(elapsed)) };
+        if replayed == 0 {
+            log_later!(Info, "Redis {server} is connected again{after}");
+        } else {
+            let replayed = count(replayed, "queued operation");
+            log_later!(Info, "Redis {server} is connected again{after}; replayed: {replayed}");
+        }
+        if rejected > 0 {
+            let keys = quoted(&self.report.last_rejected(KEYS_NAMED));
+            let rejected = count(rejected, "queued operation");
+            log_later!(Warn, "Redis {server} rejected {rejected}{keys}: see take_rejected");
+        }
+        if conflicts > 0 {
+            let keys = quoted(&self.report.last_conflicts(KEYS_NAMED));
+            let conflicts = count(conflicts, "queued write");
             log_later!(
                 Warn,
-                "of the queued operations the Redis server {server} rejected {rejected} (see take_rejected), and \
-                 {conflicts} met writes of other clients (see take_conflicts)"
+                "Redis {server}: {conflicts} met a value of another client{keys}: see take_conflicts"
             );
         }
     }
+}
+
+/// How many keys a line names.
+const KEYS_NAMED: usize = 2;
+
+/// ` (such as "a", "b")`, or nothing if no key is known.
+fn quoted(keys: &[String]) -> String {
+    let quoted: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+    if quoted.is_empty() { String::new() } else { format!(" (such as {})", quoted.join(", ")) }
 }

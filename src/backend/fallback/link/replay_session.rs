@@ -136,7 +136,7 @@ impl<'s> ReplaySession<'s> {
         let holders = match &self.shared.queue_file {
             Some(file) => file.note_holder(marker.holder).map_err(|error| {
                 let cause =
-                    format!("cannot record in the replay queue's files who holds the marker: {error}");
+                    format!("cannot record in the replay queue's files who holds the marker: {error:#}");
                 ReconnectError::new(ReconnectReason::Failed, cause)
             })?,
             None => vec![marker.holder],
@@ -164,7 +164,7 @@ impl<'s> ReplaySession<'s> {
         let chunk = self.next_chunk();
         if let Some(file) = &self.shared.queue_file {
             file.note_sent(chunk.last).map_err(|error| {
-                let cause = format!("cannot record in the replay queue's files what is sent: {error}");
+                let cause = format!("cannot record in the replay queue's files what is sent: {error:#}");
                 ReconnectError::new(ReconnectReason::Failed, cause)
             })?;
         }
@@ -271,7 +271,8 @@ impl<'s> ReplaySession<'s> {
             // The marker on the server records it too.
             log_later!(
                 Warn,
-                "cannot record in the replay queue's files what was replayed to the Redis server {server}: {error}"
+                "cannot record in {} what was replayed to Redis {server}: {error:#}",
+                file.path().display()
             );
         }
     }

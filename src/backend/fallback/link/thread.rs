@@ -10,7 +10,7 @@ impl Shared {
     /// Starts the thread that reconnects at the end of this outage.
     pub(crate) fn start_reconnecting(self: &Arc<Self>, outage: &Arc<Outage>) {
         let (shared, outage) = (Arc::clone(self), Arc::clone(outage));
-        self.reconnector.spawn(move || shared.reconnect_when_possible(&outage));
+        self.reconnector.spawn(self.redis.server_name(), move || shared.reconnect_when_possible(&outage));
     }
 
     /// If the reconnecting thread could not be started and its work is due: tries again to start it, and to reconnect

@@ -3,8 +3,6 @@
 
 use hashbrown::HashSet;
 
-use crate::util::log_later::log_later;
-
 /// A noted key takes at most about this many bytes, also while the set grows.
 const BYTES_OF_KEY: u64 = 32;
 
@@ -22,21 +20,18 @@ impl AssumedKeys {
         Self { hashes: HashSet::new(), most, is_full: false }
     }
 
-    /// Notes a key. If there is no room for it, every key counts as noted from now on.
-    pub(crate) fn note(&mut self, hash: u64) {
+    /// Notes a key. If there is no room for it, every key counts as noted from now on. Returns whether that began.
+    #[must_use]
+    pub(crate) fn note(&mut self, hash: u64) -> bool {
         if self.may_have(hash) {
-            return;
+            return false;
         }
         if self.hashes.len() < self.most {
             self.hashes.insert(hash);
-            return;
+            return false;
         }
         self.is_full = true;
-        log_later!(
-            Info,
-            "more unknown keys were read during the outage than shadow_bytes has room to note: a put to a key of which \
-             nothing is known is applied only if the server has no such key"
-        );
+        true
     }
 
     /// Returns whether the key is noted.
@@ -61,14 +56,14 @@ mod tests {
     #[test]
     fn a_full_set_may_have_every_key() {
         let mut keys = AssumedKeys::with_bytes(2 * BYTES_OF_KEY);
-        keys.note(1);
-        keys.note(2);
-        keys.note(2);
+        _ = keys.note(1);
+        _ = keys.note(2);
+        _ = keys.note(2);
         assert!(keys.has(1) && keys.may_have(2) && !keys.may_have(3));
         keys.forget(2);
         assert!(!keys.may_have(2));
-        keys.note(2);
-        keys.note(3);
+        _ = keys.note(2);
+        _ = keys.note(3);
         assert!(!keys.has(3) && keys.may_have(3) && keys.may_have(4), "there was no room for the third key");
     }
 
@@ -76,7 +71,7 @@ mod tests {
     fn the_set_takes_no_more_than_its_bound() {
         let mut keys = AssumedKeys::with_bytes(1 << 20);
         for hash in 0..100_000_u64 {
-            keys.note(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            _ = keys.note(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         }
         // Each place takes the hash and one more byte; a set that grows holds the old places too.
         let largest = (keys.hashes.capacity() as u64 * 8 / 7 + 1) * 9 * 3 / 2;

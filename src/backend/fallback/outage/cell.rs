@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::queue::replay_queue::QueuedWrites;
 
 #[derive(Default)]
 pub(crate) struct OutageCell {
@@ -32,6 +33,11 @@ impl OutageCell {
     /// Returns how many operations are pending.
     pub(crate) fn pending(&self) -> u64 {
         self.current().map_or(0, |outage| outage.session().queue.len())
+    }
+
+    /// Returns how many operations are pending, and for how many calls they stand.
+    pub(crate) fn writes(&self) -> QueuedWrites {
+        self.current().map(|outage| outage.session().queue.writes()).unwrap_or_default()
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Option<Arc<Outage>>> {

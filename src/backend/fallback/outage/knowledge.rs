@@ -167,8 +167,8 @@ impl Knowledge {
     }
 
     /// Notes that a read returned a key as absent although nothing was known of it.
-    pub(crate) fn note_assumed_absent(&self, key: &str) {
-        self.assumed.write().note(self.shadow.hash(key));
+    pub(crate) fn note_assumed_absent(&self, key: &str) -> bool {
+        self.assumed.write().note(self.shadow.hash(key))
     }
 
     /// Returns what a write finds that is the first one to its key in this outage, and how much of the entry is known.

@@ -1,8 +1,9 @@
 //! Owns the errors of operations that cannot be served during an outage, and their texts.
 
-use crate::backend::fallback::queue::replay_queue::ReplayQueue;
+use crate::backend::fallback::queue::replay_queue::{QueueBounds, ReplayQueue};
 use crate::error::Error;
 use crate::key::Key;
+use crate::text::count;
 
 /// The error if nothing is served during an outage.
 pub(crate) fn server_disconnected() -> Error {
@@ -29,10 +30,16 @@ pub(crate) fn outage_too_long() -> Error {
     )
 }
 
+/// Names the limit that is reached.
 pub(crate) fn queue_full(queue: &ReplayQueue) -> Error {
-    let (operations, bytes) = (queue.len(), queue.bytes());
+    let QueueBounds { operations: max_pending, bytes: max_pending_bytes } = queue.bounds();
+    let (operations, bytes) = (count(queue.len(), "operation"), count(queue.bytes(), "byte"));
+    let limit = if queue.len() >= max_pending {
+        format!("max_pending {max_pending}")
+    } else {
+        format!("max_pending_bytes {max_pending_bytes}")
+    };
     Error::unavailable(format!(
-        "the server is disconnected, and the replay queue is full: {operations} operations, {bytes} bytes (see \
-         max_pending and max_pending_bytes)"
+        "the server is disconnected, and the replay queue is full: {operations}, {bytes} ({limit})"
     ))
 }

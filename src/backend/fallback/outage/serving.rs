@@ -31,12 +31,15 @@ use crate::clock::{Clock, Now, Ttl};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, EntryAction, Op, Query, Reply, Write};
+use crate::util::log_later::log_later;
 
 /// One outage.
 pub(crate) struct Outage {
     pub(crate) since: SystemTime,
     /// Why the server was taken to be unreachable.
     pub(crate) cause: String,
+    /// How log lines name the server.
+    server: Arc<str>,
     begun: Instant,
     rules: OutageRules,
     clock: Arc<dyn Clock>,
@@ -56,19 +59,28 @@ pub(crate) struct OutageContext {
     pub(crate) shadow: Arc<Shadow>,
     pub(crate) queue_file: Option<Arc<QueueFile>>,
     pub(crate) counts: Arc<Counts>,
+    /// How log lines name the server.
+    pub(crate) server: Arc<str>,
 }
 
 impl Outage {
     /// Begins an outage with the values in the shadow, and with the operations that are queued already.
     pub(crate) fn begin(cause: &str, rules: OutageRules, queue: ReplayQueue, context: OutageContext) -> Self {
-        let OutageContext { clock, shadow, queue_file, counts } = context;
+        let OutageContext { clock, shadow, queue_file, counts, server } = context;
         let knowledge = Arc::new(Knowledge::new(Arc::clone(&shadow)));
         let outage = Self {
             since: clock.now(),
             cause: cause.to_owned(),
             begun: Instant::now(),
             rules,
-            session: Mutex::new(Session::new(queue, queue_file, counts, Arc::clone(&knowledge))),
+            session: Mutex::new(Session::new(
+                queue,
+                queue_file,
+                counts,
+                Arc::clone(&knowledge),
+                Arc::clone(&server),
+            )),
+            server,
             knowledge,
             pace: Pace::default(),
             tally: Mutex::default(),
@@ -206,7 +218,14 @@ impl Outage {
             if !unknown_is_absent {
                 return Err(unknown_key(key));
             }
-            self.knowledge.note_assumed_absent(key);
+            if self.knowledge.note_assumed_absent(key) {
+                log_later!(
+                    Info,
+                    "Redis {}: more unknown keys were read during the outage than shadow_bytes has room to note: a put \
+                     to a key of which nothing is known is applied only if the server has no such key",
+                    self.server
+                );
+            }
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Session {
     file: Option<Arc<QueueFile>>,
     knowledge: Arc<Knowledge>,
     counts: Arc<Counts>,
+    /// How log lines name the server.
+    server: Arc<str>,
 }
 
 /// What follows once queued operations are applied to the table.
@@ -51,8 +53,9 @@ impl Session {
         file: Option<Arc<QueueFile>>,
         counts: Arc<Counts>,
         knowledge: Arc<Knowledge>,
+        server: Arc<str>,
     ) -> Self {
-        Self { queue, file, knowledge, counts }
+        Self { queue, file, knowledge, counts, server }
     }
 
     /// Calls `apply` with each operation that an earlier run of the program queued, with the TTL that is left, and notes
@@ -116,7 +119,7 @@ impl Session {
             let BeforeWrite { observed, makes_known } = self.knowledge.begin_write(&key, &action, now);
             made_known.extend(makes_known.map(|made| (SmolStr::new(&*key), made)));
             let observed = self.observed_if_sent(observed, &key, &action, sent);
-            QueuedOp { key, action, observed, in_doubt }
+            QueuedOp { key, action, observed, in_doubt, calls: 1 }
         });
         let group = QueuedGroup::new(ops.collect(), queued_at);
         let written = self.persist(self.queue.next_number(), &group).inspect_err(|_| {
@@ -190,7 +193,9 @@ impl Session {
         if let Err(error) = file.replace_groups(groups, &in_doubt, || report(&in_doubt)) {
             log_later!(
                 Warn,
-                "cannot remove operations that must not be done twice from the replay queue's files: {error}"
+                "Redis {}: cannot remove operations that must not be done twice from the replay queue in {}: {error:#}",
+                self.server,
+                file.path().display()
             );
         }
     }

@@ -40,6 +40,18 @@ pub(super) struct OpRecord {
     /// Set if the server may have applied it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     in_doubt: Option<InDoubtRecord>,
+    /// How many calls of the program it stands for.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    calls: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(calls: &u64) -> bool {
+    *calls == 1
 }
 
 /// A step of a call that the server remembers in a reply cache. The store's id is in hexadecimal digits.
@@ -129,11 +141,12 @@ impl OpRecord {
             action: ActionRecord::from_action(&op.action),
             observed: ObservedRecord::from_observed(&op.observed),
             in_doubt: op.in_doubt.as_ref().map(InDoubtRecord::from_in_doubt),
+            calls: op.calls,
         }
     }
 
     pub(super) fn into_op(self) -> Result<QueuedOp, String> {
-        let Self { key, action, observed, in_doubt } = self;
+        let Self { key, action, observed, in_doubt, calls } = self;
         if let Some(reason) = keys::queued_key_fault(&key) {
             return Err(format!("its key is not valid: {reason}"));
         }
@@ -142,6 +155,7 @@ impl OpRecord {
             action: action.into_action()?,
             observed: observed.into_observed()?,
             in_doubt: in_doubt.map(InDoubtRecord::into_in_doubt).transpose()?,
+            calls,
         })
     }
 }

@@ -92,8 +92,11 @@ impl QueuedGroup {
         let restarts_ttl =
             matches!(action, QueuedAction::Put { ttl: Some(_), .. } | QueuedAction::Expire { .. });
         let rest = coalesce_actions(&mut before.action, action);
-        if restarts_ttl && rest.is_none() {
-            self.queued_at = queued_at();
+        if rest.is_none() {
+            before.calls = before.calls.saturating_add(1);
+            if restarts_ttl {
+                self.queued_at = queued_at();
+            }
         }
         self.bytes = weight::of_operation(before);
         rest

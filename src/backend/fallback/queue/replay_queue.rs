@@ -2,6 +2,7 @@
 //! are sent.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::backend::redis::replay::observed::Observed;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::error::Result;
+use crate::text::count;
 
 /// Whether an action was coalesced with an operation that is queued.
 pub(crate) enum Coalesced {
@@ -23,6 +25,24 @@ pub(crate) enum Coalesced {
     Yes { written: Option<u64> },
     /// It was not, and must be queued.
     No(QueuedAction),
+}
+
+/// How many operations are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct QueuedWrites {
+    /// The operations after coalescing.
+    pub(crate) operations: u64,
+    /// The calls of the program that they stand for.
+    pub(crate) calls: u64,
+}
+
+/// `97 writes (1 after merging)`.
+impl fmt::Display for QueuedWrites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, calls } = self;
+        write!(f, "{}", count(*calls, "write"))?;
+        if calls == operations { Ok(()) } else { write!(f, " ({operations} after merging)") }
+    }
 }
 
 /// How much may be queued.
@@ -141,8 +161,25 @@ impl ReplayQueue {
         self.bytes
     }
 
+    /// Returns how much may be queued.
+    pub(crate) fn bounds(&self) -> QueueBounds {
+        self.bounds
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+
+    /// Returns how many operations are queued, and for how many calls of the program they stand.
+    pub(crate) fn writes(&self) -> QueuedWrites {
+        let ops = || self.iter().flat_map(|group| group.ops.iter());
+        QueuedWrites { operations: ops().count() as u64, calls: ops().map(|op| op.calls).sum() }
+    }
+
+    /// Returns the groups behind a number, with their numbers.
+    pub(crate) fn behind(&self, number: u64) -> impl Iterator<Item = (u64, &QueuedGroup)> {
+        let skipped = usize::try_from(number.saturating_sub(self.done())).unwrap_or(usize::MAX);
+        (self.first..).zip(self.iter()).skip(skipped)
     }
 
     /// Returns the number of the last group that is done.
@@ -295,7 +332,13 @@ mod tests {
     }
 
     fn op(key: &str, action: QueuedAction) -> QueuedOp {
-        QueuedOp { key: Key::listed(key.to_owned()), action, observed: Observed::Nothing, in_doubt: None }
+        QueuedOp {
+            key: Key::listed(key.to_owned()),
+            action,
+            observed: Observed::Nothing,
+            in_doubt: None,
+            calls: 1,
+        }
     }
 
     fn put(number: i64) -> QueuedAction {
@@ -342,6 +385,8 @@ mod tests {
             push(&mut queue, key, action);
         }
         assert_eq!(texts(&queue), ["a=3", "b+3"]);
+        assert_eq!(queue.writes(), QueuedWrites { operations: 2, calls: 6 });
+        assert_eq!(queue.writes().to_string(), "6 writes (2 after merging)");
         push(&mut queue, "a", incr(1));
         push(&mut queue, "a", put(4));
         assert_eq!(texts(&queue), ["a=3", "b+3", "a+1", "a=4"], "another action comes between");

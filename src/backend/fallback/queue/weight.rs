@@ -5,7 +5,7 @@ use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::backend::redis::replay::queued_op::QueuedOp;
 
 /// The operation itself, with its group.
-const OPERATION: usize = 208;
+const OPERATION: usize = 216;
 
 /// A value in a block of its own, and its place in an entry.
 const VALUE: usize = 150;

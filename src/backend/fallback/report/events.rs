@@ -24,8 +24,9 @@ struct Listeners {
 /// one is dropped.
 const MAX_WAITING: usize = 1000;
 
-#[derive(Default)]
 pub(crate) struct EventBus {
+    /// How log lines name the server.
+    server: String,
     listeners: Mutex<Listeners>,
     queue: Mutex<VecDeque<Event>>,
     dropped: AtomicU64,
@@ -33,6 +34,16 @@ pub(crate) struct EventBus {
 }
 
 impl EventBus {
+    pub(crate) fn new(server: &str) -> Self {
+        Self {
+            server: server.to_owned(),
+            listeners: Mutex::default(),
+            queue: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            dispatching: Mutex::default(),
+        }
+    }
+
     /// Registers a listener, and returns its number.
     pub(crate) fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> u64 {
         let listener: Listener = Arc::new(listener);
@@ -65,7 +76,8 @@ impl EventBus {
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 log_later!(
                     Warn,
-                    "a listener is too slow: the oldest of {MAX_WAITING} waiting events is dropped"
+                    "Redis {}: a listener is too slow: the oldest of {MAX_WAITING} waiting events is dropped",
+                    self.server
                 );
             }
         }
@@ -93,7 +105,8 @@ impl EventBus {
                     }
                     // A panic of the listener is not one of the operation that happened to deliver the event.
                     if foreign::run(|| listener(&event)).is_none() {
-                        log_later!(Error, "a listener panicked when it was told: {event}");
+                        let server = &self.server;
+                        log_later!(Error, "Redis {server}: a listener panicked on the event: {event}");
                     }
                 }
             }
@@ -113,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_removed_is_called_no_more() {
-        let bus = Arc::new(EventBus::default());
+        let bus = Arc::new(EventBus::new("localhost:6379/0"));
         let called = Arc::new(AtomicU64::new(0));
         let count = |by: u64| {
             let called = Arc::clone(&called);
@@ -131,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_oldest_events_are_dropped_if_a_listener_is_too_slow() {
-        let bus = EventBus::default();
+        let bus = EventBus::new("localhost:6379/0");
         for number in 0..MAX_WAITING + 2 {
             bus.push(Event::Disconnected { cause: number.to_string() });
         }

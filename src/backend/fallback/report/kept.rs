@@ -58,6 +58,16 @@ impl Report {
         report
     }
 
+    /// Returns the keys of the last rejected operations.
+    pub(crate) fn last_rejected(&self, limit: usize) -> Vec<String> {
+        self.kept.lock().last_rejected(limit)
+    }
+
+    /// Returns the keys of the last conflicts.
+    pub(crate) fn last_conflicts(&self, limit: usize) -> Vec<String> {
+        self.kept.lock().last_conflicts(limit)
+    }
+
     pub(crate) fn take_rejected(&self) -> Vec<Rejected> {
         self.kept.lock().take_rejected()
     }
@@ -66,8 +76,14 @@ impl Report {
         self.kept.lock().take_conflicts()
     }
 
-    pub(crate) fn uncertain(&self) -> Vec<PendingOperation> {
-        self.kept.lock().uncertain()
+    /// Returns at most `limit` of the uncertain operations, the oldest first.
+    pub(crate) fn uncertain(&self, limit: usize) -> Vec<PendingOperation> {
+        self.kept.lock().uncertain(limit)
+    }
+
+    /// Returns how many uncertain operations are kept.
+    pub(crate) fn uncertain_count(&self) -> usize {
+        self.kept.lock().uncertain_count()
     }
 
     /// Counts the outcomes of `operations` that left the queue, each with the index of its operation.
@@ -93,9 +109,9 @@ impl Report {
         for KeptOutcome { op, outcome, since } in outcomes {
             match outcome {
                 ReplayOutcome::Rejected(cause) => self.keep_rejected(op, cause.clone(), server),
-                ReplayOutcome::Overwritten(theirs) => self.keep_conflict(op, theirs.clone(), true),
-                ReplayOutcome::Dropped(theirs) => self.keep_conflict(op, theirs.clone(), false),
-                ReplayOutcome::Uncertain => self.keep_uncertain(op, *since),
+                ReplayOutcome::Overwritten(theirs) => self.keep_conflict(op, theirs.clone(), true, server),
+                ReplayOutcome::Dropped(theirs) => self.keep_conflict(op, theirs.clone(), false, server),
+                ReplayOutcome::Uncertain => self.keep_uncertain(op, *since, server),
             }
         }
     }
@@ -116,7 +132,7 @@ impl Report {
         }
         let cause_len = cause.len();
         let dropped = self.kept.lock().add_rejected(rejected(op, cause), cause_len);
-        self.count_dropped(dropped);
+        self.count_dropped(dropped, server);
     }
 
     /// Logs one line about the rejections of which no line tells yet.
@@ -124,35 +140,35 @@ impl Report {
         let Rejections { count, first } = std::mem::take(&mut *self.not_logged.lock());
         match count {
             0 => {}
-            1 => log_later!(Warn, "the Redis server {server} rejected the queued {first}"),
+            1 => log_later!(Warn, "Redis {server} rejected the queued {first}; see take_rejected"),
             _ => log_later!(
                 Warn,
-                "the Redis server {server} rejected {count} queued operations (see take_rejected), first the {first}"
+                "Redis {server} rejected {count} queued operations, first the {first}; see take_rejected"
             ),
         }
     }
 
-    fn keep_conflict(&self, op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool) {
+    fn keep_conflict(&self, op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool, server: &str) {
         self.counts.conflicts.fetch_add(1, Ordering::Relaxed);
         let dropped = self.kept.lock().add_conflict(conflict(op, theirs, applied));
-        self.count_dropped(dropped);
+        self.count_dropped(dropped, server);
     }
 
     /// Counts and keeps an operation whose outcome on the server is unknown.
-    fn keep_uncertain(&self, op: &QueuedOp, since: SystemTime) {
+    fn keep_uncertain(&self, op: &QueuedOp, since: SystemTime, server: &str) {
         self.counts.uncertain.fetch_add(1, Ordering::Relaxed);
         let uncertain = pending_operation(op, since, PendingReason::Uncertain);
         let dropped = self.kept.lock().add_uncertain(uncertain);
-        self.count_dropped(dropped);
+        self.count_dropped(dropped, server);
     }
 
-    fn count_dropped(&self, dropped: u64) {
+    fn count_dropped(&self, dropped: u64, server: &str) {
         if dropped > 0 && self.counts.dropped_outcomes.fetch_add(dropped, Ordering::Relaxed) == 0 {
             let mebibytes = MAX_BYTES >> 20;
             log_later!(
                 Warn,
-                "the rejected, uncertain and conflicting operations take more than {mebibytes} MiB, so the oldest are \
-                 dropped: take them with take_rejected and take_conflicts"
+                "Redis {server}: the rejected, uncertain and conflicting operations take more than {mebibytes} MiB, so \
+                 the oldest are dropped: take them with take_rejected and take_conflicts"
             );
         }
     }
@@ -177,7 +193,8 @@ fn conflict(op: &QueuedOp, theirs: Option<Vec<u8>>, applied: bool) -> WriteConfl
 pub(crate) fn pending_operation(op: &QueuedOp, since: SystemTime, reason: PendingReason) -> PendingOperation {
     PendingOperation {
         key: op.key.to_string(),
-        operation: op.command(),
+        command: op.command(),
+        calls: op.calls,
         field: op.action.field().map(str::to_owned),
         value: op.action.argument(),
         since,

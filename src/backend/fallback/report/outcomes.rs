@@ -89,14 +89,28 @@ impl Outcomes {
         all
     }
 
+    /// Returns the keys of the last rejected operations.
+    pub(crate) fn last_rejected(&self, limit: usize) -> Vec<String> {
+        self.rejected.0.iter().rev().take(limit).map(|entry| entry.outcome.key.clone()).collect()
+    }
+
+    /// Returns the keys of the last conflicts.
+    pub(crate) fn last_conflicts(&self, limit: usize) -> Vec<String> {
+        self.conflicts.0.iter().rev().take(limit).map(|entry| entry.outcome.key.clone()).collect()
+    }
+
     pub(crate) fn take_conflicts(&mut self) -> Vec<WriteConflict> {
         let (all, weight) = self.conflicts.take();
         self.bytes -= weight;
         all
     }
 
-    pub(crate) fn uncertain(&self) -> Vec<PendingOperation> {
-        self.uncertain.0.iter().map(|entry| entry.outcome.clone()).collect()
+    pub(crate) fn uncertain(&self, limit: usize) -> Vec<PendingOperation> {
+        self.uncertain.0.iter().take(limit).map(|entry| entry.outcome.clone()).collect()
+    }
+
+    pub(crate) fn uncertain_count(&self) -> usize {
+        self.uncertain.0.len()
     }
 
     fn entry<T>(&mut self, outcome: T, texts: usize) -> WeighedOutcome<T> {
@@ -144,7 +158,8 @@ mod tests {
     fn uncertain(key: &str, len: usize) -> PendingOperation {
         PendingOperation {
             key: key.to_owned(),
-            operation: "INCRBY",
+            command: "INCRBY",
+            calls: 1,
             field: None,
             value: Some(Bytes::from(vec![0; len])),
             since: SystemTime::UNIX_EPOCH,

@@ -40,7 +40,8 @@ impl Dialer {
     pub(crate) fn dial(&self, generation: u64, budget: &TimeBudget) -> Result<Connection, Failure> {
         let budget = budget.within(self.connect_timeout);
         self.try_dial(generation, &budget).map_err(|failure| {
-            let cause = format!("connecting to {}: {}", self.server_name, failure.cause);
+            let action = if failure.stage == Stage::Rejected { "cannot log in to" } else { "connecting to" };
+            let cause = format!("{action} {}: {}", self.server_name, failure.cause);
             // A server that accepts a connection and closes it during the handshake does not serve.
             let is_lost = failure.kind == FailureKind::Broken;
             let kind = if is_lost { FailureKind::Unreachable } else { failure.kind };

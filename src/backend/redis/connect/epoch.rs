@@ -115,7 +115,7 @@ impl Epoch {
     fn log_blindness(&self, failure: &Failure) {
         log_later!(
             Debug,
-            "cannot read or create the epoch key on the Redis server {}: {}; data loss there will go unnoticed",
+            "cannot read or create the epoch key on Redis {}: {}; a data loss on it goes unnoticed",
             self.server_name,
             failure.cause
         );
@@ -128,8 +128,11 @@ impl Epoch {
             return;
         }
         if state.value.is_some() {
-            state.data_loss =
-                Some(if value.is_some() { "its epoch is another than before" } else { "its epoch is gone" });
+            state.data_loss = Some(if value.is_some() {
+                "the key __millpond:epoch has another value than before"
+            } else {
+                "the key __millpond:epoch is gone"
+            });
             self.loss_count.fetch_add(1, Ordering::AcqRel);
             self.has_data_loss.store(true, Ordering::Release);
         }

@@ -134,7 +134,7 @@ impl Quarantine {
         if !self.warned.swap(true, Ordering::Relaxed) {
             log_later!(
                 Warn,
-                "a connection with an unanswered command could not be closed on the Redis server {}; grant \
+                "a connection with an unanswered command could not be closed on Redis {}; grant \
                  +client|kill +client|info, if the server has them, so that a late command cannot overwrite a newer \
                  value",
                 self.server_name

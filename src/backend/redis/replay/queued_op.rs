@@ -15,6 +15,8 @@ pub(crate) struct QueuedOp {
     pub(crate) observed: Observed,
     /// Set if the server may have applied it already: how the server is asked.
     pub(crate) in_doubt: Option<InDoubt>,
+    /// How many calls of the program it stands for: neighbours on one key are coalesced.
+    pub(crate) calls: u64,
 }
 
 impl QueuedOp {
