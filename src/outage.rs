@@ -81,7 +81,10 @@ impl fmt::Display for Event {
         match self {
             Self::Disconnected { cause } => write!(f, "disconnected from the server: {cause}"),
             Self::Reconnected { replayed, rejected, conflicts, away_for } => {
-                write!(f, "connected to the server again after {}", shown(*away_for))?;
+                f.write_str("connected to the server again")?;
+                if *away_for >= Duration::from_secs(1) {
+                    write!(f, " after {}", shown(*away_for))?;
+                }
                 if *replayed > 0 {
                     write!(f, "; replayed: {}", count(*replayed, "operation"))?;
                 }

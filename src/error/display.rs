@@ -99,7 +99,7 @@ impl Error {
                 write!(f, "decoding the value under key {key:?}: it holds {}", content_text(raw))
             }
             Self::Io { action, path, source } => {
-                write!(f, "{action} {} failed: {}", path.display(), Reason(source))
+                write!(f, "{action} {} failed: {}", path.display(), ReasonText(source))
             }
             Self::StorageFull { path, .. } => write!(f, "no space left to write {}", path.display()),
             Self::Corrupt { path, line, offset, reason } => {
@@ -111,12 +111,7 @@ impl Error {
                 )
             }
             Self::Locked { path, process } => {
-                write!(f, "the store at {} is already open", path.display())?;
-                match process {
-                    Some(process) if *process == std::process::id() => f.write_str(", by this process"),
-                    Some(process) => write!(f, ", by process {process}"),
-                    None => Ok(()),
-                }
+                write!(f, "the store at {} is already open{}", path.display(), By(*process))
             }
             Self::Poisoned { path } => {
                 let path = path.display();
@@ -127,13 +122,13 @@ impl Error {
                 )
             }
             Self::Unavailable { maybe_applied, source, .. } => {
-                write!(f, "the store is unavailable: {}", Reason(&**source))?;
+                write!(f, "the store is unavailable: {}", ReasonText(&**source))?;
                 f.write_str(if *maybe_applied { "; the operation may have been applied" } else { "" })
             }
-            Self::Denied { source } => write!(f, "the server denied access: {}", Reason(&**source)),
-            Self::Server { command, source } if command == LOGIN => write!(f, "{}", Reason(&**source)),
+            Self::Denied { source } => write!(f, "the server denied access: {}", ReasonText(&**source)),
+            Self::Server { command, source } if command == LOGIN => write!(f, "{}", ReasonText(&**source)),
             Self::Server { command, source } => {
-                write!(f, "the server failed to run {command}: {}", Reason(&**source))
+                write!(f, "the server failed to run {command}: {}", ReasonText(&**source))
             }
             Self::Conflict { key } => {
                 write!(f, "gave up on key {key:?}: others kept changing it; nothing was changed")
@@ -165,10 +160,23 @@ impl Error {
     }
 }
 
-/// The reason of an error in its own text: the first line of the source.
-struct Reason<'e>(&'e (dyn StdError + 'static));
+/// Who has a store open, if that is known.
+struct By(Option<u32>);
 
-impl fmt::Display for Reason<'_> {
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(process) if process == std::process::id() => f.write_str(" by this process"),
+            Some(process) => write!(f, " by process {process}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The reason of an error in its own text: the first line of the source.
+struct ReasonText<'e>(&'e (dyn StdError + 'static));
+
+impl fmt::Display for ReasonText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         f.write_str(text.lines().next().unwrap_or_default())

@@ -74,10 +74,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn aborted<E: std::error::Error + 'static>(&self) -> Option<&E> {
-        match self {
-            Self::Aborted(cause) => cause.downcast_ref(),
-            _ => None,
-        }
+        if let Self::Aborted(cause) = self { cause.downcast_ref() } else { None }
     }
 
     /// Returns what [`Error::abort`] took, by value.
@@ -95,9 +92,10 @@ impl Error {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn into_aborted<E: std::error::Error + 'static>(self) -> Result<E, Self> {
-        match self {
-            Self::Aborted(cause) => cause.downcast().map(|cause| *cause).map_err(Self::Aborted),
-            other => Err(other),
+        if let Self::Aborted(cause) = self {
+            cause.downcast().map(|cause| *cause).map_err(Self::Aborted)
+        } else {
+            Err(self)
         }
     }
 

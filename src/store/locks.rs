@@ -226,7 +226,10 @@ impl Drop for LockGuard {
         if let Err(error) = self.unlock() {
             let _lines = FlushOnDrop;
             let name: &str = &self.name;
-            log_later!(Debug, "releasing the lock {name:?}: {error}");
+            log_later!(
+                Debug,
+                "releasing the lock {name:?} failed, so it is held until it expires: {error:#}"
+            );
         }
     }
 }

@@ -71,7 +71,6 @@ impl StateStore {
     /// counted in [`Stats::dropped_events`](crate::Stats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up. Each stays until
     /// [`stop`](ListenerHandle::stop) of the handle that this returns, or until the store is dropped; dropping the handle
     /// ends nothing. So a listener that holds the store itself keeps it until it is stopped.
-    #[expect(clippy::must_use_candidate, reason = "most programs listen until they end")]
     pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> ListenerHandle {
         on_redis!(self, backend => backend.on_event(listener), else => {
             drop(listener);

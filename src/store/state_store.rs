@@ -291,16 +291,22 @@ impl fmt::Debug for StateStore {
     }
 }
 
+/// Returns the namespace as the program named it.
+fn namespace_of(context: &Context) -> &str {
+    let text = context.namespace.text();
+    text.strip_suffix(':').unwrap_or(text)
+}
+
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("namespace", &self.0.context.namespace.text()).finish()
+        f.debug_struct("Memory").field("namespace", &namespace_of(&self.0.context)).finish()
     }
 }
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.0.backend.path();
-        let namespace = self.0.context.namespace.text();
+        let namespace = namespace_of(&self.0.context);
         f.debug_struct("File").field("path", &path).field("namespace", &namespace).finish()
     }
 }
@@ -313,7 +319,7 @@ impl fmt::Debug for RedisStore {
             .field("host", &place.host)
             .field("db", &place.db)
             .field("prefix", &place.prefix)
-            .field("namespace", &self.0.context.namespace.text())
+            .field("namespace", &namespace_of(&self.0.context))
             .finish()
     }
 }

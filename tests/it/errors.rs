@@ -174,11 +174,19 @@ fn the_debug_text_of_a_store_names_its_place() {
 #[test]
 fn bytes_compare_with_bytes_and_text_on_either_side() {
     let bytes = Bytes::from(String::from("ab"));
-    assert!(
-        bytes == *"ab" && bytes == "ab" && "ab" == bytes && *"ab" == bytes && bytes == String::from("ab")
-    );
-    assert!(bytes == b"ab" && b"ab" == bytes && bytes == [b'a', b'b'] && bytes == b"ab"[..]);
-    assert!(bytes == b"ab".to_vec() && b"ab".to_vec() == bytes && bytes == &b"ab"[..] && &b"ab"[..] == bytes);
+    assert_eq!(bytes, *"ab");
+    assert_eq!(bytes, "ab");
+    assert_eq!(bytes, String::from("ab"));
+    assert_eq!(bytes, b"ab");
+    assert_eq!(bytes, *b"ab");
+    assert_eq!(bytes, b"ab"[..]);
+    assert_eq!(bytes, &b"ab"[..]);
+    assert_eq!(bytes, b"ab".to_vec());
+    assert_eq!(*"ab", bytes);
+    assert_eq!("ab", bytes);
+    assert_eq!(b"ab", bytes);
+    assert_eq!(&b"ab"[..], bytes);
+    assert_eq!(b"ab".to_vec(), bytes);
     assert!(bytes != "b" && Bytes::default() == "");
     let keyed = std::collections::BTreeMap::from([(bytes, 1)]);
     assert_eq!(keyed.get(&b"ab"[..]), Some(&1), "borrowed bytes are ordered as owned ones");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::report::kept::{Report, pending_operation};
-use crate::backend::redis::place::Place;
+use crate::backend::redis::place::ServerPlace;
 use crate::backend::redis::replay::kept_outcome::OutcomeKind;
 use crate::outage::{Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
 
@@ -16,7 +16,7 @@ const PAGE: usize = 1000;
 
 impl FallbackBackend {
     /// Returns where the state is.
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &ServerPlace {
         self.shared.redis.place()
     }
 

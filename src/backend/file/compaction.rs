@@ -27,7 +27,11 @@ pub(crate) fn run(core: &Arc<Core>) {
         Ok(Some(_) | None) | Err(Error::Poisoned { .. }) => {}
         Err(error) => {
             if core.pacer.note_failed() {
-                log_later!(Warn, "compacting {} failed: {error:#}", core.layout.dir.display());
+                log_later!(
+                    Warn,
+                    "compacting {} failed, so its files grow until it succeeds: {error:#}",
+                    core.layout.dir.display()
+                );
             }
         }
     }

@@ -223,7 +223,11 @@ impl Core {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 if self.pacer.note_not_started() {
-                    log_later!(Warn, "no thread to compact {}: {error}", self.layout.dir.display());
+                    log_later!(
+                        Warn,
+                        "no thread can be started to compact {}, so its files grow: {error}",
+                        self.layout.dir.display()
+                    );
                 }
             }
         }

@@ -133,7 +133,6 @@ impl File {
             }
         };
         recovered.check_contents(&layout)?;
-        lock.note_holder(&layout);
         let Recovered { table, sequence, time, .. } = recovered;
         let clock = MonotonicClock::new(clock, time);
         table.reclaim_all(&Now::of(&clock));

@@ -76,7 +76,7 @@ impl File {
             // All lines are on the disk. Without the note, a later loss of the last ones may go unnoticed.
             log_later!(
                 Warn,
-                "noting how far the journal in {} reached failed: {error}",
+                "noting how far the journal in {} reached failed, so that a later loss of its last lines can go unnoticed: {error}",
                 self.core.layout.dir.display()
             );
         }

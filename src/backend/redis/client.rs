@@ -17,7 +17,7 @@ use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::connect::tls::TlsClient;
 use crate::backend::redis::failure::ErrorContext;
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::redis::place::Place;
+use crate::backend::redis::place::ServerPlace;
 use crate::backend::redis::retry::{RetryRule, lost_reply};
 use crate::backend::redis::slots::{SlotCall, SlotTable};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -43,7 +43,7 @@ pub(crate) struct Redis {
     pub(crate) blocking_pool: OnceLock<Pool>,
     /// The prefix of every key on the server: empty, or ends in `:`.
     pub(crate) prefix: Vec<u8>,
-    place: Place,
+    place: ServerPlace,
     /// How log lines name the server and this store's part of it.
     server_name: String,
     /// Exactly-once calls in progress: by these the server recognises a call that was made before.
@@ -64,7 +64,8 @@ impl Redis {
         }
         let prefix = wire_prefix(key_prefix);
         let host_and_port = format!("{}:{}", address.host, address.port);
-        let place = Place { host: host_and_port.clone(), db: address.db, prefix: key_prefix.to_owned() };
+        let place =
+            ServerPlace { host: host_and_port.clone(), db: address.db, prefix: key_prefix.to_owned() };
         let server_name = place.to_string();
         let dialer = Dialer {
             epoch: Epoch::new(&prefix, host_and_port.clone()),
@@ -127,7 +128,7 @@ impl Redis {
     }
 
     /// Where the state is.
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &ServerPlace {
         &self.place
     }
 

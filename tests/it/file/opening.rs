@@ -90,14 +90,14 @@ fn the_error_of_a_second_opening_names_the_process_that_has_the_store_open() {
         let error = open(dir.path(), SyncPolicy::Always).unwrap_err();
         assert!(error.is_locked());
         if cfg!(unix) {
-            let text = format!("the store at {path} is already open, by this process");
+            let text = format!("the store at {path} is already open by this process");
             assert_eq!(error.to_string(), text);
             let mut lock = fs::read_to_string(dir.path().join("LOCK")).unwrap();
             let own = format!("{:<10}", std::process::id());
             lock = lock.replace(&own, &format!("{:<10}", 4711));
             fs::write(dir.path().join("LOCK"), lock).unwrap();
             let error = open(dir.path(), SyncPolicy::Always).unwrap_err();
-            assert_eq!(error.to_string(), format!("the store at {path} is already open, by process 4711"));
+            assert_eq!(error.to_string(), format!("the store at {path} is already open by process 4711"));
         }
         store.close().unwrap();
     }

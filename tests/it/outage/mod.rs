@@ -23,6 +23,7 @@
 //! - `partition`: networks that lose every packet for a while;
 //! - `permissions`: what a user of the server may do, and outages of a user with too few permissions;
 //! - `refused_operations`: operations that the server never takes, and a server that takes no writes;
+//! - `log_lines`: what an operator reads;
 //! - `soak`: many outages under concurrent writes, and an audit of the data at the end;
 //! - `fork`: a process that forks.
 
@@ -42,6 +43,7 @@ mod in_doubt;
 mod kept_outcomes;
 mod latency;
 mod leases;
+mod log_lines;
 #[cfg(target_os = "linux")]
 mod memory;
 mod operations;

@@ -3,11 +3,13 @@
 //! - `layers`: which files may import which, and that no imports form a circle;
 //! - `limits`: sizes, heads of files, and where the outside world is touched;
 //! - `source`: reading the source, and finding its imports;
+//! - `texts`: every log line and error text is listed;
 //! - `versions`: the promised version of Rust is enough for every dependency;
 //! - `words`: one name for one thing, and plain sentences.
 
 mod layers;
 mod limits;
 mod source;
+mod texts;
 mod versions;
 mod words;

@@ -15,7 +15,7 @@ use crate::util::log_later::log_later;
 
 /// Why an outage begins.
 #[derive(Clone, Copy)]
-enum Reason<'r> {
+enum OutageReason<'r> {
     Unreachable(&'r str),
     /// Writes that an earlier run of the program kept in files must be applied before anything else.
     EarlierRun(QueuedWrites),
@@ -32,7 +32,7 @@ impl Shared {
         match ready {
             Ok(()) if !has_queued => Ok(()),
             Ok(()) => {
-                self.begin_outage_with(Reason::EarlierRun(queue.writes()), || queue);
+                self.begin_outage_with(OutageReason::EarlierRun(queue.writes()), || queue);
                 match self.try_reconnect() {
                     Err(error) if error.reason == ReconnectReason::StaleQueue => {
                         Err(self.stale_queue_error(&error.cause))
@@ -42,7 +42,7 @@ impl Shared {
                 }
             }
             Err(error) if error.symptom.is_unreachable() && self.policy.opens_disconnected => {
-                self.begin_outage_with(Reason::Unreachable(&error.cause()), || queue);
+                self.begin_outage_with(OutageReason::Unreachable(&error.cause()), || queue);
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -62,7 +62,7 @@ impl Shared {
     /// Begins an outage, unless there is one.
     pub(crate) fn begin_outage(self: &Arc<Self>, cause: &str) {
         let queue = || ReplayQueue::new(self.policy.queue_bounds, self.marker.done());
-        self.begin_outage_with(Reason::Unreachable(cause), queue);
+        self.begin_outage_with(OutageReason::Unreachable(cause), queue);
     }
 
     fn log_unreachable(&self, cause: &str) {
@@ -88,7 +88,7 @@ impl Shared {
 
     /// INVARIANT: `queue` is called under the lock, and only if there is no outage. An outage that has just ended has
     /// advanced the marker, and the new queue must begin after it.
-    fn begin_outage_with(self: &Arc<Self>, reason: Reason<'_>, queue: impl FnOnce() -> ReplayQueue) {
+    fn begin_outage_with(self: &Arc<Self>, reason: OutageReason<'_>, queue: impl FnOnce() -> ReplayQueue) {
         if self.redis.check_process().is_err() {
             return;
         }
@@ -98,8 +98,10 @@ impl Shared {
         }
         let queue = queue();
         let cause = match reason {
-            Reason::Unreachable(cause) => cause.to_owned(),
-            Reason::EarlierRun(writes) => format!("{writes} kept from an earlier run are applied first"),
+            OutageReason::Unreachable(cause) => cause.to_owned(),
+            OutageReason::EarlierRun(writes) => {
+                format!("{writes} kept from an earlier run are applied first")
+            }
         };
         self.redis.suspend();
         self.take_and_report_data_loss();
@@ -119,9 +121,9 @@ impl Shared {
         drop(current);
         self.reconnector.wake_all();
         match reason {
-            Reason::Unreachable(cause) if was_connected => self.log_unreachable(cause),
-            Reason::Unreachable(cause) => self.log_never_reached(cause),
-            Reason::EarlierRun(writes) => {
+            OutageReason::Unreachable(cause) if was_connected => self.log_unreachable(cause),
+            OutageReason::Unreachable(cause) => self.log_never_reached(cause),
+            OutageReason::EarlierRun(writes) => {
                 let server = self.redis.server_name();
                 log_later!(Info, "Redis {server}: applying {writes} kept from an earlier run");
             }

@@ -240,7 +240,7 @@ impl QueueFile {
             let path = self.path.display();
             log_later!(
                 Warn,
-                "cannot remove outcomes from the replay queue in {path} for Redis, so the next program gets them again: \
+                "cannot remove outcomes from the replay queue in {path}, so the next program gets them again: \
                  {error:#}"
             );
         }

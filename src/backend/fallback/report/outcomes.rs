@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(outcomes.add_uncertain(uncertain("1", third)), 0);
         assert_eq!(outcomes.add_conflict(conflict("2", third)), 0);
         assert_eq!(outcomes.add_conflict(conflict("3", third)), 1, "not even a third was free");
-        assert!(outcomes.uncertain().is_empty());
+        assert!(outcomes.uncertain(1000).is_empty());
         assert_eq!(outcomes.add_uncertain(uncertain("4", 1)), 0);
         let kept: Vec<_> = outcomes.take_conflicts().into_iter().map(|conflict| conflict.key).collect();
         assert_eq!(kept, ["2", "3"]);

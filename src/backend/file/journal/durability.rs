@@ -95,7 +95,11 @@ impl Durability {
 
     fn poison_because(&self, cause: fmt::Arguments<'_>) -> Error {
         if !self.poisoned.swap(true, Ordering::AcqRel) {
-            log_later!(Error, "the store at {} takes no more writes: {cause}", self.dir.display());
+            log_later!(
+                Error,
+                "the store at {} takes no more writes until it is opened again: {cause}",
+                self.dir.display()
+            );
         }
         Error::Poisoned { path: self.dir.clone() }
     }
