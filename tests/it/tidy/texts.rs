@@ -23,7 +23,7 @@ const MAKERS: &[&str] = &[
 ];
 
 /// The texts of an error itself, and of an event.
-const DISPLAYS: &[&str] = &["error/display.rs", "outage.rs", "backend/mod.rs"];
+const DISPLAYS: &[&str] = &["error/display.rs", "outage.rs"];
 
 /// Returns the texts between the parenthesis or brace that was just opened and its end.
 fn texts_in(source: &str) -> (Vec<String>, &str) {
