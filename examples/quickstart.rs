@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os()
         .nth(1)
         .map_or_else(|| std::env::temp_dir().join("millpond-quickstart"), PathBuf::from);
-    let store = StateStore::new(StateBackend::File { path: path.clone() })?;
+    let store = StateStore::new(StateBackend::file(path.clone()))?;
 
     let begun_at: usize = store.get("bookmark")?.unwrap_or(0);
     match begun_at {

@@ -84,7 +84,11 @@ impl<'de> Visitor<'de> for AnyValue {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some((name, value)) = fields.next_entry_seed(std::marker::PhantomData::<String>, Self)? {
-            object.insert(name, value);
+            if object.insert(name.clone(), value).is_some() {
+                // A name with an @ may be a misplaced URL with a password.
+                let shown = if name.contains('@') { String::new() } else { format!(" {name:?}") };
+                return Err(A::Error::custom(format!("the option{shown} is given twice: write it once")));
+            }
         }
         Ok(Value::Object(object))
     }

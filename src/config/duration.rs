@@ -9,8 +9,20 @@ use serde::{Deserializer, Serializer};
 use crate::config::any_value::any_value;
 
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    if let Some(number) = number_of_capital_m(text) {
+        return Err(format!("{text:?} may mean months or minutes: write {number}min, or {number}month"));
+    }
     humantime::parse_duration(text)
         .map_err(|error| format!("{text:?} is not a duration such as 500ms, 5s or 1h ({error})"))
+}
+
+/// Returns the number that is followed by the unit `M`, if there is one.
+fn number_of_capital_m(text: &str) -> Option<&str> {
+    text.match_indices('M').find_map(|(at, _)| {
+        let (before, after) = (text[..at].trim_end(), &text[at + 1..]);
+        let number = &before[before.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
+        (!number.is_empty() && !after.starts_with(char::is_alphabetic)).then_some(number)
+    })
 }
 
 pub(crate) fn format(duration: Duration) -> String {
@@ -57,5 +69,21 @@ pub(crate) mod option {
         #[derive(Deserialize)]
         struct Notation(#[serde(with = "super")] Duration);
         Ok(Option::<Notation>::deserialize(deserializer)?.map(|Notation(duration)| duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn a_capital_m_is_neither_months_nor_minutes() {
+        for (text, shown) in [("1M", "1min"), ("1h 30M", "30min"), ("5 M", "5min"), ("2M3s", "2min")] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(shown) && error.contains("month"), "{text}: {error}");
+        }
+        for text in ["1m", "1min", "1month", "1h 30m"] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::config::duration;
 use crate::config::options::options;
 use crate::config::range::in_range;
+use crate::config::size;
 use crate::error::{Error, Result};
 
 /// When a write to the File variant reaches the disk itself, not only the operating system.
@@ -72,6 +73,7 @@ options! {
         /// How many bytes the journal may grow beyond that part of the live data. Defaults to 524 288 (512 KiB);
         /// from 4096 to 1 GiB. With more than the defaults of these two, writers may have to wait for a
         /// compaction, since the directory stays within 3 times the live data plus 1 MiB.
+        #[serde(with = "size")]
         compact_min_bytes(bytes): u64 = 512 * 1024, in 4096..=1 << 30;
     }
 }

@@ -2,18 +2,22 @@
 
 mod any_value;
 mod duration;
+mod environment;
 mod file;
 mod file_path;
+mod from_text;
 mod meant;
 mod options;
 mod percent;
 mod range;
 mod redis;
 mod redis_address;
+mod size;
 mod state_backend;
 mod state_config;
 mod url;
 
+pub(crate) use self::environment::config_from_env;
 pub use self::file::{FileOptions, SyncPolicy};
 pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]

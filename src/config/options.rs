@@ -37,6 +37,7 @@ macro_rules! options {
         $(#[$section_attribute])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
         pub struct $Section {$(
             $(#[doc = $doc])+
             $(#[serde($($serde)+)])?

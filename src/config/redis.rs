@@ -15,6 +15,7 @@ use crate::config::file_path::{behind_scheme, path_behind_scheme};
 use crate::config::meant::check_path;
 use crate::config::options::options;
 use crate::config::range::in_range;
+use crate::config::size;
 use crate::error::{Error, Result};
 
 /// The limits of every timeout and pause.
@@ -242,6 +243,7 @@ options! {
         /// How many bytes of memory the queued operations may take, approximately, together with the local state that
         /// they change; beyond them writes are refused. A small value under a key of its own takes about 650 bytes.
         /// Defaults to 268 435 456 (256 MiB); from 1024.
+        #[serde(with = "size")]
         max_pending_bytes(bytes): u64 = 256 << 20, in 1024..=u64::MAX;
 
         /// How long an outage may last until writes that would have to be queued are refused. Reads are still
@@ -253,6 +255,7 @@ options! {
         /// outage. As many bytes again may be taken by the names of unknown keys that are read during an outage; beyond
         /// them a put to any unknown key is replayed only if the server has none. Defaults to 16 777 216 (16 MiB); a value of more than a sixteenth of it is not kept. 0 keeps
         /// none: then each queued put that finds its key present on the server counts as a conflict.
+        #[serde(with = "size")]
         shadow_bytes(bytes): u64 = 16 << 20;
 
         /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to

@@ -34,9 +34,9 @@ impl RedisAddress {
     /// Parses `redis[s]://[user[:password]@]host[:port][/db]`. No error quotes a part of the URL: if a password
     /// contains an unencoded `/`, a part of the password is in the place of the port.
     pub(crate) fn parse(url: &str) -> Result<Self> {
-        let (tls, rest) = match (url.strip_prefix("redis://"), url.strip_prefix("rediss://")) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
+        let (tls, rest) = match url.split_once("://") {
+            Some(("redis" | "valkey", rest)) => (false, rest),
+            Some(("rediss" | "valkeys", rest)) => (true, rest),
             _ => return Err(invalid_url("it must begin with redis:// or rediss://, in lower case")),
         };
         if rest.contains(['?', '#']) {

@@ -24,12 +24,14 @@ pub enum StateBackend {
     /// In the memory of this process. It is lost when the process ends.
     #[default]
     Memory,
-    /// In memory and in a directory that one process has open at a time.
+    /// In memory and in a directory that one process has open at a time. Made by [`StateBackend::file`].
+    #[non_exhaustive]
     File {
         /// The directory; it is created if it is missing.
         path: PathBuf,
     },
-    /// On a Redis server, 6.2 or newer.
+    /// On a Redis server, 6.2 or newer. Made by [`StateBackend::redis`].
+    #[non_exhaustive]
     Redis {
         /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS. It contains no options.
         url: String,
@@ -37,6 +39,43 @@ pub enum StateBackend {
         /// `millpond` in a configuration that does not name it.
         key_prefix: String,
     },
+}
+
+impl StateBackend {
+    /// The memory of this process.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::Memory
+    }
+
+    /// A directory; it is created if it is missing.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self::File { path: path.into() }
+    }
+
+    /// A Redis server, by its URL without options. The key prefix is `millpond`, unless
+    /// [`key_prefix`](Self::key_prefix) sets another one.
+    #[must_use]
+    pub fn redis(url: impl Into<String>) -> Self {
+        Self::Redis { url: url.into(), key_prefix: default_key_prefix() }
+    }
+
+    /// Sets the key prefix of a Redis backend. Memory and File have none and stay as they are.
+    ///
+    /// ```
+    /// use millpond::StateBackend;
+    ///
+    /// let backend = StateBackend::redis("redis://127.0.0.1:6379").key_prefix("orders");
+    /// assert!(matches!(backend, StateBackend::Redis { key_prefix, .. } if key_prefix == "orders"));
+    /// ```
+    #[must_use]
+    pub fn key_prefix(self, prefix: impl Into<String>) -> Self {
+        match self {
+            Self::Redis { url, .. } => Self::Redis { url, key_prefix: prefix.into() },
+            Self::Memory | Self::File { .. } => self,
+        }
+    }
 }
 
 impl fmt::Debug for StateBackend {
@@ -93,25 +132,30 @@ impl Serialize for StateBackend {
     }
 }
 
+/// The right forms of a backend, which the errors show. They quote nothing that was given: it may be a password.
+const FORMS: &str = "expected \"memory\", { file = { path = \"./state\" } } or { redis = { url = \"redis://…\" } }; a \
+                     URL alone is the whole configuration, not its backend";
+const FILE_FORM: &str = "backend = \"file\" needs a path: { file = { path = \"./state\" } }";
+const REDIS_FORM: &str = "backend = \"redis\" needs a url: { redis = { url = \"redis://…\" } }";
+
 impl<'de> Deserialize<'de> for StateBackend {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = || {
-            let forms = "\"memory\", {\"file\": {\"path\": …}} or {\"redis\": {\"url\": …}}";
-            D::Error::custom(format!("expected {forms}"))
-        };
-        let (name, content) = variant(any_value(deserializer)?).ok_or_else(expected)?;
+        let (name, content) = variant(any_value(deserializer)?).ok_or_else(|| D::Error::custom(FORMS))?;
+        let fields = content.as_object().is_some_and(|fields| !fields.is_empty());
         match name.as_str() {
             "memory" if is_nothing(&content) => Ok(Self::Memory),
-            "file" if !content.is_null() => {
+            "file" if fields && content.get("path").is_some() => {
                 let FileFields { path } = serde_json::from_value(content).map_err(D::Error::custom)?;
                 Ok(Self::File { path })
             }
-            "redis" if !content.is_null() => {
-                let fields = serde_json::from_value(content).map_err(D::Error::custom)?;
-                let RedisFields { url, key_prefix } = fields;
+            "redis" if fields && content.get("url").is_some() => {
+                let RedisFields { url, key_prefix } =
+                    serde_json::from_value(content).map_err(D::Error::custom)?;
                 Ok(Self::Redis { url, key_prefix })
             }
-            _ => Err(expected()),
+            "file" => Err(D::Error::custom(FILE_FORM)),
+            "redis" => Err(D::Error::custom(REDIS_FORM)),
+            _ => Err(D::Error::custom(FORMS)),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::config::meant::{check_path, check_text};
 use crate::config::range::in_range;
 use crate::config::redis::RedisOptions;
 use crate::config::redis_address::{Login, RedisAddress, invalid_url};
+use crate::config::size;
 use crate::config::state_backend::StateBackend;
 use crate::error::{Error, Result};
 use crate::key::{MAX_KEY_BYTES, is_reserved};
@@ -28,25 +29,33 @@ const MOST_VALUE_BYTES: usize = 512 << 20;
 /// All options of a store. A URL is another notation for the same: every option has one name and one default in
 /// both.
 ///
-/// It is a serde type, so it can be a part of the JSON, TOML or YAML file of a program. An unknown option is an
-/// error that names it. Durations are texts with a unit: `"500ms"`, `"5s"`, `"1h"`. Its serialized form contains
-/// the password that its URL contains; `Debug` hides it.
+/// It is a serde type, so it can be a part of the JSON, TOML or YAML file of a program; there, too, a URL alone is a
+/// whole configuration: `state = "file:./state?sync=1s"`. An unknown option is an error that names it, and so is an
+/// option that is given twice. The URL in `backend.redis.url` contains no options: each option has one place.
+///
+/// Durations are texts with a unit: `"500ms"`, `"5s"`, `"1h"`. Sizes are numbers of bytes, or texts with the unit `KiB`,
+/// `MiB` or `GiB`: `"64MiB"`.
+///
+/// Its serialized form contains the password that its URL contains; `Debug` hides it.
 ///
 /// ```
 /// use millpond::{FileOptions, StateBackend, StateConfig, SyncPolicy};
 /// use std::time::Duration;
 ///
 /// let built = StateConfig::default()
-///     .backend(StateBackend::File { path: "./state".into() })
+///     .backend(StateBackend::file("./state"))
 ///     .default_ttl(Duration::from_secs(3600))
 ///     .file(FileOptions::default().sync(SyncPolicy::Never));
 /// let read: StateConfig = serde_json::from_str(
 ///     r#"{ "backend": {"file": {"path": "./state"}}, "default_ttl": "1h", "file": {"sync": "never"} }"#,
 /// ).unwrap();
 /// assert_eq!(built, read);
-/// assert_eq!(built, StateConfig::from_url("file:./state?default_ttl=1h&sync=never").unwrap());
+/// let url = "file:./state?default_ttl=1h&sync=never";
+/// assert_eq!(built, url.parse().unwrap());
+/// assert_eq!(built, serde_json::from_value(url.into()).unwrap());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StateConfig {
     /// The place where the state is stored. Defaults to Memory.
     pub backend: StateBackend,
@@ -138,7 +147,9 @@ impl StateConfig {
             Some(("redis", name)) => replace(&mut self.redis, name, value),
             _ => match field {
                 "backend" => from_value(value).map(|backend| self.backend = backend),
-                "max_value_bytes" => from_value(value).map(|bytes| self.max_value_bytes = bytes),
+                "max_value_bytes" => size::deserialize(value)
+                    .map(|bytes| self.max_value_bytes = bytes)
+                    .map_err(|error: serde_json::Error| error.to_string()),
                 "default_ttl" => duration::option::deserialize(value)
                     .map(|ttl| self.default_ttl = ttl)
                     .map_err(|error| error.to_string()),
@@ -149,6 +160,9 @@ impl StateConfig {
     }
 
     fn from_value(value: Value) -> Result<Self> {
+        if let Some(url) = value.as_str() {
+            return Self::from_url(url);
+        }
         let mut config = Self::default();
         for (field, value) in
             object(value).map_err(|reason| Error::invalid_config("configuration", reason))?
@@ -254,6 +268,7 @@ fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, String> {
 fn object(value: Value) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(fields) => Ok(fields),
-        _ => Err("expected a table of options".to_owned()),
+        _ => Err("expected a table of options, or for the whole configuration a URL such as file:./state"
+            .to_owned()),
     }
 }

@@ -13,11 +13,15 @@ use crate::config::state_backend::{DEFAULT_KEY_PREFIX, StateBackend};
 use crate::config::state_config::StateConfig;
 use crate::error::{Error, Result};
 
+const KNOWN_SCHEMES: &str = "expected memory:, file: (file:./state), redis:// or rediss:// (valkey:// and valkeys:// are \
+                             the same)";
+
 impl StateConfig {
     /// Parses the URL notation, the one that [`StateStore::open`](crate::StateStore::open) takes.
     ///
     /// `memory:` · `file:./relative` · `file:///absolute` ·
-    /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…`, each with options behind a `?`:
+    /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…` (also `valkey://` and `valkeys://`), each with options
+    /// behind a `?`, and no option twice:
     /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
     /// [`RedisOptions`](crate::RedisOptions) for Redis. Every character except letters and digits may be percent-encoded.
     ///
@@ -27,7 +31,17 @@ impl StateConfig {
     /// # Errors
     /// [`InvalidConfig`](Error::InvalidConfig), naming the option, or `url`.
     pub fn from_url(url: &str) -> Result<Self> {
-        parse(url)
+        Self::default().overridden_by_url(url)
+    }
+
+    /// Replaces the backend by that of a URL, and each option that the URL names.
+    pub(crate) fn overridden_by_url(self, url: &str) -> Result<Self> {
+        let kept_prefix = match &self.backend {
+            StateBackend::Redis { key_prefix, .. } => key_prefix.clone(),
+            StateBackend::Memory | StateBackend::File { .. } => DEFAULT_KEY_PREFIX.to_owned(),
+        };
+        let (backend, query) = parse(url, kept_prefix)?;
+        set_options(Self { backend, ..self }, query)
     }
 
     /// Returns the URL that [`from_url`](Self::from_url) parses into this configuration, except for the options of
@@ -38,8 +52,8 @@ impl StateConfig {
     }
 }
 
-/// Parses a URL: the scheme and the address select the backend, the query contains the options.
-fn parse(url: &str) -> Result<StateConfig> {
+/// Parses a URL: the scheme and the address select the backend. Returns it and the query, which contains the options.
+fn parse(url: &str, key_prefix: String) -> Result<(StateBackend, &str)> {
     // The reason does not show the URL, which may hold a password.
     if url.chars().any(char::is_control) || url.trim() != url {
         return Err(invalid_url(
@@ -49,15 +63,13 @@ fn parse(url: &str) -> Result<StateConfig> {
     }
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let Some((scheme, rest)) = address.split_once(':') else {
-        return Err(invalid_url(
-            "it has no scheme: expected memory:, file: (file:./state), redis:// or rediss://",
-        ));
+        return Err(invalid_url(format!("it has no scheme: {KNOWN_SCHEMES}")));
     };
-    let (backend, section) = match scheme {
-        "memory" if matches!(rest, "" | "//") => (StateBackend::Memory, None),
+    let backend = match scheme {
+        "memory" if matches!(rest, "" | "//") => StateBackend::Memory,
         "memory" => return Err(invalid_url("nothing but options can follow memory:")),
-        "file" => (StateBackend::File { path: file_path(rest)? }, Some("file")),
-        "redis" | "rediss" => {
+        "file" => StateBackend::File { path: file_path(rest)? },
+        "redis" | "rediss" | "valkey" | "valkeys" => {
             // After an unencoded `?` in a password, the rest of the password would be read as options.
             if query.contains('@') {
                 return Err(invalid_url(
@@ -65,14 +77,13 @@ fn parse(url: &str) -> Result<StateConfig> {
                 ));
             }
             RedisAddress::parse(address)?;
-            let key_prefix = DEFAULT_KEY_PREFIX.to_owned();
-            (StateBackend::Redis { url: address.to_owned(), key_prefix }, Some("redis"))
+            let url = format!("{}:{rest}", scheme.replace("valkey", "redis"));
+            StateBackend::Redis { url, key_prefix }
         }
         other => {
-            let known = "expected memory:, file:, redis:// or rediss://";
             // The text before the colon may be a password.
             let shown = if address.contains('@') { String::new() } else { format!(" {other:?}") };
-            return Err(invalid_url(format!("unknown scheme{shown}: {known}")));
+            return Err(invalid_url(format!("unknown scheme{shown}: {KNOWN_SCHEMES}")));
         }
     };
     if query.contains('?') {
@@ -85,7 +96,28 @@ fn parse(url: &str) -> Result<StateConfig> {
             "it has a # behind the ?: a URL has no fragment, and a # in a value is written %23",
         ));
     }
-    let mut config = StateConfig { backend, ..StateConfig::default() };
+    Ok((backend, query))
+}
+
+/// Sets the options that a query names.
+fn set_options(mut config: StateConfig, query: &str) -> Result<StateConfig> {
+    let section = section_of(&config.backend);
+    let options = parse_query(query)?;
+    // A queue that is kept in files takes the options of files too.
+    let fallback = options.iter().find(|(name, _)| name == "fallback").map(|(_, value)| value);
+    let queue_is_in_files = fallback.map_or_else(
+        || matches!(config.redis.fallback, Fallback::File { .. }),
+        |fallback| fallback.starts_with("file:"),
+    );
+    for (name, value) in options {
+        let is_of_files = queue_is_in_files && section == Some("redis") && config.has_option("file", &name);
+        set(&mut config, if is_of_files { Some("file") } else { section }, &name, value)?;
+    }
+    Ok(config)
+}
+
+/// Returns the options of a query, each once.
+fn parse_query(query: &str) -> Result<Vec<(String, String)>> {
     let mut options: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = match pair.split_once('=') {
@@ -100,18 +132,20 @@ fn parse(url: &str) -> Result<StateConfig> {
         let value = decode(value)
             .ok_or_else(|| Error::invalid_config(&name, "its value is not valid percent-encoding"))?;
         if options.iter().any(|(other, _)| *other == name) {
-            return Err(Error::invalid_config(name, "it is given twice"));
+            return Err(Error::invalid_config(name, "it is given twice: write it once"));
         }
         options.push((name, value));
     }
-    // A queue that is kept in files takes the options of files too.
-    let queue_is_in_files =
-        options.iter().any(|(name, value)| name == "fallback" && value.starts_with("file:"));
-    for (name, value) in options {
-        let is_of_files = queue_is_in_files && section == Some("redis") && config.has_option("file", &name);
-        set(&mut config, if is_of_files { Some("file") } else { section }, &name, value)?;
+    Ok(options)
+}
+
+/// The section of the options that belong to a backend.
+fn section_of(backend: &StateBackend) -> Option<&'static str> {
+    match backend {
+        StateBackend::Memory => None,
+        StateBackend::File { .. } => Some("file"),
+        StateBackend::Redis { .. } => Some("redis"),
     }
-    Ok(config)
 }
 
 fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: String) -> Result<()> {
@@ -134,10 +168,11 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
 
 /// Returns the URL that is parsed into this configuration. It contains the password.
 fn format(config: &StateConfig) -> String {
-    let (mut url, section) = match &config.backend {
-        StateBackend::Memory => ("memory:".to_owned(), None),
-        StateBackend::File { path } => (format!("file:{}", encode(&behind_scheme(path), b"/")), Some("file")),
-        StateBackend::Redis { url, .. } => (url.clone(), Some("redis")),
+    let section = section_of(&config.backend);
+    let mut url = match &config.backend {
+        StateBackend::Memory => "memory:".to_owned(),
+        StateBackend::File { path } => format!("file:{}", encode(&behind_scheme(path), b"/")),
+        StateBackend::Redis { url, .. } => url.clone(),
     };
     let mut options = Vec::new();
     if let StateBackend::Redis { key_prefix, .. } = &config.backend

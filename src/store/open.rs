@@ -12,8 +12,8 @@ use crate::backend::file::report::Progress;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
 use crate::clock::Millis;
-use crate::config::{StateBackend, StateConfig};
-use crate::error::{Error, Result};
+use crate::config::{StateBackend, StateConfig, config_from_env};
+use crate::error::Result;
 use crate::store::context::{Context, ErrorMaker, SharedState};
 use crate::store::single_flight::SingleFlight;
 #[cfg(feature = "redis")]
@@ -21,9 +21,6 @@ use crate::store::state_store::RedisStore;
 use crate::store::state_store::{FileStore, Handle, MemoryStore, StateStore};
 use crate::store_clock::StoreClock;
 use crate::util::log_later::FlushOnDrop;
-
-/// The variable that [`StateStore::from_env`] reads.
-const ENV_URL: &str = "MILLPOND_URL";
 
 /// # Opening
 impl StateStore {
@@ -59,24 +56,21 @@ impl StateStore {
     /// Opens the store that the URL in the environment variable `MILLPOND_URL` names.
     ///
     /// # Errors
-    /// [`InvalidConfig`](Error::InvalidConfig) if the variable is not set, and as
+    /// [`InvalidConfig`](crate::Error::InvalidConfig) if the variable is not set, and as
     /// [`with_config`](Self::with_config).
     pub fn from_env() -> Result<Self> {
-        match std::env::var(ENV_URL) {
-            Ok(url) => Self::open(&url),
-            Err(error) => Err(Error::invalid_config(ENV_URL, error.to_string())),
-        }
+        Self::with_config(config_from_env()?)
     }
 
     /// Opens a store with all its options, after checking every one of them.
     ///
     /// # Errors
-    /// - [`InvalidConfig`](Error::InvalidConfig), naming the option, also if a text cannot be meant (a path with a line
+    /// - [`InvalidConfig`](crate::Error::InvalidConfig), naming the option, also if a text cannot be meant (a path with a line
     ///   break at its end), or if a directory holds a replay queue instead of a File store, or the other way round;
-    /// - for a file [`Locked`](Error::Locked), [`Corrupt`](Error::Corrupt), [`Io`](Error::Io),
-    ///   [`StorageFull`](Error::StorageFull);
-    /// - for Redis [`Denied`](Error::Denied), [`Unsupported`](Error::Unsupported) (a server older than 6.2, a
-    ///   build without TLS), and [`Unavailable`](Error::Unavailable) if there is nothing to fall back to.
+    /// - for a file [`Locked`](crate::Error::Locked), [`Corrupt`](crate::Error::Corrupt), [`Io`](crate::Error::Io),
+    ///   [`StorageFull`](crate::Error::StorageFull);
+    /// - for Redis [`Denied`](crate::Error::Denied), [`Unsupported`](crate::Error::Unsupported) (a server older than 6.2, a
+    ///   build without TLS), and [`Unavailable`](crate::Error::Unavailable) if there is nothing to fall back to.
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn with_config(config: StateConfig) -> Result<Self> {
         Self::open_with(&config, StoreClock::system(), &mut |_| ())
@@ -107,7 +101,7 @@ impl StateStore {
             }
             #[cfg(not(feature = "redis"))]
             StateBackend::Redis { .. } => {
-                Err(Error::Unsupported { what: "Redis: this build has no `redis` feature".to_owned() })
+                Err(crate::Error::Unsupported { what: "Redis: this build has no `redis` feature".to_owned() })
             }
         }
     }

@@ -194,7 +194,7 @@ fn threads_neither_lose_nor_duplicate_anything_on_memory() {
 fn threads_neither_lose_nor_duplicate_anything_on_file() {
     let dir = tempfile::tempdir().unwrap();
     let config = StateConfig::default()
-        .backend(StateBackend::File { path: dir.path().join("state") })
+        .backend(StateBackend::file(dir.path().join("state")))
         .file(FileOptions::default().sync(SyncPolicy::Never));
     let store = StateStore::with_config(config.clone()).unwrap();
     run_all_jobs(&store);

@@ -43,7 +43,7 @@ fn a_path_that_nobody_means_is_refused_in_every_notation() {
     let real = dir.path().to_string_lossy();
     for (path, shows) in PATHS {
         let (path, shows) = (path.replace("DIR", &real), shows.replace("DIR", &real));
-        let file = StateBackend::File { path: path.clone().into() };
+        let file = StateBackend::file(path.clone());
         assert_refused(StateStore::new(file), "path", &shows);
         let json = serde_json::json!({"backend": {"file": {"path": path}}});
         let config: StateConfig = serde_json::from_value(json).unwrap();
@@ -54,7 +54,7 @@ fn a_path_that_nobody_means_is_refused_in_every_notation() {
         }
         let redis = |options| {
             let url = "redis://127.0.0.1:1".to_owned();
-            StateConfig::default().backend(StateBackend::Redis { url, key_prefix: "t".into() }).redis(options)
+            StateConfig::default().backend(StateBackend::redis(url).key_prefix("t")).redis(options)
         };
         let options = RedisOptions::default().fallback(Fallback::file(&path));
         assert_refused_on_redis(redis(options), "redis.fallback", &shows);
@@ -96,8 +96,7 @@ fn a_url_that_nobody_means_is_refused() {
             assert_error!(StateStore::open(url), Error::InvalidConfig { field, .. } if field == "url");
         assert!(!error.to_string().contains("pw"), "{error}");
         if url.starts_with("redis") {
-            let config = StateConfig::default()
-                .backend(StateBackend::Redis { url: url.into(), key_prefix: "t".into() });
+            let config = StateConfig::default().backend(StateBackend::redis(url).key_prefix("t"));
             assert_error!(StateStore::with_config(config), Error::InvalidConfig { .. });
         }
     }
@@ -112,7 +111,7 @@ fn a_key_prefix_that_nobody_means_is_refused() {
         ("or\u{0}ders", "\"orders\""),
     ] {
         let url = "redis://127.0.0.1:1".to_owned();
-        let config = StateConfig::default().backend(StateBackend::Redis { url, key_prefix: prefix.into() });
+        let config = StateConfig::default().backend(StateBackend::redis(url).key_prefix(prefix));
         assert_refused(StateStore::with_config(config), "key_prefix", shows);
         let encoded = percent_encoded(prefix);
         assert_refused(
@@ -129,7 +128,7 @@ fn unusual_texts_are_accepted() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["with space", "ünïcödé", "per%cent", "a:b", "quo\"te", "back\\slash", ".hidden", "~x"] {
         let path = dir.path().join(name);
-        StateStore::new(StateBackend::File { path: path.clone() }).unwrap();
+        StateStore::new(StateBackend::file(path.clone())).unwrap();
         assert!(path.is_dir(), "{name}");
     }
     for url in [

@@ -10,8 +10,8 @@ use millpond::{
 fn backends() -> [StateBackend; 3] {
     [
         StateBackend::Memory,
-        StateBackend::File { path: "./state of a:b".into() },
-        StateBackend::Redis { url: "redis://u:p@h:7000/2".into(), key_prefix: "orders".into() },
+        StateBackend::file("./state of a:b"),
+        StateBackend::redis("redis://u:p@h:7000/2").key_prefix("orders"),
     ]
 }
 
@@ -139,12 +139,30 @@ fn a_backend_that_is_none_is_refused_by_a_text_that_shows_the_forms() {
         ["disk", "!disk {path: x}", "{file: }", "file", "[memory]", "17", "{file: {path: a}, memory: {}}"]
     {
         let error = serde_norway::from_str::<StateBackend>(text).unwrap_err().to_string();
-        assert!(error.contains("\"memory\"") && error.contains("\"path\""), "{text}: {error}");
+        assert!(error.contains("path = "), "{text}: {error}");
         let error =
             serde_norway::from_str::<StateConfig>(&format!("backend: {text}")).unwrap_err().to_string();
-        assert!(error.contains("backend") && error.contains("\"path\""), "{text}: {error}");
+        assert!(error.contains("backend") && error.contains("path = "), "{text}: {error}");
     }
     for text in ["memory: {path: x}", "file: {path: x, other: 1}", "redis: {key_prefix: x}"] {
         assert!(serde_norway::from_str::<StateBackend>(text).is_err(), "{text}");
     }
+}
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Program {
+    state: StateConfig,
+}
+
+#[test]
+fn a_url_is_a_whole_configuration_in_every_notation() {
+    let url = "redis://u:p@h:7000/2?key_prefix=orders&timeout=5s&shadow_bytes=1MiB";
+    let program = Program { state: url.parse().unwrap() };
+    let json = format!("{{\"state\": \"{url}\"}}");
+    assert_eq!(serde_json::from_str::<Program>(&json).unwrap(), program);
+    assert_eq!(toml::from_str::<Program>(&format!("state = '{url}'")).unwrap(), program);
+    assert_eq!(serde_norway::from_str::<Program>(&format!("state: {url}")).unwrap(), program);
+    assert_eq!(serde_json::from_value::<StateConfig>(url.into()).unwrap(), program.state);
+    let toml = toml::to_string(&program).unwrap();
+    assert_eq!(toml::from_str::<Program>(&toml).unwrap(), program, "{toml}");
 }

@@ -1,6 +1,5 @@
-//! The ways to open a store, and the two notations of a configuration: a URL, and fields.
+//! The ways to open a store, and the notations of a configuration: a URL, and fields.
 
-use std::process::Command;
 use std::time::Duration;
 
 use millpond::{
@@ -12,11 +11,11 @@ use serde_json::json;
 const MS: Duration = Duration::from_millis(1);
 
 fn file() -> StateConfig {
-    StateConfig::default().backend(StateBackend::File { path: "./state".into() })
+    StateConfig::default().backend(StateBackend::file("./state"))
 }
 
 fn redis() -> StateConfig {
-    let backend = StateBackend::Redis { url: "redis://h:7000/2".into(), key_prefix: "millpond".into() };
+    let backend = StateBackend::redis("redis://h:7000/2").key_prefix("millpond");
     StateConfig::default().backend(backend)
 }
 
@@ -40,6 +39,7 @@ fn memory_spellings() -> Vec<Spelling> {
         ),
         ("memory:", json!({"default_ttl": null}), memory()),
         ("memory:?max_value_bytes=1024", json!({"max_value_bytes": 1024}), memory().max_value_bytes(1024)),
+        ("memory:?max_value_bytes=1KiB", json!({"max_value_bytes": "1KiB"}), memory().max_value_bytes(1024)),
     ]
 }
 
@@ -66,6 +66,11 @@ fn file_spellings() -> Vec<Spelling> {
             json(json!({"compact_min_bytes": 8192})),
             set(|o| o.compact_min_bytes(8192)),
         ),
+        (
+            "file:./state?compact_min_bytes=8KiB",
+            json(json!({"compact_min_bytes": "8KiB"})),
+            set(|o| o.compact_min_bytes(8192)),
+        ),
     ]
 }
 
@@ -74,7 +79,7 @@ type SetDuration = fn(RedisOptions, Duration) -> RedisOptions;
 fn redis_spellings() -> Vec<Spelling> {
     let json = |options: serde_json::Value| json!({"backend": {"redis": {"url": "redis://h:7000/2"}}, "redis": options});
     let set = |change: fn(RedisOptions) -> RedisOptions| redis().redis(change(RedisOptions::default()));
-    let prefixed = StateBackend::Redis { url: "redis://h:7000/2".into(), key_prefix: "a:b c".into() };
+    let prefixed = StateBackend::redis("redis://h:7000/2").key_prefix("a:b c");
     let durations: [(_, _, SetDuration); 4] = [
         ("redis://h:7000/2?connect_timeout=250ms", "connect_timeout", RedisOptions::connect_timeout),
         ("redis://h:7000/2?timeout=250ms", "timeout", RedisOptions::timeout),
@@ -159,6 +164,16 @@ fn outage_spellings(json: impl Fn(serde_json::Value) -> serde_json::Value) -> Ve
             set(|o| o.max_pending_bytes(4096)),
         ),
         (
+            "redis://h:7000/2?max_pending_bytes=1GiB",
+            json(json!({"max_pending_bytes": "1GiB"})),
+            set(|o| o.max_pending_bytes(1 << 30)),
+        ),
+        (
+            "valkey://h:7000/2?shadow_bytes=64%20MiB",
+            json(json!({"shadow_bytes": "64 MiB"})),
+            set(|o| o.shadow_bytes(64 << 20)),
+        ),
+        (
             "redis://h:7000/2?fallback=file:./queue%20a",
             json(json!({"fallback": "file:./queue a"})),
             set(|o| o.fallback(Fallback::file("./queue a"))),
@@ -186,11 +201,15 @@ fn a_url_a_configuration_file_and_the_builder_say_the_same() {
 }
 
 #[test]
-fn every_option_survives_a_round_trip_in_both_notations() {
+fn every_option_survives_a_round_trip_in_every_notation() {
     for (_, _, built) in spellings() {
         assert_eq!(StateConfig::from_url(&built.to_url()).unwrap(), built, "{}", built.to_url());
         let text = serde_json::to_string(&built).unwrap();
         assert_eq!(serde_json::from_str::<StateConfig>(&text).unwrap(), built, "{text}");
+        let text = toml::to_string(&built).unwrap();
+        assert_eq!(toml::from_str::<StateConfig>(&text).unwrap(), built, "{text}");
+        let text = serde_norway::to_string(&built).unwrap();
+        assert_eq!(serde_norway::from_str::<StateConfig>(&text).unwrap(), built, "{text}");
     }
 }
 
@@ -208,18 +227,15 @@ fn every_existing_option_is_tested_in_both_notations() {
 #[test]
 fn paths_and_prefixes_with_odd_characters_survive_a_url() {
     for path in ["/var/lib/x", "./a b", "../ü/?&=#%", "rel", "/a:b", "//a", "///"] {
-        let config = StateConfig::default().backend(StateBackend::File { path: path.into() });
+        let config = StateConfig::default().backend(StateBackend::file(path));
         assert_eq!(StateConfig::from_url(&config.to_url()).unwrap(), config, "{}", config.to_url());
     }
     for prefix in ["", "a:b", "a b&c=d?#%", "*[]", "ü", "5", "1.5", "null"] {
-        let backend = StateBackend::Redis { url: "redis://h".into(), key_prefix: prefix.into() };
+        let backend = StateBackend::redis("redis://h").key_prefix(prefix);
         let config = StateConfig::default().backend(backend);
         assert_eq!(StateConfig::from_url(&config.to_url()).unwrap(), config, "{}", config.to_url());
     }
-    assert_eq!(
-        StateConfig::from_url("file:///var/lib/x").unwrap().backend,
-        StateBackend::File { path: "/var/lib/x".into() }
-    );
+    assert_eq!(StateConfig::from_url("file:///var/lib/x").unwrap().backend, StateBackend::file("/var/lib/x"));
 }
 
 #[track_caller]
@@ -313,12 +329,10 @@ fn an_option_out_of_range_is_named_at_opening() {
     let file =
         |change: fn(FileOptions) -> FileOptions| StateConfig::default().file(change(FileOptions::default()));
     let prefix = |prefix: &str| {
-        let backend = StateBackend::Redis { url: "redis://127.0.0.1:1".into(), key_prefix: prefix.into() };
+        let backend = StateBackend::redis("redis://127.0.0.1:1").key_prefix(prefix);
         StateConfig::default().backend(backend)
     };
-    let url = |url: &str| {
-        StateConfig::default().backend(StateBackend::Redis { url: url.into(), key_prefix: "p".into() })
-    };
+    let url = |url: &str| StateConfig::default().backend(StateBackend::redis(url).key_prefix("p"));
     let hours = Duration::from_secs(3601);
     for (config, field) in [
         (StateConfig::default().default_ttl(Duration::ZERO), "default_ttl"),
@@ -344,7 +358,7 @@ fn an_option_out_of_range_is_named_at_opening() {
         (set(|o| o.scan_count(0)), "redis.scan_count"),
         (set(|o| o.max_outage(Duration::ZERO)), "redis.max_outage"),
         (set(|o| o.max_outage(Duration::MAX)), "redis.max_outage"),
-        (StateConfig::default().backend(StateBackend::File { path: "".into() }), "path"),
+        (StateConfig::default().backend(StateBackend::file("")), "path"),
         (prefix("a\nb"), "key_prefix"),
         (prefix("a:__millpond"), "key_prefix"),
         (prefix(&"p".repeat(513)), "key_prefix"),
@@ -380,38 +394,6 @@ fn there_are_five_ways_to_open_a_store() {
     }
 }
 
-/// Runs one test of this binary in a child process with the given environment.
-fn run_in_child(test: &str, url: Option<&str>) -> bool {
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args([test, "--exact", "--nocapture"]).env("MILLPOND_TEST_CHILD", "1").env_remove("MILLPOND_URL");
-    if let Some(url) = url {
-        command.env("MILLPOND_URL", url);
-    }
-    let output = command.output().expect("a child process");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("running 1 test"), "{output:?}");
-    output.status.success()
-}
-
-#[test]
-fn the_environment_names_the_store() {
-    if std::env::var_os("MILLPOND_TEST_CHILD").is_some() {
-        let opened = StateStore::from_env();
-        match std::env::var("MILLPOND_URL") {
-            Ok(url) if url.starts_with("memory:") => opened.unwrap().put("k", 1).unwrap(),
-            Ok(_) => assert_names(opened, "url"),
-            Err(_) => {
-                let error = opened.unwrap_err();
-                assert!(error.to_string().contains("MILLPOND_URL"), "{error}");
-                assert_names(Err::<(), _>(error), "MILLPOND_URL");
-            }
-        }
-        return;
-    }
-    for url in [Some("memory:?default_ttl=5s"), Some("nonsense"), None] {
-        assert!(run_in_child("config::opening::the_environment_names_the_store", url), "{url:?}");
-    }
-}
-
 #[test]
 fn only_the_url_itself_shows_a_password() {
     let url = "redis://anna:hunter2@127.0.0.1:1/0";
@@ -419,7 +401,7 @@ fn only_the_url_itself_shows_a_password() {
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!format!("{:?}", config.backend).contains("hunter2"));
     for url in ["anna:hunter2@h", "redis://anna:hunter2@h@i", "redis://anna:hunter2/@h"] {
-        let backend = StateBackend::Redis { url: url.into(), key_prefix: "p".into() };
+        let backend = StateBackend::redis(url).key_prefix("p");
         assert!(!format!("{backend:?}").contains("hunter2"), "{url}");
     }
     assert!(config.to_url().contains("hunter2"), "the URL is the one place that holds it");

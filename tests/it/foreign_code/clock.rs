@@ -80,11 +80,8 @@ fn a_clock_may_use_the_file_store_that_asks_it() {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().to_path_buf();
             let options = FileOptions::default().sync(sync).compact_min_bytes(4096).compact_ratio(0.5);
-            let config = || {
-                StateConfig::default()
-                    .backend(StateBackend::File { path: path.clone() })
-                    .file(options.clone())
-            };
+            let config =
+                || StateConfig::default().backend(StateBackend::file(path.clone())).file(options.clone());
             let store = open(config());
             use_in_threads(&store);
             store.close().unwrap();

@@ -143,7 +143,7 @@ fn open_file(dir: &Path, sync: SyncPolicy) -> StateStore {
 
 fn file_config(dir: &Path, sync: SyncPolicy) -> StateConfig {
     let options = FileOptions::default().sync(sync).compact_min_bytes(4096).compact_ratio(0.5);
-    StateConfig::default().backend(StateBackend::File { path: dir.to_path_buf() }).file(options)
+    StateConfig::default().backend(StateBackend::file(dir)).file(options)
 }
 
 /// A torn tail, a clock that is ahead, and compactions that fail.

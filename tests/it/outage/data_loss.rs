@@ -322,7 +322,7 @@ fn the_epoch_is_never_listed_nor_cleared() {
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
     for (key_prefix, key) in [("t", EPOCH), ("", "__millpond:epoch"), ("a:b", "a:b:__millpond:epoch")] {
-        let backend = StateBackend::Redis { url: server.url(0), key_prefix: key_prefix.to_owned() };
+        let backend = StateBackend::redis(server.url(0)).key_prefix(key_prefix);
         let store = StateStore::with_config(StateConfig::default().backend(backend)).unwrap();
         let epoch = raw.get(key);
         assert!(epoch.as_ref().is_some_and(|epoch| epoch.len() == 32), "{key}: {epoch:?}");

@@ -167,7 +167,7 @@ fn one_store_at_a_time_has_the_files() {
 #[test]
 fn files_of_another_store_are_refused() {
     let dir = new_directory();
-    let store = StateStore::new(StateBackend::File { path: dir.path().into() }).unwrap();
+    let store = StateStore::new(StateBackend::file(dir.path())).unwrap();
     store.put("somebody's", 1).unwrap();
     store.close().unwrap();
     let error = open(&unreachable_url(), durable(dir.path())).unwrap_err();
@@ -177,7 +177,7 @@ fn files_of_another_store_are_refused() {
     let waiting = open(&unreachable_url(), durable(dir.path())).unwrap();
     waiting.put("a", 1).unwrap();
     waiting.close().unwrap();
-    let backend = StateBackend::Redis { url: unreachable_url(), key_prefix: "other".into() };
+    let backend = StateBackend::redis(unreachable_url()).key_prefix("other");
     let other = StateConfig::default().backend(backend).redis(durable(dir.path()));
     let error = StateStore::with_config(other).unwrap_err();
     assert!(error.to_string().contains("\"t\""), "it names the prefix: {error}");

@@ -63,7 +63,7 @@ fn every_operation_has_its_documented_effect_on_redis() {
 #[test]
 fn a_counter_is_created_with_its_ttl_in_a_batch_too() {
     let server = RedisServer::start();
-    let backend = StateBackend::Redis { url: server.url(0), key_prefix: "t".to_owned() };
+    let backend = StateBackend::redis(server.url(0)).key_prefix("t");
     let config = StateConfig::default().backend(backend).default_ttl(Duration::from_secs(60));
     let store = StateStore::with_config(config).unwrap();
     store.put_bytes("bad", b"x").unwrap();
@@ -133,7 +133,7 @@ fn glob_characters_have_no_meaning_and_foreign_keys_are_cleared() {
     assert_eq!(store.len().unwrap(), 7);
     assert_eq!(store.clear().unwrap(), 9);
     assert_eq!(raw.all_keys(), [&b"t:__millpond:fence"[..], b"tx:other"]);
-    let backend = StateBackend::Redis { url: server.url(0), key_prefix: String::new() };
+    let backend = StateBackend::redis(server.url(0)).key_prefix("");
     let bare = StateStore::new(backend).unwrap();
     assert!(matches!(bare.clear(), Err(Error::Unsupported { .. })));
 }

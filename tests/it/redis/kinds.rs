@@ -203,7 +203,7 @@ fn an_entry_is_created_together_with_its_ttl() {
 fn each_operation_is_one_round_trip() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
-    let backend = StateBackend::Redis { url: proxy.url(), key_prefix: "p".into() };
+    let backend = StateBackend::redis(proxy.url()).key_prefix("p");
     let config = StateConfig::default().backend(backend);
     let plain = StateStore::with_config(config.clone()).unwrap();
     let born = StateStore::with_config(config.default_ttl(HOUR)).unwrap();
@@ -282,7 +282,7 @@ fn very_many_values_are_pushed_at_once() {
     const MANY: u64 = 500_001;
     let server = RedisServer::start();
     let raw = RawClient::connect(&server.url(0));
-    let backend = StateBackend::Redis { url: server.url(0), key_prefix: "p".into() };
+    let backend = StateBackend::redis(server.url(0)).key_prefix("p");
     let redis = RedisOptions::default().timeout(Duration::from_secs(60));
     let config = StateConfig::default().backend(backend).redis(redis);
     for config in [config.clone(), config.default_ttl(HOUR)] {

@@ -23,7 +23,7 @@ fn calls(raw: &RawClient, command: &str) -> u64 {
 fn open(server: &RedisServer) -> (RawClient, StateStore) {
     let url = server.url(0);
     let raw = RawClient::connect(&url);
-    let backend = StateBackend::Redis { url, key_prefix: "p".into() };
+    let backend = StateBackend::redis(url).key_prefix("p");
     let redis = RedisOptions::default().fallback(Fallback::None);
     (raw, StateStore::with_config(StateConfig::default().backend(backend).redis(redis)).unwrap())
 }
@@ -97,7 +97,7 @@ fn a_wait_on_a_frozen_server_ends_at_its_timeout() {
 fn many_threads_wait_on_few_connections_and_get_each_value_once() {
     const MANY: i32 = 1000;
     let server = SharedServer::new();
-    let backend = StateBackend::Redis { url: server.url, key_prefix: "p".into() };
+    let backend = StateBackend::redis(server.url).key_prefix("p");
     let redis = RedisOptions::default().fallback(Fallback::None).pool_size(2).wait_connections(2);
     let store = StateStore::with_config(StateConfig::default().backend(backend).redis(redis)).unwrap();
     let mut popped = std::thread::scope(|scope| {

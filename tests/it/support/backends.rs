@@ -74,13 +74,13 @@ impl Context {
             #[cfg(feature = "redis")]
             Backend::Away => {
                 let url = format!("redis://127.0.0.1:{}", free_port());
-                config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
+                config.backend = StateBackend::redis(url).key_prefix("test");
                 // No other client can write while the server is never reachable.
                 config.redis = RedisOptions::default().max_retries(0).exclusive(true);
             }
             Backend::File | Backend::FileReopened => {
                 let made = tempfile::tempdir().expect("a temporary directory");
-                config.backend = StateBackend::File { path: made.path().join("state") };
+                config.backend = StateBackend::file(made.path().join("state"));
                 dir = Some(made);
             }
             #[cfg(feature = "redis")]
@@ -88,7 +88,7 @@ impl Context {
                 let (server, database) = RedisServer::shared();
                 let url = server.url(database);
                 raw = Some(RawClient::connect(&url));
-                config.backend = StateBackend::Redis { url, key_prefix: "test".into() };
+                config.backend = StateBackend::redis(url).key_prefix("test");
                 config.redis = RedisOptions::default()
                     .fallback(Fallback::None)
                     .timeout(Duration::from_secs(20))

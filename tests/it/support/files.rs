@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 pub(crate) fn config(dir: &Path, sync: SyncPolicy) -> StateConfig {
     StateConfig::default()
-        .backend(StateBackend::File { path: dir.to_path_buf() })
+        .backend(StateBackend::file(dir))
         .file(FileOptions::default().sync(sync).compact_min_bytes(4096))
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn open(url: &str, options: RedisOptions) -> Result<StateStore> {
 
 /// The configuration of [`open`].
 pub(crate) fn config(url: &str, options: RedisOptions) -> StateConfig {
-    let backend = StateBackend::Redis { url: url.to_owned(), key_prefix: "t".to_owned() };
+    let backend = StateBackend::redis(url).key_prefix("t");
     // Whatever the sync policy: killing a program loses nothing that it wrote.
     StateConfig::default()
         .backend(backend)

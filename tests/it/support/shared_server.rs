@@ -30,7 +30,7 @@ impl SharedServer {
     }
 
     fn config(&self, key_prefix: &str) -> StateConfig {
-        let backend = StateBackend::Redis { url: self.url.clone(), key_prefix: key_prefix.into() };
+        let backend = StateBackend::redis(self.url.clone()).key_prefix(key_prefix);
         StateConfig::default().backend(backend).redis(RedisOptions::default().fallback(Fallback::None))
     }
 }
