@@ -21,6 +21,6 @@ pub(crate) use self::environment::config_from_env;
 pub use self::file::{FileOptions, SyncPolicy};
 pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]
-pub(crate) use self::redis_address::{Login, RedisAddress};
+pub(crate) use self::redis_address::{Endpoint, Login, RedisAddress};
 pub use self::state_backend::StateBackend;
 pub use self::state_config::StateConfig;

@@ -1,21 +1,43 @@
-//! Owns the address in a `redis://` URL: all of it except the options. Knows nothing of connections.
+//! Owns the address in a `redis://` or `unix://` URL: all of it except the options. Knows nothing of connections.
 
+use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::meant::check_path;
 use crate::config::percent::decode;
 use crate::error::{Error, Result};
 
-/// The parts of a `redis://` URL, except the options.
+/// The parts of a `redis://` or `unix://` URL, except the options.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RedisAddress {
     pub(crate) tls: bool,
-    /// A name, an IPv4 address, or an IPv6 address without its brackets. A zone follows a `%`: `fe80::1%eth0`.
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    pub(crate) endpoint: Endpoint,
     /// `None` if the URL contains no `@`: the connection is that of the server's default user.
     pub(crate) login: Option<Login>,
     pub(crate) db: i64,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Tcp {
+        /// A name, an IPv4 address, or an IPv6 address without its brackets. A zone follows a `%`: `fe80::1%eth0`.
+        host: String,
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix { path: PathBuf },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The user that a URL names. Both parts are sent to the server, also if one of them is empty.
@@ -31,13 +53,14 @@ const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_USER: &str = "default";
 
 impl RedisAddress {
-    /// Parses `redis[s]://[user[:password]@]host[:port][/db]`. No error quotes a part of the URL: if a password
+    /// Parses `redis[s]://[user[:password]@]host[:port][/db]` or `unix://[user[:password]@]/path[?db=…]`. No error quotes a part of the URL: if a password
     /// contains an unencoded `/`, a part of the password is in the place of the port.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (tls, rest) = match url.split_once("://") {
             Some(("redis" | "valkey", rest)) => (false, rest),
             Some(("rediss" | "valkeys", rest)) => (true, rest),
-            _ => return Err(invalid_url("it must begin with redis:// or rediss://, in lower case")),
+            Some(("unix" | "redis+unix", rest)) => return parse_unix(rest),
+            _ => return Err(invalid_url("it must begin with redis://, rediss:// or unix://, in lower case")),
         };
         if rest.contains(['?', '#']) {
             return Err(invalid_url(
@@ -64,8 +87,46 @@ impl RedisAddress {
             None => (None, authority),
         };
         let (host, port) = parse_host_and_port(host)?;
-        Ok(Self { tls, host, port, login, db: path.map_or(Ok(0), parse_database)? })
+        let endpoint = Endpoint::Tcp { host, port };
+        Ok(Self { tls, endpoint, login, db: path.map_or(Ok(0), parse_database)? })
     }
+}
+
+/// Parses the text behind `unix://`.
+fn parse_unix(rest: &str) -> Result<RedisAddress> {
+    const FORM: &str = "write unix:///path/to/redis.sock, and a login before the third slash";
+    if rest.contains('#') {
+        return Err(invalid_url(
+            "it contains a fragment: a # in the path, the user or the password is written %23",
+        ));
+    }
+    let (place, db) = match rest.split_once('?') {
+        Some((place, query)) => {
+            let db = query.strip_prefix("db=").and_then(parse_digits);
+            let reason = "nothing but ?db= and the number of a database can follow its path: other options are set in \
+                          the configuration";
+            (place, db.ok_or_else(|| invalid_url(reason))?)
+        }
+        None => (rest, 0),
+    };
+    let (authority, path) =
+        place.split_once('/').ok_or_else(|| invalid_url(format!("it has no absolute path: {FORM}")))?;
+    let login = match authority.strip_suffix('@') {
+        Some(login) if !login.contains('@') => Some(parse_login(login)?),
+        None if authority.is_empty() => None,
+        Some(_) | None => {
+            let reason =
+                "it names a host, or a / or an at sign in its user or password is not written %2F or %40";
+            return Err(invalid_url(format!("{reason}: {FORM}")));
+        }
+    };
+    let path = decode(path).ok_or_else(|| invalid_url("its path is not valid percent-encoding"))?;
+    if path.is_empty() {
+        return Err(invalid_url(format!("its path is empty: {FORM}")));
+    }
+    let path = PathBuf::from(format!("/{path}"));
+    check_path(&path).map_err(|reason| invalid_url(format!("its path: {reason}")))?;
+    Ok(RedisAddress { tls: false, endpoint: Endpoint::Unix { path }, login, db })
 }
 
 /// Parses the text before the `@`. An `@` always means a login: without a user it is that of the default user.
@@ -209,10 +270,48 @@ mod tests {
             ("redis://[fe80::1%25my%2Dzone]", "fe80::1%my-zone", 6379, 0),
         ] {
             let address = RedisAddress::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
-            assert_eq!((address.host.as_str(), address.port, address.db), (host, port, db), "{url}");
+            let endpoint = Endpoint::Tcp { host: host.to_owned(), port };
+            assert_eq!((&address.endpoint, address.db), (&endpoint, db), "{url}");
             assert!(!address.tls && address.login.is_none(), "{url}");
         }
-        assert!(RedisAddress::parse("rediss://h").unwrap().tls);
+        assert!(
+            RedisAddress::parse("rediss://h").unwrap().tls && RedisAddress::parse("valkeys://h").unwrap().tls
+        );
+        assert!(RedisAddress::parse("valkey://h").unwrap() == RedisAddress::parse("redis://h").unwrap());
+    }
+
+    #[test]
+    fn the_path_of_a_unix_socket_is_kept() {
+        for (url, path, db, user) in [
+            ("unix:///run/redis.sock", "/run/redis.sock", 0, None),
+            ("redis+unix:///run/redis.sock?db=2", "/run/redis.sock", 2, None),
+            ("unix:///a%20b/c%3Fd@e", "/a b/c?d@e", 0, None),
+            ("unix://app:p%2Fw@/s", "/s", 0, Some(login("app", "p/w"))),
+            ("unix://:pw@/s?db=15", "/s", 15, Some(login("default", "pw"))),
+        ] {
+            let address = RedisAddress::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!((&address.endpoint, address.db), (&Endpoint::Unix { path: path.into() }, db), "{url}");
+            assert!(!address.tls && address.login == user, "{url}");
+        }
+        for (url, shown) in [
+            ("unix:/run/s", "unix://"),
+            ("unix://", "unix:///path"),
+            ("unix:///", "unix:///path"),
+            ("unix://run", "unix:///path"),
+            ("unix://run/s", "unix:///path"),
+            ("unix://u:p/w@/s", "%2F"),
+            ("unix://u@v@/s", "%40"),
+            ("unix:///s?db=", "?db="),
+            ("unix:///s?db=x", "?db="),
+            ("unix:///s?timeout=1s", "?db="),
+            ("unix:///s#x", "%23"),
+            ("unix:///s%0a", "\"/s\""),
+            ("unix:///s%20", "\"/s\""),
+            ("unix:///s%zz", "percent"),
+        ] {
+            let error = RedisAddress::parse(url).err().unwrap_or_else(|| panic!("{url}")).to_string();
+            assert!(error.contains(shown), "{url}: {error}");
+        }
     }
 
     #[test]
@@ -284,9 +383,15 @@ mod tests {
             let error = RedisAddress::parse(&format!("redis://{rest}")).err().map(|error| error.to_string());
             assert!(error.as_ref().is_some_and(|error| error.contains(shown)), "{rest:?}: {error:?}");
         }
-        for url in
-            ["REDIS://h", "Redis://h", "redis:h", "redis:/h", "//h", " redis://h", "unix:///tmp/redis.sock"]
-        {
+        for url in [
+            "REDIS://h",
+            "Redis://h",
+            "redis:h",
+            "redis:/h",
+            "//h",
+            " redis://h",
+            "unix:///tmp/redis.sock?x=1",
+        ] {
             assert!(RedisAddress::parse(url).is_err(), "{url}");
         }
     }

@@ -33,7 +33,8 @@ pub enum StateBackend {
     /// On a Redis server, 6.2 or newer. Made by [`StateBackend::redis`].
     #[non_exhaustive]
     Redis {
-        /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://` for TLS. It contains no options.
+        /// `redis://[user[:password]@]host[:port][/db]`, `rediss://` for TLS, or
+        /// `unix://[user[:password]@]/path/to.sock[?db=…]` for a Unix socket. It contains no options.
         url: String,
         /// Keys are stored under `{key_prefix}:{key}`; with an empty prefix, under the bare key. Defaults to
         /// `millpond` in a configuration that does not name it.

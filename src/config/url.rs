@@ -13,17 +13,20 @@ use crate::config::state_backend::{DEFAULT_KEY_PREFIX, StateBackend};
 use crate::config::state_config::StateConfig;
 use crate::error::{Error, Result};
 
-const KNOWN_SCHEMES: &str = "expected memory:, file: (file:./state), redis:// or rediss:// (valkey:// and valkeys:// are \
-                             the same)";
+const KNOWN_SCHEMES: &str = "expected memory:, file: (file:./state), redis://, rediss:// or unix:// (valkey:// and \
+                             valkeys:// are redis:// and rediss://)";
+
+const AT_SIGN_IN_QUERY: &str =
+    "it has an at sign behind the ?: a ? in the user or the password is written %3F, and an at sign %40";
 
 impl StateConfig {
     /// Parses the URL notation, the one that [`StateStore::open`](crate::StateStore::open) takes.
     ///
     /// `memory:` · `file:./relative` · `file:///absolute` ·
-    /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…` (also `valkey://` and `valkeys://`), each with options
-    /// behind a `?`, and no option twice:
+    /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…` (also `valkey://` and `valkeys://`) ·
+    /// `unix://[user[:password]@]/path/to.sock`, each with options behind a `?`, and no option twice:
     /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
-    /// [`RedisOptions`](crate::RedisOptions) for Redis. Every character except letters and digits may be percent-encoded.
+    /// [`RedisOptions`](crate::RedisOptions) for Redis, and for a Unix socket `db`, the number of the database. Every character except letters and digits may be percent-encoded.
     ///
     /// A user logs in, also without a password; a password without a user is that of the user `default`. An IPv6
     /// address is in brackets, and its zone follows `%25`: `redis://[fe80::1%25eth0]:6379`.
@@ -72,12 +75,18 @@ fn parse(url: &str, key_prefix: String) -> Result<(StateBackend, &str)> {
         "redis" | "rediss" | "valkey" | "valkeys" => {
             // After an unencoded `?` in a password, the rest of the password would be read as options.
             if query.contains('@') {
-                return Err(invalid_url(
-                    "it has an at sign behind the ?: a ? in the user or the password is written %3F, and an at sign %40",
-                ));
+                return Err(invalid_url(AT_SIGN_IN_QUERY));
             }
             RedisAddress::parse(address)?;
             let url = format!("{}:{rest}", scheme.replace("valkey", "redis"));
+            StateBackend::Redis { url, key_prefix }
+        }
+        "unix" | "redis+unix" => {
+            if query.contains('@') {
+                return Err(invalid_url(AT_SIGN_IN_QUERY));
+            }
+            let url = format!("unix:{rest}");
+            RedisAddress::parse(&url)?;
             StateBackend::Redis { url, key_prefix }
         }
         other => {
@@ -149,9 +158,17 @@ fn section_of(backend: &StateBackend) -> Option<&'static str> {
 }
 
 fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: String) -> Result<()> {
-    if let (StateBackend::Redis { key_prefix, .. }, "key_prefix") = (&mut config.backend, name) {
-        *key_prefix = value;
-        return Ok(());
+    match (&mut config.backend, name) {
+        (StateBackend::Redis { key_prefix, .. }, "key_prefix") => {
+            *key_prefix = value;
+            return Ok(());
+        }
+        // The URL of a TCP server has a place for the database; that of a Unix socket has only the query.
+        (StateBackend::Redis { url, .. }, "db") if url.starts_with("unix:") => {
+            *url = format!("{url}?db={value}");
+            return RedisAddress::parse(url).map(drop);
+        }
+        _ => {}
     }
     // A query contains only text. A text that looks like a number or a boolean becomes one: no option that takes
     // a text accepts such a text.
@@ -186,7 +203,7 @@ fn format(config: &StateConfig) -> String {
     }
     for (index, (name, value)) in options.into_iter().enumerate() {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        let separator = if index == 0 { '?' } else { '&' };
+        let separator = if index == 0 && !url.contains('?') { '?' } else { '&' };
         // Writing to a String cannot fail.
         let _ = write!(url, "{separator}{name}={}", encode(&value, b"/:"));
     }

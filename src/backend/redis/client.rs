@@ -10,8 +10,8 @@ use crate::backend::redis::connect::dialer::Dialer;
 use crate::backend::redis::connect::dialer::NO_TLS;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::greeting::Acceptance;
+use crate::backend::redis::connect::peer::Peers;
 use crate::backend::redis::connect::pool::Pool;
-use crate::backend::redis::connect::resolver::Resolver;
 use crate::backend::redis::connect::server_link::ServerLink;
 #[cfg(feature = "tls")]
 use crate::backend::redis::connect::tls::TlsClient;
@@ -27,6 +27,8 @@ use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::{queries, replies};
 use crate::bytes::Bytes;
 use crate::clock::Ttl;
+#[cfg(feature = "tls")]
+use crate::config::Endpoint;
 use crate::config::{Fallback, RedisAddress, RedisOptions, StateConfig};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -63,19 +65,19 @@ impl Redis {
             return Err(Error::Unsupported { what: NO_TLS.to_owned() });
         }
         let prefix = wire_prefix(key_prefix);
-        let host_and_port = format!("{}:{}", address.host, address.port);
-        let place =
-            ServerPlace { host: host_and_port.clone(), db: address.db, prefix: key_prefix.to_owned() };
+        let endpoint = address.endpoint.to_string();
+        let place = ServerPlace { host: endpoint.clone(), db: address.db, prefix: key_prefix.to_owned() };
         let server_name = place.to_string();
         let dialer = Dialer {
-            epoch: Epoch::new(&prefix, host_and_port.clone()),
-            server_name: host_and_port,
-            resolver: Resolver::new(&address.host, address.port),
+            epoch: Epoch::new(&prefix, endpoint.clone()),
+            server_name: endpoint,
+            peers: Peers::new(&address.endpoint)?,
             #[cfg(feature = "tls")]
-            tls: if address.tls {
-                Some(TlsClient::new(&address.host, options.tls_ca_file.as_deref())?)
-            } else {
-                None
+            tls: match &address.endpoint {
+                Endpoint::Tcp { host, .. } if address.tls => {
+                    Some(TlsClient::new(host, options.tls_ca_file.as_deref())?)
+                }
+                Endpoint::Tcp { .. } | Endpoint::Unix { .. } => None,
             },
             address,
             longest_reply: config.max_value_bytes.max(LEAST_REPLY) as u64,

@@ -8,6 +8,7 @@
 //! - `locks`: how locks are stored, acquired and lost;
 //! - `transactions`: what transactions send, what they leave behind, and servers that fail during one;
 //! - `waiting`: how a store waits for the server, and which connections it uses for that;
+//! - `unix_socket`: servers behind a Unix socket;
 //! - `unreachable`: servers that die, freeze or cannot be reached;
 //! - `refusals`: servers that answer with an error;
 //! - `limited_services`: services that lack a command, and servers on which a fallback cannot work;
@@ -37,6 +38,8 @@ mod replies;
 mod signals;
 mod tls;
 mod transactions;
+#[cfg(unix)]
+mod unix_socket;
 mod unreachable;
 mod waiting;
 mod wire;

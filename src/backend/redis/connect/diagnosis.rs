@@ -1,10 +1,10 @@
 //! Owns what can be found out about a server that did not answer the first connection as a Redis server does: it
 //! expects TLS, or has none, or speaks another protocol. Sends no password, and knows nothing of operations.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::backend::redis::connect::dialer::Dialer;
+use crate::backend::redis::connect::peer::PeerAddress;
 use crate::backend::redis::connect::timed_socket::TimedSocket;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -59,7 +59,8 @@ impl Dialer {
     }
 
     fn find_mistake(&self, kind: FailureKind, budget: &TimeBudget) -> Option<(FailureKind, String)> {
-        let address = *self.resolver.resolve(budget).ok()?.first()?;
+        let addresses = self.peers.addresses(budget).ok()?;
+        let address = addresses.first()?;
         let ask = |request: &[u8]| first_bytes(address, request, budget.end);
         if self.address.tls {
             let reply = ask(PING)?;
@@ -82,7 +83,7 @@ impl Dialer {
 }
 
 /// Sends a request and returns the beginning of what comes back; `None` if nothing does.
-fn first_bytes(address: SocketAddr, request: &[u8], end: Instant) -> Option<Vec<u8>> {
+fn first_bytes(address: &PeerAddress, request: &[u8], end: Instant) -> Option<Vec<u8>> {
     let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
     let mut socket = TimedSocket::connect(address, left, left).ok()?;
     socket.write_all(request, end).ok()?;

@@ -1,14 +1,13 @@
 //! Owns how a connection is made: name, socket, TLS, handshake, all within one time budget. Knows nothing of the
 //! pool nor of operations.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::backend::redis::connect::connection::Connection;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::greeting::Acceptance;
 use crate::backend::redis::connect::handshake::handshake;
-use crate::backend::redis::connect::resolver::Resolver;
+use crate::backend::redis::connect::peer::{PeerAddress, Peers};
 use crate::backend::redis::connect::stream::Stream;
 use crate::backend::redis::connect::timed_socket::TimedSocket;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
@@ -22,8 +21,8 @@ pub(crate) struct Dialer {
     /// How errors and log lines name the server.
     pub(crate) server_name: String,
     pub(crate) address: RedisAddress,
-    pub(crate) resolver: Resolver,
-    /// `None` for plain TCP.
+    pub(crate) peers: Peers,
+    /// `None` for a connection without TLS.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::backend::redis::connect::tls::TlsClient>,
     pub(crate) connect_timeout: Duration,
@@ -51,18 +50,18 @@ impl Dialer {
 
     /// Tries the host's addresses in turn, each within its share of the time that is left.
     fn try_dial(&self, generation: u64, budget: &TimeBudget) -> Result<Connection, Failure> {
-        let addresses = self.resolver.resolve(budget)?;
+        let addresses = self.peers.addresses(budget)?;
         let mut last_failure =
             Failure::new(FailureKind::Unreachable, Stage::NotSent, "the host has no address");
         for (index, address) in addresses.iter().enumerate() {
             let left = budget.left().ok_or_else(|| Failure::timeout(Stage::NotSent))?;
             let share = left / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match self.open(*address, &budget.within(share)) {
+            match self.open(address, &budget.within(share)) {
                 Ok(stream) => {
                     let mut connection = Connection::new(stream, generation, self.longest_reply);
                     handshake(&mut connection, &self.address, &self.acceptance, &self.epoch, budget)?;
                     if let Some(identity) = &mut connection.identity {
-                        identity.note_dialed(*address);
+                        identity.note_dialed(address);
                     }
                     return Ok(connection);
                 }
@@ -72,7 +71,7 @@ impl Dialer {
         Err(last_failure)
     }
 
-    fn open(&self, address: SocketAddr, budget: &TimeBudget) -> Result<Stream, Failure> {
+    fn open(&self, address: &PeerAddress, budget: &TimeBudget) -> Result<Stream, Failure> {
         let left = budget.left().ok_or_else(|| Failure::timeout(Stage::NotSent))?;
         let socket = TimedSocket::connect(address, left, self.timeout)
             .map_err(|error| Failure::from_io(&error, Stage::NotSent, false))?;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use redis::Value;
 
+use crate::backend::redis::connect::peer::PeerAddress;
 use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::wire::resp::CommandWriter;
 
@@ -15,7 +16,7 @@ pub(crate) struct Identity {
     id: String,
     address: String,
     /// The server's own end of the connection, as the server knows it.
-    server: Option<SocketAddr>,
+    server: Option<String>,
     /// Whether the server's own end is the address that was dialed, so that no proxy is in between.
     is_direct: bool,
 }
@@ -43,14 +44,22 @@ impl Identity {
         let field = |name: &str| {
             text.split_ascii_whitespace().find_map(|field| field.strip_prefix(name)).map(ToOwned::to_owned)
         };
-        let server = field("laddr=").and_then(|address| address.parse().ok());
+        let server = field("laddr=");
         Some(Self { id: field("id=")?, address: field("addr=")?, server, is_direct: false })
     }
 
     /// Notes which address was dialed.
-    pub(crate) fn note_dialed(&mut self, dialed: SocketAddr) {
-        self.is_direct =
-            self.server.is_some_and(|server| (server.ip(), server.port()) == (dialed.ip(), dialed.port()));
+    pub(crate) fn note_dialed(&mut self, dialed: &PeerAddress) {
+        self.is_direct = self.server.as_deref().is_some_and(|server| match dialed {
+            PeerAddress::Tcp(dialed) => server
+                .parse::<SocketAddr>()
+                .is_ok_and(|server| (server.ip(), server.port()) == (dialed.ip(), dialed.port())),
+            // The server writes a Unix socket with the port 0.
+            #[cfg(unix)]
+            PeerAddress::Unix(path) => {
+                server.strip_suffix(":0").is_some_and(|server| path.as_os_str() == server)
+            }
+        });
     }
 
     /// Reads the reply to [`Identity::write_kill`], which was sent over the connection `by`. Fails if the server cannot
@@ -100,7 +109,7 @@ mod tests {
     fn identity(dialed: &str) -> Identity {
         let info = Value::BulkString(b"id=42 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 fd=8".to_vec());
         let mut identity = Identity::from_client_info(&info).unwrap();
-        identity.note_dialed(dialed.parse().unwrap());
+        identity.note_dialed(&PeerAddress::Tcp(dialed.parse().unwrap()));
         identity
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod greeting;
 mod handshake;
 pub(crate) mod identity;
 pub(crate) mod open_connections;
+pub(crate) mod peer;
 pub(crate) mod pool;
 mod pool_slots;
 pub(crate) mod pooled_connection;
@@ -18,6 +19,7 @@ pub(crate) mod reentry;
 mod reply_reader;
 pub(crate) mod resolver;
 pub(crate) mod server_link;
+mod socket;
 mod stream;
 mod timed_socket;
 #[cfg(feature = "tls")]

@@ -284,6 +284,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::backend::redis::connect::peer::PeerAddress;
     use crate::backend::redis::connect::timed_socket::{Arrived, TimedSocket};
 
     const LONGEST: u64 = 1 << 20;
@@ -292,7 +293,8 @@ mod tests {
     fn connected() -> (TcpStream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let second = Duration::from_secs(1);
-        let near = TimedSocket::connect(listener.local_addr().unwrap(), second, second).unwrap();
+        let near =
+            TimedSocket::connect(&PeerAddress::Tcp(listener.local_addr().unwrap()), second, second).unwrap();
         (listener.accept().unwrap().0, Stream::Plain(near))
     }
 

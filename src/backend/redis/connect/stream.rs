@@ -1,4 +1,4 @@
-//! Owns the stream of bytes between this process and a server: plain TCP or TLS over it. Knows nothing of the
+//! Owns the stream of bytes between this process and a server: a plain socket, or TLS over it. Knows nothing of the
 //! protocol of the server.
 
 use std::io;

@@ -1,16 +1,14 @@
-//! Owns a TCP socket whose every read and write ends at a deadline. Knows nothing of TLS, nor of what is sent.
+//! Owns a socket whose every read and write ends at a deadline. Knows nothing of TLS, nor of what is sent.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
+#[cfg(feature = "tls")]
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
-
 use crate::backend::redis::connect::cutoff::Cutoff;
-
-/// How long a connection may be silent before the kernel probes it.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+use crate::backend::redis::connect::peer::PeerAddress;
+use crate::backend::redis::connect::socket::Socket;
 
 /// A smaller difference is not worth changing a socket's timeout.
 const SLACK: Duration = Duration::from_millis(5);
@@ -21,9 +19,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// Less time than this is not worth another wait.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// A TCP socket. Signals do not end its waits.
+/// A socket. Signals do not end its waits.
 pub(crate) struct TimedSocket {
-    stream: TcpStream,
+    socket: Socket,
     /// The timeouts that the kernel knows; `None` is no timeout.
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
@@ -50,24 +48,15 @@ pub(crate) struct WriteError {
 }
 
 impl TimedSocket {
-    /// Connects within `timeout`. `user_timeout`: after this long without an acknowledgement the kernel gives the
+    /// Connects within `timeout`. `user_timeout`: after this long without an acknowledgement the kernel gives a TCP
     /// connection up.
     pub(crate) fn connect(
-        address: SocketAddr,
+        address: &PeerAddress,
         timeout: Duration,
         user_timeout: Duration,
     ) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, timeout)?;
-        stream.set_nodelay(true)?;
-        let options = SockRef::from(&stream);
-        options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-        // Closing resets the connection: bytes that the kernel has not sent yet are not sent later.
-        options.set_linger(Some(Duration::ZERO))?;
-        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-        options.set_tcp_user_timeout(Some(user_timeout))?;
-        #[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
-        let _ = user_timeout;
-        Ok(Self { stream, read_timeout: None, write_timeout: None, cutoff: None })
+        let socket = Socket::connect(address, timeout, user_timeout)?;
+        Ok(Self { socket, read_timeout: None, write_timeout: None, cutoff: None })
     }
 
     /// From now on, waits end at the cutoff too.
@@ -83,10 +72,10 @@ impl TimedSocket {
     pub(crate) fn read(&mut self, buffer: &mut [u8], end: Instant) -> io::Result<usize> {
         loop {
             if let Some(timeout) = timeout_to_set(self.read_timeout, self.time_left(end)?) {
-                self.stream.set_read_timeout(Some(timeout))?;
+                self.socket.set_read_timeout(timeout)?;
                 self.read_timeout = Some(timeout);
             }
-            match self.stream.read(buffer) {
+            match self.socket.read(buffer) {
                 Err(error) if is_momentary(&error) => {}
                 outcome => return outcome,
             }
@@ -97,10 +86,10 @@ impl TimedSocket {
     pub(crate) fn write(&mut self, bytes: &[u8], end: Instant) -> io::Result<usize> {
         loop {
             if let Some(timeout) = timeout_to_set(self.write_timeout, self.time_left(end)?) {
-                self.stream.set_write_timeout(Some(timeout))?;
+                self.socket.set_write_timeout(timeout)?;
                 self.write_timeout = Some(timeout);
             }
-            match self.stream.write(bytes) {
+            match self.socket.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if is_momentary(&error) => {}
                 outcome => return outcome,
@@ -120,38 +109,13 @@ impl TimedSocket {
 
     /// Looks at the bytes that have arrived and does not take them.
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> Arrived {
-        self.receive_now(buffer, true)
+        arrived(self.socket.receive_now(buffer, true))
     }
 
     /// Takes the bytes that have arrived.
     #[cfg(feature = "tls")]
     pub(crate) fn take_arrived(&self, buffer: &mut [u8]) -> Arrived {
-        self.receive_now(buffer, false)
-    }
-
-    #[cfg(unix)]
-    fn receive_now(&self, buffer: &mut [u8], keep: bool) -> Arrived {
-        use rustix::net::{RecvFlags, recv};
-        let mut flags = RecvFlags::DONTWAIT;
-        flags.set(RecvFlags::PEEK, keep);
-        loop {
-            match recv(&self.stream, &mut *buffer, flags).map_err(io::Error::from) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                outcome => return arrived(outcome.map(|(_, count)| count)),
-            }
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn receive_now(&self, buffer: &mut [u8], keep: bool) -> Arrived {
-        if self.stream.set_nonblocking(true).is_err() {
-            return Arrived::End;
-        }
-        let outcome = if keep { self.stream.peek(buffer) } else { (&self.stream).read(buffer) };
-        if self.stream.set_nonblocking(false).is_err() {
-            return Arrived::End;
-        }
-        arrived(outcome)
+        arrived(self.socket.receive_now(buffer, false))
     }
 }
 
