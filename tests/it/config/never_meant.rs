@@ -50,7 +50,7 @@ fn a_path_that_nobody_means_is_refused_in_every_notation() {
         assert_refused(StateStore::with_config(config), "path", &shows);
         let encoded = percent_encoded(&path);
         if !path.starts_with("file:") {
-            assert_refused(StateStore::open(&format!("file:{encoded}")), "path", &shows);
+            assert_refused(StateStore::open(format!("file:{encoded}")), "path", &shows);
         }
         let redis = |options| {
             let url = "redis://127.0.0.1:1".to_owned();
@@ -115,7 +115,7 @@ fn a_key_prefix_that_nobody_means_is_refused() {
         assert_refused(StateStore::with_config(config), "key_prefix", shows);
         let encoded = percent_encoded(prefix);
         assert_refused(
-            StateStore::open(&format!("redis://127.0.0.1:1?key_prefix={encoded}")),
+            StateStore::open(format!("redis://127.0.0.1:1?key_prefix={encoded}")),
             "key_prefix",
             shows,
         );

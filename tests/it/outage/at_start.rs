@@ -24,7 +24,7 @@ fn a_server_that_is_required_must_be_reached_when_the_store_is_opened() {
         let text = crate::support::chain(&error).join(": ");
         assert!(text.contains(url.strip_prefix("redis://").unwrap()), "the error names the server: {text}");
     }
-    let error = StateStore::open(&format!("{url}?at_start=require")).unwrap_err();
+    let error = StateStore::open(format!("{url}?at_start=require")).unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
 }
 

@@ -30,7 +30,7 @@ fn a_store_works_over_a_unix_socket() {
     let (server, dir) = server();
     let url = url(dir.path());
     let store =
-        StateStore::open(&format!("{url}?db=2&key_prefix=orders&timeout=30s&at_start=require")).unwrap();
+        StateStore::open(format!("{url}?db=2&key_prefix=orders&timeout=30s&at_start=require")).unwrap();
     store.put("a", 1).unwrap();
     store.batch_put((0..2000).map(|n| (format!("k{n}"), n))).unwrap();
     assert_eq!(store.count("k").unwrap(), 2000);
@@ -38,7 +38,7 @@ fn a_store_works_over_a_unix_socket() {
     store.put("large", &large).unwrap();
     assert_eq!(store.get::<String>("large").unwrap().as_ref(), Some(&large));
     // The same database and prefix over TCP.
-    let tcp = StateStore::open(&format!("{}?key_prefix=orders", server.url(2))).unwrap();
+    let tcp = StateStore::open(format!("{}?key_prefix=orders", server.url(2))).unwrap();
     assert_eq!(tcp.get::<i64>("a").unwrap(), Some(1));
     let config: StateConfig = format!("redis+{url}?db=2&key_prefix=orders").parse().unwrap();
     assert_eq!(config.to_url(), format!("{url}?db=2&key_prefix=orders"));
