@@ -54,7 +54,7 @@ fn main() -> Outcome<()> {
             }
             if done % 250 == 0 {
                 let (counts, connected) = (store.stats(), store.status() == Status::Connected);
-                let (state, pending) = (if connected { "connected" } else { "away" }, counts.pending);
+                let (state, pending) = (if connected { "connected" } else { "disconnected" }, counts.pending);
                 println!("{done:4} orders  {state:9}  pending {pending:4}  replayed {:4}", counts.replayed);
             }
         }

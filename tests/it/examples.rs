@@ -77,8 +77,31 @@ fn the_worker_pool_does_each_job_once_on_every_backend() {
 #[test]
 fn an_outage_in_the_middle_changes_no_total() {
     let printed = run("outage", &[], None);
-    assert!(printed.contains("\nAway {") && printed.contains(" away "), "{printed}");
+    assert!(printed.contains("\nDisconnected {") && printed.contains(" disconnected "), "{printed}");
     assert!(printed.contains("3888 orders, 60 customers, 33 alerts\nRedis and the file agree"), "{printed}");
+}
+
+#[test]
+fn a_web_server_keeps_sessions_on_every_backend() {
+    let printed = run_on_each_backend("web_sessions");
+    let hellos = printed.matches("hello, anna").count();
+    assert_eq!((hellos, printed.matches("please log in").count()), (2, 2), "{printed}");
+    assert!(printed.contains("too many calls") && printed.ends_with("another leader: false\n"), "{printed}");
+}
+
+/// The program aborts after some rows, again and again, and the totals are those of a run that was not disturbed.
+#[test]
+fn a_load_that_is_killed_is_resumed_exactly() {
+    let whole = run("bookmarks", &["memory:"], None);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let url = format!("file:{}?sync=never", dir.path().join("state").display());
+    for rows in ["1", "700", "1", "1500"] {
+        let output =
+            Command::new(example("bookmarks")).args([&url, rows]).output().expect("running the example");
+        assert!(!output.status.success(), "the program aborts");
+    }
+    assert_eq!(run("bookmarks", &[&url], None), whole);
+    assert!(whole.starts_with("4000 rows, "), "{whole}");
 }
 
 #[test]
