@@ -82,6 +82,14 @@ fn an_outage_in_the_middle_changes_no_total() {
 }
 
 #[test]
+fn jobs_that_fail_are_tried_again_on_every_backend() {
+    let printed = run_on_each_backend("jobs");
+    let expected = "sent: [\"anna@example at attempt 1\", \"ben@example at attempt 3\"]\n\
+                    dead: [\"carl@example after 3 attempts\"]\n";
+    assert_eq!(printed, expected);
+}
+
+#[test]
 fn a_web_server_keeps_sessions_on_every_backend() {
     let printed = run_on_each_backend("web_sessions");
     let hellos = printed.matches("hello, anna").count();
