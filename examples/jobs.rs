@@ -25,7 +25,10 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     let store = StateStore::open(&url)?.namespace("mail");
     store.clear()?;
     let jobs = [("anna", 0), ("ben", 2), ("carl", 9)];
-    store.push_back_many("jobs", jobs.map(|(name, failures)| Job { address: format!("{name}@example"), failures }))?;
+    store.push_back_many(
+        "jobs",
+        jobs.map(|(name, failures)| Job { address: format!("{name}@example"), failures }),
+    )?;
 
     while let Some(job) = store.lease_wait::<Job>("jobs", LEASE, 10 * PAUSE)? {
         work(&store, &job)?;
@@ -36,23 +39,18 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Works on a job. Its lease ends together with the effect of the job, so that no crash can do one without the other.
+/// Works on a job. A worker that is killed before the acknowledgement leaves the job to another one, so that a job may
+/// be done twice, and is never lost.
 fn work(store: &StateStore, job: &Leased<Job>) -> Result<()> {
     let Job { address, failures } = job.value();
     let attempt = job.attempts();
-    let (queue, note) = match attempt > *failures {
-        true => ("sent", format!("{address} at attempt {attempt}")),
-        false if attempt >= MOST_ATTEMPTS => ("dead", format!("{address} after {attempt} attempts")),
-        false => {
-            // It comes back when this lease ends.
-            return job.extend(PAUSE).map(drop);
-        }
-    };
-    store.transaction(|tx| {
-        // If the lease had expired, another worker has the job now.
-        if tx.ack(job)? {
-            tx.push_back(queue, &note)?;
-        }
-        Ok(())
-    })
+    if attempt > *failures {
+        store.push_back("sent", format!("{address} at attempt {attempt}"))?;
+    } else if attempt >= MOST_ATTEMPTS {
+        store.push_back("dead", format!("{address} after {attempt} attempts"))?;
+    } else {
+        // The job comes back when its lease ends.
+        return job.extend(PAUSE).map(drop);
+    }
+    job.ack().map(drop)
 }

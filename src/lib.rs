@@ -93,6 +93,40 @@ pub mod handle {
     pub use crate::store::handle::{Counter, Map, Queue, Value};
 }
 
+/// Guides: each is one page, and its program is compiled and run by the tests.
+#[cfg(feature = "redis")]
+pub mod guide {
+    #[doc = include_str!("../docs/guide/outages.md")]
+    pub mod outages {}
+
+    #[doc = include_str!("../docs/guide/streams.md")]
+    pub mod streams {}
+
+    #[doc = include_str!("../docs/guide/jobs.md")]
+    pub mod jobs {}
+
+    #[doc = include_str!("../docs/guide/web.md")]
+    pub mod web {}
+
+    #[doc = include_str!("../docs/guide/configuration.md")]
+    pub mod configuration {}
+
+    #[doc = include_str!("../docs/guide/files.md")]
+    pub mod files {}
+
+    #[doc = include_str!("../docs/guide/testing.md")]
+    pub mod testing {}
+
+    #[doc = include_str!("../docs/guide/async_programs.md")]
+    pub mod async_programs {}
+
+    #[doc = include_str!("../docs/guide/migrating.md")]
+    pub mod migrating {}
+
+    #[doc = include_str!("../docs/guide/troubleshooting.md")]
+    pub mod troubleshooting {}
+}
+
 /// The snippets of the README, compiled and run.
 #[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../README.md")]

@@ -211,7 +211,7 @@ const CHILD: &str = "contention::two_processes_count_together";
 
 #[cfg(feature = "redis")]
 fn open(url: &str) -> StateStore {
-    StateStore::open(&format!("{url}?fallback=none&timeout=20s")).unwrap()
+    StateStore::open(format!("{url}?fallback=none&timeout=20s")).unwrap()
 }
 
 /// Makes two processes do the same job, and returns the lines that they report.

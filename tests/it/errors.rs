@@ -18,7 +18,7 @@ fn samples() -> Vec<(Error, bool)> {
     vec![
         (namespace.put("a\nb", 1).unwrap_err(), false),
         (small.put("", 1).unwrap_err(), false),
-        (small.put(&"k".repeat(513), 1).unwrap_err(), false),
+        (small.put("k".repeat(513), 1).unwrap_err(), false),
         (small.put("__millpond", 1).unwrap_err(), false),
         (small.put_with_ttl("k", 1, std::time::Duration::ZERO).unwrap_err(), false),
         (small.put("large", "0123456789 0123456789").unwrap_err(), false),
@@ -187,7 +187,7 @@ fn bytes_compare_with_bytes_and_text_on_either_side() {
     assert_eq!(b"ab", bytes);
     assert_eq!(&b"ab"[..], bytes);
     assert_eq!(b"ab".to_vec(), bytes);
-    assert!(bytes != "b" && Bytes::default() == "");
+    assert!(bytes != "b" && Bytes::default().is_empty());
     let keyed = std::collections::BTreeMap::from([(bytes, 1)]);
     assert_eq!(keyed.get(&b"ab"[..]), Some(&1), "borrowed bytes are ordered as owned ones");
 }

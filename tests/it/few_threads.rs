@@ -85,7 +85,7 @@ fn child(told: &str, dir: &Path) {
         }
         "file" => {
             let path = dir.join("store");
-            let timed = StateStore::open(&format!("file:{}?sync=5ms", path.display()));
+            let timed = StateStore::open(format!("file:{}?sync=5ms", path.display()));
             report(&timed.map_or_else(|error| format!("{error:?}"), |_| "opened".to_owned()));
             let url = format!("file:{}?sync=never&compact_min_bytes=4096", path.display());
             let store = StateStore::open(&url).unwrap();

@@ -66,10 +66,10 @@ fn an_error_of_the_program_ends_a_transaction() {
 fn handles_take_values_and_references() {
     let store = StateStore::memory();
     assert!(store.map::<i64>("m").put("a", 5).unwrap());
-    assert!(!store.map::<i64>("m").put("a", &6).unwrap());
+    assert!(!store.map::<i64>("m").put("a", 6).unwrap());
     let names = store.queue::<String>("names");
     names.push_back("anna".to_owned()).unwrap();
-    names.push_back(&"ben".to_owned()).unwrap();
+    names.push_back("ben".to_owned()).unwrap();
     assert_eq!(store.map::<i64>("m").get("a").unwrap(), Some(6));
 }
 

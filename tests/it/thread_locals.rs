@@ -113,7 +113,7 @@ thread_local! {
 #[test]
 fn an_outage_is_served_in_the_destructor_of_a_thread_local() {
     let port = crate::support::ports::free_port();
-    let store = StateStore::open(&format!("redis://127.0.0.1:{port}?key_prefix=t")).unwrap();
+    let store = StateStore::open(format!("redis://127.0.0.1:{port}?key_prefix=t")).unwrap();
     let (outcome, received) = channel::<millpond::Result<()>>();
     let clone = store.clone();
     thread::spawn(move || {

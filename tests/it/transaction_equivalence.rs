@@ -156,7 +156,7 @@ fn a_change_of_a_field_does_not_slow_down_later_ones() {
     let begun = Instant::now();
     let length = store.transaction(|tx| {
         for number in 0..MANY {
-            tx.map_put("m", &number.to_string(), number)?;
+            tx.map_put("m", number.to_string(), number)?;
         }
         assert!(tx.map_delete("m", "first")?);
         while tx.pop_front::<u32>("q")?.is_some() {}

@@ -156,7 +156,7 @@ fn a_reader_never_sees_half_of_a_write_batch(cx: &Context) {
 fn a_counter_that_threads_race_to_create_has_its_ttl(cx: &Context) {
     let store = cx.store();
     for round in 0..10 {
-        run_in_threads(|_| store.incr_with_ttl(&format!("k:{round}"), 1, MINUTE).unwrap());
+        run_in_threads(|_| store.incr_with_ttl(format!("k:{round}"), 1, MINUTE).unwrap());
         assert_eq!(store.get::<i64>(&format!("k:{round}")).unwrap(), Some(THREADS));
     }
     drop(store);
@@ -185,8 +185,8 @@ fn a_scan_during_writes_misses_no_entry_that_stays(cx: &Context) {
         }
         _ => {
             for number in 0..EACH {
-                store.put(&format!("passes:{thread}:{number}"), number).unwrap();
-                store.delete(&format!("passes:{thread}:{number}")).unwrap();
+                store.put(format!("passes:{thread}:{number}"), number).unwrap();
+                store.delete(format!("passes:{thread}:{number}")).unwrap();
             }
             match store.get::<i64>("stays:1") {
                 Ok(Some(1)) => 1500,
@@ -204,9 +204,9 @@ fn a_scan_during_writes_of_any_kind_misses_no_entry_that_stays(cx: &Context) {
     store
         .transaction(|tx| {
             for number in 0..400 {
-                tx.map_put(&format!("stays:map:{number}"), "f", number)?;
-                tx.push_back(&format!("stays:queue:{number}"), number)?;
-                tx.put(&format!("stays:value:{number}"), number)?;
+                tx.map_put(format!("stays:map:{number}"), "f", number)?;
+                tx.push_back(format!("stays:queue:{number}"), number)?;
+                tx.put(format!("stays:value:{number}"), number)?;
             }
             Ok(())
         })
@@ -247,7 +247,7 @@ fn fields_counted_by_many_threads_add_up(cx: &Context) {
     run_in_threads(|thread| {
         for _ in 0..EACH {
             store.map_incr("k", "all", 1).unwrap();
-            store.map_incr("k", &thread.to_string(), 2).unwrap();
+            store.map_incr("k", thread.to_string(), 2).unwrap();
         }
     });
     let counted = store.map_entries::<i64>("k").unwrap();
@@ -322,7 +322,7 @@ fn a_map_or_queue_that_threads_race_to_create_has_its_ttl(cx: &Context) {
     let keys = |kind: &'static str| (0..10).map(move |round| format!("{kind}:{round}"));
     for (map, queue) in keys("map").zip(keys("queue")) {
         run_in_threads(|thread| {
-            store.map_put(&map, &thread.to_string(), 1).unwrap();
+            store.map_put(&map, thread.to_string(), 1).unwrap();
             store.push_back(&queue, thread).unwrap();
         });
         assert_eq!(store.map_len(&map).unwrap() + store.queue_len(&queue).unwrap(), 16);

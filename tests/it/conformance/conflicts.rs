@@ -178,7 +178,7 @@ fn the_writes_of_a_run_with_a_conflict_are_discarded(cx: &Context) {
     let done = store.transaction(|tx| {
         runs += 1;
         let first = tx.pop_front::<i64>("q")?;
-        tx.put(&format!("run:{runs}"), first)?;
+        tx.put(format!("run:{runs}"), first)?;
         tx.push_back("log", runs)?;
         if runs < 3 {
             store.push_front("q", runs * 10).unwrap();
@@ -326,7 +326,7 @@ fn increments_of_many_transactions_add_up(cx: &Context) {
                 let read: i64 = tx.get("k")?.unwrap_or(0);
                 thread::yield_now();
                 tx.put("k", read + 1)?;
-                tx.map_incr("by thread", &thread.to_string(), 1)?;
+                tx.map_incr("by thread", thread.to_string(), 1)?;
                 tx.push_back("log", read).map(drop)
             });
             done.unwrap();

@@ -273,7 +273,7 @@ fn many_expired_entries_are_gone_at_once(cx: &Context) {
     assert_eq!(cx.store().count("dead:").unwrap(), 0);
     assert_eq!(cx.store().keys("").unwrap().len(), 10);
     for n in 0..200 {
-        cx.store().namespace("new").put(&n.to_string(), n).unwrap();
+        cx.store().namespace("new").put(n.to_string(), n).unwrap();
     }
     assert_eq!(cx.store().len().unwrap(), 210);
     assert_eq!(cx.store().delete_prefix("alive:").unwrap(), 10);

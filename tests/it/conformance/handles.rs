@@ -39,24 +39,24 @@ fn a_value_handle_does_what_the_store_does(cx: &Context) {
     let text = |text: &str| text.to_owned();
     assert_eq!(value.get().unwrap(), None);
     assert!(!value.contains().unwrap());
-    assert!(!value.update(&text("x")).unwrap());
-    value.put(&text("a")).unwrap();
+    assert!(!value.update(text("x")).unwrap());
+    value.put(text("a")).unwrap();
     assert_eq!(value.get().unwrap(), Some(text("a")));
     assert!(value.contains().unwrap());
-    assert!(value.update(&text("b")).unwrap());
-    assert!(!value.set_if_not_exists(&text("x"), None).unwrap());
-    assert!(!value.compare_and_set(Some(&text("x")), &text("c")).unwrap());
-    assert!(value.compare_and_set(Some(&text("b")), &text("c")).unwrap());
-    assert_eq!(value.get_and_put(&text("d")).unwrap(), Some(text("c")));
+    assert!(value.update(text("b")).unwrap());
+    assert!(!value.set_if_not_exists(text("x"), None).unwrap());
+    assert!(!value.compare_and_set(Some(&text("x")), text("c")).unwrap());
+    assert!(value.compare_and_set(Some(&text("b")), text("c")).unwrap());
+    assert_eq!(value.get_and_put(text("d")).unwrap(), Some(text("c")));
     let longer = value.modify(|found| found.map(|found| found + "!"));
     assert_eq!(longer.unwrap(), Some(text("d!")));
     assert_eq!(value.get_and_delete().unwrap(), Some(text("d!")));
     assert!(!value.delete().unwrap());
-    assert!(value.compare_and_set(None, &text("e")).unwrap());
+    assert!(value.compare_and_set(None, text("e")).unwrap());
     assert!(value.delete().unwrap());
-    assert!(value.set_if_not_exists(&text("f"), Some(MINUTE)).unwrap());
+    assert!(value.set_if_not_exists(text("f"), Some(MINUTE)).unwrap());
     assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(MINUTE))));
-    value.put_with_ttl(&text("g"), 2 * MINUTE).unwrap();
+    value.put_with_ttl(text("g"), 2 * MINUTE).unwrap();
     assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(2 * MINUTE))));
     drop(value);
     assert_eq!(cx.store().get::<String>("k").unwrap(), Some(text("g")));
@@ -80,8 +80,8 @@ fn a_counter_handle_does_what_the_store_does(cx: &Context) {
 fn a_map_handle_does_what_the_store_does(cx: &Context) {
     let map: Map<i64> = cx.store().map("k");
     assert!(map.is_empty().unwrap());
-    assert!(map.put("a", &1).unwrap());
-    assert!(!map.put("a", &2).unwrap());
+    assert!(map.put("a", 1).unwrap());
+    assert!(!map.put("a", 2).unwrap());
     assert_eq!(map.put_many([("b", 3), ("c", 4)]).unwrap(), 2);
     assert_eq!(map.get("a").unwrap(), Some(2));
     assert_eq!(map.get_many(["c", "x"]).unwrap(), [Some(4), None]);
@@ -101,8 +101,8 @@ fn a_map_handle_does_what_the_store_does(cx: &Context) {
 fn a_queue_handle_does_what_the_store_does(cx: &Context) {
     let queue: Queue<i64> = cx.store().queue("k");
     assert!(queue.is_empty().unwrap());
-    assert_eq!(queue.push_back(&1).unwrap(), 1);
-    assert_eq!(queue.push_front(&0).unwrap(), 2);
+    assert_eq!(queue.push_back(1).unwrap(), 1);
+    assert_eq!(queue.push_front(0).unwrap(), 2);
     assert_eq!(queue.push_back_many([2, 3, 4]).unwrap(), 5);
     assert_eq!(queue.range(1..3).unwrap(), [1, 2]);
     assert_eq!(queue.trim(4).unwrap(), 1);
@@ -139,10 +139,10 @@ fn every_handle_has_a_time_to_live(cx: &Context) {
     assert_eq!(value.ttl().unwrap().or(counter.ttl().unwrap()), None);
     assert_eq!(map.ttl().unwrap().or(queue.ttl().unwrap()), None);
     assert!(!map.expire(MINUTE).unwrap() && !queue.persist().unwrap());
-    value.put(&1).unwrap();
+    value.put(1).unwrap();
     counter.incr(1).unwrap();
-    map.put("f", &1).unwrap();
-    queue.push_back(&1).unwrap();
+    map.put("f", 1).unwrap();
+    queue.push_back(1).unwrap();
     for done in [value.expire(MINUTE), counter.expire(MINUTE), map.expire(MINUTE), queue.expire(MINUTE)] {
         assert!(done.unwrap());
     }
@@ -170,10 +170,10 @@ fn handles_are_shared_cloned_and_sent(cx: &Context) {
     assert!(["value", "counter", "map", "queue"].iter().all(|key| shown.contains(key)), "{shown}");
     drop(store);
     thread::spawn(move || {
-        value.put(&1).unwrap();
+        value.put(1).unwrap();
         counter.incr(2).unwrap();
-        map.put("f", &3).unwrap();
-        queue.push_back(&4).unwrap();
+        map.put("f", 3).unwrap();
+        queue.push_back(4).unwrap();
     })
     .join()
     .unwrap();
@@ -184,10 +184,10 @@ fn handles_are_shared_cloned_and_sent(cx: &Context) {
 
 fn handles_use_the_namespace_of_their_store(cx: &Context) {
     let namespace = cx.store().namespace("n");
-    namespace.value::<i64>("value").put(&1).unwrap();
+    namespace.value::<i64>("value").put(1).unwrap();
     namespace.counter("counter").incr(1).unwrap();
-    namespace.map::<i64>("map").put("f", &1).unwrap();
-    namespace.queue::<i64>("queue").push_back(&1).unwrap();
+    namespace.map::<i64>("map").put("f", 1).unwrap();
+    namespace.queue::<i64>("queue").push_back(1).unwrap();
     assert_eq!(namespace.value::<i64>("value").get_or_insert_with(|| 2).unwrap(), 1);
     drop(namespace);
     assert_eq!(cx.store().keys("").unwrap(), ["n:counter", "n:map", "n:queue", "n:value"]);
@@ -200,7 +200,7 @@ fn a_handle_for_an_invalid_key_fails_when_it_is_used(cx: &Context) {
         assert_error!(store.value::<i64>(key).get_or_insert_with(|| 1), Error::InvalidKey { .. });
         assert_error!(store.counter(key).incr(1), Error::InvalidKey { .. });
         assert_error!(store.map::<i64>(key).is_empty(), Error::InvalidKey { .. });
-        assert_error!(store.queue::<i64>(key).push_back(&1), Error::InvalidKey { .. });
+        assert_error!(store.queue::<i64>(key).push_back(1), Error::InvalidKey { .. });
     }
     assert!(store.is_empty().unwrap());
 }

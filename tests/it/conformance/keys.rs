@@ -177,8 +177,8 @@ fn a_key_has_at_most_512_bytes_with_its_namespace(cx: &Context) {
     let error = assert_error!(cx.store().namespace("orders").put(&too_long, 2), Error::InvalidKey { .. });
     assert!(error.to_string().contains(&format!("orders:{too_long}")), "{error}");
     let nested = cx.store().namespace("a").namespace("b");
-    assert_error!(nested.put(&"k".repeat(509), 1), Error::InvalidKey { .. });
-    nested.put(&"k".repeat(508), 1).unwrap();
+    assert_error!(nested.put("k".repeat(509), 1), Error::InvalidKey { .. });
+    nested.put("k".repeat(508), 1).unwrap();
 }
 
 fn unreserved_characters_have_no_meaning_in_keys(cx: &Context) {
@@ -202,7 +202,7 @@ fn unreserved_characters_have_no_meaning_in_keys(cx: &Context) {
 fn unreserved_characters_have_no_meaning_in_prefixes(cx: &Context) {
     for name in ORDINARY {
         cx.store().namespace(name).put("k", name).unwrap();
-        cx.store().put(&format!("{name}~"), 0).unwrap();
+        cx.store().put(format!("{name}~"), 0).unwrap();
     }
     for name in ORDINARY {
         assert_eq!(cx.store().namespace(name).get::<String>("k").unwrap().as_deref(), Some(name));
@@ -217,7 +217,7 @@ fn unreserved_characters_have_no_meaning_in_prefixes(cx: &Context) {
         assert_eq!(cx.store().count(name).unwrap(), expected.len() as u64, "{name:?}");
     }
     for name in ["*", "?", "[a-z]", "[^a]", "a\\*b"] {
-        assert_eq!(cx.store().delete_prefix(&format!("{name}:")).unwrap(), 1, "{name:?}");
+        assert_eq!(cx.store().delete_prefix(format!("{name}:")).unwrap(), 1, "{name:?}");
         assert_eq!(cx.store().delete_prefix(name).unwrap(), 1, "{name:?}");
     }
     assert_eq!(cx.store().namespace("ключ:значение").clear().unwrap(), 1);

@@ -147,8 +147,8 @@ fn a_scan_tolerates_changes_between_its_items(cx: &Context) {
     for (number, key) in store.scan("").enumerate() {
         seen.insert(key.unwrap());
         if number < 500 {
-            assert!(store.delete(&format!("goes:{number}")).unwrap());
-            store.put(&format!("comes:{number}"), number).unwrap();
+            assert!(store.delete(format!("goes:{number}")).unwrap());
+            store.put(format!("comes:{number}"), number).unwrap();
         }
     }
     let stayed = seen.iter().filter(|key| key.starts_with("stays:")).count();

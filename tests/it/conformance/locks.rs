@@ -386,5 +386,5 @@ fn the_longest_key_may_be_a_lock(cx: &Context) {
     assert!(store.try_lock(&longest, MINUTE).unwrap().is_none());
     cx.wait_or_advance(10 * SHORT);
     assert!(store.try_lock(&longest, MINUTE).unwrap().expect("the lock has expired").token() > token);
-    assert_error!(store.try_lock(&"l".repeat(513), MINUTE), Error::InvalidKey { .. });
+    assert_error!(store.try_lock("l".repeat(513), MINUTE), Error::InvalidKey { .. });
 }

@@ -226,7 +226,7 @@ fn a_transaction_belongs_to_its_namespace(cx: &Context) {
         assert_eq!(tx.get::<String>("k")?, None);
         tx.put("k", 1)?;
         tx.map_put("m", "f", 1)?;
-        assert_error!(tx.put(&"k".repeat(509), 1), Error::InvalidKey { .. });
+        assert_error!(tx.put("k".repeat(509), 1), Error::InvalidKey { .. });
         assert_error!(tx.incr("m", 1), Error::WrongType { key, .. } if key == "a:b:m");
         tx.push_back("q", 1).map(drop)
     });
@@ -238,8 +238,8 @@ fn a_transaction_belongs_to_its_namespace(cx: &Context) {
 
 fn large(tx: &mut Transaction<'_>) -> Result<()> {
     for number in 0..2500_i64 {
-        tx.put(&format!("k:{number}"), number)?;
-        assert_eq!(tx.map_incr("map", &format!("f:{}", number % 1200), 1)?, 1 + number / 1200);
+        tx.put(format!("k:{number}"), number)?;
+        assert_eq!(tx.map_incr("map", format!("f:{}", number % 1200), 1)?, 1 + number / 1200);
     }
     tx.push_back_many("queue", 0..9000)?;
     for number in 0..1500 {
@@ -248,7 +248,7 @@ fn large(tx: &mut Transaction<'_>) -> Result<()> {
     tx.map_put_many("wide", (0..9000).map(|n| (n.to_string(), n)))?;
     for number in 0..100 {
         assert_eq!(tx.get::<i64>(&format!("k:{number}"))?, Some(number));
-        assert!(tx.delete(&format!("k:{number}"))?);
+        assert!(tx.delete(format!("k:{number}"))?);
     }
     Ok(())
 }

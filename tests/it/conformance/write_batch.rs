@@ -44,7 +44,7 @@ fn a_batch_with_one_invalid_write_changes_nothing(cx: &Context) {
     cx.store().namespace("n").put("kept", 1).unwrap();
     let mut batch = WriteBatch::new();
     batch.put("new", 1).unwrap().delete("kept").unwrap();
-    batch.put(&"k".repeat(512), 1).unwrap().put("more", 1).unwrap();
+    batch.put("k".repeat(512), 1).unwrap().put("more", 1).unwrap();
     let error = assert_error!(cx.store().namespace("n").write(&batch), Error::InvalidKey { .. });
     assert!(error.to_string().contains("n:kkk"), "{error}");
     assert_eq!(cx.store().keys("").unwrap(), ["n:kept"]);
@@ -86,10 +86,10 @@ fn a_batch_may_be_written_again_and_emptied(cx: &Context) {
 fn a_write_batch_of_thousands_is_written_as_a_whole(cx: &Context) {
     let mut batch = WriteBatch::new();
     for n in 0..2500 {
-        batch.put(&n.to_string(), n).unwrap();
+        batch.put(n.to_string(), n).unwrap();
     }
     for n in 0..500 {
-        batch.delete(&n.to_string()).unwrap();
+        batch.delete(n.to_string()).unwrap();
     }
     cx.store().write(&batch).unwrap();
     assert_eq!(cx.store().len().unwrap(), 2000);

@@ -92,7 +92,7 @@ fn opening_drops_expired_entries_also_from_the_files() {
     let clock = Arc::new(ManualClock::default());
     let store = open(dir.path(), &clock);
     for n in 0..500 {
-        store.put_with_ttl(&format!("secret{n}"), "x".repeat(100), MINUTE).unwrap();
+        store.put_with_ttl(format!("secret{n}"), "x".repeat(100), MINUTE).unwrap();
     }
     store.put("stays", 1).unwrap();
     store.close().unwrap();
@@ -124,7 +124,7 @@ fn an_entry_that_was_absent_by_a_clock_far_ahead_stays_absent() {
         let store = open(dir.path(), &clock);
         // The writes reclaim many of these, of which no line tells.
         for n in 0..500 {
-            store.put_with_ttl(&format!("gone{n}"), "x".repeat(20), HOUR).unwrap();
+            store.put_with_ttl(format!("gone{n}"), "x".repeat(20), HOUR).unwrap();
         }
         store.put_with_ttl("long", 1, 2 * lead).unwrap();
         clock.set(right + lead);

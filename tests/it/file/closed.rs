@@ -21,7 +21,7 @@ fn closed_store(sync: SyncPolicy) -> (Files, BTreeMap<String, Vec<u8>>) {
     for run in 0..2 {
         let store = open(dir.path(), sync).unwrap();
         for n in 0..6 {
-            store.put(&format!("k{n}"), (run, "x".repeat(20))).unwrap();
+            store.put(format!("k{n}"), (run, "x".repeat(20))).unwrap();
         }
         store.delete("k3").unwrap();
         store.close().unwrap();
@@ -188,7 +188,7 @@ fn a_closed_replay_queue_that_was_cut_is_corrupt() {
     let url = format!("redis://127.0.0.1:{port}?key_prefix=t&{limits}&fallback=file:{}", queue.display());
     let store = StateStore::open(&url).unwrap();
     for n in 0..10 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     drop(store);
     let closed = files(&queue);

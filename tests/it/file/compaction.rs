@@ -33,12 +33,10 @@ fn compaction_under_writers_keeps_the_bound_and_loses_nothing() {
                         let key = format!("{thread}:{}", n % 100);
                         store.put(&key, (round, n, "x".repeat(100))).unwrap();
                         if n % 10 == 0 {
-                            store
-                                .put_with_ttl(&format!("m{thread}:{n}"), n, Duration::from_secs(60))
-                                .unwrap();
+                            store.put_with_ttl(format!("m{thread}:{n}"), n, Duration::from_secs(60)).unwrap();
                         }
                         if n % 100 == 99 {
-                            store.delete(&format!("{thread}:{}", n % 7)).unwrap();
+                            store.delete(format!("{thread}:{}", n % 7)).unwrap();
                         }
                     }
                 });
@@ -106,7 +104,7 @@ fn overwriting_keeps_the_directory_within_its_bound() {
         let config = config.file(FileOptions::default().sync(sync));
         let store = StateStore::with_config(config).unwrap();
         let text = "x".repeat(bytes);
-        let write = |n: u64| store.put(&(n % keys).to_string(), &text).unwrap();
+        let write = |n: u64| store.put((n % keys).to_string(), &text).unwrap();
         (0..keys).for_each(write);
         let live = live_bytes(&store);
         let largest = largest_while(dir.path(), write).max(size(dir.path()));
@@ -178,7 +176,7 @@ fn pushes_pops_and_takes_keep_the_directory_within_its_bound() {
             let taken = store.lease::<String>("queue", Duration::from_secs(60)).unwrap().unwrap();
             assert!(taken.nack().unwrap());
         }
-        _ => assert!(!store.map_put("map", &(n % LENGTH).to_string(), &text).unwrap()),
+        _ => assert!(!store.map_put("map", (n % LENGTH).to_string(), &text).unwrap()),
     };
     let largest = largest_while(dir.path(), turn);
     // In a fresh snapshot: `{"v":<value>},` for each value, and `"f":"<name>",` in addition for each field.
@@ -205,12 +203,12 @@ fn deletions_shrink_the_directory_without_further_writes() {
     let large = "x".repeat(1_000_000);
     for _ in 0..4 {
         for n in 0..8 {
-            store.put(&format!("k{n}"), &large).unwrap();
+            store.put(format!("k{n}"), &large).unwrap();
         }
     }
     store.put("stays", 1).unwrap();
     for n in 0..8 {
-        store.delete(&format!("k{n}")).unwrap();
+        store.delete(format!("k{n}")).unwrap();
     }
     wait_until("the directory is within its bound", Duration::from_secs(10), || size(dir.path()) <= SLACK);
     store.close().unwrap();
@@ -262,7 +260,7 @@ pub(crate) fn outgrow(dir: &Path) {
     }
     child_process::report(&format!("grown {}", store.len().unwrap()));
     for n in 0..65 {
-        in_time(&|| store.delete(&format!("k{n}")).map(|was| assert!(was)));
+        in_time(&|| store.delete(format!("k{n}")).map(|was| assert!(was)));
     }
     while size(dir) > 16 * 1024 {
         in_time(&|| store.put("often", 0));

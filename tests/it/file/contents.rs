@@ -27,7 +27,7 @@ fn assert_not_a_store(dir: &Path) {
     let before = files(dir);
     let url = "fallback=file:";
     assert_refused(open(dir, SyncPolicy::Always), dir, "path", url);
-    assert_refused(StateStore::open(&format!("file:{}", dir.display())), dir, "path", url);
+    assert_refused(StateStore::open(format!("file:{}", dir.display())), dir, "path", url);
     assert_refused(open_read_only(dir), dir, "path", url);
     assert_refused(FileStore::repair(dir), dir, "path", url);
     assert_eq!(files(dir), before);
@@ -36,7 +36,7 @@ fn assert_not_a_store(dir: &Path) {
 #[track_caller]
 fn assert_not_a_queue(dir: &Path) {
     let before = files(dir);
-    assert_refused(StateStore::open(&queue_url(dir)), dir, "redis.fallback", "open it with file:");
+    assert_refused(StateStore::open(queue_url(dir)), dir, "redis.fallback", "open it with file:");
     assert_eq!(files(dir), before);
 }
 
@@ -44,7 +44,7 @@ fn assert_not_a_queue(dir: &Path) {
 fn a_replay_queue_does_not_open_as_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let queue = dir.path().join("queue");
-    let store = StateStore::open(&queue_url(&queue)).unwrap();
+    let store = StateStore::open(queue_url(&queue)).unwrap();
     // The mark alone shows what it is, before anything is queued.
     let early = tempfile::tempdir().unwrap();
     restore(early.path(), &files(&queue));
@@ -53,7 +53,7 @@ fn a_replay_queue_does_not_open_as_a_store() {
     drop(store);
     assert_not_a_store(&queue);
 
-    let store = StateStore::open(&queue_url(&queue)).unwrap();
+    let store = StateStore::open(queue_url(&queue)).unwrap();
     assert_eq!(store.get("order").unwrap(), Some(17));
     for n in 0..500 {
         store.put("order", format!("{n:0100}")).unwrap();
@@ -62,7 +62,7 @@ fn a_replay_queue_does_not_open_as_a_store() {
     drop(store);
     assert!(snapshot(&queue, 2).exists() || !journal(&queue, 1).exists(), "nothing was compacted");
     assert_not_a_store(&queue);
-    assert_eq!(StateStore::open(&queue_url(&queue)).unwrap().get("order").unwrap(), Some(18));
+    assert_eq!(StateStore::open(queue_url(&queue)).unwrap().get("order").unwrap(), Some(18));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn directories_without_a_mark_are_told_apart_by_their_entries() {
 fn a_damaged_replay_queue_is_repaired_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let queue = dir.path().join("queue");
-    let store = StateStore::open(&queue_url(&queue)).unwrap();
+    let store = StateStore::open(queue_url(&queue)).unwrap();
     store.put("a", 1).unwrap();
     store.put("b", 2).unwrap();
     drop(store);
@@ -122,9 +122,9 @@ fn a_damaged_replay_queue_is_repaired_as_one() {
     let line = String::from_utf8_lossy(&bytes).find("queued:00000000000000000002").unwrap();
     bytes[line] ^= 1;
     fs::write(journal(&queue, 1), bytes).unwrap();
-    assert_error!(StateStore::open(&queue_url(&queue)), Error::Corrupt { .. });
+    assert_error!(StateStore::open(queue_url(&queue)), Error::Corrupt { .. });
     assert!(FileStore::repair(&queue).unwrap().backup.is_some());
     fs::remove_dir_all(queue.join("damaged-1")).unwrap();
     assert_not_a_store(&queue);
-    assert_eq!(StateStore::open(&queue_url(&queue)).unwrap().get("a").unwrap(), Some(1));
+    assert_eq!(StateStore::open(queue_url(&queue)).unwrap().get("a").unwrap(), Some(1));
 }

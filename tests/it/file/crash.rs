@@ -16,7 +16,7 @@ fn count(store: &StateStore, most: i64, mut report: impl FnMut(String)) {
     let from: i64 = store.get("last").unwrap().unwrap_or(0);
     for n in from + 1..=from.saturating_add(most) {
         let mut batch = WriteBatch::new();
-        batch.put("last", n).unwrap().put(&format!("k{}", n % 50), n).unwrap();
+        batch.put("last", n).unwrap().put(format!("k{}", n % 50), n).unwrap();
         match n % 3 {
             0 => batch.delete("flicker").unwrap(),
             _ => batch.put("flicker", "x".repeat(200)).unwrap(),
@@ -40,8 +40,8 @@ fn write_pairs(store: &StateStore) {
                     // Some lines take several pages, so that a kill can happen during a write.
                     let value = (n, "x".repeat(if n % 4 == 0 { 300_000 } else { 20 }));
                     let mut batch = WriteBatch::new();
-                    batch.put(&format!("left{thread}"), &value).unwrap();
-                    batch.put(&format!("right{thread}"), &value).unwrap();
+                    batch.put(format!("left{thread}"), &value).unwrap();
+                    batch.put(format!("right{thread}"), &value).unwrap();
                     store.write(&batch).unwrap();
                     child_process::report(&format!("wrote {n} {thread}"));
                 }
@@ -107,7 +107,7 @@ impl History {
             7 => drop(store.queue_trim("queue", random.u64(400..1200)).unwrap()),
             8 => drop(store.map_put("map", &field, (n, "x".repeat(50))).unwrap()),
             9 => drop(store.map_delete("map", &field).unwrap()),
-            10 => drop(store.map_incr("counts", &(n % 3).to_string(), 1).unwrap()),
+            10 => drop(store.map_incr("counts", (n % 3).to_string(), 1).unwrap()),
             11 => drop(store.map_put_many("map", (0..20).map(|at| (format!("{field} {at}"), n))).unwrap()),
             12 => match random.u32(..5) {
                 0 => store.put("any", n).unwrap(),
@@ -330,8 +330,8 @@ fn kill_9_leaves_both_entries_of_a_batch_or_none() {
         rest.iter().rev().skip(1).rev().for_each(|said| note(said));
         let store = open(dir.path(), SyncPolicy::Never).unwrap();
         for (thread, wrote) in wrote.into_iter().enumerate() {
-            let left: Option<(u64, String)> = store.get(&format!("left{thread}")).unwrap();
-            let right: Option<(u64, String)> = store.get(&format!("right{thread}")).unwrap();
+            let left: Option<(u64, String)> = store.get(format!("left{thread}")).unwrap();
+            let right: Option<(u64, String)> = store.get(format!("right{thread}")).unwrap();
             assert!(left == right, "round {round}: only half of a batch survived");
             if let Some(wrote) = wrote {
                 assert!(left.is_some_and(|(n, _)| n >= wrote), "round {round}: {wrote} was acknowledged");
@@ -356,7 +356,7 @@ fn kill_9_loses_nothing_that_threads_wrote_together() {
             let store = open(dir.path(), SyncPolicy::Never).unwrap();
             let mut sum = 0;
             for thread in 0..4 {
-                let own: u64 = store.get(&format!("own{thread}")).unwrap().unwrap_or(0);
+                let own: u64 = store.get(format!("own{thread}")).unwrap().unwrap_or(0);
                 let told = said.iter().filter_map(|said| {
                     let (n, who) = said.strip_prefix("wrote ")?.split_once(' ')?;
                     (who == thread.to_string()).then(|| n.parse::<u64>().unwrap())

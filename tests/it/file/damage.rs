@@ -47,7 +47,7 @@ fn a_flipped_bit_never_leads_to_a_wrong_value() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     let copy = crashed_copy(dir.path());
     let bytes = fs::read(copy.path().join("journal-1.jsonl")).unwrap();
@@ -85,7 +85,7 @@ fn damage_before_intact_lines_is_refused_even_without_syncs() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     for n in 0..3 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     let copy = crashed_copy(dir.path());
     let path = copy.path().join("journal-1.jsonl");

@@ -110,7 +110,7 @@ fn a_second_opening_is_refused_also_after_a_compaction() {
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     let is_over = || !journal(dir.path(), 1).exists() && !journal(dir.path(), 2).exists();
     for n in 0.. {
-        store.put(&format!("k{}", n % 10), "x".repeat(500)).unwrap();
+        store.put(format!("k{}", n % 10), "x".repeat(500)).unwrap();
         assert_error!(open(dir.path(), SyncPolicy::Never), Error::Locked { .. });
         if is_over() {
             break;

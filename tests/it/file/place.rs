@@ -20,7 +20,7 @@ const POLICIES: [SyncPolicy; 3] =
 /// Writes until the first journal was compacted twice.
 fn write_much(store: &StateStore, dir: &Path) {
     for n in 0.. {
-        store.put(&format!("k{}", n % 50), format!("{n:0100}")).unwrap();
+        store.put(format!("k{}", n % 50), format!("{n:0100}")).unwrap();
         if n > 100 && !journal(dir, 1).exists() && !journal(dir, 2).exists() {
             break;
         }
@@ -84,7 +84,7 @@ fn change_directory_under_a_queue(a: &Path, b: &Path) {
         format!("redis://127.0.0.1:{port}?key_prefix=t&{options}")
     };
     std::env::set_current_dir(a).unwrap();
-    let store = StateStore::open(&url("./queue")).unwrap();
+    let store = StateStore::open(url("./queue")).unwrap();
     std::env::set_current_dir(b).unwrap();
     for n in 0..2000 {
         store.put("k", format!("{n:0100}")).unwrap();
@@ -92,7 +92,7 @@ fn change_directory_under_a_queue(a: &Path, b: &Path) {
     store.put("last", 17).unwrap();
     drop(store);
     assert!(!b.join("queue").exists());
-    let again = StateStore::open(&url(&a.join("queue").display().to_string())).unwrap();
+    let again = StateStore::open(url(&a.join("queue").display().to_string())).unwrap();
     assert_eq!(again.get("last").unwrap(), Some(17));
 }
 

@@ -26,7 +26,7 @@ fn a_reader_sees_the_state_after_some_complete_line() {
                 for n in 1.. {
                     let mut batch = WriteBatch::new();
                     batch.put("a", n).unwrap();
-                    batch.put(&format!("filling {}", n % 50), "x".repeat(200)).unwrap();
+                    batch.put(format!("filling {}", n % 50), "x".repeat(200)).unwrap();
                     batch.put("b", n).unwrap();
                     store.write(&batch).unwrap();
                     written.store(n, Ordering::SeqCst);
@@ -118,7 +118,7 @@ fn opening_reports_its_progress() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Never).unwrap();
     for n in 0..60 {
-        store.put(&format!("k{n}"), "x".repeat(100_000)).unwrap();
+        store.put(format!("k{n}"), "x".repeat(100_000)).unwrap();
     }
     store.close().unwrap();
     let size: u64 = files(dir.path()).values().map(|bytes| bytes.len() as u64).sum();

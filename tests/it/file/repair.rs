@@ -37,7 +37,7 @@ fn a_flipped_byte_of_a_journal_costs_only_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..6 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     store.close().unwrap();
     let bytes = fs::read(journal(dir.path(), 1)).unwrap();
@@ -100,7 +100,7 @@ fn repair_keeps_intact_lines_of_a_snapshot_and_later_writes() {
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     let value = |n: u64| format!("{n}{}", "x".repeat(900));
     for n in 0.. {
-        store.put(&format!("k{:03}", n % 200), value(n)).unwrap();
+        store.put(format!("k{:03}", n % 200), value(n)).unwrap();
         if n > 400 && files_of_store(dir.path()).keys().any(|name| name.starts_with("snapshot")) {
             break;
         }
@@ -168,7 +168,7 @@ fn a_map_and_queue_keep_later_additions_if_their_start_is_lost() {
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
         store.push_back("q", n).unwrap();
-        store.map_put("m", &n.to_string(), n).unwrap();
+        store.map_put("m", n.to_string(), n).unwrap();
     }
     store.close().unwrap();
     let mut bytes = fs::read(journal(dir.path(), 1)).unwrap();
@@ -188,7 +188,7 @@ fn an_interrupted_repair_is_repeated_and_reports_the_loss() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..5 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     store.close().unwrap();
     let mut bytes = fs::read(journal(dir.path(), 1)).unwrap();

@@ -60,7 +60,7 @@ pub(crate) fn write_marks(job: &str, dir: &Path) {
                     let mark = format!("mark{thread}-{n}");
                     // Entries that are deleted later, so that there is something to compact.
                     if n > 3 {
-                        store.delete(&format!("mark{thread}-{}", n - 4)).unwrap();
+                        store.delete(format!("mark{thread}-{}", n - 4)).unwrap();
                     }
                     store.put(&mark, "x".repeat(100)).unwrap();
                     child_process::report(&format!("ack {mark}"));
@@ -181,7 +181,7 @@ fn assert_replies_survive_a_power_failure() {
         let found = left.mount();
         let store = open(&found.state(), SyncPolicy::Always).unwrap();
         for (thread, n) in last {
-            let is_there = |n| store.contains(&format!("mark{thread}-{n}")).unwrap();
+            let is_there = |n| store.contains(format!("mark{thread}-{n}")).unwrap();
             assert!(is_there(n), "{n} of thread {thread} was acknowledged");
             assert!(n < 4 || !is_there(n - 4), "{} of thread {thread} was deleted", n - 4);
         }

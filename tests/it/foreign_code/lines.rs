@@ -57,7 +57,7 @@ fn history(server: &mut ProxiedServer, store: &StateStore) {
     expect_line("releasing the lock");
     // More than one chunk, so that the reconnecting thread also replays without the lock of the outage.
     for number in 0..1500 {
-        store.put(&format!("k{number}"), number).unwrap();
+        store.put(format!("k{number}"), number).unwrap();
     }
     for _ in 0..3 {
         store.incr("list", 1).unwrap();

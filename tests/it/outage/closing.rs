@@ -87,7 +87,7 @@ fn closing_within_a_long_limit_replays_everything() {
     let server = RedisServer::start();
     let (proxy, store) = disconnected(&server);
     for n in 0..5000 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     assert_eq!(pending(&store), Some(5001));
     proxy.set(Mode::Pass);

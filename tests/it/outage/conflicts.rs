@@ -152,9 +152,9 @@ fn own_writes_are_no_conflict_in_repeated_outages() {
             let mine = |store: &StateStore| {
                 assert_eq!(store.get::<i32>("seen").unwrap(), Some(n - 1));
                 store.put("seen", n).unwrap();
-                store.put(&format!("new{n}"), n).unwrap();
+                store.put(format!("new{n}"), n).unwrap();
                 if n > 1 {
-                    store.delete(&format!("new{}", n - 1)).unwrap();
+                    store.delete(format!("new{}", n - 1)).unwrap();
                 }
             };
             setup.write_on_both_sides(mine, |_| ());

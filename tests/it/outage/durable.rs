@@ -90,13 +90,13 @@ fn write_until_killed(told: &Path) {
     let [url, dir, run] = <[&str; 3]>::try_from(told.split('|').collect::<Vec<_>>()).unwrap();
     let store = open(url, durable(Path::new(dir))).unwrap();
     for n in 0_u32.. {
-        store.incr(&format!("n{run}"), 1).unwrap();
-        store.push_back(&format!("q{run}"), n).unwrap();
-        store.put(&format!("p{run}:{n}"), n).unwrap();
+        store.incr(format!("n{run}"), 1).unwrap();
+        store.push_back(format!("q{run}"), n).unwrap();
+        store.put(format!("p{run}:{n}"), n).unwrap();
         let mut batch = WriteBatch::new();
-        batch.put(&format!("b{run}"), n).unwrap().put(&format!("c{run}"), n).unwrap();
+        batch.put(format!("b{run}"), n).unwrap().put(format!("c{run}"), n).unwrap();
         store.write(&batch).unwrap();
-        store.map_incr(&format!("m{run}"), "n", 1).unwrap();
+        store.map_incr(format!("m{run}"), "n", 1).unwrap();
         child_process::report(&format!("wrote {n}"));
     }
 }
@@ -284,7 +284,7 @@ fn write_until_full(dir: &Path) {
     let store = open(&unreachable_url(), durable(dir)).unwrap();
     for n in 0.. {
         let before = pending(&store).unwrap();
-        match store.put(&format!("k{n}"), "x".repeat(500)) {
+        match store.put(format!("k{n}"), "x".repeat(500)) {
             Ok(()) => assert!(n < 10_000, "the disk never becomes full"),
             Err(error) => {
                 assert!(matches!(error, Error::StorageFull { .. }), "{error:?}");

@@ -235,7 +235,7 @@ fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
                 while !ended.load(Ordering::Relaxed) {
                     store.incr("n", 1).unwrap();
                     times.fetch_add(1, Ordering::Relaxed);
-                    store.push_back(&format!("q{thread}"), 1).unwrap();
+                    store.push_back(format!("q{thread}"), 1).unwrap();
                     pushed.fetch_add(1, Ordering::Relaxed);
                     thread::sleep(Duration::from_micros(100));
                 }

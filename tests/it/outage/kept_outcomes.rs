@@ -97,7 +97,7 @@ fn a_right_that_is_missing_for_all_operations_keeps_the_store_disconnected() {
         proxy.set(Mode::Down);
         notice_disconnect(&store);
         for n in 0..count {
-            store.put(&format!("k{n}"), n).unwrap();
+            store.put(format!("k{n}"), n).unwrap();
         }
         set_user(&raw, "~other:*");
         let tried = proxy.tried();

@@ -126,8 +126,8 @@ fn threads_that_an_outage_interrupts_do_not_wait_twice() {
                 let (store, together) = (&store, &together);
                 scope.spawn(move || {
                     together.wait();
-                    run_within(LIMIT, || store.put(&format!("k{n}"), n).unwrap());
-                    run_within(Duration::ZERO, || store.put(&format!("l{n}"), n).unwrap());
+                    run_within(LIMIT, || store.put(format!("k{n}"), n).unwrap());
+                    run_within(Duration::ZERO, || store.put(format!("l{n}"), n).unwrap());
                     assert_eq!(store.get::<i32>(&format!("k{n}")).unwrap(), Some(n));
                 });
             }

@@ -68,7 +68,7 @@ fn an_error_of_a_full_queue_names_the_limit() {
     let store = open(&server.url(0), memory().max_pending(2)).unwrap();
     server.kill();
     notice_disconnect(&store);
-    let error = (0..9).find_map(|n| store.put(&format!("k{n}"), 1).err()).expect("the queue is full");
+    let error = (0..9).find_map(|n| store.put(format!("k{n}"), 1).err()).expect("the queue is full");
     let text = error.to_string();
     assert!(text.starts_with("the store is unavailable: the server is disconnected"), "{text}");
     assert!(

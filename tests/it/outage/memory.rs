@@ -28,18 +28,18 @@ type Write = fn(&StateStore, u64) -> millpond::Result<()>;
 
 /// The kinds of writes.
 const WRITES: &[(&str, Write)] = &[
-    ("put", |store, n| store.put(&format!("key:{n}"), n)),
-    ("put of a text", |store, n| store.put(&format!("key:{n}"), format!("{n:0300}"))),
-    ("put with a long key", |store, n| store.put(&format!("{n:0200}"), n)),
-    ("put with a TTL", |store, n| store.put_with_ttl(&format!("key:{n}"), n, Duration::from_secs(1000))),
-    ("put_bytes", |store, n| store.put_bytes(&format!("key:{n}"), &n.to_le_bytes())),
-    ("delete", |store, n| store.delete(&format!("key:{n}")).map(drop)),
-    ("incr", |store, n| store.incr(&format!("key:{n}"), 1).map(drop)),
+    ("put", |store, n| store.put(format!("key:{n}"), n)),
+    ("put of a text", |store, n| store.put(format!("key:{n}"), format!("{n:0300}"))),
+    ("put with a long key", |store, n| store.put(format!("{n:0200}"), n)),
+    ("put with a TTL", |store, n| store.put_with_ttl(format!("key:{n}"), n, Duration::from_secs(1000))),
+    ("put_bytes", |store, n| store.put_bytes(format!("key:{n}"), &n.to_le_bytes())),
+    ("delete", |store, n| store.delete(format!("key:{n}")).map(drop)),
+    ("incr", |store, n| store.incr(format!("key:{n}"), 1).map(drop)),
     ("push_back", |store, n| store.push_back("queue", n).map(drop)),
-    ("push_back to many", |store, n| store.push_back(&format!("queue:{n}"), n).map(drop)),
-    ("map_put", |store, n| store.map_put("map", &format!("field:{n}"), n).map(drop)),
-    ("map_put to many", |store, n| store.map_put(&format!("map:{n}"), "field", n).map(drop)),
-    ("map_incr to many", |store, n| store.map_incr(&format!("map:{n}"), "field", 1).map(drop)),
+    ("push_back to many", |store, n| store.push_back(format!("queue:{n}"), n).map(drop)),
+    ("map_put", |store, n| store.map_put("map", format!("field:{n}"), n).map(drop)),
+    ("map_put to many", |store, n| store.map_put(format!("map:{n}"), "field", n).map(drop)),
+    ("map_incr to many", |store, n| store.map_incr(format!("map:{n}"), "field", 1).map(drop)),
     ("batch_put", |store, n| store.batch_put((0..20).map(|part| (format!("key:{n}:{part}"), n)))),
 ];
 
@@ -129,7 +129,7 @@ fn refused_operations_are_kept_within_a_bound_and_the_newest_of_them() {
     server.proxy.set(Mode::Down);
     notice_disconnect(&store);
     for n in 0..REFUSED {
-        store.map_put("list", &format!("f{n}"), format!("{n:02000}")).unwrap();
+        store.map_put("list", format!("f{n}"), format!("{n:02000}")).unwrap();
     }
     server.raw.run::<_, ()>("RPUSH", &["t:list", "1"]);
     server.proxy.set(Mode::Pass);

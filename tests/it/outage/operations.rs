@@ -257,7 +257,7 @@ fn a_full_replay_queue_refuses_and_drops_nothing() {
         let store = &setup.store;
         let mut taken = Vec::new();
         for n in 0..300 {
-            match store.push_back(&format!("k{n}"), n) {
+            match store.push_back(format!("k{n}"), n) {
                 Ok(_) => taken.push(n),
                 Err(error) => {
                     assert!(matches!(error, Error::Unavailable { maybe_applied: false, .. }), "{error:?}");

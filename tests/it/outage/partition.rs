@@ -49,11 +49,11 @@ fn write_until_end(store: &StateStore, writer: usize, counts: &[Increments], end
         n += 1;
         for key in (writer..KEYS).step_by(WRITERS) {
             // An operation on one slow connection reports a lost reply.
-            while let Err(error) = store.put(&format!("h{key}"), n) {
+            while let Err(error) = store.put(format!("h{key}"), n) {
                 assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
             }
             let told = &counts[key % COUNTERS];
-            match store.incr(&format!("n{}", key % COUNTERS), 1) {
+            match store.incr(format!("n{}", key % COUNTERS), 1) {
                 Ok(_) => told.sure.fetch_add(1, Ordering::Relaxed),
                 Err(Error::Unavailable { maybe_applied: true, .. }) => {
                     told.unsure.fetch_add(1, Ordering::Relaxed)

@@ -91,9 +91,9 @@ fn a_missing_permission_loses_no_queued_operation() {
         raw.set("t:seen", "1");
         wait_for("the store is disconnected", || store.put("seen", 2).is_ok() && pending(&store).is_some());
         for n in 0..3 {
-            store.put(&format!("p{n}"), n).unwrap();
-            store.incr_with_ttl(&format!("w{n}"), 1, HOUR).unwrap();
-            store.push_back(&format!("q{n}"), n).unwrap();
+            store.put(format!("p{n}"), n).unwrap();
+            store.incr_with_ttl(format!("w{n}"), 1, HOUR).unwrap();
+            store.push_back(format!("q{n}"), n).unwrap();
         }
         proxy.set(Mode::Pass);
         wait_until_connected(&store);

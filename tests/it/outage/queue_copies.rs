@@ -70,7 +70,7 @@ fn of_two_live_copies_of_a_queue_one_is_served_and_keeps_all_its_writes() {
                 scope.spawn(move || {
                     start.wait();
                     for n in 0..WRITES {
-                        if store.put(&format!("{own}:{n}"), n).is_err() {
+                        if store.put(format!("{own}:{n}"), n).is_err() {
                             break;
                         }
                     }

@@ -49,8 +49,8 @@ fn a_missing_permission_stops_only_operations_that_need_it() {
         store.put("before", 1).unwrap();
         store.incr_with_ttl("born", 1, Duration::from_secs(100)).unwrap();
         for n in 0..10 {
-            store.put(&format!("p{n}"), n).unwrap();
-            store.incr(&format!("n{n}"), n).unwrap();
+            store.put(format!("p{n}"), n).unwrap();
+            store.incr(format!("n{n}"), n).unwrap();
         }
         proxy.set(Mode::Pass);
         wait_until_connected(&store);
@@ -70,7 +70,7 @@ fn chunks_that_were_applied_but_not_recorded_are_not_repeated() {
     proxy.set(Mode::Down);
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
     for n in 0..2500 {
-        store.incr(&format!("n{n}"), 1).unwrap();
+        store.incr(format!("n{n}"), 1).unwrap();
     }
     copy(dir.path(), killed.path());
     proxy.set(Mode::Pass);
@@ -183,7 +183,7 @@ fn a_replay_queue_is_sent_over_a_slow_connection() {
     proxy.set(Mode::Down);
     notice_disconnect(&store);
     for n in 0..600 {
-        store.put(&format!("k{n}"), "x".repeat(8 << 10)).unwrap();
+        store.put(format!("k{n}"), "x".repeat(8 << 10)).unwrap();
         store.incr("n", 1).unwrap();
         store.put("n2", n).unwrap();
     }

@@ -27,7 +27,7 @@ fn start_with(limit: &[&str]) -> RedisServer {
 fn put_while_down(server: &mut RedisServer, store: &StateStore, count: u32) {
     server.kill();
     for n in 0..count {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
         if n == count / 2 {
             store.put("large", large(2)).unwrap();
         }

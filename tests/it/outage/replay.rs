@@ -84,7 +84,7 @@ fn a_server_that_freezes_and_thaws_applies_each_once() {
         notice_disconnect(&store);
         for n in 0..5_000 {
             store.push_back("q", n).unwrap();
-            store.incr(&format!("n{}", n % 10), 1).unwrap();
+            store.incr(format!("n{}", n % 10), 1).unwrap();
         }
         let waiting = pending(&store).unwrap();
         proxy.set(Mode::Pass);
@@ -265,7 +265,7 @@ fn permanently_refused_operations_are_set_aside() {
     proxy.set(Mode::Down);
     for n in 0..20 {
         queue_all(&store, n);
-        store.incr(&format!("open:{n}"), 1).unwrap();
+        store.incr(format!("open:{n}"), 1).unwrap();
     }
     store.incr("alist", 1).unwrap();
     store.put("closed", 1).unwrap();
@@ -312,7 +312,7 @@ fn two_stores_with_many_threads_each_replay_their_own_queue() {
                     for n in 0..200 {
                         store.incr("n", 1).unwrap();
                         store.push_back("q", n).unwrap();
-                        store.incr(&format!("n{thread}"), 1).unwrap();
+                        store.incr(format!("n{thread}"), 1).unwrap();
                     }
                 });
             }

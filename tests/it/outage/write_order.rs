@@ -53,7 +53,7 @@ fn the_replay_ends_even_if_threads_write_faster() {
     store.put("k", 0).unwrap();
     proxy.set(Mode::Down);
     for n in 0..30_000 {
-        store.put(&format!("old{n}"), n).unwrap();
+        store.put(format!("old{n}"), n).unwrap();
     }
     assert_eq!(pending(&store), Some(30_000));
     let ending = AtomicBool::new(false);
@@ -65,7 +65,7 @@ fn the_replay_ends_even_if_threads_write_faster() {
             // Each of these is a separate operation in the queue.
             scope.spawn(|| {
                 while !ending.load(Ordering::Relaxed) {
-                    store.push_back(&format!("q{}", fresh.fetch_add(1, Ordering::Relaxed)), 1).unwrap();
+                    store.push_back(format!("q{}", fresh.fetch_add(1, Ordering::Relaxed)), 1).unwrap();
                 }
             });
         }
@@ -118,7 +118,7 @@ fn a_late_write_never_overwrites_a_newer_one() {
                         n += 1;
                         for key in (0..KEYS).filter(|key| key % 5 == writer) {
                             // One slow connection is no outage; its operation reports a lost reply.
-                            while let Err(error) = store.put(&format!("h{key}"), n) {
+                            while let Err(error) = store.put(format!("h{key}"), n) {
                                 assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
                             }
                         }
@@ -232,7 +232,7 @@ fn outages_that_follow_each_other_closely_all_end() {
                     if ending.load(Ordering::Relaxed) {
                         break;
                     }
-                    let outcome = store.put(&format!("k{thread}:{}", n % 10), n);
+                    let outcome = store.put(format!("k{thread}:{}", n % 10), n);
                     assert!(matches!(outcome, Ok(()) | Err(Error::Unavailable { .. })), "{outcome:?}");
                 }
             });

@@ -206,6 +206,6 @@ fn the_user_of_a_url_logs_in_also_without_a_password() {
         assert_refused(&url(login), &["WRONGPASS"], is_denied);
     }
     // The user has no right to other prefixes.
-    let other = StateStore::open(&format!("{}?key_prefix=other&fallback=none", url("app@"))).unwrap();
+    let other = StateStore::open(format!("{}?key_prefix=other&fallback=none", url("app@"))).unwrap();
     assert_error!(other.put("a", 1), Error::Denied { .. });
 }

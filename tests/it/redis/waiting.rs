@@ -128,7 +128,7 @@ fn the_reads_of_a_transaction_share_one_limit() {
     let proxy = Proxy::to(server.port());
     let store = redis_stores::open(&proxy.url(), options()).unwrap();
     for n in 0..20 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     proxy.set(Mode::Drip(Duration::from_millis(10)));
     let mut reads = 0;
@@ -161,7 +161,7 @@ fn each_of_many_threads_ends_within_the_limit() {
                 let store = &store;
                 scope.spawn(move || {
                     // Whether it is served or refused is the business of other tests.
-                    run_within(LIMIT, || drop(store.put(&format!("k{n}"), n)));
+                    run_within(LIMIT, || drop(store.put(format!("k{n}"), n)));
                     run_within(LIMIT, || drop(store.incr("n", 1)));
                 });
             }

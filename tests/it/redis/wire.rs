@@ -27,9 +27,9 @@ fn a_key_has_the_prefix_and_holds_the_json_text_itself() {
 #[test]
 fn the_default_prefix_of_a_url_is_millpond() {
     let server = SharedServer::new();
-    StateStore::open(&format!("{}?fallback=none", server.url)).unwrap().put("k", 1).unwrap();
+    StateStore::open(format!("{}?fallback=none", server.url)).unwrap().put("k", 1).unwrap();
     assert!(server.raw.exists("millpond:k"));
-    StateStore::open(&format!("{}?fallback=none&key_prefix=a%3Ab", server.url)).unwrap().put("k", 1).unwrap();
+    StateStore::open(format!("{}?fallback=none&key_prefix=a%3Ab", server.url)).unwrap().put("k", 1).unwrap();
     assert!(server.raw.exists("a:b:k"));
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn compacted_files() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, 
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), SyncPolicy::Always).unwrap();
     for n in 0..4 {
-        store.put(&format!("k{n}"), n).unwrap();
+        store.put(format!("k{n}"), n).unwrap();
     }
     let before = files(crashed_copy(dir.path()).path());
     for n in 0.. {
