@@ -34,7 +34,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         let text = call(address, path, &session)?;
         println!("{path}: {text}");
         if let Some(id) = text.strip_prefix("session ") {
-            session = id.to_owned();
+            id.clone_into(&mut session);
         }
     }
     // Of all processes with this store, one at a time is the leader.
@@ -50,9 +50,9 @@ fn answer(store: &StateStore, client: &TcpStream) {
     let (mut path, mut session) = (String::new(), String::new());
     for line in BufReader::new(client).lines().map_while(std::result::Result::ok) {
         if let Some(rest) = line.strip_prefix("GET ") {
-            path = rest.split(' ').next().unwrap_or_default().to_owned();
+            rest.split(' ').next().unwrap_or_default().clone_into(&mut path);
         } else if let Some(id) = line.strip_prefix("Cookie: ") {
-            session = id.to_owned();
+            id.clone_into(&mut session);
         } else if line.is_empty() {
             break;
         }

@@ -146,9 +146,9 @@ mod tests {
 
     /// `backend` is left out: its row spells the variants, and its key prefix is a row for itself.
     #[test]
-    fn the_readme_lists_every_option_with_its_default() {
-        let readme = include_str!("../../README.md");
-        let rows: Vec<Vec<&str>> = readme
+    fn the_guide_lists_every_option_with_its_default() {
+        let guide = include_str!("../../docs/guide/configuration.md");
+        let rows: Vec<Vec<&str>> = guide
             .lines()
             .filter(|line| line.starts_with("| `"))
             .map(|line| line.split('|').map(str::trim).collect())
@@ -156,8 +156,8 @@ mod tests {
         let check = |name: &str, place: &str, default: &Value| {
             let name = format!("`{name}`");
             let row = rows.iter().find(|row| row[1] == name && row[2].replace('`', "") == place);
-            let row = row.unwrap_or_else(|| panic!("README has no row for {name} in {place}"));
-            assert_eq!(row[3].replace('`', ""), spell(default), "README: {name} in {place}");
+            let row = row.unwrap_or_else(|| panic!("the guide has no row for {name} in {place}"));
+            assert_eq!(row[3].replace('`', ""), spell(default), "the guide: {name} in {place}");
         };
         let mut checked = 0;
         for (name, value) in defaults().as_object().unwrap() {

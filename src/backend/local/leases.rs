@@ -38,6 +38,7 @@ pub(crate) fn extended(id: &str, until: u64, value: Value) -> Vec<(SmolStr, Valu
 }
 
 /// Returns the id of the lease whose value is in this field; `None` for a field with the end of a lease.
+#[cfg(any(feature = "redis", test))]
 pub(crate) fn id_of(field: &str) -> Option<&str> {
     if field.starts_with('x') {
         return None;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
-use millpond::{Fallback, OpenOptions, RedisOptions};
-use millpond::{ManualClock, StateBackend, StateConfig, StateStore, Ttl};
+use millpond::{Fallback, RedisOptions};
+use millpond::{ManualClock, OpenOptions, StateBackend, StateConfig, StateStore, Ttl};
 use tempfile::TempDir;
 
 #[cfg(feature = "redis")]

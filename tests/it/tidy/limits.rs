@@ -14,6 +14,13 @@ fn no_file_is_too_long() {
     }
 }
 
+/// A reader should see in one page what this is; the guides have the rest.
+#[test]
+fn the_readme_is_one_page() {
+    let lines = include_str!("../../../README.md").lines().count();
+    assert!(lines <= 150, "the README has {lines} lines");
+}
+
 #[test]
 fn every_file_begins_with_its_purpose() {
     for directory in ["src", "tests"] {
