@@ -108,7 +108,8 @@ fn operations_that_change_an_entry_keep_its_ttl(cx: &Context) {
         assert!(cx.store().update("k", 1).unwrap());
         assert_eq!(cx.store().modify("k", |n: Option<i64>| n.map(|n| n + 1)).unwrap(), Some(2));
         assert!(cx.store().compare_and_set("k", Some(&2), &3).unwrap());
-        assert!(cx.store().compare_and_set("k", Some(&3.0), &4.0).unwrap());
+        let number = |text| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert!(cx.store().compare_and_set("k", Some(&number("3.0")), &number("4")).unwrap());
         assert_eq!(cx.store().incr("k", 1).unwrap(), 5);
         assert_eq!(cx.store().decr("k", 1).unwrap(), 4);
         assert_eq!(cx.store().incr_with_ttl("k", 1, 9 * MINUTE).unwrap(), 5);
