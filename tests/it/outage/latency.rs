@@ -291,7 +291,7 @@ fn closing_reports_the_operations_that_are_still_queued() {
     store.put("a", 1).unwrap();
     let error = store.close_within(std::time::Duration::from_millis(50)).unwrap_err();
     assert!(
-        !error.is_transient() && crate::support::chain(&error).concat().contains("1 operations"),
+        !error.is_transient() && crate::support::chain(&error).concat().contains("1 write is lost"),
         "{error:?}"
     );
 }

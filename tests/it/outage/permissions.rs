@@ -12,10 +12,10 @@ use crate::support::redis_stores::{
     memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
 };
 
-/// The ACL line of the README, adapted to the prefix of these tests.
+/// The ACL line of the guide to configuration, adapted to the prefix of these tests.
 fn readme_line() -> Vec<String> {
-    let readme = include_str!("../../../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER app ")).expect("a line for users");
+    let guide = include_str!("../../../docs/guide/configuration.md");
+    let line = guide.lines().find(|line| line.starts_with("ACL SETUSER app ")).expect("a line for users");
     line.replace("~orders:*", "~t:*").split(' ').skip(1).map(str::to_owned).collect()
 }
 
@@ -36,7 +36,7 @@ fn write_all(store: &StateStore) {
 }
 
 #[test]
-fn the_permissions_in_the_readme_are_sufficient() {
+fn the_permissions_in_the_guide_are_sufficient() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
@@ -82,7 +82,7 @@ fn a_missing_permission_loses_no_queued_operation() {
         let server = RedisServer::start();
         let proxy = Proxy::to(server.port());
         let raw = RawClient::connect(&server.url(0));
-        let mut rights = readme_line();
+        let mut rights = guide_line();
         rights.push(format!("-{missing}"));
         raw.run::<_, ()>("ACL", &rights);
         let store = open(&url(&proxy), memory()).unwrap();
