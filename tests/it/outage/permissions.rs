@@ -13,7 +13,7 @@ use crate::support::redis_stores::{
 };
 
 /// The ACL line of the guide to configuration, adapted to the prefix of these tests.
-fn readme_line() -> Vec<String> {
+fn guide_line() -> Vec<String> {
     let guide = include_str!("../../../docs/guide/configuration.md");
     let line = guide.lines().find(|line| line.starts_with("ACL SETUSER app ")).expect("a line for users");
     line.replace("~orders:*", "~t:*").split(' ').skip(1).map(str::to_owned).collect()
@@ -40,7 +40,7 @@ fn the_permissions_in_the_guide_are_sufficient() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
-    raw.run::<_, ()>("ACL", &readme_line());
+    raw.run::<_, ()>("ACL", &guide_line());
     for exactly_once in [false, true] {
         let store = open(&url(&proxy), memory().exactly_once(exactly_once)).unwrap();
         write_all(&store);
@@ -120,7 +120,7 @@ fn a_permission_granted_later_lets_the_replay_succeed() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let raw = RawClient::connect(&server.url(0));
-    raw.run::<_, ()>("ACL", &readme_line());
+    raw.run::<_, ()>("ACL", &guide_line());
     let store = open(&url(&proxy), memory()).unwrap();
     store.put("a", 1).unwrap();
     proxy.set(Mode::Down);
