@@ -67,9 +67,10 @@ fn live_bytes(store: &StateStore) -> u64 {
     all(store).iter().map(|(key, value)| (key.len() + value.len() + 14) as u64).sum()
 }
 
-/// Overwrites for a while, and returns the largest size of the directory.
+/// Overwrites for a while, and until something was compacted, and returns the largest size of the directory.
 fn largest_while(dir: &Path, write: impl Fn(u64) + Sync) -> u64 {
     const FOR: Duration = Duration::from_millis(700);
+    const AT_MOST: Duration = Duration::from_secs(30);
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| {
@@ -80,10 +81,12 @@ fn largest_while(dir: &Path, write: impl Fn(u64) + Sync) -> u64 {
             largest
         });
         let begun = Instant::now();
+        let is_compacted = || !crate::support::files::journal(dir, 1).exists();
+        let goes_on = || begun.elapsed() < FOR || (begun.elapsed() < AT_MOST && !is_compacted());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    (0..u64::MAX).take_while(|n| n % 8 != 0 || begun.elapsed() < FOR).for_each(&write);
+                    (0..u64::MAX).take_while(|n| n % 8 != 0 || goes_on()).for_each(&write);
                 });
             }
         });
