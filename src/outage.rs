@@ -57,10 +57,23 @@ pub enum Event {
         /// How long the outage lasted.
         away_for: Duration,
     },
-    /// The server has lost data: values that this process had read or written are gone. It was emptied, or
-    /// restarted without its data, or replaced by another server. Each loss is reported once, when the next
-    /// connection is made. Under an eviction policy that may remove any key (`allkeys-*`), the server may remove
-    /// just the key by which a loss is noticed.
+    /// The server has lost data that this process had read or written. There are two causes:
+    ///
+    /// - The data is gone: the server was emptied, or restarted without its data, or replaced by another server.
+    /// - The server has gone back to an earlier state: it was restarted from an older snapshot or from a log that was
+    ///   cut, or a replica that lagged behind has taken over. A count of writes that is stored on the server is then
+    ///   lower than this process had seen.
+    ///
+    /// Each loss is reported once: when the next connection is made, or after a write. Values that were seen before the
+    /// loss are not served in an outage. If the server has gone back, queued writes replace what it holds, also with
+    /// [`OnConflict::RemoteWins`](crate::OnConflict::RemoteWins): nobody can tell its older values from newer writes of
+    /// others.
+    ///
+    /// A server that has gone back is not noticed if it has lost less than two milliseconds of writes, or only writes of
+    /// others that this process does not know of, or if others have since counted as many writes as were lost. Pops,
+    /// leases and locks are not counted. A write that changed nothing, such as a `delete` of an absent key, is counted.
+    /// Under an eviction policy that may remove any key (`allkeys-*`), the server may evict the key `__millpond:epoch`
+    /// alone, and that is reported as a loss.
     #[non_exhaustive]
     DataLost {
         /// What showed the loss.
@@ -96,7 +109,7 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
-            Self::DataLost { cause } => write!(f, "the server has lost its data: {cause}"),
+            Self::DataLost { cause } => write!(f, "the server has lost its data or a part of it: {cause}"),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Marker {
     /// The number of the last queued operation that is done on the server.
     done: AtomicU64,
     was_set: AtomicBool,
-    /// Whether the loss of all data was reported when the marker could not be claimed.
+    /// Whether a data loss was reported since the marker was last claimed.
     loss_told: AtomicBool,
 }
 
@@ -47,7 +47,7 @@ impl Marker {
         self.was_set.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes that a loss of all data is reported, which the marker must not show a second time.
+    /// Notes that a data loss is reported, which the marker must not show a second time.
     pub(crate) fn note_loss_told(&self) {
         self.loss_told.store(true, Ordering::Relaxed);
     }

@@ -214,7 +214,7 @@ impl Redis {
             writer.entry_action(&op.key, &op.action, ScriptCall::ByText);
         }
         let request = Request { replies: writer.commands(), mutation: true, atomic: ops.len() == 1 };
-        connection.send(request, budget)?;
+        connection.send_counted(request, budget)?;
         for op in ops {
             outcomes.push(split_fatal(replies::reply(&op.action, &mut || connection.receive(budget)))?);
         }
@@ -241,7 +241,7 @@ impl Redis {
             }
             writer.command(1, "EXEC");
             let request = Request { replies: writer.commands(), mutation: true, atomic: true };
-            connection.send(request, &budget)?;
+            connection.send_counted(request, &budget)?;
             let replies = replies::transaction(request.replies - 2, &mut || connection.receive(&budget))?;
             replies.into_iter().try_for_each(replies::written)
         };
@@ -270,7 +270,7 @@ impl Redis {
                 for key in chunk {
                     writer.arg(key);
                 }
-                connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
+                connection.send_counted(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
                 replies::count(connection.receive(&budget)?)
             };
             let context = ErrorContext::writing("DEL");

@@ -222,6 +222,7 @@ impl Redis {
             self.call_script(
                 connection,
                 budget,
+                false,
                 |writer, call| writer.lock(name, ttl, waiter, call),
                 |next| replies::granted(next()?),
             )

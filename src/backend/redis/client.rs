@@ -8,6 +8,7 @@ use crate::backend::redis::connect::connection::Connection;
 use crate::backend::redis::connect::dialer::Dialer;
 #[cfg(not(feature = "tls"))]
 use crate::backend::redis::connect::dialer::NO_TLS;
+pub(crate) use crate::backend::redis::connect::epoch::DataLoss;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::greeting::Acceptance;
 use crate::backend::redis::connect::peer::Peers;
@@ -69,7 +70,7 @@ impl Redis {
         let place = ServerPlace { host: endpoint.clone(), db: address.db, prefix: key_prefix.to_owned() };
         let server_name = place.to_string();
         let dialer = Dialer {
-            epoch: Epoch::new(&prefix, endpoint.clone()),
+            epoch: Arc::new(Epoch::new(&prefix, endpoint.clone())),
             server_name: endpoint,
             peers: Peers::new(&address.endpoint)?,
             #[cfg(feature = "tls")]
@@ -120,7 +121,7 @@ impl Redis {
     }
 
     /// Takes the data loss that was found, if any: returns what shows it.
-    pub(crate) fn take_data_loss(&self) -> Option<&'static str> {
+    pub(crate) fn take_data_loss(&self) -> Option<DataLoss> {
         self.link.epoch().take_data_loss()
     }
 

@@ -42,7 +42,7 @@ impl Redis {
             }
         };
         let work = |connection: &mut Connection, _| {
-            self.call_script(connection, budget, write, |next| replies::number(next()?))
+            self.call_script(connection, budget, false, write, |next| replies::number(next()?))
         };
         // INVARIANT: as for a mutation, the connection on which the reply was lost is closed on the server first.
         // Otherwise the write could still come after this proof, over the writes of other clients.

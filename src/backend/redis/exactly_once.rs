@@ -159,7 +159,7 @@ impl Redis {
         };
         let write =
             |writer: &mut CommandWriter<'_>, by: ScriptCall<'_>| body.write(writer, by.with_head(&head));
-        let outcome = self.call_script(connection, budget, write, |next| {
+        let outcome = self.call_script(connection, budget, body.is_counted(), write, |next| {
             let reply = next()?;
             let length = replies::length(&reply);
             Ok((body.read(reply)?, length))
@@ -180,7 +180,8 @@ impl Redis {
             let arguments = writer.script(&FORGET_REPLY, by, &[call.table().key()], 2);
             arguments.number(u64::from(call.slot)).number(call.sequence);
         };
-        if let Err(failure) = self.call_script(connection, budget, write, |next| replies::number(next()?)) {
+        let forgotten = self.call_script(connection, budget, false, write, |next| replies::number(next()?));
+        if let Err(failure) = forgotten {
             log_later!(
                 Debug,
                 "Redis {} keeps a large reply for a while: {}",
@@ -285,8 +286,9 @@ impl Redis {
             let arguments = writer.script(&CREATE_REPLY_CACHE, by, &[self.slots.key()], 2);
             arguments.number(fastrand::u64(1..)).number(SESSION_TTL_MILLIS);
         };
-        let created =
-            self.call_script(connection, budget, write, |next| replies::parsed(&replies::refused(next()?)?));
+        let created = self.call_script(connection, budget, false, write, |next| {
+            replies::parsed(&replies::refused(next()?)?)
+        });
         // Whatever becomes of the cache, nothing of the call itself was sent.
         let cache_id = created.map_err(|failure| match failure.stage {
             Stage::InDoubt => Failure { stage: Stage::NotSent, ..failure },

@@ -84,15 +84,16 @@ impl Redis {
     ) -> Result<Reply, Failure> {
         let write =
             |writer: &mut CommandWriter<'_>, call: ScriptCall<'_>| op.action.write(&op.key, writer, call);
-        self.call_script(connection, budget, write, |next| op.action.read(next))
+        self.call_script(connection, budget, op.action.is_counted(), write, |next| op.action.read(next))
     }
 
     /// Sends a command that may call a script: first by its hash, and with its text if the server does not hold
-    /// it.
+    /// it. `is_counted`: whether the count of writes rises with it.
     pub(crate) fn call_script<T>(
         &self,
         connection: &mut Connection,
         budget: &TimeBudget,
+        is_counted: bool,
         write: impl Fn(&mut CommandWriter<'_>, ScriptCall<'_>),
         read: impl Fn(&mut dyn FnMut() -> Result<Value, Failure>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -100,7 +101,11 @@ impl Redis {
             let mut writer = self.writer(connection);
             write(&mut writer, call);
             let request = Request { replies: writer.commands(), mutation: true, atomic: true };
-            connection.send(request, budget)?;
+            if is_counted {
+                connection.send_counted(request, budget)?;
+            } else {
+                connection.send(request, budget)?;
+            }
             read(&mut || connection.receive(budget))
         };
         match call_as(ScriptCall::BySha) {

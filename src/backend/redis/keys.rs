@@ -19,6 +19,9 @@ const LOCK_LAST_SEEN: &str = ":__millpond:lock_seen";
 /// The value that is gone once the server has lost its data.
 const EPOCH: &str = "__millpond:epoch";
 
+/// The number that rises beside writes.
+const WRITE_COUNT: &str = "writes:__millpond:epoch";
+
 pub(crate) fn leased_values(queue: &Key<'_>) -> Key<'static> {
     queue.with_suffix(LEASED_VALUES)
 }
@@ -54,6 +57,12 @@ pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
 /// The key by which the opening of a store checks that a marker could be set. It exists for a moment only.
 pub(crate) fn replay_check(identity: u128) -> Key<'static> {
     Key::reserved(format!("{RESERVED}:check:{identity:032x}"))
+}
+
+/// The key of the count of writes, which is lower when the server has gone back to an earlier state. Like each key of
+/// this crate, it has a reserved part.
+pub(crate) fn write_count() -> Key<'static> {
+    Key::reserved(WRITE_COUNT)
 }
 
 /// The key whose value changes when the server has lost its data.
@@ -93,6 +102,7 @@ mod tests {
             (reply_cache(10), "__millpond:replies:0000000000000000000000000000000a"),
             (replay_check(10), "__millpond:check:0000000000000000000000000000000a"),
             (epoch(), "__millpond:epoch"),
+            (write_count(), "writes:__millpond:epoch"),
         ] {
             assert_eq!(&*own, name);
             assert!(key::is_reserved(&own), "{name}");

@@ -160,7 +160,12 @@ impl Redis {
         writer.changes(changes, |key| watched.get(key).and_then(|watched| watched.deadline));
         writer.command(1, "EXEC");
         let count = writer.commands();
-        connection.send(Request { replies: count, mutation: !changes.is_empty(), atomic: true }, budget)?;
+        let request = Request { replies: count, mutation: !changes.is_empty(), atomic: true };
+        if request.mutation {
+            connection.send_counted(request, budget)?;
+        } else {
+            connection.send(request, budget)?;
+        }
         match replies::watched_transaction(count - 2, &mut || connection.receive(budget))? {
             None => Ok(false),
             Some(replies) => {

@@ -16,10 +16,10 @@ use crate::support::server_program::separates_reads_from_writes;
 const EPOCH: &str = "t:__millpond:epoch";
 
 /// The causes of data loss that a store reports.
-struct Losses(Arc<Mutex<Vec<String>>>);
+pub(super) struct Losses(pub(super) Arc<Mutex<Vec<String>>>);
 
 impl Losses {
-    fn by(store: &StateStore) -> Self {
+    pub(super) fn by(store: &StateStore) -> Self {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let mine = Arc::clone(&told);
         store.on_event(move |event| {
@@ -30,14 +30,14 @@ impl Losses {
         Self(told)
     }
 
-    fn times(&self) -> usize {
+    pub(super) fn times(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
     /// Waits until so many reports have come, since a store is connected a moment before it reports; fails if
     /// there are more.
     #[track_caller]
-    fn is(&self, times: usize) {
+    pub(super) fn is(&self, times: usize) {
         wait_for("the loss is reported", || self.times() >= times);
         assert_eq!(self.times(), times);
     }
@@ -48,7 +48,7 @@ fn marker(raw: &RawClient) -> Vec<String> {
 }
 
 /// Makes the store use every connection that it has, and open some more.
-fn use_many_connections(store: &StateStore) {
+pub(super) fn use_many_connections(store: &StateStore) {
     std::thread::scope(|scope| {
         for thread in 0..8 {
             scope.spawn(move || {

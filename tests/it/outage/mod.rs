@@ -14,6 +14,8 @@
 //! - `conflicts`: other programs that write during the outage;
 //! - `reconnection`: what can delay or prevent the return to the server;
 //! - `data_loss`: a server that lost its data is noticed, and reported once;
+//! - `rollback`: a server that has gone back to an earlier state is noticed, and reported once;
+//! - `write_count`: what changes the count of writes, and is no data loss;
 //! - `durable`: a replay queue in files, and programs that are killed;
 //! - `kept_outcomes`: outcomes that survive the program;
 //! - `queue_copies`: two copies of one queue directory that are both in use;
@@ -54,5 +56,7 @@ mod queue_copies;
 mod reconnection;
 mod refused_operations;
 mod replay;
+mod rollback;
 mod soak;
+mod write_count;
 mod write_order;

@@ -2,6 +2,7 @@
 //! is detected.
 
 use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::client::DataLoss;
 use crate::outage::Event;
 use crate::util::log_later::log_later;
 
@@ -28,25 +29,26 @@ impl Shared {
 
     /// Reports a data loss, if there is one. The caller knows that there is no outage, and dispatches the event.
     pub(crate) fn take_and_report_data_loss(&self) {
-        if let Some(cause) = self.take_data_loss() {
-            // The marker is lost too, and must not be reported as a second loss.
+        if let Some(loss) = self.take_data_loss() {
+            // The marker is lost too, or went back too, and must not be reported as a second loss.
             self.marker.note_lost();
-            self.report_data_loss(cause.to_owned());
+            self.marker.note_loss_told();
+            self.report_data_loss(loss.cause().to_owned());
         }
     }
 
     /// Forgets what was seen on a server that has lost data, and returns what shows the loss.
-    pub(crate) fn take_data_loss(&self) -> Option<&'static str> {
-        let cause = self.redis.take_data_loss()?;
+    pub(crate) fn take_data_loss(&self) -> Option<DataLoss> {
+        let loss = self.redis.take_data_loss()?;
         self.shadow.clear();
         self.shadow.forget_in_doubt();
-        Some(cause)
+        Some(loss)
     }
 
     pub(crate) fn report_data_loss(&self, cause: String) {
         log_later!(
             Warn,
-            "Redis {} has lost its data: it was flushed, replaced, or restarted without its data ({cause})",
+            "Redis {} has lost its data or a part of it: it was flushed, replaced, or restarted without its newest data ({cause})",
             self.redis.server_name()
         );
         self.events.push(Event::DataLost { cause });

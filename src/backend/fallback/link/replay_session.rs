@@ -10,6 +10,7 @@ use crate::backend::fallback::queue::queued_at::QueuedAt;
 use crate::backend::fallback::queue::replay_queue::ChunkBounds;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
+use crate::backend::redis::client::DataLoss;
 use crate::backend::redis::replay::args::ReplayStep;
 use crate::backend::redis::replay::connection::ReplayConnection;
 use crate::backend::redis::replay::kept_outcome::KeptOutcome;
@@ -97,15 +98,19 @@ impl<'s> ReplaySession<'s> {
         let marker = self.shared.marker.claimed();
         let claim = self.claim_marker(&marker, done, sent);
         let lost_data = self.shared.take_data_loss();
-        if lost_data.is_some() {
-            self.outage.session().queue.forget_observed();
+        if let Some(found) = lost_data {
+            let queue = &mut self.outage.session().queue;
+            match found {
+                DataLoss::EpochGone | DataLoss::OtherEpoch => queue.forget_observed(),
+                DataLoss::Rollback => queue.accept_older_values(),
+            }
         }
         let (held, was_absent) = match claim {
             Ok(claim) => claim,
             Err(error) => {
-                if let Some(cause) = lost_data {
+                if let Some(found) = lost_data {
                     self.shared.marker.note_loss_told();
-                    self.shared.report_data_loss(cause.to_owned());
+                    self.shared.report_data_loss(found.cause().to_owned());
                 }
                 return Err(error);
             }
@@ -114,12 +119,13 @@ impl<'s> ReplaySession<'s> {
         let mut loss = None;
         if self.shared.marker.note_set() && was_absent {
             self.report_uncertain();
-            loss = Some("the marker of replayed operations is gone".to_owned()).filter(|_| !was_told);
+            loss = Some("the marker of replayed operations is gone".to_owned());
         } else if held < done {
             self.connection.reset_marker(&marker, done)?;
             loss = Some(format!("operation {done} was done on it, and its marker is at {held}"));
         }
-        if let Some(cause) = lost_data.map(str::to_owned).or(loss) {
+        let loss = loss.filter(|_| !was_told);
+        if let Some(cause) = lost_data.map(|found| found.cause().to_owned()).or(loss) {
             self.shared.report_data_loss(cause);
         }
         Ok(())

@@ -152,6 +152,21 @@ impl ReplayQueue {
         }
     }
 
+    /// After a rollback, the server holds values that are older than those that this process had observed: they are no
+    /// conflict.
+    pub(crate) fn accept_older_values(&mut self) {
+        for group in &mut self.groups {
+            for op in Arc::make_mut(group).ops.iter_mut() {
+                match op.observed {
+                    Observed::Hash(_) | Observed::AnyOf(_) | Observed::Absent | Observed::NotAValue => {
+                        op.observed = Observed::OwnWrite;
+                    }
+                    Observed::AssumedAbsent | Observed::Nothing | Observed::OwnWrite => {}
+                }
+            }
+        }
+    }
+
     /// Returns how many groups are queued.
     pub(crate) fn len(&self) -> u64 {
         self.groups.len() as u64

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::backend::redis::connect::cutoff::Cutoff;
+use crate::backend::redis::connect::epoch::{Epoch, EpochProbe};
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::connect::open_connections::Registration;
 use crate::backend::redis::connect::reply_reader::{ReadError, ReplyReader};
@@ -19,6 +20,9 @@ use crate::backend::redis::wire::resp::CommandWriter;
 
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;
+
+/// In a buffer of up to this size, the count is put before the request. Before a larger one, it is written separately.
+const MOVED_BUFFER: usize = 1 << 16;
 
 /// How long to look for the reason why the server closed the connection while a request was written.
 const REFUSAL_WAIT: Duration = Duration::from_millis(20);
@@ -55,6 +59,13 @@ pub(crate) struct Request {
     pub(crate) atomic: bool,
 }
 
+/// A count of a write whose reply is outstanding.
+struct PendingCount {
+    probe: EpochProbe,
+    /// Its reply comes before the replies of the request, not behind them.
+    comes_first: bool,
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the connection")]
 pub(crate) struct Connection {
     stream: Stream,
@@ -80,6 +91,10 @@ pub(crate) struct Connection {
     last_words: Option<String>,
     /// Keys are watched: until the next EXEC, no other operation may use the connection.
     watching: bool,
+    /// Counts writes on the server.
+    epoch: Option<Arc<Epoch>>,
+    /// The count that is sent with the request, until its reply is received.
+    count: Option<PendingCount>,
 }
 
 impl Connection {
@@ -102,12 +117,19 @@ impl Connection {
             ended: false,
             last_words: None,
             watching: false,
+            epoch: None,
+            count: None,
         }
     }
 
     /// From now on, waits end at the cutoff too.
     pub(crate) fn obey(&mut self, cutoff: Arc<Cutoff>) {
         self.stream.obey(cutoff);
+    }
+
+    /// From now on, writes are counted on the server.
+    pub(crate) fn count_writes(&mut self, epoch: Arc<Epoch>) {
+        self.epoch = Some(epoch);
     }
 
     pub(crate) fn outstanding(&self) -> Outstanding {
@@ -166,6 +188,25 @@ impl Connection {
 
     /// Sends the content of the buffer. From here until the last reply was received, replies are outstanding.
     pub(crate) fn send(&mut self, request: Request, budget: &TimeBudget) -> Result<(), Failure> {
+        self.send_with(request, None, budget)
+    }
+
+    /// As [`Connection::send`], for commands that write: the count of writes on the server rises with them. Commands
+    /// that are repeated until they find something to do must not be counted: most of them change nothing.
+    pub(crate) fn send_counted(&mut self, request: Request, budget: &TimeBudget) -> Result<(), Failure> {
+        let mut command = Vec::new();
+        let epoch = self.epoch.as_ref();
+        let probe = epoch
+            .and_then(|epoch| epoch.write_count(budget.begun, &mut CommandWriter::new(&mut command, b"")));
+        self.send_with(request, probe.map(|probe| (probe, command)), budget)
+    }
+
+    fn send_with(
+        &mut self,
+        request: Request,
+        count: Option<(EpochProbe, Vec<u8>)>,
+        budget: &TimeBudget,
+    ) -> Result<(), Failure> {
         if !self.is_in_step && !self.check_in_step() {
             let cause = "the server closed the connection, or sent a reply that belongs to no command";
             return Err(Failure::new(FailureKind::FoundUseless, Stage::NotSent, cause));
@@ -176,12 +217,34 @@ impl Connection {
         self.outstanding = if request.mutation { Outstanding::Mutations } else { Outstanding::Reads };
         self.was_mutation = request.mutation;
         self.replies_left = request.replies;
-        let sent = self.stream.write_all(&self.buffer, budget.end);
+        self.count =
+            count.as_ref().map(|(probe, _)| PendingCount { probe: *probe, comes_first: request.atomic });
         let bytes = self.buffer.len();
+        let sent = self.write_buffer(request, count.map(|(_, command)| command), budget);
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
         }
         sent.map_err(|failed| self.not_sent(request, bytes, &failed, budget))
+    }
+
+    /// Writes the content of the buffer, and the command that counts it.
+    ///
+    /// A request that runs only as a whole comes behind its count: if a part is missing, at most the count runs, which
+    /// does no harm. Any other request comes before its count: then the first reply belongs to its first command, and
+    /// the replies that came before a cut show how much was done.
+    fn write_buffer(
+        &mut self,
+        request: Request,
+        count: Option<Vec<u8>>,
+        budget: &TimeBudget,
+    ) -> Result<(), WriteError> {
+        match count {
+            Some(command) if !request.atomic => self.buffer.extend(command),
+            Some(command) if self.buffer.len() <= MOVED_BUFFER => _ = self.buffer.splice(0..0, command),
+            Some(command) => self.stream.write_all(&command, budget.end)?,
+            None => {}
+        }
+        self.stream.write_all(&self.buffer, budget.end)
     }
 
     /// Returns the failure of a request that the kernel did not take whole.
@@ -229,6 +292,15 @@ impl Connection {
         }
     }
 
+    /// Receives the reply to the count.
+    fn receive_count(&mut self, probe: EpochProbe, budget: &TimeBudget) -> Result<(), Failure> {
+        let reply = self.next_reply(budget)?;
+        if let Some(epoch) = &self.epoch {
+            epoch.on_count(probe, &reply);
+        }
+        Ok(())
+    }
+
     /// Receives the next reply.
     pub(crate) fn receive(&mut self, budget: &TimeBudget) -> Result<Value, Failure> {
         let value = self.receive_tolerantly(budget)?;
@@ -253,10 +325,18 @@ impl Connection {
         if let Some(words) = &self.last_words {
             return Err(Failure::new(FailureKind::Oversized, Stage::Rejected, words.clone()));
         }
+        if let Some(count) = self.count.take_if(|count| count.comes_first) {
+            self.receive_count(count.probe, budget)?;
+        }
         let value = self.next_reply(budget)?;
         self.replies_left = self.replies_left.saturating_sub(1);
         if self.replies_left == 0 {
-            if self.reader.has_received() {
+            // All commands of the request are done, also if the reply to their count is lost. It must not come late.
+            if let Some(count) = self.count.take()
+                && self.receive_count(count.probe, budget).is_err()
+            {
+                self.stale = true;
+            } else if self.reader.has_received() {
                 self.lose_step();
                 let cause = "the server sent more replies than it was sent commands";
                 return Err(Failure::new(FailureKind::Protocol, Stage::InDoubt, cause));

@@ -1,6 +1,7 @@
 //! Owns how a connection is made: name, socket, TLS, handshake, all within one time budget. Knows nothing of the
 //! pool nor of operations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::redis::connect::connection::Connection;
@@ -29,7 +30,7 @@ pub(crate) struct Dialer {
     pub(crate) timeout: Duration,
     /// How many bytes a string in a reply may have.
     pub(crate) longest_reply: u64,
-    pub(crate) epoch: Epoch,
+    pub(crate) epoch: Arc<Epoch>,
     pub(crate) acceptance: Acceptance,
 }
 
@@ -63,6 +64,7 @@ impl Dialer {
                     if let Some(identity) = &mut connection.identity {
                         identity.note_dialed(address);
                     }
+                    connection.count_writes(Arc::clone(&self.epoch));
                     return Ok(connection);
                 }
                 Err(failure) => last_failure = failure,

@@ -4,7 +4,8 @@
 use redis::{ServerError, Value};
 
 use crate::backend::redis::connect::connection::{Connection, Request};
-use crate::backend::redis::connect::epoch::{Epoch, EpochProbe, GetOutcome};
+use crate::backend::redis::connect::epoch::Epoch;
+use crate::backend::redis::connect::epoch_exchange::read_epoch;
 use crate::backend::redis::connect::greeting::{Acceptance, Greeting};
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::failure::{Failure, FailureKind};
@@ -55,7 +56,7 @@ fn try_opening(
     }
     writer.command(2, "CLIENT").arg(b"INFO");
     epoch.write_get(&mut writer);
-    let sent = connection.send(Request { replies: replies + 2, mutation: false, atomic: true }, budget);
+    let sent = connection.send(Request { replies: replies + 3, mutation: false, atomic: true }, budget);
     // The buffer held the password.
     connection.buffer = Vec::new();
     sent?;
@@ -64,7 +65,7 @@ fn try_opening(
         Opening::AuthAndInfo => Some(read_auth_and_info(connection, address.login.as_ref(), budget)?),
     };
     let Some(greeting) = greeting else {
-        for _ in 0..=replies {
+        for _ in 0..replies + 2 {
             connection.receive_tolerantly(budget)?;
         }
         return Ok(false);
@@ -170,32 +171,6 @@ fn login_failure(error: &ServerError, login: Option<&Login>) -> Failure {
     };
     failure.cause = format!("{} ({advice})", failure.cause).into();
     failure
-}
-
-/// Receives the epoch, and creates one if the server has none. A user who may do neither is served all the same.
-fn read_epoch(
-    connection: &mut Connection,
-    epoch: &Epoch,
-    probe: EpochProbe,
-    budget: &TimeBudget,
-) -> Result<(), Failure> {
-    match epoch.on_get(probe, connection.receive(budget)?) {
-        GetOutcome::Done => return Ok(()),
-        GetOutcome::Unready => {
-            connection.discard();
-            return Ok(());
-        }
-        GetOutcome::Missing => {}
-    }
-    connection.buffer.clear();
-    epoch.write_create(&mut CommandWriter::new(&mut connection.buffer, b""));
-    // If it arrives late, it either finds an epoch or creates one, which the next probe sees: it counts as a
-    // read, so that a lost reply quarantines nothing.
-    connection.send(Request { replies: 2, mutation: false, atomic: false }, budget)?;
-    let created = connection.receive_tolerantly(budget)?;
-    let found = connection.receive_tolerantly(budget)?;
-    epoch.on_create(probe, &created, found);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ pub(crate) mod cutoff;
 mod diagnosis;
 pub(crate) mod dialer;
 pub(crate) mod epoch;
+pub(crate) mod epoch_exchange;
+pub(crate) mod epoch_state;
 pub(crate) mod fork;
 pub(crate) mod greeting;
 mod handshake;
@@ -24,3 +26,4 @@ mod stream;
 mod timed_socket;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+mod write_count;

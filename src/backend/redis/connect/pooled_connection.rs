@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::backend::redis::connect::connection::Connection;
+use crate::backend::redis::connect::epoch::Epoch;
+use crate::backend::redis::connect::epoch_exchange::ask_for_epoch;
 use crate::backend::redis::connect::pool_slots::CheckedOutSlot;
 use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
@@ -38,7 +40,9 @@ impl<'a> PooledConnection<'a> {
             let was_idle = budget.begun.saturating_duration_since(connection.used) > MAX_IDLE;
             let is_usable = connection.generation == generation
                 && connection.check_in_step()
-                && (!was_idle || answers_ping(connection, budget));
+                && (!was_idle || answers_ping(connection, budget))
+                && (!self.link.epoch().is_in_doubt()
+                    || answers_for_epoch(connection, self.link.epoch(), budget));
             if !is_usable && let Some(connection) = self.slot.take() {
                 self.link.dispose(connection);
             }
@@ -92,9 +96,17 @@ impl<'a> PooledConnection<'a> {
 fn answers_ping(connection: &mut Connection, budget: &TimeBudget) -> bool {
     connection.buffer.clear();
     CommandWriter::new(&mut connection.buffer, b"").command(1, "PING");
-    // The other half is left for dialing a replacement.
-    let half = budget.within(budget.left().unwrap_or_default() / 2);
-    connection.ask(&half).is_ok()
+    connection.ask(&half_of(budget)).is_ok()
+}
+
+/// Finds out whether the server has lost data. Returns whether the connection can still be used.
+fn answers_for_epoch(connection: &mut Connection, epoch: &Epoch, budget: &TimeBudget) -> bool {
+    ask_for_epoch(connection, epoch, &half_of(budget)).is_ok() && connection.is_usable()
+}
+
+/// The other half is left for dialing a replacement.
+fn half_of(budget: &TimeBudget) -> TimeBudget {
+    budget.within(budget.left().unwrap_or_default() / 2)
 }
 
 impl Drop for PooledConnection<'_> {

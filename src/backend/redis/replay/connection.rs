@@ -197,7 +197,7 @@ impl ReplayConnection<'_> {
             return Err(Failure::new(FailureKind::Broken, Stage::NotSent, cause).into());
         };
         write(&mut connection.writer(&self.redis.prefix));
-        connection.send(Request { replies, mutation: true, atomic: false }, &budget)?;
+        connection.send_counted(Request { replies, mutation: true, atomic: false }, &budget)?;
         let received = (0..replies).map(|_| connection.receive(&budget)).collect::<Result<Vec<_>, _>>()?;
         Ok(received)
     }

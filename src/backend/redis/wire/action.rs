@@ -12,6 +12,10 @@ use crate::op::{EntryAction, LeaseAction, LockAction, Op, Reply, Traits, Write};
 pub(crate) trait WireAction {
     fn traits(&self) -> Traits;
 
+    /// Returns whether the count of writes rises with it. What a program repeats until it finds something is not
+    /// counted, since it usually changes nothing.
+    fn is_counted(&self) -> bool;
+
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>);
 
     /// Reads the replies to all commands, also after one that is an error.
@@ -46,6 +50,10 @@ impl<'a> Left<'a> {
 impl WireAction for EntryAction {
     fn traits(&self) -> Traits {
         self.traits()
+    }
+
+    fn is_counted(&self) -> bool {
+        !matches!(self, Self::Pop { .. })
     }
 
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
@@ -84,6 +92,13 @@ impl WireAction for LeaseAction {
         self.traits()
     }
 
+    fn is_counted(&self) -> bool {
+        match self {
+            Self::EndLease { .. } => true,
+            Self::Lease { .. } | Self::ExtendLease { .. } => false,
+        }
+    }
+
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         writer.lease_action(key, self, call);
     }
@@ -96,6 +111,10 @@ impl WireAction for LeaseAction {
 impl WireAction for LockAction {
     fn traits(&self) -> Traits {
         self.traits()
+    }
+
+    fn is_counted(&self) -> bool {
+        false
     }
 
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {

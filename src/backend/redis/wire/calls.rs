@@ -17,6 +17,9 @@ use crate::op::{EntryAction, Grant, Op, Reply};
 pub(crate) trait CallBody {
     type Reply;
 
+    /// Returns whether the count of writes rises with it.
+    fn is_counted(&self) -> bool;
+
     /// Writes the call. `call` has a head.
     fn write(&self, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>);
 
@@ -29,6 +32,10 @@ pub(crate) struct Steps<'s>(pub(crate) &'s [Op<'s>]);
 impl CallBody for Steps<'_> {
     /// One reply of each step.
     type Reply = Vec<Result<Reply, Failure>>;
+
+    fn is_counted(&self) -> bool {
+        self.0.iter().any(|op| op.action.is_counted())
+    }
 
     fn write(&self, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         let keys: Vec<&Key<'_>> = self.0.iter().map(|op| &op.key).collect();
@@ -54,6 +61,10 @@ pub(crate) struct Scripted<'s, A>(pub(crate) &'s Op<'s, A>);
 impl<A: WireAction> CallBody for Scripted<'_, A> {
     type Reply = Reply;
 
+    fn is_counted(&self) -> bool {
+        self.0.action.is_counted()
+    }
+
     fn write(&self, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         self.0.action.write(&self.0.key, writer, call);
     }
@@ -75,6 +86,10 @@ pub(crate) struct LockAttempt<'s> {
 impl CallBody for LockAttempt<'_> {
     type Reply = Option<Grant>;
 
+    fn is_counted(&self) -> bool {
+        false
+    }
+
     fn write(&self, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         writer.lock(self.name, self.ttl, self.waiter, call);
     }
@@ -89,6 +104,10 @@ pub(crate) struct Deletion<'s>(pub(crate) &'s [Vec<u8>]);
 
 impl CallBody for Deletion<'_> {
     type Reply = u64;
+
+    fn is_counted(&self) -> bool {
+        true
+    }
 
     fn write(&self, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {
         let Some((first, others)) = self.0.split_first() else { return };

@@ -132,6 +132,8 @@ scripts! {
     HOLD_LOCK = "hold_lock.lua";
     /// Compares keys with what a write leaves whose reply was lost.
     HOLDS = "holds.lua";
+    /// Replaces the epoch after a rollback.
+    REPLACE_EPOCH = "replace_epoch.lua";
     /// Creates the reply cache of a store.
     CREATE_REPLY_CACHE = "create_reply_cache.lua";
     /// Forgets a large reply in the reply cache.
