@@ -1,5 +1,5 @@
 //! A queue of jobs, of which some fail: a job that fails comes back after a pause of its own, and after three attempts
-//! it goes to a queue of dead letters.
+//! it goes to a queue of dead letters. The outcome of a job is stored, and its lease ends, in one transaction.
 //!
 //! `cargo run --example jobs [url]`
 
@@ -39,18 +39,29 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Works on a job. A worker that is killed before the acknowledgement leaves the job to another one, so that a job may
-/// be done twice, and is never lost.
+/// Works on a job. A worker that is killed before the commit leaves the job to another one, so that a job may be done
+/// twice, and is never lost; its outcome is stored once.
 fn work(store: &StateStore, job: &Leased<Job>) -> Result<()> {
     let Job { address, failures } = job.value();
     let attempt = job.attempts();
-    if attempt > *failures {
-        store.push_back("sent", format!("{address} at attempt {attempt}"))?;
+    let (queue, outcome) = if attempt > *failures {
+        ("sent", format!("{address} at attempt {attempt}"))
     } else if attempt >= MOST_ATTEMPTS {
-        store.push_back("dead", format!("{address} after {attempt} attempts"))?;
+        ("dead", format!("{address} after {attempt} attempts"))
     } else {
         // The job comes back when its lease ends.
         return job.extend(PAUSE).map(drop);
+    };
+    let stored = store.transaction(|tx| {
+        tx.push_back(queue, &outcome)?;
+        if !tx.ack(job)? {
+            return Err(millpond::Error::abort("the lease has expired"));
+        }
+        Ok(())
+    });
+    match stored {
+        // Another worker has the job by now, and stores its outcome.
+        Err(millpond::Error::Aborted(_)) => Ok(()),
+        stored => stored,
     }
-    job.ack().map(drop)
 }

@@ -10,7 +10,7 @@ mod traits;
 
 pub(crate) use self::action::{End, EntryAction, Grant, LeaseAction, LockAction, Op, Write};
 pub(crate) use self::page::{Cursor, Page};
-pub(crate) use self::query::{Answer, Presence, Query, ReadSource};
+pub(crate) use self::query::{Answer, HeldLease, Presence, Query, ReadSource};
 pub(crate) use self::reply::{Hold, NewLease, Reply};
 #[cfg(feature = "redis")]
 pub(crate) use self::traits::{LostReply, Traits};

@@ -34,6 +34,9 @@ pub(crate) enum Query {
     /// The values of a queue from position `from` to before `to`, counted from the front. Positions past its end are
     /// left out: `Items`.
     Items { from: u64, to: u64 },
+    /// Whether the lease of this id still exists: `Lease`. The key is that of the leases of a queue. The caller is about
+    /// to remove `removed` fields of other leases from the map of a local store.
+    Lease { id: SmolStr, removed: usize },
 }
 
 impl Query {
@@ -59,7 +62,7 @@ impl Query {
             Self::Presence => None,
             Self::Value => Some(Kind::Value),
             Self::Field(_) | Self::Fields(_) | Self::Map | Self::Names | Self::MapLength => Some(Kind::Map),
-            Self::Bounds | Self::Items { .. } => Some(Kind::Queue),
+            Self::Bounds | Self::Items { .. } | Self::Lease { .. } => Some(Kind::Queue),
         }
     }
 }
@@ -70,6 +73,16 @@ pub(crate) struct Presence {
     /// `None` if this crate has no kind for what the key holds.
     pub(crate) kind: Option<Kind>,
     pub(crate) deadline: Option<Deadline>,
+}
+
+/// Where a lease is kept that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HeldLease {
+    /// On the server, under the id of the lease.
+    #[cfg(feature = "redis")]
+    OnServer,
+    /// In these fields of a local map. `are_last` says whether the map has no other fields.
+    Locally { fields: Vec<SmolStr>, are_last: bool },
 }
 
 /// The answer to a [`Query`].
@@ -91,6 +104,8 @@ pub(crate) enum Answer {
     Bounds((i64, i64)),
     /// Values of a queue, from front to back.
     Items(Vec<Bytes>),
+    /// `None` if the lease has ended.
+    Lease(Option<HeldLease>),
 }
 
 accessors! {
@@ -103,6 +118,7 @@ accessors! {
     count() -> u64 = Count;
     bounds() -> (i64, i64) = Bounds;
     items() -> Vec<Bytes> = Items;
+    lease() -> Option<HeldLease> = Lease;
 }
 
 /// The state that a transaction reads. Each answer is valid at the moment of its query. The source may keep a read set,

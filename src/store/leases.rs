@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
 
 use crate::backend::Backend;
 use crate::bytes::Bytes;
@@ -13,6 +14,7 @@ use crate::error::{Error, LeaseId, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{LeaseAction, NewLease, Op, Reply};
+use crate::store::context::Context;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
 
@@ -192,6 +194,8 @@ impl<T> Leased<T> {
     /// Removes the value for good. Returns `false` if the lease had expired and the value was returned to the queue:
     /// it was, or will be, handed out again.
     ///
+    /// [`Transaction::ack`](crate::Transaction::ack) does so in one step with writes, such as that of a result.
+    ///
     /// # Errors
     /// [`Unavailable`](crate::Error::Unavailable) on Redis; the call may be repeated.
     #[must_use = "after `false`, the value is handed out again"]
@@ -247,6 +251,20 @@ impl<T> Leased<T> {
     /// Returns the value itself. That does not complete it: it still comes back when the lease expires.
     pub fn into_inner(self) -> T {
         self.item
+    }
+
+    /// Returns the context of the store that granted the lease.
+    pub(crate) fn context(&self) -> &Context {
+        self.store.context()
+    }
+
+    pub(crate) fn queue(&self) -> &Key<'static> {
+        &self.queue
+    }
+
+    /// Returns the id of the lease.
+    pub(crate) fn id(&self) -> &SmolStr {
+        &self.lease.id
     }
 
     fn end_lease(&self, back: bool) -> Result<bool> {

@@ -23,6 +23,7 @@ mod queues;
 mod single_flight;
 pub(crate) mod state_store;
 pub(crate) mod transaction;
+mod transaction_leases;
 mod transaction_operations;
 mod unwind;
 mod values;

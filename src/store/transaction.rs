@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use smol_str::SmolStr;
+
 use crate::backend::Backend;
 use crate::backend::local::overlay::Overlay;
 use crate::clock::Now;
@@ -139,6 +141,9 @@ trait RunState {
 
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer>;
 
+    /// Ends a lease of a queue; returns `false` if it had ended before.
+    fn end_lease(&mut self, queue: &Key<'_>, id: &SmolStr) -> Result<bool>;
+
     /// Returns the first key that was read or written.
     fn first_key(&self) -> Option<&str>;
 }
@@ -167,6 +172,11 @@ impl RunState for StagedChanges<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         self.note_key(key);
         self.overlay.ask(key, query)
+    }
+
+    fn end_lease(&mut self, queue: &Key<'_>, id: &SmolStr) -> Result<bool> {
+        self.note_key(queue);
+        self.overlay.end_lease(queue, id)
     }
 
     fn first_key(&self) -> Option<&str> {
@@ -200,6 +210,12 @@ impl Transaction<'_> {
         let mut target = self;
         let key = target.context.key(key)?;
         target.ask(&key, &Query::Presence)?.presence()
+    }
+
+    /// Ends a lease of a queue of this store, if the transaction is committed; returns `false` if it had ended before.
+    pub(crate) fn end_lease(&mut self, queue: &Key<'_>, id: &SmolStr) -> Result<bool> {
+        self.context.check_open()?;
+        self.staged.end_lease(queue, id)
     }
 
     /// Completes an optimistic change. Within a transaction one round is enough: nobody else writes to the overlay.

@@ -15,7 +15,7 @@ use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::observed::Observed;
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::{Companion, Key};
 
 struct RoutedTransaction<'t, 'b> {
     shared: &'t Shared,
@@ -39,8 +39,10 @@ impl Routed for RoutedTransaction<'_, '_> {
         let mut after = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
             let changes = (self.body)(source, now);
-            after = after_write::shadowed_after_changes(&changes);
-            self.written = changes.iter().map(|(key, _)| key.clone()).collect();
+            // The shadow holds no leases.
+            let shadowed = || changes.iter().filter(|(key, _)| !Key::is_companion(key, Companion::Leases));
+            after = after_write::shadowed_after_changes(shadowed());
+            self.written = shadowed().map(|(key, _)| key.clone()).collect();
             shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
             changes
         });

@@ -11,6 +11,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::backend::local::entry::MapValue;
 use crate::clock::Now;
+use crate::op::HeldLease;
 use crate::value::Value;
 
 /// At most this many values of expired leases come back at a time, since nobody else can use the shards meanwhile.
@@ -75,6 +76,14 @@ impl MapValue {
         let field = format_smolstr!("{end:020}-{id}");
         let value = self.fields().get(&field)?.clone();
         Some(StoredLease { field, end_field: Some(end_field), value })
+    }
+
+    /// Returns where the lease with this id is kept. `removed` other fields of the map will be removed with it.
+    pub(crate) fn held_lease(&self, id: &str, removed: usize) -> Option<HeldLease> {
+        let StoredLease { field, end_field, .. } = self.find_lease(id)?;
+        let fields: Vec<_> = std::iter::once(field).chain(end_field).collect();
+        let are_last = self.fields().len() == fields.len() + removed;
+        Some(HeldLease::Locally { fields, are_last })
     }
 
     /// Returns the expired leases whose values come back now, in the order in which they were leased.

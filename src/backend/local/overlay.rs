@@ -1,7 +1,7 @@
 //! Owns staged changes: changes that are not applied yet, and what a reader sees with them on top of their source.
 //! Knows nothing of where the source keeps its entries, nor of how the changes are applied.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use smol_str::SmolStr;
 
@@ -12,8 +12,8 @@ use crate::backend::local::view::{EntryView, LiveEntry};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
-use crate::key::Key;
-use crate::op::{Answer, Op, Presence, Query, ReadSource, Reply};
+use crate::key::{Companion, Key};
+use crate::op::{Answer, HeldLease, Op, Presence, Query, ReadSource, Reply};
 use crate::value::Value;
 
 /// Operations carried out one after another, each on the state that the ones before it leave.
@@ -30,6 +30,15 @@ struct KeyOverlay {
     /// The answers of the source. Each query is sent once, so that repeated reads see the same state.
     answers: HashMap<Query, Answer>,
     staged: Staged,
+    ended_leases: EndedLeases,
+}
+
+/// The leases that were ended among those that one key holds.
+#[derive(Default)]
+struct EndedLeases {
+    ids: HashSet<SmolStr>,
+    /// How many fields of the local map they have.
+    fields: usize,
 }
 
 /// What the changes so far have done to a key.
@@ -89,13 +98,42 @@ impl<'b> Overlay<'b> {
         self.view(&key.clone().into_owned()).answer(query)
     }
 
+    /// Ends a lease of a queue. Returns `false` if it had ended before. Nothing else may change the leases of that queue
+    /// in this overlay.
+    pub(crate) fn end_lease(&mut self, queue: &Key<'_>, id: &SmolStr) -> Result<bool> {
+        let leases = queue.companion(Companion::Leases);
+        let KeyOverlay { answers, ended_leases, .. } = self.keys.entry(leases.clone()).or_default();
+        if ended_leases.ids.contains(id) {
+            return Ok(false);
+        }
+        let query = Query::Lease { id: id.clone(), removed: ended_leases.fields };
+        let mut source = CachedSource { key: &leases, source: &mut *self.source, answers };
+        let changes = match source.ask(query)?.lease()? {
+            None => return Ok(false),
+            #[cfg(feature = "redis")]
+            Some(HeldLease::OnServer) => vec![Change::RemoveField(id.clone())],
+            Some(HeldLease::Locally { fields, are_last }) => {
+                ended_leases.fields += fields.len();
+                // INVARIANT: a map is never empty.
+                if are_last {
+                    vec![Change::Remove]
+                } else {
+                    fields.into_iter().map(Change::RemoveField).collect()
+                }
+            }
+        };
+        ended_leases.ids.insert(id.clone());
+        self.changes.extend(changes.into_iter().map(|change| (leases.clone(), change)));
+        Ok(true)
+    }
+
     /// Returns the changes, in order.
     pub(crate) fn into_changes(self) -> Vec<(Key<'static>, Change)> {
         self.changes
     }
 
     fn view<'v>(&'v mut self, key: &'v Key<'static>) -> OverlayView<'v> {
-        let KeyOverlay { answers, staged } = self.keys.entry(key.clone()).or_default();
+        let KeyOverlay { answers, staged, .. } = self.keys.entry(key.clone()).or_default();
         OverlayView { key, source: CachedSource { key, source: &mut *self.source, answers }, staged }
     }
 }
@@ -199,6 +237,7 @@ impl OverlayView<'_> {
             Query::MapLength => Answer::Count(self.map_length()?),
             Query::Bounds => Answer::Bounds(self.bounds()?),
             Query::Items { from, to } => Answer::Items(self.items(*from, *to)?),
+            Query::Lease { .. } => return self.source.ask(query.clone()),
         })
     }
 

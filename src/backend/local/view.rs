@@ -115,6 +115,9 @@ impl<'a> LiveEntry<'a> {
                 let values = queue.range(index(*from), index(*to));
                 values.map(|value| value.bytes.clone()).collect()
             })),
+            Query::Lease { id, removed } => {
+                Answer::Lease(self.as_map()?.and_then(|leases| leases.held_lease(id, *removed)))
+            }
         })
     }
 }

@@ -68,6 +68,7 @@ mod handles;
 mod keys;
 pub(crate) mod kinds;
 mod lease_attempts;
+mod lease_transactions;
 mod leases;
 mod lifecycle;
 mod listing;

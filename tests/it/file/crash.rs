@@ -73,6 +73,15 @@ fn count_together(store: &StateStore) {
     });
 }
 
+/// Stores a result, and ends the lease of its value.
+fn store_result(store: &StateStore, n: u64, taken: &Leased<serde_json::Value>) {
+    let stored = store.transaction(|tx| {
+        tx.map_put("results", n.to_string(), taken.value())?;
+        if tx.ack(taken)? { Ok(()) } else { Err(Error::abort("the lease has ended")) }
+    });
+    assert!(matches!(stored, Ok(()) | Err(Error::Aborted(_))), "{stored:?}");
+}
+
 /// A store whose clock follows the steps of a history. Each step is one operation, so it is either done or
 /// not.
 struct History {
@@ -124,9 +133,12 @@ impl History {
             14 => *taken.borrow_mut() = store.lease("queue", random.u32(1..100) * second).unwrap(),
             15 | 16 => {
                 let ended = if random.bool() { taken.take() } else { None };
-                let end = if n % 18 == 15 { Leased::ack } else { Leased::nack };
                 if let Some(taken) = ended {
-                    end(&taken).unwrap();
+                    match (n % 18, random.bool()) {
+                        (15, true) => drop(taken.ack().unwrap()),
+                        (15, false) => store_result(store, n, &taken),
+                        _ => drop(taken.nack().unwrap()),
+                    }
                 }
             }
             _ => {

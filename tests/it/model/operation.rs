@@ -31,10 +31,10 @@ pub(crate) enum Operation {
         steps: Vec<Step>,
         abort: bool,
     },
-    /// Takes the first value of a queue, and calls `back` or `done`.
+    /// Leases the first value of a queue, and ends the lease.
     Take {
         key: KeyNumber,
-        back: bool,
+        end: LeaseEnd,
     },
     BatchIncr {
         by: Vec<(KeyNumber, i64)>,
@@ -71,6 +71,15 @@ pub(crate) enum Operation {
     Reopen,
 }
 
+/// How a lease ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum LeaseEnd {
+    Nack,
+    Ack,
+    /// In a transaction that also adds the value at the end of its queue; one such transaction is aborted before.
+    Requeue,
+}
+
 pub(crate) fn history(random: &mut Rng, length: usize) -> Vec<Operation> {
     (0..length).map(|_| operation(random)).collect()
 }
@@ -83,7 +92,10 @@ fn operation(random: &mut Rng) -> Operation {
             steps: (0..random.usize(..12)).map(|_| step(random)).collect(),
             abort: random.u32(..4) == 0,
         },
-        66..69 => Operation::Take { key: key(random), back: random.bool() },
+        66..69 => {
+            let ends = [LeaseEnd::Nack, LeaseEnd::Ack, LeaseEnd::Requeue];
+            Operation::Take { key: key(random), end: ends[random.usize(..ends.len())] }
+        }
         69..72 => Operation::BatchIncr { by: some(random, |random| (key(random), amount(random))) },
         72..74 => Operation::BatchPut {
             puts: some(random, |random| (key(random), content(random))),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use millpond::{Error, FileOptions, Leased, Result, StateStore, SyncPolicy};
+use millpond::{Error, FileOptions, Leased, Result, StateStore, SyncPolicy, Transaction};
 use serde_json::value::RawValue;
 
 use super::content::Content;
-use super::operation::{KEYS, NAMESPACES, Operation, Ticks};
+use super::operation::{KEYS, LeaseEnd, NAMESPACES, Operation, Ticks};
 use super::reference::Reference;
 use super::run_values::{Stepping, Target, answer, same};
 use super::step::Step;
@@ -77,7 +77,7 @@ impl Run {
             // Leases must hold between programs, and are not granted while the server is disconnected.
             #[cfg(feature = "redis")]
             Operation::Take { .. } if self.context.case().backend == Backend::Away => Ok(()),
-            Operation::Take { key, back } => self.take(KEYS[*key], *back),
+            Operation::Take { key, end } => self.take(KEYS[*key], *end),
             Operation::BatchPut { .. }
             | Operation::BatchIncr { .. }
             | Operation::BatchDelete { .. }
@@ -135,7 +135,7 @@ impl Run {
         }
     }
 
-    fn take(&mut self, key: &str, back: bool) -> Result<(), Failure> {
+    fn take(&mut self, key: &str, end: LeaseEnd) -> Result<(), Failure> {
         let store = self.store();
         let taken = answer(store.lease::<Box<RawValue>>(key, Duration::from_secs(3600)));
         let taken = taken.map_err(|error| error.to_string())?;
@@ -159,10 +159,24 @@ impl Run {
             return Err(format!("after {:?}, the next lease returns {:?}", counted(&taken), counted(&again)));
         }
         let taken = again;
-        if back {
-            same(taken.nack(), self.model.push(key, true, &[value]).map(|_| true))
-        } else {
-            same(taken.ack(), Ok(true))
+        match end {
+            LeaseEnd::Nack => same(taken.nack(), self.model.push(key, true, &[value]).map(|_| true)),
+            LeaseEnd::Ack => same(taken.ack(), Ok(true)),
+            LeaseEnd::Requeue => {
+                let requeue = |tx: &mut Transaction<'_>| {
+                    tx.push_back(key, &value)?;
+                    Ok([tx.ack(&taken)?, tx.ack(&taken)?])
+                };
+                let aborted = store.transaction(|tx| {
+                    requeue(tx)?;
+                    Err::<(), _>(Error::abort("as planned"))
+                });
+                if !matches!(aborted, Err(Error::Aborted(_))) {
+                    return Err(format!("the transaction returned {aborted:?}"));
+                }
+                let requeued = self.model.push(key, false, std::slice::from_ref(&value));
+                same(store.transaction(requeue), requeued.map(|_| [true, false]))
+            }
         }
     }
 

@@ -72,7 +72,7 @@ enum OnOutage {
 enum Run {
     Plain(fn(&StateStore) -> Result<String>),
     /// With a value that was taken before.
-    Takes(fn(&Leased<i64>) -> Result<bool>),
+    Takes(fn(&StateStore, &Leased<i64>) -> Result<bool>),
     /// With a lock, acquired before the call or by it; returns whether a lock is held at the end.
     Locks {
         before: bool,
@@ -170,7 +170,7 @@ impl Call {
             Run::Plain(run) => Box::new(move |_| run(store)),
             Run::Takes(run) => {
                 let taken = store.lease("q", HOUR)?.unwrap();
-                Box::new(move |_| run(&taken).map(|done| format!("{done:?}")))
+                Box::new(move |_| run(store, &taken).map(|done| format!("{done:?}")))
             }
             Run::Locks { before, run } => {
                 if before {

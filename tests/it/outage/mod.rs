@@ -44,6 +44,7 @@ mod fork;
 mod in_doubt;
 mod kept_outcomes;
 mod latency;
+mod lease_transactions;
 mod leases;
 mod log_lines;
 #[cfg(target_os = "linux")]

@@ -104,7 +104,7 @@ const ROOMS: &[Room] = &[
                 "values",
             ],
             &["atomic", "transaction"],
-            &["transaction_operations", "unwind"],
+            &["transaction_leases", "transaction_operations", "unwind"],
         ],
     },
 ];

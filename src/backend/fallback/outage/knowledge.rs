@@ -63,7 +63,8 @@ impl<'q> Needs<'q> {
             | Query::Names
             | Query::MapLength
             | Query::Bounds
-            | Query::Items { .. } => Self::Entry,
+            | Query::Items { .. }
+            | Query::Lease { .. } => Self::Entry,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for}
 use crate::backend::fallback::outage::knowledge::Needs;
 use crate::backend::fallback::outage::refusal::refused;
 use crate::backend::fallback::outage::serving::Outage;
+use crate::backend::fallback::outage::session::Session;
 use crate::backend::fallback::queue::group::OpToQueue;
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry};
@@ -20,7 +21,7 @@ use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
-use crate::op::{LeaseAction, Op, Reply};
+use crate::op::{Answer, HeldLease, LeaseAction, Op, Reply};
 use crate::value::Value;
 
 impl Outage {
@@ -38,9 +39,7 @@ impl Outage {
         let locked = self.table().lock(keys.iter().map(|key| &**key));
         let mut leases = LeaseChanges::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
         let (changes, reply) = match &op.action {
-            LeaseAction::EndLease { id, back, .. }
-                if !leases.has(id) && !self.was_leased_in_this_outage(id) =>
-            {
+            LeaseAction::EndLease { id, back, .. } if !leases.has(id) && self.is_on_server(id, &session) => {
                 // Only the server has the lease, and with it the value. Nobody else can have leased that since.
                 if *back {
                     return Err(refused());
@@ -49,7 +48,7 @@ impl Outage {
                 (Vec::new(), Reply::Flag(true))
             }
             // Only the server knows whether it still has the lease.
-            LeaseAction::ExtendLease { id, .. } if !leases.has(id) && !self.was_leased_in_this_outage(id) => {
+            LeaseAction::ExtendLease { id, .. } if !leases.has(id) && self.is_on_server(id, &session) => {
                 return Err(refused());
             }
             LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } | LeaseAction::Lease { .. } => {
@@ -69,8 +68,25 @@ impl Outage {
         }
         ops.append(&mut leases.ops);
         drop(locked);
-        self.commit_changes(changes, ops, session, &now)?;
+        self.commit_changes(changes, ops, leases.ended_on_server, session, &now)?;
         Ok(reply)
+    }
+
+    /// Answers whether a lease still exists. `ask` asks the local map of leases.
+    pub(crate) fn ask_lease(
+        &self,
+        id: &str,
+        session: &Session,
+        ask: impl FnOnce() -> Result<Answer>,
+    ) -> Result<Answer> {
+        let held = ask()?.lease()?.or_else(|| self.is_on_server(id, session).then_some(HeldLease::OnServer));
+        Ok(Answer::Lease(held))
+    }
+
+    /// Returns whether the server has the lease of this id, which is not known locally: it was granted before this
+    /// outage, and not ended since.
+    fn is_on_server(&self, id: &str, session: &Session) -> bool {
+        !self.was_leased_in_this_outage(id) && !session.has_ended(id)
     }
 
     fn was_leased_in_this_outage(&self, id: &str) -> bool {
@@ -87,18 +103,20 @@ pub(crate) fn local_key(key: &Key<'static>) -> Key<'static> {
 }
 
 /// The leases of a queue, and the operations that change them on the server.
-struct LeaseChanges {
+pub(crate) struct LeaseChanges {
     /// On the server: the ids, by the time at which they expire. Locally: the map of all leases (see
     /// [`local::leases`](leases)).
     ids_key: Key<'static>,
     /// On the server: the leased values, by id.
     values_key: Key<'static>,
     ids: BTreeSet<SmolStr>,
-    ops: Vec<OpToQueue>,
+    pub(crate) ops: Vec<OpToQueue>,
+    /// The leases that were ended and that only the server had.
+    pub(crate) ended_on_server: Vec<SmolStr>,
 }
 
 impl LeaseChanges {
-    fn of(queue: &Key<'_>, found: Option<&Entry>) -> Self {
+    pub(crate) fn of(queue: &Key<'_>, found: Option<&Entry>) -> Self {
         let ids = match found.map(|entry| &entry.content) {
             Some(Content::Map(map)) => {
                 map.fields().keys().filter_map(|field| leases::id_of(field)).map(SmolStr::new).collect()
@@ -106,7 +124,7 @@ impl LeaseChanges {
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
         let (ids_key, values_key) = (queue.companion(Companion::Leases), keys::leased_values(queue));
-        Self { ids_key, values_key, ids, ops: Vec::new() }
+        Self { ids_key, values_key, ids, ops: Vec::new(), ended_on_server: Vec::new() }
     }
 
     fn has(&self, id: &str) -> bool {
@@ -114,7 +132,7 @@ impl LeaseChanges {
     }
 
     /// Queues what a change of the local map changes on the server.
-    fn apply_change(&mut self, key: &Key<'static>, change: &Change, now: &Now<'_>) {
+    pub(crate) fn apply_change(&mut self, key: &Key<'static>, change: &Change, now: &Now<'_>) {
         // The last token is another key: the server has a token of its own.
         if *key != self.ids_key {
             return;
@@ -125,7 +143,7 @@ impl LeaseChanges {
                     self.end(id);
                 }
             }
-            Change::Remove => std::mem::take(&mut self.ids).iter().for_each(|id| self.end(id)),
+            Change::Remove => self.ids.clone().iter().for_each(|id| self.end(id)),
             Change::SetFields(fields) => {
                 for (field, value) in fields {
                     self.begin(field, value, now);
@@ -144,8 +162,10 @@ impl LeaseChanges {
     }
 
     fn end(&mut self, id: &str) {
-        self.ids.remove(id);
         let id = SmolStr::new(id);
+        if !self.ids.remove(&id) {
+            self.ended_on_server.push(id.clone());
+        }
         self.ops.push(OpToQueue::new(&self.values_key, QueuedAction::MapDelete { field: id.clone() }));
         self.ops.push(OpToQueue::new(&self.ids_key, QueuedAction::SetLease { id, left: None }));
     }

@@ -198,6 +198,9 @@ impl Outage {
 
     pub(crate) fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
         let now = self.now();
+        if let Query::Lease { id, .. } = query {
+            return self.ask_lease(id, &self.session(), || self.table().ask(key, query, &now));
+        }
         self.read(key, Needs::of(query), &now, |table| table.ask(key, query, &now))?
     }
 

@@ -1,6 +1,7 @@
 //! Owns what changes together with the local state of an outage: the replay queue, and what is noted of each key that
 //! is written. Knows nothing of the entries themselves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     file: Option<Arc<QueueFile>>,
     knowledge: Arc<Knowledge>,
     counts: Arc<Counts>,
+    /// The leases on the server that were ended in this outage, by id.
+    ended_leases: HashSet<SmolStr>,
     /// How log lines name the server.
     server: Arc<str>,
 }
@@ -55,7 +58,17 @@ impl Session {
         knowledge: Arc<Knowledge>,
         server: Arc<str>,
     ) -> Self {
-        Self { queue, file, knowledge, counts, server }
+        Self { queue, file, knowledge, counts, ended_leases: HashSet::new(), server }
+    }
+
+    /// Returns whether a lease on the server was ended in this outage.
+    pub(crate) fn has_ended(&self, lease: &str) -> bool {
+        self.ended_leases.contains(lease)
+    }
+
+    /// Notes leases on the server that were ended.
+    pub(crate) fn note_ended(&mut self, leases: impl IntoIterator<Item = SmolStr>) {
+        self.ended_leases.extend(leases);
     }
 
     /// Calls `apply` with each operation that an earlier run of the program queued, with the TTL that is left, and notes

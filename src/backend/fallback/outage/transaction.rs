@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use parking_lot::MutexGuard;
+use smol_str::SmolStr;
 
 use crate::backend::TransactionBody;
 use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
+use crate::backend::fallback::outage::leases::LeaseChanges;
 use crate::backend::fallback::outage::refusal::refused;
 use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
@@ -15,7 +17,7 @@ use crate::backend::local::change::Change;
 use crate::backend::local::read_set::ReadSet;
 use crate::clock::Now;
 use crate::error::Result;
-use crate::key::Key;
+use crate::key::{Companion, Key};
 use crate::op::{Answer, Query, ReadSource};
 
 /// What a transaction reads during an outage.
@@ -57,34 +59,54 @@ impl Outage {
         let now = self.now();
         let written = changes.iter().map(|(key, _)| &**key);
         let locked = self.table().lock(written.chain(read_set.keys().map(|key| &**key)));
-        if !read_set.is_still_valid(|key, query| locked.ask(key, query, &now)) {
+        let ask_now = |key: &Key<'_>, query: &Query| {
+            let ask_table = || locked.ask(key, query, &now);
+            if let Query::Lease { id, .. } = query {
+                self.ask_lease(id, &session, ask_table)
+            } else {
+                ask_table()
+            }
+        };
+        if !read_set.is_still_valid(ask_now) {
             return Ok(false);
         }
         let mut ops = Vec::new();
         let mut queues = HashMap::new();
+        let mut leases = HashMap::new();
         for (key, change) in &changes {
+            if let Some(queue) = Companion::Leases.strip_from(key) {
+                let queue = Key::listed(queue.to_owned());
+                let leases = leases.entry(key).or_insert_with(|| LeaseChanges::of(&queue, locked.find(key)));
+                leases.apply_change(key, change, &now);
+                ops.append(&mut leases.ops);
+                continue;
+            }
             let ends = queues.entry(&**key).or_insert_with(|| QueueEnds::of(locked.find(key)));
             let actions = actions_for(*ends, change, &now).into_iter();
             ops.extend(actions.map(|action| OpToQueue::new(key, action)));
             ends.apply_change(change);
         }
+        let ended_on_server = leases.into_values().flat_map(|leases| leases.ended_on_server).collect();
         drop(queues);
         drop(locked);
-        self.commit_changes(changes, ops, session, &now)?;
+        self.commit_changes(changes, ops, ended_on_server, session, &now)?;
         Ok(true)
     }
 
-    /// Queues operations, then applies the changes that they set on the server to the local state. While the session is
+    /// Queues operations, then applies the changes that they set on the server to the local state, and notes the leases
+    /// that were ended and that only the server has. While the session is
     /// locked nobody else changes that state, so the caller need not hold a lock of the table, and must not.
     pub(crate) fn commit_changes(
         &self,
         changes: Vec<(Key<'static>, Change)>,
         ops: Vec<OpToQueue>,
+        ended_on_server: Vec<SmolStr>,
         mut session: MutexGuard<'_, Session>,
         now: &Now<'_>,
     ) -> Result<()> {
         let queued = session.enqueue(ops, Sent::Not, now, self.queued_at())?;
         self.table().apply_all(changes, now);
+        session.note_ended(ended_on_server);
         Session::complete(session, queued)
     }
 }

@@ -136,8 +136,10 @@ fn with_deadline(shadowed: &Shadowed, deadline: Option<Deadline>) -> Option<Shad
 
 /// Returns what is known of each key after a transaction has made these changes on the server. The shadow records them
 /// in order, so the last of several changes of one key counts.
-pub(crate) fn shadowed_after_changes(changes: &[(Key<'static>, Change)]) -> Vec<Option<Shadowed>> {
-    changes.iter().map(|(_, change)| shadowed_after_change(change)).collect()
+pub(crate) fn shadowed_after_changes<'c>(
+    changes: impl Iterator<Item = &'c (Key<'static>, Change)>,
+) -> Vec<Option<Shadowed>> {
+    changes.map(|(_, change)| shadowed_after_change(change)).collect()
 }
 
 fn shadowed_after_change(change: &Change) -> Option<Shadowed> {

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry};
+use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::clock::Deadline;
-use crate::key::Key;
+use crate::key::{Companion, Key};
 use crate::op::End;
 use crate::value::Value;
 
@@ -52,9 +53,10 @@ impl CommandWriter<'_> {
             Change::SetFields(fields) => {
                 self.parts("HSET", key, fields.iter().flat_map(|(field, value)| pair(field, value)));
             }
-            Change::RemoveField(field) => {
-                self.command(3, "HDEL").key(key).arg(field.as_bytes());
-            }
+            Change::RemoveField(field) => match Companion::Leases.strip_from(key) {
+                None => drop(self.command(3, "HDEL").key(key).arg(field.as_bytes())),
+                Some(queue) => self.end_lease(&Key::listed(queue.to_owned()), field),
+            },
             Change::SetItems { values, end: End::Back, .. } => {
                 self.parts("RPUSH", key, values.iter().map(|value| &*value.bytes));
             }
@@ -109,6 +111,12 @@ impl CommandWriter<'_> {
         if let Some(deadline) = entry.deadline {
             self.command(3, "PEXPIRE").key(key).number(deadline.millis());
         }
+    }
+
+    /// Writes the end of a lease, whose value does not come back.
+    fn end_lease(&mut self, queue: &Key<'_>, id: &str) {
+        self.command(3, "ZREM").key(&queue.companion(Companion::Leases)).arg(id.as_bytes());
+        self.command(3, "HDEL").key(&keys::leased_values(queue)).arg(id.as_bytes());
     }
 
     /// Writes as many commands as these arguments need.
@@ -183,6 +191,16 @@ mod tests {
         ] {
             assert_eq!(text(None, vec![change]), commands);
         }
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_value() {
+        let leases = Key::listed("k".to_owned()).companion(Companion::Leases);
+        let changes = [(leases, Change::RemoveField("7".into()))];
+        assert_eq!(
+            words(|writer| writer.changes(&changes, |_| None)),
+            "ZREM p:k:__millpond:leases 7 HDEL p:k:__millpond:leased 7"
+        );
     }
 
     #[test]

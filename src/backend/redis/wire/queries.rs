@@ -9,8 +9,8 @@ use crate::backend::redis::wire::replies::{
 };
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::bytes::Bytes;
-use crate::key::Key;
-use crate::op::{Answer, Presence, Query};
+use crate::key::{Companion, Key};
+use crate::op::{Answer, HeldLease, Presence, Query};
 
 impl CommandWriter<'_> {
     /// Writes a query.
@@ -39,6 +39,9 @@ impl CommandWriter<'_> {
                 let (first, last) = if from < to { (index(*from), index(to - 1)) } else { (1, 0) };
                 self.command(4, name).key(key).integer(first).integer(last);
             }
+            Query::Lease { id, .. } => {
+                self.command(3, name).key(key).arg(id.as_bytes());
+            }
         }
     }
 }
@@ -54,11 +57,14 @@ fn name(query: &Query) -> &'static str {
         Query::Names | Query::MapLength => "HKEYS",
         Query::Bounds => "LLEN",
         Query::Items { .. } => "LRANGE",
+        Query::Lease { .. } => "ZSCORE",
     }
 }
 
 /// Returns what an error about a query names.
 pub(crate) fn error_context<'a>(key: &'a Key<'_>, query: &Query) -> ErrorContext<'a> {
+    // The caller knows the queue, and not the key of its leases.
+    let key = Companion::Leases.strip_from(key).unwrap_or(key);
     let context = ErrorContext::reading(name(query), key);
     ErrorContext { expected: query.kind().unwrap_or(context.expected), ..context }
 }
@@ -91,6 +97,7 @@ pub(crate) fn answer(
             }
             Answer::Items(parts.into_iter().map(present).collect::<Result<_, _>>()?)
         }
+        Query::Lease { .. } => Answer::Lease(bytes(first)?.map(|_deadline| HeldLease::OnServer)),
     })
 }
 
@@ -105,6 +112,7 @@ pub(crate) fn nothing(query: &Query) -> Answer {
         Query::MapLength => Answer::Count(0),
         Query::Bounds => Answer::Bounds((0, 0)),
         Query::Items { .. } => Answer::Items(Vec::new()),
+        Query::Lease { .. } => Answer::Lease(None),
     }
 }
 
@@ -180,6 +188,7 @@ mod tests {
             (Query::Names, "HKEYS p:k"),
             (Query::MapLength, "HKEYS p:k"),
             (Query::Bounds, "LLEN p:k"),
+            (Query::Lease { id: "7".into(), removed: 0 }, "ZSCORE p:k 7"),
             (Query::Items { from: 2, to: 5 }, "LRANGE p:k 2 4"),
             (Query::Items { from: 0, to: 0 }, "LRANGE p:k 1 0"),
             (Query::Items { from: 5, to: 2 }, "LRANGE p:k 1 0"),
@@ -192,6 +201,7 @@ mod tests {
     #[test]
     fn each_reply_is_read_and_any_other_is_an_error() {
         let x = || Bytes::from("x");
+        let lease = || Query::Lease { id: "7".into(), removed: 0 };
         for (query, reply, expected) in [
             (Query::Value, bulk(b"x"), Answer::Found(Some(x()))),
             (Query::Field("f".into()), Value::Nil, Answer::Found(None)),
@@ -213,6 +223,8 @@ mod tests {
             (Query::MapLength, Value::Array([&b"g"[..], b"\xff", b"f"].map(bulk).to_vec()), Answer::Count(2)),
             (Query::Bounds, Value::Int(3), Answer::Bounds((0, 3))),
             (Query::Items { from: 0, to: 9 }, Value::Array(vec![bulk(b"x")]), Answer::Items(vec![x()])),
+            (lease(), bulk(b"1700000000000000"), Answer::Lease(Some(HeldLease::OnServer))),
+            (lease(), Value::Nil, Answer::Lease(None)),
         ] {
             assert_eq!(answered(&query, &[reply]).unwrap(), expected, "{query:?}");
             let failure = answered(&query, &[Value::Okay]).unwrap_err();

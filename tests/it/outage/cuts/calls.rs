@@ -264,12 +264,12 @@ fn queues() -> Vec<Call> {
 
 fn leases() -> Vec<Call> {
     const QUEUE: &[&str] = &["RPUSH t:q 1 2"];
-    let end = |name, states, run: fn(&Leased<i64>) -> Result<bool>| Call {
+    let end = |name, states, again, run: fn(&StateStore, &Leased<i64>) -> Result<bool>| Call {
         name,
         before: QUEUE,
         states,
         answer: "true",
-        again: Reported,
+        again,
         away: Refused,
         run: Takes(run),
     };
@@ -277,8 +277,14 @@ fn leases() -> Vec<Call> {
         call("take", QUEUE, &["q=[1,2]", "q=[2] q:leased=1"], "Some(1)", (Never, Refused), |store| {
             store.lease::<i64>("q", HOUR).map(|taken| as_text(taken.map(Leased::into_inner)))
         }),
-        end("done", &["q=[2] q:leased=1", "q=[2]"], Leased::ack),
-        end("back", &["q=[2] q:leased=1", "q=[1,2]"], Leased::nack),
+        end("done", &["q=[2] q:leased=1", "q=[2]"], Reported, |_, taken| taken.ack()),
+        end("back", &["q=[2] q:leased=1", "q=[1,2]"], Reported, |_, taken| taken.nack()),
+        end("ack", &["q=[2] q:leased=1", "q=[2] result=7"], Never, |store, taken| {
+            store.transaction(|tx| {
+                tx.put("result", 7)?;
+                tx.ack(taken)
+            })
+        }),
     ]
 }
 
