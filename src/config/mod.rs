@@ -19,6 +19,7 @@ mod url;
 
 pub(crate) use self::environment::config_from_env;
 pub use self::file::{FileOptions, SyncPolicy};
+pub(crate) use self::meant::check_path;
 pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]
 pub(crate) use self::redis_address::{Endpoint, Login, RedisAddress};

@@ -126,6 +126,9 @@ pub struct MemoryStore(pub(crate) Handle<Memory>);
 /// `LOCK` also notes how far the journal reached when the store was last closed: a journal that has lost lines at its
 /// end since then is [`Corrupt`](crate::Error::Corrupt), and not taken for a shorter one. A directory without the note
 /// opens too. Copy it with the other files, and delete it with them.
+///
+/// While the store is open, copy it by [`backup`](Self::backup): files that are copied one after the other may come from
+/// different moments, and such a copy may not open.
 #[derive(Clone)]
 pub struct FileStore(pub(crate) Handle<File>);
 

@@ -8,7 +8,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::backend::file::core::Core;
 use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::journal::writer;
-use crate::backend::file::layout::failed;
 use crate::backend::file::snapshot::{SnapshotSize, SnapshotWriter};
 use crate::backend::local::table::fuzzy_scan::FuzzyScan;
 use crate::clock::{Clock as _, ManualClock, Now};
@@ -57,18 +56,21 @@ pub(crate) fn compact(core: &Core, write_now: &mut dyn FnMut()) -> Result<Option
     };
     write_now();
     let finished = core.layout.snapshot_path(number);
-    core.layout.fs.rename(&path, &finished).map_err(|error| {
-        let _ = core.layout.remove(&path);
-        failed("renaming", &path, error)
-    })?;
+    core.layout.rename(&path, &finished).inspect_err(|_| drop(core.layout.remove(&path)))?;
     // INVARIANT: nothing is deleted before the name of its replacement is durable.
     core.layout.sync()?;
     write_now();
-    let listing = core.layout.list()?;
-    core.layout.paths(&listing, ..number).try_for_each(|path| core.layout.remove(&path))?;
+    remove_replaced(core, number)?;
     core.pacer.note_compacted(size.len, size.weight);
     step_back(core, begin.time);
     Ok(Some(size))
+}
+
+/// Deletes the files that the snapshot of this number replaces.
+fn remove_replaced(core: &Core, number: u64) -> Result<()> {
+    let _no_backup_begins = core.deletion.lock();
+    let listing = core.layout.list()?;
+    core.layout.paths(&listing, ..number).try_for_each(|path| core.layout.remove(&path))
 }
 
 /// Lets the clock follow the system clock again if it was far ahead of it at `time`, when this compaction began.

@@ -46,6 +46,9 @@ pub(crate) struct Core {
     /// Runs a compaction. A function pointer, because compaction is built on the core.
     pub(crate) compact: fn(&Arc<Self>),
     pub(crate) compaction_thread: Mutex<Option<JoinHandle<()>>>,
+    /// INVARIANT: a compaction deletes files under this lock only. A backup holds it while it opens the files, so that
+    /// none of them disappears in between; it reads them without the lock.
+    pub(crate) deletion: Mutex<()>,
 }
 
 /// Changes of one commit.
@@ -132,7 +135,7 @@ impl Core {
         }
     }
 
-    fn check_open(&self, journal: &Journal) -> Result<()> {
+    pub(crate) fn check_open(&self, journal: &Journal) -> Result<()> {
         self.durability.check()?;
         match journal.state {
             JournalState::Open => Ok(()),

@@ -11,7 +11,7 @@ use crate::backend::file::contents::Contents;
 use crate::backend::file::fs::{Access, FileSystem, FileType, WritableFile};
 use crate::error::{Error, Result};
 
-/// Suffix of a snapshot that is being written.
+/// Suffix of a file that is being written.
 const UNFINISHED: &str = ".tmp";
 
 /// The directory of a store.
@@ -38,13 +38,23 @@ impl fmt::Debug for Layout {
 pub(crate) struct Listing {
     pub(crate) snapshots: Vec<u64>,
     pub(crate) journals: Vec<u64>,
-    /// Unfinished snapshots.
+    /// Unfinished files.
     pub(crate) leftovers: Vec<PathBuf>,
 }
 
 impl Layout {
     /// Opens the directory, and creates it and its ancestors unless they exist.
     pub(crate) fn create(dir: &Path, fs: &dyn FileSystem, contents: Contents) -> Result<Self> {
+        Self::create_and_note(dir, fs, contents, &mut Vec::new())
+    }
+
+    /// As [`Layout::create`], and adds each directory that it has created to `created`, also if it fails.
+    pub(crate) fn create_and_note(
+        dir: &Path,
+        fs: &dyn FileSystem,
+        contents: Contents,
+        created: &mut Vec<PathBuf>,
+    ) -> Result<Self> {
         let path = absolute(dir);
         let missing: Vec<&Path> =
             path.ancestors().take_while(|dir| fs.file_type(non_empty(dir)).is_err()).collect();
@@ -53,7 +63,10 @@ impl Layout {
             match fs.create_dir(dir, access) {
                 // Another process has just created it, or it is a dangling link, which cannot be opened.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                outcome => outcome.map_err(|error| failed("creating", &path, error))?,
+                outcome => {
+                    outcome.map_err(|error| failed("creating", &path, error))?;
+                    created.push(dir.to_path_buf());
+                }
             }
             let parent = non_empty(non_empty(dir).parent().unwrap_or(dir));
             fs.sync_dir(parent).map_err(|error| failed("syncing", parent, error))?;
@@ -86,22 +99,23 @@ impl Layout {
 
     /// A snapshot has this path while it is written.
     pub(crate) fn unfinished_snapshot_path(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("snapshot-{number}.jsonl{UNFINISHED}"))
+        unfinished_path(&self.snapshot_path(number))
+    }
+
+    /// The names in the directory.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        self.fs.read_dir(&self.dir).map_err(|error| failed("listing", &self.dir, error))
     }
 
     /// Lists the store's files; other files are ignored.
     pub(crate) fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
-        let listing_failed = |error| failed("listing", &self.dir, error);
-        for name in self.fs.read_dir(&self.dir).map_err(listing_failed)? {
+        for name in self.names()? {
             if let Some(number) = parse_number(&name, "journal-") {
                 listing.journals.push(number);
             } else if let Some(number) = parse_number(&name, "snapshot-") {
                 listing.snapshots.push(number);
-            } else if name
-                .strip_suffix(UNFINISHED)
-                .is_some_and(|name| parse_number(name, "snapshot-").is_some())
-            {
+            } else if is_unfinished(&name) {
                 listing.leftovers.push(self.dir.join(name));
                 continue;
             } else {
@@ -140,6 +154,11 @@ impl Layout {
     /// Opens a file for writing.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<dyn WritableFile>> {
         self.fs.open(path).map_err(|error| failed("opening", path, error))
+    }
+
+    /// Gives an unfinished file its finished name.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.fs.rename(from, to).map_err(|error| failed("renaming", from, error))
     }
 
     pub(crate) fn remove(&self, path: &Path) -> Result<()> {
@@ -185,6 +204,18 @@ fn absolute(path: &Path) -> PathBuf {
 /// Returns the path, or `.` for the empty path.
 fn non_empty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// A file has this path while it is written, and `path` afterwards.
+pub(crate) fn unfinished_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    name.into()
+}
+
+fn is_unfinished(name: &str) -> bool {
+    let Some(name) = name.strip_suffix(UNFINISHED) else { return false };
+    ["snapshot-", "journal-"].into_iter().any(|prefix| parse_number(name, prefix).is_some())
 }
 
 /// The number in a file's name. Only the spelling that [`Layout`] writes is valid.

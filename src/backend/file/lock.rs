@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 
 /// Locks the directory until it is dropped.
 ///
-/// INVARIANT: the lock file is never renamed or deleted, or a process that opens it by its name could lock another
-/// file than the current holder.
+/// INVARIANT: the lock file is never renamed, and is deleted only by the holder of its lock, or a process that opens it
+/// by its name could lock another file than the current holder. The lock on a deleted file counts for nothing.
 pub(crate) struct DirectoryLock {
     file: Arc<dyn LockableFile>,
     process: u32,
@@ -23,7 +23,9 @@ impl DirectoryLock {
         let path = layout.lock_path();
         let file = layout.fs.open_lockable(&path).map_err(|error| failed("opening", &path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file, process: process::id() }),
+            Ok(()) if file.is_in_place() => Ok(Self { file, process: process::id() }),
+            // The backup that had created it has failed, and has just deleted it.
+            Ok(()) => Err(Error::Locked { path: layout.dir.clone(), process: None }),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::Locked { path: layout.dir.clone(), process: closing_note::holder(layout) })
             }

@@ -1,9 +1,12 @@
 //! The File variant: the local table behind a journal of changes in a directory.
 
+mod backup;
+mod backup_target;
 mod clock;
 mod closing_note;
 mod compaction;
 pub(crate) mod contents;
+mod copying;
 mod core;
 mod format;
 mod fs;
@@ -19,6 +22,7 @@ pub(crate) mod report;
 mod snapshot;
 pub(crate) mod store;
 mod syncer;
+mod table_files;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::backend::file::clock::MonotonicClock;
 use crate::backend::file::compaction;
 use crate::backend::file::contents::Contents;
+use crate::backend::file::copying::copy_range;
 use crate::backend::file::core::Core;
 use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::{OsFileSystem, ReadOnlyFile, WritableFile};
@@ -120,7 +121,10 @@ impl File {
     /// Opens the store in `dir` as it is now, even while another process has it open. Nothing on disk is changed,
     /// now or later.
     pub(crate) fn open_read_only(dir: &Path, clock: StoreClock) -> Result<Self> {
-        let layout = Layout::open_existing(dir, &OsFileSystem::default(), Contents::Store)?;
+        Self::open_read_only_in(Layout::open_existing(dir, &OsFileSystem::default(), Contents::Store)?, clock)
+    }
+
+    pub(crate) fn open_read_only_in(layout: Layout, clock: StoreClock) -> Result<Self> {
         let mut retries = 0;
         let recovered = loop {
             match recovery::read(&ReadContext::new(&layout, true, &mut |_| ())) {
@@ -164,6 +168,7 @@ fn build_core(
         pacer,
         compact: compaction::run,
         compaction_thread: Mutex::new(None),
+        deletion: Mutex::new(()),
         layout,
     })
 }
@@ -204,19 +209,11 @@ fn resume_after(layout: &Layout, tail: Tail, sequence: u64) -> Result<JournalEnd
 
 /// Writes a range of a file over itself.
 fn rewrite(layout: &Layout, path: &Path, disk: &dyn WritableFile, range: Range<u64>) -> Result<()> {
-    let reading_failed = |error| failed("reading", path, error);
     if range.is_empty() {
         return Ok(());
     }
+    let reading_failed = |error| failed("reading", path, error);
     let mut file = layout.fs.read(path).map_err(reading_failed)?;
     io::copy(&mut (&mut file).take(range.start), &mut io::sink()).map_err(reading_failed)?;
-    let mut chunk = vec![0; 1 << 16];
-    let mut at = range.start;
-    while at < range.end {
-        let wanted = usize::try_from(range.end - at).unwrap_or(chunk.len()).min(chunk.len());
-        file.read_exact(&mut chunk[..wanted]).map_err(reading_failed)?;
-        disk.write_all_at(at, &chunk[..wanted]).map_err(|error| failed("writing", path, error))?;
-        at += wanted as u64;
-    }
-    Ok(())
+    copy_range((&mut *file, path), (disk, path), range)
 }

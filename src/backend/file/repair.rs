@@ -13,7 +13,6 @@ use crate::backend::file::contents::Contents;
 use crate::backend::file::format::line::{FileKind, Line, LineFault};
 use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::file::fs::{Access, OsFileSystem};
-use crate::backend::file::journal::writer;
 use crate::backend::file::layout::{Layout, Listing, failed};
 use crate::backend::file::lock::DirectoryLock;
 use crate::backend::file::read::context::ReadContext;
@@ -22,16 +21,14 @@ use crate::backend::file::recovery;
 use crate::backend::file::recovery::contents_of;
 use crate::backend::file::report::{DamagedRegion, Repair};
 use crate::backend::file::snapshot;
-use crate::backend::file::snapshot::SnapshotWriter;
 use crate::backend::file::store::File;
+use crate::backend::file::table_files;
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::backend::local::table::bulk_load::BulkLoader;
-use crate::backend::local::table::fuzzy_scan::FuzzyScan;
 use crate::backend::local::table::shards::Table;
 use crate::clock::{ManualClock, Now};
-use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 use crate::store_clock::StoreClock;
 use crate::util::log_later::log_later;
@@ -305,7 +302,7 @@ fn replace_files(table: &Table, stamp: LineStamp, layout: &Layout, listing: &Lis
     let newest = listing.snapshots.iter().chain(&listing.journals).max();
     let number = newest.copied().unwrap_or_default() + 1;
     let (snapshot, journal) = (layout.unfinished_snapshot_path(number), layout.journal_path(number));
-    if let Err(error) = write_files(table, stamp, layout, number) {
+    if let Err(error) = table_files::write(table, stamp, layout, number) {
         // If the files stay, the next opening or repair deletes them.
         let _ = (layout.remove(&snapshot), layout.remove(&journal));
         return Err(error);
@@ -317,26 +314,6 @@ fn replace_files(table: &Table, stamp: LineStamp, layout: &Layout, listing: &Lis
         }
     }
     Ok(())
-}
-
-fn write_files(table: &Table, stamp: LineStamp, layout: &Layout, number: u64) -> Result<()> {
-    let sync = SyncPolicy::Always;
-    let path = layout.unfinished_snapshot_path(number);
-    let mut writer = SnapshotWriter::create(layout, &path, number, stamp, sync)?;
-    // At this time no entry has expired: the next opening removes those that have.
-    let beginning = ManualClock::new(UNIX_EPOCH);
-    let now = Now::of(&beginning);
-    let mut scan = FuzzyScan::new();
-    while let Some((key, change)) = scan.next(table, &now) {
-        writer.add(key, change)?;
-    }
-    writer.finish(stamp)?;
-    let (disk, journal) = writer::create_journal(layout, number)?;
-    writer::write_header(&*disk, &journal, layout.contents, (number, stamp), sync)?;
-    let finished = layout.snapshot_path(number);
-    layout.fs.rename(&path, &finished).map_err(|error| failed("renaming", &path, error))?;
-    // INVARIANT: nothing is deleted before the name of its replacement is durable.
-    layout.sync().inspect_err(|_| drop(layout.remove(&finished)))
 }
 
 /// Copies the files, as they are, into a new directory beside them.

@@ -3,6 +3,8 @@
 //! - `opening`: opening a directory finds the data, leaves foreign files alone and excludes other processes;
 //! - `read_only`: opening for reading only, and the progress that opening reports;
 //! - `format`: the bytes of the files, which later versions must still read;
+//! - `backup`: a copy of a running store is whole, and nothing else becomes one;
+//! - `killed_backup`: processes that are killed during a backup, or have no room for it;
 //! - `clock`: deadlines keep their meaning across restarts and changes of the system clock;
 //! - `closed`: a loss at the end of a closed journal is noticed;
 //! - `contents`: a store and a replay queue are told apart;
@@ -18,6 +20,7 @@
 //! - `lost_access`: a directory that becomes read-only or disappears, and a lack of file descriptors;
 //! - `system_calls`: a process that is stopped, or gets an error, at each of its system calls.
 
+mod backup;
 mod clock;
 mod closed;
 mod compaction;
@@ -38,6 +41,8 @@ mod repair;
 mod full_disk;
 #[cfg(target_os = "linux")]
 mod killed;
+#[cfg(target_os = "linux")]
+mod killed_backup;
 #[cfg(target_os = "linux")]
 mod lost_access;
 #[cfg(target_os = "linux")]

@@ -39,7 +39,14 @@ pub(crate) trait FileSystem: Send + Sync {
     /// Creates a directory in an existing one.
     fn create_dir(&self, dir: &Path, access: Access) -> io::Result<()>;
 
-    /// The names in a directory that are valid UTF-8.
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Returns whether the directory `inner` is the directory `outer` or is below it, whatever links the paths contain.
+    fn contains(&self, outer: &Path, inner: &Path) -> io::Result<bool>;
+
+    /// The names in a directory. Bytes that are not valid UTF-8 are replaced, so such a name is never that of a file of
+    /// the store.
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<String>>;
 
     fn len(&self, path: &Path) -> io::Result<u64>;

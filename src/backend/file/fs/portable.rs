@@ -35,10 +35,16 @@ impl FileSystem for PortableFileSystem {
         fs::create_dir(dir)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    fn contains(&self, outer: &Path, inner: &Path) -> io::Result<bool> {
+        Ok(fs::canonicalize(inner)?.starts_with(fs::canonicalize(outer)?))
+    }
+
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<String>> {
-        fs::read_dir(dir)?
-            .filter_map(|item| item.map(|item| item.file_name().into_string().ok()).transpose())
-            .collect()
+        fs::read_dir(dir)?.map(|item| Ok(item?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {

@@ -102,13 +102,29 @@ impl FileSystem for UnixFileSystem {
         Ok(rustix::fs::mkdirat(parent, dir, mode)?)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let (parent, dir) = self.locate(dir);
+        Ok(rustix::fs::unlinkat(parent, dir, AtFlags::REMOVEDIR)?)
+    }
+
+    fn contains(&self, outer: &Path, inner: &Path) -> io::Result<bool> {
+        let (parent, outer) = self.locate(outer);
+        let outer = find_named(parent, outer)?.id;
+        for ancestor in std::fs::canonicalize(inner)?.ancestors() {
+            if find_named(CWD, ancestor)?.id == outer {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<String>> {
         let handle = self.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
         for item in Dir::new(handle)? {
-            match item?.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => names.push(name.to_owned()),
+            match &*item?.file_name().to_string_lossy() {
+                "." | ".." => {}
+                name => names.push(name.to_owned()),
             }
         }
         Ok(names)

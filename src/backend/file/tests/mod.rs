@@ -1,5 +1,6 @@
 //! Proofs that need a disk which fails, lies or crashes.
 
+mod backup;
 mod combining;
 mod crash;
 mod durability;

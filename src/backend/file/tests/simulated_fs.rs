@@ -233,6 +233,24 @@ impl FileSystem for SimulatedFs {
         Ok(())
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let (mut state, _) = self.call(|| format!("rmdir {}", dir.display()))?;
+        let has_directories = state.directories.keys().any(|other| other != dir && other.starts_with(dir));
+        match state.directories.get(dir) {
+            Some(directory) if directory.cached.is_empty() && !has_directories => {
+                state.directories.remove(dir);
+                state.unnamed.remove(dir);
+                Ok(())
+            }
+            Some(_) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            None => missing(),
+        }
+    }
+
+    fn contains(&self, outer: &Path, inner: &Path) -> io::Result<bool> {
+        Ok(inner.starts_with(outer))
+    }
+
     fn read_dir(&self, dir: &Path) -> io::Result<Vec<String>> {
         let (state, _) = self.call(|| format!("list {}", dir.display()))?;
         match state.directories.get(dir) {

@@ -32,8 +32,13 @@ pub(crate) fn simulated_dir() -> &'static Path {
 
 /// Opens the store in a simulated file system. It compacts only if a test does.
 pub(crate) fn open_simulated(fs: &SimulatedFs, sync: SyncPolicy) -> Result<File> {
+    open_simulated_in(&simulated_dir().join("store"), fs, sync)
+}
+
+/// Like [`open_simulated`], in another directory.
+pub(crate) fn open_simulated_in(dir: &Path, fs: &SimulatedFs, sync: SyncPolicy) -> Result<File> {
     let options = FileOptions::default().sync(sync).compact_ratio(1.0).compact_min_bytes(1 << 30);
-    let layout = Layout::create(&simulated_dir().join("store"), fs, Contents::Store)?;
+    let layout = Layout::create(dir, fs, Contents::Store)?;
     File::open_in(layout, &options, StoreClock::Trusted(Arc::new(ManualClock::default())), &mut |_| ())
 }
 
