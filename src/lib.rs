@@ -3,9 +3,9 @@
 //!
 //! [`StateStore`] is the type to begin with. Open one by a URL ([`StateStore::open`]), from the
 //! environment ([`StateStore::from_env`]), by a backend ([`StateStore::new`]) or by a whole configuration
-//! ([`StateStore::with_config`]). Its operations are documented in groups: values, atomic steps, counters,
-//! expiry, listing, batches, maps, queues, taking, locks, transactions, outages. The variants of [`Error`] are
-//! sorted by what a caller would do about them.
+//! ([`StateStore::with_config`]). Its operations are documented in groups: values, expiry, atomic steps,
+//! counters, transactions, maps, queues, leases, locks, listing, batches, handles, namespaces, outages. The variants of
+//! [`Error`] are sorted by what a caller would do about them.
 //!
 //! ```
 //! use millpond::StateStore;

@@ -5,7 +5,6 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::Error;
-use crate::store::state_store::StateStore;
 
 /// The error of a store that always fails: see [`StateStore::failing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +27,7 @@ pub enum ErrorKind {
 const CAUSE: &str = "this store fails on purpose";
 
 impl ErrorKind {
-    fn error(self) -> Error {
+    pub(crate) fn error(self) -> Error {
         let path = || PathBuf::from("failing");
         match self {
             Self::Unavailable => {
@@ -40,27 +39,5 @@ impl ErrorKind {
             Self::StorageFull => Error::StorageFull { path: path(), source: io::Error::other(CAUSE) },
             Self::Poisoned => Error::Poisoned { path: path() },
         }
-    }
-}
-
-impl StateStore {
-    /// Returns a store whose every operation fails with an error of this kind, so that a program can test what it does
-    /// then. It holds nothing, and needs no server.
-    ///
-    /// ```
-    /// use millpond::{Error, ErrorKind, StateStore};
-    ///
-    /// fn greet(store: &StateStore) -> &'static str {
-    ///     match store.get::<String>("name") {
-    ///         Ok(_) => "hello",
-    ///         Err(Error::Unavailable { .. }) => "hello, stranger",
-    ///         Err(_) => "good bye",
-    ///     }
-    /// }
-    /// assert_eq!(greet(&StateStore::failing(ErrorKind::Unavailable)), "hello, stranger");
-    /// ```
-    #[must_use]
-    pub fn failing(kind: ErrorKind) -> Self {
-        Self::memory_with(Some(Box::new(move || kind.error())))
     }
 }

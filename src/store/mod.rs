@@ -1,31 +1,53 @@
 //! [`StateStore`](state_store::StateStore): the store that a program holds, its documented operations in one file a
 //! group, and its handles. The backends decide what an operation means.
 
+// The documented groups, in the order in which rustdoc shows them. Without the blank lines, rustfmt would sort them.
+mod open;
+
+mod values;
+
+mod expiry;
+
 mod atomic;
+
+mod counters;
+
+pub(crate) mod transaction;
+
+mod maps;
+
+mod queues;
+
+pub(crate) mod leases;
+
+pub(crate) mod locks;
+
+pub(crate) mod listing;
+
 mod batches;
+
+pub(crate) mod handle;
+
+mod namespaces;
+
+mod outages;
+
+mod inspection;
+
+mod closing;
+
+// What they are made of.
 mod cas_backoff;
 mod cas_loop;
 mod context;
-mod counters;
 mod execute;
-mod expiry;
 pub(crate) mod failing;
 mod file_store;
-pub(crate) mod handle;
-pub(crate) mod leases;
-pub(crate) mod listing;
-pub(crate) mod locks;
-mod maps;
-mod open;
 pub(crate) mod open_options;
-mod outages;
-mod queues;
 mod single_flight;
 pub(crate) mod state_store;
-pub(crate) mod transaction;
 mod transaction_leases;
 mod transaction_operations;
 mod unwind;
-mod values;
 mod wait;
 pub(crate) mod write_batch;

@@ -15,6 +15,7 @@ use crate::clock::Millis;
 use crate::config::{StateBackend, StateConfig, config_from_env};
 use crate::error::Result;
 use crate::store::context::{Context, ErrorMaker, SharedState};
+use crate::store::failing::ErrorKind;
 use crate::store::single_flight::SingleFlight;
 #[cfg(feature = "redis")]
 use crate::store::state_store::RedisStore;
@@ -74,6 +75,26 @@ impl StateStore {
     #[expect(clippy::needless_pass_by_value, reason = "a configuration is used up when a store is opened")]
     pub fn with_config(config: StateConfig) -> Result<Self> {
         Self::open_with(&config, StoreClock::system(), &mut |_| ())
+    }
+
+    /// Returns a store whose every operation fails with an error of this kind, so that a program can test what it does
+    /// then. It holds nothing, and needs no server.
+    ///
+    /// ```
+    /// use millpond::{Error, ErrorKind, StateStore};
+    ///
+    /// fn greet(store: &StateStore) -> &'static str {
+    ///     match store.get::<String>("name") {
+    ///         Ok(_) => "hello",
+    ///         Err(Error::Unavailable { .. }) => "hello, stranger",
+    ///         Err(_) => "good bye",
+    ///     }
+    /// }
+    /// assert_eq!(greet(&StateStore::failing(ErrorKind::Unavailable)), "hello, stranger");
+    /// ```
+    #[must_use]
+    pub fn failing(kind: ErrorKind) -> Self {
+        Self::memory_with(Some(Box::new(move || kind.error())))
     }
 
     /// Opens a store, and reports how far a File store has been read.

@@ -1,28 +1,10 @@
 //! Owns the documented group of outages: what a program can ask and learn while the Redis server is disconnected.
 
-use std::time::Duration;
-
 use crate::error::Result;
-use crate::outage::{Event, ListenerHandle, PendingOperation, Rejected, Stats, WriteConflict};
-use crate::store::state_store::StateStore;
+use crate::outage::{Event, ListenerHandle, Rejected, WriteConflict};
 #[cfg(feature = "redis")]
 use crate::store::state_store::{Handle, RedisStore};
-
-/// Runs the first expression against the backend of a Redis store, or the second one for Memory and File, which have
-/// no server to lose.
-macro_rules! on_redis {
-    ($store:expr, $backend:ident => $run:expr, else => $other:expr) => {
-        match $store {
-            StateStore::Memory(_) | StateStore::File(_) => $other,
-            #[cfg(feature = "redis")]
-            StateStore::Redis(handle) => {
-                let $backend = &*handle.0.backend;
-                let _lines = $crate::util::log_later::FlushOnDrop;
-                $run
-            }
-        }
-    };
-}
+use crate::store::state_store::{StateStore, on_redis};
 
 /// # Outages
 ///
@@ -78,34 +60,6 @@ impl StateStore {
         })
     }
 
-    /// Returns counts since the store was opened.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        on_redis!(self, backend => backend.stats(), else => Stats::default())
-    }
-
-    /// Returns at most `limit` of the operations that are not done on the server: first those that are in doubt, of which
-    /// nobody can know whether the server has applied them, then those that are queued for it, the oldest first.
-    ///
-    /// Neighbours on one key are merged in the queue: [`calls`](PendingOperation::calls) says how many calls an
-    /// operation stands for. Other threads may write meanwhile; they wait for at most a thousand operations to be
-    /// copied at a time. How many are queued is in [`stats`](Self::stats).
-    ///
-    /// ```
-    /// let store = millpond::StateStore::memory();
-    /// for operation in store.pending(10) {
-    ///     println!("{} of {}, for {} calls", operation.command, operation.key, operation.calls);
-    /// }
-    /// ```
-    ///
-    /// Operations in doubt are listed until the store is closed. If the queue is in files, a store that is opened after
-    /// a crash lists them again, until one that has listed all of them is closed.
-    #[must_use]
-    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only a server has a queue"))]
-    pub fn pending(&self, limit: usize) -> Vec<PendingOperation> {
-        on_redis!(self, backend => backend.pending(limit), else => Vec::new())
-    }
-
     /// Removes and returns the queued operations that the server refused for good. They are not retried.
     ///
     /// Until they are taken, these and the conflicts and the operations in doubt are kept in memory, together at most
@@ -134,22 +88,5 @@ impl StateStore {
     pub fn reconnect(&self) -> Result<()> {
         self.context().check_open()?;
         on_redis!(self, backend => backend.reconnect(), else => Ok(()))
-    }
-
-    /// Closes the store as [`close`](Self::close) does, and if operations are queued for the server, waits for it
-    /// for at most `timeout`, whatever the server does. With a `timeout` of zero it does not wait at all. If
-    /// `fallback=file:` keeps the queue, writing to the disk may take longer.
-    ///
-    /// # Errors
-    /// As [`close`](Self::close); [`Unavailable`](crate::Error::Unavailable) if some queued operations were not
-    /// applied in that time: they are lost (an operation whose answer did not come in time may be applied all the same), and closing again does not bring them back. To wait without closing, call
-    /// [`reconnect`](Self::reconnect) repeatedly.
-    #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only a server is waited for"))]
-    pub fn close_within(&self, timeout: Duration) -> Result<()> {
-        on_redis!(
-            self,
-            backend => if self.begin_close() { backend.close_within(timeout) } else { Ok(()) },
-            else => self.close()
-        )
     }
 }

@@ -3,15 +3,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::backend::Backend;
 #[cfg(feature = "redis")]
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
-use crate::error::Result;
-use crate::outage::Status;
 use crate::store::context::Context;
 
 /// A store of state: values, counters, maps, queues, leases and locks under text keys, kept in memory, in files or
@@ -194,90 +190,31 @@ macro_rules! on_backend {
 }
 pub(crate) use on_backend;
 
-impl StateStore {
-    /// Returns a handle on the same store with every key under `name:`.
-    ///
-    /// Namespaces nest; a store sees the keys of the namespaces inside it, with their names in front. An
-    /// empty name means this namespace itself. This method never fails: the operations return
-    /// [`InvalidKey`](crate::Error::InvalidKey) if the name makes their keys invalid.
-    ///
-    /// ```
-    /// # fn main() -> millpond::Result<()> {
-    /// let store = millpond::StateStore::memory();
-    /// let orders = store.namespace("orders");
-    /// orders.put("17", "paid")?;
-    /// assert_eq!(orders.keys("")?, ["17"]);
-    /// assert_eq!(store.keys("")?, ["orders:17"]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn namespace(&self, name: impl AsRef<str>) -> Self {
-        let mut inner = self.clone();
-        let context = inner.context_mut();
-        context.namespace = context.namespace.child(name.as_ref());
-        inner
-    }
-
-    /// Returns whether the backend serves the operations, or memory in its place. It asks no server.
-    ///
-    /// [`Connected`](Status::Connected) means: the last exchange with the server worked, and no operation
-    /// is queued for it.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        if self.context().is_closed() {
-            return Status::Closed;
+/// Runs the first expression against the backend of a Redis store, or the second one for Memory and File, which have
+/// no server to lose.
+macro_rules! on_redis {
+    ($store:expr, $backend:ident => $run:expr, else => $other:expr) => {
+        match $store {
+            $crate::store::state_store::StateStore::Memory(_)
+            | $crate::store::state_store::StateStore::File(_) => $other,
+            #[cfg(feature = "redis")]
+            $crate::store::state_store::StateStore::Redis(handle) => {
+                let $backend = &*handle.0.backend;
+                let _lines = $crate::util::log_later::FlushOnDrop;
+                $run
+            }
         }
-        on_backend!(self, backend => backend.status())
-    }
+    };
+}
+pub(crate) use on_redis;
 
-    /// Makes everything acknowledged so far as durable as the backend can: on File it is on the disk when
-    /// this returns, and so are the operations for a Redis server that are queued in files. Otherwise there is
-    /// nothing to do.
-    ///
-    /// # Errors
-    /// [`Poisoned`](crate::Error::Poisoned) on File; [`Unavailable`](crate::Error::Unavailable) after
-    /// [`close`](Self::close).
-    pub fn flush(&self) -> Result<()> {
-        self.context().check_open()?;
-        on_backend!(self, backend => backend.flush())
-    }
-
-    /// Closes the store for all its handles: flushes it and releases its files and connections. Every
-    /// later operation, on any handle, returns [`Unavailable`](crate::Error::Unavailable). Closing twice does
-    /// nothing.
-    ///
-    /// If operations are queued for a Redis server that is disconnected, this waits for the server for one
-    /// [`timeout`](crate::RedisOptions::timeout); [`close_within`](Self::close_within) takes another time.
-    ///
-    /// Dropping the last handle closes the store too, but waits for no server, and logs failures.
-    ///
-    /// # Errors
-    /// As [`flush`](Self::flush).
-    pub fn close(&self) -> Result<()> {
-        if self.begin_close() { on_backend!(self, backend => backend.close()) } else { Ok(()) }
-    }
-
-    /// Refuses all further operations; returns `false` if they are refused already.
-    pub(crate) fn begin_close(&self) -> bool {
-        !self.context().shared.closed.swap(true, Ordering::AcqRel)
-    }
-
+impl StateStore {
     pub(crate) fn context(&self) -> &Context {
         match self {
             Self::Memory(store) => &store.0.context,
             Self::File(store) => &store.0.context,
             #[cfg(feature = "redis")]
             Self::Redis(store) => &store.0.context,
-        }
-    }
-
-    fn context_mut(&mut self) -> &mut Context {
-        match self {
-            Self::Memory(store) => &mut store.0.context,
-            Self::File(store) => &mut store.0.context,
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => &mut store.0.context,
         }
     }
 }

@@ -87,15 +87,25 @@ const ROOMS: &[Room] = &[
     Room {
         name: "store",
         layers: &[
-            &["cas_backoff", "single_flight", "wait", "write_batch"],
+            &["cas_backoff", "failing", "single_flight", "wait", "write_batch"],
             &["context"],
             &["state_store"],
-            &["batches", "execute", "leases", "listing", "locks", "open", "outages"],
+            &[
+                "batches",
+                "closing",
+                "execute",
+                "inspection",
+                "leases",
+                "listing",
+                "locks",
+                "namespaces",
+                "open",
+                "outages",
+            ],
             &[
                 "cas_loop",
                 "counters",
                 "expiry",
-                "failing",
                 "file_store",
                 "handle",
                 "maps",
