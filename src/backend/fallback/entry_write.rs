@@ -89,12 +89,17 @@ impl Routed for LeaseWrite<'_> {
 
     fn on_server(&mut self, redis: &Redis) -> Result<Reply, OperationError> {
         let write = self.shared.shadow.begin_write(&self.op.key);
+        let (granted, requested_at) = (&self.shared.granted_leases, Instant::now());
         match redis.apply_scripted(self.op, self.end) {
             Ok(reply) => {
                 write.record_write(Shadowed::NotAValue);
+                granted.record(&self.op.action, &reply, requested_at);
                 Ok(reply)
             }
             Err(error) => {
+                if error.maybe_applied() {
+                    granted.record_doubt(&self.op.action);
+                }
                 write.record_failure(error.maybe_applied(), || Observed::OwnWrite);
                 Err(error)
             }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod entry_write;
+mod granted_leases;
 mod link;
 mod marker;
 pub(crate) mod open;

@@ -52,6 +52,7 @@ impl FallbackBackend {
             redis,
             clock,
             shadow: Arc::new(Shadow::new(shadow_bytes)),
+            granted_leases: Arc::default(),
             policy,
             outage: OutageCell::default(),
             reconnector: Reconnector::default(),

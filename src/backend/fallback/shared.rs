@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::fallback::granted_leases::GrantedLeases;
 use crate::backend::fallback::marker::Marker;
 use crate::backend::fallback::outage::cell::OutageCell;
 use crate::backend::fallback::policy::Policy;
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) redis: Redis,
     pub(crate) clock: StoreClock,
     pub(crate) shadow: Arc<Shadow>,
+    pub(crate) granted_leases: Arc<GrantedLeases>,
     pub(crate) policy: Policy,
     pub(crate) outage: OutageCell,
     pub(crate) reconnector: Reconnector,

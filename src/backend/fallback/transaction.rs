@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::backend::TransactionBody;
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::outage::sent::Sent;
@@ -11,6 +13,7 @@ use crate::backend::fallback::route::{OnLostReply, Routed};
 use crate::backend::fallback::shadow::after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
+use crate::backend::local::change::Change;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::observed::Observed;
@@ -37,8 +40,11 @@ impl Routed for RoutedTransaction<'_, '_> {
     fn on_server(&mut self, redis: &Redis) -> Result<Place, OperationError> {
         let mut shadow_writes = None;
         let mut after = Vec::new();
+        let mut ended_leases = Vec::new();
         let outcome = redis.transact(&mut |source, now| {
             let changes = (self.body)(source, now);
+            ended_leases.clear();
+            ended_leases.extend(changes.iter().filter_map(ended_lease));
             // The shadow holds no leases.
             let shadowed = || changes.iter().filter(|(key, _)| !Key::is_companion(key, Companion::Leases));
             after = after_write::shadowed_after_changes(shadowed());
@@ -46,6 +52,9 @@ impl Routed for RoutedTransaction<'_, '_> {
             shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
             changes
         });
+        if matches!(outcome, Ok(true)) || outcome.as_ref().is_err_and(OperationError::maybe_applied) {
+            self.shared.granted_leases.forget_all(&ended_leases);
+        }
         if let Some(mut writes) = shadow_writes {
             if matches!(outcome, Ok(true)) {
                 for (index, shadowed) in after.into_iter().enumerate() {
@@ -71,6 +80,14 @@ impl Routed for RoutedTransaction<'_, '_> {
     fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
         self.written.iter()
     }
+}
+
+/// Returns the id of the lease that a change on the server ends.
+fn ended_lease((key, change): &(Key<'static>, Change)) -> Option<SmolStr> {
+    if let Change::RemoveField(id) = change {
+        return Key::is_companion(key, Companion::Leases).then(|| id.clone());
+    }
+    None
 }
 
 impl FallbackBackend {

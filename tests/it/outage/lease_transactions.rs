@@ -2,6 +2,7 @@
 //! the outage, and what the server has after the replay.
 
 use std::thread;
+use std::time::Duration;
 
 use millpond::{Error, Leased, RedisOptions, Result, StateStore, Transaction};
 
@@ -9,7 +10,9 @@ use crate::support::backends::HOUR;
 use crate::support::proxy::{Mode, Proxy, Way};
 use crate::support::raw_client::RawClient;
 use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{durable, memory, notice_disconnect, open, pending, wait_until_connected};
+use crate::support::redis_stores::{
+    durable, memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
+};
 
 struct Setup {
     _server: RedisServer,
@@ -141,6 +144,39 @@ fn every_lease_of_a_queue_may_end_in_an_outage() {
     assert!(!before.ack().unwrap() && !first.ack().unwrap() && !second.ack().unwrap());
     setup.end_outage();
     assert_eq!(setup.on_server(), (vec![], 0, 0, Some(3)));
+}
+
+/// Another consumer may have got the value before the outage began.
+#[test]
+fn a_lease_that_had_expired_before_an_outage_does_not_end_during_it() {
+    let setup = Setup::new(exclusive());
+    let store = &setup.store;
+    store.put("results", 0).unwrap();
+    store.push_back_many("q", 1..=3).unwrap();
+    let (acked, committed) = (lease(store), lease(store));
+    let expired = store.lease::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
+    assert!(acked.ack().unwrap());
+    store.transaction(|tx| finish(tx, &committed)).unwrap();
+    let mut found = None;
+    wait_for("the lease expires", || {
+        found = store.lease::<i64>("q", HOUR).unwrap();
+        found.is_some()
+    });
+    let held = found.unwrap();
+    assert_eq!(held.value(), expired.value());
+    setup.begin_outage();
+    for lost in [&acked, &committed, &expired] {
+        let refused = store.transaction(|tx| finish(tx, lost));
+        assert_error!(refused, Error::Unavailable { maybe_applied: false, .. });
+        assert_error!(lost.ack(), Error::Unavailable { maybe_applied: false, .. });
+    }
+    store.transaction(|tx| finish(tx, &held)).unwrap();
+    setup.end_outage();
+    setup.begin_outage();
+    assert_error!(store.transaction(|tx| finish(tx, &held)), Error::Unavailable { .. });
+    setup.end_outage();
+    assert_error!(store.transaction(|tx| finish(tx, &expired)), Error::Aborted(_));
+    assert_eq!(setup.on_server(), (vec![], 0, 0, Some(2)));
 }
 
 #[test]

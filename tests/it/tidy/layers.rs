@@ -74,7 +74,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "backend/fallback",
         layers: &[
-            &["marker", "queue", "reconnector", "report", "shadow"],
+            &["granted_leases", "marker", "queue", "reconnector", "report", "shadow"],
             &["outage"],
             &["policy"],
             &["shared"],

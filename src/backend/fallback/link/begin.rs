@@ -110,6 +110,7 @@ impl Shared {
         let context = OutageContext {
             clock: self.clock.without_refresh(),
             shadow: Arc::clone(&self.shadow),
+            granted_leases: Arc::clone(&self.granted_leases),
             queue_file: self.queue_file.clone(),
             counts: Arc::clone(&self.report.counts),
             server: self.redis.server_name().into(),

@@ -2,7 +2,7 @@
 //! of a queue are one map; on the server they are a sorted set and a hash.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use smol_str::SmolStr;
 
@@ -33,6 +33,7 @@ impl Outage {
         if matches!(op.action, LeaseAction::Lease { .. }) {
             self.check_known(&op.key, Needs::Entry)?;
         }
+        let requested_at = Instant::now();
         let session = self.reserve()?;
         let now = self.now();
         let keys = lease_keys(&op.key);
@@ -40,10 +41,11 @@ impl Outage {
         let mut leases = LeaseChanges::of(&op.key, locked.find(&op.key.companion(Companion::Leases)));
         let (changes, reply) = match &op.action {
             LeaseAction::EndLease { id, back, .. } if !leases.has(id) && self.is_on_server(id, &session) => {
-                // Only the server has the lease, and with it the value. Nobody else can have leased that since.
+                // Only the server has the lease, and with it the value.
                 if *back {
                     return Err(refused());
                 }
+                self.check_granted(id)?;
                 leases.end(id);
                 (Vec::new(), Reply::Flag(true))
             }
@@ -69,6 +71,7 @@ impl Outage {
         ops.append(&mut leases.ops);
         drop(locked);
         self.commit_changes(changes, ops, leases.ended_on_server, session, &now)?;
+        self.granted_leases.record(&op.action, &reply, requested_at);
         Ok(reply)
     }
 
@@ -79,8 +82,18 @@ impl Outage {
         session: &Session,
         ask: impl FnOnce() -> Result<Answer>,
     ) -> Result<Answer> {
-        let held = ask()?.lease()?.or_else(|| self.is_on_server(id, session).then_some(HeldLease::OnServer));
-        Ok(Answer::Lease(held))
+        let held = ask()?.lease()?;
+        if held.is_some() || !self.is_on_server(id, session) {
+            return Ok(Answer::Lease(held));
+        }
+        self.check_granted(id)?;
+        Ok(Answer::Lease(Some(HeldLease::OnServer)))
+    }
+
+    /// Returns `Ok` if a lease on the server had surely not expired when the outage began: then nobody else can have
+    /// leased its value since. Otherwise only the server knows.
+    fn check_granted(&self, id: &str) -> Result<()> {
+        if self.granted_leases.lasts_beyond(id, self.begun) { Ok(()) } else { Err(refused()) }
     }
 
     /// Returns whether the server has the lease of this id, which is not known locally: it was granted before this
@@ -111,7 +124,9 @@ pub(crate) struct LeaseChanges {
     values_key: Key<'static>,
     ids: BTreeSet<SmolStr>,
     pub(crate) ops: Vec<OpToQueue>,
-    /// The leases that were ended and that only the server had.
+    /// The leases that were ended.
+    pub(crate) ended: Vec<SmolStr>,
+    /// Those of them that only the server had.
     pub(crate) ended_on_server: Vec<SmolStr>,
 }
 
@@ -124,7 +139,7 @@ impl LeaseChanges {
             Some(Content::Value(_) | Content::Queue(_)) | None => BTreeSet::new(),
         };
         let (ids_key, values_key) = (queue.companion(Companion::Leases), keys::leased_values(queue));
-        Self { ids_key, values_key, ids, ops: Vec::new(), ended_on_server: Vec::new() }
+        Self { ids_key, values_key, ids, ops: Vec::new(), ended: Vec::new(), ended_on_server: Vec::new() }
     }
 
     fn has(&self, id: &str) -> bool {
@@ -166,6 +181,7 @@ impl LeaseChanges {
         if !self.ids.remove(&id) {
             self.ended_on_server.push(id.clone());
         }
+        self.ended.push(id.clone());
         self.ops.push(OpToQueue::new(&self.values_key, QueuedAction::MapDelete { field: id.clone() }));
         self.ops.push(OpToQueue::new(&self.ids_key, QueuedAction::SetLease { id, left: None }));
     }

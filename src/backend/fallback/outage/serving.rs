@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::backend::fallback::granted_leases::GrantedLeases;
 use crate::backend::fallback::outage::absolute_actions::absolute_action;
 use crate::backend::fallback::outage::knowledge::{Knowledge, Needs};
 use crate::backend::fallback::outage::pace::Pace;
@@ -40,10 +41,11 @@ pub(crate) struct Outage {
     pub(crate) cause: String,
     /// How log lines name the server.
     server: Arc<str>,
-    begun: Instant,
+    pub(crate) begun: Instant,
     rules: OutageRules,
     clock: Arc<dyn Clock>,
     shadow: Arc<Shadow>,
+    pub(crate) granted_leases: Arc<GrantedLeases>,
     knowledge: Arc<Knowledge>,
     session: Mutex<Session>,
     pub(crate) pace: Pace,
@@ -57,6 +59,7 @@ pub(crate) struct Outage {
 pub(crate) struct OutageContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shadow: Arc<Shadow>,
+    pub(crate) granted_leases: Arc<GrantedLeases>,
     pub(crate) queue_file: Option<Arc<QueueFile>>,
     pub(crate) counts: Arc<Counts>,
     /// How log lines name the server.
@@ -66,7 +69,7 @@ pub(crate) struct OutageContext {
 impl Outage {
     /// Begins an outage with the values in the shadow, and with the operations that are queued already.
     pub(crate) fn begin(cause: &str, rules: OutageRules, queue: ReplayQueue, context: OutageContext) -> Self {
-        let OutageContext { clock, shadow, queue_file, counts, server } = context;
+        let OutageContext { clock, shadow, granted_leases, queue_file, counts, server } = context;
         let knowledge = Arc::new(Knowledge::new(Arc::clone(&shadow)));
         let outage = Self {
             since: clock.now(),
@@ -86,6 +89,7 @@ impl Outage {
             tally: Mutex::default(),
             stale_queue: OnceLock::new(),
             shadow,
+            granted_leases,
             clock,
         };
         let now = outage.now();

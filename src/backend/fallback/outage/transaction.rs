@@ -86,10 +86,15 @@ impl Outage {
             ops.extend(actions.map(|action| OpToQueue::new(key, action)));
             ends.apply_change(change);
         }
-        let ended_on_server = leases.into_values().flat_map(|leases| leases.ended_on_server).collect();
+        let (mut ended, mut ended_on_server) = (Vec::new(), Vec::new());
+        for changed in leases.into_values() {
+            ended.extend(changed.ended);
+            ended_on_server.extend(changed.ended_on_server);
+        }
         drop(queues);
         drop(locked);
         self.commit_changes(changes, ops, ended_on_server, session, &now)?;
+        self.granted_leases.forget_all(&ended);
         Ok(true)
     }
 
