@@ -124,6 +124,18 @@ fn a_new_store_can_be_copied() {
     }
 }
 
+/// The files are longer than what is synced at once.
+#[test]
+fn a_large_store_is_copied_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("state"), SyncPolicy::Never).unwrap();
+    for n in 0_u8..20 {
+        store.put_bytes(format!("k{n}"), &vec![n; 1 << 20]).unwrap();
+    }
+    back_up(&store, dir.path().join("copy")).unwrap();
+    assert_eq!(all(&open(&dir.path().join("copy"), SyncPolicy::Never).unwrap()), all(&store));
+}
+
 /// Moves money between accounts, until the end, and counts the transfers.
 fn transfer(store: &StateStore, number: usize, acknowledged: &AtomicI64, ended: &AtomicBool) {
     let mut random = fastrand::Rng::with_seed(number as u64);
