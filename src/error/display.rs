@@ -94,7 +94,9 @@ impl Error {
             Self::Overflow { key } => {
                 write!(f, "counter under key {key:?} would leave the range of a 64-bit integer")
             }
-            Self::Encode { key, .. } => write!(f, "the value for key {key:?} cannot be written as JSON"),
+            Self::Encode { key, source } => {
+                write!(f, "the value for key {key:?} cannot be written as JSON: {}", ReasonText(&**source))
+            }
             Self::Decode { key, raw, .. } => {
                 write!(f, "decoding the value under key {key:?}: it holds {}", content_text(raw))
             }
@@ -137,9 +139,9 @@ impl Error {
                 write!(f, "the lock {name:?} is still held by another after {}", shown(*waited))
             }
             Self::LockLost { name, how } => write!(f, "the lock {name:?} was lost: {how}"),
-            Self::Aborted(_) => f.write_str("the transaction was aborted"),
-            Self::Partial { done: 1, .. } => f.write_str("stopped after 1 entry was done"),
-            Self::Partial { done, .. } => write!(f, "stopped after {done} entries were done"),
+            Self::Aborted(source) => write!(f, "the transaction was aborted: {}", ReasonText(&**source)),
+            Self::Partial { done: 1, source } => write!(f, "stopped after 1 entry was done: {source}"),
+            Self::Partial { done, source } => write!(f, "stopped after {done} entries were done: {source}"),
             Self::Unsupported { what } => write!(f, "not supported: {what}"),
         }
     }
@@ -221,10 +223,11 @@ mod tests {
         let one = "the store is unavailable: connection refused; the operation may have been applied";
         assert_eq!((unavailable.to_string(), format!("{unavailable:#}")), (one.to_owned(), one.to_owned()));
         let partial = Error::Partial { done: 1, source: Box::new(unavailable) };
-        assert_eq!(partial.to_string(), "stopped after 1 entry was done");
-        assert_eq!(format!("{partial:#}"), format!("stopped after 1 entry was done: {one}"));
+        let stopped = format!("stopped after 1 entry was done: {one}");
+        assert_eq!((partial.to_string(), format!("{partial:#}")), (stopped.clone(), stopped));
         let aborted = Error::abort(io::Error::other("not enough money"));
-        assert_eq!(format!("{aborted:#}"), "the transaction was aborted: not enough money");
+        let text = "the transaction was aborted: not enough money";
+        assert_eq!((aborted.to_string(), format!("{aborted:#}")), (text.to_owned(), text.to_owned()));
         let long = Error::Unavailable { maybe_applied: false, permanent: false, source: "a\nb".into() };
         assert_eq!(long.to_string(), "the store is unavailable: a");
         assert_eq!(format!("{long:#}"), "the store is unavailable: a: a\nb");

@@ -61,9 +61,9 @@ pub enum LockLoss {
 /// [`Poisoned`](Error::Poisoned)).
 ///
 /// `{}` prints one line that says what happened to what, and why: it is enough to act on. `{:#}` prints the texts of
-/// all [`source`](std::error::Error::source)s behind it, with `: ` between them and without repeats. The text of
-/// [`Unavailable`](Error::Unavailable), [`Io`](Error::Io), [`Denied`](Error::Denied) and [`Server`](Error::Server)
-/// already quotes its source.
+/// all [`source`](std::error::Error::source)s behind it, with `: ` between them and without repeats. Except for
+/// [`Decode`](Error::Decode) and [`StorageFull`](Error::StorageFull), the text of an error already quotes its source, so
+/// a program that walks the sources itself prints that reason twice.
 ///
 /// ```
 /// use millpond::StateStore;
