@@ -226,8 +226,9 @@ options! {
         /// than 4096 bytes costs a second round trip, by which the server forgets it.
         ///
         /// The reply cache is one hash for each open store, `__millpond:replies:…` under the prefix. It holds
-        /// the last replies, as many as there were calls at the same time, lives 30 days, and is deleted when
-        /// the store is closed. Defaults to `false`.
+        /// the last replies, as many as there were calls at the same time. It is deleted when the store is closed, or
+        /// if nobody has used it for 30 days. On a server that evicts keys with a TTL (`maxmemory-policy
+        /// volatile-*`), it has no TTL, and other stores delete it after that time. Defaults to `false`.
         exactly_once(exactly_once): bool = false;
 
         /// What happens to a queued write if somebody else has written the key in the meantime. Defaults to

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::backend::redis::keys;
 use crate::backend::redis::replay::marker_claim::ClaimedMarker;
+use crate::key::Key;
 
 /// The marker of one store. Each store has its own identity.
 pub(crate) struct Marker {
@@ -32,6 +33,11 @@ impl Marker {
 
     pub(crate) fn claimed(&self) -> ClaimedMarker {
         ClaimedMarker { key: keys::marker(self.identity), holder: self.holder }
+    }
+
+    /// Returns its key, if there is a marker on the server.
+    pub(crate) fn on_server(&self) -> Option<Key<'static>> {
+        self.was_set.load(Ordering::Relaxed).then(|| keys::marker(self.identity))
     }
 
     pub(crate) fn done(&self) -> u64 {

@@ -49,7 +49,9 @@ impl Shared {
         let (pending, writes) = (self.outage.pending(), self.outage.writes());
         let are = if writes.calls == 1 { "is" } else { "are" };
         if pending == 0 {
-            self.redis.delete_reply_cache();
+            // The next program that opens the files of the queue goes by the same marker.
+            let marker = self.marker.on_server().filter(|_| self.queue_file.is_none());
+            self.redis.delete_session(marker.as_ref());
         }
         self.redis.close();
         if let Some(file) = &self.queue_file {

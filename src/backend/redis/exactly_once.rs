@@ -8,6 +8,7 @@ use redis::Value;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
+use crate::backend::redis::keys;
 use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::slots::{Recalled, SlotCall};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -17,6 +18,7 @@ use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::{
     CREATE_REPLY_CACHE, CallHead, FORGET_REPLY, SESSION_TTL_MILLIS, ScriptCall,
 };
+use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
 use crate::util::log_later::log_later;
 
@@ -258,21 +260,34 @@ impl Redis {
         Ok(if is_last { Recalled::Applied } else { Recalled::NotApplied })
     }
 
-    /// Deletes the reply cache of a store that closes. If that fails, its TTL deletes it.
-    pub(crate) fn delete_reply_cache(&self) {
-        if self.slots.cache_id().is_none() || self.link.is_suspended() {
+    /// Deletes the reply cache of a store that closes, and its marker, if it is not needed any more. If that fails, they
+    /// stay until nobody has used them for their time.
+    pub(crate) fn delete_session(&self, marker: Option<&Key<'_>>) {
+        let cache = self.slots.cache_id().map(|_| self.slots.key());
+        let keys: Vec<&Key<'_>> = cache.into_iter().chain(marker).collect();
+        if keys.is_empty() || self.link.is_suspended() {
             return;
         }
         let budget = self.link.budget(self.probe_budget());
         let work = |connection: &mut Connection, _| {
-            self.writer(connection).command(2, "DEL").key(self.slots.key());
-            connection.send(Request { replies: 1, mutation: true, atomic: true }, &budget)?;
-            connection.receive(&budget).and_then(replies::refused)
+            let mut writer = self.writer(connection);
+            writer.command(1 + keys.len(), "DEL");
+            for key in &keys {
+                writer.key(key);
+            }
+            writer.command(2 + keys.len(), "ZREM").key(&keys::sessions());
+            for key in &keys {
+                writer.key(key);
+            }
+            connection.send(Request { replies: 2, mutation: true, atomic: false }, &budget)?;
+            let deleted = connection.receive(&budget)?;
+            connection.receive(&budget)?;
+            replies::refused(deleted)
         };
         if let Err(failure) = self.run(RetryRule::Recognised, &budget, work) {
             log_later!(
                 Debug,
-                "the reply cache stays on Redis {} until its TTL ends: {}",
+                "the marker and the reply cache of this store stay on Redis {} for 30 days: {}",
                 self.server_name(),
                 failure.cause
             );

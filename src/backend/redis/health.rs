@@ -63,7 +63,7 @@ impl Redis {
     }
 
     /// Warns if the server may evict this crate's own keys, which record how much of a replay queue and which calls
-    /// are done. The user may lack the permission to read that policy.
+    /// are done. A policy of `volatile-*` evicts none of them. The user may lack the permission to read the policy.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
     fn warn_of_eviction(&self, memory: &Value) {
         let text = match memory {
@@ -83,12 +83,12 @@ impl Redis {
     }
 }
 
-/// Returns the policy by which a server evicts keys, if it does, from the memory section of `INFO`.
+/// Returns the policy by which a server evicts keys without a TTL, if it does, from the memory section of `INFO`.
 fn eviction_policy(memory: &str) -> Option<&str> {
     let field = |name: &str| memory.lines().find_map(|line| line.trim_end().strip_prefix(name));
     let policy = field("maxmemory_policy:")?;
     let is_bounded = field("maxmemory:").is_some_and(|most| most != "0");
-    (is_bounded && policy != "noeviction").then_some(policy)
+    (is_bounded && policy.starts_with("allkeys-")).then_some(policy)
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
             format!("# Memory\r\nused_memory:900\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n")
         };
         assert_eq!(eviction_policy(&info("1048576", "allkeys-lru")), Some("allkeys-lru"));
-        assert_eq!(eviction_policy(&info("1048576", "volatile-ttl")), Some("volatile-ttl"));
+        assert_eq!(eviction_policy(&info("1048576", "volatile-ttl")), None);
         assert_eq!(eviction_policy(&info("1048576", "noeviction")), None);
         assert_eq!(eviction_policy(&info("0", "allkeys-lru")), None);
         assert_eq!(eviction_policy("# Memory\r\n"), None);

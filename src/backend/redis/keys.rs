@@ -54,6 +54,11 @@ pub(crate) fn reply_cache(identity: u128) -> Key<'static> {
     Key::reserved(format!("{RESERVED}:replies:{identity:032x}"))
 }
 
+/// When each marker and reply cache without a TTL was last used: a sorted set (see `keep.lua`).
+pub(crate) fn sessions() -> Key<'static> {
+    Key::reserved(format!("{RESERVED}:sessions"))
+}
+
 /// The key by which the opening of a store checks that a marker could be set. It exists for a moment only.
 pub(crate) fn replay_check(identity: u128) -> Key<'static> {
     Key::reserved(format!("{RESERVED}:check:{identity:032x}"))
@@ -100,6 +105,7 @@ mod tests {
             (lock_last_seen(&key), "a:b:__millpond:lock_seen"),
             (marker(10), "__millpond:marker:0000000000000000000000000000000a"),
             (reply_cache(10), "__millpond:replies:0000000000000000000000000000000a"),
+            (sessions(), "__millpond:sessions"),
             (replay_check(10), "__millpond:check:0000000000000000000000000000000a"),
             (epoch(), "__millpond:epoch"),
             (write_count(), "writes:__millpond:epoch"),

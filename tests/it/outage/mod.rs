@@ -13,6 +13,7 @@
 //! - `write_order`: the writes to one key keep their order;
 //! - `conflicts`: other programs that write during the outage;
 //! - `reconnection`: what can delay or prevent the return to the server;
+//! - `eviction`: servers that evict keys;
 //! - `data_loss`: a server that lost its data is noticed, and reported once;
 //! - `rollback`: a server that has gone back to an earlier state is noticed, and reported once;
 //! - `write_count`: what changes the count of writes, and is no data loss;
@@ -37,6 +38,7 @@ mod conflicts;
 mod cuts;
 mod data_loss;
 mod durable;
+mod eviction;
 mod exactly_once;
 mod fallback;
 #[cfg(unix)]

@@ -98,7 +98,7 @@ impl Epoch {
         let new = epoch_state::successor(old, new_value().as_bytes());
         writer
             .command(6, "EVAL")
-            .arg(REPLACE_EPOCH.text.as_bytes())
+            .arg(REPLACE_EPOCH.text().as_bytes())
             .arg(b"1")
             .arg(&self.key)
             .arg(old)

@@ -21,12 +21,6 @@ use crate::backend::redis::wire::scripts::{
 use crate::key::Key;
 use crate::util::hex;
 
-/// The field of a marker that holds how much of the queue the server has applied.
-const DONE: &[u8] = b"done";
-
-/// The field that names the store which may replay the queue.
-const HOLDER: &[u8] = b"holder";
-
 fn holder_name(holder: u128) -> Vec<u8> {
     hex::encode(&holder.to_be_bytes()).concat()
 }
@@ -67,11 +61,7 @@ impl ReplayConnection<'_> {
         let probe = epoch.begin_probe();
         let mut replies = self.send_all(3, |writer| {
             epoch.write_create(writer);
-            writer.script(&CLAIM_MARKER, ScriptCall::ByText, &[marker], 3 + holders.len());
-            writer.number(done).number(sent).number(SESSION_TTL_MILLIS);
-            for holder in holders {
-                writer.arg(&holder_name(*holder));
-            }
+            write_claim(writer, marker, (done, sent), holders);
         })?;
         // The epoch comes first: if the server loses its data now, both may be lost.
         if let [made, found] = &mut replies[..2] {
@@ -82,11 +72,9 @@ impl ReplayConnection<'_> {
 
     /// Sets the marker to a number, whatever it holds.
     pub(crate) fn reset_marker(&mut self, marker: &ClaimedMarker, done: u64) -> Result<(), ReconnectError> {
-        let replies = self.send_all(3, |writer| {
+        let replies = self.send_all(2, |writer| {
             writer.command(2, "DEL").key(&marker.key);
-            writer.command(6, "HSET").key(&marker.key).arg(DONE).number(done);
-            writer.arg(HOLDER).arg(&holder_name(marker.holder));
-            writer.command(3, "PEXPIRE").key(&marker.key).number(SESSION_TTL_MILLIS);
+            write_claim(writer, &marker.key, (done, done), &[marker.holder]);
         })?;
         replies.into_iter().try_for_each(|reply| refused(reply).map(drop)).map_err(ReconnectError::from)
     }
@@ -200,6 +188,15 @@ impl ReplayConnection<'_> {
         connection.send_counted(Request { replies, mutation: true, atomic: false }, &budget)?;
         let received = (0..replies).map(|_| connection.receive(&budget)).collect::<Result<Vec<_>, _>>()?;
         Ok(received)
+    }
+}
+
+/// Writes the script that sets the marker if there is none, and makes the last of `holders` its holder.
+fn write_claim(writer: &mut CommandWriter<'_>, marker: &Key<'_>, (done, sent): (u64, u64), holders: &[u128]) {
+    writer.script(&CLAIM_MARKER, ScriptCall::ByText, &[marker], 3 + holders.len());
+    writer.number(done).number(sent).number(SESSION_TTL_MILLIS);
+    for holder in holders {
+        writer.arg(&holder_name(*holder));
     }
 }
 

@@ -249,7 +249,7 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
 
 /// Returns the approximate size of a mutation in bytes.
 pub(crate) fn weight(action: &EntryAction) -> usize {
-    let script = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| CREATE.text.len());
+    let script = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| CREATE.text().len());
     match action {
         EntryAction::Put { value, .. }
         | EntryAction::PutIfAbsent { value, .. }
@@ -257,7 +257,7 @@ pub(crate) fn weight(action: &EntryAction) -> usize {
         | EntryAction::GetAndPut { value, .. } => value.bytes.len(),
         EntryAction::Swap { expected, new, .. } => {
             let expected = expected.as_ref().map_or(0, |expected| expected.len());
-            SWAP.text.len() + expected + new.as_ref().map_or(0, |new| new.bytes.len())
+            SWAP.text().len() + expected + new.as_ref().map_or(0, |new| new.bytes.len())
         }
         EntryAction::MapPut { fields, ttl_if_created } => {
             let parts = fields.iter().map(|(field, value)| field.len() + value.bytes.len());
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(multi_reply(&action), Some(MultiReply { commands: 2, reply: NumberFrom::Last }));
         let text_of_long = text(&action, ScriptCall::BySha);
         assert!(
-            text_of_long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", CREATE.text)),
+            text_of_long.starts_with(&format!("MULTI EVAL {} 1 p:k 1500 RPUSH 1 1", CREATE.text())),
             "{text_of_long:.99}"
         );
         assert!(text_of_long.ends_with(" 1 RPUSH p:k 1 EXEC"));

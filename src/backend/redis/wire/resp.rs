@@ -59,7 +59,7 @@ impl<'a> CommandWriter<'a> {
         let arguments = 3 + head_keys + keys + head_arguments + arguments;
         match call {
             ScriptCall::BySha => self.command(arguments, "EVALSHA").arg(script.sha().as_bytes()),
-            ScriptCall::ByText => self.command(arguments, "EVAL").arg(script.text.as_bytes()),
+            ScriptCall::ByText => self.command(arguments, "EVAL").arg(script.text().as_bytes()),
             ScriptCall::CallBySha(_) => self.command(arguments, "EVALSHA").arg(script.as_call().1.as_bytes()),
             ScriptCall::CallByText(_) => self.command(arguments, "EVAL").arg(script.as_call().0.as_bytes()),
         };

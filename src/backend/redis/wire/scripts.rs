@@ -11,30 +11,37 @@ pub(crate) const SESSION_TTL_MILLIS: u64 = 30 * 24 * 3600 * 1000;
 /// A script in Lua.
 #[derive(Debug)]
 pub(crate) struct Script {
-    pub(crate) text: &'static str,
+    /// The contents of the files of which it is made.
+    parts: &'static [&'static str],
+    text: OnceLock<String>,
     sha: OnceLock<String>,
     /// The same script as a call that the server recognises, and its hash.
     call: OnceLock<(String, String)>,
 }
 
 impl Script {
-    const fn new(source: &'static str) -> Self {
-        Self { text: without_comment(source), sha: OnceLock::new(), call: OnceLock::new() }
+    const fn new(parts: &'static [&'static str]) -> Self {
+        Self { parts, text: OnceLock::new(), sha: OnceLock::new(), call: OnceLock::new() }
+    }
+
+    /// Returns the text. It is made once.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get_or_init(|| self.parts.iter().copied().map(without_comment).collect())
     }
 
     /// Returns the SHA-1 of the text in hexadecimal digits. It is computed once.
     pub(crate) fn sha(&self) -> &str {
-        self.sha.get_or_init(|| sha1(self.text))
+        self.sha.get_or_init(|| sha1(self.text()))
     }
 
     /// Returns the text of a call that does what this script does, and its hash. They are made once.
     pub(crate) fn as_call(&self) -> (&str, &str) {
         let (text, sha) = self.call.get_or_init(|| {
-            let (head, tail) = (without_comment(CALL_HEAD), without_comment(CALL_TAIL));
+            let [keep, head, tail] = [KEEP, CALL_HEAD, CALL_TAIL].map(without_comment);
             let text = if std::ptr::eq(self, &raw const CALL) {
-                format!("{head}{}", self.text)
+                format!("{keep}{head}{}", self.text())
             } else {
-                format!("{head}local function body(KEYS, ARGV)\n{}\nend\n{tail}", self.text)
+                format!("{keep}{head}local function body(KEYS, ARGV)\n{}\nend\n{tail}", self.text())
             };
             let sha = sha1(&text);
             (text, sha)
@@ -48,16 +55,10 @@ fn sha1(text: &str) -> String {
 }
 
 /// Returns a script without the comment at its head, which need not be sent.
-const fn without_comment(source: &str) -> &str {
-    let bytes = source.as_bytes();
-    let mut at = 0;
-    while at + 1 < bytes.len() && bytes[at] == b'-' && bytes[at + 1] == b'-' {
-        while at < bytes.len() && bytes[at] != b'\n' {
-            at += 1;
-        }
-        at += 1;
-    }
-    source.split_at(at).1
+fn without_comment(source: &str) -> &str {
+    let comment: usize =
+        source.split_inclusive('\n').take_while(|line| line.starts_with("--")).map(str::len).sum();
+    source.split_at(comment).1
 }
 
 /// How a script is named in a command.
@@ -106,12 +107,13 @@ pub(crate) struct CallHead<'h> {
 }
 
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $($file:literal)+;)*) => {
         $($(#[$doc])* pub(crate) static $name: Script =
-            Script::new(include_str!(concat!("scripts/", $file)));)*
+            Script::new(&[$(include_str!(concat!("scripts/", $file))),+]);)*
     };
 }
 
+const KEEP: &str = include_str!("scripts/keep.lua");
 const CALL_HEAD: &str = include_str!("scripts/call_head.lua");
 const CALL_TAIL: &str = include_str!("scripts/call_tail.lua");
 
@@ -135,7 +137,7 @@ scripts! {
     /// Replaces the epoch after a rollback.
     REPLACE_EPOCH = "replace_epoch.lua";
     /// Creates the reply cache of a store.
-    CREATE_REPLY_CACHE = "create_reply_cache.lua";
+    CREATE_REPLY_CACHE = "keep.lua" "create_reply_cache.lua";
     /// Forgets a large reply in the reply cache.
     FORGET_REPLY = "forget_reply.lua";
     /// Applies the steps of one call, once however often it is sent. It is only a call: see [`Script::as_call`].
@@ -143,9 +145,9 @@ scripts! {
     /// Succeeds if the user may use all of its keys.
     CHECK_KEYS = "check_keys.lua";
     /// Makes a store the holder of a replay queue's marker.
-    CLAIM_MARKER = "claim_marker.lua";
+    CLAIM_MARKER = "keep.lua" "claim_marker.lua";
     /// Applies queued operations, each once.
-    REPLAY = "replay.lua";
+    REPLAY = "keep.lua" "replay.lua";
 }
 
 #[cfg(test)]
@@ -154,13 +156,14 @@ mod tests {
 
     #[test]
     fn a_script_has_the_hash_that_the_server_computes() {
-        assert_eq!(Script::new("return 1").sha(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        assert_eq!(Script::new(&["return 1"]).sha(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
     }
 
     #[test]
     fn the_comment_at_the_head_is_not_sent() {
-        assert_eq!(Script::new("-- a\n-- b\nreturn 1").text, "return 1");
-        assert_eq!(Script::new("return 1 -- c\n").text, "return 1 -- c\n");
+        assert_eq!(Script::new(&["-- a\n-- b\nreturn 1"]).text(), "return 1");
+        assert_eq!(Script::new(&["return 1 -- c\n"]).text(), "return 1 -- c\n");
+        assert_eq!(Script::new(&["-- a\nlocal b\n", "-- c\nreturn b"]).text(), "local b\nreturn b");
         for script in [
             &SWAP,
             &CREATE,
@@ -175,7 +178,11 @@ mod tests {
             &CLAIM_MARKER,
             &REPLAY,
         ] {
-            assert!(script.text.starts_with("local ") || script.text.starts_with("if "), "{}", script.text);
+            let text = script.text();
+            assert!(
+                text.starts_with("local ") || text.starts_with("if ") || text.starts_with('\n'),
+                "{text}"
+            );
         }
         for part in [CALL_HEAD, CALL_TAIL] {
             assert!(without_comment(part).starts_with("local "), "{part}");
@@ -185,10 +192,10 @@ mod tests {
     #[test]
     fn a_script_becomes_the_body_of_a_call() {
         let (text, sha) = SWAP.as_call();
-        let body = format!("\nlocal function body(KEYS, ARGV)\n{}\nend\n", SWAP.text);
-        assert!(text.starts_with(without_comment(CALL_HEAD)) && text.contains(&body), "{text}");
+        let body = format!("\nlocal function body(KEYS, ARGV)\n{}\nend\n", SWAP.text());
+        assert!(text.contains(without_comment(CALL_HEAD)) && text.contains(&body), "{text}");
         assert!(text.ends_with(without_comment(CALL_TAIL)), "{text}");
         assert_eq!(sha, sha1(text));
-        assert!(CALL.as_call().0.ends_with(CALL.text));
+        assert!(CALL.as_call().0.ends_with(CALL.text()));
     }
 }

@@ -1,4 +1,4 @@
--- Applies the steps of one call, once however often it is sent. It follows call_head.lua.
+-- Applies the steps of one call, once however often it is sent. It follows keep.lua and call_head.lua.
 -- KEYS: the reply cache, then the key of each step. ARGV: those of call_head.lua; then of each step: its command, the
 -- TTL in ms for a key that it creates, or '', the number of its arguments, the arguments behind the key. For 'packed'
 -- instead of the number, one argument follows that holds them all. The commands UPDATE and TRIM are this script's own.
@@ -41,7 +41,7 @@ end
 -- be stored.
 local stored = redis.pcall('HSET', cache, slot, sequence .. '|')
 if type(stored) == 'table' and not (string.find(stored.err, 'OOM', 1, true) and only_frees()) then return stored end
-if ARGV[5] ~= '' then redis.pcall('PEXPIRE', cache, ARGV[5]) end
+if ARGV[5] ~= '' then renew(cache, ARGV[5]) end
 
 -- Replaces a value that exists. Without GET a map or a queue would be replaced silently.
 local function update(key, value)

@@ -1,4 +1,4 @@
--- The beginning of every call: it looks whether the call was applied before. What follows is call.lua, or another
+-- The beginning of every call: it looks whether the call was applied before. It follows keep.lua. What follows is call.lua, or another
 -- script and call_tail.lua.
 -- KEYS: the reply cache (see create_reply_cache.lua), then those of the rest. ARGV: the id of the cache; the slot; the
 -- sequence of the call in its slot; '1' if it was never sent before; the new TTL of the cache in ms, or ''; then those

@@ -12,5 +12,5 @@ if type(reply) == 'table' and reply.err then return reply end
 if reply == false then return { false } end
 -- After a first write the server does not refuse another one for want of memory.
 redis.pcall('HSET', cache, slot, sequence .. '|' .. cmsgpack.pack({ reply }, false))
-if renewed ~= '' then redis.pcall('PEXPIRE', cache, renewed) end
+if renewed ~= '' then renew(cache, renewed) end
 return { reply }

@@ -1,4 +1,4 @@
--- Sets the marker of a replay queue if there is none, and makes a store its holder.
+-- Sets the marker of a replay queue if there is none, and makes a store its holder. It follows keep.lua.
 -- KEYS: the marker. ARGV: the `done` of a new marker; the number that was sent last; the TTL in ms; the holders that the
 -- files of the queue know, the last of which is the store that calls this.
 -- Returns the marker's `done`; '1' if it was made now; the present holder if the files do not know that one: then they
@@ -12,5 +12,5 @@ end
 if held[1] and tonumber(held[1]) > tonumber(ARGV[2]) then return { held[1], '', '' } end
 local made = redis.call('HSETNX', KEYS[1], 'done', ARGV[1])
 redis.call('HSET', KEYS[1], 'holder', ARGV[#ARGV])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+keep(KEYS[1], ARGV[3])
 return { held[1] or ARGV[1], made == 1 and '1' or '', '' }

@@ -1,4 +1,5 @@
--- Applies a chunk of queued operations, each once, if the marker says that the server has applied all before it.
+-- Applies a chunk of queued operations, each once, if the marker says that the server has applied all before it. It
+-- follows keep.lua.
 -- KEYS: the marker, then the key of each operation, then ARGV[5] reply caches (see create_reply_cache.lua).
 -- The marker is a hash: `done`, the number of the last group of operations that was applied; `done_before`, what
 -- `done` was before that chunk; `outcomes`, the packed outcomes of that chunk; `holder`, which store may replay the
@@ -32,7 +33,7 @@ end
 -- before anything is applied. From here on the script must not fail: what it has not applied counts as applied.
 local marked = redis.pcall('HSET', KEYS[1], 'done', ARGV[2], 'outcomes', '', 'done_before', ARGV[1])
 if type(marked) == 'table' and marked.err then return marked end
-redis.pcall('PEXPIRE', KEYS[1], ARGV[3])
+renew(KEYS[1], ARGV[3])
 
 local MAX_SHOWN = 4096
 local outcomes = {}
