@@ -21,6 +21,20 @@ pub(crate) const MAX_TTL: Duration = Duration::from_secs(31_557_600_000);
 /// use the store that reads it, if it does not do so without end.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
+    ///
+    /// ```
+    /// use millpond::Clock;
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// struct AnHourAhead;
+    ///
+    /// impl Clock for AnHourAhead {
+    ///     fn now(&self) -> SystemTime {
+    ///         SystemTime::now() + Duration::from_secs(3600)
+    ///     }
+    /// }
+    /// assert!(AnHourAhead.now() > SystemTime::now());
+    /// ```
     fn now(&self) -> SystemTime;
 }
 
@@ -40,32 +54,55 @@ impl Clock for SystemClock {
 /// use millpond::{ManualClock, OpenOptions, StateConfig};
 /// use std::{sync::Arc, time::Duration};
 ///
-/// # fn main() -> millpond::Result<()> {
 /// let clock = Arc::new(ManualClock::default());
 /// let store = OpenOptions::new().clock(clock.clone()).with_config(StateConfig::default())?;
 /// store.put_with_ttl("session", "anna", Duration::from_secs(60))?;
 /// clock.advance(Duration::from_secs(61));
 /// assert!(!store.contains("session")?);
-/// # Ok(())
-/// # }
+/// # Ok::<(), millpond::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct ManualClock(Mutex<SystemTime>);
 
 impl ManualClock {
     /// A clock that shows `now`.
+    ///
+    /// ```
+    /// use millpond::{Clock, ManualClock};
+    ///
+    /// let epoch = std::time::UNIX_EPOCH;
+    /// assert_eq!(ManualClock::new(epoch).now(), epoch);
+    /// ```
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
         Self(Mutex::new(now))
     }
 
     /// Moves the clock forward.
+    ///
+    /// ```
+    /// use millpond::{Clock, ManualClock};
+    /// # use std::time::Duration;
+    ///
+    /// let clock = ManualClock::default();
+    /// let before = clock.now();
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(clock.now(), before + Duration::from_secs(60));
+    /// ```
     pub fn advance(&self, by: Duration) {
         let mut now = self.0.lock();
         *now = now.checked_add(by).unwrap_or(*now);
     }
 
     /// Sets the clock, backwards too.
+    ///
+    /// ```
+    /// use millpond::{Clock, ManualClock};
+    ///
+    /// let clock = ManualClock::default();
+    /// clock.set(std::time::UNIX_EPOCH);
+    /// assert_eq!(clock.now(), std::time::UNIX_EPOCH);
+    /// ```
     pub fn set(&self, now: SystemTime) {
         *self.0.lock() = now;
     }

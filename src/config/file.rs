@@ -62,19 +62,19 @@ impl<'de> Deserialize<'de> for SyncPolicy {
 
 options! {
     /// Options of the File variant.
-    pub struct FileOptions in "file" {
+    pub struct FileOptions in "file", at "file:./state" {
         /// When writes are synced to the disk. Defaults to `"always"`.
-        sync(sync): SyncPolicy = SyncPolicy::Always, check check_sync;
+        sync(sync): SyncPolicy = SyncPolicy::Always, check check_sync, example SyncPolicy::Every(Duration::from_secs(1)) => "1s";
 
         /// The journal is compacted once it is larger than this part of the live data, plus
         /// `compact_min_bytes`. Defaults to `0.4`; from `0.1` to `1`.
-        compact_ratio(ratio): f64 = 0.4, check check_compact_ratio;
+        compact_ratio(ratio): f64 = 0.4, check check_compact_ratio, example 0.2 => "0.2";
 
         /// How many bytes the journal may grow beyond that part of the live data. Defaults to 524 288 (512 KiB);
         /// from 4096 to 1 GiB. With more than the defaults of these two, writers may have to wait for a
         /// compaction, since the directory stays within 3 times the live data plus 1 MiB.
         #[serde(with = "size")]
-        compact_min_bytes(bytes): u64 = 512 * 1024, in 4096..=1 << 30;
+        compact_min_bytes(bytes): u64 = 512 * 1024, in 4096..=1 << 30, example 1 << 20 => "1MiB";
     }
 }
 

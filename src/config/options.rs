@@ -6,11 +6,11 @@
 /// ```text
 /// options! {
 ///     /// Docs of the section.
-///     pub struct Name in "section" {
+///     pub struct Name in "section", at "scheme:address" {
 ///         /// Docs of the option, its default and limits included.
 ///         #[serde(with = "…")]                          // if the type needs it
-///         name(parameter): Type = default, in range;    // or `check method`, or neither
-///         name(parameter: ParameterType): Type = default;
+///         name(parameter): Type = default, in range, example value => "text"; // or `check method`, or neither
+///         name(parameter: ParameterType): Type = default, example value => "text";
 ///     }
 /// }
 /// ```
@@ -18,20 +18,21 @@
 /// Each row yields
 /// - the public field `name`, with its docs and its serde attribute;
 /// - its value in `Default`;
-/// - the setter `name`, with the same docs. It takes `parameter` as the type of the field, or as a
-///   `ParameterType` that turns into it;
+/// - the setter `name`, with the same docs and an example: that it sets what a URL with the `text` sets. It takes
+///   `parameter` as the type of the field, or as a `ParameterType` that turns into it;
 /// - its line in `validate`, which checks the options in the order of the rows: `in range` against a
 ///   `RangeInclusive`, `check method` by calling `self.method(field)`, which returns a `Result<()>` whose error
 ///   names `field` (`section.name`).
 macro_rules! options {
     (
         $(#[$section_attribute:meta])*
-        pub struct $Section:ident in $section:literal {$(
+        pub struct $Section:ident in $section:literal, at $address:literal {$(
             $(#[doc = $doc:literal])+
             $(#[serde($($serde:tt)+)])?
             $name:ident($parameter:ident $(: $parameter_type:ty)?): $type:ty = $default:expr
             $(, in $range:expr)?
-            $(, check $check:ident)?;
+            $(, check $check:ident)?
+            , example $example:expr => $text:literal;
         )+}
     ) => {
         $(#[$section_attribute])*
@@ -54,6 +55,14 @@ macro_rules! options {
             $(
                 #[doc = concat!("Sets `", stringify!($name), "`.\n\n")]
                 $(#[doc = $doc])+
+                #[doc = concat!(
+                    "\n```\n# use millpond::*;\n# use std::{path::PathBuf, time::Duration};\n",
+                    "let options = ", stringify!($Section), "::default().", stringify!($name), "(",
+                    stringify!($example), ");\n",
+                    "let config = StateConfig::from_url(\"", $address, "?", stringify!($name), "=", $text, "\")?;\n",
+                    "assert_eq!(config.", $section, ", options);\n",
+                    "# Ok::<(), millpond::Error>(())\n```",
+                )]
                 #[must_use]
                 pub fn $name(
                     mut self,

@@ -45,6 +45,13 @@ pub enum Fallback {
 
 impl Fallback {
     /// Memory, and a directory in which the queue is kept.
+    ///
+    /// ```
+    /// use millpond::{Fallback, RedisOptions};
+    ///
+    /// let options = RedisOptions::default().fallback(Fallback::file("./queue"));
+    /// assert_eq!(options.fallback.to_string(), "file:./queue");
+    /// ```
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::File { path: path.into() }
@@ -145,63 +152,63 @@ pub enum OnConflict {
 
 options! {
     /// Options of the Redis variant.
-    pub struct RedisOptions in "redis" {
+    pub struct RedisOptions in "redis", at "redis://127.0.0.1" {
         /// The most connections that are open at the same time. Defaults to 16; from 1 to 1024.
-        pool_size(connections): u32 = 16, in 1..=1024;
+        pool_size(connections): u32 = 16, in 1..=1024, example 32 => "32";
 
         /// The most further connections for waiting. Each [`pop_front_wait`](crate::StateStore::pop_front_wait)
         /// occupies one; when all of them are in use, it polls instead. Defaults to 16; from 1 to 1024.
-        wait_connections(connections): u32 = 16, in 1..=1024;
+        wait_connections(connections): u32 = 16, in 1..=1024, example 4 => "4";
 
         /// The longest time that making a connection takes, its handshake included. Defaults to `"1s"`; from
         /// 1 ms to one hour.
         #[serde(with = "duration")]
-        connect_timeout(timeout): Duration = Duration::from_secs(1), in TIMES;
+        connect_timeout(timeout): Duration = Duration::from_secs(1), in TIMES, example Duration::from_millis(300) => "300ms";
 
         /// The longest time that an operation takes, with its waits and retries; for an operation over many
         /// keys, the time for one chunk. While a reply arrives, each wait for its next bytes may take this long,
         /// not their sum: a server that sends a reply in small pieces can hold a call for this long at each of
         /// them. Defaults to `"3s"`; from 1 ms to one hour.
         #[serde(with = "duration")]
-        timeout(timeout): Duration = Duration::from_secs(3), in TIMES;
+        timeout(timeout): Duration = Duration::from_secs(3), in TIMES, example Duration::from_secs(1) => "1s";
 
         /// How often an operation is tried again on a new connection: a read, or a write that was not sent. After a
         /// [lost reply](crate::RedisStore#lost-replies), how often the server is asked. Defaults to 2; at most 100.
-        max_retries(retries): u32 = 2, in 0..=100;
+        max_retries(retries): u32 = 2, in 0..=100, example 0 => "0";
 
         /// The pause before the first retry. It doubles with each further retry, and half of it is random.
         /// Defaults to `"10ms"`; from 1 ms to one hour.
         #[serde(with = "duration")]
-        retry_delay(delay): Duration = Duration::from_millis(10), in TIMES;
+        retry_delay(delay): Duration = Duration::from_millis(10), in TIMES, example Duration::from_millis(50) => "50ms";
 
         /// The longest pause between two retries. Defaults to `"500ms"`; from 1 ms to one hour.
         #[serde(with = "duration")]
-        max_retry_delay(delay): Duration = Duration::from_millis(500), in TIMES;
+        max_retry_delay(delay): Duration = Duration::from_millis(500), in TIMES, example Duration::from_secs(2) => "2s";
 
         /// How many commands of a batch are sent before their replies are read. Defaults to 1000; from 1 to
         /// 100 000.
-        pipeline_batch_size(commands): usize = 1000, in 1..=100_000;
+        pipeline_batch_size(commands): usize = 1000, in 1..=100_000, example 200 => "200";
 
         /// How many keys the server looks at for one page of a listing. Defaults to 1000; from 1 to 100 000.
-        scan_count(keys): usize = 1000, in 1..=100_000;
+        scan_count(keys): usize = 1000, in 1..=100_000, example 5000 => "5000";
 
         /// What serves the program while the server cannot be reached. Defaults to `"memory"`.
-        fallback(fallback): Fallback = Fallback::Memory, check check_fallback;
+        fallback(fallback): Fallback = Fallback::Memory, check check_fallback, example Fallback::file("./queue") => "file:./queue";
 
         /// What opening does if the server cannot be reached and there is a `fallback`: `"serve"` opens the store and
         /// lets the fallback serve, `"require"` fails with [`Unavailable`](crate::Error::Unavailable). A wrong address
         /// looks like a server that is down, so with `"serve"` a store that has never reached its server logs an
         /// error when it is opened and once a minute. Defaults to `"serve"`.
-        at_start(at_start): AtStart = AtStart::Serve;
+        at_start(at_start): AtStart = AtStart::Serve, example AtStart::Require => "require";
 
         /// What a read returns during an outage for a key of which nothing is known locally, or only a part: a key
         /// that this process has neither read nor written, or has changed without knowing what it held.
         /// Defaults to `"absent_until_connected"`: absent until the server was reached once, an error from then on.
-        on_unknown_key(on_unknown_key): OnUnknownKey = OnUnknownKey::AbsentUntilConnected;
+        on_unknown_key(on_unknown_key): OnUnknownKey = OnUnknownKey::AbsentUntilConnected, example OnUnknownKey::Error => "error";
 
         /// Vouches that nobody else writes under the store's prefix. Then operations whose result depends on
         /// the current content are served during an outage too; locks are not. Defaults to `false`.
-        exclusive(exclusive): bool = false;
+        exclusive(exclusive): bool = false, example true => "true";
 
         /// Makes every write happen exactly once, even if its reply is lost. Each is one script, or one transaction,
         /// which records in a reply cache on the server that it was done and what it replied. If the reply is
@@ -229,39 +236,39 @@ options! {
         /// the last replies, as many as there were calls at the same time. It is deleted when the store is closed, or
         /// if nobody has used it for 30 days. On a server that evicts keys with a TTL (`maxmemory-policy
         /// volatile-*`), it has no TTL, and other stores delete it after that time. Defaults to `false`.
-        exactly_once(exactly_once): bool = false;
+        exactly_once(exactly_once): bool = false, example true => "true";
 
         /// What happens to a queued write if somebody else has written the key in the meantime. Defaults to
         /// `"local_wins"`.
-        on_conflict(on_conflict): OnConflict = OnConflict::LocalWins;
+        on_conflict(on_conflict): OnConflict = OnConflict::LocalWins, example OnConflict::RemoteWins => "remote_wins";
 
         /// How many operations may be queued for the server. The queue is bounded by this, by
         /// `max_pending_bytes` and by `max_outage`: beyond them writes are refused with
         /// [`Unavailable`](crate::Error::Unavailable), and a queued operation is never dropped. Once the queue
         /// is half full, writers are slowed. Defaults to 1 000 000; from 1 to 1 000 000 000.
-        max_pending(operations): u64 = 1_000_000, in 1..=1_000_000_000;
+        max_pending(operations): u64 = 1_000_000, in 1..=1_000_000_000, example 50_000 => "50000";
 
         /// How many bytes of memory the queued operations may take, approximately, together with the local state that
         /// they change; beyond them writes are refused. A small value under a key of its own takes about 650 bytes.
         /// Defaults to 268 435 456 (256 MiB); from 1024.
         #[serde(with = "size")]
-        max_pending_bytes(bytes): u64 = 256 << 20, in 1024..=u64::MAX;
+        max_pending_bytes(bytes): u64 = 256 << 20, in 1024..=u64::MAX, example 64 << 20 => "64MiB";
 
         /// How long an outage may last until writes that would have to be queued are refused. Reads are still
         /// served, and the queue is kept. Defaults to none, which is without limit; from 1 ms to 1000 years.
         #[serde(with = "duration::option")]
-        max_outage(time: impl Into<Option<Duration>>): Option<Duration> = None, check check_max_outage;
+        max_outage(time: impl Into<Option<Duration>>): Option<Duration> = None, check check_max_outage, example Duration::from_secs(3600) => "1h";
 
         /// How many bytes of values that were read or written are kept, so that they can be read during an
         /// outage. As many bytes again may be taken by the names of unknown keys that are read during an outage; beyond
         /// them a put to any unknown key is replayed only if the server has none. Defaults to 16 777 216 (16 MiB); a value of more than a sixteenth of it is not kept. 0 keeps
         /// none: then each queued put that finds its key present on the server counts as a conflict.
         #[serde(with = "size")]
-        shadow_bytes(bytes): u64 = 16 << 20;
+        shadow_bytes(bytes): u64 = 16 << 20, example 64 << 20 => "64MiB";
 
         /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to
         /// none.
-        tls_ca_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_ca_file;
+        tls_ca_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_ca_file, example PathBuf::from("/etc/ca.pem") => "/etc/ca.pem";
     }
 }
 

@@ -44,12 +44,25 @@ pub enum StateBackend {
 
 impl StateBackend {
     /// The memory of this process.
+    ///
+    /// ```
+    /// use millpond::{StateBackend, StateConfig};
+    ///
+    /// assert_eq!(StateBackend::memory(), StateConfig::default().backend);
+    /// ```
     #[must_use]
     pub fn memory() -> Self {
         Self::Memory
     }
 
     /// A directory; it is created if it is missing.
+    ///
+    /// ```
+    /// use millpond::{StateBackend, StateConfig};
+    ///
+    /// let config = StateConfig::default().backend(StateBackend::file("./state"));
+    /// assert_eq!(config.to_url(), "file:./state");
+    /// ```
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::File { path: path.into() }
@@ -57,6 +70,13 @@ impl StateBackend {
 
     /// A Redis server, by its URL without options. The key prefix is `millpond`, unless
     /// [`key_prefix`](Self::key_prefix) sets another one.
+    ///
+    /// ```
+    /// use millpond::{StateBackend, StateConfig};
+    ///
+    /// let config = StateConfig::default().backend(StateBackend::redis("redis://127.0.0.1:6379"));
+    /// assert_eq!(config.to_url(), "redis://127.0.0.1:6379");
+    /// ```
     #[must_use]
     pub fn redis(url: impl Into<String>) -> Self {
         Self::Redis { url: url.into(), key_prefix: default_key_prefix() }

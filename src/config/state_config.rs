@@ -85,6 +85,14 @@ impl Default for StateConfig {
 
 impl StateConfig {
     /// Sets the place where the state is stored. Defaults to Memory.
+    ///
+    /// ```
+    /// use millpond::{StateBackend, StateConfig};
+    ///
+    /// let config = StateConfig::default().backend(StateBackend::file("./state"));
+    /// assert_eq!(config, StateConfig::from_url("file:./state")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn backend(mut self, backend: StateBackend) -> Self {
         self.backend = backend;
@@ -92,6 +100,16 @@ impl StateConfig {
     }
 
     /// Sets the time to live for writes that name none. Defaults to none: entries stay.
+    ///
+    /// ```
+    /// use millpond::{StateConfig, StateStore};
+    /// # use std::time::Duration;
+    ///
+    /// let sessions = StateStore::with_config(StateConfig::default().default_ttl(Duration::from_secs(1800)))?;
+    /// sessions.put("7", "anna")?;
+    /// assert!(sessions.ttl("7")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn default_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.default_ttl = ttl.into();
@@ -99,6 +117,14 @@ impl StateConfig {
     }
 
     /// Sets the largest value in bytes. Defaults to 64 MiB; at most 512 MiB.
+    ///
+    /// ```
+    /// use millpond::{StateConfig, StateStore};
+    ///
+    /// let store = StateStore::with_config(StateConfig::default().max_value_bytes(1024))?;
+    /// assert!(store.put("page", "x".repeat(2000)).unwrap_err().is_too_large());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
@@ -107,6 +133,16 @@ impl StateConfig {
 
     /// Sets the options of the File variant, and of the files in which a
     /// [`Fallback::File`](crate::Fallback::File) keeps its queue.
+    ///
+    /// ```
+    /// use millpond::{FileOptions, StateBackend, StateConfig, SyncPolicy};
+    ///
+    /// let config = StateConfig::default()
+    ///     .backend(StateBackend::file("./state"))
+    ///     .file(FileOptions::default().sync(SyncPolicy::Never));
+    /// assert_eq!(config, StateConfig::from_url("file:./state?sync=never")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn file(mut self, options: FileOptions) -> Self {
         self.file = options;
@@ -114,6 +150,16 @@ impl StateConfig {
     }
 
     /// Sets the options of the Redis variant.
+    ///
+    /// ```
+    /// use millpond::{Fallback, RedisOptions, StateBackend, StateConfig};
+    ///
+    /// let config = StateConfig::default()
+    ///     .backend(StateBackend::redis("redis://127.0.0.1:6379"))
+    ///     .redis(RedisOptions::default().fallback(Fallback::None));
+    /// assert_eq!(config, StateConfig::from_url("redis://127.0.0.1:6379?fallback=none")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn redis(mut self, options: RedisOptions) -> Self {
         self.redis = options;

@@ -31,6 +31,15 @@ impl StateConfig {
     /// A user logs in, also without a password; a password without a user is that of the user `default`. An IPv6
     /// address is in brackets, and its zone follows `%25`: `redis://[fe80::1%25eth0]:6379`.
     ///
+    /// ```
+    /// use millpond::{StateBackend, StateConfig};
+    ///
+    /// let config = StateConfig::from_url("redis://127.0.0.1:6379/2?key_prefix=orders&pool_size=4")?;
+    /// assert_eq!(config.redis.pool_size, 4);
+    /// assert_eq!(config.backend, StateBackend::redis("redis://127.0.0.1:6379/2").key_prefix("orders"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidConfig`](Error::InvalidConfig), naming the option, or `url`.
     pub fn from_url(url: &str) -> Result<Self> {
@@ -49,6 +58,16 @@ impl StateConfig {
 
     /// Returns the URL that [`from_url`](Self::from_url) parses into this configuration, except for the options of
     /// other backends. **It contains the password.**
+    ///
+    /// ```
+    /// use millpond::{StateBackend, StateConfig};
+    /// # use std::time::Duration;
+    ///
+    /// let config = StateConfig::default()
+    ///     .backend(StateBackend::file("./state"))
+    ///     .default_ttl(Duration::from_secs(3600));
+    /// assert_eq!(config.to_url(), "file:./state?default_ttl=1h");
+    /// ```
     #[must_use]
     pub fn to_url(&self) -> String {
         format(self)

@@ -157,6 +157,14 @@ impl Error {
     }
 
     /// Returns whether other writers kept changing the entry: see [`Conflict`](Self::Conflict).
+    ///
+    /// ```
+    /// use millpond::{ErrorKind, StateStore};
+    ///
+    /// let busy = StateStore::failing(ErrorKind::Conflict);
+    /// let error = busy.modify("stock", |stock: Option<u32>| stock).unwrap_err();
+    /// assert!(error.is_conflict());
+    /// ```
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict { .. })
@@ -198,6 +206,11 @@ impl Error {
     }
 
     /// Returns whether the value is larger than `max_value_bytes`: see [`TooLarge`](Self::TooLarge).
+    ///
+    /// ```
+    /// let store = millpond::StateStore::open("memory:?max_value_bytes=1KiB").unwrap();
+    /// assert!(store.put("page", "x".repeat(2000)).unwrap_err().is_too_large());
+    /// ```
     #[must_use]
     pub fn is_too_large(&self) -> bool {
         matches!(self, Self::TooLarge { .. })
@@ -239,6 +252,13 @@ impl Error {
     }
 
     /// Returns whether the time to live is zero or too long: see [`InvalidTtl`](Self::InvalidTtl).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let error = store.put_with_ttl("session:7", "anna", Duration::ZERO).unwrap_err();
+    /// assert!(error.is_invalid_ttl());
+    /// ```
     #[must_use]
     pub fn is_invalid_ttl(&self) -> bool {
         matches!(self, Self::InvalidTtl { .. })
@@ -255,48 +275,109 @@ impl Error {
     }
 
     /// Returns whether the store is already open, in this process or another: see [`Locked`](Self::Locked).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let url = format!("file:{}", dir.path().display());
+    /// let store = millpond::StateStore::open(&url).unwrap();
+    /// assert!(millpond::StateStore::open(&url).unwrap_err().is_locked());
+    /// # drop(store);
+    /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Locked { .. })
     }
 
     /// Returns whether a file of the store is damaged: see [`Corrupt`](Self::Corrupt).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    /// # let url = format!("file:{}", path.display());
+    /// # std::fs::write(path.join("snapshot-1.jsonl"), "not a snapshot\n").unwrap();
+    /// # std::fs::write(path.join("journal-1.jsonl"), "not a journal\n").unwrap();
+    /// let error = millpond::StateStore::open(&url).unwrap_err();
+    /// assert!(error.is_corrupt()); // see `FileStore::repair`
+    /// ```
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Self::Corrupt { .. })
     }
 
     /// Returns whether the disk is full: see [`StorageFull`](Self::StorageFull).
+    ///
+    /// ```
+    /// use millpond::{ErrorKind, StateStore};
+    ///
+    /// let full = StateStore::failing(ErrorKind::StorageFull);
+    /// assert!(full.put("order:17", "paid").unwrap_err().is_storage_full());
+    /// ```
     #[must_use]
     pub fn is_storage_full(&self) -> bool {
         matches!(self, Self::StorageFull { .. })
     }
 
     /// Returns whether the store takes no more writes until it is opened again: see [`Poisoned`](Self::Poisoned).
+    ///
+    /// ```
+    /// use millpond::{ErrorKind, StateStore};
+    ///
+    /// let store = StateStore::failing(ErrorKind::Poisoned);
+    /// assert!(store.put("order:17", "paid").unwrap_err().is_poisoned()); // close the store, and open it again
+    /// ```
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         matches!(self, Self::Poisoned { .. })
     }
 
     /// Returns whether the operating system refused a call: see [`Io`](Self::Io).
+    ///
+    /// ```
+    /// let missing = millpond::OpenOptions::new().read_only(true).open("file:./no/such/directory");
+    /// assert!(missing.unwrap_err().is_io());
+    /// ```
     #[must_use]
     pub fn is_io(&self) -> bool {
         matches!(self, Self::Io { .. })
     }
 
     /// Returns whether the server refused access: see [`Denied`](Self::Denied).
+    ///
+    /// ```
+    /// use millpond::{ErrorKind, StateStore};
+    ///
+    /// let locked_out = StateStore::failing(ErrorKind::Denied);
+    /// assert!(locked_out.get::<u32>("stock").unwrap_err().is_denied()); // look at the user and the password
+    /// ```
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Denied { .. })
     }
 
     /// Returns whether the server replied with an error of its own: see [`Server`](Self::Server).
+    ///
+    /// ```
+    /// let error = millpond::StateStore::memory().put("", 1).unwrap_err();
+    /// assert!(!error.is_server()); // no server was asked
+    /// ```
     #[must_use]
     pub fn is_server(&self) -> bool {
         matches!(self, Self::Server { .. })
     }
 
     /// Returns whether a lock is no longer held: see [`LockLost`](Self::LockLost).
+    ///
+    /// ```
+    /// use millpond::{ManualClock, OpenOptions};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let clock = Arc::new(ManualClock::default());
+    /// let store = OpenOptions::new().clock(clock.clone()).open("memory:")?;
+    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
+    /// clock.advance(Duration::from_secs(31)); // the work took too long
+    /// assert!(guard.release().unwrap_err().is_lock_lost());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn is_lock_lost(&self) -> bool {
         matches!(self, Self::LockLost { .. })
@@ -315,6 +396,15 @@ impl Error {
     }
 
     /// Returns whether an operation over many keys was done in part: see [`Partial`](Self::Partial).
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// let keys = (0..1000).map(|n| format!("reading:{n}")).chain(["".to_owned()]);
+    /// let error = store.batch_put(keys.map(|key| (key, 1))).unwrap_err(); // the last key is invalid
+    /// assert!(error.is_partial());
+    /// assert_eq!(store.len()?, 1000);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn is_partial(&self) -> bool {
         matches!(self, Self::Partial { .. })
@@ -322,6 +412,13 @@ impl Error {
 
     /// Returns whether the build, the server or the configuration cannot do it: see
     /// [`Unsupported`](Self::Unsupported).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let url = format!("file:{}", dir.path().display());
+    /// let seen = millpond::OpenOptions::new().read_only(true).open(&url).unwrap();
+    /// assert!(seen.put("order:17", "paid").unwrap_err().is_unsupported());
+    /// ```
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Unsupported { .. })
