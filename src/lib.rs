@@ -11,14 +11,12 @@
 //! use millpond::StateStore;
 //! use std::time::Duration;
 //!
-//! # fn main() -> millpond::Result<()> {
 //! let store = StateStore::open("memory:")?; // or file:./state, or redis://127.0.0.1:6379
 //! store.put_with_ttl("session:7", "anna", Duration::from_secs(3600))?;
 //! assert_eq!(store.get::<String>("session:7")?.as_deref(), Some("anna"));
 //! assert_eq!(store.incr("visits", 1)?, 1);
 //! assert_eq!(store.keys("session:")?, ["session:7"]);
-//! # Ok(())
-//! # }
+//! # Ok::<(), millpond::Error>(())
 //! ```
 //!
 //! # Rules that hold on every backend

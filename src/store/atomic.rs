@@ -20,13 +20,11 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let day = Duration::from_secs(86_400);
     /// assert!(store.set_if_not_exists("seen:order-17", true, day)?);
     /// assert!(!store.set_if_not_exists("seen:order-17", true, day)?); // a duplicate
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -49,15 +47,13 @@ impl StateStore {
     /// order of fields does not matter.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// assert!(store.compare_and_set("leader", None, "anna")?);
     /// assert!(!store.compare_and_set("leader", Some("ben"), "carl")?);
     /// assert!(store.compare_and_set("leader", Some("anna"), "ben")?);
     /// store.put("stock", 5)?;
     /// assert!(store.compare_and_set("stock", Some(&5), &4)?);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -86,6 +82,14 @@ impl StateStore {
 
     /// Removes the value of a key and returns it.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("code:anna", 4711)?;
+    /// assert_eq!(store.get_and_delete("code:anna")?, Some(4711)); // only one caller can use the code
+    /// assert_eq!(store.get_and_delete::<u32>("code:anna")?, None);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the removal: its field `raw`
     /// holds the removed bytes. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in
@@ -95,6 +99,13 @@ impl StateStore {
     }
 
     /// Sets the value of a key, as [`put`](Self::put) does, and returns the previous value.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// assert_eq!(store.get_and_put::<String>("door", "open")?, None);
+    /// assert_eq!(store.get_and_put::<String>("door", "shut")?.as_deref(), Some("open"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put); [`WrongType`](crate::Error::WrongType); [`Decode`](crate::Error::Decode), after the
@@ -115,12 +126,10 @@ impl StateStore {
     /// between, `f` runs again on the changed value. It runs under no lock and may use the store.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let longest = store.modify("longest", |known: Option<u32>| Some(known.unwrap_or(0).max(7)))?;
     /// assert_eq!(longest, Some(7));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -171,13 +180,11 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let minute = Duration::from_secs(60);
     /// store.modify_with_ttl("session", minute, |clicks: Option<u32>| Some(clicks.unwrap_or(0) + 1))?;
     /// assert!(store.ttl("session")?.is_some());
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -198,13 +205,11 @@ impl StateStore {
     /// The closures run again if another writer changes the value in between, as those of [`modify`](Self::modify) do.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// assert_eq!(store.upsert("n", || 0, |n| *n += 1)?, 1);
     /// assert_eq!(store.upsert("n", || 0, |n| *n += 1)?, 2);
     /// store.upsert("seen", Vec::new, |seen| seen.push("anna".to_owned()))?;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors

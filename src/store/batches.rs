@@ -23,6 +23,13 @@ use crate::store::write_batch::WriteBatch;
 impl StateStore {
     /// Reads the values of many keys, in the given order.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("price:apples", 3), ("price:pears", 4)])?;
+    /// assert_eq!(store.batch_get(["price:pears", "price:plums"])?, [Some(4), None]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](Self::get), for the first key that fails.
     pub fn batch_get<T: DeserializeOwned>(
@@ -46,6 +53,13 @@ impl StateStore {
 
     /// Sets many values, as [`put`](Self::put) does.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put((1..=5000).map(|n| (format!("reading:{n}"), n)))?;
+    /// assert_eq!(store.count("reading:")?, 5000);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put); [`Partial`](Error::Partial) if some were set.
     pub fn batch_put<K: AsRef<str>, V: Serialize>(
@@ -56,6 +70,14 @@ impl StateStore {
     }
 
     /// Sets many values, each of which is gone after `ttl`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put_with_ttl([("price:apples", 3), ("price:pears", 4)], Duration::from_secs(60))?;
+    /// assert!(store.ttl("price:pears")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`batch_put`](Self::batch_put), and [`InvalidTtl`](Error::InvalidTtl).
@@ -68,6 +90,13 @@ impl StateStore {
     }
 
     /// Removes many keys, and returns how many of them existed.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("session:7", 1), ("session:8", 1)])?;
+    /// assert_eq!(store.batch_delete(["session:7", "session:9"])?, 1);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`delete`](Self::delete); [`Partial`](Error::Partial) if some were removed.
@@ -87,6 +116,15 @@ impl StateStore {
 
     /// Applies the writes of a batch, all or none, also across a crash. The keys belong to the namespace of this
     /// handle; a put without a time to live gets `default_ttl`.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// let mut batch = millpond::WriteBatch::new();
+    /// batch.put("order:17", "paid")?.delete("cart:7")?;
+    /// store.write(&batch)?; // never one without the other
+    /// assert_eq!(store.get::<String>("order:17")?.as_deref(), Some("paid"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidKey`](Error::InvalidKey), [`TooLarge`](Error::TooLarge).

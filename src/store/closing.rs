@@ -15,6 +15,15 @@ impl StateStore {
     /// this returns, and so are the operations for a Redis server that are queued in files. Otherwise there is
     /// nothing to do.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let url = format!("file:{}?sync=1s", dir.path().display());
+    /// let store = millpond::StateStore::open(url)?; // file:./state?sync=1s
+    /// store.put("order:17", "paid")?;
+    /// store.flush()?; // this order survives a power failure, without the second of delay
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Poisoned`](crate::Error::Poisoned) on File; [`Unavailable`](crate::Error::Unavailable) after
     /// [`close`](Self::close).
@@ -32,6 +41,14 @@ impl StateStore {
     ///
     /// Dropping the last handle closes the store too, but waits for no server, and logs failures.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("order:17", "paid")?;
+    /// store.close()?;
+    /// assert!(store.get::<String>("order:17").unwrap_err().is_closed());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn close(&self) -> Result<()> {
@@ -41,6 +58,15 @@ impl StateStore {
     /// Closes the store as [`close`](Self::close) does, and if operations are queued for the server, waits for it
     /// for at most `timeout`, whatever the server does. With a `timeout` of zero it does not wait at all. If
     /// `fallback=file:` keeps the queue, writing to the disk may take longer.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// if let Err(error) = store.close_within(Duration::from_secs(10)) {
+    ///     eprintln!("some writes did not reach the server: {error}");
+    /// }
+    /// assert_eq!(store.status(), millpond::Status::Closed);
+    /// ```
     ///
     /// # Errors
     /// As [`close`](Self::close); [`Unavailable`](crate::Error::Unavailable) if some queued operations were not

@@ -22,6 +22,13 @@ impl StateStore {
     /// Adds to a counter and returns the new number. An absent counter begins at 0, with
     /// `default_ttl`; an existing one keeps its time to live.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// assert_eq!(store.incr("visits", 1)?, 1);
+    /// assert_eq!(store.incr("visits", 2)?, 3);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow),
     /// [`WrongType`](crate::Error::WrongType).
@@ -30,6 +37,13 @@ impl StateStore {
     }
 
     /// Subtracts from a counter and returns the new number; otherwise as [`incr`](Self::incr).
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("seats", 40)?;
+    /// assert_eq!(store.decr("seats", 2)?, 38);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`incr`](Self::incr).
@@ -42,13 +56,11 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let minute = Duration::from_secs(60);
     /// let calls = store.incr_with_ttl("calls:anna", 1, minute)?;
     /// assert!(calls <= 100, "too many calls in a minute");
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -58,6 +70,13 @@ impl StateStore {
     }
 
     /// Adds to many counters, pipelined on Redis, and returns the new numbers in order. It is not atomic.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// let numbers = store.batch_incr([("visits:anna", 1), ("visits:ben", 1), ("visits:anna", 1)])?;
+    /// assert_eq!(numbers, [1, 1, 2]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`incr`](Self::incr); [`Partial`](crate::Error::Partial) if some were changed. If one counter fails, the

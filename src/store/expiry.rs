@@ -17,6 +17,18 @@ use crate::store::state_store::{StateStore, on_backend};
 impl StateStore {
     /// Returns how long an entry still lives; `None` if the key is absent. [`Ttl::In`] is never zero.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// use millpond::Ttl;
+    ///
+    /// store.put("rule:limit", 250)?;
+    /// assert_eq!(store.ttl("rule:limit")?, Some(Ttl::Never));
+    /// store.expire("rule:limit", Duration::from_secs(60))?;
+    /// assert!(matches!(store.ttl("rule:limit")?, Some(Ttl::In(left)) if left <= Duration::from_secs(60)));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Only the [common ones](#values).
     pub fn ttl(&self, key: impl AsRef<str>) -> Result<Option<Ttl>> {
@@ -26,6 +38,15 @@ impl StateStore {
 
     /// Gives an entry a time to live of `ttl`, counted from now; returns `false` if the key is absent.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put("cart:7", "apples", 3)?;
+    /// assert!(store.expire("cart:7", Duration::from_secs(1800))?); // the whole cart, half an hour from now
+    /// assert!(!store.expire("cart:8", Duration::from_secs(1800))?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn expire(&self, key: impl AsRef<str>, ttl: Duration) -> Result<bool> {
@@ -33,6 +54,15 @@ impl StateStore {
     }
 
     /// Removes the time to live of an entry, and returns whether it had one.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.put_with_ttl("draft:7", "Dear all", Duration::from_secs(600))?;
+    /// assert!(store.persist("draft:7")?); // it stays from now on
+    /// assert_eq!(store.ttl("draft:7")?, Some(millpond::Ttl::Never));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Only the [common ones](#values).
@@ -42,6 +72,16 @@ impl StateStore {
 
     /// Reads a value and gives its entry a time to live of `ttl`, counted from now: for sessions that stay while they
     /// are used.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let half_hour = Duration::from_secs(1800);
+    /// store.put_with_ttl("session:7", "anna", half_hour)?;
+    /// let user: Option<String> = store.get_and_touch("session:7", half_hour)?; // at each request
+    /// assert_eq!(user.as_deref(), Some("anna"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidTtl`](crate::Error::InvalidTtl), [`WrongType`](crate::Error::WrongType);

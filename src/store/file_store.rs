@@ -44,7 +44,6 @@ impl FileStore {
     /// ```
     /// use millpond::StateStore;
     ///
-    /// # fn main() -> millpond::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let (path, copy) = (dir.path().join("state"), dir.path().join("monday"));
     /// let store = StateStore::open(format!("file:{}", path.display()))?;
@@ -56,8 +55,7 @@ impl FileStore {
     ///
     /// let restored = StateStore::open(format!("file:{}", copy.display()))?;
     /// assert_eq!(restored.get("orders")?, Some(17));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     pub fn backup(&self, dir: impl AsRef<Path>) -> Result<()> {
         let _lines = FlushOnDrop;
@@ -86,7 +84,6 @@ impl FileStore {
     ///
     /// # Examples
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let path = dir.path();
     /// # millpond::StateStore::open(&format!("file:{}", path.display()))?.put("orders", 17)?;
@@ -95,8 +92,7 @@ impl FileStore {
     ///     eprintln!("{}, line {}: {} bytes: {}", loss.path.display(), loss.line, loss.bytes, loss.reason);
     /// }
     /// assert_eq!((repair.entries, repair.backup), (1, None));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     pub fn repair(path: impl AsRef<Path>) -> Result<Repair> {
         let _lines = FlushOnDrop;

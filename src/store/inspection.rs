@@ -12,6 +12,17 @@ impl StateStore {
     ///
     /// [`Connected`](Status::Connected) means: the last exchange with the server worked, and no operation
     /// is queued for it.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// use millpond::Status;
+    ///
+    /// match store.status() {
+    ///     Status::Disconnected { since, pending, .. } => println!("degraded since {since:?}, {pending} queued"),
+    ///     status => println!("{status}"),
+    /// }
+    /// assert_eq!(store.status(), Status::Connected);
+    /// ```
     #[must_use]
     pub fn status(&self) -> Status {
         if self.context().is_closed() {
@@ -21,6 +32,13 @@ impl StateStore {
     }
 
     /// Returns counts since the store was opened.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// let stats = store.stats();
+    /// println!("outages: {}, queued: {}, lost: {}", stats.outages, stats.pending, stats.rejected);
+    /// assert_eq!(stats.outages, 0);
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         on_redis!(self, backend => backend.stats(), else => Stats::default())

@@ -39,15 +39,13 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.push_back("mails", "hello")?;
     /// if let Some(mail) = store.lease::<String>("mails", Duration::from_secs(30))? {
     ///     assert_eq!(mail.value(), "hello"); // … send it …
     ///     assert!(mail.ack()?);
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -73,6 +71,17 @@ impl StateStore {
     /// `None` after `timeout`. On Memory and File a push wakes it; on Redis it polls, at intervals of at most 50
     /// milliseconds.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let (lease, wait) = (Duration::from_secs(30), Duration::from_secs(5));
+    /// store.push_back("mails", "hello")?;
+    /// if let Some(mail) = store.lease_wait::<String>("mails", lease, wait)? {
+    ///     assert!(mail.ack()?); // … and the next one
+    /// }
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`lease`](Self::lease).
     pub fn lease_wait<T: DeserializeOwned>(
@@ -96,7 +105,6 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.push_back("numbers", "not a number")?;
     /// if let Err(error) = store.lease::<u64>("numbers", Duration::from_secs(30)) {
@@ -105,8 +113,7 @@ impl StateStore {
     ///     assert!(bytes.ack()?);
     /// }
     /// assert_eq!(store.queue_len("rejects")?, 1);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     #[must_use]
     pub fn undecoded(&self, error: &Error) -> Option<Leased<Bytes>> {
@@ -151,6 +158,15 @@ pub struct Leased<T> {
 
 impl<T> Leased<T> {
     /// Returns the value.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("mails", "hello")?;
+    /// let mail = store.lease::<String>("mails", Duration::from_secs(30))?.expect("a mail");
+    /// assert_eq!(mail.value(), "hello");
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn value(&self) -> &T {
         &self.item
     }
@@ -172,7 +188,6 @@ impl<T> Leased<T> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.push_back("mails", "hello")?;
     /// while let Some(mail) = store.lease::<String>("mails", Duration::from_secs(30))? {
@@ -184,8 +199,7 @@ impl<T> Leased<T> {
     ///     }
     /// }
     /// assert_eq!(store.queue_len("undeliverable")?, 1);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     pub fn attempts(&self) -> u64 {
         self.lease.attempts
@@ -196,6 +210,18 @@ impl<T> Leased<T> {
     ///
     /// [`Transaction::ack`](crate::Transaction::ack) does so in one step with writes, such as that of a result.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("mails", "hello")?;
+    /// let mail = store.lease::<String>("mails", Duration::from_secs(30))?.expect("a mail");
+    /// if !mail.ack()? {
+    ///     eprintln!("{:?} was slow, and may be sent twice", mail.value());
+    /// }
+    /// assert!(store.lease::<String>("mails", Duration::from_secs(30))?.is_none());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Unavailable`](crate::Error::Unavailable) on Redis; the call may be repeated.
     #[must_use = "after `false`, the value is handed out again"]
@@ -205,6 +231,16 @@ impl<T> Leased<T> {
 
     /// Returns the value to the front of the queue. Returns `false` if that has happened already, because the lease
     /// expired.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("mails", "hello")?;
+    /// let mail = store.lease::<String>("mails", Duration::from_secs(30))?.expect("a mail");
+    /// assert!(mail.nack()?); // the mail server is down: another worker may try
+    /// assert_eq!(store.queue_len("mails")?, 1);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`ack`](Self::ack); [`WrongType`](crate::Error::WrongType) if the key of the queue holds
@@ -222,7 +258,6 @@ impl<T> Leased<T> {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.push_back_many("films", ["a", "b"])?;
     /// let lease = Duration::from_secs(30);
@@ -235,8 +270,7 @@ impl<T> Leased<T> {
     ///     }
     ///     assert!(film.ack()?);
     /// }
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -249,6 +283,17 @@ impl<T> Leased<T> {
     }
 
     /// Returns the value itself. That does not complete it: it still comes back when the lease expires.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("mails", "hello")?;
+    /// let mail = store.lease::<String>("mails", Duration::from_secs(30))?.expect("a mail");
+    /// assert!(mail.ack()?);
+    /// let text: String = mail.into_inner();
+    /// assert_eq!(text, "hello");
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn into_inner(self) -> T {
         self.item
     }

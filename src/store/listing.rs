@@ -27,6 +27,13 @@ use crate::store::state_store::{StateStore, on_backend};
 impl StateStore {
     /// Lists the keys that begin with `prefix`, sorted, each once.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("rule:b", 1), ("rule:a", 1), ("session:7", 1)])?;
+    /// assert_eq!(store.keys("rule:")?, ["rule:a", "rule:b"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidKey`](Error::InvalidKey) for a prefix that no key can begin with, and the [common ones](#values).
     pub fn keys(&self, prefix: impl AsRef<str>) -> Result<Vec<String>> {
@@ -37,14 +44,12 @@ impl StateStore {
     /// once. `after` need not exist, or ever have existed.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.batch_put((0..5).map(|n| (format!("order:{n}"), n)))?;
     /// let first = store.keys_page("order:", None, 3)?;
     /// let rest = store.keys_page("order:", first.last().map(String::as_str), 3)?;
     /// assert_eq!((first.len(), rest.len()), (3, 2));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -64,6 +69,15 @@ impl StateStore {
 
     /// Iterates over the keys that begin with `prefix`, in no order. On Redis a key may come twice.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("rule:b", 1), ("rule:a", 1), ("session:7", 1)])?;
+    /// for key in store.scan("rule:") {
+    ///     assert!(key?.starts_with("rule:"));
+    /// }
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The iterator yields the error and ends.
     #[must_use]
@@ -75,6 +89,18 @@ impl StateStore {
     /// skipped. On Redis an entry may come twice. While the server is disconnected, a value of which this process
     /// knows only a part is skipped too, such as a counter that it has incremented without having read it.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("visits:anna", 3), ("visits:ben", 4)])?;
+    /// let mut sum = 0;
+    /// for entry in store.entries::<u32>("visits:") {
+    ///     let (_key, visits) = entry?;
+    ///     sum += visits;
+    /// }
+    /// assert_eq!(sum, 7);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The iterator yields the error, [`Decode`](Error::Decode) included, and ends.
     #[must_use]
@@ -83,6 +109,13 @@ impl StateStore {
     }
 
     /// Counts the keys that begin with `prefix`.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("session:7", 1), ("session:8", 1), ("rule:a", 1)])?;
+    /// assert_eq!(store.count("session:")?, 2);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`keys`](Self::keys).
@@ -93,6 +126,14 @@ impl StateStore {
 
     /// Counts all keys of this namespace.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// let sessions = store.namespace("session");
+    /// sessions.batch_put([("7", "anna"), ("8", "ben")])?;
+    /// assert_eq!(sessions.len()?, 2);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Only the [common ones](#values).
     pub fn len(&self) -> Result<u64> {
@@ -100,6 +141,14 @@ impl StateStore {
     }
 
     /// Returns whether this namespace holds no key.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("rule:a", 1)?;
+    /// assert!(store.namespace("session").is_empty()?);
+    /// assert!(!store.is_empty()?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Only the [common ones](#values).
@@ -109,6 +158,14 @@ impl StateStore {
 
     /// Removes every key that begins with `prefix`, and returns how many there were. It is not atomic: keys that
     /// are written meanwhile may stay.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("session:7", 1), ("session:8", 1), ("rule:a", 1)])?;
+    /// assert_eq!(store.delete_prefix("session:")?, 2);
+    /// assert_eq!(store.keys("")?, ["rule:a"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Partial`](Error::Partial) if some were removed; [`Unsupported`](Error::Unsupported) on Redis
@@ -121,6 +178,14 @@ impl StateStore {
 
     /// Removes every key of this namespace, and returns how many there were, as
     /// [`delete_prefix`](Self::delete_prefix) with an empty prefix does.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("cache:a", 1), ("cache:b", 1), ("rule:a", 1)])?;
+    /// assert_eq!(store.namespace("cache").clear()?, 2);
+    /// assert_eq!(store.keys("")?, ["rule:a"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`delete_prefix`](Self::delete_prefix).

@@ -35,13 +35,11 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let guard = store.try_lock("report", Duration::from_secs(30))?.expect("nobody else has it");
     /// assert!(store.try_lock("report", Duration::from_secs(30))?.is_none());
     /// guard.release()?;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -61,14 +59,12 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let guard = store.lock("report", Duration::from_secs(30), Duration::from_secs(5))?;
     /// assert!(guard.is_held()?);
     /// let busy = store.lock("report", Duration::from_secs(30), Duration::from_millis(10));
     /// assert!(matches!(busy, Err(millpond::Error::Busy { .. })));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -95,14 +91,12 @@ impl StateStore {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let (ttl, wait) = (Duration::from_secs(30), Duration::from_secs(5));
     /// let token = store.with_lock("report", ttl, wait, |guard| guard.token())?;
     /// assert!(token > 0);
     /// assert!(store.try_lock("report", ttl)?.is_some(), "it is free again");
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -149,12 +143,35 @@ impl LockGuard {
     }
 
     /// Returns the fencing token: larger than those of all earlier holders, and below 2^53.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let ttl = Duration::from_secs(30);
+    /// let first = store.lock("report", ttl, Duration::ZERO)?;
+    /// let token = first.token(); // send it along with each write to the printer
+    /// first.release()?;
+    /// assert!(store.lock("report", ttl, Duration::ZERO)?.token() > token);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn token(&self) -> u64 {
         self.token
     }
 
     /// Makes the lock expire `ttl` from now.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
+    /// for _page in 0..3 {
+    ///     // … print a page …
+    ///     guard.extend(Duration::from_secs(30))?; // an error means: stop, the lock is lost
+    /// }
+    /// guard.release()?;
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`LockLost`](Error::LockLost), [`InvalidTtl`](Error::InvalidTtl).
@@ -169,6 +186,16 @@ impl LockGuard {
 
     /// Releases the lock.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
+    /// // … print the report …
+    /// guard.release()?; // an error means: another may have printed it too
+    /// assert!(store.try_lock("report", Duration::from_secs(30))?.is_some());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`LockLost`](Error::LockLost) if it was lost before: somebody else may have worked under it.
     pub fn release(self) -> Result<()> {
@@ -180,6 +207,14 @@ impl LockGuard {
     /// If a Redis server is disconnected and memory serves in its place, there is nobody to ask. Then this returns
     /// `true` until the end of the time for which the lock was last taken or extended, counted from before that
     /// request was sent to the server.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
+    /// assert!(guard.is_held()?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Unavailable`](Error::Unavailable) on Redis.

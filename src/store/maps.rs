@@ -23,13 +23,11 @@ impl StateStore {
     /// Sets a field, and returns whether it is new.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// assert!(store.map_put("stock", "apples", 5)?);
     /// assert!(!store.map_put("stock", "apples", 4)?);
     /// assert_eq!(store.map_get::<u32>("stock", "apples")?, Some(4));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -47,6 +45,13 @@ impl StateStore {
     /// Sets many fields, all or none, and returns how many of them are new. If a name is given twice, the later
     /// value counts.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put("stock", "apples", 5)?;
+    /// assert_eq!(store.map_put_many("stock", [("apples", 4), ("pears", 7)])?, 1); // the pears are new
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`map_put`](Self::map_put).
     pub fn map_put_many<F: AsRef<str>, V: Serialize>(
@@ -58,6 +63,14 @@ impl StateStore {
     }
 
     /// Reads a field; `None` if it is absent.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put("stock", "apples", 5)?;
+    /// assert_eq!(store.map_get("stock", "apples")?, Some(5));
+    /// assert_eq!(store.map_get::<u32>("stock", "pears")?, None);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode).
@@ -71,6 +84,13 @@ impl StateStore {
 
     /// Reads many fields, in the given order, all as of one moment.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put_many("stock", [("apples", 5), ("pears", 7)])?;
+    /// assert_eq!(store.map_get_many("stock", ["pears", "plums"])?, [Some(7), None]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), for the first field that is not a `T`.
     pub fn map_get_many<T: DeserializeOwned>(
@@ -83,6 +103,14 @@ impl StateStore {
 
     /// Removes a field, and returns whether it existed.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put("cart:7", "apples", 5)?;
+    /// assert!(store.map_delete("cart:7", "apples")?);
+    /// assert!(!store.contains("cart:7")?, "an empty map is gone");
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Only those of [every map operation](#maps).
     pub fn map_delete(&self, key: impl AsRef<str>, field: impl AsRef<str>) -> Result<bool> {
@@ -90,6 +118,14 @@ impl StateStore {
     }
 
     /// Returns whether a field exists.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put("members", "anna", "admin")?;
+    /// assert!(store.map_contains("members", "anna")?);
+    /// assert!(!store.map_contains("members", "ben")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).
@@ -99,6 +135,14 @@ impl StateStore {
 
     /// Reads all fields, as of one moment.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put_many("stock", [("pears", 7), ("apples", 5)])?;
+    /// let stock = store.map_entries::<u32>("stock")?;
+    /// assert_eq!(stock.values().sum::<u32>(), 12);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), for the first field that is not a `T`.
     pub fn map_entries<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<BTreeMap<String, T>> {
@@ -106,6 +150,13 @@ impl StateStore {
     }
 
     /// Reads the names of all fields, sorted.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put_many("stock", [("pears", 7), ("apples", 5)])?;
+    /// assert_eq!(store.map_keys("stock")?, ["apples", "pears"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Only those of [every map operation](#maps).
@@ -115,6 +166,13 @@ impl StateStore {
 
     /// Counts the fields. On Redis it reads their names, as [`map_keys`](Self::map_keys) does.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.map_put_many("stock", [("pears", 7), ("apples", 5)])?;
+    /// assert_eq!(store.map_len("stock")?, 2);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Only those of [every map operation](#maps).
     pub fn map_len(&self, key: impl AsRef<str>) -> Result<u64> {
@@ -122,6 +180,13 @@ impl StateStore {
     }
 
     /// Adds to a counter in a field, which begins at 0, and returns the new number.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// assert_eq!(store.map_incr("clicks", "start page", 1)?, 1);
+    /// assert_eq!(store.map_incr("clicks", "start page", 1)?, 2);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`NotAnInteger`](crate::Error::NotAnInteger), [`Overflow`](crate::Error::Overflow), with the field

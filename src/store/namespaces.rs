@@ -15,14 +15,12 @@ impl StateStore {
     /// [`InvalidKey`](crate::Error::InvalidKey) if the name makes their keys invalid.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// let orders = store.namespace("orders");
     /// orders.put("17", "paid")?;
     /// assert_eq!(orders.keys("")?, ["17"]);
     /// assert_eq!(store.keys("")?, ["orders:17"]);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     #[must_use]
     pub fn namespace(&self, name: impl AsRef<str>) -> Self {

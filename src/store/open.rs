@@ -26,6 +26,12 @@ use crate::util::log_later::FlushOnDrop;
 /// # Opening
 impl StateStore {
     /// Opens a store in memory with the default options.
+    ///
+    /// ```
+    /// let store = millpond::StateStore::memory();
+    /// assert!(store.is_empty()?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn memory() -> Self {
         Self::memory_with(None)
@@ -40,6 +46,14 @@ impl StateStore {
 
     /// Opens a backend with the default options.
     ///
+    /// ```
+    /// use millpond::{StateBackend, StateStore};
+    ///
+    /// let store = StateStore::new(StateBackend::memory())?;
+    /// assert!(matches!(store, StateStore::Memory(_)));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`with_config`](Self::with_config).
     pub fn new(backend: StateBackend) -> Result<Self> {
@@ -47,6 +61,14 @@ impl StateStore {
     }
 
     /// Opens the store that a URL names; [`StateConfig::from_url`] lists the forms of URLs.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let url = format!("file:{}?sync=1s", dir.path().display());
+    /// let store = millpond::StateStore::open(url)?; // for instance file:./state?sync=1s
+    /// assert!(matches!(store, millpond::StateStore::File(_)));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`with_config`](Self::with_config).
@@ -56,6 +78,13 @@ impl StateStore {
 
     /// Opens the store that the URL in the environment variable `MILLPOND_URL` names.
     ///
+    /// ```no_run
+    /// // with MILLPOND_URL=redis://127.0.0.1:6379?key_prefix=orders in the environment
+    /// let store = millpond::StateStore::from_env()?;
+    /// println!("{store:?}");
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidConfig`](crate::Error::InvalidConfig) if the variable is not set, and as
     /// [`with_config`](Self::with_config).
@@ -64,6 +93,16 @@ impl StateStore {
     }
 
     /// Opens a store with all its options, after checking every one of them.
+    ///
+    /// ```
+    /// use millpond::{StateConfig, StateStore};
+    /// # use std::time::Duration;
+    ///
+    /// let store = StateStore::with_config(StateConfig::default().default_ttl(Duration::from_secs(3600)))?;
+    /// store.put("session:7", "anna")?;
+    /// assert!(store.ttl("session:7")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// - [`InvalidConfig`](crate::Error::InvalidConfig), naming the option, also if a text cannot be meant (a path with a line

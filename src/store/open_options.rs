@@ -21,7 +21,6 @@ use crate::util::log_later::FlushOnDrop;
 /// ```
 /// use millpond::{OpenOptions, StateBackend, StateConfig, StateStore};
 ///
-/// # fn main() -> millpond::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().to_path_buf();
 /// let url = format!("file:{}", path.display());
@@ -33,8 +32,7 @@ use crate::util::log_later::FlushOnDrop;
 /// let seen = OpenOptions::new().read_only(true).open(&url)?; // also from another process
 /// assert_eq!(seen.get("orders")?, Some(17));
 /// assert!(seen.put("orders", 18).is_err());
-/// # Ok(())
-/// # }
+/// # Ok::<(), millpond::Error>(())
 /// ```
 #[derive(Default)]
 #[must_use = "nothing is opened before `open` or `with_config`"]
@@ -46,6 +44,12 @@ pub struct OpenOptions<'p> {
 
 impl<'p> OpenOptions<'p> {
     /// Begins with what [`StateStore::with_config`] does.
+    ///
+    /// ```
+    /// let store = millpond::OpenOptions::new().open("memory:")?;
+    /// assert!(store.is_empty()?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -55,6 +59,18 @@ impl<'p> OpenOptions<'p> {
     ///
     /// A Redis server goes by its own clock and ignores this one; the operations that are served locally during an
     /// outage go by this one.
+    ///
+    /// ```
+    /// use millpond::{ManualClock, OpenOptions};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let clock = Arc::new(ManualClock::default());
+    /// let store = OpenOptions::new().clock(clock.clone()).open("memory:")?;
+    /// store.put_with_ttl("session:7", "anna", Duration::from_secs(60))?;
+    /// clock.advance(Duration::from_secs(60));
+    /// assert!(!store.contains("session:7")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
@@ -65,6 +81,16 @@ impl<'p> OpenOptions<'p> {
     ///
     /// The progress may begin again with another total, if a snapshot turns out to be damaged and the one before it
     /// still exists.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let url = format!("file:{}", dir.path().display());
+    /// # millpond::StateStore::open(&url)?.put("orders", 17)?;
+    /// let mut percent = 0;
+    /// millpond::OpenOptions::new().progress(|progress| percent = 100 * progress.read / progress.total).open(&url)?;
+    /// assert_eq!(percent, 100);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn progress(mut self, report: impl FnMut(Progress) + 'p) -> Self {
         self.progress = Some(Box::new(report));
         self
@@ -76,12 +102,28 @@ impl<'p> OpenOptions<'p> {
     /// A directory without a store in it is read as an empty store. No lock is taken, and nothing on disk is changed,
     /// now or later; a torn end is skipped. Every operation that could write returns
     /// [`Unsupported`](Error::Unsupported). No other backend can be opened so.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let url = format!("file:{}", dir.path().display());
+    /// # let running = millpond::StateStore::open(&url)?;
+    /// # running.put("orders", 17)?;
+    /// let seen = millpond::OpenOptions::new().read_only(true).open(&url)?; // while another process writes
+    /// assert_eq!(seen.get("orders")?, Some(17));
+    /// assert!(seen.delete("orders").unwrap_err().is_unsupported());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
     /// Opens the store that a URL names, as [`StateStore::open`] does.
+    ///
+    /// ```
+    /// let refused = millpond::OpenOptions::new().read_only(true).open("memory:");
+    /// assert!(refused.unwrap_err().is_invalid_config());
+    /// ```
     ///
     /// # Errors
     /// As [`with_config`](Self::with_config).
@@ -90,6 +132,17 @@ impl<'p> OpenOptions<'p> {
     }
 
     /// Opens a store with all its options, as [`StateStore::with_config`] does.
+    ///
+    /// ```
+    /// use millpond::{OpenOptions, StateBackend, StateConfig};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    ///
+    /// let config = StateConfig::default().backend(StateBackend::file(path));
+    /// let store = OpenOptions::new().progress(|progress| println!("{progress:?}")).with_config(config)?;
+    /// assert!(store.is_empty()?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`StateStore::with_config`]. With [`read_only`](Self::read_only): [`Io`](Error::Io) if the directory does not

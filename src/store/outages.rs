@@ -34,6 +34,14 @@ use crate::store::state_store::{StateStore, on_redis};
 impl StateStore {
     /// Returns a handle on the same store whose operations return [`Unavailable`](crate::Error::Unavailable)
     /// at once while the server is disconnected: for changes that others must see.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// let shared = store.without_fallback();
+    /// shared.put("price:apples", 3)?; // an error, and nothing queued, while a Redis server is disconnected
+    /// assert_eq!(store.get("price:apples")?, Some(3));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn without_fallback(&self) -> Self {
         match self {
@@ -53,6 +61,18 @@ impl StateStore {
     /// counted in [`Stats::dropped_events`](crate::Stats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up. Each stays until
     /// [`stop`](ListenerHandle::stop) of the handle that this returns, or until the store is dropped; dropping the handle
     /// ends nothing. So a listener that holds the store itself keeps it until it is stopped.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// use millpond::Event;
+    ///
+    /// let listening = store.on_event(|event| match event {
+    ///     Event::Disconnected { cause, .. } => eprintln!("pausing the import: {cause}"),
+    ///     other => eprintln!("{other}"),
+    /// });
+    /// // … until the program is no longer interested …
+    /// listening.stop();
+    /// ```
     pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> ListenerHandle {
         on_redis!(self, backend => backend.on_event(listener), else => {
             drop(listener);
@@ -67,6 +87,14 @@ impl StateStore {
     /// [`Stats::dropped_outcomes`](crate::Stats::dropped_outcomes).
     ///
     /// If the queue is in files, they stay there too until they are taken, also by a later program.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// for rejected in store.take_rejected() {
+    ///     eprintln!("{} of {} was refused: {}", rejected.operation, rejected.key, rejected.error);
+    /// }
+    /// assert!(store.take_rejected().is_empty());
+    /// ```
     #[must_use]
     pub fn take_rejected(&self) -> Vec<Rejected> {
         on_redis!(self, backend => backend.take_rejected(), else => Vec::new())
@@ -74,6 +102,15 @@ impl StateStore {
 
     /// Removes and returns the queued writes that met a value which somebody else had written meanwhile. They are kept
     /// as [`take_rejected`](Self::take_rejected) says.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// for conflict in store.take_conflicts() {
+    ///     let winner = if conflict.applied { &conflict.local } else { &conflict.remote };
+    ///     eprintln!("{} was written by two clients; it is {winner:?} now", conflict.key);
+    /// }
+    /// assert!(store.take_conflicts().is_empty());
+    /// ```
     #[must_use]
     pub fn take_conflicts(&self) -> Vec<WriteConflict> {
         on_redis!(self, backend => backend.take_conflicts(), else => Vec::new())
@@ -81,6 +118,13 @@ impl StateStore {
 
     /// Tries now to reach a server that is disconnected, and returns when all queued operations are applied to it.
     /// If the store is connected there is nothing to do, and the server is not asked.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.reconnect()?; // after the operator has repaired the server
+    /// assert_eq!(store.status(), millpond::Status::Connected);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Unavailable`](crate::Error::Unavailable) if the server still cannot be reached;

@@ -35,13 +35,11 @@ impl StateStore {
     /// Adds a value at the end, and returns the new length.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.push_back("jobs", "wash")?;
     /// store.push_back("jobs", "dry")?;
     /// assert_eq!(store.pop_front::<String>("jobs")?.as_deref(), Some("wash"));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -52,6 +50,14 @@ impl StateStore {
 
     /// Adds a value at the front, and returns the new length.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("jobs", "wash")?;
+    /// assert_eq!(store.push_front("jobs", "put out the fire")?, 2);
+    /// assert_eq!(store.pop_front::<String>("jobs")?.as_deref(), Some("put out the fire"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`push_back`](Self::push_back).
     pub fn push_front(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<u64> {
@@ -60,6 +66,13 @@ impl StateStore {
 
     /// Adds many values at the end, all or none, and returns the new length. On Redis they are sent in
     /// one command: for more than some hundred thousand values, call it several times.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// assert_eq!(store.push_back_many("jobs", ["wash", "dry", "fold"])?, 3);
+    /// assert_eq!(store.pop_front::<String>("jobs")?.as_deref(), Some("wash"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`push_back`](Self::push_back).
@@ -74,6 +87,13 @@ impl StateStore {
     /// Removes the first value and returns it; `None` if there is none. If the program dies, the value is lost;
     /// [`lease`](Self::lease) does not lose it.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back_many("readings", [20.5, 21.0])?;
+    /// assert_eq!(store.pop_front("readings")?, Some(20.5));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), after the removal: its field `raw` holds the removed bytes.
     pub fn pop_front<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<T>> {
@@ -81,6 +101,13 @@ impl StateStore {
     }
 
     /// Removes the last value and returns it; `None` if there is none.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back_many("undo", ["typed a", "typed b"])?;
+    /// assert_eq!(store.pop_back::<String>("undo")?.as_deref(), Some("typed b"));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`pop_front`](Self::pop_front).
@@ -94,6 +121,15 @@ impl StateStore {
     /// On Memory and File a push wakes it. On Redis it waits with `BLPOP`, on one of the
     /// `redis.wait_connections` connections that are reserved for this; with `redis.exactly_once` it polls, at
     /// intervals of at most 50 milliseconds. Closing the store ends the wait.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("readings", 20.5)?;
+    /// assert_eq!(store.pop_front_wait("readings", Duration::from_secs(5))?, Some(20.5));
+    /// assert_eq!(store.pop_front_wait::<f64>("readings", Duration::from_millis(5))?, None);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`pop_front`](Self::pop_front). On Redis [`Unavailable`](crate::Error::Unavailable) if the
@@ -110,6 +146,14 @@ impl StateStore {
 
     /// Counts the values. Those that are [leased](Self::lease) are not counted.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back_many("jobs", ["wash", "dry"])?;
+    /// assert_eq!(store.queue_len("jobs")?, 2);
+    /// assert_eq!(store.queue_len("other jobs")?, 0);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Only those of [every queue operation](#queues).
     pub fn queue_len(&self, key: impl AsRef<str>) -> Result<u64> {
@@ -118,6 +162,14 @@ impl StateStore {
 
     /// Reads the values at these positions, counted from the front, without removing them. Positions beyond
     /// the end are left out.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back_many("log", ["start", "load", "serve"])?;
+    /// assert_eq!(store.queue_range::<String>("log", ..2)?, ["start", "load"]);
+    /// assert_eq!(store.queue_range::<String>("log", 2..)?, ["serve"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode), for the first value that is not a `T`.
@@ -131,6 +183,14 @@ impl StateStore {
 
     /// Drops the first values until at most `max` remain, and returns how many were dropped: for a list of
     /// the last `max` values.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back_many("last readings", 1..=12)?;
+    /// assert_eq!(store.queue_trim("last readings", 10)?, 2);
+    /// assert_eq!(store.queue_range::<u32>("last readings", ..1)?, [3]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType).

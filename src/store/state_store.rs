@@ -26,13 +26,11 @@ use crate::store::context::Context;
 /// ```
 /// use millpond::StateStore;
 ///
-/// # fn main() -> millpond::Result<()> {
 /// let store = StateStore::open("memory:")?;
 /// store.put("greeting", "hello")?;
 /// assert_eq!(store.get::<String>("greeting")?.as_deref(), Some("hello"));
 /// assert_eq!(store.incr("visits", 1)?, 1);
-/// # Ok(())
-/// # }
+/// # Ok::<(), millpond::Error>(())
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]

@@ -37,7 +37,6 @@ impl StateStore {
     /// the error is returned only if everything that `f` read still holds.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// # let store = millpond::StateStore::memory();
     /// # store.put("anna", 100)?;
     /// let moved = store.transaction(|tx| {
@@ -52,8 +51,7 @@ impl StateStore {
     /// })?;
     /// assert!(moved);
     /// assert_eq!(store.get::<i64>("ben")?, Some(30));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -189,15 +187,13 @@ impl Transaction<'_> {
     /// [`StateStore::namespace`] are.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.transaction(|tx| {
     ///     tx.namespace("orders").put("17", "paid")?;
     ///     tx.incr("paid", 1)
     /// })?;
     /// assert_eq!(store.get::<String>("orders:17")?.as_deref(), Some("paid"));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     pub fn namespace(&mut self, name: impl AsRef<str>) -> Transaction<'_> {
         let mut context = self.context.clone().into_owned();

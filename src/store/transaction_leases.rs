@@ -22,7 +22,6 @@ impl Transaction<'_> {
     /// ```
     /// # use millpond::Error;
     /// # use std::time::Duration;
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.push_back("mails", "hello")?;
     /// while let Some(mail) = store.lease::<String>("mails", Duration::from_secs(30))? {
@@ -37,8 +36,7 @@ impl Transaction<'_> {
     ///     })?;
     /// }
     /// assert_eq!(store.get::<usize>("length")?, Some(5));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors

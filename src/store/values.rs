@@ -22,6 +22,13 @@ use crate::store::state_store::StateStore;
 impl StateStore {
     /// Sets the value of a key, whatever the key held. The new entry lives for `default_ttl`, or without limit.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("session:7", ("anna", 3))?; // any type that serde can serialize
+    /// assert_eq!(store.get_bytes("session:7")?.as_deref(), Some(&br#"["anna",3]"#[..]));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Encode`](crate::Error::Encode), [`TooLarge`](crate::Error::TooLarge).
     pub fn put(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<()> {
@@ -30,6 +37,14 @@ impl StateStore {
 
     /// Sets the value of a key; the entry is gone after `ttl`, which is rounded up to whole milliseconds.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.put_with_ttl("session:7", "anna", Duration::from_secs(1800))?;
+    /// assert!(store.ttl("session:7")?.is_some_and(|ttl| ttl.remaining() <= Some(Duration::from_secs(1800))));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn put_with_ttl(&self, key: impl AsRef<str>, value: impl Serialize, ttl: Duration) -> Result<()> {
@@ -37,6 +52,14 @@ impl StateStore {
     }
 
     /// Reads the value of a key; `None` if the key is absent.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("rule:limit", 250)?;
+    /// assert_eq!(store.get("rule:limit")?, Some(250));
+    /// assert_eq!(store.get::<u32>("rule:other")?.unwrap_or(100), 100);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Decode`](crate::Error::Decode) if the value is not a `T`,
@@ -48,6 +71,13 @@ impl StateStore {
     /// Replaces the value of an existing key and keeps its time to live; returns `false` if the key is absent. It takes
     /// a value and no closure: see [`modify`](Self::modify) and [`upsert`](Self::upsert).
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// assert!(!store.update("session:7", "anna")?, "the session has ended, and is not begun again");
+    /// assert!(!store.contains("session:7")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put), and [`WrongType`](crate::Error::WrongType).
     #[doc(alias = "replace")]
@@ -57,6 +87,14 @@ impl StateStore {
 
     /// Removes a key of any kind, and returns whether it existed.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put("session:7", "anna")?;
+    /// assert!(store.delete("session:7")?);
+    /// assert!(!store.delete("session:7")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Only the [common ones](#values).
     pub fn delete(&self, key: impl AsRef<str>) -> Result<bool> {
@@ -64,6 +102,13 @@ impl StateStore {
     }
 
     /// Returns whether a key exists, of any kind.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.push_back("jobs", "wash")?;
+    /// assert!(store.contains("jobs")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Only the [common ones](#values).
@@ -74,15 +119,13 @@ impl StateStore {
     /// Returns the kind of entry that a key holds; `None` if the key is absent.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// use millpond::Kind;
     ///
     /// let store = millpond::StateStore::memory();
     /// store.map_put("stock", "apples", 5)?;
     /// assert_eq!(store.kind("stock")?, Some(Kind::Map));
     /// assert_eq!(store.kind("nothing")?, None);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -95,12 +138,10 @@ impl StateStore {
     /// Sets a value to bytes, as they are: no JSON. The new entry lives for `default_ttl`, or without limit.
     ///
     /// ```
-    /// # fn main() -> millpond::Result<()> {
     /// let store = millpond::StateStore::memory();
     /// store.put_bytes("thumbnail", &[0xff, 0xd8, 0x00])?;
     /// assert_eq!(store.get_bytes("thumbnail")?.as_deref(), Some(&[0xff, 0xd8, 0x00][..]));
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
@@ -111,6 +152,14 @@ impl StateStore {
 
     /// Sets a value to bytes, as they are; the entry is gone after `ttl`.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.put_bytes_with_ttl("thumbnail:7", &[0xff, 0xd8, 0x00], Duration::from_secs(3600))?;
+    /// assert!(store.ttl("thumbnail:7")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put_bytes`](Self::put_bytes), and [`InvalidTtl`](crate::Error::InvalidTtl).
     pub fn put_bytes_with_ttl(&self, key: impl AsRef<str>, value: &[u8], ttl: Duration) -> Result<()> {
@@ -118,6 +167,15 @@ impl StateStore {
     }
 
     /// Reads the bytes of a value: those of [`put_bytes`](Self::put_bytes), or the JSON text of any other value.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// store.put_bytes("thumbnail", &[0xff, 0xd8, 0x00])?;
+    /// store.put("name", "anna")?;
+    /// assert_eq!(store.get_bytes("thumbnail")?.unwrap(), [0xff, 0xd8, 0x00]);
+    /// assert_eq!(store.get_bytes("name")?.unwrap(), *b"\"anna\"");
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`WrongType`](crate::Error::WrongType).

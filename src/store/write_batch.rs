@@ -18,7 +18,6 @@ use crate::op::Write;
 ///
 /// ```
 /// use millpond::{StateStore, WriteBatch};
-/// # fn main() -> millpond::Result<()> {
 /// let store = StateStore::memory();
 /// let mut batch = WriteBatch::new();
 /// batch.put("balance:anna", 90)?;
@@ -26,8 +25,7 @@ use crate::op::Write;
 /// batch.delete("transfer:17")?;
 /// store.write(&batch)?;
 /// assert_eq!(store.get::<i64>("balance:ben")?, Some(110));
-/// # Ok(())
-/// # }
+/// # Ok::<(), millpond::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
@@ -37,12 +35,24 @@ pub struct WriteBatch {
 
 impl WriteBatch {
     /// Creates an empty batch.
+    ///
+    /// ```
+    /// let batch = millpond::WriteBatch::new();
+    /// assert!(batch.is_empty());
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a write that sets a value. Its time to live is the store's `default_ttl`, or none.
+    ///
+    /// ```
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// batch.put("order:17", "paid")?.put("order:18", "open")?;
+    /// assert_eq!(batch.len(), 2);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InvalidKey`](crate::Error::InvalidKey), [`Encode`](crate::Error::Encode); the batch is unchanged.
@@ -51,6 +61,16 @@ impl WriteBatch {
     }
 
     /// Adds a write that sets a value which is gone after `ttl`, counted from when the batch is written.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// batch.put_with_ttl("session:7", "anna", Duration::from_secs(1800))?;
+    /// store.write(&batch)?;
+    /// assert!(store.ttl("session:7")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put), and [`InvalidTtl`](crate::Error::InvalidTtl).
@@ -65,6 +85,16 @@ impl WriteBatch {
 
     /// Adds a write that removes a key.
     ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// store.put("cart:7", ["apples"])?;
+    /// batch.put("order:17", ["apples"])?.delete("cart:7")?;
+    /// store.write(&batch)?;
+    /// assert_eq!(store.keys("")?, ["order:17"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidKey`](crate::Error::InvalidKey); the batch is unchanged.
     pub fn delete(&mut self, key: impl AsRef<str>) -> Result<&mut Self> {
@@ -74,18 +104,50 @@ impl WriteBatch {
     }
 
     /// Counts the writes of the batch.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// for reading in 0..2500 {
+    ///     batch.put(format!("reading:{reading}"), reading)?;
+    ///     if batch.len() == 1000 {
+    ///         store.write(&batch)?;
+    ///         batch.clear();
+    ///     }
+    /// }
+    /// assert_eq!((store.len()?, batch.len()), (2000, 500));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.writes.len()
     }
 
     /// Returns whether the batch holds no writes.
+    ///
+    /// ```
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// assert!(batch.is_empty());
+    /// batch.delete("cart:7")?;
+    /// assert!(!batch.is_empty());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
     /// Removes all writes from the batch.
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// batch.put("order:17", "paid")?;
+    /// store.write(&batch)?;
+    /// batch.clear(); // and collect the next writes
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
     pub fn clear(&mut self) {
         self.writes.clear();
     }
