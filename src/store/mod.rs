@@ -46,7 +46,6 @@ mod file_store;
 pub(crate) mod open_options;
 mod single_flight;
 pub(crate) mod state_store;
-mod transaction_leases;
 mod transaction_operations;
 mod unwind;
 mod wait;

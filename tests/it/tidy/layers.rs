@@ -114,7 +114,7 @@ const ROOMS: &[Room] = &[
                 "values",
             ],
             &["atomic", "transaction"],
-            &["transaction_leases", "transaction_operations", "unwind"],
+            &["transaction_operations", "unwind"],
         ],
     },
 ];
