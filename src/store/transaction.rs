@@ -125,8 +125,10 @@ impl StateStore {
 
 /// Reads and writes of one run of the closure of [`StateStore::transaction`](crate::StateStore::transaction).
 ///
-/// Its methods are those of the [`StateStore`] by the same names, with the same errors.
-/// They see the writes of the transaction itself, and nobody else sees those before the transaction ends.
+/// Its methods are those of the [`StateStore`] by the same names. They see the writes of the transaction itself, and
+/// nobody else sees those before the transaction ends. On Redis, each of them can also return
+/// [`Unavailable`](Error::Unavailable), [`Denied`](Error::Denied) and [`Server`](Error::Server). If the closure returns
+/// the error, nothing is written.
 pub struct Transaction<'t> {
     pub(crate) context: Cow<'t, Context>,
     pub(crate) now: &'t Now<'t>,
@@ -182,6 +184,7 @@ impl RunState for StagedChanges<'_> {
     }
 }
 
+/// # Namespaces
 impl Transaction<'_> {
     /// Returns a handle on the same transaction whose keys are in a namespace of this handle, as those of
     /// [`StateStore::namespace`] are.

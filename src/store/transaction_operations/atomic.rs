@@ -13,10 +13,21 @@ use crate::store::execute::{self, Execute};
 use crate::store::transaction::Transaction;
 
 /// # Atomic steps
-#[expect(clippy::missing_errors_doc, reason = "as the method of `StateStore` by its name")]
 impl Transaction<'_> {
-    /// Sets the value of an absent key, as
-    /// [`StateStore::set_if_not_exists`](crate::StateStore::set_if_not_exists) does.
+    /// Sets the value of a key that is absent for this transaction, and returns whether it did. See
+    /// [`StateStore::set_if_not_exists`](crate::StateStore::set_if_not_exists).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// assert!(tx.set_if_not_exists("seen:event-17", true, None)?);
+    /// assert!(!tx.set_if_not_exists("seen:event-17", true, None)?); // a duplicate
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Encode`](Error::Encode) if the value cannot be written as JSON, [`TooLarge`](Error::TooLarge),
+    /// [`InvalidTtl`](Error::InvalidTtl).
     pub fn set_if_not_exists(
         &mut self,
         key: impl AsRef<str>,
@@ -26,8 +37,22 @@ impl Transaction<'_> {
         execute::set_if_not_exists(self, key.as_ref(), &value, ttl.into())
     }
 
-    /// Replaces the value of a key if it is the expected one, as
-    /// [`StateStore::compare_and_set`](crate::StateStore::compare_and_set) does.
+    /// Replaces the value of a key if it is the expected one for this transaction, and returns whether it did. It is
+    /// compared once: if another writer changes it before the commit, the closure runs again. See
+    /// [`StateStore::compare_and_set`](crate::StateStore::compare_and_set).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.put("leader", "anna")?;
+    /// assert!(tx.compare_and_set("leader", Some("anna"), "ben")?);
+    /// assert!(!tx.compare_and_set("leader", Some("anna"), "carl")?);
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Encode`](Error::Encode) if the value cannot be written as JSON, [`TooLarge`](Error::TooLarge),
+    /// [`WrongType`](Error::WrongType) if the key holds another kind.
     pub fn compare_and_set<T: Serialize + ?Sized>(
         &mut self,
         key: impl AsRef<str>,
@@ -42,14 +67,40 @@ impl Transaction<'_> {
         target.complete(key, CasStep::compare(found, expected.as_ref(), &new))
     }
 
-    /// Removes the value of a key and returns it, as
-    /// [`StateStore::get_and_delete`](crate::StateStore::get_and_delete) does.
+    /// Removes the value of a key when the transaction is committed, and returns the one that this transaction sees.
+    /// See [`StateStore::get_and_delete`](crate::StateStore::get_and_delete).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.put("code:anna", 4711)?;
+    /// assert_eq!(tx.get_and_delete("code:anna")?, Some(4711));
+    /// assert!(!tx.contains("code:anna")?);
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Decode`](Error::Decode) if the value is not a `T`; [`WrongType`](Error::WrongType) if the key holds another
+    /// kind.
     pub fn get_and_delete<T: DeserializeOwned>(&mut self, key: impl AsRef<str>) -> Result<Option<T>> {
         execute::get_and_delete(self, key.as_ref())
     }
 
-    /// Sets the value of a key and returns the previous one, as
-    /// [`StateStore::get_and_put`](crate::StateStore::get_and_put) does.
+    /// Sets the value of a key when the transaction is committed, and returns the one that this transaction saw
+    /// before. See [`StateStore::get_and_put`](crate::StateStore::get_and_put).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.put("door", "open")?;
+    /// assert_eq!(tx.get_and_put::<String>("door", "shut")?.as_deref(), Some("open"));
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Encode`](Error::Encode) if the value cannot be written as JSON, [`TooLarge`](Error::TooLarge);
+    /// [`Decode`](Error::Decode) if the previous value is not a `T`; [`WrongType`](Error::WrongType) if the key holds
+    /// another kind.
     pub fn get_and_put<T: DeserializeOwned>(
         &mut self,
         key: impl AsRef<str>,
@@ -58,8 +109,21 @@ impl Transaction<'_> {
         execute::get_and_put(self, key.as_ref(), &value)
     }
 
-    /// Replaces the value of a key by the one that `f` makes of it, as
-    /// [`StateStore::modify`](crate::StateStore::modify) does.
+    /// Replaces the value of a key by the one that `f` makes of it. `f` runs once for each run of the transaction.
+    /// See [`StateStore::modify`](crate::StateStore::modify).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.put("highest", 5)?;
+    /// let highest = tx.modify("highest", |known: Option<u32>| known.max(Some(7)))?;
+    /// assert_eq!(highest, Some(7));
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Decode`](Error::Decode) if the value is not a `T`; [`Encode`](Error::Encode) if the value cannot be written
+    /// as JSON, [`TooLarge`](Error::TooLarge), [`WrongType`](Error::WrongType) if the key holds another kind.
     pub fn modify<T: Serialize + DeserializeOwned>(
         &mut self,
         key: impl AsRef<str>,
@@ -68,8 +132,23 @@ impl Transaction<'_> {
         self.try_modify(key, |found| Ok(f(found)))
     }
 
-    /// Replaces the value of a key by the one that `f` makes of it, unless `f` fails, as
-    /// [`StateStore::try_modify`](crate::StateStore::try_modify) does.
+    /// Replaces the value of a key by the one that `f` makes of it, unless `f` fails: then the value stays, and the
+    /// transaction may go on. See [`StateStore::try_modify`](crate::StateStore::try_modify).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.put("stock", 2)?;
+    /// let refused = tx.try_modify("stock", |stock: Option<u32>| match stock {
+    ///     Some(stock) if stock >= 3 => Ok(Some(stock - 3)),
+    ///     _ => Err(millpond::Error::abort("not enough")),
+    /// });
+    /// assert!(refused.is_err_and(|error| error.is_aborted()));
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `f`, and those of [`modify`](Self::modify).
     pub fn try_modify<T: Serialize + DeserializeOwned, E: From<Error>>(
         &mut self,
         key: impl AsRef<str>,
@@ -82,8 +161,21 @@ impl Transaction<'_> {
         Ok(target.complete(key.clone().into_owned(), step)?)
     }
 
-    /// Replaces the value of a key by the one that `f` makes of it, for a limited time, as
-    /// [`StateStore::modify_with_ttl`](crate::StateStore::modify_with_ttl) does.
+    /// Replaces the value of a key by the one that `f` makes of it, for the time `ttl`. See
+    /// [`StateStore::modify_with_ttl`](crate::StateStore::modify_with_ttl).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// let minute = Duration::from_secs(60);
+    /// tx.modify_with_ttl("clicks:7", minute, |clicks: Option<u32>| Some(clicks.unwrap_or(0) + 1))?;
+    /// assert!(tx.ttl("clicks:7")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`modify`](Self::modify), and [`InvalidTtl`](Error::InvalidTtl).
     pub fn modify_with_ttl<T: Serialize + DeserializeOwned>(
         &mut self,
         key: impl AsRef<str>,
@@ -98,8 +190,21 @@ impl Transaction<'_> {
         Ok(outcome)
     }
 
-    /// Changes the value of a key in place, or the one that `default` makes, as
-    /// [`StateStore::upsert`](crate::StateStore::upsert) does.
+    /// Changes the value of a key in place, or the one that `default` makes if the key is absent, and returns the new
+    /// value. Both closures run once for each run of the transaction. See
+    /// [`StateStore::upsert`](crate::StateStore::upsert).
+    ///
+    /// ```
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.upsert("readers", Vec::new, |readers| readers.push("anna".to_owned()))?;
+    /// assert_eq!(tx.get::<Vec<String>>("readers")?.unwrap(), ["anna"]);
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Decode`](Error::Decode) if the value is not a `T`; [`Encode`](Error::Encode) if the value cannot be written
+    /// as JSON, [`TooLarge`](Error::TooLarge), [`WrongType`](Error::WrongType) if the key holds another kind.
     pub fn upsert<T: Serialize + DeserializeOwned>(
         &mut self,
         key: impl AsRef<str>,

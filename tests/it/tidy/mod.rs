@@ -2,7 +2,7 @@
 //!
 //! - `layers`: which files may import which, and that no imports form a circle;
 //! - `limits`: sizes, heads of files, and where the outside world is touched;
-//! - `rustdoc`: the order of the public methods in the documentation;
+//! - `rustdoc`: examples and errors of the public methods, and their order in the documentation;
 //! - `source`: reading the source, and finding its imports;
 //! - `texts`: every log line and error text is listed;
 //! - `versions`: the promised version of Rust is enough for every dependency;

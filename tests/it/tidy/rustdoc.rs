@@ -1,6 +1,7 @@
-//! The documentation of the public methods: the groups of a store are shown in the order in which a reader needs them.
+//! The documentation of the public methods: each has an example and names its errors, and the groups of a store are
+//! shown in the order in which a reader needs them.
 
-use super::source::files;
+use super::source::{files, is_test};
 
 /// The groups of the operations of a store, in order.
 const GROUPS: [&str; 17] = [
@@ -23,6 +24,31 @@ const GROUPS: [&str; 17] = [
     "Ending",
 ];
 
+/// A public method, as its source shows it.
+struct Method<'s> {
+    type_name: &'s str,
+    name: &'s str,
+    docs: String,
+    returns_result: bool,
+}
+
+impl Method<'_> {
+    /// Returns what its documentation lacks.
+    fn missing(&self) -> Vec<&'static str> {
+        let has_example =
+            self.docs.contains("```") && !self.docs.contains("```text") && !self.docs.contains("```ignore");
+        let names_errors = self.docs.contains("/// # Errors\n");
+        let mut missing = Vec::new();
+        if !has_example {
+            missing.push("an example");
+        }
+        if self.returns_result && !names_errors {
+            missing.push("`# Errors`");
+        }
+        missing
+    }
+}
+
 /// Returns the documentation and the attributes above a line.
 fn docs_above(lines: &[&str], number: usize) -> String {
     let above = lines[..number].iter().rev().map(|line| line.trim());
@@ -31,6 +57,91 @@ fn docs_above(lines: &[&str], number: usize) -> String {
         .collect();
     docs.reverse();
     docs.join("\n") + "\n"
+}
+
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '$')).unwrap_or(text.len());
+    &text[..end]
+}
+
+/// Returns the type that an `impl` or a `pub trait` is about; `None` for any other line.
+fn subject(line: &str) -> Option<&str> {
+    if let Some(name) = line.strip_prefix("pub trait ") {
+        return Some(word(name));
+    }
+    let rest = line.strip_prefix("impl")?;
+    if !rest.starts_with(['<', ' ']) {
+        return None;
+    }
+    let rest = rest.split_once(" for ").map_or(rest, |(_, subject)| subject);
+    // Generic parameters come before the type, and arguments behind it.
+    let mut depth = 0;
+    let start = rest.char_indices().find(|(_, c)| {
+        depth += i32::from(*c == '<') - i32::from(*c == '>');
+        depth == 0 && (c.is_alphabetic() || *c == '$')
+    })?;
+    Some(word(&rest[start.0..]))
+}
+
+/// Returns whether the signature that begins at a line returns a `Result`.
+fn returns_result(lines: &[&str], number: usize) -> bool {
+    let mut signature = String::new();
+    for line in &lines[number..] {
+        signature += line;
+        if line.ends_with(['{', ';']) {
+            break;
+        }
+    }
+    signature.rsplit_once("-> ").is_some_and(|(_, output)| output.starts_with("Result<"))
+}
+
+/// Returns the public methods of a file: those that are written there, and those that a row of `delegate!` declares.
+fn methods(source: &str) -> Vec<Method<'_>> {
+    let lines: Vec<&str> = source.lines().collect();
+    let (mut type_name, mut in_trait, mut in_rows) = ("", false, false);
+    let mut found = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let text = line.trim();
+        if let Some(subject) = subject(text) {
+            (type_name, in_trait) = (subject, text.starts_with("pub trait "));
+            continue;
+        }
+        in_rows = text == "delegate! {" || (in_rows && text != "}");
+        let declared = match (in_rows, in_trait) {
+            // A row: `name(arguments) -> Output = method;`
+            (true, _) => Some(text).filter(|text| text.contains(") -> ") && !text.starts_with("//")),
+            (false, true) => text.strip_prefix("fn "),
+            (false, false) => text.strip_prefix("pub fn ").or_else(|| text.strip_prefix("pub const fn ")),
+        };
+        let Some(declared) = declared else { continue };
+        let docs = docs_above(&lines, number);
+        // The documentation of what `delegate!` declares is in its rows.
+        if docs.contains("#[$meta]") {
+            continue;
+        }
+        let returns_result = in_rows || returns_result(&lines, number);
+        found.push(Method { type_name, name: word(declared), docs, returns_result });
+    }
+    found
+}
+
+#[test]
+fn every_public_method_has_an_example_and_names_its_errors() {
+    let sources = files("src");
+    let mut count = 0;
+    let mut incomplete = Vec::new();
+    for (path, source) in sources.iter().filter(|(path, _)| !is_test(path)) {
+        for method in methods(source) {
+            count += 1;
+            let missing = method.missing();
+            if !missing.is_empty() {
+                let Method { type_name, name, .. } = method;
+                incomplete.push(format!("src/{path}: {type_name}::{name} lacks {}", missing.join(" and ")));
+            }
+        }
+    }
+    assert!(count > 200, "only {count} public methods were found");
+    assert!(incomplete.is_empty(), "{} methods:\n{}", incomplete.len(), incomplete.join("\n"));
 }
 
 /// Returns the first heading of each documented part of the store in a file.
