@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 
-/// The error of a store that always fails: see [`StateStore::failing`].
+/// The error of a store that always fails: see [`StateStore::failing`](crate::StateStore::failing).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
