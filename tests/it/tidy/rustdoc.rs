@@ -140,8 +140,55 @@ fn every_public_method_has_an_example_and_names_its_errors() {
             }
         }
     }
-    assert!(count > 200, "only {count} public methods were found");
+    assert!(count > 250, "only {count} public methods were found");
     assert!(incomplete.is_empty(), "{} methods:\n{}", incomplete.len(), incomplete.join("\n"));
+}
+
+#[test]
+fn what_a_method_lacks_is_found_in_every_spelling() {
+    let source = "\
+impl<T: Into<String>> Store<T> {
+    /// Puts.
+    ///
+    /// ```
+    /// put();
+    /// ```
+    #[must_use]
+    pub fn put(
+        &self,
+        f: impl Fn() -> u8,
+    ) -> Result<()> {
+    }
+
+    /// Gets.
+    pub const fn get(&self, f: impl Fn() -> Result<u8>) -> u8 {
+    }
+
+    fn private(&self) {}
+}
+pub trait Clock: Send {
+    /// Reads.
+    ///
+    /// # Errors
+    /// Never.
+    fn now(&self) -> Result<u8>;
+}
+impl Counter {
+    delegate! {
+        /// Adds.
+        add(by: i64) -> i64 = incr;
+    }
+}
+";
+    let found: Vec<_> =
+        methods(source).into_iter().map(|method| (method.type_name, method.name, method.missing())).collect();
+    let expected = [
+        ("Store", "put", vec!["`# Errors`"]),
+        ("Store", "get", vec!["an example"]),
+        ("Clock", "now", vec!["an example"]),
+        ("Counter", "add", vec!["an example", "`# Errors`"]),
+    ];
+    assert_eq!(found, expected);
 }
 
 /// Returns the first heading of each documented part of the store in a file.
