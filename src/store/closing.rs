@@ -20,7 +20,7 @@ impl StateStore {
     /// # let url = format!("file:{}?sync=1s", dir.path().display());
     /// let store = millpond::StateStore::open(url)?; // file:./state?sync=1s
     /// store.put("order:17", "paid")?;
-    /// store.flush()?; // this order survives a power failure, without the second of delay
+    /// store.flush()?; // from now on the order survives a power failure
     /// # Ok::<(), millpond::Error>(())
     /// ```
     ///

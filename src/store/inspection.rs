@@ -36,7 +36,7 @@ impl StateStore {
     /// ```
     /// # let store = millpond::StateStore::memory();
     /// let stats = store.stats();
-    /// println!("outages: {}, queued: {}, lost: {}", stats.outages, stats.pending, stats.rejected);
+    /// println!("outages: {}, queued: {}, refused: {}", stats.outages, stats.pending, stats.rejected);
     /// assert_eq!(stats.outages, 0);
     /// ```
     #[must_use]

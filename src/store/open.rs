@@ -95,12 +95,13 @@ impl StateStore {
     /// Opens a store with all its options, after checking every one of them.
     ///
     /// ```
+    /// # use millpond::Ttl;
     /// use millpond::{StateConfig, StateStore};
     /// # use std::time::Duration;
     ///
     /// let store = StateStore::with_config(StateConfig::default().default_ttl(Duration::from_secs(3600)))?;
     /// store.put("session:7", "anna")?;
-    /// assert!(store.ttl("session:7")?.is_some_and(|ttl| ttl.remaining().is_some()));
+    /// assert!(matches!(store.ttl("session:7")?, Some(Ttl::In(_))));
     /// # Ok::<(), millpond::Error>(())
     /// ```
     ///

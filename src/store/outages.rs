@@ -37,8 +37,8 @@ impl StateStore {
     ///
     /// ```
     /// # let store = millpond::StateStore::memory();
-    /// let shared = store.without_fallback();
-    /// shared.put("price:apples", 3)?; // an error, and nothing queued, while a Redis server is disconnected
+    /// let direct = store.without_fallback();
+    /// direct.put("price:apples", 3)?; // fails, and queues nothing, while the server is disconnected
     /// assert_eq!(store.get("price:apples")?, Some(3));
     /// # Ok::<(), millpond::Error>(())
     /// ```

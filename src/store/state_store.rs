@@ -139,7 +139,7 @@ pub struct FileStore(pub(crate) Handle<File>);
 /// second attempt would undo that: even a `put` or a `delete` is not harmless. Instead:
 ///
 /// - A `put`, `update`, `batch_put` or [`write`](crate::StateStore::write) is done if the server holds what it has
-///   written: one script compares that. [`done`](crate::Leased::ack), [`back`](crate::Leased::nack) and the extension
+///   written: one script compares that. [`ack`](crate::Leased::ack), [`nack`](crate::Leased::nack) and the extension
 ///   and the release of a lock are repeated, since nobody else has their lease or their token.
 /// - Anything else fails with [`Unavailable`](crate::Error::Unavailable) and `maybe_applied`: look before you repeat
 ///   it.
