@@ -60,6 +60,29 @@ fn values_taken_in_an_outage_are_taken_on_the_server_too() {
 }
 
 #[test]
+fn the_leases_of_queues_that_are_cleared_in_an_outage_end() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let raw = RawClient::connect(&server.url(0));
+    proxy.set(Mode::Down);
+    let store = open(&proxy.url(), exclusive(memory())).unwrap();
+    let lease = |queue: &str| {
+        store.push_back_many(queue, 1..=2).unwrap();
+        store.lease::<i64>(queue, HOUR).unwrap().unwrap()
+    };
+    let (cleared, kept) = (lease("q"), lease("other"));
+    let lapsed = store.lease::<i64>("q", Duration::from_millis(1)).unwrap().unwrap();
+    assert_eq!(store.delete_prefix("q").unwrap(), 0, "all values of the queue are under lease");
+    assert!(!cleared.ack().unwrap() && !lapsed.ack().unwrap());
+    assert_eq!(take(&store, HOUR), None);
+    proxy.set(Mode::Pass);
+    wait_until_connected(&store);
+    assert_eq!(left(&raw), (vec![], 0, 0));
+    assert!(!cleared.ack().unwrap() && kept.ack().unwrap());
+    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+}
+
+#[test]
 fn values_taken_before_an_outage_can_be_done_during_it() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());

@@ -75,6 +75,23 @@ impl Outage {
         Ok(reply)
     }
 
+    /// Ends the leases of all queues that are cleared with the keys that begin with `prefix`, as far as they are known
+    /// locally.
+    pub(crate) fn end_leases(&self, prefix: &str) -> Result<()> {
+        for key in self.table().keys_to_clear(prefix) {
+            let Some(queue) = Companion::Leases.strip_from(&key) else { continue };
+            let queue = Key::listed(queue.to_owned());
+            let locked = self.table().lock([&*key].into_iter());
+            let ids = LeaseChanges::of(&queue, locked.find(&key)).ids;
+            drop(locked);
+            for id in ids {
+                let action = LeaseAction::EndLease { id, back: false, ttl_if_created: None };
+                self.apply_lease(&Op { key: queue.clone(), action })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Answers whether a lease still exists. `ask` asks the local map of leases.
     pub(crate) fn ask_lease(
         &self,
