@@ -208,6 +208,9 @@ impl Redis {
         budget: &TimeBudget,
         outcomes: &mut Vec<WireResult<Reply>>,
     ) -> WireResult<()> {
+        if ops.iter().any(|op| commands::is_transaction(&op.action)) {
+            connection.ensure_transactions(budget)?;
+        }
         let mut writer = self.writer(connection);
         for op in ops {
             // Called by its hash, a script that the server does not hold would fail while the rest runs on.
@@ -231,6 +234,7 @@ impl Redis {
         let budget = self.budget();
         let context = ErrorContext::writing("EXEC");
         let write = |connection: &mut Connection, note: Option<&SlotCall>| {
+            connection.ensure_transactions(&budget)?;
             let mut writer = self.writer(connection);
             writer.command(1, "MULTI");
             if let Some(call) = note {

@@ -67,15 +67,15 @@ const TABLE: &[(Pattern, FailureKind, After)] = &[
     (Code("MISCONF"), FailureKind::NotWritable, Usable),
 ];
 
-/// Returns the text of an error reply, without what a script puts around it.
+/// Returns the text of an error reply, without what a script or a transaction puts around it.
 pub(crate) fn text(error: &ServerError) -> String {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-    without_script_position(text.trim_end()).to_owned()
+    without_wrapping(text.trim_end()).to_owned()
 }
 
 /// Returns what a text means. It may be the text of an error that a script caught.
 pub(crate) fn kind_of(text: &str) -> FailureKind {
-    row_of(without_script_position(text)).map_or(FailureKind::Other, |(kind, _)| kind)
+    row_of(without_wrapping(text)).map_or(FailureKind::Other, |(kind, _)| kind)
 }
 
 /// Returns whether an error reply shows that the connection must be replaced.
@@ -92,10 +92,13 @@ fn row_of(text: &str) -> Option<(FailureKind, After)> {
     TABLE.iter().find(|(pattern, ..)| fits(pattern)).map(|(_, kind, after)| (*kind, *after))
 }
 
-/// Returns the error that a script ran into. Redis 6.2 puts the script and the line before it: `ERR Error running
+/// Returns the error that a script or EXEC ran into. Redis 6.2 puts the script and the line before it: `ERR Error running
 /// script (call to f_…): @user_script:7: @user_script: 7: -OOM …`.
-fn without_script_position(text: &str) -> &str {
+fn without_wrapping(text: &str) -> &str {
     const POSITION: &str = "@user_script:";
+    if let Some(reason) = text.strip_prefix("EXECABORT Transaction discarded because of: ") {
+        return reason;
+    }
     if !text.starts_with("ERR Error running script") && !text.starts_with(POSITION) {
         return text;
     }
@@ -244,6 +247,21 @@ mod tests {
             Usable,
         ),
         ("EXECABORT Transaction discarded because of previous errors.", Other, Usable),
+        (
+            "EXECABORT Transaction discarded because of: NOPERM this user has no permissions to run the 'exec' command",
+            Denied,
+            Usable,
+        ),
+        (
+            "EXECABORT Transaction discarded because of: LOADING Redis is loading the dataset in memory",
+            Busy,
+            Usable,
+        ),
+        (
+            "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
+            NotWritable,
+            Usable,
+        ),
         ("ERR unknown command 'EVAL', with args beginning with: 'return 1' '0' ", Other, Usable),
         ("ERR unknown subcommand 'KILX'. Try CLIENT HELP.", Other, Usable),
         // 6.2
@@ -292,7 +310,7 @@ mod tests {
             ("ERR syntax error", "ERR syntax error"),
             ("OOM", "OOM"),
         ] {
-            assert_eq!(without_script_position(text), error);
+            assert_eq!(without_wrapping(text), error);
         }
     }
 }

@@ -82,6 +82,9 @@ impl Redis {
         connection: &mut Connection,
         budget: &TimeBudget,
     ) -> Result<Reply, Failure> {
+        if op.action.is_transaction() {
+            connection.ensure_transactions(budget)?;
+        }
         let write =
             |writer: &mut CommandWriter<'_>, call: ScriptCall<'_>| op.action.write(&op.key, writer, call);
         self.call_script(connection, budget, op.action.is_counted(), write, |next| op.action.read(next))

@@ -152,6 +152,9 @@ impl Redis {
         watched: &HashMap<Key<'static>, WatchedKey>,
         note: Option<&SlotCall>,
     ) -> Result<bool, Failure> {
+        if !connection.is_watching() {
+            connection.ensure_transactions(budget)?;
+        }
         let mut writer = self.writer(connection);
         writer.command(1, "MULTI");
         if let Some(call) = note {
@@ -289,6 +292,9 @@ impl Redis {
         query: &Query,
         is_new: bool,
     ) -> Result<(Option<WatchedKey>, Asked), Failure> {
+        if is_new && !connection.is_watching() {
+            connection.ensure_transactions(budget)?;
+        }
         if is_new {
             // INVARIANT: from here on the connection returns to the pool only after an EXEC.
             connection.set_watching(true);

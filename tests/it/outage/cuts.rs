@@ -2,6 +2,7 @@
 //! Either the cut is the only fault, or an outage follows it.
 
 mod calls;
+mod denied;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -137,7 +137,11 @@ fn a_child_refuses_its_parents_store_and_the_parent_continues() {
         let told = Process::start_test(CHILD, job, &server.url(0)).read_all_reports();
         let ended = "the child ended with 0";
         assert_eq!(told, [ended, ended, ended, ended, "away: true", "0 0 0"], "{job}");
-        check(&RawClient::connect(&server.url(0)));
+        let raw = RawClient::connect(&server.url(0));
+        check(&raw);
+        // The marker of a queue in memory goes with its store.
+        let markers: Vec<String> = raw.run("KEYS", &["*marker*"]);
+        assert_eq!(markers.len(), usize::from(job == "files"), "{job}: {markers:?}");
     }
 }
 
@@ -145,6 +149,4 @@ fn check(raw: &RawClient) {
     assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), 5 * 50, "the writes of the parent");
     assert_eq!(raw.run::<_, i64>("GET", &["t:x"]), 2, "one for each transaction");
     assert_eq!(raw.run::<_, i64>("LLEN", &["t:q"]), 5 * 50);
-    let markers: Vec<String> = raw.run("KEYS", &["*marker*"]);
-    assert_eq!(markers.len(), 1);
 }

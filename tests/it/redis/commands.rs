@@ -1,5 +1,6 @@
 //! The commands that each operation sends, and the results on a server with foreign data.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use millpond::{Error, Kind, StateBackend, StateConfig, StateStore, Status, Ttl, WriteBatch};
@@ -151,5 +152,9 @@ fn every_script_compiles_on_the_server() {
         assert_eq!(sha.len(), 40, "{script:?} compiles on this server");
         seen += 1;
     }
-    assert_eq!(seen, list.matches(".lua").count());
+    let named: HashSet<&str> = list
+        .split(['"', '/'])
+        .filter(|word| word.strip_suffix(".lua").is_some_and(|name| !name.contains(' ')))
+        .collect();
+    assert_eq!(seen, named.len(), "{named:?}");
 }

@@ -79,6 +79,8 @@ fn serve(client: TcpStream, answer: &Answer, written: &AtomicU64) {
         let name: Vec<&str> = words.iter().map(String::as_str).collect();
         let usual = match name[..] {
             ["HELLO", ..] => Some("*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n"),
+            ["MULTI"] => Some("+OK\r\n"),
+            ["EXEC"] => Some("*0\r\n"),
             ["CLIENT", "INFO"] => Some("$21\r\nid=1 addr=127.0.0.1:9\r\n"),
             ["CLIENT", "KILL", ..] => Some(":1\r\n"),
             ["PING"] => Some("+PONG\r\n"),

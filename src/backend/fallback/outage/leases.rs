@@ -81,7 +81,7 @@ impl Outage {
         for key in self.table().keys_to_clear(prefix) {
             let Some(queue) = Companion::Leases.strip_from(&key) else { continue };
             let queue = Key::listed(queue.to_owned());
-            let locked = self.table().lock([&*key].into_iter());
+            let locked = self.table().lock([&*key]);
             let ids = LeaseChanges::of(&queue, locked.find(&key)).ids;
             drop(locked);
             for id in ids {

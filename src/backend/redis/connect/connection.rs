@@ -91,6 +91,8 @@ pub(crate) struct Connection {
     last_words: Option<String>,
     /// Keys are watched: until the next EXEC, no other operation may use the connection.
     watching: bool,
+    /// Why the server carries out no transactions of this connection, if that is so.
+    pub(crate) transaction_refusal: Option<Failure>,
     /// Counts writes on the server.
     epoch: Option<Arc<Epoch>>,
     /// The count that is sent with the request, until its reply is received.
@@ -117,6 +119,7 @@ impl Connection {
             ended: false,
             last_words: None,
             watching: false,
+            transaction_refusal: None,
             epoch: None,
             count: None,
         }
@@ -144,6 +147,10 @@ impl Connection {
     /// Returns whether the end of the connection was seen: the server has closed it, or its process is gone.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watching
     }
 
     /// Must be set before WATCH is sent, and unset after the reply to EXEC.

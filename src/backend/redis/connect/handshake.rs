@@ -8,6 +8,7 @@ use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::epoch_exchange::read_epoch;
 use crate::backend::redis::connect::greeting::{Acceptance, Greeting};
 use crate::backend::redis::connect::identity::Identity;
+use crate::backend::redis::connect::transaction_check::{self, CHECK_REPLIES};
 use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
@@ -54,6 +55,8 @@ fn try_opening(
         replies += 1;
         writer.command(2, "SELECT").arg(address.db.to_string().as_bytes());
     }
+    replies += CHECK_REPLIES;
+    transaction_check::write_check(&mut writer);
     writer.command(2, "CLIENT").arg(b"INFO");
     epoch.write_get(&mut writer);
     let sent = connection.send(Request { replies: replies + 3, mutation: false, atomic: true }, budget);
@@ -77,6 +80,7 @@ fn try_opening(
             Failure { cause, ..failure }
         })?;
     }
+    connection.read_check(budget)?;
     connection.identity = Identity::from_client_info(&connection.receive(budget)?);
     read_epoch(connection, epoch, probe, budget)?;
     Ok(true)

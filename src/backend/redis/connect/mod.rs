@@ -26,4 +26,5 @@ mod stream;
 mod timed_socket;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+mod transaction_check;
 mod write_count;

@@ -1,6 +1,7 @@
 //! Owns what all kinds of mutations have in common on the wire. Knows nothing of connections and attempts.
 
 use crate::backend::redis::failure::{ErrorContext, Failure};
+use crate::backend::redis::wire::commands;
 use crate::backend::redis::wire::replies::{self, NextReply};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
@@ -15,6 +16,11 @@ pub(crate) trait WireAction {
     /// Returns whether the count of writes rises with it. What a program repeats until it finds something is not
     /// counted, since it usually changes nothing.
     fn is_counted(&self) -> bool;
+
+    /// Returns whether its commands are a transaction: MULTI, the commands, EXEC.
+    fn is_transaction(&self) -> bool {
+        false
+    }
 
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>);
 
@@ -54,6 +60,10 @@ impl WireAction for EntryAction {
 
     fn is_counted(&self) -> bool {
         !matches!(self, Self::Pop { .. })
+    }
+
+    fn is_transaction(&self) -> bool {
+        commands::is_transaction(self)
     }
 
     fn write(&self, key: &Key<'_>, writer: &mut CommandWriter<'_>, call: ScriptCall<'_>) {

@@ -247,6 +247,29 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
     }
 }
 
+/// Returns whether the commands of a mutation are a transaction.
+pub(crate) fn is_transaction(action: &EntryAction) -> bool {
+    match action {
+        EntryAction::Incr { ttl_if_created, .. } => ttl_if_created.is_some(),
+        EntryAction::Trim { .. } => true,
+        EntryAction::MapPut { fields, .. } => 2 * fields.len() > MAX_ARGS,
+        EntryAction::Push { values, .. } => values.len() > MAX_ARGS,
+        EntryAction::Put { .. }
+        | EntryAction::PutIfAbsent { .. }
+        | EntryAction::PutIfPresent { .. }
+        | EntryAction::GetAndPut { .. }
+        | EntryAction::Swap { .. }
+        | EntryAction::Delete
+        | EntryAction::GetAndDelete
+        | EntryAction::Expire { .. }
+        | EntryAction::Persist
+        | EntryAction::Touch { .. }
+        | EntryAction::MapDelete { .. }
+        | EntryAction::MapIncr { .. }
+        | EntryAction::Pop { .. } => false,
+    }
+}
+
 /// Returns the approximate size of a mutation in bytes.
 pub(crate) fn weight(action: &EntryAction) -> usize {
     let script = |ttl_if_created: &Option<Millis>| ttl_if_created.map_or(0, |_| CREATE.text().len());

@@ -98,6 +98,11 @@ for index = 2, #KEYS do
   local list, from, count, behind = arguments(at)
   if is_pop then deadline = deadline_of(key) end
   local exists = ttl_if_created ~= '' and redis.pcall('EXISTS', key)
+  -- Whether the user may set a TTL: on a key that is absent, this changes nothing.
+  if exists == 0 then
+    local limited = redis.pcall('PEXPIRE', key, ttl_if_created)
+    if type(limited) == 'table' then exists = limited end
+  end
   local reply
   if type(exists) == 'table' then
     reply = { err = exists.err }

@@ -3,6 +3,9 @@
 -- Returns the reply of the command, as text if it may be larger than a number in Lua.
 -- It is one script so that a key never exists without its TTL.
 local absent = redis.call('EXISTS', KEYS[1]) == 0
+-- A user without one of these permissions is refused before anything changes: these commands change nothing.
+if absent then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+if ARGV[2] == 'HINCRBY' then redis.call('HGET', KEYS[1], ARGV[3]) end
 local last, sum = 0, 0
 -- unpack has a limit. The size of a chunk is even, so that a field stays with its value.
 for from = 3, #ARGV, 4000 do

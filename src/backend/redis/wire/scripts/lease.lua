@@ -13,6 +13,14 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'list' and kind ~= 'none' then
   return redis.error_reply('WRONGTYPE Operation against a key holding the wrong kind of value')
 end
+-- A server that is out of memory, or a user without one of these permissions, is refused before anything changes: these
+-- commands change nothing. The first of them adds nothing, but is refused for want of memory.
+redis.call('ZADD', KEYS[2], 'XX', 0, '')
+redis.call('LPOP', KEYS[1], 0)
+redis.call('ZREM', KEYS[2], '')
+redis.call('HDEL', KEYS[3], '')
+local newest = redis.call('LINDEX', KEYS[4], 0)
+if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local until_now = string.format('%.0f', now)
@@ -45,7 +53,6 @@ if #expired > 0 then
     if type(pushed) == 'table' then return pushed end
     if kind == 'none' and ARGV[2] ~= '' then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
     local before = pushed - #values
-    local newest = redis.call('LINDEX', KEYS[4], 0)
     if newest and tonumber(string.match(newest, '^%d+|(%d+)')) > before then redis.call('DEL', KEYS[4]) end
     local records = {}
     for place, value in ipairs(values) do
@@ -57,7 +64,7 @@ if #expired > 0 then
   redis.call('HDEL', KEYS[3], unpack(expired))
 end
 local value = redis.call('LINDEX', KEYS[1], 0)
-local newest = redis.call('LINDEX', KEYS[4], 0)
+newest = redis.call('LINDEX', KEYS[4], 0)
 if not value then
   if newest then redis.call('DEL', KEYS[4]) end
   return false
@@ -84,7 +91,8 @@ if newest then
     if not found then redis.call('DEL', KEYS[4]) end
   end
 end
-redis.call('HSET', KEYS[3], id, value)
+-- The deadline alone does no harm, if the next command is refused.
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[1] * 1000), id)
+redis.call('HSET', KEYS[3], id, value)
 redis.call('LPOP', KEYS[1])
 return { id, value }

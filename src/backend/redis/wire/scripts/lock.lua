@@ -29,11 +29,11 @@ end
 if redis.call('EXISTS', KEYS[1]) == 0 and (not head or head == ARGV[2]) then
   local token, failed = next_token()
   if failed then return failed end
-  redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
   if head then
     redis.call('ZREM', KEYS[2], head)
     redis.call('HDEL', KEYS[3], head)
   end
+  redis.call('SET', KEYS[1], token, 'PX', ARGV[1])
   return { token, string.format('%.0f', math.floor(now / 1000) + ARGV[1]) }
 end
 if ARGV[2] == '' then return false end

@@ -229,12 +229,12 @@ local function apply(index, key)
   if type(exists) == 'table' then return report(index, 'rejected', exists.err) end
   -- What the operation would have created has expired since.
   if exists == 0 and ttl_if_created == '0' then return end
+  -- Whether the user may set a TTL: on a key that is absent, this changes nothing.
+  local limited = exists == 0 and redis.pcall('PEXPIRE', key, ttl_if_created)
+  if type(limited) == 'table' then return report(index, 'rejected', limited.err) end
   local failed = run(key, name, first, count)
   if failed then return report(index, 'rejected', failed) end
-  if exists == 0 then
-    local limited = redis.pcall('PEXPIRE', key, ttl_if_created)
-    if type(limited) == 'table' then report(index, 'rejected', limited.err) end
-  end
+  if exists == 0 then redis.pcall('PEXPIRE', key, ttl_if_created) end
 end
 
 -- Puts up to this index are made one by one, because they could not be made together.
