@@ -47,9 +47,9 @@ fn texts_are_lower_case_without_a_full_stop_and_on_one_line() {
 }
 
 #[test]
-fn only_texts_that_end_with_their_reason_quote_their_source() {
+fn every_text_but_that_of_a_decoder_quotes_its_source() {
     for (error, _) in samples() {
-        let quotes = error.is_unavailable();
+        let quotes = !matches!(error, Error::Decode { .. });
         let texts = chain(&error);
         for (outer, inner) in texts.iter().zip(texts.iter().skip(1)) {
             assert_eq!(outer.contains(inner.as_str()), quotes, "{outer:?} and {inner:?}");
