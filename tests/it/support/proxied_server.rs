@@ -22,8 +22,9 @@ pub(crate) fn without_retries() -> RedisOptions {
 
 /// The script that makes the call of an increment, a push or a pop.
 pub(crate) fn call_script() -> String {
+    let keep = include_str!("../../../src/backend/redis/wire/scripts/keep.lua");
     let head = include_str!("../../../src/backend/redis/wire/scripts/call_head.lua");
-    [head, include_str!("../../../src/backend/redis/wire/scripts/call.lua")].concat()
+    [keep, head, include_str!("../../../src/backend/redis/wire/scripts/call.lua")].concat()
 }
 
 pub(crate) struct ProxiedServer {
