@@ -7,42 +7,37 @@ use std::time::Duration;
 use millpond::{Error, Leased, RedisOptions, Result, StateStore, Transaction};
 
 use crate::support::backends::HOUR;
-use crate::support::proxy::{Mode, Proxy, Way};
-use crate::support::raw_client::RawClient;
-use crate::support::redis_server::RedisServer;
+use crate::support::proxied_server::ProxiedServer;
+use crate::support::proxy::{Mode, Way};
 use crate::support::redis_stores::{
     durable, memory, notice_disconnect, open, pending, wait_for, wait_until_connected,
 };
 
 struct Setup {
-    _server: RedisServer,
-    proxy: Proxy,
-    raw: RawClient,
+    server: ProxiedServer,
     store: StateStore,
 }
 
 impl Setup {
     fn new(options: RedisOptions) -> Self {
-        let server = RedisServer::start();
-        let proxy = Proxy::to(server.port());
-        let raw = RawClient::connect(&server.url(0));
-        let store = open(&proxy.url(), options).unwrap();
-        Self { _server: server, proxy, raw, store }
+        let server = ProxiedServer::new();
+        let store = server.store(options);
+        Self { server, store }
     }
 
     fn begin_outage(&self) {
-        self.proxy.set(Mode::Down);
+        self.server.proxy.set(Mode::Down);
         notice_disconnect(&self.store);
     }
 
     fn end_outage(&self) {
-        self.proxy.set(Mode::Pass);
+        self.server.proxy.set(Mode::Pass);
         wait_until_connected(&self.store);
     }
 
     /// What the server has: the queue, how many leases, how many leased values, and how many results.
     fn on_server(&self) -> (Vec<i64>, i64, i64, Option<i64>) {
-        let raw = &self.raw;
+        let raw = &self.server.raw;
         let queue = raw.run("LRANGE", &["t:q", "0", "-1"]);
         let leases = raw.run("ZCARD", &["t:q:__millpond:leases"]);
         (queue, leases, raw.run("HLEN", &["t:q:__millpond:leased"]), raw.run("GET", &["t:results"]))
@@ -265,8 +260,8 @@ fn an_end_of_a_lease_outlives_the_program_with_its_result() {
     store.transaction(|tx| finish(tx, &first)).unwrap();
     assert_eq!(pending(store), Some(1), "the result and the end of the lease are queued together");
     store.close().unwrap();
-    setup.proxy.set(Mode::Pass);
-    let again = open(&setup.proxy.url(), options()).unwrap();
+    setup.server.proxy.set(Mode::Pass);
+    let again = open(&setup.server.proxy.url(), options()).unwrap();
     wait_until_connected(&again);
     assert_eq!(setup.on_server(), (vec![], 1, 1, Some(1)));
     let refused = again.transaction(|tx| finish(tx, &second));
@@ -286,7 +281,7 @@ fn a_lost_reply_to_a_commit_ends_a_lease_once_with_exactly_once() {
     let done = store.transaction(|tx| {
         runs += 1;
         finish(tx, &second)?;
-        setup.proxy.cut(Way::Answer, 0);
+        setup.server.proxy.cut(Way::Answer, 0);
         Ok(())
     });
     done.unwrap();
