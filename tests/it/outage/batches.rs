@@ -3,38 +3,34 @@
 
 use millpond::{Error, RedisOptions, StateStore, Status};
 
-use crate::support::proxy::{Mode, Proxy, Way};
-use crate::support::raw_client::RawClient;
-use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{memory, open, wait_for, wait_until_connected};
+use crate::support::proxied_server::ProxiedServer;
+use crate::support::proxy::{Mode, Way};
+use crate::support::redis_stores::{memory, wait_for, wait_until_connected};
 
 const KEYS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
 struct Setup {
-    raw: RawClient,
-    proxy: Proxy,
+    server: ProxiedServer,
     store: StateStore,
-    _server: RedisServer,
 }
 
 impl Setup {
     /// [`KEYS`] make three chunks.
     fn new() -> Self {
-        let server = RedisServer::start();
-        let proxy = Proxy::to(server.port());
-        let store = open(&proxy.url(), options()).unwrap();
-        Self { raw: RawClient::connect(&server.url(0)), proxy, store, _server: server }
+        let server = ProxiedServer::new();
+        let store = server.store(options());
+        Self { server, store }
     }
 
     /// Runs `batch` while the server fails after so many bytes; returns the result and whether the connection
     /// was cut.
     fn cut<T>(&self, way: Way, bytes: usize, batch: impl FnOnce(&StateStore) -> T) -> (T, bool) {
-        self.proxy.cut_and_set(way, bytes, Mode::Refuse);
+        self.server.proxy.cut_and_set(way, bytes, Mode::Refuse);
         let outcome = batch(&self.store);
-        let was_cut = self.proxy.cancel_cut();
+        let was_cut = self.server.proxy.cancel_cut();
         let is_away = matches!(self.store.status(), Status::Disconnected { .. });
         assert!(was_cut || !is_away);
-        self.proxy.set(Mode::Pass);
+        self.server.proxy.set(Mode::Pass);
         wait_until_connected(&self.store);
         // A cut after the last byte is noticed only by the next operation.
         wait_for("the store works again", || self.store.get_bytes("noticed").is_ok());
@@ -42,7 +38,7 @@ impl Setup {
     }
 
     fn numbers(&self) -> Vec<Option<i64>> {
-        self.raw.run("MGET", &KEYS.map(|key| format!("t:{key}")))
+        self.server.raw.run("MGET", &KEYS.map(|key| format!("t:{key}")))
     }
 }
 
@@ -100,7 +96,7 @@ fn increments_that_are_in_doubt_are_not_made_locally() {
     let setup = Setup::new();
     let mut at = 0;
     loop {
-        setup.raw.run::<_, ()>("DEL", &KEYS.map(|key| format!("t:{key}")));
+        setup.server.raw.run::<_, ()>("DEL", &KEYS.map(|key| format!("t:{key}")));
         let (outcome, was_cut) =
             setup.cut(Way::Answer, at, |store| store.batch_incr(KEYS.map(|key| (key, 1))));
         let made = setup.numbers().iter().flatten().sum::<i64>();
@@ -125,7 +121,7 @@ fn increments_that_are_in_doubt_are_not_made_locally() {
 fn increments_that_were_not_sent_are_made_locally() {
     let setup = Setup::new();
     setup.store.put("warm", 1).unwrap();
-    setup.proxy.set(Mode::Down);
+    setup.server.proxy.set(Mode::Down);
     let numbers = setup.store.batch_incr(KEYS.map(|key| (key, 1)));
     if let Err(error) = numbers {
         // The store had not yet noticed that the connection was gone.
@@ -133,7 +129,7 @@ fn increments_that_were_not_sent_are_made_locally() {
         wait_for("the store is disconnected", || matches!(setup.store.status(), Status::Disconnected { .. }));
         assert_eq!(setup.store.batch_incr(KEYS.map(|key| (key, 1))).unwrap(), [1; 7]);
     }
-    setup.proxy.set(Mode::Pass);
+    setup.server.proxy.set(Mode::Pass);
     wait_until_connected(&setup.store);
     assert_eq!(setup.numbers(), [Some(1); 7]);
 }

@@ -2,37 +2,34 @@
 
 use millpond::{Error, OnConflict, OnUnknownKey, RedisOptions, StateStore};
 
-use crate::support::proxy::{Mode, Proxy, Way};
+use crate::support::proxied_server::ProxiedServer;
+use crate::support::proxy::{Mode, Way};
 use crate::support::raw_client::RawClient;
-use crate::support::redis_server::RedisServer;
-use crate::support::redis_stores::{memory, open, patient, wait_until_connected};
+use crate::support::redis_stores::{memory, patient, wait_until_connected};
 
 struct Setup {
-    _server: RedisServer,
-    proxy: Proxy,
-    raw: RawClient,
+    server: ProxiedServer,
     store: StateStore,
 }
 
 impl Setup {
     fn with(options: RedisOptions) -> Self {
-        let server = RedisServer::start();
-        let proxy = Proxy::to(server.port());
-        let (raw, store) = (RawClient::connect(&server.url(0)), open(&proxy.url(), options).unwrap());
-        Self { _server: server, proxy, raw, store }
+        let server = ProxiedServer::new();
+        let store = server.store(options);
+        Self { server, store }
     }
 
     /// Does `mine` while this process is disconnected, and `theirs` during that time.
     fn write_on_both_sides(&self, mine: impl FnOnce(&StateStore), theirs: impl FnOnce(&RawClient)) {
-        self.proxy.set(Mode::Down);
+        self.server.proxy.set(Mode::Down);
         mine(&self.store);
-        theirs(&self.raw);
-        self.proxy.set(Mode::Pass);
+        theirs(&self.server.raw);
+        self.server.proxy.set(Mode::Pass);
         wait_until_connected(&self.store);
     }
 
     fn get(&self, key: &str) -> Option<String> {
-        self.raw.get(key).map(|value| String::from_utf8(value).unwrap())
+        self.server.raw.get(key).map(|value| String::from_utf8(value).unwrap())
     }
 
     /// The reported conflicts: key, mine, theirs, applied.
@@ -124,7 +121,7 @@ fn a_put_after_a_read_of_an_unknown_key_does_not_overwrite() {
     for policy in [OnConflict::LocalWins, OnConflict::RemoteWins] {
         let setup = Setup::with(memory().on_conflict(policy).on_unknown_key(OnUnknownKey::Absent));
         for key in ["t:limit", "t:deleted"] {
-            setup.raw.set(key, "100");
+            setup.server.raw.set(key, "100");
         }
         let mine = |store: &StateStore| {
             for key in ["limit", "deleted", "free"] {
@@ -193,9 +190,9 @@ fn an_entry_last_changed_by_this_process_is_no_conflict() {
         store.push_back("emptied", 1).unwrap();
         store.pop_front::<i64>("emptied").unwrap();
         store.map_put("map", "f", 1).unwrap();
-        setup.raw.run::<_, ()>("HSET", &["t:read", "f", "1"]);
+        setup.server.raw.run::<_, ()>("HSET", &["t:read", "f", "1"]);
         assert_eq!(store.map_len("read").unwrap(), 1);
-        setup.raw.set("t:batch", "1");
+        setup.server.raw.set("t:batch", "1");
         assert_eq!(store.batch_get::<i64>(["batch"]).unwrap(), [Some(1)]);
         store.put("updated", 1).unwrap();
         store.update("updated", 2).unwrap();
@@ -246,12 +243,12 @@ fn a_put_with_a_lost_reply_is_no_conflict_with_later_writes() {
                 if known {
                     setup.store.put("a", 1).unwrap();
                 } else {
-                    setup.raw.set("t:a", "1");
+                    setup.server.raw.set("t:a", "1");
                     setup.store.put("connected", 1).unwrap();
                 }
                 // If the next connection works, there is no outage.
                 // The reply to the first of two commands arrives.
-                setup.proxy.cut(Way::Answer, if number == 3 { 5 } else { 0 });
+                setup.server.proxy.cut(Way::Answer, if number == 3 { 5 } else { 0 });
                 assert_error!(write(&setup.store), Error::Unavailable { maybe_applied: true, .. });
                 assert_eq!((setup.get("t:a").as_deref(), setup.store.stats().outages), (Some(left), 0));
                 setup.write_on_both_sides(|store| store.put("a", 9).unwrap(), |_| ());
@@ -269,7 +266,7 @@ fn an_update_that_meets_a_write_of_another_program_is_a_conflict() {
         for key in ["theirs", "gone", "quiet"] {
             setup.store.put(key, 1).unwrap();
         }
-        setup.raw.set("t:unseen", "8");
+        setup.server.raw.set("t:unseen", "8");
         let mine = |store: &StateStore| {
             for key in ["theirs", "gone", "quiet"] {
                 assert!(store.update(key, 2).unwrap());
