@@ -23,7 +23,7 @@
 //!
 //! - **Keys** are 1 to 512 bytes of UTF-8, namespace included, without control characters and without a
 //!   `:`-separated part `__millpond`. All other characters are ordinary, glob characters too.
-//! - **Values** are the JSON text of what was put, or any bytes ([`StateStore::put_bytes`]).
+//! - **Values** are the JSON text of what was put, or any bytes ([`Bytes`], [`StateStore::put_bytes`]).
 //! - **Time to live**: an operation that sets an entry from scratch (`put*`, `set_if_not_exists`, `get_and_put`)
 //!   replaces its time to live by the given one, by `default_ttl`, or by none. An operation that changes an entry in
 //!   place (`update`, `modify`, `compare_and_set`, `incr`, writes to maps and queues) keeps it. If such an operation

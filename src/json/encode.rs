@@ -1,4 +1,4 @@
-//! Owns the encoding of Rust values as JSON text, and their decoding. Knows nothing of where the text is
+//! Owns the encoding of Rust values as JSON text or bytes, and their decoding. Knows nothing of where the text is
 //! stored.
 
 use std::cell::RefCell;
@@ -13,7 +13,9 @@ use crate::error::{Cause, Error, Result};
 use crate::json::finite;
 use crate::json::readable;
 use crate::json::readable::{MAX_DEPTH, TOO_DEEP};
-use crate::value::Value;
+use crate::json::value_deserializer;
+use crate::json::value_serializer::ValueSerializer;
+use crate::value::{Form, Value};
 
 /// A larger scratch buffer is freed after use.
 const KEPT_BUFFER: usize = 64 * 1024;
@@ -25,33 +27,39 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Encodes a value as compact JSON. `key` only names the entry in an error.
+/// Encodes a value as compact JSON; [`Bytes`] are left as they are. `key` only names the entry in an error.
 pub(crate) fn encode<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Value> {
     // A `Serialize` implementation may encode another value, so the buffer must not stay borrowed. The destructor of
     // another thread-local may encode a value when the thread's buffer is gone already.
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     buffer.clear();
     let written = write(&mut buffer, value);
-    let encoded = Value::json(&buffer);
+    let encoded = match &written {
+        Ok(Some(raw)) => Value::new(raw.clone(), Form::Raw),
+        Ok(None) | Err(_) => Value::json(&buffer),
+    };
     if buffer.capacity() <= KEPT_BUFFER {
         // If the thread's buffer is gone, this one is freed.
         let _ = BUFFER.try_with(|kept| kept.replace(buffer));
     }
     match written {
-        Ok(()) => Ok(encoded),
+        Ok(_) => Ok(encoded),
         Err(source) => Err(Error::Encode { key: key.to_owned(), source }),
     }
 }
 
-fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), Cause> {
+/// Writes a value as JSON, or returns its bytes if it has no JSON.
+fn write<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<Option<Bytes>, Cause> {
+    let mut raw = None;
     let mut wrote_null = false;
     let formatter = ValidatingFormatter { wrote_null: &mut wrote_null, depth: 0 };
-    value.serialize(&mut serde_json::Serializer::with_formatter(buffer, formatter))?;
+    let mut json = serde_json::Serializer::with_formatter(buffer, formatter);
+    value.serialize(ValueSerializer::new(&mut json, &mut raw))?;
     // `serde_json` writes null for a number that is not finite; only a null makes the second walk necessary.
     if wrote_null {
         finite::check(value)?;
     }
-    Ok(())
+    Ok(raw)
 }
 
 /// The compact format; it also records whether a null was written, and refuses nesting that could not be read
@@ -107,7 +115,7 @@ impl Formatter for ValidatingFormatter<'_> {
 
 /// Decodes stored bytes. `key` only names the entry in an error.
 pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: Bytes) -> Result<T> {
-    serde_json::from_slice(&bytes).map_err(|error| {
+    value_deserializer::decode(&bytes).map_err(|error| {
         let source = error.to_string();
         // The decoder quotes the offending text in full, so the message may be as long as the value.
         let source = match source.char_indices().nth(LONGEST_CAUSE) {

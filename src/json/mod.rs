@@ -4,6 +4,8 @@ mod encode;
 mod equality;
 mod finite;
 mod readable;
+mod value_deserializer;
+mod value_serializer;
 
 pub(crate) use self::encode::{decode, decode_found, encode};
 pub(crate) use self::equality::eq;

@@ -44,7 +44,7 @@ impl StateStore {
     /// time to live. If nothing is expected, it sets the value of an absent key, with `default_ttl`.
     ///
     /// The stored JSON is compared by meaning: integers exactly, an integer with a float as `f64`, and the
-    /// order of fields does not matter.
+    /// order of fields does not matter. [`Bytes`](crate::Bytes) are compared byte by byte.
     ///
     /// ```
     /// let store = millpond::StateStore::memory();

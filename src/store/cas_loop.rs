@@ -13,7 +13,7 @@ use crate::store::cas_backoff::CasBackoff;
 use crate::store::context::Context;
 use crate::store::execute;
 use crate::store::state_store::{StateStore, on_backend};
-use crate::value::Value;
+use crate::value::{Form, Value};
 
 /// The decision of one round of an optimistic change.
 pub(crate) enum CasStep<R> {
@@ -24,10 +24,14 @@ pub(crate) enum CasStep<R> {
 }
 
 impl CasStep<bool> {
-    /// Decides a compare-and-set: swaps if the stored JSON means the same as the expected one.
+    /// Decides a compare-and-set: swaps if the stored JSON means the same as the expected one, or if the stored bytes are
+    /// the expected ones.
     pub(crate) fn compare(found: Option<Bytes>, expected: Option<&Value>, new: &Value) -> Self {
         let is_expected = match (&found, expected) {
-            (Some(found), Some(expected)) => json::eq(found, &expected.bytes),
+            (Some(found), Some(expected)) => match expected.form {
+                Form::Json => json::eq(found, &expected.bytes),
+                Form::Raw => *found == expected.bytes,
+            },
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };

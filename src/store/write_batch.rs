@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
@@ -82,6 +83,24 @@ impl WriteBatch {
         ttl: Duration,
     ) -> Result<&mut Self> {
         self.add_put(key.as_ref(), value, Some(ttl))
+    }
+
+    /// Adds a write that sets a value to bytes, as they are. Its time to live is the store's `default_ttl`, or none.
+    /// [`put`](Self::put) and [`put_with_ttl`](Self::put_with_ttl) do the same with a [`Bytes`].
+    ///
+    /// ```
+    /// # let store = millpond::StateStore::memory();
+    /// # let mut batch = millpond::WriteBatch::new();
+    /// batch.put_bytes("thumbnail:7", &[0xff, 0xd8, 0x00])?.put("thumbnails", 1)?;
+    /// store.write(&batch)?;
+    /// assert_eq!(store.get_bytes("thumbnail:7")?.unwrap(), [0xff, 0xd8, 0x00]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidKey`](crate::Error::InvalidKey); the batch is unchanged.
+    pub fn put_bytes(&mut self, key: impl AsRef<str>, value: &[u8]) -> Result<&mut Self> {
+        self.add_put(key.as_ref(), Bytes::from(value), None)
     }
 
     /// Adds a write that removes a key.

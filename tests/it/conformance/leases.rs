@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond::{Error, Leased, StateStore, WriteBatch};
+use millpond::{Bytes, Error, Leased, StateStore, WriteBatch};
 
 use super::concurrency::run_in_threads;
 use super::{MINUTE, SHORT};
@@ -29,6 +29,7 @@ super::promises_that_need_the_server![
     a_value_that_cannot_decode_stays_taken_and_comes_back,
     a_value_that_cannot_decode_can_be_ended_or_given_back,
     a_lease_of_zero_length_is_refused,
+    a_leased_value_may_be_bytes,
     a_taken_value_can_be_kept,
     a_taken_value_belongs_to_its_namespace,
     each_value_is_taken_by_one_of_many_threads,
@@ -324,6 +325,19 @@ fn a_value_that_cannot_decode_can_be_ended_or_given_back(cx: &Context) {
     store.push_back("q", "text").unwrap();
     assert!(store.undecoded(&store.pop_front::<i64>("q").unwrap_err()).is_none());
     assert!(store.undecoded(&store.lease::<i64>("q", Duration::ZERO).unwrap_err()).is_none());
+}
+
+fn a_leased_value_may_be_bytes(cx: &Context) {
+    for bytes in [&b""[..], b"null", b"\xff\0\n", b"\"aGk=\""].map(Bytes::from) {
+        let store = cx.store();
+        store.push_back("q", &bytes).unwrap();
+        let leased = store.lease::<Bytes>("q", MINUTE).unwrap().unwrap();
+        assert_eq!(*leased.value(), bytes);
+        assert!(leased.nack().unwrap());
+        let leased = store.lease::<Bytes>("q", MINUTE).unwrap().unwrap();
+        assert_eq!((leased.value(), leased.attempts()), (&bytes, 2));
+        assert!(leased.ack().unwrap());
+    }
 }
 
 fn a_lease_of_zero_length_is_refused(cx: &Context) {

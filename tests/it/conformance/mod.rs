@@ -57,6 +57,7 @@ use promises_that_need_the_server;
 
 mod atomic;
 mod batches;
+mod byte_values;
 mod bytes;
 mod compare;
 mod concurrency;

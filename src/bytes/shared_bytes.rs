@@ -21,6 +21,42 @@ use triomphe::ThinArc;
 /// assert_eq!(bytes, *b"ledger");
 /// assert_eq!(Vec::from(bytes), b"ledger");
 /// ```
+///
+/// # As a value
+///
+/// A store keeps a value of this type as the bytes that it is, whatever they are, and without JSON around them. Every
+/// operation that takes or returns values does so: `put` and `get`, batches, fields of maps, values of queues,
+/// transactions, handles. [`put_bytes`](crate::StateStore::put_bytes) and
+/// [`get_bytes`](crate::StateStore::get_bytes) are the same for single values; `get_bytes` also saves a copy of the
+/// bytes. Reading as `Bytes` never fails to decode: of a value that was put as another type, it returns the JSON text.
+///
+/// ```
+/// use millpond::{Bytes, StateStore};
+///
+/// let store = StateStore::memory();
+/// store.push_back("frames", Bytes::from([0xff, 0x00]))?;
+/// store.map_put("pages", "/", Bytes::from("<h1>hello</h1>"))?;
+/// assert_eq!(store.pop_front::<Bytes>("frames")?.unwrap(), [0xff, 0x00]);
+/// assert_eq!(store.map_get::<Bytes>("pages", "/")?.unwrap(), "<h1>hello</h1>");
+///
+/// let (old, new) = (Bytes::from([1, 2]), Bytes::from([3]));
+/// assert!(store.compare_and_set("blob", None, &old)?);
+/// assert!(store.compare_and_set("blob", Some(&old), &new)?); // compared byte by byte
+/// # Ok::<(), millpond::Error>(())
+/// ```
+///
+/// References, `Box`, `Cow` and newtype structs around it are stored as the bytes too. Inside a larger value it is a
+/// JSON string in Base64, and so it is for other crates that write JSON. An `Option<Bytes>` is such a larger value: its
+/// `None` is the JSON text `null`, which some bytes are as well.
+///
+/// ```
+/// # use millpond::{Bytes, StateStore};
+/// # let store = StateStore::memory();
+/// store.put("mail", ("report.pdf", Bytes::from("%PDF")))?;
+/// assert_eq!(store.get_bytes("mail")?.unwrap(), r#"["report.pdf","JVBERg=="]"#);
+/// assert_eq!(store.get::<(String, Bytes)>("mail")?.unwrap().1, "%PDF");
+/// # Ok::<(), millpond::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Bytes(ThinArc<(), u8>);
 
