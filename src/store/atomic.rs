@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::store::cas_loop::CasStep;
@@ -116,7 +117,29 @@ impl StateStore {
         key: impl AsRef<str>,
         value: impl Serialize,
     ) -> Result<Option<T>> {
-        execute::get_and_put(self, key.as_ref(), &value)
+        execute::get_and_put(self, key.as_ref(), &value, None)
+    }
+
+    /// Sets the value of a key for the time `ttl`, and returns the previous value.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let minute = Duration::from_secs(60);
+    /// assert_eq!(store.get_and_put_with_ttl::<u32>("code:anna", 4711, minute)?, None);
+    /// assert_eq!(store.get_and_put_with_ttl("code:anna", 1234, minute)?, Some(4711));
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get_and_put`](Self::get_and_put), and [`InvalidTtl`](crate::Error::InvalidTtl).
+    pub fn get_and_put_with_ttl<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<str>,
+        value: impl Serialize,
+        ttl: Duration,
+    ) -> Result<Option<T>> {
+        execute::get_and_put(self, key.as_ref(), &value, Some(ttl))
     }
 
     /// Reads the value of a key, passes it to `f`, and writes the value that `f` returns; returns the new value.
@@ -230,6 +253,26 @@ impl StateStore {
         key: &str,
         f: impl FnOnce() -> T,
     ) -> Result<T> {
+        self.get_or_insert(key, None, f)
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with); a value that this sets is gone after `ttl`.
+    pub(crate) fn get_or_insert_with_ttl<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        ttl: Duration,
+        f: impl FnOnce() -> T,
+    ) -> Result<T> {
+        Millis::new(ttl)?;
+        self.get_or_insert(key, Some(ttl), f)
+    }
+
+    fn get_or_insert<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        ttl: Option<Duration>,
+        f: impl FnOnce() -> T,
+    ) -> Result<T> {
         if let Some(found) = self.get(key)? {
             return Ok(found);
         }
@@ -240,7 +283,7 @@ impl StateStore {
             }
             let computed = f();
             loop {
-                if self.set_if_not_exists(key, &computed, None)? {
+                if self.set_if_not_exists(key, &computed, ttl)? {
                     return Ok(computed);
                 }
                 // Another process was quicker; its entry may be gone again already, hence the loop.

@@ -102,17 +102,66 @@ impl StateStore {
     /// # Errors
     /// As [`delete`](Self::delete); [`Partial`](Error::Partial) if some were removed.
     pub fn batch_delete(&self, keys: impl IntoIterator<Item: AsRef<str>>) -> Result<u64> {
-        let mut removed = 0;
-        let keys = keys.into_iter().map(|key| (key, ()));
-        self.apply_chunks(
-            keys,
-            |_, ()| Ok(EntryAction::Delete),
-            |reply| {
-                removed += u64::from(reply.flag()?);
-                Ok(())
-            },
-        )?;
-        Ok(removed)
+        self.count_chunks(keys, || EntryAction::Delete)
+    }
+
+    /// Sets the values of those keys that are absent, as [`set_if_not_exists`](Self::set_if_not_exists) does, and
+    /// returns in the given order whether each was set. `ttl` is the time to live of the new entries, a `Duration` or
+    /// an `Option` of one; `None` means `default_ttl`, or no limit. If a key is given several times, the first entry
+    /// counts, and the others find it present.
+    ///
+    /// It checks and marks many events at once, on Redis in one round trip a chunk. Each key is a step of its own; see
+    /// [`transaction`](Self::transaction) for a mark that is made together with the effect of its event.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let day = Duration::from_secs(86_400);
+    /// assert_eq!(store.batch_set_if_not_exists([("seen:17", 1), ("seen:18", 1)], day)?, [true, true]);
+    /// let new = store.batch_set_if_not_exists([("seen:18", 1), ("seen:19", 1), ("seen:19", 1)], day)?;
+    /// assert_eq!(new, [false, true, false]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`set_if_not_exists`](Self::set_if_not_exists); [`Partial`](Error::Partial) if some keys were done. Then it is
+    /// not known which of them this call has set. A [lost reply](crate::RedisStore#lost-replies) of Redis leaves keys in
+    /// doubt too. If the values name their writer and its attempt, [`batch_get`](Self::batch_get) tells afterwards.
+    #[must_use = "which values were set is the point of this operation"]
+    pub fn batch_set_if_not_exists<K: AsRef<str>, V: Serialize>(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+        ttl: impl Into<Option<Duration>>,
+    ) -> Result<Vec<bool>> {
+        let ttl = self.context().ttl_or_default(ttl.into())?;
+        let to_action = |key: &Key<'_>, value| {
+            Ok(EntryAction::PutIfAbsent { value: self.context().encode(key, &value)?, ttl })
+        };
+        let mut were_set = Vec::new();
+        self.apply_chunks(entries, to_action, |reply| {
+            were_set.push(reply.flag()?);
+            Ok(())
+        })?;
+        Ok(were_set)
+    }
+
+    /// Gives many entries a time to live of `ttl`, counted from now, and returns how many of them existed. A key that
+    /// is given twice counts twice.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// store.batch_put([("session:7", 1), ("session:8", 1)])?;
+    /// let hour = Duration::from_secs(3600);
+    /// assert_eq!(store.batch_expire(["session:7", "session:9"], hour)?, 1);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`expire`](Self::expire); [`Partial`](Error::Partial) if some were done.
+    pub fn batch_expire(&self, keys: impl IntoIterator<Item: AsRef<str>>, ttl: Duration) -> Result<u64> {
+        let ttl = Millis::new(ttl)?;
+        self.count_chunks(keys, || EntryAction::Expire { ttl })
     }
 
     /// Applies the writes of a batch, all or none, also across a crash. The keys belong to the namespace of this
@@ -158,6 +207,21 @@ impl StateStore {
         let to_action =
             |key: &Key<'_>, value| Ok(EntryAction::Put { value: self.context().encode(key, &value)?, ttl });
         self.apply_chunks(entries, to_action, Reply::done)
+    }
+
+    /// Carries out the same action on many keys, and returns how many replies were `true`.
+    fn count_chunks(
+        &self,
+        keys: impl IntoIterator<Item: AsRef<str>>,
+        action: impl Fn() -> EntryAction,
+    ) -> Result<u64> {
+        let mut count = 0;
+        let to_action = |_: &Key<'_>, ()| Ok(action());
+        self.apply_chunks(keys.into_iter().map(|key| (key, ())), to_action, |reply| {
+            count += u64::from(reply.flag()?);
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     /// Carries out any number of actions chunk by chunk, and passes each reply to `on_reply`. All actions of a

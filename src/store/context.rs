@@ -146,10 +146,16 @@ impl Context {
         Ok(Op { key, action: EntryAction::PutIfAbsent { value, ttl } })
     }
 
-    pub(crate) fn get_and_put<'a, T: Serialize + ?Sized>(&self, key: &'a str, value: &T) -> Result<Op<'a>> {
+    pub(crate) fn get_and_put<'a, T: Serialize + ?Sized>(
+        &self,
+        key: &'a str,
+        value: &T,
+        ttl: Option<Duration>,
+    ) -> Result<Op<'a>> {
         let key = self.key(key)?;
+        let ttl = self.ttl_or_default(ttl)?;
         let value = self.encode(&key, value)?;
-        Ok(Op { key, action: EntryAction::GetAndPut { value, ttl: self.default_ttl() } })
+        Ok(Op { key, action: EntryAction::GetAndPut { value, ttl } })
     }
 
     #[inline]
@@ -214,7 +220,7 @@ impl Context {
         Ok(Op { key, action: EntryAction::Push { end, values, ttl_if_created: self.default_ttl() } })
     }
 
-    fn ttl_or_default(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {
+    pub(crate) fn ttl_or_default(&self, ttl: Option<Duration>) -> Result<Option<Millis>> {
         match ttl {
             Some(ttl) => Millis::new(ttl).map(Some),
             None => Ok(self.default_ttl()),

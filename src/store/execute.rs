@@ -134,8 +134,9 @@ pub(crate) fn get_and_put<T: DeserializeOwned, V: Serialize + ?Sized>(
     target: impl Execute,
     key: &str,
     value: &V,
+    ttl: Option<Duration>,
 ) -> Result<Option<T>> {
-    let op = target.context().get_and_put(key, value)?;
+    let op = target.context().get_and_put(key, value, ttl)?;
     fetch(target, op)
 }
 

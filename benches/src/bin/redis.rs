@@ -1,5 +1,8 @@
 //! Compares Redis with plain redis-rs connections, one per thread, and with hand-written pipelines.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use millpond::StateStore;
 use millpond_benches::data::{self, BytesWriter, Reading, ReadingWriter, check_bytes, check_json};
 use millpond_benches::measure::{Cell, Contender};
@@ -9,6 +12,8 @@ use redis::{Commands, Connection, Pipeline};
 
 const KEYS: usize = 10_000;
 const BATCH: usize = 10_000;
+
+const MARK_TTL: Duration = Duration::from_secs(60);
 
 const PLAIN: &str = "plain connection";
 const PIPELINE: &str = "pipeline";
@@ -37,6 +42,7 @@ fn main() {
         bench.json(threads);
     }
     bench.batches();
+    bench.marks();
     if let Some(store) = store {
         store.close().unwrap();
     }
@@ -162,6 +168,29 @@ impl Bench<'_> {
         batch("batch_get of 10 000").compare(&get);
     }
 
+    /// Each batch repeats the second half of the one before it, and so sets half of its keys.
+    fn marks(&self) {
+        let mut mark: Vec<_> = [("one pipeline of 10 000", BATCH), ("pipelines of 1 000", 1000)]
+            .map(|(name, length)| {
+                let prepare = || (self.server.connect(), Events::new("peer:"));
+                Contender::new(name, PIPELINE, prepare, move |(peer, events), _| {
+                    events.check(&pipelined_marks(peer, &events.next_batch(), length));
+                })
+            })
+            .into();
+        if let Some(store) = self.store {
+            mark.push(Contender::ours(
+                || Events::new(""),
+                |events: &mut Events, _| {
+                    let batch = events.next_batch();
+                    let entries = batch.iter().map(|key| (key, true));
+                    events.check(&store.batch_set_if_not_exists(entries, MARK_TTL).unwrap());
+                },
+            ));
+        }
+        batch("batch_set_if_not_exists of 10 000").compare(&mark);
+    }
+
     fn pipelined_put(&self, peer: &mut Connection, writer: &mut ReadingWriter, length: usize) {
         for (chunk, start) in self.wire_keys.chunks(length).zip((0..).step_by(length)) {
             let mut pipeline = Pipeline::with_capacity(length);
@@ -194,6 +223,48 @@ impl Bench<'_> {
                 store.put(key, writer.next(index)).unwrap();
             }
         }
+    }
+}
+
+fn pipelined_marks(peer: &mut Connection, keys: &[String], length: usize) -> Vec<bool> {
+    let mut marks = Vec::with_capacity(keys.len());
+    let milliseconds = u64::try_from(MARK_TTL.as_millis()).unwrap();
+    for chunk in keys.chunks(length) {
+        let mut pipeline = Pipeline::with_capacity(length);
+        for key in chunk {
+            pipeline.cmd("SET").arg(key).arg("true").arg("NX").arg("PX").arg(milliseconds);
+        }
+        let replies: Vec<Option<String>> = pipeline.query(peer).unwrap();
+        marks.extend(replies.into_iter().map(|reply| reply.is_some()));
+    }
+    marks
+}
+
+/// The keys of one thread's events, in batches that overlap by half.
+struct Events {
+    prefix: String,
+    next: usize,
+    is_first: bool,
+}
+
+impl Events {
+    fn new(prefix: &str) -> Self {
+        static STREAMS: AtomicUsize = AtomicUsize::new(0);
+        let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
+        Self { prefix: format!("{prefix}seen:{stream}:"), next: 0, is_first: true }
+    }
+
+    fn next_batch(&mut self) -> Vec<String> {
+        self.is_first = self.next == 0;
+        let keys = (self.next..self.next + BATCH).map(|n| format!("{}{n}", self.prefix)).collect();
+        self.next += BATCH / 2;
+        keys
+    }
+
+    fn check(&self, marks: &[bool]) {
+        let old = if self.is_first { 0 } else { BATCH / 2 };
+        assert_eq!(marks.len(), BATCH);
+        assert!(marks[..old].iter().all(|new| !new) && marks[old..].iter().all(|new| *new));
     }
 }
 

@@ -151,6 +151,22 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         /// kind; [`Decode`](crate::Error::Decode), after the replacement, if the previous value is not a `T`.
         get_and_put(value: impl Borrow<T> => T) -> Option<T> = get_and_put;
 
+        /// Sets the value for the time `ttl` and returns the previous one, in one step. See
+        /// [`StateStore::get_and_put_with_ttl`].
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # let store = millpond::StateStore::memory();
+        /// # let limit = store.value::<u32>("rule:limit");
+        /// limit.put(100)?;
+        /// assert_eq!(limit.get_and_put_with_ttl(250, Duration::from_secs(60))?, Some(100));
+        /// # Ok::<(), millpond::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        /// Those of [`get_and_put`](Self::get_and_put), and [`InvalidTtl`](crate::Error::InvalidTtl).
+        get_and_put_with_ttl(value: impl Borrow<T> => T, ttl: Duration) -> Option<T> = get_and_put_with_ttl;
+
         /// Removes the value and returns it, in one step. See [`StateStore::get_and_delete`].
         ///
         /// ```
@@ -204,6 +220,25 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         /// cannot be written as JSON, [`TooLarge`](crate::Error::TooLarge), [`WrongType`](crate::Error::WrongType) if
         /// the key holds another kind.
         get_or_insert_with(f: impl FnOnce() -> T) -> T = get_or_insert_with;
+
+        /// As [`get_or_insert_with`](Self::get_or_insert_with); the value that `f` computes is gone after `ttl`. A value
+        /// that is there keeps its time to live.
+        ///
+        /// ```
+        /// # use millpond::Ttl;
+        /// # use std::time::Duration;
+        /// # let store = millpond::StateStore::memory();
+        /// # let page = store.value::<String>("page:start");
+        /// let minute = Duration::from_secs(60);
+        /// assert_eq!(page.get_or_insert_with_ttl(minute, || "<h1>hello</h1>".to_owned())?, "<h1>hello</h1>");
+        /// assert!(matches!(page.ttl()?, Some(Ttl::In(_)))); // it is rendered again in a minute
+        /// # Ok::<(), millpond::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        /// Those of [`get_or_insert_with`](Self::get_or_insert_with), and [`InvalidTtl`](crate::Error::InvalidTtl),
+        /// before `f` runs.
+        get_or_insert_with_ttl(ttl: Duration, f: impl FnOnce() -> T) -> T = get_or_insert_with_ttl;
 
         /// Removes the whole value, and returns whether it existed. See [`StateStore::delete`].
         ///

@@ -106,7 +106,33 @@ impl Transaction<'_> {
         key: impl AsRef<str>,
         value: impl Serialize,
     ) -> Result<Option<T>> {
-        execute::get_and_put(self, key.as_ref(), &value)
+        execute::get_and_put(self, key.as_ref(), &value, None)
+    }
+
+    /// Sets the value of a key for the time `ttl` when the transaction is committed, and returns the one that this
+    /// transaction saw before. See
+    /// [`StateStore::get_and_put_with_ttl`](crate::StateStore::get_and_put_with_ttl).
+    ///
+    /// ```
+    /// # use millpond::Ttl;
+    /// # use std::time::Duration;
+    /// # millpond::StateStore::memory().transaction(|tx| {
+    /// tx.put("code:anna", 4711)?;
+    /// assert_eq!(tx.get_and_put_with_ttl("code:anna", 1234, Duration::from_secs(60))?, Some(4711));
+    /// assert!(matches!(tx.ttl("code:anna")?, Some(Ttl::In(_))));
+    /// # Ok(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`get_and_put`](Self::get_and_put), and [`InvalidTtl`](Error::InvalidTtl).
+    pub fn get_and_put_with_ttl<T: DeserializeOwned>(
+        &mut self,
+        key: impl AsRef<str>,
+        value: impl Serialize,
+        ttl: Duration,
+    ) -> Result<Option<T>> {
+        execute::get_and_put(self, key.as_ref(), &value, Some(ttl))
     }
 
     /// Replaces the value of a key by the one that `f` makes of it. `f` runs once for each run of the transaction.

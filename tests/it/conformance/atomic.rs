@@ -42,6 +42,16 @@ fn get_and_put_returns_the_replaced_value(cx: &Context) {
     assert_eq!(cx.store().get_and_put::<String>("k", 2).unwrap().as_deref(), Some("text"));
     assert_eq!(cx.store().get::<i64>("k").unwrap(), Some(2));
     cx.assert_default_ttl("k");
+    assert_eq!(cx.store().get_and_put_with_ttl::<i64>("k", 3, MINUTE).unwrap(), Some(2));
+    cx.assert_ttl("k", MINUTE);
+    let seen = cx.store().transaction(|tx| {
+        let before = tx.get_and_put_with_ttl::<i64>("k", 4, 2 * MINUTE)?;
+        Ok((before, tx.get::<i64>("k")?))
+    });
+    assert_eq!(seen.unwrap(), (Some(3), Some(4)));
+    cx.assert_ttl("k", 2 * MINUTE);
+    assert_eq!(cx.store().get_and_put::<i64>("k", 5).unwrap(), Some(4));
+    cx.assert_default_ttl("k");
 }
 
 fn modify_reads_writes_and_returns_the_new_value(cx: &Context) {

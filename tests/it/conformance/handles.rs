@@ -58,6 +58,13 @@ fn a_value_handle_does_what_the_store_does(cx: &Context) {
     assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(MINUTE))));
     value.put_with_ttl(text("g"), 2 * MINUTE).unwrap();
     assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(2 * MINUTE))));
+    assert_eq!(value.get_or_insert_with_ttl(MINUTE, || unreachable!()).unwrap(), text("g"));
+    assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(2 * MINUTE))), "a value that is there keeps it");
+    assert_eq!(value.get_and_put_with_ttl(text("h"), MINUTE).unwrap(), Some(text("g")));
+    assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(MINUTE))));
+    assert!(value.delete().unwrap());
+    assert_eq!(value.get_or_insert_with_ttl(2 * MINUTE, || text("g")).unwrap(), text("g"));
+    assert!(cx.is_ttl(value.ttl().unwrap(), Some(Ttl::In(2 * MINUTE))));
     drop(value);
     assert_eq!(cx.store().get::<String>("k").unwrap(), Some(text("g")));
 }

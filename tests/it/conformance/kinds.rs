@@ -33,7 +33,7 @@ pub(crate) type OnAStore = (&'static str, fn(&StateStore, &str) -> Result<()>);
 type OnATransaction = (&'static str, fn(&mut Transaction<'_>, &str) -> Result<()>);
 
 /// Every operation that works on values only.
-pub(crate) const ON_VALUES: [OnAStore; 16] = [
+pub(crate) const ON_VALUES: [OnAStore; 17] = [
     ("get", |s, k| s.get::<i64>(k).map(drop)),
     ("get_bytes", |s, k| s.get_bytes(k).map(drop)),
     ("update", |s, k| s.update(k, 1).map(drop)),
@@ -42,6 +42,7 @@ pub(crate) const ON_VALUES: [OnAStore; 16] = [
     ("compare_and_set by meaning", |s, k| s.compare_and_set(k, Some(&7.0), &1.0).map(drop)),
     ("get_and_delete", |s, k| s.get_and_delete::<i64>(k).map(drop)),
     ("get_and_put", |s, k| s.get_and_put::<i64>(k, 1).map(drop)),
+    ("get_and_put_with_ttl", |s, k| s.get_and_put_with_ttl::<i64>(k, 1, MINUTE).map(drop)),
     ("modify", |s, k| s.modify::<i64>(k, |_| Some(1)).map(drop)),
     ("modify away", |s, k| s.modify::<i64>(k, |_| None).map(drop)),
     ("incr", |s, k| s.incr(k, 1).map(drop)),

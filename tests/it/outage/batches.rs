@@ -116,6 +116,54 @@ fn increments_that_are_in_doubt_are_not_made_locally() {
     assert!(at > 10);
 }
 
+/// Marks whose replies are lost are in doubt, and no later mark of the batch is set.
+#[test]
+fn marks_that_are_in_doubt_are_set_at_most_once() {
+    let setup = Setup::new();
+    let mut at = 0;
+    loop {
+        setup.server.raw.run::<_, ()>("DEL", &KEYS.map(|key| format!("t:{key}")));
+        let mark = |store: &StateStore| store.batch_set_if_not_exists(KEYS.map(|key| (key, 1)), None);
+        let (outcome, was_cut) = setup.cut(Way::Answer, at, mark);
+        let set = setup.numbers().iter().flatten().count();
+        match outcome {
+            Ok(marks) => assert_eq!((marks, set), (vec![true; 7], 7)),
+            Err(Error::Partial { done, source, .. }) => {
+                assert!(source.maybe_applied() || source.is_unavailable(), "{source:?}");
+                assert!((3..=7).contains(&set) && done <= set as u64, "{done} of {set} at {at}");
+            }
+            Err(Error::Unavailable { .. }) => assert!(set <= 3, "{set} at {at}"),
+            Err(other) => panic!("{other:?}"),
+        }
+        if !was_cut {
+            break;
+        }
+        at += 1;
+    }
+    assert!(at > 10);
+}
+
+/// With `exactly_once` every mark is set once, and each reply is that of the call that set it.
+#[test]
+fn marks_are_exact_if_the_server_recognises_them() {
+    let server = ProxiedServer::new();
+    let store = server.store(options().exactly_once(true).max_retries(10));
+    let mut at = 0;
+    loop {
+        server.raw.run::<_, ()>("DEL", &KEYS.map(|key| format!("t:{key}")));
+        server.proxy.cut_and_set(Way::Answer, at, Mode::Pass);
+        let marks = store.batch_set_if_not_exists(KEYS.map(|key| (key, 1)), None).unwrap();
+        let was_cut = server.proxy.cancel_cut();
+        assert_eq!(marks, [true; 7], "cut at {at}");
+        if !was_cut {
+            break;
+        }
+        at += 7;
+    }
+    assert!(at > 10);
+    assert!(matches!(store.status(), Status::Connected));
+}
+
 /// Increments that were certainly not sent are made locally: only the chunk in progress is in doubt.
 #[test]
 fn increments_that_were_not_sent_are_made_locally() {
