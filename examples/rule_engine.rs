@@ -1,15 +1,17 @@
 //! A small rule engine in worker threads: it reads orders, some of which come twice, counts each once, keeps
 //! totals for every customer, and raises an alert where somebody spends much within three hours.
 //!
-//! `cargo run --example rule_engine [url] [file]`: the result is the same on every backend, and after a
-//! second run too, since orders that were seen are not counted again.
+//! `cargo run --example rule_engine [url] [file]`: the result is the same on every backend, and after a second run
+//! too, since orders that were seen are not counted again. It is also the same if the program is killed at any moment
+//! and started again, or if the Redis server goes away for a while: each order is one transaction.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use millpond::StateStore;
+use millpond::{Result, StateStore};
+use serde::{Deserialize, Serialize};
 
 const WORKERS: u64 = 4;
 const HOUR: i64 = 3600;
@@ -17,14 +19,41 @@ const HOUR: i64 = 3600;
 /// The sum in cents within three hours above which a customer is looked at.
 const SUSPICIOUS: i64 = 60_000;
 
-/// Orders are remembered, and hours kept, for as long as they can matter.
+/// Orders are remembered for as long as they may come again.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// The pause before an order is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 struct Order {
     id: u64,
     customer: String,
     cents: i64,
     time: i64,
+}
+
+/// What is kept of a customer.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Totals {
+    orders: u64,
+    cents: i64,
+    alerts: u64,
+    /// What was spent in each of the last three hours.
+    hours: BTreeMap<i64, i64>,
+}
+
+impl Totals {
+    /// The rules.
+    fn add(&mut self, order: &Order) {
+        self.orders += 1;
+        self.cents += order.cents;
+        let hour = order.time / HOUR;
+        *self.hours.entry(hour).or_insert(0) += order.cents;
+        self.hours = self.hours.split_off(&(hour - 2));
+        if self.hours.values().sum::<i64>() > SUSPICIOUS {
+            self.alerts += 1;
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,33 +64,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/examples/orders.csv").into());
     let orders = read(&file)?;
 
-    let store = StateStore::open(&url)?.namespace("rule_engine");
-    run(&store, &orders)?;
+    let store = StateStore::open(&url)?;
+    let engine = store.namespace("rule_engine");
+    run(&engine, &orders)?;
 
-    let mut result = BTreeMap::new();
-    for entry in store.entries::<i64>("total:") {
-        let (key, number) = entry?;
-        result.insert(key, number);
-    }
-    if result != recount(&orders) {
+    let totals: BTreeMap<String, Totals> = engine.entries("customer:").collect::<Result<_>>()?;
+    if totals != recount(&orders) {
         return Err("the store and a plain recount of the file disagree".into());
     }
-    for (key, number) in &result {
-        println!("{key} = {number}");
+    for (customer, Totals { orders, cents, alerts, .. }) in &totals {
+        println!("{customer}: {orders} orders, {cents} cents, {alerts} alerts");
     }
+    println!("{} orders in all", totals.values().map(|totals| totals.orders).sum::<u64>());
+    store.close()?;
     Ok(())
 }
 
 /// Lets each worker take its share of the customers, so that the orders of one customer stay in order.
-fn run(store: &StateStore, orders: &[Order]) -> millpond::Result<()> {
+fn run(store: &StateStore, orders: &[Order]) -> Result<()> {
+    // The receipt of an order and the change of the totals are made together, or not at all.
+    let engine = store.operator(KEPT, |tx, order: &Order| {
+        tx.upsert(key(order), Totals::default, |totals| totals.add(order)).map(drop)
+    });
+    let process = |order: &Order| {
+        loop {
+            match engine.apply(order.id.to_string(), order) {
+                // The server is away, for example. Trying again is safe in any case.
+                Err(error) if error.is_transient() => thread::sleep(PAUSE),
+                outcome => return outcome.map(drop),
+            }
+        }
+    };
+    let process = &process;
     thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 scope.spawn(move || {
-                    let mine = |order: &&Order| {
+                    let is_mine = |order: &&Order| {
                         order.customer.bytes().map(u64::from).sum::<u64>() % WORKERS == worker
                     };
-                    orders.iter().filter(mine).try_for_each(|order| apply_rules(store, order))
+                    orders.iter().filter(is_mine).try_for_each(process)
                 })
             })
             .collect();
@@ -71,47 +113,16 @@ fn run(store: &StateStore, orders: &[Order]) -> millpond::Result<()> {
     })
 }
 
-fn apply_rules(store: &StateStore, order: &Order) -> millpond::Result<()> {
-    let Order { id, customer, cents, time } = order;
-
-    // An order is counted once, however often it is delivered.
-    if !store.set_if_not_exists(format!("seen:{id}"), true, Some(KEPT))? {
-        store.incr("repeated", 1)?;
-        return Ok(());
-    }
-    store.batch_incr([
-        ("total:orders".to_owned(), 1),
-        (format!("total:spent:{customer}"), *cents),
-        (format!("total:orders:{customer}"), 1),
-    ])?;
-
-    // A sliding total: one counter an hour, each with an end, and the sum of the last three.
-    let hour = time / HOUR;
-    store.incr_with_ttl(format!("hour:{customer}:{hour}"), *cents, KEPT)?;
-    let last_three = (hour - 2..=hour).map(|hour| format!("hour:{customer}:{hour}"));
-    let spent: i64 = store.batch_get::<i64>(last_three)?.into_iter().flatten().sum();
-    if spent > SUSPICIOUS {
-        store.incr("total:alerts", 1)?;
-    }
-    Ok(())
+fn key(order: &Order) -> String {
+    format!("customer:{}", order.customer)
 }
 
 /// The same rules without a store.
-fn recount(orders: &[Order]) -> BTreeMap<String, i64> {
-    let (mut seen, mut hours, mut totals) = (HashSet::new(), HashMap::new(), BTreeMap::new());
-    for Order { id, customer, cents, time } in orders {
-        if !seen.insert(id) {
-            continue;
-        }
-        *totals.entry("total:orders".to_owned()).or_insert(0) += 1;
-        *totals.entry(format!("total:spent:{customer}")).or_insert(0) += cents;
-        *totals.entry(format!("total:orders:{customer}")).or_insert(0) += 1;
-        let hour = time / HOUR;
-        *hours.entry((customer, hour)).or_insert(0) += cents;
-        let spent: i64 = (hour - 2..=hour).filter_map(|hour| hours.get(&(customer, hour))).sum();
-        if spent > SUSPICIOUS {
-            *totals.entry("total:alerts".to_owned()).or_insert(0) += 1;
-        }
+fn recount(orders: &[Order]) -> BTreeMap<String, Totals> {
+    let mut seen = HashSet::new();
+    let mut totals = BTreeMap::<String, Totals>::new();
+    for order in orders.iter().filter(|order| seen.insert(order.id)) {
+        totals.entry(key(order)).or_default().add(order);
     }
     totals
 }

@@ -14,6 +14,9 @@ pub(crate) const RESERVED: &str = "__millpond";
 
 const FENCE: &str = "__millpond:fence";
 
+/// Between a namespace and the id of an event that was processed in it.
+const RECEIPT: &str = "__millpond:receipt:";
+
 /// What this crate stores beside one of the caller's keys, on every backend. It is never listed or counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Companion {
@@ -38,10 +41,30 @@ impl Companion {
 }
 
 /// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: the leases of a queue
-/// go with the queue.
+/// go with the queue, and the receipts of a namespace when all its keys go.
 pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
     let queue = reserved.strip_suffix(Companion::Leases.suffix().as_bytes());
-    queue.is_some_and(|queue| queue.starts_with(prefix))
+    let owner = queue.or_else(|| Some(reserved.get(..receipt_position(reserved)?).unwrap_or_default()));
+    owner.is_some_and(|owner| owner.starts_with(prefix))
+}
+
+/// Returns where the namespace of a receipt ends; `None` for any other key.
+fn receipt_position(key: &[u8]) -> Option<usize> {
+    let begins_part = |at: &usize| key.get(..*at).is_some_and(|before| matches!(before, [] | [.., b':']));
+    memchr::memmem::find_iter(key, RECEIPT).find(begins_part)
+}
+
+/// Returns whether the key is that of a receipt: the sign that an event was processed.
+#[cfg(feature = "redis")]
+pub(crate) fn is_receipt(key: &str) -> bool {
+    receipt_position(key.as_bytes()).is_some()
+}
+
+/// Returns the key whose namespace and name are those of a receipt's event; `None` for any other key.
+#[cfg(feature = "redis")]
+pub(crate) fn event_of_receipt(key: &str) -> Option<String> {
+    let (namespace, receipt) = key.split_at_checked(receipt_position(key.as_bytes())?)?;
+    Some([namespace, receipt.strip_prefix(RECEIPT)?].concat())
 }
 
 /// A key that satisfies every rule, its namespace included.
@@ -181,6 +204,13 @@ impl Namespace {
         }
     }
 
+    /// Joins and checks the key of the receipt that an event was processed. The id of the event follows the rules of
+    /// keys.
+    pub(crate) fn receipt(&self, event_id: &str) -> Result<Key<'static>> {
+        self.key(event_id)?;
+        Ok(Key::reserved([self.text(), RECEIPT, event_id].concat()))
+    }
+
     /// Joins and checks the prefix of a listing. Every text that a key can begin with is valid, the empty one
     /// included.
     pub(crate) fn prefix(&self, prefix: &str) -> Result<String> {
@@ -243,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn only_leases_are_cleared_with_their_queue() {
+    fn leases_are_cleared_with_their_queue_and_receipts_with_their_namespace() {
         for (reserved, prefix, goes) in [
             ("jobs:__millpond:leases", "", true),
             ("jobs:__millpond:leases", "jobs", true),
@@ -252,6 +282,15 @@ mod tests {
             ("jobs:__millpond:lock", "", false),
             ("__millpond:fence", "", false),
             ("__millpond:epoch", "", false),
+            ("__millpond:receipt:17", "", true),
+            ("__millpond:receipt:17", "1", false),
+            ("__millpond:receipt:17", "_", false),
+            ("a:__millpond:receipt:17", "", true),
+            ("a:__millpond:receipt:17", "a", true),
+            ("a:__millpond:receipt:17", "a:", true),
+            ("a:__millpond:receipt:17", "a:1", false),
+            ("a:b:__millpond:receipt:17:x", "a:b:", true),
+            ("x__millpond:receipt:__millpond:lock", "", false),
         ] {
             assert_eq!(is_cleared(reserved.as_bytes(), prefix.as_bytes()), goes, "{reserved} {prefix}");
         }
@@ -262,6 +301,19 @@ mod tests {
         let namespace = Namespace::default().child("orders");
         assert!(namespace.key(&"k".repeat(505)).is_ok());
         assert!(namespace.key(&"k".repeat(506)).is_err());
+    }
+
+    #[test]
+    fn a_receipt_is_a_reserved_key_of_its_namespace() {
+        let namespace = Namespace::default().child("x__millpond:receipt");
+        let receipt = namespace.receipt("a:17").unwrap();
+        assert_eq!(&*receipt, "x__millpond:receipt:__millpond:receipt:a:17");
+        assert!(is_reserved(&receipt));
+        #[cfg(feature = "redis")]
+        assert_eq!(event_of_receipt(&receipt).as_deref(), Some("x__millpond:receipt:a:17"));
+        for id in ["", "a\nb", "a:__millpond", &"k".repeat(513)] {
+            assert!(namespace.receipt(id).is_err(), "{id:?}");
+        }
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub use crate::file::{DamagedRegion, Progress, Repair};
 pub use crate::outage::{
     Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, Status, WriteConflict,
 };
+pub use crate::store::events::Operator;
 pub use crate::store::failing::ErrorKind;
 pub use crate::store::leases::Leased;
 pub use crate::store::listing::{Entries, Keys};

@@ -1,4 +1,4 @@
-//! Owns the choice of how a whole value is encoded: as bytes if it is [`Bytes`](crate::Bytes), as JSON otherwise. Knows
+//! Owns the choice of how a whole value is encoded: as bytes if it is [`Bytes`], as JSON otherwise. Knows
 //! nothing of how JSON is written.
 
 use std::fmt::Display;

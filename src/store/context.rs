@@ -75,6 +75,12 @@ impl Context {
         self.namespace.key(key)
     }
 
+    /// The key of the receipt that an event was processed.
+    pub(crate) fn receipt(&self, event_id: &str) -> Result<Key<'static>> {
+        self.check_open()?;
+        self.namespace.receipt(event_id)
+    }
+
     /// Encodes a value and checks its size.
     pub(crate) fn encode<T: Serialize + ?Sized>(&self, key: &Key<'_>, value: &T) -> Result<Value> {
         let value = json::encode(key, value)?;

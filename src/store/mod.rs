@@ -14,6 +14,8 @@ mod counters;
 
 pub(crate) mod transaction;
 
+pub(crate) mod events;
+
 mod maps;
 
 mod queues;

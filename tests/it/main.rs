@@ -4,6 +4,7 @@
 //! - `model`: random histories of operations, compared with one simple model;
 //! - `transaction_equivalence`: a transaction of several steps does the same as its steps one after another;
 //! - `contention`: many threads, and two processes, at the same time;
+//! - `crash_exact`: a program that is killed at random moments, and counts each event once;
 //! - `lease_order`: large numbers of leases that have run out;
 //! - `file`: the File variant, its files, and what it keeps after crashes, damage and full disks;
 //! - `redis`: the Redis variant without a fallback;
@@ -28,6 +29,7 @@ mod support;
 mod config;
 mod conformance;
 mod contention;
+mod crash_exact;
 mod errors;
 mod examples;
 #[cfg(all(target_os = "linux", feature = "redis"))]

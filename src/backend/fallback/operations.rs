@@ -162,7 +162,7 @@ impl Backend for FallbackBackend {
             if !outage.is_exclusive() || !outage.unknown_is_absent() {
                 return Err(refused());
             }
-            outage.end_leases(prefix)?;
+            outage.remove_reserved(prefix)?;
             let keys = outage.table().first_keys(prefix, None, usize::MAX, &outage.now());
             let removed = keys.into_iter().map(|key| {
                 let delete = Op { key: Key::listed(key), action: EntryAction::Delete };

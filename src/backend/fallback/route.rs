@@ -20,6 +20,11 @@ pub(crate) trait Routed {
 
     fn locally(&mut self, outage: &Outage, sent: Sent) -> Result<Self::Output>;
 
+    /// Returns whether the operation is tried on the server again if it was not sent.
+    fn is_retried(&self) -> bool {
+        true
+    }
+
     /// Returns the keys that the operation writes to.
     fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {
         std::iter::empty()
@@ -178,7 +183,8 @@ impl FallbackBackend {
                 let failed = Failed::of(&error);
                 if self.handle_failure(&error, failed, on_lost_reply, mode, outages) == Next::Return {
                     let is_connected = !shared.outage.is_disconnected();
-                    let was_retried = is_connected && shared.redis.options.max_retries > 0;
+                    let was_retried =
+                        is_connected && operation.is_retried() && shared.redis.options.max_retries > 0;
                     return Err(error.while_connected(was_retried));
                 }
                 sent = sent.or(failed.sent);

@@ -47,7 +47,7 @@ impl Routed for RoutedTransaction<'_, '_> {
             ended_leases.extend(changes.iter().filter_map(ended_lease));
             // The shadow holds no leases.
             let shadowed = || changes.iter().filter(|(key, _)| !Key::is_companion(key, Companion::Leases));
-            after = after_write::shadowed_after_changes(shadowed());
+            after = after_write::shadowed_after_changes(shadowed(), now, &self.shared.clock);
             self.written = shadowed().map(|(key, _)| key.clone()).collect();
             shadow_writes = Some(self.shared.shadow.begin_writes(self.written.clone()));
             changes
@@ -75,6 +75,11 @@ impl Routed for RoutedTransaction<'_, '_> {
 
     fn locally(&mut self, _outage: &Outage, _sent: Sent) -> Result<Place> {
         Ok(Place::Local)
+    }
+
+    /// A commit that depends on reads is sent once: what was watched is gone with the connection.
+    fn is_retried(&self) -> bool {
+        false
     }
 
     fn written_keys(&self) -> impl Iterator<Item = &Key<'_>> {

@@ -2,7 +2,7 @@
 //! the caller's keys, and the bookkeeping of each store. Knows nothing of what is stored under them.
 
 use crate::key;
-use crate::key::{Companion, Key, RESERVED, key_fault};
+use crate::key::{Companion, Key, RESERVED, event_of_receipt, key_fault};
 
 /// The values under lease: a hash beside the queue, by the id of the lease.
 const LEASED_VALUES: &str = ":__millpond:leased";
@@ -76,8 +76,11 @@ pub(crate) fn epoch() -> Key<'static> {
 }
 
 /// Returns the rule that the key of a queued operation breaks, or nothing. Besides the caller's keys, the keys
-/// of leases are allowed.
+/// of leases and of receipts are allowed.
 pub(crate) fn queued_key_fault(key: &str) -> Option<&'static str> {
+    if let Some(event) = event_of_receipt(key) {
+        return key_fault(&event);
+    }
     let queue = Companion::Leases.strip_from(key).or_else(|| key.strip_suffix(LEASED_VALUES));
     key_fault(queue.unwrap_or(key))
 }
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_keys_of_leases_may_be_queued() {
+    fn only_the_keys_of_leases_and_receipts_may_be_queued() {
         for (key, is_allowed) in [
             ("jobs", true),
             ("jobs:__millpond:leases", true),
@@ -136,6 +139,10 @@ mod tests {
             (":__millpond:leased", false),
             ("a:__millpond:leases:__millpond:leased", false),
             ("__millpond:fence", false),
+            ("__millpond:receipt:17", true),
+            ("a:b:__millpond:receipt:17", true),
+            ("__millpond:receipt:", false),
+            ("__millpond:receipt:a:__millpond:lock", false),
         ] {
             assert_eq!(queued_key_fault(key).is_none(), is_allowed, "{key}");
         }
@@ -152,6 +159,8 @@ mod tests {
             ("jobs:a:__millpond:leased", "jobs:", true),
             ("jobs:__millpond:lock_queue", "", false),
             ("__millpond:epoch", "", false),
+            ("p:a:__millpond:receipt:17", "p:a:", true),
+            ("p:a:__millpond:receipt:17", "p:a:1", false),
         ] {
             assert_eq!(is_cleared(reserved.as_bytes(), prefix.as_bytes()), goes, "{reserved} {prefix}");
         }

@@ -64,6 +64,7 @@ mod concurrency;
 mod conflicts;
 mod counters;
 mod encoding;
+mod events;
 mod expiry;
 mod handles;
 mod keys;

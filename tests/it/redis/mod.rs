@@ -23,6 +23,7 @@
 
 mod commands;
 mod cuts;
+mod events;
 mod exactly_once;
 mod interop;
 mod kinds;

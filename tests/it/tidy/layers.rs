@@ -114,7 +114,7 @@ const ROOMS: &[Room] = &[
                 "values",
             ],
             &["atomic", "transaction"],
-            &["transaction_operations", "unwind"],
+            &["events", "transaction_operations", "unwind"],
         ],
     },
 ];

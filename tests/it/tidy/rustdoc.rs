@@ -4,13 +4,14 @@
 use super::source::{files, is_test};
 
 /// The groups of the operations of a store, in order.
-const GROUPS: [&str; 17] = [
+const GROUPS: [&str; 18] = [
     "Opening",
     "Values",
     "Expiry",
     "Atomic steps",
     "Counters",
     "Transactions",
+    "Events",
     "Maps",
     "Queues",
     "Leases",

@@ -146,6 +146,12 @@ impl Knowledge {
             || self.shadow.get(key, now).as_ref().is_some_and(Shadowed::is_complete)
     }
 
+    /// Returns whether a key was written or assumed absent in this outage, and its whole content is known since.
+    pub(crate) fn is_whole(&self, key: &str) -> bool {
+        let touched = self.touched.read();
+        touched.get(key).is_some_and(|touched| touched.extent.covers(Needs::Entry))
+    }
+
     /// Returns whether only a part of what the key holds is known.
     pub(crate) fn is_partial(&self, key: &str) -> bool {
         let touched = self.touched.read();

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use crate::backend::fallback::outage::absolute_actions::{QueueEnds, actions_for};
 use crate::backend::fallback::outage::knowledge::Needs;
 use crate::backend::fallback::outage::refusal::refused;
+use crate::backend::fallback::outage::sent::Sent;
 use crate::backend::fallback::outage::serving::Outage;
 use crate::backend::fallback::outage::session::Session;
 use crate::backend::fallback::queue::group::OpToQueue;
@@ -20,8 +21,8 @@ use crate::backend::redis::keys;
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Millis, Now};
 use crate::error::Result;
-use crate::key::{Companion, Key};
-use crate::op::{Answer, HeldLease, LeaseAction, Op, Reply};
+use crate::key::{Companion, Key, is_receipt};
+use crate::op::{Answer, EntryAction, HeldLease, LeaseAction, Op, Reply};
 use crate::value::Value;
 
 impl Outage {
@@ -75,10 +76,14 @@ impl Outage {
         Ok(reply)
     }
 
-    /// Ends the leases of all queues that are cleared with the keys that begin with `prefix`, as far as they are known
-    /// locally.
-    pub(crate) fn end_leases(&self, prefix: &str) -> Result<()> {
+    /// Ends the leases of all queues that are cleared with the keys that begin with `prefix`, and removes the receipts
+    /// that are, as far as they are known locally.
+    pub(crate) fn remove_reserved(&self, prefix: &str) -> Result<()> {
         for key in self.table().keys_to_clear(prefix) {
+            if is_receipt(&key) {
+                self.apply(&Op { key, action: EntryAction::Delete }, Sent::Not)?;
+                continue;
+            }
             let Some(queue) = Companion::Leases.strip_from(&key) else { continue };
             let queue = Key::listed(queue.to_owned());
             let locked = self.table().lock([&*key]);

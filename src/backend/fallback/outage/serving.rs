@@ -241,6 +241,15 @@ impl Outage {
         self.read(key, needs, &self.now(), |_| ())
     }
 
+    /// Fails if a write to a key is in doubt, and nothing has made the whole entry known since. Such a key must not be
+    /// assumed absent where a decision depends on it.
+    pub(crate) fn check_not_in_doubt(&self, key: &Key<'_>) -> Result<()> {
+        if self.shadow.has_in_doubt(key) && !self.knowledge.is_whole(key) {
+            return Err(unknown_key(key));
+        }
+        Ok(())
+    }
+
     /// Returns whether only a part of what the key holds is known, and what is not known does not count as absent.
     pub(crate) fn is_partial(&self, key: &Key<'_>) -> bool {
         !self.rules.unknown_is_absent && self.knowledge.is_partial(key)

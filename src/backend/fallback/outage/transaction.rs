@@ -28,6 +28,7 @@ struct DisconnectedSource<'a> {
 
 impl ReadSource for DisconnectedSource<'_> {
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+        self.outage.check_not_in_doubt(key)?;
         let outcome = self.outage.ask(key, query);
         self.read_set.record(key, query, &outcome);
         outcome

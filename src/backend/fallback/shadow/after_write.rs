@@ -135,18 +135,26 @@ fn with_deadline(shadowed: &Shadowed, deadline: Option<Deadline>) -> Option<Shad
 }
 
 /// Returns what is known of each key after a transaction has made these changes on the server. The shadow records them
-/// in order, so the last of several changes of one key counts.
+/// in order, so the last of several changes of one key counts. Their deadlines are relative to `begun`, the time that
+/// the transaction was given; `clock` shows the time of the shadow.
 pub(crate) fn shadowed_after_changes<'c>(
     changes: impl Iterator<Item = &'c (Key<'static>, Change)>,
+    begun: &Now<'_>,
+    clock: &dyn Clock,
 ) -> Vec<Option<Shadowed>> {
-    changes.map(|(_, change)| shadowed_after_change(change)).collect()
+    let now = Now::of(clock);
+    changes.map(|(_, change)| shadowed_after_change(change, begun, &now)).collect()
 }
 
-fn shadowed_after_change(change: &Change) -> Option<Shadowed> {
+fn shadowed_after_change(change: &Change, begun: &Now<'_>, now: &Now<'_>) -> Option<Shadowed> {
     match change {
-        Change::Set(Entry { content: Content::Value(value), deadline }) => {
-            Some(Shadowed::Value { bytes: value.bytes.clone(), deadline: *deadline })
-        }
+        Change::Set(Entry { content: Content::Value(value), deadline }) => match deadline {
+            None => Some(Shadowed::Value { bytes: value.bytes.clone(), deadline: None }),
+            Some(deadline) => Some(deadline.ttl(begun).map_or(Shadowed::Absent, |ttl| Shadowed::Value {
+                bytes: value.bytes.clone(),
+                deadline: Some(Deadline::after(now, ttl)),
+            })),
+        },
         Change::Remove => Some(Shadowed::Absent),
         // The change does not show what is stored under the key.
         Change::Nothing | Change::SetDeadline(_) => None,

@@ -178,6 +178,11 @@ impl Shadow {
         self.get(key, now).or_else(|| self.in_doubt.lock().get(key)?.before.clone())
     }
 
+    /// Returns whether writes to a key are in doubt.
+    pub(crate) fn has_in_doubt(&self, key: &str) -> bool {
+        self.in_doubt_keys.load(Ordering::Acquire) > 0 && self.in_doubt.lock().get(key).is_some()
+    }
+
     /// Forgets the writes in doubt.
     pub(crate) fn forget_in_doubt(&self) {
         let mut in_doubt = self.in_doubt.lock();
