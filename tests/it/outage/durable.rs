@@ -216,18 +216,18 @@ fn an_old_copy_of_the_files_is_refused() {
     assert_eq!(RawClient::connect(&server.url(0)).get("t:n").as_deref(), Some(&b"3"[..]));
 }
 
+/// Opens a store at a time of a clock that stands still.
+fn open_at(seconds: u64, config: StateConfig) -> StateStore {
+    let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds));
+    OpenOptions::new().clock(Arc::new(clock)).with_config(config).unwrap()
+}
+
 #[test]
 fn times_to_live_run_on_between_two_programs() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port());
     let dir = new_directory();
-    let at = |seconds: u64| {
-        let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds));
-        OpenOptions::new()
-            .clock(Arc::new(clock))
-            .with_config(config(&proxy.url(), durable(dir.path())))
-            .unwrap()
-    };
+    let at = |seconds| open_at(seconds, config(&proxy.url(), durable(dir.path())));
     proxy.set(Mode::Down);
     let first = at(0);
     first.put_with_ttl("short", 1, Duration::from_secs(60)).unwrap();
@@ -243,6 +243,29 @@ fn times_to_live_run_on_between_two_programs() {
     assert!(!raw.exists("t:short"));
     let left: u64 = raw.run("TTL", &["t:long"]);
     assert!((2900..=3000).contains(&left), "{left} s");
+}
+
+/// The value of a lease that was extended comes back at its last end, also in a program that starts later.
+#[test]
+fn a_lease_that_was_extended_lasts_beyond_a_restart_of_the_program() {
+    let dir = new_directory();
+    let at = |seconds| open_at(seconds, config(&unreachable_url(), durable(dir.path()).exclusive(true)));
+    let minute = Duration::from_secs(60);
+    let first = at(0);
+    first.push_back_many("q", 1..=3).unwrap();
+    let extended = first.lease::<i64>("q", minute).unwrap().unwrap();
+    assert!(extended.extend(60 * minute).unwrap());
+    let ended = first.lease::<i64>("q", minute).unwrap().unwrap();
+    assert!(ended.extend(60 * minute).unwrap());
+    assert!(ended.ack().unwrap());
+    first.close().unwrap();
+    let lease =
+        |store: &StateStore| store.lease::<i64>("q", minute).unwrap().map(millpond::Leased::into_inner);
+    let second = at(100);
+    assert_eq!((lease(&second), lease(&second)), (Some(3), None));
+    second.close().unwrap();
+    let third = at(4000);
+    assert_eq!([(); 3].map(|()| lease(&third)), [Some(1), Some(3), None]);
 }
 
 /// The program was killed after it had sent a chunk, and the server lost its data. Operations that may have
