@@ -39,6 +39,13 @@
 //! - `tls`: `rediss://` URLs.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(feature = "redis"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "without the Redis variant, the links to it lead nowhere"
+    )
+)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod backend;
@@ -46,6 +53,7 @@ mod bytes;
 mod clock;
 pub mod config;
 mod error;
+pub mod inspection;
 mod json;
 mod key;
 mod op;
@@ -66,6 +74,8 @@ pub use crate::config::{
 pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
 #[doc(no_inline)]
 pub use crate::file::{DamagedRegion, Progress, Repair};
+#[doc(no_inline)]
+pub use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo, ServerMemory, Severity};
 #[doc(no_inline)]
 pub use crate::outage::{
     Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, Status, WriteConflict,

@@ -1,7 +1,8 @@
 //! Owns the Memory variant: the local state and a clock. Knows nothing of files and servers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::backend::inspect::Inspect;
 use crate::backend::local::change::Change;
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::plan_multi::{MultiKeyPlan, lease_keys, lock_keys, plan_lease, plan_lock};
@@ -15,6 +16,7 @@ use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
 use crate::error::Result;
+use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo};
 use crate::key::{Companion, Key};
 use crate::op::{
     Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
@@ -126,5 +128,32 @@ impl Backend for Memory {
     fn close(&self) -> Result<()> {
         self.state.wait_list.close();
         Ok(())
+    }
+}
+
+impl Inspect for Memory {
+    fn health(&self) -> Result<Health> {
+        let details = "the state is in this process".to_owned();
+        Ok(Health { healthy: true, latency: Duration::ZERO, role: None, details })
+    }
+
+    fn server_info(&self) -> Result<ServerInfo> {
+        Ok(ServerInfo { backend: "memory".to_owned(), ..ServerInfo::default() })
+    }
+
+    fn memory_usage(&self) -> Result<MemoryUsage> {
+        Ok(self.state.table.usage())
+    }
+
+    fn memory_usage_of(&self, keys: &[Key<'_>]) -> Result<Vec<Option<(u64, u64)>>> {
+        Ok(self.state.table.usage_of(keys, &self.now()))
+    }
+
+    fn cleanup_expired(&self) -> u64 {
+        self.state.table.reclaim_all(&self.now())
+    }
+
+    fn findings(&self) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
     }
 }

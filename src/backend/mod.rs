@@ -4,6 +4,7 @@
 #[cfg(feature = "redis")]
 pub(crate) mod fallback;
 pub(crate) mod file;
+pub(crate) mod inspect;
 pub(crate) mod local;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]

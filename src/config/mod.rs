@@ -6,6 +6,7 @@ mod environment;
 mod file;
 mod file_path;
 mod from_text;
+mod lint;
 mod meant;
 mod options;
 mod percent;
@@ -19,6 +20,7 @@ mod url;
 
 pub(crate) use self::environment::config_from_env;
 pub use self::file::{FileOptions, SyncPolicy};
+pub(crate) use self::lint::sync_finding;
 pub(crate) use self::meant::check_path;
 pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]

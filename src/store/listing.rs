@@ -193,7 +193,7 @@ impl StateStore {
         self.delete_prefix("")
     }
 
-    fn full_prefix(&self, prefix: &str) -> Result<String> {
+    pub(super) fn full_prefix(&self, prefix: &str) -> Result<String> {
         let context = self.context();
         context.check_open()?;
         context.namespace.prefix(prefix)

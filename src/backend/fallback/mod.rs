@@ -2,6 +2,7 @@
 
 mod batches;
 mod entry_write;
+mod examination;
 mod granted_leases;
 mod link;
 mod marker;

@@ -26,7 +26,7 @@ use crate::outage::Status;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl FallbackBackend {
-    fn read<R>(
+    pub(super) fn read<R>(
         &self,
         on_server: impl FnMut(&Redis) -> Result<R, OperationError>,
         locally: impl FnMut(&Outage) -> Result<R>,

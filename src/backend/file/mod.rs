@@ -8,6 +8,7 @@ mod compaction;
 pub(crate) mod contents;
 mod copying;
 mod core;
+mod examination;
 mod format;
 mod fs;
 mod journal;

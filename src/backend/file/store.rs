@@ -84,7 +84,7 @@ impl File {
     }
 
     /// The time of one operation. The caller holds no lock.
-    fn now(&self) -> Now<'_> {
+    pub(super) fn now(&self) -> Now<'_> {
         self.core.clock.refresh();
         Now::of(&self.core.clock)
     }

@@ -7,6 +7,7 @@ use crate::backend::redis::connect::connection::Request;
 use crate::backend::redis::failure::{ErrorContext, Failure, FailureKind};
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::backend::redis::wire::info::Info;
 use crate::backend::redis::wire::replies::refused;
 use crate::config::Fallback;
 use crate::util::log_later::log_later;
@@ -29,7 +30,7 @@ impl Redis {
                 Err(failure) if failure.kind != FailureKind::Denied => return Err(failure),
                 Ok(_) | Err(_) => {}
             }
-            self.warn_of_eviction(&memory);
+            self.warn_of_eviction(&Info::from_reply(&memory));
             drop(pooled);
             if self.options.fallback == Fallback::None { Ok(()) } else { self.check_can_replay(&budget) }
         };
@@ -64,15 +65,10 @@ impl Redis {
 
     /// Warns if the server may evict this crate's own keys, which record how much of a replay queue and which calls
     /// are done. A policy of `volatile-*` evicts none of them. The user may lack the permission to read the policy.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
-    fn warn_of_eviction(&self, memory: &Value) {
-        let text = match memory {
-            Value::BulkString(text) => String::from_utf8_lossy(text),
-            Value::VerbatimString { text, .. } => text.into(),
-            _ => return,
-        };
+    fn warn_of_eviction(&self, memory: &Info) {
         let needs_it = self.options.fallback != Fallback::None || self.options.exactly_once;
-        if let Some(policy) = eviction_policy(&text).filter(|_| needs_it) {
+        let policy = memory.eviction_policy().filter(|policy| needs_it && policy.starts_with("allkeys-"));
+        if let Some(policy) = policy {
             log_later!(
                 Warn,
                 "Redis {} evicts keys (maxmemory-policy {policy}): if it evicts those of `__millpond`, \
@@ -80,30 +76,5 @@ impl Redis {
                 self.server_name()
             );
         }
-    }
-}
-
-/// Returns the policy by which a server evicts keys without a TTL, if it does, from the memory section of `INFO`.
-fn eviction_policy(memory: &str) -> Option<&str> {
-    let field = |name: &str| memory.lines().find_map(|line| line.trim_end().strip_prefix(name));
-    let policy = field("maxmemory_policy:")?;
-    let is_bounded = field("maxmemory:").is_some_and(|most| most != "0");
-    (is_bounded && policy.starts_with("allkeys-")).then_some(policy)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::backend::redis::health::eviction_policy;
-
-    #[test]
-    fn a_server_evicts_only_with_a_bound_and_a_policy() {
-        let info = |most: &str, policy: &str| {
-            format!("# Memory\r\nused_memory:900\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n")
-        };
-        assert_eq!(eviction_policy(&info("1048576", "allkeys-lru")), Some("allkeys-lru"));
-        assert_eq!(eviction_policy(&info("1048576", "volatile-ttl")), None);
-        assert_eq!(eviction_policy(&info("1048576", "noeviction")), None);
-        assert_eq!(eviction_policy(&info("0", "allkeys-lru")), None);
-        assert_eq!(eviction_policy("# Memory\r\n"), None);
     }
 }

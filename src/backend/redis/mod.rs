@@ -8,6 +8,7 @@ mod comparison;
 mod connect;
 mod error_replies;
 pub(crate) mod exactly_once;
+mod examination;
 mod exchange;
 mod failure;
 mod failure_kind;

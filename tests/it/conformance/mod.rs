@@ -65,6 +65,7 @@ mod conflicts;
 mod counters;
 mod encoding;
 mod events;
+mod examination;
 mod expiry;
 mod handles;
 mod keys;

@@ -28,6 +28,7 @@ mod compaction;
 mod contents;
 mod crash;
 mod damage;
+mod examination;
 mod format;
 mod opening;
 #[cfg(unix)]

@@ -216,10 +216,13 @@ fn an_old_copy_of_the_files_is_refused() {
     assert_eq!(RawClient::connect(&server.url(0)).get("t:n").as_deref(), Some(&b"3"[..]));
 }
 
-/// Opens a store at a time of a clock that stands still.
+/// A clock that stands still at this second.
+fn clock_at(seconds: u64) -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)))
+}
+
 fn open_at(seconds: u64, config: StateConfig) -> StateStore {
-    let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds));
-    OpenOptions::new().clock(Arc::new(clock)).with_config(config).unwrap()
+    OpenOptions::new().clock(clock_at(seconds)).with_config(config).unwrap()
 }
 
 #[test]
@@ -249,9 +252,9 @@ fn times_to_live_run_on_between_two_programs() {
 #[test]
 fn a_lease_that_was_extended_lasts_beyond_a_restart_of_the_program() {
     let dir = new_directory();
-    let at = |seconds| open_at(seconds, config(&unreachable_url(), durable(dir.path()).exclusive(true)));
+    let config = config(&unreachable_url(), durable(dir.path()).exclusive(true));
     let minute = Duration::from_secs(60);
-    let first = at(0);
+    let first = open_at(0, config.clone());
     first.push_back_many("q", 1..=3).unwrap();
     let extended = first.lease::<i64>("q", minute).unwrap().unwrap();
     assert!(extended.extend(60 * minute).unwrap());
@@ -261,10 +264,13 @@ fn a_lease_that_was_extended_lasts_beyond_a_restart_of_the_program() {
     first.close().unwrap();
     let lease =
         |store: &StateStore| store.lease::<i64>("q", minute).unwrap().map(millpond::Leased::into_inner);
-    let second = at(100);
+    let second = open_at(100, config.clone());
     assert_eq!((lease(&second), lease(&second)), (Some(3), None));
     second.close().unwrap();
-    let third = at(4000);
+    let clock = clock_at(4000);
+    let third = OpenOptions::new().clock(clock.clone()).with_config(config).unwrap();
+    // What has run out while no program ran has a moment left.
+    clock.advance(Duration::from_millis(1));
     assert_eq!([(); 3].map(|()| lease(&third)), [Some(1), Some(3), None]);
 }
 

@@ -25,6 +25,7 @@ mod commands;
 mod cuts;
 mod events;
 mod exactly_once;
+mod examination;
 mod interop;
 mod kinds;
 mod limited_services;

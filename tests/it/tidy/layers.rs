@@ -16,14 +16,17 @@ const ROOMS: &[Room] = &[
         layers: &[
             &["bytes", "text"],
             &["error"],
-            &["clock", "key", "util", "value"],
+            &["clock", "inspection", "key", "util", "value"],
             &["json", "op", "store_clock"],
             &["config", "outage"],
             &["backend"],
             &["store"],
         ],
     },
-    Room { name: "backend", layers: &[&["local"], &[""], &["file", "memory", "redis"], &["fallback"]] },
+    Room {
+        name: "backend",
+        layers: &[&["local"], &[""], &["inspect"], &["file", "memory", "redis"], &["fallback"]],
+    },
     Room {
         name: "backend/local",
         layers: &[
@@ -46,7 +49,7 @@ const ROOMS: &[Room] = &[
             &["backup_target", "core", "snapshot"],
             &["compaction", "recovery", "syncer", "table_files"],
             &["store"],
-            &["backup", "open", "repair"],
+            &["backup", "examination", "open", "repair"],
         ],
     },
     Room {
@@ -63,6 +66,7 @@ const ROOMS: &[Room] = &[
                 "blocking",
                 "comparison",
                 "exactly_once",
+                "examination",
                 "exchange",
                 "health",
                 "listing",
@@ -82,6 +86,7 @@ const ROOMS: &[Room] = &[
             &["questions", "route", "shutdown"],
             &["batches", "entry_write", "transaction"],
             &["operations"],
+            &["examination"],
         ],
     },
     Room {

@@ -82,6 +82,21 @@ pub(crate) trait FileSystem: Send + Sync {
 
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Returns what the file system that contains a directory says of itself. Not every system tells.
+    fn volume(&self, dir: &Path) -> io::Result<Volume> {
+        let _ = dir;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// How many bytes this process may still write.
+    pub(crate) free: u64,
+    /// The name of a network file system.
+    pub(crate) network: Option<&'static str>,
 }
 
 /// A file that processes lock against each other.

@@ -7,7 +7,7 @@ mod portable;
 mod unix;
 
 pub(crate) use self::calls::{
-    Access, FileSystem, FileType, LockableFile, ReadOnlyFile, ReadableFile, WritableFile,
+    Access, FileSystem, FileType, LockableFile, ReadOnlyFile, ReadableFile, Volume, WritableFile,
 };
 #[cfg(not(unix))]
 pub(crate) use self::portable::PortableFileSystem as OsFileSystem;

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::backend::file::fs::calls::{
-    Access, FileSystem, FileType, LockableFile, ReadableFile, WritableFile,
+    Access, FileSystem, FileType, LockableFile, ReadableFile, Volume, WritableFile,
 };
 
 /// The permissions of a new file: its owner may read and write it.
@@ -183,6 +183,37 @@ impl FileSystem for UnixFileSystem {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)?.sync_all()
     }
+
+    fn volume(&self, dir: &Path) -> io::Result<Volume> {
+        let dir = self.open_at(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let found = rustix::fs::fstatvfs(&dir)?;
+        Ok(Volume { free: found.f_bavail.saturating_mul(found.f_frsize), network: network(&dir)? })
+    }
+}
+
+/// Returns the name of the network file system that contains a file; `None` for a local one.
+#[cfg(target_os = "linux")]
+fn network(file: &File) -> io::Result<Option<&'static str>> {
+    // The numbers are those of `statfs(2)`, and of `linux/magic.h`.
+    const NAMES: [(u32, &str); 9] = [
+        (0x6969, "NFS"),
+        (0x517B, "SMB"),
+        (0xFF53_4D42, "CIFS"),
+        (0xFE53_4D42, "SMB2"),
+        (0x0102_1997, "9P"),
+        (0x5346_414F, "AFS"),
+        (0x00C3_6400, "Ceph"),
+        (0x0BD0_0BD0, "Lustre"),
+        (0x0116_1970, "GFS2"),
+    ];
+    // The type has another width and sign on each architecture; the number has 32 bits.
+    let kind = i128::from(rustix::fs::fstatfs(file)?.f_type) & i128::from(u32::MAX);
+    Ok(NAMES.iter().find(|(number, _)| kind == i128::from(*number)).map(|(_, name)| *name))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn network(_file: &File) -> io::Result<Option<&'static str>> {
+    Ok(None)
 }
 
 impl LockableFile for UnixFile {

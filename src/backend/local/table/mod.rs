@@ -8,3 +8,4 @@ pub(crate) mod locked;
 mod read;
 mod shard_index;
 pub(crate) mod shards;
+mod usage;

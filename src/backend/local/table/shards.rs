@@ -136,18 +136,33 @@ impl Table {
         self.shards.iter().map(|shard| shard.0.read().bytes).sum()
     }
 
-    /// Removes all expired entries.
-    pub(crate) fn reclaim_all(&self, now: &Now<'_>) {
+    /// Removes all expired entries, and returns how many there were, without reserved ones.
+    pub(crate) fn reclaim_all(&self, now: &Now<'_>) -> u64 {
+        let mut removed = 0;
         for shard in &self.shards {
-            let mut shard = shard.0.write();
-            while let Some((_, key)) =
-                shard.expirations.first().filter(|(deadline, _)| deadline.has_passed(now))
-            {
-                let key = key.clone();
-                let hash = self.hasher.hash_one(&*key);
-                self.apply_to(&mut shard, hash, &key, Change::Remove);
+            // Others may use the shard in between.
+            while let Some(count) = self.reclaim_some(&mut shard.0.write(), now) {
+                removed += count;
             }
         }
+        removed
+    }
+
+    /// Removes at most [`RECLAIM_STEP`] expired entries from a shard, and returns how many of them were not reserved;
+    /// `None` if none was left.
+    fn reclaim_some(&self, shard: &mut Shard, now: &Now<'_>) -> Option<u64> {
+        let mut removed = None;
+        for _ in 0..RECLAIM_STEP {
+            let Some((_, key)) = shard.expirations.first().filter(|(deadline, _)| deadline.has_passed(now))
+            else {
+                break;
+            };
+            let key = key.clone();
+            let hash = self.hasher.hash_one(&*key);
+            self.apply_to(shard, hash, &key, Change::Remove);
+            *removed.get_or_insert(0) += u64::from(!is_reserved(&key));
+        }
+        removed
     }
 
     /// Applies a change to a locked shard, and returns what it took out.
@@ -231,15 +246,7 @@ impl Table {
         if !shard.writes.is_multiple_of(RECLAIM_EVERY) {
             return;
         }
-        for _ in 0..RECLAIM_STEP {
-            let Some((_, key)) = shard.expirations.first().filter(|(deadline, _)| deadline.has_passed(now))
-            else {
-                return;
-            };
-            let key = key.clone();
-            let hash = self.hasher.hash_one(&*key);
-            self.apply_to(shard, hash, &key, Change::Remove);
-        }
+        self.reclaim_some(shard, now);
     }
 }
 

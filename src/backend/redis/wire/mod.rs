@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod commands;
 #[cfg(test)]
 mod hostile_replies;
+pub(crate) mod info;
 pub(crate) mod queries;
 pub(crate) mod replies;
 pub(crate) mod resp;
