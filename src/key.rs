@@ -12,6 +12,9 @@ pub(crate) const MAX_KEY_BYTES: usize = 512;
 /// The `:`-separated part of a key that marks it as this crate's own.
 pub(crate) const RESERVED: &str = "__millpond";
 
+/// Behind the name of a semaphore, and in front of the number of a permit.
+const PERMITS: &str = ":__millpond:permit";
+
 const FENCE: &str = "__millpond:fence";
 
 /// Between a namespace and the id of an event that was processed in it.
@@ -38,6 +41,13 @@ impl Companion {
     pub(crate) fn strip_from(self, key: &str) -> Option<&str> {
         key.strip_suffix(self.suffix())
     }
+}
+
+/// Returns the name under which those are known that wait for this lock, if it is a permit: see [`Key::permits`].
+pub(crate) fn permits_of(lock: &str) -> Option<&str> {
+    let permit = Companion::Lock.strip_from(lock)?;
+    let (permits, _number) = permit.rsplit_once(':')?;
+    permits.ends_with(PERMITS).then_some(permits)
 }
 
 /// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: the leases of a queue
@@ -96,6 +106,16 @@ impl Key<'_> {
 
     pub(crate) fn companion(&self, companion: Companion) -> Key<'static> {
         self.with_suffix(companion.suffix())
+    }
+
+    /// The name under which those are known that wait for a permit of this name.
+    pub(crate) fn permits(&self) -> Key<'static> {
+        self.with_suffix(PERMITS)
+    }
+
+    /// The name of the lock that is a permit of this name.
+    pub(crate) fn permit(&self, number: u32) -> Key<'static> {
+        Key(Cow::Owned(format!("{}{PERMITS}:{number}", &**self)))
     }
 
     pub(crate) fn is_companion(key: &str, companion: Companion) -> bool {

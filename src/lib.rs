@@ -84,8 +84,9 @@ pub use crate::store::events::Operator;
 pub use crate::store::failing::ErrorKind;
 pub use crate::store::leases::Leased;
 pub use crate::store::listing::{Entries, Keys};
-pub use crate::store::locks::LockGuard;
+pub use crate::store::lock_guard::LockGuard;
 pub use crate::store::open_options::OpenOptions;
+pub use crate::store::permits::Permits;
 #[cfg(feature = "redis")]
 pub use crate::store::state_store::RedisStore;
 pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};

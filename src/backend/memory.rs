@@ -44,7 +44,7 @@ impl Memory {
     }
 
     fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {
-        self.commit_multi(&lock_keys(&op.key), |locked, now| plan_lock(op, locked, now))
+        self.commit_multi(&lock_keys(op), |locked, now| plan_lock(op, locked, now))
     }
 
     /// Plans and applies changes of several keys in one step.

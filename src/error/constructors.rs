@@ -22,7 +22,6 @@ impl Error {
     }
 
     /// The store cannot serve now, and the operation was not applied.
-    #[cfg(feature = "redis")]
     pub(crate) fn unavailable(source: impl Into<Cause>) -> Self {
         Self::Unavailable { maybe_applied: false, permanent: false, source: source.into() }
     }
@@ -37,7 +36,6 @@ impl Error {
     }
 
     /// Another process opened the store.
-    #[cfg(feature = "redis")]
     pub(crate) fn forked() -> Self {
         Self::permanently_unavailable(
             "the store was opened by another process: fork before a store is opened, not after",

@@ -70,11 +70,13 @@ pub(crate) enum LeaseAction {
     ExtendLease { id: SmolStr, lease: Millis },
 }
 
-/// A mutation of a lock. The key is the name of the lock.
+/// A mutation of a lock, or of a permit, which is a lock with a number. The key is the name of the lock.
 #[derive(Debug, Clone)]
 pub(crate) enum LockAction {
     /// Takes the lock if nobody holds it or waits for it: `Granted`.
     Lock { ttl: Millis },
+    /// Takes the first free one of `most` permits. The key is their name: `Permit`.
+    Permit { most: u32, ttl: Millis },
     /// Makes a lock expire `ttl` from now: `Hold`.
     Extend { grant: Grant, ttl: Millis },
     /// Releases a lock: `Hold`.
@@ -102,6 +104,14 @@ pub(crate) struct Grant {
     pub(crate) token: u64,
     /// When the lock expires, in milliseconds by the clock of the backend.
     pub(crate) until: u64,
+}
+
+/// A permit that a caller was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Permit {
+    /// Which of the permits of its name it is, from 0.
+    pub(crate) number: u32,
+    pub(crate) grant: Grant,
 }
 
 impl EntryAction {

@@ -5,7 +5,7 @@ use smol_str::SmolStr;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::op::accessors::accessors;
-use crate::op::action::Grant;
+use crate::op::action::{Grant, Permit};
 
 /// What happened to a lock that the caller was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(crate) enum Reply {
     Leased(Option<Box<NewLease>>),
     /// The lock, if it was free.
     Granted(Option<Grant>),
+    /// The permit, if one was free.
+    Permit(Option<Permit>),
     /// What happened to the lock.
     Hold(Hold),
 }
@@ -54,6 +56,7 @@ accessors! {
     number() -> i64 = Number;
     found() -> Option<Bytes> = Found;
     granted() -> Option<Grant> = Granted;
+    permit() -> Option<Permit> = Permit;
     hold() -> Hold = Hold;
 }
 

@@ -98,7 +98,7 @@ impl LeaseAction {
 impl LockAction {
     pub(crate) fn traits(&self) -> Traits {
         match self {
-            Self::Lock { .. } => row("EVAL", Kind::Value, IN_DOUBT),
+            Self::Lock { .. } | Self::Permit { .. } => row("EVAL", Kind::Value, IN_DOUBT),
             Self::Extend { .. } => row("EVAL", Kind::Value, REPEATED),
             // After a lost reply, another holder may have the lock because the first attempt released it.
             Self::Unlock { .. } => row("EVAL", Kind::Value, REPEATED_IF_IT_ACTED),

@@ -1,7 +1,7 @@
 //! Owns the documented group of ending: making everything durable, and closing the store.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -52,7 +52,13 @@ impl StateStore {
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn close(&self) -> Result<()> {
-        if self.begin_close() { on_backend!(self, backend => backend.close()) } else { Ok(()) }
+        if !self.begin_close() {
+            return Ok(());
+        }
+        let end = Instant::now().checked_add(self.context().shared.limit);
+        let outcome = on_backend!(self, backend => backend.close());
+        self.context().shared.renewals.close(end);
+        outcome
     }
 
     /// Closes the store as [`close`](Self::close) does, and if operations are queued for the server, waits for it
@@ -77,7 +83,15 @@ impl StateStore {
     pub fn close_within(&self, timeout: Duration) -> Result<()> {
         on_redis!(
             self,
-            backend => if self.begin_close() { backend.close_within(timeout) } else { Ok(()) },
+            backend => {
+                if !self.begin_close() {
+                    return Ok(());
+                }
+                let end = Instant::now().checked_add(timeout);
+                let outcome = backend.close_within(timeout);
+                self.context().shared.renewals.close(end);
+                outcome
+            },
             else => self.close()
         )
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::key::{Key, MAX_KEY_BYTES, Namespace};
 use crate::op::{End, EntryAction, Op};
+use crate::store::renewals::Renewals;
 use crate::store::single_flight::SingleFlight;
 use crate::value::Value;
 
@@ -39,6 +40,8 @@ pub(crate) struct SharedState {
     /// The error of every operation, if the store fails on purpose.
     pub(crate) failure: Option<ErrorMaker>,
     pub(crate) single_flight: SingleFlight,
+    /// Locks that are renewed.
+    pub(crate) renewals: Arc<Renewals>,
 }
 
 impl Context {

@@ -1,19 +1,15 @@
 //! Owns the documented group of locks: one holder at a time, for a limited time.
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use crate::backend::Backend;
 use crate::clock::Millis;
-use crate::error::{Error, LockLoss, Result};
-use crate::key::{Companion, Key};
-use crate::op::{Grant, Hold, LockAction, Op};
+use crate::error::{Error, Result};
+use crate::op::{LockAction, Op};
+use crate::store::lock_guard::{Granted, LockGuard};
+use crate::store::permits::Permits;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
-use crate::util::log_later::{FlushOnDrop, log_later};
 
 /// # Locks
 ///
@@ -47,12 +43,13 @@ impl StateStore {
     /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt; if the lock was taken all the same, it
     /// expires after `ttl`.
     pub fn try_lock(&self, name: impl AsRef<str>, ttl: Duration) -> Result<Option<LockGuard>> {
-        let name = self.context().key(name.as_ref())?;
+        let key = self.context().key(name.as_ref())?;
         let ttl = Millis::new(ttl)?;
         let requested_at = Instant::now();
-        let op = Op { key: name.clone(), action: LockAction::Lock { ttl } };
+        let op = Op { key: key.clone(), action: LockAction::Lock { ttl } };
         let granted = on_backend!(self, backend => backend.apply_lock(op))?.granted()?;
-        Ok(granted.map(|grant| LockGuard::new(self, name, grant, requested_at + ttl.duration())))
+        let name = key.to_string();
+        Ok(granted.map(|grant| LockGuard::new(self, Granted { key, name, grant, ttl, requested_at })))
     }
 
     /// Takes a lock for at most `ttl`, and waits for it for at most `wait` while somebody else holds it.
@@ -70,16 +67,17 @@ impl StateStore {
     /// # Errors
     /// [`Busy`](Error::Busy) after `wait`, and else as [`try_lock`](Self::try_lock).
     pub fn lock(&self, name: impl AsRef<str>, ttl: Duration, wait: Duration) -> Result<LockGuard> {
-        let name = self.context().key(name.as_ref())?;
+        let key = self.context().key(name.as_ref())?;
         let ttl = Millis::new(ttl)?;
         let started = Instant::now();
-        let granted = on_backend!(self, backend => backend.lock_wait(&name, ttl, deadline_after(wait)))?;
+        let granted = on_backend!(self, backend => backend.lock_wait(&key, ttl, deadline_after(wait)))?;
         // The attempt that succeeded took no longer than an operation may.
         let latest_attempt = Instant::now().checked_sub(self.context().shared.limit);
         let requested_at = latest_attempt.map_or(started, |attempt| attempt.max(started));
+        let name = key.to_string();
         match granted {
-            Some(grant) => Ok(LockGuard::new(self, name, grant, requested_at + ttl.duration())),
-            None => Err(Error::Busy { name: name.to_string(), waited: wait }),
+            Some(grant) => Ok(LockGuard::new(self, Granted { key, name, grant, ttl, requested_at })),
+            None => Err(Error::Busy { name, waited: wait }),
         }
     }
 
@@ -114,164 +112,58 @@ impl StateStore {
         guard.release()?;
         Ok(result)
     }
-}
 
-/// A lock that is held: see [`StateStore::lock`]. Dropping it releases the lock, and logs a failure. After
-/// [`StateStore::close`] nothing can be released: on File and Redis the lock is held until it expires.
-#[must_use = "a lock is released when its guard is dropped: bind the guard to a name such as `guard`"]
-pub struct LockGuard {
-    store: StateStore,
-    name: Key<'static>,
-    token: u64,
-    until: AtomicU64,
-    released: AtomicBool,
-    /// Until then nobody else can hold the lock, whatever happens to the clock of the server and to the connection.
-    deadline: Mutex<Instant>,
-}
-
-impl LockGuard {
-    fn new(store: &StateStore, name: Key<'_>, grant: Grant, deadline: Instant) -> Self {
-        let Grant { token, until } = grant;
-        Self {
-            store: store.clone(),
-            name: name.into_owned(),
-            token,
-            until: AtomicU64::new(until),
-            released: AtomicBool::new(false),
-            deadline: Mutex::new(deadline),
-        }
-    }
-
-    /// Returns the fencing token: larger than those of all earlier holders, and below 2^53.
+    /// Takes a lock, and keeps it from expiring while the guard exists: one thread of the store extends it each time that a
+    /// third of `ttl` has passed. If the lock is lost, `on_lost` is called once, and the guard answers
+    /// [`LockLost`](Error::LockLost) from then on; [`renewed`](LockGuard::renewed) says when that happens, and what
+    /// `on_lost` may do.
+    ///
+    /// So `ttl` can be short, and need not cover the work: it is how long others wait for the lock of a program that died.
+    /// This does not wait for a lock that somebody holds; `lock(name, ttl, wait)?.renewed(on_lost)?` does.
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # let store = millpond::StateStore::memory();
-    /// let ttl = Duration::from_secs(30);
-    /// let first = store.lock("report", ttl, Duration::ZERO)?;
-    /// let token = first.token(); // send it along with each write to the printer
-    /// first.release()?;
-    /// assert!(store.lock("report", ttl, Duration::ZERO)?.token() > token);
-    /// # Ok::<(), millpond::Error>(())
-    /// ```
-    #[must_use]
-    pub fn token(&self) -> u64 {
-        self.token
-    }
-
-    /// Makes the lock expire `ttl` from now.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # let store = millpond::StateStore::memory();
-    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
-    /// for _page in 0..3 {
-    ///     // … print a page …
-    ///     guard.extend(Duration::from_secs(30))?; // an error means: stop, the lock is lost
-    /// }
+    /// let store = millpond::StateStore::memory();
+    /// let guard = store.lock_renewed("report", Duration::from_secs(10), |error| {
+    ///     eprintln!("stop printing: {error}"); // or end the process, or tell the thread that works
+    /// })?;
+    /// // … print the report, however long it takes …
     /// guard.release()?;
     /// # Ok::<(), millpond::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`LockLost`](Error::LockLost), [`InvalidTtl`](Error::InvalidTtl).
-    pub fn extend(&self, ttl: Duration) -> Result<()> {
-        let ttl = Millis::new(ttl)?;
-        self.store.context().check_open()?;
-        let requested_at = Instant::now();
-        self.update_lock(LockAction::Extend { grant: self.grant(), ttl })?;
-        *self.deadline.lock() = requested_at + ttl.duration();
-        Ok(())
+    /// [`Busy`](Error::Busy) if somebody holds the lock, or waits for it; else as [`try_lock`](Self::try_lock) and
+    /// [`renewed`](LockGuard::renewed).
+    pub fn lock_renewed(
+        &self,
+        name: impl AsRef<str>,
+        ttl: Duration,
+        on_lost: impl FnOnce(Error) + Send + 'static,
+    ) -> Result<LockGuard> {
+        let name = name.as_ref();
+        match self.try_lock(name, ttl)? {
+            Some(guard) => guard.renewed(on_lost),
+            None => Err(Error::Busy { name: self.context().key(name)?.to_string(), waited: Duration::ZERO }),
+        }
     }
 
-    /// Releases the lock.
+    /// Returns a counting semaphore: at most `n` holders at a time have a permit of this name, in all programs with the
+    /// same server and prefix, each for at most `ttl`. See [`Permits`].
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # let store = millpond::StateStore::memory();
-    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
-    /// // … print the report …
-    /// guard.release()?; // an error means: another may have printed it too
-    /// assert!(store.try_lock("report", Duration::from_secs(30))?.is_some());
+    /// let store = millpond::StateStore::memory();
+    /// let downloads = store.permits("downloads", 2, Duration::from_secs(30));
+    /// let first = downloads.try_acquire()?.expect("nobody downloads");
+    /// let second = downloads.try_acquire()?.expect("one permit is left");
+    /// assert!(downloads.try_acquire()?.is_none());
+    /// first.release()?;
+    /// assert!(downloads.try_acquire()?.is_some());
     /// # Ok::<(), millpond::Error>(())
     /// ```
-    ///
-    /// # Errors
-    /// [`LockLost`](Error::LockLost) if it was lost before: somebody else may have worked under it.
-    pub fn release(self) -> Result<()> {
-        self.unlock()
-    }
-
-    /// Asks the store whether this guard still holds the lock.
-    ///
-    /// If a Redis server is disconnected and memory serves in its place, there is nobody to ask. Then this returns
-    /// `true` until the end of the time for which the lock was last taken or extended, counted from before that
-    /// request was sent to the server.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # let store = millpond::StateStore::memory();
-    /// let guard = store.lock("report", Duration::from_secs(30), Duration::ZERO)?;
-    /// assert!(guard.is_held()?);
-    /// # Ok::<(), millpond::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Unavailable`](Error::Unavailable) on Redis.
-    pub fn is_held(&self) -> Result<bool> {
-        self.store.context().check_open()?;
-        let lock = self.name.companion(Companion::Lock);
-        let outcome = on_backend!(&self.store, backend => backend.get(&lock));
-        if on_backend!(&self.store, backend => backend.stands_in()) {
-            return Ok(Instant::now() < *self.deadline.lock());
-        }
-        Ok(outcome?.is_some_and(|token| *token == *self.token.to_string().as_bytes()))
-    }
-
-    fn grant(&self) -> Grant {
-        Grant { token: self.token, until: self.until.load(Ordering::Relaxed) }
-    }
-
-    fn unlock(&self) -> Result<()> {
-        self.released.store(true, Ordering::Relaxed);
-        self.store.context().check_open()?;
-        self.update_lock(LockAction::Unlock { grant: self.grant() })
-    }
-
-    fn update_lock(&self, action: LockAction) -> Result<()> {
-        let lost = |how| Err(Error::LockLost { name: self.name.to_string(), how });
-        let op = Op { key: self.name.clone(), action };
-        match on_backend!(&self.store, backend => backend.apply_lock(op))?.hold()? {
-            Hold::Held { until } => {
-                self.until.store(until, Ordering::Relaxed);
-                Ok(())
-            }
-            Hold::Expired => lost(LockLoss::Expired),
-            Hold::TakenByAnother => lost(LockLoss::TakenByAnother),
-            Hold::NotHeld => lost(LockLoss::NotHeld),
-        }
-    }
-}
-
-impl Drop for LockGuard {
-    fn drop(&mut self) {
-        if self.released.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Err(error) = self.unlock() {
-            let _lines = FlushOnDrop;
-            let name: &str = &self.name;
-            log_later!(
-                Debug,
-                "releasing the lock {name:?} failed, so it is held until it expires: {error:#}"
-            );
-        }
-    }
-}
-
-impl fmt::Debug for LockGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name: &str = &self.name;
-        f.debug_struct("LockGuard").field("name", &name).field("token", &self.token).finish_non_exhaustive()
+    #[must_use]
+    pub fn permits(&self, name: impl AsRef<str>, n: u32, ttl: Duration) -> Permits {
+        Permits::new(self, name.as_ref(), n, ttl)
     }
 }

@@ -24,6 +24,8 @@ pub(crate) mod leases;
 
 pub(crate) mod locks;
 
+pub(crate) mod permits;
+
 pub(crate) mod listing;
 
 mod batches;
@@ -45,7 +47,9 @@ mod context;
 mod execute;
 pub(crate) mod failing;
 mod file_store;
+pub(crate) mod lock_guard;
 pub(crate) mod open_options;
+mod renewals;
 mod single_flight;
 pub(crate) mod state_store;
 mod transaction_operations;

@@ -16,6 +16,7 @@ use crate::config::{StateBackend, StateConfig, config_from_env};
 use crate::error::Result;
 use crate::store::context::{Context, ErrorMaker, SharedState};
 use crate::store::failing::ErrorKind;
+use crate::store::renewals::Renewals;
 use crate::store::single_flight::SingleFlight;
 #[cfg(feature = "redis")]
 use crate::store::state_store::RedisStore;
@@ -182,5 +183,6 @@ pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) ->
         closed: AtomicBool::new(false),
         failure: None,
         single_flight: SingleFlight::default(),
+        renewals: Arc::new(Renewals::new(config.redis.timeout)),
     }
 }

@@ -4,7 +4,7 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::store::listing::{Entries, Keys};
-use crate::store::locks::LockGuard;
+use crate::store::lock_guard::LockGuard;
 use crate::store::state_store::Handle;
 
 impl<B> UnwindSafe for Handle<B> {}

@@ -2,11 +2,9 @@
 
 use std::io;
 use std::thread::{self, JoinHandle};
-#[cfg(feature = "redis")]
 use std::time::{Duration, Instant};
 
 /// How often a thread that may be left to itself is asked whether it has ended.
-#[cfg(feature = "redis")]
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Starts a thread; fails if the system has no room for another one.
@@ -23,7 +21,6 @@ pub(crate) fn join(thread: JoinHandle<()>) {
 }
 
 /// As [`join`], but for at most until `end`: then the thread is left to itself.
-#[cfg(feature = "redis")]
 pub(crate) fn join_until(thread: JoinHandle<()>, end: Option<Instant>) {
     let is_over = || end.is_some_and(|end| Instant::now() >= end);
     let is_self = thread.thread().id() == thread::current().id();

@@ -12,6 +12,7 @@
 //! - `linearizability`: several processes on one Redis server under faults, and a checker of their histories;
 //! - `few_threads`: systems without room for another thread;
 //! - `foreign_code`: loggers, listeners, clocks and closures that use the store which calls them;
+//! - `renewed_locks`: locks and permits that are renewed, and what the program learns of a loss;
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
 //! - `thread_locals`: a store in the destructor of a thread-local;
@@ -45,6 +46,7 @@ mod natural;
 mod outage;
 #[cfg(feature = "redis")]
 mod redis;
+mod renewed_locks;
 mod thread_locals;
 mod tidy;
 mod transaction_equivalence;

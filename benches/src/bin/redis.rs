@@ -174,7 +174,8 @@ impl Bench<'_> {
             .map(|(name, length)| {
                 let prepare = || (self.server.connect(), Events::new("peer:"));
                 Contender::new(name, PIPELINE, prepare, move |(peer, events), _| {
-                    events.check(&pipelined_marks(peer, &events.next_batch(), length));
+                    let batch = events.next_batch();
+                    events.check(&pipelined_marks(peer, &batch, length));
                 })
             })
             .into();

@@ -94,7 +94,7 @@ impl File {
     }
 
     fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {
-        self.core.commit_multi(&lock_keys(&op.key), |locked, now| plan_lock(op, locked, now))
+        self.core.commit_multi(&lock_keys(op), |locked, now| plan_lock(op, locked, now))
     }
 }
 

@@ -14,7 +14,8 @@ use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{
-    Answer, End, EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Op, Query, ReadSource, Reply,
+    Answer, End, EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Op, Permit, Query, ReadSource,
+    Reply,
 };
 use crate::value::Value;
 
@@ -27,8 +28,13 @@ pub(crate) fn lease_keys(queue: &Key<'_>) -> [Key<'static>; 3] {
 }
 
 /// Returns the keys whose shards must be locked for a mutation of a lock.
-pub(crate) fn lock_keys(name: &Key<'_>) -> [Key<'static>; 2] {
-    [name.companion(Companion::Lock), Key::fence()]
+pub(crate) fn lock_keys(op: &Op<'_, LockAction>) -> Vec<Key<'static>> {
+    let locks = match op.action {
+        LockAction::Permit { most, .. } => 0..most,
+        LockAction::Lock { .. } | LockAction::Extend { .. } | LockAction::Unlock { .. } => 0..0,
+    };
+    let permits = locks.map(|number| op.key.permit(number).companion(Companion::Lock));
+    permits.chain([op.key.companion(Companion::Lock), Key::fence()]).collect()
 }
 
 /// Decides what a mutation of a queue's leases changes among its [`lease_keys`].
@@ -54,7 +60,8 @@ pub(crate) fn plan_lock(
 ) -> Result<MultiKeyPlan> {
     let lock = op.key.companion(Companion::Lock);
     plan(locked, now, |planner| match &op.action {
-        LockAction::Lock { ttl } => planner.lock(&lock, *ttl),
+        LockAction::Lock { ttl } => Ok(Reply::Granted(planner.lock(&lock, *ttl)?)),
+        LockAction::Permit { most, ttl } => planner.permit(&op.key, *most, *ttl),
         LockAction::Extend { grant, ttl } => {
             planner.apply_if_held(&lock, *grant, EntryAction::Expire { ttl: *ttl }, *ttl)
         }
@@ -178,14 +185,24 @@ impl<'p> MultiKeyPlanner<'p, '_> {
         }
     }
 
-    fn lock(&mut self, lock: &Key<'_>, ttl: Millis) -> Result<Reply> {
+    /// Takes the first permit that nobody holds.
+    fn permit(&mut self, name: &Key<'_>, most: u32, ttl: Millis) -> Result<Reply> {
+        for number in 0..most {
+            if let Some(grant) = self.lock(&name.permit(number).companion(Companion::Lock), ttl)? {
+                return Ok(Reply::Permit(Some(Permit { number, grant })));
+            }
+        }
+        Ok(Reply::Permit(None))
+    }
+
+    fn lock(&mut self, lock: &Key<'_>, ttl: Millis) -> Result<Option<Grant>> {
         if self.overlay.ask(lock, &Query::Value)?.found()?.is_some() {
-            return Ok(Reply::Granted(None));
+            return Ok(None);
         }
         let token = self.next_token()?;
         let value = Value::json(token.to_string().as_bytes());
         self.apply(lock, EntryAction::Put { value, ttl: Some(ttl) })?;
-        Ok(Reply::Granted(Some(Grant { token, until: self.until(ttl) })))
+        Ok(Some(Grant { token, until: self.until(ttl) }))
     }
 
     /// Applies `action` to a lock if the caller still holds it.

@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry};
 use crate::error::{Error, Result};
-use crate::key::{Companion, Key};
+use crate::key::{Companion, Key, permits_of};
 
 /// A waiting thread checks again after this long, because nothing wakes it when a lease or a lock expires.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -224,6 +224,6 @@ pub(crate) fn available_after(key: &str, change: &Change) -> usize {
 pub(crate) fn keys_to_wake<K: AsRef<str>>(changes: &[(K, Change)]) -> Vec<(SmolStr, usize)> {
     let keys = changes.iter().map(|(key, change)| (key.as_ref(), available_after(key.as_ref(), change)));
     keys.filter(|(_, available)| *available > 0)
-        .map(|(key, available)| (SmolStr::new(key), available))
+        .map(|(key, available)| (SmolStr::new(permits_of(key).unwrap_or(key)), available))
         .collect()
 }

@@ -13,7 +13,7 @@ use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::retry::{Attempt, RetryRule};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::calls::LockAttempt;
-use crate::backend::redis::wire::replies;
+use crate::backend::redis::wire::{lock_replies, replies};
 use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::error::Kind;
@@ -224,7 +224,7 @@ impl Redis {
                 budget,
                 false,
                 |writer, call| writer.lock(name, ttl, waiter, call),
-                |next| replies::granted(next()?),
+                |next| lock_replies::granted(next()?),
             )
         };
         self.run(RetryRule::AtMostOnce, budget, work).map(|(granted, _)| granted)

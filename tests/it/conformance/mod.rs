@@ -79,6 +79,7 @@ mod locks;
 mod maps;
 mod namespaces;
 mod own_writes;
+mod permits;
 mod queues;
 mod transactions;
 mod types;

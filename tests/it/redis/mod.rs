@@ -6,6 +6,7 @@
 //! - `kinds`: maps and queues as the server stores them, and keys that hold another type;
 //! - `queues`: queues that other programs also use, leases that run out, and waiting for values;
 //! - `locks`: how locks are stored, acquired and lost;
+//! - `renewed_locks`: processes that are stopped or killed while they hold renewed locks and permits;
 //! - `transactions`: what transactions send, what they leave behind, and servers that fail during one;
 //! - `waiting`: how a store waits for the server, and which connections it uses for that;
 //! - `unix_socket`: servers behind a Unix socket;
@@ -35,6 +36,8 @@ mod misconfiguration;
 mod quarantine;
 mod queues;
 mod refusals;
+#[cfg(unix)]
+mod renewed_locks;
 mod replies;
 #[cfg(unix)]
 mod signals;

@@ -92,9 +92,11 @@ const ROOMS: &[Room] = &[
     Room {
         name: "store",
         layers: &[
-            &["cas_backoff", "failing", "single_flight", "wait", "write_batch"],
+            &["cas_backoff", "failing", "renewals", "single_flight", "wait", "write_batch"],
             &["context"],
             &["state_store"],
+            &["lock_guard"],
+            &["permits"],
             &[
                 "batches",
                 "closing",

@@ -1,10 +1,10 @@
 //! Owns what all kinds of mutations have in common on the wire. Knows nothing of connections and attempts.
 
 use crate::backend::redis::failure::{ErrorContext, Failure};
-use crate::backend::redis::wire::commands;
 use crate::backend::redis::wire::replies::{self, NextReply};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
+use crate::backend::redis::wire::{commands, lock_replies};
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::op::{EntryAction, LeaseAction, LockAction, Op, Reply, Traits, Write};
@@ -132,7 +132,7 @@ impl WireAction for LockAction {
     }
 
     fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure> {
-        replies::lock_reply(self, next()?)
+        lock_replies::lock_reply(self, next()?)
     }
 }
 

@@ -6,6 +6,7 @@ use redis::Value;
 use crate::backend::redis::failure::Failure;
 use crate::backend::redis::wire::action::WireAction;
 use crate::backend::redis::wire::commands::trim_range;
+use crate::backend::redis::wire::lock_replies;
 use crate::backend::redis::wire::replies::{self, NextReply};
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{CALL, ScriptCall};
@@ -95,7 +96,7 @@ impl CallBody for LockAttempt<'_> {
     }
 
     fn read(&self, reply: Value) -> Result<Option<Grant>, Failure> {
-        replies::granted(only(reply)?)
+        lock_replies::granted(only(reply)?)
     }
 }
 

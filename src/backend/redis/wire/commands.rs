@@ -3,7 +3,7 @@
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{
-    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, SWAP, ScriptCall,
+    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, SWAP, ScriptCall,
 };
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
@@ -88,6 +88,11 @@ impl CommandWriter<'_> {
     pub(crate) fn lock_action(&mut self, name: &Key<'_>, action: &LockAction, call: ScriptCall<'_>) {
         match action {
             LockAction::Lock { ttl } => self.lock(name, *ttl, "", call),
+            LockAction::Permit { most, ttl } => {
+                let permits = (0..*most).map(|number| name.permit(number).companion(Companion::Lock));
+                let keys: Vec<_> = std::iter::once(Key::fence()).chain(permits).collect();
+                self.script(&PERMIT, call, &keys.iter().collect::<Vec<_>>(), 1).number(ttl.get());
+            }
             LockAction::Extend { grant, ttl } => self.hold(name, *grant, Some(*ttl), call),
             LockAction::Unlock { grant } => self.hold(name, *grant, None, call),
         }
@@ -395,8 +400,8 @@ mod tests {
     #[test]
     fn each_action_on_a_lease_or_a_lock_is_its_script() {
         let grant = Grant { token: 7, until: 99 };
-        let [lease, end, extend, lock, hold] =
-            [&LEASE, &END_LEASE, &EXTEND_LEASE, &LOCK, &HOLD_LOCK].map(Script::sha);
+        let [lease, end, extend, lock, permit, hold] =
+            [&LEASE, &END_LEASE, &EXTEND_LEASE, &LOCK, &PERMIT, &HOLD_LOCK].map(Script::sha);
         let queue = "p:k p:k:__millpond:leases p:k:__millpond:leased";
         for (action, command) in [
             (
@@ -420,6 +425,13 @@ mod tests {
                 format!(
                     "{lock} 4 p:k:__millpond:lock p:k:__millpond:lock_queue p:k:__millpond:lock_seen \
                      p:__millpond:fence 1500  300000"
+                ),
+            ),
+            (
+                LockAction::Permit { most: 2, ttl: ttl() },
+                format!(
+                    "{permit} 3 p:__millpond:fence p:k:__millpond:permit:0:__millpond:lock \
+                     p:k:__millpond:permit:1:__millpond:lock 1500"
                 ),
             ),
             (LockAction::Extend { grant, ttl: ttl() }, format!("{hold} 1 p:k:__millpond:lock 7 99 1500")),

@@ -6,7 +6,8 @@ use redis::Value;
 
 use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::wire::action::WireAction;
-use crate::backend::redis::wire::replies::{count, granted, popped, ttl, watched_transaction, written};
+use crate::backend::redis::wire::lock_replies::granted;
+use crate::backend::redis::wire::replies::{count, popped, ttl, watched_transaction, written};
 use crate::backend::redis::wire::{queries, scan};
 use crate::clock::Millis;
 use crate::op::{End, EntryAction, Grant, LeaseAction, LockAction, Query};
@@ -184,6 +185,12 @@ fn a_mutation_of_a_lease_or_a_lock_refuses_what_its_script_cannot_reply() {
     let lock = LockAction::Lock { ttl: second() };
     assert_accepts("lock", |reply| replied(&lock, &reply), is_grant);
     assert_accepts("a wait for a lock", granted, is_grant);
+    let permit = LockAction::Permit { most: 9, ttl: second() };
+    assert_accepts(
+        "a permit",
+        |reply| replied(&permit, &reply),
+        |reply| is_nil(reply) || *reply == array([bulk("7"), bulk("7"), bulk("9")]),
+    );
     let is_hold = |reply: &Value| {
         [array([bulk("held"), bulk("9")]), array([bulk("expired"), bulk("")])].contains(reply)
     };

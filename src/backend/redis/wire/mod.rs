@@ -7,6 +7,7 @@ pub(crate) mod commands;
 #[cfg(test)]
 mod hostile_replies;
 pub(crate) mod info;
+pub(crate) mod lock_replies;
 pub(crate) mod queries;
 pub(crate) mod replies;
 pub(crate) mod resp;

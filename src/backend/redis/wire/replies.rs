@@ -12,7 +12,7 @@ use crate::backend::redis::wire::commands::{NumberFrom, multi_reply};
 use crate::bytes::Bytes;
 use crate::clock::{Deadline, Ttl};
 use crate::error::Kind;
-use crate::op::{EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Reply};
+use crate::op::{EntryAction, LeaseAction, NewLease, Reply};
 
 /// Receives the next reply.
 pub(crate) type NextReply<'n> = &'n mut dyn FnMut() -> Result<Value, Failure>;
@@ -69,13 +69,6 @@ pub(crate) fn lease_reply(action: &LeaseAction, reply: Value) -> Result<Reply, F
     })
 }
 
-/// Reads the reply to a mutation of a lock.
-pub(crate) fn lock_reply(action: &LockAction, reply: Value) -> Result<Reply, Failure> {
-    Ok(match action {
-        LockAction::Lock { .. } => Reply::Granted(granted(reply)?),
-        LockAction::Extend { .. } | LockAction::Unlock { .. } => Reply::Hold(hold(reply)?),
-    })
-}
 /// Reads the number of a transaction from the replies to its commands.
 fn number_of(which: NumberFrom, replies: Vec<Value>) -> Result<i64, Failure> {
     let mut replies = replies.into_iter();
@@ -250,11 +243,11 @@ pub(crate) fn noted_sequence(note: &Value) -> Option<u64> {
     }
 }
 
-/// Reads the two parts of a reply; `None` for nil.
-fn pair(reply: Value) -> Result<Option<[Value; 2]>, Failure> {
+/// Reads the parts of a reply; `None` for nil.
+pub(crate) fn parts<const N: usize>(reply: Value) -> Result<Option<[Value; N]>, Failure> {
     match refused(reply)? {
         Value::Nil => Ok(None),
-        Value::Array(parts) => <[Value; 2]>::try_from(parts)
+        Value::Array(parts) => <[Value; N]>::try_from(parts)
             .map(Some)
             .map_err(|parts| Failure::unexpected_reply(&Value::Array(parts))),
         other => Err(Failure::unexpected_reply(&other)),
@@ -262,7 +255,7 @@ fn pair(reply: Value) -> Result<Option<[Value; 2]>, Failure> {
 }
 
 fn leased(reply: Value) -> Result<Option<NewLease>, Failure> {
-    let Some([id, item]) = pair(reply)? else {
+    let Some([id, item]) = parts(reply)? else {
         return Ok(None);
     };
     let id = text(&id)
@@ -274,30 +267,9 @@ fn leased(reply: Value) -> Result<Option<NewLease>, Failure> {
     Ok(Some(NewLease { id, bytes: present(item)?, attempts }))
 }
 
-/// Reads the reply to an attempt to take a lock.
-pub(crate) fn granted(reply: Value) -> Result<Option<Grant>, Failure> {
-    match pair(reply)? {
-        None => Ok(None),
-        Some([token, until]) => Ok(Some(Grant { token: parsed(&token)?, until: parsed(&until)? })),
-    }
-}
-
-fn hold(reply: Value) -> Result<Hold, Failure> {
-    let Some([state, until]) = pair(reply)? else {
-        return Err(Failure::unexpected_reply(&Value::Nil));
-    };
-    match text(&state) {
-        Some("held") => Ok(Hold::Held { until: parsed(&until)? }),
-        Some("taken_by_another") => Ok(Hold::TakenByAnother),
-        Some("expired") => Ok(Hold::Expired),
-        Some("not_held") => Ok(Hold::NotHeld),
-        _ => Err(Failure::unexpected_reply(&state)),
-    }
-}
-
 /// Reads the reply to BLPOP: the key, and the value that was popped.
 pub(crate) fn popped(reply: Value) -> Result<Option<Bytes>, Failure> {
-    match pair(reply)? {
+    match parts(reply)? {
         None => Ok(None),
         Some([key, item]) => {
             present(key)?;
@@ -376,10 +348,8 @@ mod tests {
         let value = || Stored::json(b"1");
         let found = || Reply::Found(Some(Bytes::from("x")));
         let ttl = second();
-        let grant = Grant { token: 7, until: 9 };
         let fields = vec![("f".into(), value())];
         let pair = |a: &str, b: &str| Value::Array(vec![bulk(a), bulk(b)]);
-        let held = |until| Reply::Hold(Hold::Held { until });
         for (action, reply, expected) in [
             (EntryAction::Put { value: value(), ttl: None }, Value::Okay, Reply::Done),
             (EntryAction::PutIfAbsent { value: value(), ttl: None }, Value::Okay, Reply::Flag(true)),
@@ -429,16 +399,6 @@ mod tests {
                 Value::Int(1),
                 Reply::Flag(true),
             ),
-        ] {
-            assert_reply(&action, reply, &expected);
-        }
-        for (action, reply, expected) in [
-            (LockAction::Lock { ttl }, Value::Nil, Reply::Granted(None)),
-            (LockAction::Lock { ttl }, pair("7", "9"), Reply::Granted(Some(grant))),
-            (LockAction::Extend { grant, ttl }, pair("held", "9007199254740991"), held((1 << 53) - 1)),
-            (LockAction::Unlock { grant }, pair("taken_by_another", ""), Reply::Hold(Hold::TakenByAnother)),
-            (LockAction::Unlock { grant }, pair("expired", ""), Reply::Hold(Hold::Expired)),
-            (LockAction::Unlock { grant }, pair("not_held", ""), Reply::Hold(Hold::NotHeld)),
         ] {
             assert_reply(&action, reply, &expected);
         }

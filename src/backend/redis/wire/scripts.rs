@@ -130,6 +130,8 @@ scripts! {
     EXTEND_LEASE = "extend_lease.lua";
     /// Takes a lock, or a position in its queue.
     LOCK = "lock.lua";
+    /// Takes the first free permit of a name.
+    PERMIT = "permit.lua";
     /// Extends or releases a lock that the caller holds.
     HOLD_LOCK = "hold_lock.lua";
     /// Compares keys with what a write leaves whose reply was lost.
@@ -171,6 +173,7 @@ mod tests {
             &END_LEASE,
             &EXTEND_LEASE,
             &LOCK,
+            &PERMIT,
             &HOLD_LOCK,
             &HOLDS,
             &FORGET_REPLY,

@@ -155,6 +155,14 @@ fn batches() -> Vec<Call> {
             |store| store.batch_put([("a", 4), ("b", 5), ("c", 6)]).map(as_text),
         ),
         call(
+            "batch_set_if_not_exists",
+            &["SET t:b 2"],
+            &["b=2", "a=4 b=2", "a=4 b=2 c=6"],
+            "[true, false, true]",
+            (Never, Refused),
+            |store| store.batch_set_if_not_exists([("a", 4), ("b", 5), ("c", 6)], None).map(as_text),
+        ),
+        call(
             "batch_delete",
             SEVERAL,
             &["a=1 b=2 c=3", "b=2 c=3", "c=3", ""],
@@ -297,11 +305,15 @@ fn locks() -> Vec<Call> {
             answer,
             again,
             away: Refused,
-            run: Locks { before: name != "lock", run },
+            run: Locks { before: ["extend", "release"].contains(&name), run },
         };
     vec![
         held("lock", Never, &["", "l:lock <=1h"], "true", |store, guard| {
             *guard = store.try_lock("l", HOUR)?;
+            Ok(())
+        }),
+        held("permit", Never, &["", "l:permit:0:lock <=1h"], "true", |store, guard| {
+            *guard = store.permits("l", 2, HOUR).try_acquire()?;
             Ok(())
         }),
         held("extend", Same, &["l:lock <=1h", "l:lock >1h"], "true", |_, guard| {
