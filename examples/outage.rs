@@ -53,7 +53,7 @@ fn main() -> Outcome<()> {
                 server = Server(launch(dir.path(), port)?);
             }
             if done % 250 == 0 {
-                let (counts, connected) = (store.stats(), store.status() == Status::Connected);
+                let (counts, connected) = (store.stats().outages, store.status() == Status::Connected);
                 let (state, pending) = (if connected { "connected" } else { "disconnected" }, counts.pending);
                 println!("{done:4} orders  {state:9}  pending {pending:4}  replayed {:4}", counts.replayed);
             }

@@ -58,6 +58,7 @@ mod json;
 mod key;
 mod op;
 pub mod outage;
+pub mod stats;
 mod store;
 mod store_clock;
 mod text;
@@ -78,8 +79,10 @@ pub use crate::file::{DamagedRegion, Progress, Repair};
 pub use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo, ServerMemory, Severity};
 #[doc(no_inline)]
 pub use crate::outage::{
-    Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, Status, WriteConflict,
+    Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Status, WriteConflict,
 };
+#[doc(no_inline)]
+pub use crate::stats::Stats;
 pub use crate::store::events::Operator;
 pub use crate::store::failing::ErrorKind;
 pub use crate::store::leases::Leased;

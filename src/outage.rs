@@ -177,35 +177,6 @@ impl fmt::Debug for ListenerHandle {
     }
 }
 
-/// Counts since the store was opened: see [`StateStore::stats`](crate::StateStore::stats).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// How many outages began.
-    pub outages: u64,
-    /// Operations that were done in memory and queued for the server. Neighbours on one key may be merged before
-    /// they are replayed, so more operations are queued than replayed.
-    pub queued: u64,
-    /// Queued operations that were done on the server.
-    pub replayed: u64,
-    /// Operations that are queued now.
-    pub pending: u64,
-    /// Queued writes that met a value that somebody else had written in the meantime.
-    pub conflicts: u64,
-    /// Queued operations that the server refused for good.
-    pub rejected: u64,
-    /// Operations that stay in doubt: nobody can know whether the server has done them.
-    pub uncertain: u64,
-    /// Connections with an unanswered write that were killed on the server, so that the write cannot be applied
-    /// late.
-    pub killed_connections: u64,
-    /// Rejected, uncertain and conflicting operations that were dropped before the program took them, because they took
-    /// more than 16 MiB together. They are counted by their kinds too.
-    pub dropped_outcomes: u64,
-    /// Events that no listener received, because a listener took so long that more than 1000 were waiting.
-    pub dropped_events: u64,
-}
-
 /// An operation that is queued for the server: see [`StateStore::pending`](crate::StateStore::pending).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -21,6 +21,7 @@ use crate::key::{Companion, Key};
 use crate::op::{
     Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
 };
+use crate::stats::EntryStats;
 use crate::store_clock::StoreClock;
 
 pub(crate) struct Memory {

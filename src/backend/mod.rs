@@ -21,6 +21,7 @@ use crate::op::{
     Answer, Cursor, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, ReadSource, Reply, Write,
 };
 use crate::outage::Status;
+use crate::stats::EntryStats;
 
 /// How many entries an operation on many entries handles at a time.
 pub(crate) const CHUNK: usize = 1000;
@@ -135,6 +136,11 @@ pub(crate) trait Backend {
     /// Returns whether the backend knows only a part of what the key holds, because it is disconnected.
     fn is_partial(&self, _key: &Key<'_>) -> bool {
         false
+    }
+
+    /// Returns the counts of the local table.
+    fn entry_stats(&self) -> EntryStats {
+        EntryStats::default()
     }
 
     /// Returns whether the backend is connected.

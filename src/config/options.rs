@@ -177,6 +177,6 @@ mod tests {
             }
             checked += value.as_object().map_or(1, serde_json::Map::len);
         }
-        assert_eq!(checked, FileOptions::DOCS.len() + RedisOptions::DOCS.len() + 3);
+        assert_eq!(checked, FileOptions::DOCS.len() + RedisOptions::DOCS.len() + 5);
     }
 }

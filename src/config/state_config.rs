@@ -26,6 +26,12 @@ const DEFAULT_MAX_VALUE_BYTES: usize = 64 << 20;
 /// The largest value of `max_value_bytes`, which is the longest string of Redis: 512 MiB.
 const MOST_VALUE_BYTES: usize = 512 << 20;
 
+/// The longest name of a store.
+const MOST_NAME_BYTES: usize = 128;
+
+/// The least value of `slow`.
+const LEAST_SLOW: Duration = Duration::from_micros(1);
+
 /// All options of a store. A URL is another notation for the same: every option has one name and one default in
 /// both.
 ///
@@ -65,6 +71,14 @@ pub struct StateConfig {
     pub default_ttl: Option<Duration>,
     /// The largest value in bytes. Defaults to 64 MiB (`67108864`); at most 512 MiB.
     pub max_value_bytes: usize,
+    /// The name of the store in log lines about slow operations and in metrics: 1 to 128 bytes of UTF-8 without control
+    /// characters. Defaults to none.
+    pub name: Option<String>,
+    /// An operation that takes at least this long is logged as a warning, with its key, its time and how many attempts
+    /// it took: at most one each second, and then how many were left out. Waits for a value or a lock are not slow.
+    /// Defaults to none: no operation is logged. At least `1µs`.
+    #[serde(with = "duration::option")]
+    pub slow: Option<Duration>,
     /// Options of the File variant; the others ignore them.
     pub file: FileOptions,
     /// Options of the Redis variant; the others ignore them.
@@ -77,6 +91,8 @@ impl Default for StateConfig {
             backend: StateBackend::Memory,
             default_ttl: None,
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
+            name: None,
+            slow: None,
             file: FileOptions::default(),
             redis: RedisOptions::default(),
         }
@@ -132,6 +148,40 @@ impl StateConfig {
         self
     }
 
+    /// Names the store in log lines about slow operations and in metrics: 1 to 128 bytes of UTF-8 without control
+    /// characters. Defaults to none.
+    ///
+    /// ```
+    /// use millpond::StateConfig;
+    ///
+    /// let config = StateConfig::default().name("orders");
+    /// assert_eq!(config, StateConfig::from_url("memory:?name=orders")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Logs operations that take at least this long as warnings, with the key, the time and how many attempts it took:
+    /// at most one each second, and then how many were left out. Waits for a value or a lock are not slow. The time of a
+    /// transaction is that of its closure too. Defaults to none: no operation is logged. At least `1µs`.
+    ///
+    /// ```
+    /// use millpond::StateConfig;
+    /// use std::time::Duration;
+    ///
+    /// let config = StateConfig::default().slow(Duration::from_millis(100));
+    /// assert_eq!(config, StateConfig::from_url("memory:?slow=100ms")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    #[must_use]
+    pub fn slow(mut self, threshold: impl Into<Option<Duration>>) -> Self {
+        self.slow = threshold.into();
+        self
+    }
+
     /// Sets the options of the File variant, and of the files in which a
     /// [`Fallback::File`](crate::Fallback::File) keeps its queue.
     ///
@@ -173,6 +223,15 @@ impl StateConfig {
             Millis::new(ttl).map_err(|error| Error::invalid_config("default_ttl", error.to_string()))?;
         }
         in_range("max_value_bytes", self.max_value_bytes, 1..=MOST_VALUE_BYTES)?;
+        if let Some(name) = &self.name {
+            check_name(name).map_err(|reason| Error::invalid_config("name", reason))?;
+        }
+        if self.slow.is_some_and(|threshold| threshold < LEAST_SLOW) {
+            return Err(Error::invalid_config(
+                "slow",
+                "it is less than 1µs: every operation would be logged",
+            ));
+        }
         self.file.validate()?;
         self.redis.validate()?;
         match &self.backend {
@@ -197,6 +256,10 @@ impl StateConfig {
                 "max_value_bytes" => size::deserialize(value)
                     .map(|bytes| self.max_value_bytes = bytes)
                     .map_err(|error: serde_json::Error| error.to_string()),
+                "name" => from_value(value).map(|name| self.name = name),
+                "slow" => duration::option::deserialize(value)
+                    .map(|threshold| self.slow = threshold)
+                    .map_err(|error| error.to_string()),
                 "default_ttl" => duration::option::deserialize(value)
                     .map(|ttl| self.default_ttl = ttl)
                     .map_err(|error| error.to_string()),
@@ -260,6 +323,16 @@ impl<'de> Deserialize<'de> for StateConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_value(any_value(deserializer)?).map_err(D::Error::custom)
     }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("it is empty: leave it out".to_owned());
+    }
+    if name.len() > MOST_NAME_BYTES {
+        return Err(format!("it is longer than {MOST_NAME_BYTES} bytes"));
+    }
+    check_text(name)
 }
 
 fn validate_key_prefix(prefix: &str) -> Result<()> {

@@ -25,7 +25,7 @@ impl StateConfig {
     /// `memory:` · `file:./relative` · `file:///absolute` ·
     /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…` (also `valkey://` and `valkeys://`) ·
     /// `unix://[user[:password]@]/path/to.sock`, each with options behind a `?`, and no option twice:
-    /// `default_ttl` and `max_value_bytes`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
+    /// `default_ttl`, `max_value_bytes`, `name` and `slow`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
     /// [`RedisOptions`](crate::RedisOptions) for Redis, and for a Unix socket `db`, the number of the database. Every character except letters and digits may be percent-encoded.
     ///
     /// A user logs in, also without a password; a password without a user is that of the user `default`. An IPv6
@@ -190,13 +190,14 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
         _ => {}
     }
     // A query contains only text. A text that looks like a number or a boolean becomes one: no option that takes
-    // a text accepts such a text.
+    // a text accepts such a text, except for the name of a store.
     let value = match serde_json::from_str(&value) {
+        _ if name == "name" => Value::String(value),
         Ok(plain @ (Value::Number(_) | Value::Bool(_))) => plain,
         _ => Value::String(value),
     };
     let field = match (name, section) {
-        ("default_ttl" | "max_value_bytes", _) | (_, None) => name.to_owned(),
+        ("default_ttl" | "max_value_bytes" | "name" | "slow", _) | (_, None) => name.to_owned(),
         (_, Some(section)) => format!("{section}.{name}"),
     };
     config.set(&field, value)

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
+use crate::stats::counter::Operation;
 use crate::store::cas_loop::CasStep;
 use crate::store::execute;
 use crate::store::state_store::StateStore;
@@ -75,10 +76,12 @@ impl StateStore {
             return execute::swap(self, key, None, Some(new));
         };
         // Most often the stored text is the very text that is expected.
-        if execute::swap(self, key.clone(), Some(expected.bytes.clone()), Some(new.clone()))? {
-            return Ok(true);
+        let watch = self.watch(|| ("compare_and_set", &key));
+        match self.swap(&key, Some(expected.bytes.clone()), Some(new.clone())) {
+            // The loop counts it.
+            Ok(false) => self.cas_loop(&key, |found| Ok(CasStep::compare(found, Some(&expected), &new))),
+            outcome => self.end(Operation::Put, outcome, |_| false, watch),
         }
-        self.cas_loop(&key, |found| Ok(CasStep::compare(found, Some(&expected), &new)))
     }
 
     /// Removes the value of a key and returns it.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply, Write};
+use crate::stats::counter::Operation;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::write_batch::WriteBatch;
 
@@ -36,19 +37,7 @@ impl StateStore {
         &self,
         keys: impl IntoIterator<Item: AsRef<str>>,
     ) -> Result<Vec<Option<T>>> {
-        let mut values = Vec::new();
-        let mut keys = keys.into_iter();
-        loop {
-            let chunk: Vec<_> = keys.by_ref().take(self.context().shared.chunk).collect();
-            if chunk.is_empty() {
-                return Ok(values);
-            }
-            let chunk =
-                chunk.iter().map(|key| self.context().key(key.as_ref())).collect::<Result<Vec<_>>>()?;
-            for (key, found) in chunk.iter().zip(on_backend!(self, backend => backend.get_many(&chunk))) {
-                values.push(json::decode_found(key, found?)?);
-            }
-        }
+        self.counted(Operation::Batch, ("batch_get", ""), || self.get_chunks(keys))
     }
 
     /// Sets many values, as [`put`](Self::put) does.
@@ -196,7 +185,28 @@ impl StateStore {
         if writes.is_empty() {
             return Ok(());
         }
-        on_backend!(self, backend => backend.commit(writes))
+        self.counted(Operation::Batch, ("write", ""), || on_backend!(self, backend => backend.commit(writes)))
+    }
+
+    fn get_chunks<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item: AsRef<str>>,
+    ) -> Result<Vec<Option<T>>> {
+        let mut values = Vec::new();
+        let mut keys = keys.into_iter();
+        loop {
+            let chunk: Vec<_> = keys.by_ref().take(self.context().shared.chunk).collect();
+            if chunk.is_empty() {
+                return Ok(values);
+            }
+            let chunk =
+                chunk.iter().map(|key| self.context().key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+            let found = on_backend!(self, backend => backend.get_many(&chunk));
+            self.recorder().count_batch(found.iter().flatten());
+            for (key, found) in chunk.iter().zip(found) {
+                values.push(json::decode_found(key, found?)?);
+            }
+        }
     }
 
     fn put_chunks<K: AsRef<str>, V: Serialize>(
@@ -227,6 +237,15 @@ impl StateStore {
     /// Carries out any number of actions chunk by chunk, and passes each reply to `on_reply`. All actions of a
     /// chunk are built before the first of them is carried out.
     pub(crate) fn apply_chunks<K: AsRef<str>, P>(
+        &self,
+        parts: impl IntoIterator<Item = (K, P)>,
+        to_action: impl FnMut(&Key<'_>, P) -> Result<EntryAction>,
+        on_reply: impl FnMut(Reply) -> Result<()>,
+    ) -> Result<()> {
+        self.counted(Operation::Batch, ("batch", ""), || self.run_chunks(parts, to_action, on_reply))
+    }
+
+    fn run_chunks<K: AsRef<str>, P>(
         &self,
         parts: impl IntoIterator<Item = (K, P)>,
         mut to_action: impl FnMut(&Key<'_>, P) -> Result<EntryAction>,

@@ -9,6 +9,7 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
+use crate::stats::counter::Operation;
 use crate::store::cas_backoff::CasBackoff;
 use crate::store::context::Context;
 use crate::store::execute;
@@ -85,19 +86,29 @@ impl StateStore {
         mut decide: impl FnMut(Option<Bytes>) -> Result<CasStep<R>, E>,
     ) -> Result<R, E> {
         let mut backoff = CasBackoff::new(self.context().shared.limit);
-        loop {
-            let found = on_backend!(self, backend => backend.get(key))?;
-            match decide(found)? {
-                CasStep::Done(outcome) => return Ok(outcome),
-                CasStep::Swap { expected, new, outcome } => {
-                    if execute::swap(self, key.clone(), expected, new)? {
-                        return Ok(outcome);
-                    }
-                }
+        let watch = self.watch(|| ("modify", key));
+        let outcome = loop {
+            let found = match on_backend!(self, backend => backend.get(key)) {
+                Ok(found) => found,
+                Err(error) => break Err(error),
+            };
+            // An error of the program's own closure is not one of the operation.
+            let (swapped, outcome) = match decide(found)? {
+                CasStep::Done(outcome) => (Ok(true), outcome),
+                CasStep::Swap { expected, new, outcome } => (self.swap(key, expected, new), outcome),
+            };
+            match swapped {
+                Ok(false) if backoff.wait() => {}
+                Ok(false) => break Err(Error::Conflict { key: key.to_string() }),
+                swapped => break swapped.map(|_| outcome),
             }
-            if !backoff.wait() {
-                return Err(Error::Conflict { key: key.to_string() }.into());
-            }
-        }
+        };
+        self.end(Operation::Put, outcome, |_| false, watch).map_err(E::from)
+    }
+
+    /// Does what [`execute::swap`] does, as a part of an operation that counts as one.
+    pub(crate) fn swap(&self, key: &Key<'_>, expected: Option<Bytes>, new: Option<Value>) -> Result<bool> {
+        let op = execute::swap_op(self.context(), key.clone(), expected, new);
+        on_backend!(self, backend => backend.apply(op))?.flag()
     }
 }

@@ -14,8 +14,10 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::key::{Key, MAX_KEY_BYTES, Namespace};
 use crate::op::{End, EntryAction, Op};
+use crate::stats::recorder::Recorder;
 use crate::store::renewals::Renewals;
 use crate::store::single_flight::SingleFlight;
+use crate::store::slow_log::SlowLog;
 use crate::value::Value;
 
 /// One handle's view of its store.
@@ -42,6 +44,9 @@ pub(crate) struct SharedState {
     pub(crate) single_flight: SingleFlight,
     /// Locks that are renewed.
     pub(crate) renewals: Arc<Renewals>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// `None` if slow operations are not logged.
+    pub(crate) slow_log: Option<SlowLog>,
 }
 
 impl Context {

@@ -14,7 +14,9 @@ use crate::error::{Error, Kind, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{Answer, End, EntryAction, Op, Query, Reply};
+use crate::stats::counter::Operation;
 use crate::store::context::Context;
+use crate::store::counting::{name_of, name_of_question, operation_of, operation_of_question};
 use crate::store::state_store::{StateStore, on_backend};
 use crate::value::Value;
 
@@ -45,17 +47,28 @@ impl Execute for &StateStore {
 
     #[inline]
     fn run(&mut self, op: Op<'_>) -> Result<Reply> {
-        on_backend!(self, backend => backend.apply(op))
+        let operation = operation_of(&op.action);
+        let watch = self.watch(|| (name_of(&op.action), &op.key));
+        let outcome = on_backend!(self, backend => backend.apply(op));
+        let is_hit = |reply: &Reply| operation == Operation::Get && matches!(reply, Reply::Found(Some(_)));
+        self.end(operation, outcome, is_hit, watch)
     }
 
     #[inline]
     fn ask(&mut self, key: &Key<'_>, query: &Query) -> Result<Answer> {
-        on_backend!(self, backend => backend.ask(key, query))
+        let operation = operation_of_question(query);
+        let watch = self.watch(|| (name_of_question(query), key));
+        let outcome = on_backend!(self, backend => backend.ask(key, query));
+        let is_hit =
+            |answer: &Answer| operation == Operation::Get && matches!(answer, Answer::Found(Some(_)));
+        self.end(operation, outcome, is_hit, watch)
     }
 
     #[inline]
     fn read(&mut self, key: &Key<'_>) -> Result<Option<Bytes>> {
-        on_backend!(self, backend => backend.get(key))
+        let watch = self.watch(|| ("get", key));
+        let outcome = on_backend!(self, backend => backend.get(key));
+        self.end(Operation::Get, outcome, Option::is_some, watch)
     }
 }
 
@@ -147,8 +160,16 @@ pub(crate) fn swap(
     expected: Option<Bytes>,
     new: Option<Value>,
 ) -> Result<bool> {
-    let ttl_if_created = target.context().default_ttl();
-    target.run(Op { key, action: EntryAction::Swap { expected, new, ttl_if_created } })?.flag()
+    target.run(swap_op(target.context(), key, expected, new))?.flag()
+}
+
+pub(crate) fn swap_op<'k>(
+    context: &Context,
+    key: Key<'k>,
+    expected: Option<Bytes>,
+    new: Option<Value>,
+) -> Op<'k> {
+    Op { key, action: EntryAction::Swap { expected, new, ttl_if_created: context.default_ttl() } }
 }
 
 // Counters and expiry.

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::backend::Backend;
 use crate::clock::Ttl;
 use crate::error::Result;
+use crate::stats::counter::Operation;
 use crate::store::execute;
 use crate::store::state_store::{StateStore, on_backend};
 
@@ -33,7 +34,7 @@ impl StateStore {
     /// Only the [common ones](#values).
     pub fn ttl(&self, key: impl AsRef<str>) -> Result<Option<Ttl>> {
         let key = self.context().key(key.as_ref())?;
-        on_backend!(self, backend => backend.ttl(&key))
+        self.counted(Operation::Other, ("ttl", &key), || on_backend!(self, backend => backend.ttl(&key)))
     }
 
     /// Gives an entry a time to live of `ttl`, counted from now; returns `false` if the key is absent.

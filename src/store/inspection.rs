@@ -1,4 +1,4 @@
-//! Owns the documented group of questions about the store itself: its status and counts, what is queued, its health, and
+//! Owns the documented group of questions about the store itself: its status and statistics, what is queued, its health, and
 //! what its backend says.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo};
 use crate::key::Key;
 use crate::op::Cursor;
-use crate::outage::{PendingOperation, Stats, Status};
+use crate::outage::{PendingOperation, Status};
+use crate::stats::{OutageStats, Stats};
 use crate::store::state_store::{StateStore, on_backend, on_redis};
 
 /// # Looking inside
@@ -40,17 +41,43 @@ impl StateStore {
         on_backend!(self, backend => backend.status())
     }
 
-    /// Returns counts since the store was opened.
+    /// Returns what was counted and measured since the store was opened, by all of its handles together. Two of these
+    /// snapshots [subtract](Stats).
+    ///
+    /// The numbers are read one after the other while other threads go on counting, so operations that end at the same
+    /// time may be in some of them only.
     ///
     /// ```
     /// # let store = millpond::StateStore::memory();
+    /// store.put("price:apples", 3)?;
+    /// assert_eq!(store.get("price:apples")?, Some(3));
+    ///
     /// let stats = store.stats();
-    /// println!("outages: {}, queued: {}, refused: {}", stats.outages, stats.pending, stats.rejected);
-    /// assert_eq!(stats.outages, 0);
+    /// println!("{:.0} % hits, {:.1} % errors", 100.0 * stats.hit_rate(), 100.0 * stats.error_rate());
+    /// println!("writes: {}, of which 99 % took at most {:?}", stats.latency.write.count, stats.latency.write.p99);
+    /// println!("outages: {}, queued: {}", stats.outages.outages, stats.outages.pending);
+    /// assert_eq!((stats.operations.puts, stats.hits, stats.entries.total), (1, 1, 1));
+    /// # Ok::<(), millpond::Error>(())
     /// ```
     #[must_use]
+    #[doc(alias = "metrics")]
     pub fn stats(&self) -> Stats {
-        on_redis!(self, backend => backend.stats(), else => Stats::default())
+        Stats {
+            entries: on_backend!(self, backend => backend.entry_stats()),
+            outages: on_redis!(self, backend => backend.outage_stats(), else => OutageStats::default()),
+            ..self.recorder().read()
+        }
+    }
+
+    /// Does what [`stats`](Self::stats) does: rust-rule-engine has this name for it.
+    ///
+    /// ```
+    /// let store = millpond::StateStore::memory();
+    /// assert_eq!(store.statistics(), store.stats());
+    /// ```
+    #[must_use]
+    pub fn statistics(&self) -> Stats {
+        self.stats()
     }
 
     /// Returns at most `limit` of the operations that are not done on the server: first those that are in doubt, of which

@@ -14,6 +14,7 @@ use crate::error::{Error, LeaseId, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::{LeaseAction, NewLease, Op, Reply};
+use crate::stats::counter::Operation;
 use crate::store::context::Context;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
@@ -64,7 +65,14 @@ impl StateStore {
         let key = self.context().key(queue.as_ref())?;
         let action = self.lease_action(lease)?;
         let op = Op { key: key.clone(), action };
-        self.decode_leased(&key, on_backend!(self, backend => backend.apply_lease(op, None))?)
+        self.decode_leased(
+            &key,
+            self.counted(
+                Operation::Other,
+                ("lease", &key),
+                || on_backend!(self, backend => backend.apply_lease(op, None)),
+            )?,
+        )
     }
 
     /// Leases the first value of a queue as [`lease`](Self::lease) does, and waits for one if there is none; returns
@@ -93,11 +101,13 @@ impl StateStore {
         let key = self.context().key(queue.as_ref())?;
         let action = self.lease_action(lease)?;
         let end = deadline_after(timeout);
-        on_backend!(self, backend => backend.attempt_until(&key, end, || {
-            self.context().check_open()?;
-            let op = Op { key: key.clone(), action: action.clone() };
-            self.decode_leased(&key, backend.apply_lease(op, Some(end))?)
-        }))
+        self.counted_wait(Operation::Other, || {
+            on_backend!(self, backend => backend.attempt_until(&key, end, || {
+                self.context().check_open()?;
+                let op = Op { key: key.clone(), action: action.clone() };
+                self.decode_leased(&key, backend.apply_lease(op, Some(end))?)
+            }))
+        })
     }
 
     /// Returns the value that a [`lease`](Self::lease) on this store has leased and could not decode, as bytes; `None`
@@ -320,7 +330,13 @@ impl<T> Leased<T> {
     fn apply(&self, action: LeaseAction) -> Result<bool> {
         self.store.context().check_open()?;
         let op = Op { key: self.queue.clone(), action };
-        on_backend!(&self.store, backend => backend.apply_lease(op, None))?.flag()
+        self.store
+            .counted(
+                Operation::Other,
+                ("end_lease", &self.queue),
+                || on_backend!(&self.store, backend => backend.apply_lease(op, None)),
+            )?
+            .flag()
     }
 }
 

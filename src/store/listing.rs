@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::key::Key;
 use crate::op::Cursor;
+use crate::stats::counter::Operation;
 use crate::store::state_store::{StateStore, on_backend};
 
 /// # Listing
@@ -63,7 +64,11 @@ impl StateStore {
         let prefix = self.full_prefix(prefix.as_ref())?;
         let namespace = &self.context().namespace;
         let after = after.map(|after| [namespace.text(), after].concat());
-        let keys = on_backend!(self, backend => backend.keys(&prefix, after.as_deref(), limit))?;
+        let keys = self.counted(
+            Operation::Other,
+            ("keys", &prefix),
+            || on_backend!(self, backend => backend.keys(&prefix, after.as_deref(), limit)),
+        )?;
         Ok(keys.iter().map(|key| namespace.strip(key)).collect())
     }
 
@@ -121,7 +126,11 @@ impl StateStore {
     /// As [`keys`](Self::keys).
     pub fn count(&self, prefix: impl AsRef<str>) -> Result<u64> {
         let prefix = self.full_prefix(prefix.as_ref())?;
-        on_backend!(self, backend => backend.count(&prefix))
+        self.counted(
+            Operation::Other,
+            ("count", &prefix),
+            || on_backend!(self, backend => backend.count(&prefix)),
+        )
     }
 
     /// Counts all keys of this namespace.
@@ -173,7 +182,11 @@ impl StateStore {
     /// database.
     pub fn delete_prefix(&self, prefix: impl AsRef<str>) -> Result<u64> {
         let prefix = self.full_prefix(prefix.as_ref())?;
-        on_backend!(self, backend => backend.remove(&prefix))
+        self.counted(
+            Operation::Delete,
+            ("delete_prefix", &prefix),
+            || on_backend!(self, backend => backend.remove(&prefix)),
+        )
     }
 
     /// Removes every key of this namespace, and returns how many there were, as
@@ -224,11 +237,13 @@ impl Pages {
             return Some(Err(error));
         }
         let from = self.next.take()?;
-        let page = self
-            .store
-            .context()
-            .check_open()
-            .and_then(|()| on_backend!(&self.store, backend => backend.page(&self.prefix, &from)));
+        let page = self.store.context().check_open().and_then(|()| {
+            self.store.counted(
+                Operation::Other,
+                ("scan", &self.prefix),
+                || on_backend!(&self.store, backend => backend.page(&self.prefix, &from)),
+            )
+        });
         Some(page.map(|page| {
             self.next = page.next;
             page.keys

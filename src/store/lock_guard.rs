@@ -13,6 +13,7 @@ use crate::clock::Millis;
 use crate::error::{Error, LockLoss, Result};
 use crate::key::{Companion, Key};
 use crate::op::{Grant, Hold, LockAction, Op};
+use crate::stats::counter::{Counter, Operation};
 use crate::store::renewals::Renew;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::util::log_later::{FlushOnDrop, log_later};
@@ -44,6 +45,8 @@ struct HeldLock {
     term: Mutex<Term>,
     /// Set by a renewal that found it lost.
     loss: OnceLock<LockLoss>,
+    /// Whether the loss is counted.
+    is_found_lost: AtomicBool,
 }
 
 /// The time for which a lock was last taken or extended. Until its end nobody else can hold the lock, whatever happens
@@ -88,6 +91,7 @@ impl LockGuard {
             until: AtomicU64::new(until),
             term: Mutex::new(Term { begun: requested_at, ttl }),
             loss: OnceLock::new(),
+            is_found_lost: AtomicBool::new(false),
         };
         Self { lock: Arc::new(lock), renewal: None, released: AtomicBool::new(false) }
     }
@@ -238,6 +242,9 @@ impl HeldLock {
     }
 
     fn lost(&self, how: LockLoss) -> Error {
+        if !self.is_found_lost.swap(true, Ordering::Relaxed) {
+            self.store.recorder().add(Counter::LocksLost, 1);
+        }
         Error::LockLost { name: self.name.clone(), how }
     }
 
@@ -268,7 +275,8 @@ impl HeldLock {
             return Ok(false);
         }
         let lock = self.key.companion(Companion::Lock);
-        let outcome = on_backend!(&self.store, backend => backend.get(&lock));
+        let ask = || on_backend!(&self.store, backend => backend.get(&lock));
+        let outcome = self.store.counted(Operation::Other, ("is_held", &self.key), ask);
         if on_backend!(&self.store, backend => backend.stands_in()) {
             return Ok(Instant::now() < self.term.lock().end());
         }
@@ -276,8 +284,10 @@ impl HeldLock {
     }
 
     fn apply(&self, action: LockAction) -> Result<()> {
+        let name = if matches!(action, LockAction::Extend { .. }) { "extend" } else { "release" };
         let op = Op { key: self.key.clone(), action };
-        match on_backend!(&self.store, backend => backend.apply_lock(op))?.hold()? {
+        let change = || on_backend!(&self.store, backend => backend.apply_lock(op));
+        match self.store.counted(Operation::Other, (name, &self.key), change)?.hold()? {
             Hold::Held { until } => {
                 self.until.store(until, Ordering::Relaxed);
                 Ok(())
@@ -314,6 +324,7 @@ impl Renew for HeldLock {
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
+        self.lock.store.recorder().add(Counter::LocksEnded, 1);
         if self.released.load(Ordering::Relaxed) {
             return;
         }

@@ -6,6 +6,7 @@ use crate::backend::Backend;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::op::{LockAction, Op};
+use crate::stats::counter::Operation;
 use crate::store::lock_guard::{Granted, LockGuard};
 use crate::store::permits::Permits;
 use crate::store::state_store::{StateStore, on_backend};
@@ -47,7 +48,9 @@ impl StateStore {
         let ttl = Millis::new(ttl)?;
         let requested_at = Instant::now();
         let op = Op { key: key.clone(), action: LockAction::Lock { ttl } };
-        let granted = on_backend!(self, backend => backend.apply_lock(op))?.granted()?;
+        let take = || on_backend!(self, backend => backend.apply_lock(op));
+        let granted = self.counted(Operation::Other, ("try_lock", &key), take)?.granted()?;
+        self.recorder().count_lock(granted.is_some());
         let name = key.to_string();
         Ok(granted.map(|grant| LockGuard::new(self, Granted { key, name, grant, ttl, requested_at })))
     }
@@ -70,7 +73,9 @@ impl StateStore {
         let key = self.context().key(name.as_ref())?;
         let ttl = Millis::new(ttl)?;
         let started = Instant::now();
-        let granted = on_backend!(self, backend => backend.lock_wait(&key, ttl, deadline_after(wait)))?;
+        let take = || on_backend!(self, backend => backend.lock_wait(&key, ttl, deadline_after(wait)));
+        let granted = self.counted_wait(Operation::Other, take)?;
+        self.recorder().count_lock(granted.is_some());
         // The attempt that succeeded took no longer than an operation may.
         let latest_attempt = Instant::now().checked_sub(self.context().shared.limit);
         let requested_at = latest_attempt.map_or(started, |attempt| attempt.max(started));

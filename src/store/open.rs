@@ -18,6 +18,7 @@ use crate::store::context::{Context, ErrorMaker, SharedState};
 use crate::store::failing::ErrorKind;
 use crate::store::renewals::Renewals;
 use crate::store::single_flight::SingleFlight;
+use crate::store::slow_log::SlowLog;
 #[cfg(feature = "redis")]
 use crate::store::state_store::RedisStore;
 use crate::store::state_store::{FileStore, Handle, MemoryStore, StateStore};
@@ -148,17 +149,19 @@ impl StateStore {
         config.validate()?;
         let default_ttl = config.default_ttl.map(Millis::new).transpose()?;
         let context = Context::new(shared_state(config, default_ttl));
+        let recorder = Arc::clone(&context.shared.recorder);
         match &config.backend {
             StateBackend::Memory => {
                 Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
             }
             StateBackend::File { path } => {
-                let backend = Arc::new(File::open(path, &config.file, clock, report, Contents::Store)?);
+                let backend =
+                    Arc::new(File::open(path, &config.file, clock, report, Contents::Store, recorder)?);
                 Ok(Self::File(FileStore(Handle { backend, context })))
             }
             #[cfg(feature = "redis")]
             StateBackend::Redis { url, key_prefix } => {
-                let backend = Arc::new(FallbackBackend::open(url, key_prefix, config, clock)?);
+                let backend = Arc::new(FallbackBackend::open(url, key_prefix, config, clock, recorder)?);
                 Ok(Self::Redis(RedisStore(Handle { backend, context })))
             }
             #[cfg(not(feature = "redis"))]
@@ -184,5 +187,7 @@ pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) ->
         failure: None,
         single_flight: SingleFlight::default(),
         renewals: Arc::new(Renewals::new(config.redis.timeout)),
+        recorder: Arc::default(),
+        slow_log: config.slow.map(|threshold| SlowLog::new(threshold, config.name.as_deref())),
     }
 }

@@ -58,7 +58,7 @@ impl StateStore {
     ///
     /// The thread that notices calls it: its operation waits for the listener, which should be quick and may use the
     /// store in any way, also close it. If more than 1000 events wait for a slow listener, the oldest are dropped and
-    /// counted in [`Stats::dropped_events`](crate::Stats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up. Each stays until
+    /// counted in [`OutageStats::dropped_events`](crate::stats::OutageStats::dropped_events). Past events are not reported: see [`status`](Self::status). Listeners add up. Each stays until
     /// [`stop`](ListenerHandle::stop) of the handle that this returns, or until the store is dropped; dropping the handle
     /// ends nothing. So a listener that holds the store itself keeps it until it is stopped.
     ///
@@ -84,7 +84,7 @@ impl StateStore {
     ///
     /// Until they are taken, these and the conflicts and the operations in doubt are kept in memory, together at most
     /// 16 MiB. Beyond that the oldest are dropped, and counted in
-    /// [`Stats::dropped_outcomes`](crate::Stats::dropped_outcomes).
+    /// [`OutageStats::dropped_outcomes`](crate::stats::OutageStats::dropped_outcomes).
     ///
     /// If the queue is in files, they stay there too until they are taken, also by a later program.
     ///

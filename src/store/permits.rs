@@ -9,6 +9,7 @@ use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{LockAction, Op, Permit};
+use crate::stats::counter::Operation;
 use crate::store::lock_guard::{Granted, LockGuard};
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
@@ -57,7 +58,10 @@ impl Permits {
     pub fn try_acquire(&self) -> Result<Option<LockGuard>> {
         let key = self.store.context().key(&self.name)?;
         let ttl = self.ttl()?;
-        self.attempt(&key, ttl)
+        let acquired =
+            self.store.counted(Operation::Other, ("try_acquire", &key), || self.attempt(&key, ttl))?;
+        self.store.recorder().count_lock(acquired.is_some());
+        Ok(acquired)
     }
 
     /// Takes a permit, and waits for one for at most `wait` while none is free.
@@ -78,10 +82,14 @@ impl Permits {
         let key = self.store.context().key(&self.name)?;
         let ttl = self.ttl()?;
         let (end, waited_for) = (deadline_after(wait), key.permits());
-        let found = on_backend!(&self.store, backend => backend.attempt_until(&waited_for, end, || {
-            self.store.context().check_open()?;
-            self.attempt(&key, ttl)
-        }))?;
+        let wait_for_one = || {
+            on_backend!(&self.store, backend => backend.attempt_until(&waited_for, end, || {
+                self.store.context().check_open()?;
+                self.attempt(&key, ttl)
+            }))
+        };
+        let found = self.store.counted_wait(Operation::Other, wait_for_one)?;
+        self.store.recorder().count_lock(found.is_some());
         found.ok_or_else(|| Error::Busy { name: key.to_string(), waited: wait })
     }
 

@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::json;
 use crate::op::End;
+use crate::stats::counter::Operation;
 use crate::store::execute;
 use crate::store::state_store::{StateStore, on_backend};
 use crate::store::wait::deadline_after;
@@ -140,7 +141,10 @@ impl StateStore {
         timeout: Duration,
     ) -> Result<Option<T>> {
         let key = self.context().key(key.as_ref())?;
-        let found = on_backend!(self, backend => backend.pop_wait(&key, deadline_after(timeout)))?;
+        let found = self.counted_wait(
+            Operation::Delete,
+            || on_backend!(self, backend => backend.pop_wait(&key, deadline_after(timeout))),
+        )?;
         json::decode_found(&key, found)
     }
 

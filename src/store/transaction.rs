@@ -12,6 +12,7 @@ use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, Op, Presence, Query, Reply};
+use crate::stats::counter::Operation;
 use crate::store::cas_backoff::CasBackoff;
 use crate::store::cas_loop::CasStep;
 use crate::store::context::Context;
@@ -59,29 +60,8 @@ impl StateStore {
     /// an operation may take (`redis.timeout`, on every backend). A
     /// [lost reply](crate::RedisStore#lost-replies) of Redis leaves it in doubt:
     /// [`Unavailable`](Error::Unavailable) says that all of it may have been applied.
-    pub fn transaction<R>(&self, mut f: impl FnMut(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
-        let context = self.context();
-        let mut backoff = CasBackoff::new(context.shared.limit);
-        loop {
-            context.check_open()?;
-            let mut outcome = None;
-            let mut first_key = None;
-            let is_committed = on_backend!(self, backend => backend.transact(&mut |base, now| {
-                let mut staged = StagedChanges { overlay: Overlay::new(base, now), first_key: None };
-                let mut transaction = Transaction { context: Cow::Borrowed(context), now, staged: &mut staged };
-                // A store that was closed in the meantime takes no writes, not even these.
-                let result = f(&mut transaction).and_then(|value| context.check_open().map(|()| value));
-                first_key = staged.first_key.take();
-                let changes = if result.is_ok() { staged.overlay.into_changes() } else { Vec::new() };
-                outcome = Some(result);
-                changes
-            }))?;
-            match outcome {
-                Some(outcome) if is_committed => return outcome,
-                _ if backoff.wait() => {}
-                _ => return Err(Error::Conflict { key: first_key.unwrap_or_default() }),
-            }
-        }
+    pub fn transaction<R>(&self, f: impl FnMut(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
+        self.counted(Operation::Transaction, ("transaction", ""), || self.run_transaction(f))
     }
 
     /// As [`transaction`](Self::transaction), with a closure that may fail with an error of any type that an [`Error`]
@@ -119,6 +99,32 @@ impl StateStore {
         match (outcome, failure) {
             (Err(Error::Aborted(_)), Some(failure)) => Err(failure),
             (outcome, _) => Ok(outcome?),
+        }
+    }
+
+    /// Runs the closure until a run of it is committed.
+    fn run_transaction<R>(&self, mut f: impl FnMut(&mut Transaction<'_>) -> Result<R>) -> Result<R> {
+        let context = self.context();
+        let mut backoff = CasBackoff::new(context.shared.limit);
+        loop {
+            context.check_open()?;
+            let mut outcome = None;
+            let mut first_key = None;
+            let is_committed = on_backend!(self, backend => backend.transact(&mut |base, now| {
+                let mut staged = StagedChanges { overlay: Overlay::new(base, now), first_key: None };
+                let mut transaction = Transaction { context: Cow::Borrowed(context), now, staged: &mut staged };
+                // A store that was closed in the meantime takes no writes, not even these.
+                let result = f(&mut transaction).and_then(|value| context.check_open().map(|()| value));
+                first_key = staged.first_key.take();
+                let changes = if result.is_ok() { staged.overlay.into_changes() } else { Vec::new() };
+                outcome = Some(result);
+                changes
+            }))?;
+            match outcome {
+                Some(outcome) if is_committed => return outcome,
+                _ if backoff.wait() => {}
+                _ => return Err(Error::Conflict { key: first_key.unwrap_or_default() }),
+            }
         }
     }
 }

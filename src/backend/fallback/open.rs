@@ -15,6 +15,7 @@ use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::config::{self, StateConfig};
 use crate::error::Result;
+use crate::stats::recorder::Recorder;
 use crate::store_clock::StoreClock;
 use crate::util::log_later::{FlushOnDrop, log_later};
 use crate::util::unique_id::unique_id;
@@ -31,11 +32,17 @@ pub(crate) struct FallbackBackend {
 struct Owner(Arc<Shared>);
 
 impl FallbackBackend {
-    pub(crate) fn open(url: &str, key_prefix: &str, config: &StateConfig, clock: StoreClock) -> Result<Self> {
+    pub(crate) fn open(
+        url: &str,
+        key_prefix: &str,
+        config: &StateConfig,
+        clock: StoreClock,
+        recorder: Arc<Recorder>,
+    ) -> Result<Self> {
         let options = &config.redis;
         let policy = Policy::new(options);
         // The id is unique, so that no other run of a program uses the same reply cache.
-        let redis = Redis::new(url, key_prefix, config, unique_id())?;
+        let redis = Redis::new(url, key_prefix, config, unique_id(), recorder)?;
         let (queue_file, restored) = match &options.fallback {
             config::Fallback::File { path } => {
                 let (file, restored) =

@@ -9,7 +9,8 @@ use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::report::kept::{Report, pending_operation};
 use crate::backend::redis::place::ServerPlace;
 use crate::backend::redis::replay::kept_outcome::OutcomeKind;
-use crate::outage::{Event, ListenerHandle, PendingOperation, PendingReason, Rejected, Stats, WriteConflict};
+use crate::outage::{Event, ListenerHandle, PendingOperation, PendingReason, Rejected, WriteConflict};
+use crate::stats::OutageStats;
 
 /// How many queued groups are read at a time.
 const PAGE: usize = 1000;
@@ -31,10 +32,10 @@ impl FallbackBackend {
         })
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn outage_stats(&self) -> OutageStats {
         let counts = &self.shared.report.counts;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Stats {
+        OutageStats {
             outages: read(&counts.outages),
             queued: read(&counts.queued),
             replayed: read(&counts.replayed),

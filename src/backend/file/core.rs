@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -26,6 +26,7 @@ use crate::config::SyncPolicy;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Op, Reply};
+use crate::stats::recorder::Measured;
 use crate::util::log_later::log_later;
 use crate::util::threads;
 
@@ -73,8 +74,10 @@ impl Core {
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<R> {
+        let begun = Instant::now();
         let (reply, sequence) = self.write(decide)?;
         self.wait_durable(sequence)?;
+        self.durability.recorder().record(Measured::Write, begun.elapsed());
         Ok(reply)
     }
 
@@ -264,10 +267,12 @@ impl Core {
     /// As [`Core::apply`]: posts the operation, and runs all posted ones unless another thread does so first.
     pub(crate) fn apply_combined(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
         self.clock.refresh();
+        let begun = Instant::now();
         let request = self.combiner.post(Op { key: op.key.into_owned(), action: op.action });
         let mut tries = 0;
         loop {
             if let Some(outcome) = request.take_outcome() {
+                self.durability.recorder().record(Measured::Write, begun.elapsed());
                 return outcome;
             }
             tries += 1;

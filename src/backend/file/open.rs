@@ -36,6 +36,7 @@ use crate::backend::local::wait_list::WaitList;
 use crate::clock::Now;
 use crate::config::{FileOptions, SyncPolicy};
 use crate::error::{Error, Result};
+use crate::stats::recorder::Recorder;
 use crate::store_clock::StoreClock;
 use crate::util::log_later::log_later;
 
@@ -52,9 +53,10 @@ impl File {
         clock: StoreClock,
         report: &mut dyn FnMut(Progress),
         contents: Contents,
+        recorder: Arc<Recorder>,
     ) -> Result<Self> {
         let layout = Layout::create(dir, &OsFileSystem::default(), contents)?;
-        Self::open_in(layout, options, clock, report)
+        Self::open_in(layout, options, clock, report, recorder)
     }
 
     /// Opens the store in an existing directory, or creates one.
@@ -63,6 +65,7 @@ impl File {
         options: &FileOptions,
         clock: StoreClock,
         report: &mut dyn FnMut(Progress),
+        recorder: Arc<Recorder>,
     ) -> Result<Self> {
         recovery::check_unlocked(&layout)?;
         let lock = DirectoryLock::take(&layout)?;
@@ -84,7 +87,7 @@ impl File {
             Some(tail) => resume_after(&layout, tail, sequence)?,
             None => create_first_journal(&layout, time, options.sync)?,
         };
-        let journal = Journal::resume(end, layout.dir.clone(), options.sync);
+        let journal = Journal::resume(end, layout.dir.clone(), options.sync, recorder);
         let pacer = Pacer::new(options, older_bytes, bytes_per_weight);
         let core = build_core(layout, (table, clock), journal, pacer, options.sync);
         if !is_new {
@@ -143,7 +146,7 @@ impl File {
         let (sync, disk) = (SyncPolicy::Never, Arc::new(ReadOnlyFile));
         let contents = layout.contents;
         let end = JournalEnd { path: layout.dir.clone(), disk, number: 0, len: 0, sequence, contents };
-        let (mut journal, durability) = Journal::resume(end, layout.dir.clone(), sync);
+        let (mut journal, durability) = Journal::resume(end, layout.dir.clone(), sync, Arc::default());
         journal.state = JournalState::ReadOnly;
         let pacer = Pacer::new(&FileOptions::default(), 0, None);
         let core = build_core(layout, (table, clock), (journal, durability), pacer, sync);

@@ -27,6 +27,7 @@ use crate::key::{Companion, Key};
 use crate::op::{
     Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
 };
+use crate::stats::EntryStats;
 use crate::util::log_later::{FlushOnDrop, log_later};
 
 pub(crate) struct File {

@@ -59,6 +59,10 @@ macro_rules! serve_locally {
             self.state().table.keys_to_clear(prefix)
         }
 
+        fn entry_stats(&self) -> EntryStats {
+            self.state().table.entry_stats(&self.now())
+        }
+
         fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {
             let is_contended =
                 || self.state().wait_list.has_ordered_waiter(&op.key.companion(Companion::Lock));

@@ -17,6 +17,7 @@ use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
 use crate::key::Key;
 use crate::op::{Op, Reply, Write};
+use crate::stats::counter::Counter;
 
 /// A chunk ends once it holds this many bytes, whatever the number of its commands.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -78,6 +79,7 @@ impl Redis {
         found: &mut Vec<Result<Option<Bytes>, OperationError>>,
     ) -> Result<(), OperationError> {
         let budget = self.budget();
+        self.recorder().add(Counter::Pipelines, 1);
         let context = |key| ErrorContext::reading("GET", key);
         let mut outcomes = Vec::with_capacity(keys.len());
         let outcome = self.run(RetryRule::Read, &budget, |connection, _| {
@@ -170,6 +172,7 @@ impl Redis {
         replies: &mut Vec<Result<Reply, OperationError>>,
     ) -> Result<(), OperationError> {
         let budget = self.budget();
+        self.recorder().add(Counter::Pipelines, 1);
         let mut outcomes = Vec::with_capacity(ops.len());
         let ended = self.run(RetryRule::AtMostOnce, &budget, |connection, _| {
             outcomes.clear();

@@ -34,6 +34,7 @@ use crate::config::{Fallback, RedisAddress, RedisOptions, StateConfig};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{Answer, Op, Query, Reply};
+use crate::stats::recorder::Recorder;
 use crate::util::log_later::log_later;
 
 /// However small values must be, the server's replies about itself are read.
@@ -58,7 +59,13 @@ impl Redis {
     /// Prepares everything to connect, and does not connect yet.
     ///
     /// `identity`: no other store has the same.
-    pub(crate) fn new(url: &str, key_prefix: &str, config: &StateConfig, identity: u128) -> Result<Self> {
+    pub(crate) fn new(
+        url: &str,
+        key_prefix: &str,
+        config: &StateConfig,
+        identity: u128,
+        recorder: Arc<Recorder>,
+    ) -> Result<Self> {
         let options = &config.redis;
         let address = RedisAddress::parse(url)?;
         #[cfg(not(feature = "tls"))]
@@ -85,6 +92,7 @@ impl Redis {
             connect_timeout: options.connect_timeout,
             timeout: options.timeout,
             acceptance: Acceptance::new(options.fallback == Fallback::None),
+            recorder,
         };
         let link = Arc::new(ServerLink::new(dialer));
         Ok(Self {
@@ -97,6 +105,10 @@ impl Redis {
             slots: SlotTable::new(identity),
             options: options.clone(),
         })
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        self.link.recorder()
     }
 
     /// Fails in a process that was forked off the one that opened the store.

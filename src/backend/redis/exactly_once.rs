@@ -20,6 +20,7 @@ use crate::backend::redis::wire::scripts::{
 };
 use crate::key::Key;
 use crate::op::{EntryAction, Op, Reply};
+use crate::stats::recorder::Measured;
 use crate::util::log_later::log_later;
 
 /// After this many calls of a slot, the next one renews the TTL of the reply cache.
@@ -87,7 +88,8 @@ impl Redis {
                 connection => connection?.run(|connection| self.call_once(call, body, connection, &part)),
             }
         };
-        let outcome = self.retry(RetryRule::Recognised, budget, attempt).map(|(reply, _)| reply);
+        let outcome = self.measure(Measured::Write, || self.retry(RetryRule::Recognised, budget, attempt));
+        let outcome = outcome.map(|(reply, _)| reply);
         // The refusal of this attempt does not undo what an earlier use of this call may have applied.
         outcome.map_err(|failure| {
             let stage = if was_sent { Stage::InDoubt } else { failure.stage };

@@ -1,6 +1,8 @@
 //! Owns one exchange with the server: a connection, a request, its replies, and the retries around them. Knows
 //! nothing of what the replies are used for.
 
+use std::time::Instant;
+
 use redis::Value;
 
 use crate::backend::redis::client::Redis;
@@ -17,6 +19,9 @@ use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::error::Kind;
 use crate::key::Key;
 use crate::op::{Answer, Op, Query, Reply};
+use crate::stats::attempts::note_retry;
+use crate::stats::counter::Counter;
+use crate::stats::recorder::Measured;
 
 impl Redis {
     /// Runs `work` on a connection, with retries.
@@ -25,6 +30,24 @@ impl Redis {
         rule: RetryRule,
         budget: &TimeBudget,
         mut work: impl FnMut(&mut Connection, Attempt) -> Result<T, Failure>,
+    ) -> Result<(T, Attempt), Failure> {
+        let measured = if rule.is_mutation() { Measured::Write } else { Measured::Read };
+        self.measure(measured, || self.run_unmeasured(rule, budget, &mut work))
+    }
+
+    /// Measures an exchange with the server.
+    pub(crate) fn measure<R>(&self, measured: Measured, exchange: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let outcome = exchange();
+        self.recorder().record(measured, begun.elapsed());
+        outcome
+    }
+
+    fn run_unmeasured<T>(
+        &self,
+        rule: RetryRule,
+        budget: &TimeBudget,
+        work: &mut impl FnMut(&mut Connection, Attempt) -> Result<T, Failure>,
     ) -> Result<(T, Attempt), Failure> {
         self.retry(rule, budget, |attempt| {
             let mut connection = if rule.is_mutation() {
@@ -41,9 +64,16 @@ impl Redis {
         &self,
         rule: RetryRule,
         budget: &TimeBudget,
-        make: impl FnMut(Attempt) -> Result<T, Failure>,
+        mut make: impl FnMut(Attempt) -> Result<T, Failure>,
     ) -> Result<(T, Attempt), Failure> {
-        retry(rule, &self.options, budget, || self.link.is_suspended(), make)
+        let counted = |attempt: Attempt| {
+            if attempt.earlier > 0 {
+                self.recorder().add(Counter::Retries, 1);
+                note_retry();
+            }
+            make(attempt)
+        };
+        retry(rule, &self.options, budget, || self.link.is_suspended(), counted)
     }
 
     /// Sends one command that reads, and converts its reply.

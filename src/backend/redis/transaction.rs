@@ -21,6 +21,7 @@ use crate::clock::{Deadline, Now};
 use crate::error::{Kind, Result};
 use crate::key::Key;
 use crate::op::{Answer, Presence, Query, ReadSource};
+use crate::stats::recorder::Measured;
 
 /// What a transaction has observed of a key that it watches.
 #[derive(Debug, Clone, Copy)]
@@ -114,14 +115,15 @@ impl Redis {
         }
         connection.renew();
         let call = (self.is_exact() && !changes.is_empty()).then(|| self.begin_call());
-        let outcome = connection.run(|connection| {
+        let commit = |connection: &mut Connection| {
             if let Some(call) = &call {
                 self.prepare_note(call, connection, budget)?;
             }
             let committed = self.execute(connection, budget, changes, watched, call.as_deref())?;
             connection.set_watching(false);
             Ok(committed)
-        });
+        };
+        let outcome = self.measure(Measured::Write, || connection.run(commit));
         // INVARIANT: a connection with a lost reply is in the quarantine before the server is asked about it.
         drop(connection);
         match (outcome, call) {
@@ -249,7 +251,8 @@ impl WatchedSource<'_> {
         is_new: bool,
     ) -> Result<(Option<WatchedKey>, Asked), Failure> {
         let budget = TimeBudget::new(self.time_left);
-        let asked = self.ask_within(&budget, key, query, is_new);
+        let redis = self.redis;
+        let asked = redis.measure(Measured::Read, || self.ask_within(&budget, key, query, is_new));
         self.time_left = self.time_left.saturating_sub(budget.begun.elapsed());
         asked
     }

@@ -25,7 +25,8 @@ fn configurations() -> Vec<StateConfig> {
         .max_outage(90 * second)
         .exclusive(true)
         .tls_ca_file(std::path::PathBuf::from("/etc/ca.pem"));
-    let changed = StateConfig::default().default_ttl(3600 * second).max_value_bytes(1024);
+    let changed =
+        StateConfig::default().default_ttl(3600 * second).max_value_bytes(1024).name("17").slow(second);
     let mut configurations = vec![StateConfig::default(), changed.file(file).redis(redis)];
     for fallback in [Fallback::Memory, Fallback::None] {
         configurations.push(StateConfig::default().redis(RedisOptions::default().fallback(fallback)));

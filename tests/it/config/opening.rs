@@ -40,6 +40,11 @@ fn memory_spellings() -> Vec<Spelling> {
         ("memory:", json!({"default_ttl": null}), memory()),
         ("memory:?max_value_bytes=1024", json!({"max_value_bytes": 1024}), memory().max_value_bytes(1024)),
         ("memory:?max_value_bytes=1KiB", json!({"max_value_bytes": "1KiB"}), memory().max_value_bytes(1024)),
+        ("memory:?name=orders", json!({"name": "orders"}), memory().name("orders")),
+        ("memory:?name=7", json!({"name": "7"}), memory().name("7")),
+        ("memory:?name=two%20words", json!({"name": "two words"}), memory().name("two words")),
+        ("memory:?slow=100ms", json!({"slow": "100ms"}), memory().slow(100 * MS)),
+        ("memory:", json!({"slow": null, "name": null}), memory()),
     ]
 }
 
@@ -273,6 +278,8 @@ fn the_error_for_a_wrong_url_names_the_mistake() {
         ("memory:?default_ttl=5", "default_ttl"),
         ("memory:?default_ttl=", "default_ttl"),
         ("memory:?default_ttl=5 parsecs", "default_ttl"),
+        ("memory:?slow=100", "slow"),
+        ("memory:?slow=never", "slow"),
         ("memory:?max_value_bytes=-1", "max_value_bytes"),
         ("memory:?max_value_bytes=many", "max_value_bytes"),
         ("memory:?max_value_bytes=%zz", "max_value_bytes"),
@@ -313,6 +320,8 @@ fn an_unknown_or_wrong_option_in_a_file_is_named() {
         (json!({"backend": {"redis": {}}}), "backend"),
         (json!({"backend": "disk"}), "backend"),
         (json!({"default_ttl": 60}), "default_ttl"),
+        (json!({"slow": 100}), "slow"),
+        (json!({"name": 7}), "name"),
         (json!({"max_value_bytes": "1k"}), "max_value_bytes"),
         (json!([]), "configuration"),
     ] {
@@ -337,6 +346,10 @@ fn an_option_out_of_range_is_named_at_opening() {
     for (config, field) in [
         (StateConfig::default().default_ttl(Duration::ZERO), "default_ttl"),
         (StateConfig::default().default_ttl(Duration::MAX), "default_ttl"),
+        (StateConfig::default().slow(Duration::ZERO), "slow"),
+        (StateConfig::default().name(""), "name"),
+        (StateConfig::default().name(" orders"), "name"),
+        (StateConfig::default().name("n".repeat(129)), "name"),
         (StateConfig::default().max_value_bytes(0), "max_value_bytes"),
         (StateConfig::default().max_value_bytes((512 << 20) + 1), "max_value_bytes"),
         (file(|o| o.sync(SyncPolicy::Every(Duration::ZERO))), "file.sync"),
@@ -372,6 +385,7 @@ fn an_option_out_of_range_is_named_at_opening() {
     for config in [
         StateConfig::default().default_ttl(MS),
         StateConfig::default().max_value_bytes(512 << 20),
+        StateConfig::default().name("n".repeat(128)).slow(Duration::from_micros(1)),
         file(|o| o.compact_ratio(0.1).compact_min_bytes(4096).sync(SyncPolicy::Every(MS))),
         set(|o| o.pool_size(1024).wait_connections(1024).max_retries(100).timeout(MS).scan_count(100_000)),
     ] {

@@ -82,7 +82,7 @@ fn parsing_any_text_as_a_url_neither_panics_nor_creates_a_file() {
     let file = format!("file://{}/a%20b/c?sync=500ms&compact_ratio=0.5", dir.path().display());
     let short = format!("file:{}/state", dir.path().display());
     let urls = [
-        "memory:?default_ttl=1h&max_value_bytes=5",
+        "memory:?default_ttl=1h&max_value_bytes=5&name=7&slow=1s",
         "file:///a%20b/c?sync=500ms&compact_ratio=0.5",
         &file,
         &short,

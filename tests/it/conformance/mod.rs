@@ -81,6 +81,7 @@ mod namespaces;
 mod own_writes;
 mod permits;
 mod queues;
+mod statistics;
 mod transactions;
 mod types;
 mod values;

@@ -13,6 +13,7 @@
 //! - `killed`: the same for a process that is killed at a random moment, for every `sync` policy;
 //! - `damage`: a torn tail is cut off, and any other damage is refused;
 //! - `random_damage`: random damage gives an error or intact data, never a panic or wrong data;
+//! - `statistics`: the bytes of the journal are counted;
 //! - `repair`: what `FileStore::repair` keeps, and what it reports as lost;
 //! - `power_loss`: synced writes survive a power failure, on a real file system;
 //! - `full_disk`: a full disk, and a disk that fails during a write;
@@ -36,6 +37,7 @@ mod place;
 mod random_damage;
 mod read_only;
 mod repair;
+mod statistics;
 
 // These need Linux: its file systems, its `/proc` and its tracing of system calls.
 #[cfg(target_os = "linux")]

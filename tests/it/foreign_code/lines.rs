@@ -23,6 +23,7 @@ const JOBS: &[(&str, fn())] = &[
     ("outage", an_outage),
     ("durable outage", a_durable_outage),
     ("one connection", one_connection),
+    ("slow operations", slow_operations),
     ("file always", || files(SyncPolicy::Always)),
     ("file interval", || files(SyncPolicy::Every(Duration::from_millis(5)))),
     ("file never", || files(SyncPolicy::Never)),
@@ -38,6 +39,21 @@ fn a_logger_may_use_the_store_whatever_line_it_writes() {
         let lines = run_job("lines::a_logger_may_use_the_store_whatever_line_it_writes", name);
         assert!(!lines.is_empty(), "{name}");
     }
+}
+
+/// Every operation is slow, also those of the logger.
+fn slow_operations() {
+    let slow = StateConfig::default().slow(Duration::from_micros(1)).name("orders");
+    let store = StateStore::with_config(slow).unwrap();
+    log_to(&store);
+    store.batch_put((0..20_000).map(|n| (format!("k{n}"), n))).unwrap();
+    expect_line("slow operation of the store \"orders\": batch took ");
+    expect_line(" in 1 attempt");
+    wait_for("a line names how many were left out", || {
+        store.put_bytes("large", &vec![0; 1 << 20]).unwrap();
+        super::logger::has_line("not logged since the last such line: ")
+    });
+    expect_line("of the key \"large\"");
 }
 
 /// An outage with rejections and conflicts, the return, a data loss, and the end of the store in another outage.
@@ -67,7 +83,7 @@ fn history(server: &mut ProxiedServer, store: &StateStore) {
     assert!(store.reconnect().is_err());
     server.proxy.set(Mode::Pass);
     wait_until_connected(store);
-    wait_for("the lines of the return", || store.stats().conflicts > 0);
+    wait_for("the lines of the return", || store.stats().outages.conflicts > 0);
     store.reconnect().unwrap();
     // The thread that reconnected writes its lines after the store is connected.
     wait_for("the lines are written", || super::logger::has_line("take_conflicts"));

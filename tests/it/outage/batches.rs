@@ -71,7 +71,7 @@ fn puts_and_deletes_that_begin_on_the_server_end_locally() {
         }
         assert!(round > 10);
     }
-    assert_eq!(setup.store.stats().conflicts, 0);
+    assert_eq!(setup.store.stats().outages.conflicts, 0);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_conflict_is_reported_and_the_policy_decides() {
                 ("put".to_owned(), some("2"), some("9"), local),
             ]
         );
-        assert_eq!(setup.store.stats().conflicts, 4);
+        assert_eq!(setup.store.stats().outages.conflicts, 4);
         let expected = |mine: Option<&str>, theirs: Option<&str>| {
             if local { mine.map(str::to_owned) } else { theirs.map(str::to_owned) }
         };
@@ -159,7 +159,7 @@ fn own_writes_are_no_conflict_in_repeated_outages() {
         }
         assert_eq!(setup.conflicts(), []);
         assert_eq!((setup.get("t:new4"), setup.get("t:new5")), (None, some("5")));
-        let stats = setup.store.stats();
+        let stats = setup.store.stats().outages;
         assert_eq!((stats.outages, stats.conflicts, stats.rejected, stats.uncertain), (5, 0, 0, 0));
     }
 }
@@ -250,7 +250,10 @@ fn a_put_with_a_lost_reply_is_no_conflict_with_later_writes() {
                 // The reply to the first of two commands arrives.
                 setup.server.proxy.cut(Way::Answer, if number == 3 { 5 } else { 0 });
                 assert_error!(write(&setup.store), Error::Unavailable { maybe_applied: true, .. });
-                assert_eq!((setup.get("t:a").as_deref(), setup.store.stats().outages), (Some(left), 0));
+                assert_eq!(
+                    (setup.get("t:a").as_deref(), setup.store.stats().outages.outages),
+                    (Some(left), 0)
+                );
                 setup.write_on_both_sides(|store| store.put("a", 9).unwrap(), |_| ());
                 assert_eq!(setup.conflicts(), [], "{policy:?}, known: {known}");
                 assert_eq!(setup.get("t:a").as_deref(), Some("9"), "{policy:?}, known: {known}");
@@ -283,7 +286,7 @@ fn an_update_that_meets_a_write_of_another_program_is_a_conflict() {
             (key.to_owned(), some("2"), some(theirs), local)
         });
         assert_eq!(setup.conflicts(), expected, "{policy:?}");
-        assert_eq!(setup.store.stats().conflicts, 2);
+        assert_eq!(setup.store.stats().outages.conflicts, 2);
         let (theirs, unseen) = if local { ("2", "2") } else { ("9", "8") };
         assert_eq!((setup.get("t:theirs"), setup.get("t:unseen")), (some(theirs), some(unseen)));
         assert_eq!(

@@ -192,7 +192,7 @@ impl Call {
             ready = self.ready(&setup.store, &mut guard).ok();
             ready.is_some()
         });
-        let outages = setup.store.stats().outages;
+        let outages = setup.store.stats().outages.outages;
         match then {
             Then::Nothing => setup.proxy.cut(way, at),
             Then::Outage => setup.proxy.cut_and_set(way, at, Mode::Down),
@@ -200,7 +200,7 @@ impl Call {
         let outcome = ready.unwrap()(&mut guard);
         let was_cut = setup.proxy.cancel_cut();
         setup.proxy.set(Mode::Pass);
-        let was_away = setup.store.stats().outages > outages;
+        let was_away = setup.store.stats().outages.outages > outages;
         wait_until_connected(&setup.store);
         let found = setup.state();
         let what = format!("{}, {way:?} cut at {at}, then {then:?}: {outcome:?}, found {found:?}", self.name);
@@ -288,7 +288,7 @@ impl Call {
             }
             assert!(at > 3, "{}: there was something to cut", self.name);
         }
-        let stats = setup.store.stats();
+        let stats = setup.store.stats().outages;
         assert!(then == Then::Nothing || stats.outages > 0, "{}: {stats:?}", self.name);
         assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0), "{}", self.name);
     }

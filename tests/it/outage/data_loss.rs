@@ -85,7 +85,7 @@ fn a_server_emptied_during_an_outage_is_reported_once() {
         told.is(1);
         assert!(epoch.is_some() && raw.get(EPOCH).is_some_and(|made| Some(made) != epoch));
         assert_eq!((store.get::<i32>("a").unwrap(), store.get::<i32>("b").unwrap()), (None, Some(1)));
-        assert_eq!(store.stats().uncertain, 0);
+        assert_eq!(store.stats().outages.uncertain, 0);
         proxy.set(Mode::Down);
         store.put("b", 2).unwrap();
         proxy.set(Mode::Pass);
@@ -109,7 +109,7 @@ fn one_operation_notices_that_an_idle_server_lost_its_data() {
         told.is(round);
         use_many_connections(&store);
         store.put("b", 2).unwrap();
-        assert_eq!((told.times(), store.stats().outages), (round, 0));
+        assert_eq!((told.times(), store.stats().outages.outages), (round, 0));
         assert!(RawClient::connect(&server.url(0)).get(EPOCH).is_some(), "a new epoch is created");
     }
     // The marker is gone with everything else, and that loss was already reported.
@@ -253,7 +253,7 @@ fn a_key_that_the_server_lost_is_no_conflict() {
     server.restart();
     wait_until_connected(&store);
     assert_eq!(store.batch_get::<i32>(["a", "b", "c"]).unwrap(), [Some(2), None, None]);
-    assert_eq!(store.stats().conflicts, 0);
+    assert_eq!(store.stats().outages.conflicts, 0);
     told.is(1);
 }
 

@@ -75,12 +75,12 @@ fn operations_queued_by_one_program_are_replayed_by_the_next() {
     assert_eq!(raw.run::<_, Vec<i64>>("LRANGE", &["t:q", "0", "-1"]), [0, 1, 2, 3]);
     assert_eq!(raw.run::<_, i64>("HGET", &["t:m", "n"]), 4);
     assert!(!raw.exists("t:gone") && !raw.exists("t:absent"));
-    let stats = third.stats();
+    let stats = third.stats().outages;
     assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0), "{stats:?}");
     third.close().unwrap();
 
     let fourth = open(&proxy.url(), durable(dir.path())).unwrap();
-    assert_eq!((pending(&fourth), fourth.stats().replayed), (None, 0), "nothing is replayed twice");
+    assert_eq!((pending(&fourth), fourth.stats().outages.replayed), (None, 0), "nothing is replayed twice");
     assert_eq!(raw.get("t:n").as_deref(), Some(&b"4"[..]));
 }
 
@@ -135,7 +135,7 @@ fn acknowledged_writes_of_a_killed_program_are_applied_once() {
         proxy.set(Mode::Pass);
         let store = open(&proxy.url(), durable(dir.path())).unwrap();
         wait_until_connected(&store);
-        let stats = store.stats();
+        let stats = store.stats().outages;
         assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0), "{stats:?}");
         store.close().unwrap();
         let number = |name: &str| raw.get(&format!("t:{name}{run}")).map(|n| String::from_utf8(n).unwrap());
@@ -304,7 +304,7 @@ fn after_data_loss_only_sent_operations_are_in_doubt() {
     wait_until_connected(&store);
     let raw = RawClient::connect(&server.url(0));
     assert_eq!(raw.get("t:waits").as_deref(), Some(&b"7"[..]));
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
     assert!(store.pending(1000).iter().all(|waiting| waiting.reason != PendingReason::Uncertain));
 }
 

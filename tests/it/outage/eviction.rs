@@ -81,7 +81,7 @@ fn a_server_that_evicts_keys_with_a_ttl_keeps_those_of_a_store() {
     assert!(!evicted.contains("evicted_keys:0\r\n"), "{evicted}");
     make_outage(&proxy, &store);
     assert_eq!(store.get::<i64>("n").unwrap(), Some(31));
-    assert_eq!((store.stats().uncertain, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.uncertain, store.stats().outages.rejected), (0, 0));
     let keys = session_keys(&raw);
     assert_eq!(keys.len(), 2, "{keys:?}");
     for key in &keys {

@@ -172,7 +172,7 @@ fn cut_everywhere(step: Step, options: &RedisOptions, mode: Mode) {
                 }
             }
             assert!(cuts > 7, "{cuts} cuts");
-            let stats = store.stats();
+            let stats = store.stats().outages;
             assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0));
             store.close().unwrap();
         }
@@ -219,7 +219,7 @@ fn a_call_without_a_reply_is_settled_by_asking_the_server() {
         wait_until_connected(&store);
         assert_eq!(setup.raw.run::<_, i64>("GET", &["t:n"]), times);
     }
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_killed_server_that_keeps_its_log_applies_each_call_once() {
     assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), times.into_inner());
     let lengths: i64 = (0..4).map(|thread| raw.run::<_, i64>("LLEN", &[format!("t:q{thread}")])).sum();
     assert_eq!(lengths, pushed.into_inner());
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
 }
 
 /// Commands that were sent to a frozen server are applied once, whenever the server continues.
@@ -285,7 +285,7 @@ fn a_server_that_thaws_late_applies_each_call_once() {
         assert_eq!(setup.raw.run::<_, i64>("LLEN", &["t:q"]), 3 * round);
         assert_eq!(setup.raw.run::<_, Vec<i64>>("LRANGE", &["t:jobs", "0", "-1"]), [1, 2, 3]);
     }
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn a_value_that_would_have_expired_is_not_restored() {
         wait_until_connected(&store);
         assert!(!setup.raw.exists("t:q"));
     }
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
 }
 
 /// An exclusive store is served during an outage, and a pop whose reply was lost is undone before the next
@@ -396,7 +396,7 @@ fn calls_of_many_threads_under_many_cuts_are_applied_once() {
             });
         }
         let mut random = fastrand::Rng::with_seed(7);
-        while begun.elapsed() < Duration::from_secs(2) || store.stats().outages <= 10 {
+        while begun.elapsed() < Duration::from_secs(2) || store.stats().outages.outages <= 10 {
             assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", store.stats());
             let way = if random.bool() { Way::Request } else { Way::Answer };
             let mode = if random.u8(..4) == 0 { Mode::Down } else { Mode::Pass };
@@ -415,7 +415,7 @@ fn calls_of_many_threads_under_many_cuts_are_applied_once() {
     assert_eq!(n.into_iter().flatten().sum::<i64>() + m.unwrap_or(0), sum.into_inner());
     let left: i64 = setup.queue().iter().sum();
     assert_eq!(popped.into_inner() + left, pushed.into_inner());
-    let stats = store.stats();
+    let stats = store.stats().outages;
     println!("{stats:?}");
     assert!(stats.outages > 3 && stats.uncertain == 0);
 }

@@ -96,7 +96,7 @@ fn run_parent(url: &str, options: RedisOptions) {
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
     write(&store);
-    let stats = store.stats();
+    let stats = store.stats().outages;
     report(&format!("{} {} {}", stats.conflicts, stats.rejected, stats.uncertain));
     store.close().unwrap();
 }

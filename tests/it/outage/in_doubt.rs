@@ -30,7 +30,7 @@ fn without_the_reply_cache_a_lost_call_is_uncertain() {
         told.iter().map(|told| (told.key.as_str(), told.command)).collect::<Vec<_>>(),
         [("n", "INCRBY")]
     );
-    assert_eq!(store.stats().uncertain, 1);
+    assert_eq!(store.stats().outages.uncertain, 1);
     assert_eq!(store.incr("n", 1).unwrap(), 4, "the counter still counts");
 }
 
@@ -65,7 +65,7 @@ fn after_data_loss_later_acknowledged_calls_are_applied() {
         });
         wait_until_connected(&patient);
         assert_eq!(setup.raw.get("t:n").as_deref(), Some(&b"1"[..]));
-        assert_eq!((store.stats().uncertain, patient.stats().uncertain), (0, 0));
+        assert_eq!((store.stats().outages.uncertain, patient.stats().outages.uncertain), (0, 0));
     }
 }
 
@@ -127,7 +127,7 @@ fn the_next_program_asks_about_calls_in_doubt_in_the_files() {
             setup.proxy.set(Mode::Pass);
             let store = setup.store(durable());
             wait_until_connected(&store);
-            assert_eq!(store.stats().uncertain, 0);
+            assert_eq!(store.stats().outages.uncertain, 0);
             store.close().unwrap();
         }
         assert_eq!(setup.raw.run::<_, i64>("GET", &["t:n"]), n + 5, "{way:?}");

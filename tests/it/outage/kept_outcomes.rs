@@ -103,10 +103,10 @@ fn a_right_that_is_missing_for_all_operations_keeps_the_store_disconnected() {
         let tried = proxy.tried();
         proxy.set(Mode::Pass);
         wait_for("the store tries several times", || proxy.tried() > tried + 4);
-        assert_eq!((pending(&store), store.stats().rejected), (Some(count), 0));
+        assert_eq!((pending(&store), store.stats().outages.rejected), (Some(count), 0));
         set_user(&raw, "~t:*");
         wait_until_connected(&store);
-        assert_eq!(store.stats().rejected, 0);
+        assert_eq!(store.stats().outages.rejected, 0);
         assert!((0..count).all(|n| raw.exists(&format!("t:k{n}"))));
     }
 }
@@ -147,7 +147,7 @@ fn an_uncertain_operation_is_told_by_the_next_program_too() {
     set_queue_header(dir.path(), &sent);
     proxy.set(Mode::Pass);
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
-    assert_eq!(store.stats().uncertain, 1);
+    assert_eq!(store.stats().outages.uncertain, 1);
     store.close().unwrap();
     let store = open(&proxy.url(), durable(dir.path())).unwrap();
     let told = store.pending(100);

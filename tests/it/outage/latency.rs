@@ -82,7 +82,7 @@ fn opening_without_a_server_behaves_like_a_later_outage() {
     server.restart();
     wait_until_connected(&store);
     assert_eq!(store.get::<i32>("b").unwrap(), Some(2));
-    assert_eq!(store.stats().outages, 2);
+    assert_eq!(store.stats().outages.outages, 2);
 }
 
 /// No operation does.
@@ -137,7 +137,7 @@ fn threads_that_an_outage_interrupts_do_not_wait_twice() {
         wait_until_connected(&store);
         assert_eq!(store.get::<i32>("l3").unwrap(), Some(3));
         assert_eq!(
-            (store.stats().outages, store.stats().conflicts),
+            (store.stats().outages.outages, store.stats().outages.conflicts),
             (1, 0),
             "its own writes are no conflict"
         );
@@ -168,7 +168,7 @@ fn without_a_fallback_an_outage_is_an_error_at_once() {
     assert_eq!(store.get::<i32>("c").unwrap(), Some(1));
     // The connection was seen to be closed before anything was sent, so the value is the old one.
     assert_eq!(store.get::<i32>("b").unwrap(), Some(1));
-    assert_eq!((pending(&store), none.stats().queued), (Some(0), 0));
+    assert_eq!((pending(&store), none.stats().outages.queued), (Some(0), 0));
     server.restart();
     wait_until_connected(&none);
     wait_until_connected(&store);
@@ -217,7 +217,7 @@ fn one_slow_command_or_killed_connection_is_no_outage() {
             }
         });
     }
-    assert_eq!((store.status(), store.stats().outages), (Status::Connected, 0));
+    assert_eq!((store.status(), store.stats().outages.outages), (Status::Connected, 0));
 }
 
 /// A listener that called the store used to wait for itself if the server had lost data.
@@ -317,6 +317,6 @@ fn a_put_interrupted_by_an_outage_that_is_over_stays_in_doubt() {
         assert_error!(caught.join().unwrap(), Error::Unavailable { maybe_applied: true, .. });
     });
     assert_eq!(store.get::<i32>("k").unwrap(), Some(1), "it never reached the server");
-    let stats = store.stats();
+    let stats = store.stats().outages;
     assert_eq!((stats.outages, stats.conflicts), (1, 0));
 }

@@ -81,7 +81,7 @@ fn a_lease_from_before_an_outage_ends_with_its_result_during_it() {
     assert_error!(store.transaction(|tx| finish(tx, &first)), Error::Aborted(_));
     store.transaction(|tx| finish(tx, &second)).unwrap();
     assert_eq!(setup.on_server(), (vec![], 0, 0, Some(2)));
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn leases_of_an_outage_end_with_their_results() {
         store.transaction(|tx| finish(tx, job)).unwrap();
     }
     assert_eq!(setup.on_server(), (vec![7, 8], 0, 0, Some(6)));
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }
 
 #[test]

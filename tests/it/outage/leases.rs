@@ -56,7 +56,7 @@ fn values_taken_in_an_outage_are_taken_on_the_server_too() {
     assert_eq!(left(&raw), (vec![4, 5, 6], 2, 2));
     assert!(kept.ack().unwrap());
     assert_eq!(left(&raw).1, 1);
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_leases_of_queues_that_are_cleared_in_an_outage_end() {
     wait_until_connected(&store);
     assert_eq!(left(&raw), (vec![], 0, 0));
     assert!(!cleared.ack().unwrap() && kept.ack().unwrap());
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }
 
 #[test]
@@ -223,5 +223,5 @@ fn leases_of_an_outage_can_be_extended_and_counted() {
     assert!(before.extend(HOUR).unwrap() && extended.extend(HOUR).unwrap());
     assert!(extended.ack().unwrap() && second.ack().unwrap() && before.ack().unwrap());
     assert_eq!(left(&raw), (vec![], 0, 0));
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }

@@ -134,7 +134,7 @@ fn refused_operations_are_kept_within_a_bound_and_the_newest_of_them() {
     server.raw.run::<_, ()>("RPUSH", &["t:list", "1"]);
     server.proxy.set(Mode::Pass);
     wait_until_connected(&store);
-    let stats = store.stats();
+    let stats = store.stats().outages;
     let kept = store.take_rejected();
     assert_eq!(stats.rejected, REFUSED);
     assert_eq!(kept.len() as u64 + stats.dropped_outcomes, REFUSED);

@@ -109,7 +109,7 @@ fn operations_that_depend_on_other_clients_are_refused() {
     assert!(matches!(store.ttl("p").unwrap(), Some(Ttl::In(_))));
     assert_eq!(store.queue_range::<i32>("r", ..).unwrap(), [2, 3]);
     assert_eq!(store.map_entries::<i32>("m").unwrap(), BTreeMap::from([("n".to_owned(), 2)]));
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn an_exclusive_store_is_served_on_every_key_that_it_knows() {
     assert!(!store.contains("gone").unwrap());
     assert_eq!(store.queue_range::<i32>("q", ..).unwrap(), [1, 2]);
     assert_eq!(store.queue_range::<i32>("new", ..).unwrap(), [2]);
-    assert_eq!((store.stats().conflicts, store.stats().rejected), (0, 0));
+    assert_eq!((store.stats().outages.conflicts, store.stats().outages.rejected), (0, 0));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_full_replay_queue_refuses_and_drops_nothing() {
         for n in &taken {
             assert_eq!(store.queue_range::<i32>(&format!("k{n}"), ..).unwrap(), [*n]);
         }
-        assert_eq!(store.stats().replayed, full);
+        assert_eq!(store.stats().outages.replayed, full);
         store.put("more", 1).unwrap();
     }
 }

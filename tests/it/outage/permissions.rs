@@ -60,7 +60,7 @@ fn the_permissions_in_the_guide_are_sufficient() {
         write_all(&store);
         proxy.set(Mode::Pass);
         wait_until_connected(&store);
-        let stats = store.stats();
+        let stats = store.stats().outages;
         assert_eq!(
             (stats.rejected, stats.conflicts, stats.uncertain),
             (0, 0, 0),
@@ -109,7 +109,7 @@ fn a_missing_permission_loses_no_queued_operation() {
             }
         }
         assert!(rejected.iter().all(|told| matches!(told.error, Error::Denied { .. })), "{rejected:?}");
-        let stats = store.stats();
+        let stats = store.stats().outages;
         assert_eq!(stats.replayed + stats.rejected, 10, "{missing}: {stats:?}");
     }
 }
@@ -135,5 +135,5 @@ fn a_permission_granted_later_lets_the_replay_succeed() {
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
     assert_eq!(raw.get("t:b").as_deref(), Some(&b"2"[..]));
-    assert_eq!(store.stats().rejected, 0, "{:?}", store.take_rejected());
+    assert_eq!(store.stats().outages.rejected, 0, "{:?}", store.take_rejected());
 }

@@ -57,7 +57,7 @@ fn a_value_that_the_server_never_takes_is_set_aside() {
             assert!(raw.exists(&key), "{key}");
         }
         assert!(!raw.exists("t:large"));
-        let stats = store.stats();
+        let stats = store.stats().outages;
         assert_eq!((stats.rejected, stats.replayed, stats.pending, stats.uncertain), (1, 2001, 0, 0));
         store.close().unwrap();
     }
@@ -109,7 +109,7 @@ fn while_connected_a_value_that_the_server_never_takes_is_refused_and_is_no_outa
             }
             store.put("small", 1).unwrap();
             assert_eq!(store.get::<u32>("small").unwrap(), Some(1));
-            assert_eq!(store.stats().outages, 0);
+            assert_eq!(store.stats().outages.outages, 0);
             store.close().unwrap();
         }
     }
@@ -132,7 +132,7 @@ fn a_server_that_takes_no_writes_is_an_outage() {
     raw.run::<_, ()>("CLIENT", &["UNPAUSE"]);
     wait_until_connected(&store);
     assert_eq!(raw.get("t:a").as_deref(), Some(&b"4"[..]));
-    assert_eq!(store.stats().outages, 1);
+    assert_eq!(store.stats().outages.outages, 1);
 
     let store = open(&server.url(0), options()).unwrap();
     raw.run::<_, ()>("CLIENT", &["PAUSE", "60000", "WRITE"]);

@@ -65,7 +65,7 @@ fn the_replay_may_be_cut_at_any_byte() {
             }
         }
         assert!(times > 100, "{times} cuts");
-        let stats = store.stats();
+        let stats = store.stats().outages;
         assert_eq!((stats.conflicts, stats.rejected, stats.uncertain), (0, 0, 0));
         assert_eq!(markers(&raw).len(), 1);
     }
@@ -103,7 +103,7 @@ fn a_server_that_freezes_and_thaws_applies_each_once() {
     }
     let found: Vec<i64> = raw.run("LRANGE", &["t:q", "0", "4999"]);
     assert!(found.into_iter().eq(0..5_000), "values in order");
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
 }
 
 /// Everything in the server's log survives a kill, synced or not. With `everysec` the server replies before
@@ -143,7 +143,7 @@ fn a_killed_server_that_keeps_its_log_applies_each_once() {
             }
         }
         assert_eq!(whole, 3, "{sync}");
-        assert!(store.stats().uncertain == 0 || *lost.lock().unwrap() > 0, "{sync}");
+        assert!(store.stats().outages.uncertain == 0 || *lost.lock().unwrap() > 0, "{sync}");
     }
 }
 
@@ -174,7 +174,7 @@ fn data_loss_is_reported_and_the_queue_is_replayed() {
         check_all(&RawClient::connect(&server.url(0)), 1, 7);
         wait_for("the loss is reported", || *lost.lock().unwrap() == round + 1);
     }
-    assert_eq!(store.stats().uncertain, 0);
+    assert_eq!(store.stats().outages.uncertain, 0);
 }
 
 /// Operations that could be applied twice are reported as uncertain.
@@ -226,7 +226,7 @@ fn without_the_marker_repeatable_operations_are_repeated() {
             assert_eq!(told, [("n", "INCRBY"), ("q", "RPUSH"), ("m", "HINCRBY")]);
             uncertain += 1;
         }
-        assert_eq!(store.stats().uncertain, if is_done { 3 } else { 0 });
+        assert_eq!(store.stats().outages.uncertain, if is_done { 3 } else { 0 });
     }
     assert_eq!(uncertain, 3);
 }
@@ -290,7 +290,7 @@ fn permanently_refused_operations_are_set_aside() {
     assert_eq!(told, [("alist", "INCRBY"), ("closed", "SET")]);
     assert_eq!(rejected[1].value.as_deref(), Some(&b"1"[..]));
     assert!(store.take_rejected().is_empty());
-    assert_eq!((store.stats().rejected, raw.exists("t:closed")), (2, false));
+    assert_eq!((store.stats().outages.rejected, raw.exists("t:closed")), (2, false));
 }
 
 #[test]

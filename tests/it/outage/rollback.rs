@@ -57,7 +57,7 @@ fn the_newest_write_wins_over_an_older_own_one_after_a_rollback() {
         server.restart();
         wait_until_connected(&store);
         assert_eq!(store.get::<i32>("x").unwrap(), Some(3));
-        assert_eq!(store.stats().conflicts, 0);
+        assert_eq!(store.stats().outages.conflicts, 0);
         told.is(1);
     }
 }
@@ -194,7 +194,7 @@ fn a_user_who_may_not_count_is_served_and_sees_what_others_count() {
         wait_until_connected(&store);
         wait_for("the store writes again", || store.put("x", 4).is_ok());
         told.is(1);
-        assert_eq!(store.stats().rejected, 0);
+        assert_eq!(store.stats().outages.rejected, 0);
     }
 }
 

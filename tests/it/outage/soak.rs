@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use millpond::stats::OutageStats;
 use millpond::{Event, Fallback, StateStore, Status};
 
 use crate::support::Ending;
@@ -107,8 +108,8 @@ impl Setup {
         self.stores().iter().all(|store| store.status() == Status::Connected)
     }
 
-    fn sum(&self, of: impl Fn(&millpond::Stats) -> u64) -> u64 {
-        self.stores().iter().map(|store| of(&store.stats())).sum()
+    fn sum(&self, of: impl Fn(&OutageStats) -> u64) -> u64 {
+        self.stores().iter().map(|store| of(&store.stats().outages)).sum()
     }
 }
 
@@ -193,7 +194,7 @@ fn run_soak(outages: usize, exactly_once: bool) -> u64 {
     let mut setup = Setup::new(exactly_once);
     let ledgers = run_writers(&mut setup, outages, seed);
 
-    let [near, far] = setup.stores().map(StateStore::stats);
+    let [near, far] = setup.stores().map(|store| store.stats().outages);
     for store in setup.stores() {
         store.close().unwrap();
     }

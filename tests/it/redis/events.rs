@@ -146,7 +146,7 @@ fn events_are_processed_during_an_outage_by_an_exclusive_store() {
         for id in ["before", "during"] {
             assert_eq!(count(&store, id, || ()).1.unwrap(), None);
         }
-        assert_eq!(store.stats().conflicts, 0);
+        assert_eq!(store.stats().outages.conflicts, 0);
         store.close().unwrap();
     }
 }

@@ -76,7 +76,7 @@ fn a_call_waits_for_a_server_that_freezes_briefly() {
         });
         assert_eq!(raw.run::<_, i64>("GET", &["t:n"]), times);
     }
-    assert!(store.stats().killed_connections >= 2);
+    assert!(store.stats().outages.killed_connections >= 2);
 }
 
 /// A command that was sent before may arrive late, from a connection that the server has not closed yet.

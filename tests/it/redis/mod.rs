@@ -20,6 +20,7 @@
 //! - `signals`: signals that interrupt the wait for a reply;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
 //! - `misconfiguration`: servers that a configuration cannot mean, and users of a URL;
+//! - `statistics`: retries, pipelines, scripts, connections and bytes are counted;
 //! - `tls`: which certificates a store trusts.
 
 mod commands;
@@ -41,6 +42,7 @@ mod renewed_locks;
 mod replies;
 #[cfg(unix)]
 mod signals;
+mod statistics;
 mod tls;
 mod transactions;
 #[cfg(unix)]

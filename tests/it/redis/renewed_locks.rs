@@ -149,7 +149,7 @@ fn a_lock_taken_by_another_is_told() {
 
 fn away(proxy: &Proxy, store: &StateStore) {
     proxy.set(Mode::Down);
-    wait_for("the store is disconnected", || store.put("k", 1).is_ok() && store.stats().outages > 0);
+    wait_for("the store is disconnected", || store.put("k", 1).is_ok() && store.stats().outages.outages > 0);
 }
 
 #[test]

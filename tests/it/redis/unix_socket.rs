@@ -59,7 +59,7 @@ fn an_outage_of_a_unix_socket_begins_and_ends() {
     server.restart();
     wait_until_connected(&store);
     assert_eq!(store.get::<i64>("a").unwrap(), Some(2));
-    assert_eq!(store.stats().replayed, 1);
+    assert_eq!(store.stats().outages.replayed, 1);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn an_unanswered_write_over_a_unix_socket_is_stopped() {
     wait_until_connected(&store);
     crate::support::redis_stores::put_despite_a_broken_connection(&store, "a", 3);
     assert_eq!(store.get::<i64>("a").unwrap(), Some(3));
-    assert_eq!(store.stats().killed_connections, 1);
+    assert_eq!(store.stats().outages.killed_connections, 1);
 }
 
 #[test]

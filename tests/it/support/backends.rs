@@ -177,6 +177,15 @@ impl Context {
         }
     }
 
+    /// Whether the store knows how many entries it holds without counting them.
+    pub(crate) fn counts_entries(&self) -> bool {
+        match self.case.backend {
+            Backend::Memory | Backend::File | Backend::FileReopened => true,
+            #[cfg(feature = "redis")]
+            Backend::Redis | Backend::RedisOnce | Backend::Away => false,
+        }
+    }
+
     pub(crate) fn case(&self) -> Case {
         self.case
     }

@@ -16,7 +16,7 @@ const ROOMS: &[Room] = &[
         layers: &[
             &["bytes", "text"],
             &["error"],
-            &["clock", "inspection", "key", "util", "value"],
+            &["clock", "inspection", "key", "stats", "util", "value"],
             &["json", "op", "store_clock"],
             &["config", "outage"],
             &["backend"],
@@ -92,9 +92,10 @@ const ROOMS: &[Room] = &[
     Room {
         name: "store",
         layers: &[
-            &["cas_backoff", "failing", "renewals", "single_flight", "wait", "write_batch"],
+            &["cas_backoff", "failing", "renewals", "single_flight", "slow_log", "wait", "write_batch"],
             &["context"],
             &["state_store"],
+            &["counting"],
             &["lock_guard"],
             &["permits"],
             &[

@@ -64,7 +64,9 @@ impl QueueFile {
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Restored)> {
         let clock_of_files = StoreClock::Trusted(Arc::clone(clock));
-        let store = File::open(path, options, clock_of_files, &mut |_| (), Contents::ReplayQueue)?;
+        // What the files of the queue take is not counted as the store's.
+        let recorder = Arc::default();
+        let store = File::open(path, options, clock_of_files, &mut |_| (), Contents::ReplayQueue, recorder)?;
         let fresh = Header::new(prefix, identity);
         let header = Mutex::new(fresh.clone());
         let file = Self { store, path: path.to_owned(), header, outcomes: Mutex::default() };

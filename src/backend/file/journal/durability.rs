@@ -13,6 +13,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::backend::file::fs::WritableFile;
 use crate::error::{Error, Result};
+use crate::stats::histogram::nanos;
+use crate::stats::recorder::{Measured, Recorder};
 use crate::util::log_later::log_later;
 
 /// How far the journal is written and synced.
@@ -32,6 +34,8 @@ pub(crate) struct Durability {
     last_group: AtomicU64,
     /// Duration of the last sync, in nanoseconds.
     last_sync: AtomicU64,
+    /// Counts what is written to the journal, and its syncs.
+    recorder: Arc<Recorder>,
 }
 
 /// The longest time that a sync waits for other writers.
@@ -39,7 +43,12 @@ const MAX_GROUP_WAIT: Duration = Duration::from_micros(200);
 
 impl Durability {
     /// A journal of which everything up to `sequence` is synced.
-    pub(crate) fn new(dir: PathBuf, disk: Arc<dyn WritableFile>, sequence: u64) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        disk: Arc<dyn WritableFile>,
+        sequence: u64,
+        recorder: Arc<Recorder>,
+    ) -> Self {
         Self {
             dir,
             written: AtomicU64::new(sequence),
@@ -51,7 +60,12 @@ impl Durability {
             ended: Condvar::new(),
             last_group: AtomicU64::new(1),
             last_sync: AtomicU64::new(0),
+            recorder,
         }
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// The synced sequence: every line up to it is on the disk.
@@ -184,8 +198,9 @@ impl Durability {
             Ok(()) => {
                 self.check_in_place()?;
                 self.synced.fetch_max(target, Ordering::AcqRel);
-                let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                self.last_sync.store(took, Ordering::Relaxed);
+                let took = begun.elapsed();
+                self.recorder.record(Measured::Sync, took);
+                self.last_sync.store(nanos(took), Ordering::Relaxed);
                 self.last_group.store(self.written().saturating_sub(before), Ordering::Relaxed);
                 Ok(())
             }

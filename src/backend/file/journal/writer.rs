@@ -17,6 +17,8 @@ use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
 use crate::error::Result;
 use crate::key::Key;
+use crate::stats::counter::Counter;
+use crate::stats::recorder::Recorder;
 use crate::util::log_later::log_later;
 
 /// A line buffer of a larger capacity is freed after its line.
@@ -75,9 +77,14 @@ pub(crate) struct JournalEnd {
 
 impl Journal {
     /// Continues a journal that is synced up to its end. Returns its writer, and its durability.
-    pub(crate) fn resume(end: JournalEnd, dir: PathBuf, sync: SyncPolicy) -> (Self, Durability) {
+    pub(crate) fn resume(
+        end: JournalEnd,
+        dir: PathBuf,
+        sync: SyncPolicy,
+        recorder: Arc<Recorder>,
+    ) -> (Self, Durability) {
         let JournalEnd { path, disk, number, len, sequence, contents } = end;
-        let durability = Durability::new(dir, Arc::clone(&disk), sequence);
+        let durability = Durability::new(dir, Arc::clone(&disk), sequence, recorder);
         let journal = Self {
             number,
             len,
@@ -155,6 +162,7 @@ impl Journal {
         encode(&mut self.line, LineStamp { sequence, synced: durability.synced(), time: new_time });
         self.write_line(durability)?;
         self.len += self.line.len() as u64;
+        durability.recorder().add(Counter::BytesWritten, self.line.len() as u64);
         self.sequence = sequence;
         self.time = time;
         if self.line.capacity() > MAX_KEPT_BUFFER {

@@ -33,6 +33,7 @@ fn open_compacting(dir: &Path, clock: &Arc<ManualClock>) -> File {
         StoreClock::Trusted(Arc::<ManualClock>::clone(clock)),
         &mut |_| (),
         Contents::Store,
+        Arc::default(),
     )
     .unwrap()
 }

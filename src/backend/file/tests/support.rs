@@ -22,7 +22,8 @@ pub(crate) fn open(dir: &Path, sync: SyncPolicy) -> File {
 
 pub(crate) fn open_with_clock(dir: &Path, sync: SyncPolicy, clock: Arc<dyn Clock>) -> File {
     let options = FileOptions::default().sync(sync);
-    File::open(dir, &options, StoreClock::Trusted(clock), &mut |_| (), Contents::Store).unwrap()
+    File::open(dir, &options, StoreClock::Trusted(clock), &mut |_| (), Contents::Store, Arc::default())
+        .unwrap()
 }
 
 /// A directory that exists in every simulated file system.
@@ -39,7 +40,13 @@ pub(crate) fn open_simulated(fs: &SimulatedFs, sync: SyncPolicy) -> Result<File>
 pub(crate) fn open_simulated_in(dir: &Path, fs: &SimulatedFs, sync: SyncPolicy) -> Result<File> {
     let options = FileOptions::default().sync(sync).compact_ratio(1.0).compact_min_bytes(1 << 30);
     let layout = Layout::create(dir, fs, Contents::Store)?;
-    File::open_in(layout, &options, StoreClock::Trusted(Arc::new(ManualClock::default())), &mut |_| ())
+    File::open_in(
+        layout,
+        &options,
+        StoreClock::Trusted(Arc::new(ManualClock::default())),
+        &mut |_| (),
+        Arc::default(),
+    )
 }
 
 pub(crate) fn key(name: &str) -> Key<'static> {

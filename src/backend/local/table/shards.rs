@@ -18,6 +18,7 @@ use crate::backend::local::table::shard_index::{SHARDS, shard_index};
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
 use crate::key::is_reserved;
+use crate::stats::EntryStats;
 
 /// After this many writes to a shard, at most [`RECLAIM_STEP`] of its expired entries are removed.
 const RECLAIM_EVERY: u8 = 16;
@@ -45,6 +46,8 @@ pub(crate) struct Shard {
     writes: u8,
     /// The weights of all its entries.
     pub(crate) bytes: u64,
+    /// How many expired entries were removed.
+    expired: u64,
 }
 
 pub(crate) struct Slot {
@@ -131,6 +134,12 @@ impl Table {
         self.keys.read().len().saturating_sub(expired) as u64
     }
 
+    /// Returns how many live entries there are, and how many expired ones were removed.
+    pub(crate) fn entry_stats(&self, now: &Now<'_>) -> EntryStats {
+        let expired = self.shards.iter().map(|shard| shard.0.read().expired).sum();
+        EntryStats { total: self.len(now), expired }
+    }
+
     /// Returns the weight of all entries, including expired ones that are not reclaimed yet.
     pub(crate) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.0.read().bytes).sum()
@@ -158,10 +167,11 @@ impl Table {
                 break;
             };
             let key = key.clone();
-            let hash = self.hasher.hash_one(&*key);
-            self.apply_to(shard, hash, &key, Change::Remove);
+            self.apply_to(shard, self.hasher.hash_one(&*key), &key, Change::Remove);
+            // What this crate keeps for itself is not counted.
             *removed.get_or_insert(0) += u64::from(!is_reserved(&key));
         }
+        shard.expired += removed.unwrap_or_default();
         removed
     }
 

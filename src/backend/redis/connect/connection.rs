@@ -17,6 +17,7 @@ use crate::backend::redis::error_replies;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
+use crate::stats::recorder::Recorder;
 
 /// A buffer that grew beyond this is not kept.
 const KEPT_BUFFER: usize = 1 << 20;
@@ -97,11 +98,12 @@ pub(crate) struct Connection {
     epoch: Option<Arc<Epoch>>,
     /// The count that is sent with the request, until its reply is received.
     count: Option<PendingCount>,
+    recorder: Arc<Recorder>,
 }
 
 impl Connection {
     /// Wraps a stream on which nothing was sent yet. `longest_reply`: how many bytes a string in a reply may have.
-    pub(crate) fn new(stream: Stream, generation: u64, longest_reply: u64) -> Self {
+    pub(crate) fn new(stream: Stream, generation: u64, longest_reply: u64, recorder: Arc<Recorder>) -> Self {
         Self {
             stream,
             reader: ReplyReader::new(longest_reply),
@@ -122,6 +124,7 @@ impl Connection {
             transaction_refusal: None,
             epoch: None,
             count: None,
+            recorder,
         }
     }
 
@@ -190,7 +193,7 @@ impl Connection {
     /// Returns a writer of commands into the emptied buffer. Keys on the wire begin with `prefix`.
     pub(crate) fn writer<'a>(&'a mut self, prefix: &'a [u8]) -> CommandWriter<'a> {
         self.buffer.clear();
-        CommandWriter::new(&mut self.buffer, prefix)
+        CommandWriter::counting(&mut self.buffer, prefix, &self.recorder)
     }
 
     /// Sends the content of the buffer. From here until the last reply was received, replies are outstanding.

@@ -1,6 +1,7 @@
 //! Owns what can be found out about a server that did not answer the first connection as a Redis server does: it
 //! expects TLS, or has none, or speaks another protocol. Sends no password, and knows nothing of operations.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::redis::connect::dialer::Dialer;
@@ -8,6 +9,7 @@ use crate::backend::redis::connect::peer::PeerAddress;
 use crate::backend::redis::connect::timed_socket::TimedSocket;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::stats::recorder::Recorder;
 
 /// How much of a reply is read and shown.
 const SHOWN: usize = 100;
@@ -61,7 +63,7 @@ impl Dialer {
     fn find_mistake(&self, kind: FailureKind, budget: &TimeBudget) -> Option<(FailureKind, String)> {
         let addresses = self.peers.addresses(budget).ok()?;
         let address = addresses.first()?;
-        let ask = |request: &[u8]| first_bytes(address, request, budget.end);
+        let ask = |request: &[u8]| first_bytes(address, request, budget.end, &self.recorder);
         if self.address.tls {
             let reply = ask(PING)?;
             let is_redis = matches!(reply.first(), Some(b'+' | b'-'));
@@ -83,9 +85,14 @@ impl Dialer {
 }
 
 /// Sends a request and returns the beginning of what comes back; `None` if nothing does.
-fn first_bytes(address: &PeerAddress, request: &[u8], end: Instant) -> Option<Vec<u8>> {
+fn first_bytes(
+    address: &PeerAddress,
+    request: &[u8],
+    end: Instant,
+    recorder: &Arc<Recorder>,
+) -> Option<Vec<u8>> {
     let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-    let mut socket = TimedSocket::connect(address, left, left).ok()?;
+    let mut socket = TimedSocket::connect(address, left, left, Arc::clone(recorder)).ok()?;
     socket.write_all(request, end).ok()?;
     let mut reply = vec![0; SHOWN];
     let len = socket.read(&mut reply, end).ok()?;

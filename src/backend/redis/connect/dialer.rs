@@ -14,6 +14,7 @@ use crate::backend::redis::connect::timed_socket::TimedSocket;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::config::RedisAddress;
+use crate::stats::recorder::Recorder;
 
 #[cfg(not(feature = "tls"))]
 pub(crate) const NO_TLS: &str = "rediss:// URLs: this build has no `tls` feature";
@@ -32,6 +33,7 @@ pub(crate) struct Dialer {
     pub(crate) longest_reply: u64,
     pub(crate) epoch: Arc<Epoch>,
     pub(crate) acceptance: Acceptance,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl Dialer {
@@ -59,7 +61,8 @@ impl Dialer {
             let share = left / u32::try_from(addresses.len() - index).unwrap_or(1);
             match self.open(address, &budget.within(share)) {
                 Ok(stream) => {
-                    let mut connection = Connection::new(stream, generation, self.longest_reply);
+                    let mut connection =
+                        Connection::new(stream, generation, self.longest_reply, Arc::clone(&self.recorder));
                     handshake(&mut connection, &self.address, &self.acceptance, &self.epoch, budget)?;
                     if let Some(identity) = &mut connection.identity {
                         identity.note_dialed(address);
@@ -75,7 +78,7 @@ impl Dialer {
 
     fn open(&self, address: &PeerAddress, budget: &TimeBudget) -> Result<Stream, Failure> {
         let left = budget.left().ok_or_else(|| Failure::timeout(Stage::NotSent))?;
-        let socket = TimedSocket::connect(address, left, self.timeout)
+        let socket = TimedSocket::connect(address, left, self.timeout, Arc::clone(&self.recorder))
             .map_err(|error| Failure::from_io(&error, Stage::NotSent, false))?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {

@@ -9,6 +9,7 @@ use crate::backend::redis::connect::reentry::{ReentryGuard, is_in_user_code};
 use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::stats::counter::Counter;
 
 /// How long making a slot may take if the pool does not wait for a slot in use.
 const MAKE_SLOT: Duration = Duration::from_millis(20);
@@ -63,6 +64,9 @@ impl Pool {
             // This thread holds a connection already, perhaps the last one: it would wait for itself.
             let slot = if self.slots.is_full() { None } else { self.slots.take(soon) };
             return Ok(slot.unwrap_or_else(CheckedOutSlot::extra));
+        }
+        if self.waits && self.slots.is_full() {
+            self.link.recorder().add(Counter::Waited, 1);
         }
         let end = if self.waits { budget.end } else { soon };
         self.slots.take(end).ok_or_else(|| self.exhausted())

@@ -11,6 +11,7 @@ use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
+use crate::stats::counter::Counter;
 
 /// A connection that was idle for longer is pinged before it is used.
 const MAX_IDLE: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ impl<'a> PooledConnection<'a> {
         link: &'a ServerLink,
         budget: &TimeBudget,
     ) -> Result<Self, Failure> {
+        link.recorder().add(Counter::CheckedOut, 1);
         let mut taken = Self { slot, link, last_used: budget.begun };
         taken.fill(budget)?;
         Ok(taken)
@@ -111,6 +113,7 @@ fn half_of(budget: &TimeBudget) -> TimeBudget {
 
 impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
+        self.link.recorder().add(Counter::Returned, 1);
         let Some(mut connection) = self.slot.take() else {
             return;
         };

@@ -281,6 +281,7 @@ fn error_reply(text: &[u8]) -> Result<Value, ReadError> {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -293,8 +294,13 @@ mod tests {
     fn connected() -> (TcpStream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let second = Duration::from_secs(1);
-        let near =
-            TimedSocket::connect(&PeerAddress::Tcp(listener.local_addr().unwrap()), second, second).unwrap();
+        let near = TimedSocket::connect(
+            &PeerAddress::Tcp(listener.local_addr().unwrap()),
+            second,
+            second,
+            Arc::default(),
+        )
+        .unwrap();
         (listener.accept().unwrap().0, Stream::Plain(near))
     }
 

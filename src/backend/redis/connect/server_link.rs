@@ -15,6 +15,7 @@ use crate::backend::redis::connect::open_connections::OpenConnections;
 use crate::backend::redis::connect::quarantine::Quarantine;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
+use crate::stats::recorder::Recorder;
 
 pub(crate) struct ServerLink {
     dialer: Dialer,
@@ -107,6 +108,10 @@ impl ServerLink {
             return Err(Failure::new(FailureKind::Unreachable, Stage::NotSent, "the server is disconnected"));
         }
         Ok(())
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.dialer.recorder
     }
 
     /// The generation of the connections that may be used.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::peer::PeerAddress;
 use crate::backend::redis::connect::socket::Socket;
+use crate::stats::counter::Counter;
+use crate::stats::recorder::Recorder;
 
 /// A smaller difference is not worth changing a socket's timeout.
 const SLACK: Duration = Duration::from_millis(5);
@@ -27,6 +29,14 @@ pub(crate) struct TimedSocket {
     write_timeout: Option<Duration>,
     /// Ends the waits of a connection that the closing of the store may cut off.
     cutoff: Option<Arc<Cutoff>>,
+    /// Counts the bytes, and the sockets that are open.
+    recorder: Arc<Recorder>,
+}
+
+impl Drop for TimedSocket {
+    fn drop(&mut self) {
+        self.recorder.add(Counter::Closed, 1);
+    }
 }
 
 /// What has arrived on a socket.
@@ -54,9 +64,11 @@ impl TimedSocket {
         address: &PeerAddress,
         timeout: Duration,
         user_timeout: Duration,
+        recorder: Arc<Recorder>,
     ) -> io::Result<Self> {
         let socket = Socket::connect(address, timeout, user_timeout)?;
-        Ok(Self { socket, read_timeout: None, write_timeout: None, cutoff: None })
+        recorder.add(Counter::Opened, 1);
+        Ok(Self { socket, read_timeout: None, write_timeout: None, cutoff: None, recorder })
     }
 
     /// From now on, waits end at the cutoff too.
@@ -77,7 +89,11 @@ impl TimedSocket {
             }
             match self.socket.read(buffer) {
                 Err(error) if is_momentary(&error) => {}
-                outcome => return outcome,
+                outcome => {
+                    let count = outcome?;
+                    self.recorder.add(Counter::BytesRead, count as u64);
+                    return Ok(count);
+                }
             }
         }
     }
@@ -92,7 +108,11 @@ impl TimedSocket {
             match self.socket.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if is_momentary(&error) => {}
-                outcome => return outcome,
+                outcome => {
+                    let count = outcome?;
+                    self.recorder.add(Counter::BytesWritten, count as u64);
+                    return Ok(count);
+                }
             }
         }
     }
@@ -115,7 +135,11 @@ impl TimedSocket {
     /// Takes the bytes that have arrived.
     #[cfg(feature = "tls")]
     pub(crate) fn take_arrived(&self, buffer: &mut [u8]) -> Arrived {
-        arrived(self.socket.receive_now(buffer, false))
+        let arrived = arrived(self.socket.receive_now(buffer, false));
+        if let Arrived::Bytes(count) = arrived {
+            self.recorder.add(Counter::BytesRead, count as u64);
+        }
+        arrived
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::backend::redis::wire::scripts::{CallHead, SESSION_TTL_MILLIS, Script, ScriptCall};
 use crate::clock::Millis;
 use crate::key::Key;
+use crate::stats::counter::Counter;
+use crate::stats::recorder::Recorder;
 
 /// The most arguments of a command; a server takes a million. Even, so that a field stays with its value.
 pub(crate) const MAX_ARGS: usize = 500_000;
@@ -15,11 +17,18 @@ pub(crate) struct CommandWriter<'a> {
     out: &'a mut Vec<u8>,
     prefix: &'a [u8],
     commands: usize,
+    /// Counts the calls of scripts.
+    recorder: Option<&'a Recorder>,
 }
 
 impl<'a> CommandWriter<'a> {
     pub(crate) fn new(out: &'a mut Vec<u8>, prefix: &'a [u8]) -> Self {
-        Self { out, prefix, commands: 0 }
+        Self { out, prefix, commands: 0, recorder: None }
+    }
+
+    /// As [`CommandWriter::new`], for commands whose calls of scripts are counted.
+    pub(crate) fn counting(out: &'a mut Vec<u8>, prefix: &'a [u8], recorder: &'a Recorder) -> Self {
+        Self { out, prefix, commands: 0, recorder: Some(recorder) }
     }
 
     /// Returns how many commands were written. Each gets one reply.
@@ -56,6 +65,9 @@ impl<'a> CommandWriter<'a> {
     fn script_on(&mut self, script: &Script, call: ScriptCall<'_>, keys: usize, arguments: usize) {
         let (head_keys, head_arguments) =
             if call.head().is_some() { (1, CALL_HEAD_ARGUMENTS) } else { (0, 0) };
+        if let Some(recorder) = self.recorder {
+            recorder.add(Counter::Scripts, 1);
+        }
         let arguments = 3 + head_keys + keys + head_arguments + arguments;
         match call {
             ScriptCall::BySha => self.command(arguments, "EVALSHA").arg(script.sha().as_bytes()),

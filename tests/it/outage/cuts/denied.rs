@@ -39,7 +39,7 @@ fn is_denied(error: &Error) -> bool {
 
 /// The number of outages and of outcomes that were not the caller's to see.
 fn troubles(store: &StateStore) -> [u64; 4] {
-    let stats = store.stats();
+    let stats = store.stats().outages;
     [stats.outages, stats.rejected, stats.conflicts, stats.uncertain]
 }
 
