@@ -113,6 +113,12 @@ impl Buckets {
         Duration::from_nanos(middle.min(self.max))
     }
 
+    /// Returns how many durations are at most `limit`, but for those that share its bucket.
+    pub(crate) fn count_up_to(&self, limit: Duration) -> u64 {
+        let behind = bucket_of(nanos(limit)).min(self.counts.len());
+        self.counts[..behind].iter().sum()
+    }
+
     /// Returns what was counted since an earlier copy. The longest duration is known to be in the last bucket.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let before = earlier.counts.iter().chain(std::iter::repeat(&0));
@@ -189,6 +195,9 @@ mod tests {
     fn a_very_long_duration_is_the_longest() {
         let histogram = Histogram::default();
         histogram.record(Duration::from_secs(3600));
-        assert_eq!(histogram.read().max(), Duration::from_secs(3600));
+        let read = histogram.read();
+        assert_eq!((read.max(), read.count_up_to(Duration::from_secs(1))), (Duration::from_secs(3600), 0));
+        histogram.record(Duration::from_millis(1));
+        assert_eq!(histogram.read().count_up_to(Duration::from_secs(1)), 1);
     }
 }

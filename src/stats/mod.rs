@@ -25,10 +25,13 @@ pub(crate) mod counter;
 pub(crate) mod histogram;
 mod latency;
 mod outages;
+mod prometheus;
 pub(crate) mod recorder;
-mod snapshot;
+mod series;
+pub(crate) mod snapshot;
 mod thread_stripe;
 
 pub use latency::{Latencies, Latency};
 pub use outages::OutageStats;
+pub use prometheus::to_prometheus;
 pub use snapshot::{CheckpointStats, EntryStats, ErrorCounts, LockStats, OperationCounts, PoolStats, Stats};

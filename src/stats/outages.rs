@@ -1,5 +1,7 @@
 //! Owns the counts of outages, as the program sees them. Knows nothing of how an outage is served.
 
+use std::time::Duration;
+
 /// Counts of outages of the Redis server. All of them are zero on Memory and File.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -27,6 +29,8 @@ pub struct OutageStats {
     pub dropped_outcomes: u64,
     /// Events that no listener received, because a listener took so long that more than 1000 were waiting.
     pub dropped_events: u64,
+    /// How long the outage has lasted that goes on now.
+    pub(crate) disconnected: Duration,
 }
 
 impl OutageStats {
@@ -37,6 +41,7 @@ impl OutageStats {
             queued: self.queued.saturating_sub(earlier.queued),
             replayed: self.replayed.saturating_sub(earlier.replayed),
             pending: self.pending,
+            disconnected: self.disconnected,
             conflicts: self.conflicts.saturating_sub(earlier.conflicts),
             rejected: self.rejected.saturating_sub(earlier.rejected),
             uncertain: self.uncertain.saturating_sub(earlier.uncertain),

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::stats::counter::{COUNTERS, Counter, Operation, counter_of};
 use crate::stats::histogram::Histogram;
 use crate::stats::latency::{Latencies, Latency};
-use crate::stats::snapshot::{ErrorCounts, LockStats, OperationCounts, PoolStats, Stats};
+use crate::stats::snapshot::{ErrorCounts, LockStats, OperationCounts, PoolStats, Stats, Unlisted};
 use crate::stats::thread_stripe::{OWNED, SHARED, chosen_stripe, stripe};
 
 /// Keeps two stripes in different cache lines, also for processors that load lines in pairs.
@@ -165,6 +165,19 @@ impl Recorder {
                 refused: total(Counter::LocksRefused),
                 lost: total(Counter::LocksLost),
                 held: self.open(Counter::LocksAcquired, Counter::LocksEnded),
+            },
+            unlisted: Unlisted {
+                failed: OperationCounts {
+                    gets: total(Counter::FailedGets),
+                    puts: total(Counter::FailedPuts),
+                    deletes: total(Counter::FailedDeletes),
+                    increments: total(Counter::FailedIncrements),
+                    batches: total(Counter::FailedBatches),
+                    transactions: total(Counter::FailedTransactions),
+                    other: total(Counter::FailedOther),
+                    ..OperationCounts::default()
+                },
+                ..Unlisted::default()
             },
             ..Stats::default()
         }

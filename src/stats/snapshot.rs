@@ -58,6 +58,17 @@ pub struct Stats {
     pub locks: LockStats,
     /// Outages of the Redis server, and what became of queued operations.
     pub outages: OutageStats,
+    pub(crate) unlisted: Unlisted,
+}
+
+/// What metrics show besides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Unlisted {
+    /// The operations that failed, of those that are counted.
+    pub(crate) failed: OperationCounts,
+    /// What the program calls the store.
+    pub(crate) store: Option<String>,
+    pub(crate) backend: &'static str,
 }
 
 /// How many operations ended. [What counts as which](crate::stats) is the same on every backend.
@@ -126,6 +137,8 @@ pub struct EntryStats {
     /// Entries that were removed because they had expired. An entry is absent from its deadline on, and removed some
     /// writes later; one that is written again before that is not counted.
     pub expired: u64,
+    /// The bytes of keys and values, about.
+    pub(crate) bytes: u64,
 }
 
 /// Checkpoints. All numbers are zero: this version makes none.
@@ -170,24 +183,30 @@ macro_rules! difference {
     }};
 }
 
+impl OperationCounts {
+    fn since(&self, earlier: &Self) -> Self {
+        difference!(
+            self,
+            earlier,
+            gets,
+            puts,
+            deletes,
+            increments,
+            batches,
+            pipelines,
+            transactions,
+            scripts,
+            other
+        )
+    }
+}
+
 impl Sub for &Stats {
     type Output = Stats;
 
     fn sub(self, earlier: Self) -> Stats {
         Stats {
-            operations: difference!(
-                self.operations,
-                earlier.operations,
-                gets,
-                puts,
-                deletes,
-                increments,
-                batches,
-                pipelines,
-                transactions,
-                scripts,
-                other
-            ),
+            operations: self.operations.since(&earlier.operations),
             errors: difference!(
                 self.errors,
                 earlier.errors,
@@ -203,6 +222,10 @@ impl Sub for &Stats {
             checkpoints: difference!(self.checkpoints, earlier.checkpoints, made, failed, restored),
             locks: difference!(self.locks, earlier.locks, acquired, refused, lost),
             outages: self.outages.since(&earlier.outages),
+            unlisted: Unlisted {
+                failed: self.unlisted.failed.since(&earlier.unlisted.failed),
+                ..self.unlisted.clone()
+            },
             ..difference!(self, earlier, hits, misses, retries, redirects, bytes_read, bytes_written)
         }
     }
@@ -298,7 +321,7 @@ mod tests {
                 errors: ErrorCounts { denied: n, ..ErrorCounts::default() },
                 latency: Latencies { read: Latency::new(histogram.read()), ..Latencies::default() },
                 pool: PoolStats { open: n, in_use: n, waited: n },
-                entries: EntryStats { total: n, expired: n },
+                entries: EntryStats { total: n, expired: n, bytes: 0 },
                 checkpoints: CheckpointStats { made: n, bytes: n, ..CheckpointStats::default() },
                 locks: LockStats { acquired: n, held: n, ..LockStats::default() },
                 outages: OutageStats { queued: n, pending: n, ..OutageStats::default() },
@@ -309,7 +332,7 @@ mod tests {
         assert_eq!((between.operations.gets, between.operations.other, between.hits), (2, 4, 2));
         assert_eq!((between.errors.denied, between.latency.read.count), (2, 5));
         assert_eq!(between.pool, PoolStats { open: 5, in_use: 5, waited: 2 });
-        assert_eq!(between.entries, EntryStats { total: 5, expired: 2 });
+        assert_eq!(between.entries, EntryStats { total: 5, expired: 2, bytes: 0 });
         assert_eq!((between.checkpoints.made, between.checkpoints.bytes), (2, 5));
         assert_eq!((between.locks.acquired, between.locks.held), (2, 5));
         assert_eq!((between.outages.queued, between.outages.pending), (2, 5));

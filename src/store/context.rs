@@ -44,6 +44,8 @@ pub(crate) struct SharedState {
     pub(crate) single_flight: SingleFlight,
     /// Locks that are renewed.
     pub(crate) renewals: Arc<Renewals>,
+    /// What the program calls the store.
+    pub(crate) name: Option<String>,
     pub(crate) recorder: Arc<Recorder>,
     /// `None` if slow operations are not logged.
     pub(crate) slow_log: Option<SlowLog>,

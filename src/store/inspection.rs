@@ -10,6 +10,7 @@ use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo};
 use crate::key::Key;
 use crate::op::Cursor;
 use crate::outage::{PendingOperation, Status};
+use crate::stats::snapshot::Unlisted;
 use crate::stats::{OutageStats, Stats};
 use crate::store::state_store::{StateStore, on_backend, on_redis};
 
@@ -62,10 +63,19 @@ impl StateStore {
     #[must_use]
     #[doc(alias = "metrics")]
     pub fn stats(&self) -> Stats {
+        let counted = self.recorder().read();
+        let backend = match self {
+            Self::Memory(_) => "memory",
+            Self::File(_) => "file",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "redis",
+        };
+        let store = self.context().shared.name.clone();
         Stats {
+            unlisted: Unlisted { store, backend, ..counted.unlisted },
             entries: on_backend!(self, backend => backend.entry_stats()),
             outages: on_redis!(self, backend => backend.outage_stats(), else => OutageStats::default()),
-            ..self.recorder().read()
+            ..counted
         }
     }
 

@@ -187,6 +187,7 @@ pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) ->
         failure: None,
         single_flight: SingleFlight::default(),
         renewals: Arc::new(Renewals::new(config.redis.timeout)),
+        name: config.name.clone(),
         recorder: Arc::default(),
         slow_log: config.slow.map(|threshold| SlowLog::new(threshold, config.name.as_deref())),
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::exposition::Exposition;
 #[cfg(feature = "redis")]
 use crate::support::redis_server::RedisServer;
 
@@ -127,4 +128,44 @@ fn a_backend_is_chosen_by_url_by_file_and_by_environment() {
     assert!(path.join("LOCK").exists(), "the file was not used");
 
     assert_eq!(run("swap_backends", &[], Some("memory:")), printed);
+}
+
+#[test]
+fn metrics_are_served_and_are_the_same_on_every_backend() {
+    let printed = run_on_each_backend("metrics");
+    for line in [
+        "millpond_operations_total{store=\"shop\",operation=\"get\",outcome=\"ok\"} 20",
+        "millpond_operations_total{store=\"shop\",operation=\"increment\",outcome=\"ok\"} 20",
+        "millpond_hits_total{store=\"shop\"} 10",
+    ] {
+        assert!(printed.lines().any(|found| found == line), "{line} is not in {printed}");
+    }
+}
+
+/// The dashboard and the alerts name only metrics that exist.
+#[test]
+fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
+    let text = millpond::StateStore::memory().stats().to_prometheus();
+    let exposition = Exposition::parse(&text).expect("the text format");
+    let known: Vec<&str> = exposition.names().collect();
+    for file in ["grafana.json", "alerts.yml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
+        let source = std::fs::read_to_string(path).expect("the file");
+        let mut used = 0;
+        for (at, _) in source.match_indices("millpond_") {
+            let name = source[at..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+            let name = name.unwrap_or_default();
+            let is_known = known.iter().any(|metric| {
+                name.strip_prefix(metric)
+                    .is_some_and(|rest| matches!(rest, "" | "_bucket" | "_sum" | "_count"))
+            });
+            assert!(is_known, "{file} names {name}, which is no metric");
+            used += 1;
+        }
+        assert!(used > 5, "{file} names {used} metrics");
+    }
+    let dashboard = include_str!("../../examples/grafana.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).expect("a dashboard is JSON");
+    let alerts = include_str!("../../examples/alerts.yml");
+    serde_norway::from_str::<serde_norway::Value>(alerts).expect("alerts are YAML");
 }

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::backend::fallback::open::FallbackBackend;
 use crate::backend::fallback::queue::file::QueueFile;
@@ -46,6 +47,10 @@ impl FallbackBackend {
             killed_connections: self.shared.redis.killed_connections(),
             dropped_outcomes: read(&counts.dropped_outcomes),
             dropped_events: self.shared.events.dropped(),
+            disconnected: self.shared.outage.current().map_or(Duration::ZERO, |outage| {
+                // The clock of the system may have been set back.
+                outage.since.elapsed().unwrap_or_default()
+            }),
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) mod child_process;
 pub(crate) mod corrupt;
 #[cfg(target_os = "linux")]
 pub(crate) mod disk;
+pub(crate) mod exposition;
 pub(crate) mod files;
 #[cfg(target_os = "linux")]
 pub(crate) mod history;

@@ -137,7 +137,7 @@ impl Table {
     /// Returns how many live entries there are, and how many expired ones were removed.
     pub(crate) fn entry_stats(&self, now: &Now<'_>) -> EntryStats {
         let expired = self.shards.iter().map(|shard| shard.0.read().expired).sum();
-        EntryStats { total: self.len(now), expired }
+        EntryStats { total: self.len(now), expired, bytes: self.bytes() }
     }
 
     /// Returns the weight of all entries, including expired ones that are not reclaimed yet.
