@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::backend::inspect::Inspect;
 use crate::backend::local::change::Change;
 use crate::backend::local::plan::{plan, plan_write};
-use crate::backend::local::plan_multi::{MultiKeyPlan, lease_keys, lock_keys, plan_lease, plan_lock};
+use crate::backend::local::plan_multi::{MultiKeyPlan, all_lease_keys, lock_keys, plan_lease, plan_lock};
 use crate::backend::local::read_set::ReadSet;
 use crate::backend::local::state::{LocalState, serve_locally};
 use crate::backend::local::table::locked::LockedShards;
@@ -96,7 +96,7 @@ impl Backend for Memory {
     }
 
     fn apply_lease(&self, op: Op<'_, LeaseAction>, _end: Option<Instant>) -> Result<Reply> {
-        self.commit_multi(&lease_keys(&op.key), |locked, now| plan_lease(&op, locked, now))
+        self.commit_multi(&all_lease_keys(&op), |locked, now| plan_lease(&op, locked, now))
     }
 
     fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {

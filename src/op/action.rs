@@ -61,13 +61,25 @@ pub(crate) enum EntryAction {
 /// A mutation of a queue together with its leases.
 #[derive(Debug, Clone)]
 pub(crate) enum LeaseAction {
-    /// Returns the values of expired leases to the queue, then leases its first value for `lease`: `Leased`.
-    Lease { lease: Millis, ttl_if_created: Option<Millis> },
+    /// Returns the values of expired leases to the front of the queue and adds delayed values that are due at its end,
+    /// then leases its first value for `lease`: `Leased`. First values that were leased too often go to another queue.
+    Lease { lease: Millis, dead_letters: Option<DeadLetters>, ttl_if_created: Option<Millis> },
+    /// Adds a value at the end of the queue once `delay` has passed: `Flag`, which is `true`.
+    PushDelayed { value: Value, delay: Millis },
     /// Ends a lease, and puts the value at the front of the queue again if `back`: `Flag`, whether the lease
     /// still existed.
     EndLease { id: SmolStr, back: bool, ttl_if_created: Option<Millis> },
     /// Makes a lease end `lease` from now: `Flag`, whether the lease still existed.
     ExtendLease { id: SmolStr, lease: Millis },
+}
+
+/// Where values go that were leased too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadLetters {
+    /// How often a value may be leased.
+    pub(crate) most_attempts: u64,
+    /// The queue to the front of which it goes then.
+    pub(crate) queue: Key<'static>,
 }
 
 /// A mutation of a lock, or of a permit, which is a lock with a number. The key is the name of the lock.

@@ -8,7 +8,9 @@ mod reply;
 #[cfg(feature = "redis")]
 mod traits;
 
-pub(crate) use self::action::{End, EntryAction, Grant, LeaseAction, LockAction, Op, Permit, Write};
+pub(crate) use self::action::{
+    DeadLetters, End, EntryAction, Grant, LeaseAction, LockAction, Op, Permit, Write,
+};
 pub(crate) use self::page::{Cursor, Page};
 pub(crate) use self::query::{Answer, HeldLease, Presence, Query, ReadSource};
 pub(crate) use self::reply::{Hold, NewLease, Reply};

@@ -88,7 +88,7 @@ impl EntryAction {
 impl LeaseAction {
     pub(crate) fn traits(&self) -> Traits {
         match self {
-            Self::Lease { .. } => row("EVAL", Kind::Queue, IN_DOUBT),
+            Self::Lease { .. } | Self::PushDelayed { .. } => row("EVAL", Kind::Queue, IN_DOUBT),
             Self::EndLease { .. } => row("EVAL", Kind::Queue, REPEATED_IF_IT_ACTED),
             Self::ExtendLease { .. } => row("EVAL", Kind::Queue, REPEATED),
         }

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::error::{Error, LeaseId, Result};
 use crate::json;
 use crate::key::Key;
-use crate::op::{LeaseAction, NewLease, Op, Reply};
+use crate::op::{DeadLetters, LeaseAction, NewLease, Op, Reply};
 use crate::stats::counter::Operation;
 use crate::store::context::Context;
 use crate::store::state_store::{StateStore, on_backend};
@@ -34,7 +34,7 @@ use crate::store::wait::deadline_after;
 /// [`queue_range`](Self::queue_range) do not see their values before. Leases are no part of the key: writing to it,
 /// deleting it and its expiry leave them alone, but [`clear`](Self::clear) and
 /// [`delete_prefix`](Self::delete_prefix) drop them. On Redis they are stored beside the queue, under
-/// `{key}:__millpond:leases`, `:leased` and `:returned`, and go by the clock of the server.
+/// `{key}:__millpond:leases`, `:leased`, `:returned` and `:delayed`, and go by the clock of the server.
 impl StateStore {
     /// Leases the first value of a queue for the time `lease`; returns `None` if there is none.
     ///
@@ -62,8 +62,18 @@ impl StateStore {
         queue: impl AsRef<str>,
         lease: Duration,
     ) -> Result<Option<Leased<T>>> {
-        let key = self.context().key(queue.as_ref())?;
-        let action = self.lease_action(lease)?;
+        self.lease_with(queue.as_ref(), lease, None)
+    }
+
+    /// Leases the first value of a queue; values that were leased too often go to a queue for dead letters.
+    pub(crate) fn lease_with<T: DeserializeOwned>(
+        &self,
+        queue: &str,
+        lease: Duration,
+        dead_letters: Option<(u64, &str)>,
+    ) -> Result<Option<Leased<T>>> {
+        let key = self.context().key(queue)?;
+        let action = self.lease_action(&key, lease, dead_letters)?;
         let op = Op { key: key.clone(), action };
         self.decode_leased(
             &key,
@@ -98,8 +108,19 @@ impl StateStore {
         lease: Duration,
         timeout: Duration,
     ) -> Result<Option<Leased<T>>> {
-        let key = self.context().key(queue.as_ref())?;
-        let action = self.lease_action(lease)?;
+        self.lease_wait_with(queue.as_ref(), lease, timeout, None)
+    }
+
+    /// As [`lease_with`](Self::lease_with), and waits for a value if there is none.
+    pub(crate) fn lease_wait_with<T: DeserializeOwned>(
+        &self,
+        queue: &str,
+        lease: Duration,
+        timeout: Duration,
+        dead_letters: Option<(u64, &str)>,
+    ) -> Result<Option<Leased<T>>> {
+        let key = self.context().key(queue)?;
+        let action = self.lease_action(&key, lease, dead_letters)?;
         let end = deadline_after(timeout);
         self.counted_wait(Operation::Other, || {
             on_backend!(self, backend => backend.attempt_until(&key, end, || {
@@ -134,8 +155,22 @@ impl StateStore {
         Some(Leased { store: self.clone(), queue, lease: lease.clone(), item: raw.clone() })
     }
 
-    fn lease_action(&self, lease: Duration) -> Result<LeaseAction> {
-        Ok(LeaseAction::Lease { lease: Millis::new(lease)?, ttl_if_created: self.context().default_ttl() })
+    fn lease_action(
+        &self,
+        queue: &Key<'_>,
+        lease: Duration,
+        dead_letters: Option<(u64, &str)>,
+    ) -> Result<LeaseAction> {
+        let dead_letters = dead_letters.map(|(most_attempts, name)| {
+            let dead = self.context().key(name)?.into_owned();
+            if dead == *queue {
+                let reason = "a queue cannot be its own queue for dead letters";
+                return Err(Error::InvalidKey { key: queue.to_string(), reason });
+            }
+            Ok(DeadLetters { most_attempts, queue: dead })
+        });
+        let (lease, ttl_if_created) = (Millis::new(lease)?, self.context().default_ttl());
+        Ok(LeaseAction::Lease { lease, dead_letters: dead_letters.transpose()?, ttl_if_created })
     }
 
     fn decode_leased<T: DeserializeOwned>(&self, queue: &Key<'_>, reply: Reply) -> Result<Option<Leased<T>>> {
@@ -183,7 +218,8 @@ impl<T> Leased<T> {
 
     /// Returns how often the value has been handed out by [`lease`](StateStore::lease) and
     /// [`lease_wait`](StateStore::lease_wait), this time included: 1 the first time, and 2 after a
-    /// [`nack`](Self::nack), or after a lease that expired. A consumer can put a value aside that it has met too often.
+    /// [`nack`](Self::nack), or after a lease that expired. A consumer can put a value aside that it has met too
+    /// often, or let [`dead_letter_after`](crate::handle::Queue::dead_letter_after) do so.
     ///
     /// The number survives the end of the program, on Redis as far as the data of the server does. It counts one stay in
     /// the queue: a value that is popped and pushed again is a new one.

@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::Backend;
+use crate::clock::Millis;
 use crate::error::Result;
 use crate::json;
-use crate::op::End;
+use crate::op::{End, LeaseAction, Op};
 use crate::stats::counter::Operation;
 use crate::store::execute;
 use crate::store::state_store::{StateStore, on_backend};
@@ -63,6 +64,46 @@ impl StateStore {
     /// As [`push_back`](Self::push_back).
     pub fn push_front(&self, key: impl AsRef<str>, value: impl Serialize) -> Result<u64> {
         execute::push(self, key.as_ref(), End::Front, value)
+    }
+
+    /// Adds a value at the end once `delay` has passed: for a job that must not begin before, or is tried again later.
+    ///
+    /// The value is stored at once, so that no crash loses it, and until it is due nobody sees it: pops, leases, listings
+    /// and [`queue_len`](Self::queue_len) pass it over. The first [`lease`](Self::lease) or
+    /// [`lease_wait`](Self::lease_wait) after that adds it at the end of the queue, behind values that were due before it;
+    /// so a queue with delayed values needs consumers that lease. One lease adds at most 1000 values, those that were due
+    /// first. A delay of zero is over at once.
+    ///
+    /// Like leases, delayed values are no part of the key: deleting it leaves them alone, and [`clear`](Self::clear) and
+    /// [`delete_prefix`](Self::delete_prefix) drop them. On Redis they go by the clock of the server, under
+    /// `{key}:__millpond:delayed`; during an outage this is refused, and nothing becomes due.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// # use millpond::{ManualClock, OpenOptions, StateConfig};
+    /// # let clock = Arc::new(ManualClock::default());
+    /// # let store = OpenOptions::new().clock(clock.clone()).with_config(StateConfig::default())?;
+    /// let lease = Duration::from_secs(30);
+    /// store.push_after("mails", "see you tomorrow", Duration::from_secs(3600))?;
+    /// assert!(store.lease::<String>("mails", lease)?.is_none());
+    /// # clock.advance(Duration::from_secs(3600));
+    /// // … an hour later …
+    /// assert!(store.lease::<String>("mails", lease)?.is_some());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`push_back`](Self::push_back); [`InvalidTtl`](crate::Error::InvalidTtl) for a delay of more than 1000 years;
+    /// [`Unavailable`](crate::Error::Unavailable) during an outage of Redis.
+    pub fn push_after(&self, key: impl AsRef<str>, value: impl Serialize, delay: Duration) -> Result<()> {
+        let key = self.context().key(key.as_ref())?;
+        let value = self.context().encode(&key, &value)?;
+        let delay = if delay.is_zero() { Millis::LEAST } else { Millis::new(delay)? };
+        let op = Op { key, action: LeaseAction::PushDelayed { value, delay } };
+        let name = op.key.clone();
+        let push = || on_backend!(self, backend => backend.apply_lease(op, None));
+        self.counted(Operation::Other, ("push_after", &name), push)?.flag().map(drop)
     }
 
     /// Adds many values at the end, all or none, and returns the new length. On Redis they are sent in
@@ -148,7 +189,7 @@ impl StateStore {
         json::decode_found(&key, found)
     }
 
-    /// Counts the values. Those that are [leased](Self::lease) are not counted.
+    /// Counts the values. Those that are [leased](Self::lease) or [delayed](Self::push_after) are not counted.
     ///
     /// ```
     /// # let store = millpond::StateStore::memory();

@@ -85,8 +85,8 @@ fn an_outage_in_the_middle_changes_no_total() {
 #[test]
 fn jobs_that_fail_are_tried_again_on_every_backend() {
     let printed = run_on_each_backend("jobs");
-    let expected = "sent: [\"anna@example at attempt 1\", \"ben@example at attempt 3\"]\n\
-                    dead: [\"carl@example after 3 attempts\"]\n";
+    let expected = "sent: [\"anna@example at attempt 1\", \"ben@example at attempt 3\", \
+                    \"dora@example at attempt 1\"]\ndead: [\"carl@example\"]\n";
     assert_eq!(printed, expected);
 }
 

@@ -93,6 +93,9 @@ impl Routed for LeaseWrite<'_> {
         match redis.apply_scripted(self.op, self.end) {
             Ok(reply) => {
                 write.record_write(Shadowed::NotAValue);
+                if let LeaseAction::Lease { dead_letters: Some(dead_letters), .. } = &self.op.action {
+                    self.shared.shadow.forget(&dead_letters.queue);
+                }
                 granted.record(&self.op.action, &reply, requested_at);
                 Ok(reply)
             }

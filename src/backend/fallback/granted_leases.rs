@@ -34,7 +34,7 @@ impl GrantedLeases {
                 self.note(id, requested_at + lease.duration());
             }
             (LeaseAction::ExtendLease { id, .. } | LeaseAction::EndLease { id, .. }, _) => self.forget(id),
-            (LeaseAction::Lease { .. }, _) => {}
+            (LeaseAction::Lease { .. } | LeaseAction::PushDelayed { .. }, _) => {}
         }
     }
 
@@ -42,7 +42,7 @@ impl GrantedLeases {
     pub(crate) fn record_doubt(&self, action: &LeaseAction) {
         match action {
             LeaseAction::ExtendLease { id, .. } | LeaseAction::EndLease { id, .. } => self.forget(id),
-            LeaseAction::Lease { .. } => {}
+            LeaseAction::Lease { .. } | LeaseAction::PushDelayed { .. } => {}
         }
     }
 

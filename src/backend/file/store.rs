@@ -14,7 +14,7 @@ use crate::backend::file::lock::DirectoryLock;
 use crate::backend::file::syncer::Syncer;
 use crate::backend::local::overlay::Overlay;
 use crate::backend::local::plan::plan_write;
-use crate::backend::local::plan_multi::{lease_keys, lock_keys, plan_lease, plan_lock};
+use crate::backend::local::plan_multi::{all_lease_keys, lock_keys, plan_lease, plan_lock};
 use crate::backend::local::read_set::ReadSet;
 use crate::backend::local::state::{LocalState, serve_locally};
 use crate::backend::local::table_source::TableSource;
@@ -127,7 +127,7 @@ impl Backend for File {
     }
 
     fn apply_lease(&self, op: Op<'_, LeaseAction>, _end: Option<Instant>) -> Result<Reply> {
-        self.core.commit_multi(&lease_keys(&op.key), |locked, now| plan_lease(&op, locked, now))
+        self.core.commit_multi(&all_lease_keys(&op), |locked, now| plan_lease(&op, locked, now))
     }
 
     fn apply_each(&self, ops: Vec<Op<'_>>) -> Vec<Result<Reply>> {

@@ -4,6 +4,8 @@
 //! A lease has the field `<end>-<token>` with the leased value; that name is also the id of the lease. When a lease is
 //! extended, the value moves to the field `<new end>-<id>`, and the field `x<token>` gets the new end, by which the id
 //! still finds the value. Ends and tokens have 20 digits, so that the names of leases are sorted by their ends.
+//!
+//! A value that was pushed with a delay has the field `d<due>-<token>`, which is no lease.
 
 use std::ops::Bound;
 
@@ -14,7 +16,8 @@ use crate::clock::Now;
 use crate::op::HeldLease;
 use crate::value::Value;
 
-/// At most this many values of expired leases come back at a time, since nobody else can use the shards meanwhile.
+/// At most this many values of expired leases come back at a time, and at most this many delayed values, since nobody else
+/// can use the shards meanwhile.
 const MOST_RETURNED: usize = 1000;
 
 /// A lease in the map.
@@ -32,16 +35,22 @@ pub(crate) fn new_id(until: u64, token: u64) -> SmolStr {
     format_smolstr!("{until:020}-{token:020}")
 }
 
+/// Returns the field of a delayed value.
+pub(crate) fn delayed(due: u64, token: u64) -> SmolStr {
+    format_smolstr!("d{due:020}-{token:020}")
+}
+
 /// Returns the fields of the lease `id` once it is extended, with their values.
 pub(crate) fn extended(id: &str, until: u64, value: Value) -> Vec<(SmolStr, Value)> {
     let end = Value::json(until.to_string().as_bytes());
     vec![(format_smolstr!("{until:020}-{id}"), value), (end_field(id), end)]
 }
 
-/// Returns the id of the lease whose value is in this field; `None` for a field with the end of a lease.
+/// Returns the id of the lease whose value is in this field; `None` for a field with the end of a lease, or with a
+/// delayed value.
 #[cfg(any(feature = "redis", test))]
 pub(crate) fn id_of(field: &str) -> Option<&str> {
-    if field.starts_with('x') {
+    if field.starts_with(['x', 'd']) {
         return None;
     }
     let first_end = field.rsplit('-').nth(1).map_or(0, |end| end.len() + 1);
@@ -76,6 +85,13 @@ impl MapValue {
         let field = format_smolstr!("{end:020}-{id}");
         let value = self.fields().get(&field)?.clone();
         Some(StoredLease { field, end_field: Some(end_field), value })
+    }
+
+    /// Returns the delayed values that are due and enter the queue now, in their order.
+    pub(crate) fn due_values(&self, now: &Now<'_>) -> Vec<(SmolStr, Value)> {
+        let first_open = format_smolstr!("d{:020}", now.millis().saturating_add(1));
+        let due = self.fields().range::<str, _>((Bound::Included("d"), Bound::Excluded(first_open.as_str())));
+        due.take(MOST_RETURNED).map(|(field, value)| (field.clone(), value.clone())).collect()
     }
 
     /// Returns where the lease with this id is kept. `removed` other fields of the map will be removed with it.
@@ -138,6 +154,18 @@ mod tests {
         }
         assert_eq!(map.expired_leases(&Now::at(39)), []);
         assert_eq!(map.expired_leases(&Now::at(40)), [map.find_lease(&id).unwrap()]);
+    }
+
+    #[test]
+    fn delayed_values_are_no_leases_and_are_due_in_their_order() {
+        let named = |due, token| (delayed(due, token), value());
+        let map = MapValue::new([named(30, 1), named(20, 2), named(20, 3), (new_id(5, 4), value())]);
+        let due = |now| map.due_values(&Now::at(now)).into_iter().map(|(field, _)| field).collect::<Vec<_>>();
+        assert_eq!(due(19), [""; 0]);
+        assert_eq!(due(20), [delayed(20, 2), delayed(20, 3)]);
+        assert_eq!(due(30), [delayed(20, 2), delayed(20, 3), delayed(30, 1)]);
+        assert_eq!(map.expired_leases(&Now::at(u64::MAX)).len(), 1);
+        assert_eq!(id_of(&delayed(20, 2)), None);
     }
 
     /// A server gives its own ids to leases, which an outage may end.

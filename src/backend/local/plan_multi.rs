@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, MapValue};
-use crate::backend::local::leases::{StoredLease, extended, new_id};
+use crate::backend::local::leases::{StoredLease, delayed, extended, new_id};
 use crate::backend::local::overlay::Overlay;
 use crate::backend::local::table::locked::LockedShards;
 use crate::backend::local::view::live;
@@ -14,10 +14,13 @@ use crate::clock::{Millis, Now};
 use crate::error::Result;
 use crate::key::{Companion, Key};
 use crate::op::{
-    Answer, End, EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Op, Permit, Query, ReadSource,
-    Reply,
+    Answer, DeadLetters, End, EntryAction, Grant, Hold, LeaseAction, LockAction, NewLease, Op, Permit, Query,
+    ReadSource, Reply,
 };
 use crate::value::Value;
+
+/// One lease moves at most this many values to the queue for dead letters, since nobody else can use the shards meanwhile.
+const MOST_DEAD_LETTERS: usize = 1000;
 
 /// Changes of several keys, and the reply to the operation that makes them.
 pub(crate) type MultiKeyPlan = (Vec<(Key<'static>, Change)>, Reply);
@@ -25,6 +28,18 @@ pub(crate) type MultiKeyPlan = (Vec<(Key<'static>, Change)>, Reply);
 /// Returns the keys whose shards must be locked for a mutation of a queue's leases.
 pub(crate) fn lease_keys(queue: &Key<'_>) -> [Key<'static>; 3] {
     [queue.clone().into_owned(), queue.companion(Companion::Leases), Key::fence()]
+}
+
+/// Returns the same, with the other queue to which this mutation may move values.
+pub(crate) fn all_lease_keys(op: &Op<'_, LeaseAction>) -> Vec<Key<'static>> {
+    let dead_letters = match &op.action {
+        LeaseAction::Lease { dead_letters, .. } => dead_letters.as_ref(),
+        LeaseAction::PushDelayed { .. } | LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } => {
+            None
+        }
+    };
+    let other = dead_letters.map(|dead_letters| dead_letters.queue.clone());
+    lease_keys(&op.key).into_iter().chain(other).collect()
 }
 
 /// Returns the keys whose shards must be locked for a mutation of a lock.
@@ -44,7 +59,10 @@ pub(crate) fn plan_lease(
     now: &Now<'_>,
 ) -> Result<MultiKeyPlan> {
     plan(locked, now, |planner| match &op.action {
-        LeaseAction::Lease { lease, ttl_if_created } => planner.lease(&op.key, *lease, *ttl_if_created),
+        LeaseAction::Lease { lease, dead_letters, ttl_if_created } => {
+            planner.lease(&op.key, *lease, dead_letters.as_ref(), *ttl_if_created)
+        }
+        LeaseAction::PushDelayed { value, delay } => planner.push_delayed(&op.key, value, *delay),
         LeaseAction::EndLease { id, back, ttl_if_created } => {
             planner.end_lease(&op.key, id, *back, *ttl_if_created)
         }
@@ -105,32 +123,89 @@ impl<'p> MultiKeyPlanner<'p, '_> {
         self.overlay.apply(Op { key: key.clone(), action })
     }
 
-    fn lease(&mut self, queue: &Key<'_>, lease: Millis, ttl_if_created: Option<Millis>) -> Result<Reply> {
+    fn lease(
+        &mut self,
+        queue: &Key<'_>,
+        lease: Millis,
+        dead_letters: Option<&DeadLetters>,
+        ttl_if_created: Option<Millis>,
+    ) -> Result<Reply> {
         let leases = queue.companion(Companion::Leases);
+        // If a key holds another kind, this fails before anything is changed.
+        self.overlay.ask(queue, &Query::Bounds)?;
+        if let Some(dead_letters) = dead_letters {
+            self.overlay.ask(&dead_letters.queue, &Query::Bounds)?;
+        }
+        let waiting = self.values(queue);
+        let returned = self.take_back(queue, &leases, ttl_if_created)?;
+        let due = self.take_due(queue, &leases, ttl_if_created)?;
+        let mut upcoming = returned.into_iter().chain(waiting.into_iter().flatten().cloned()).chain(due);
+        for _ in 0..MOST_DEAD_LETTERS {
+            let Some(value) = upcoming.next() else { break };
+            self.apply(queue, EntryAction::Pop { end: End::Front })?;
+            let attempts = u64::from(value.returns) + 1;
+            if let Some(dead_letters) = dead_letters.filter(|letters| attempts > letters.most_attempts) {
+                let push = EntryAction::Push { end: End::Front, values: vec![value], ttl_if_created };
+                self.apply(&dead_letters.queue, push)?;
+                continue;
+            }
+            let id = new_id(self.until(lease), self.next_token()?);
+            let bytes = value.bytes.clone();
+            let fields = vec![(id.clone(), value)];
+            self.apply(&leases, EntryAction::MapPut { fields, ttl_if_created: None })?;
+            return Ok(Reply::Leased(Some(Box::new(NewLease { id, bytes, attempts }))));
+        }
+        Ok(Reply::Leased(None))
+    }
+
+    /// Puts the values of expired leases at the front of the queue, and returns them in their order.
+    fn take_back(
+        &mut self,
+        queue: &Key<'_>,
+        leases: &Key<'_>,
+        ttl_if_created: Option<Millis>,
+    ) -> Result<Vec<Value>> {
+        let expired = self.leases(leases).map_or_else(Vec::new, |map| map.expired_leases(self.now));
+        let mut values = Vec::with_capacity(expired.len());
+        for lease in expired {
+            self.remove_lease(leases, &lease)?;
+            values.push(lease.value.returned());
+        }
+        if !values.is_empty() {
+            // The value that is pushed last becomes the first of the queue.
+            let reversed = values.iter().rev().cloned().collect();
+            self.apply(queue, EntryAction::Push { end: End::Front, values: reversed, ttl_if_created })?;
+        }
+        Ok(values)
+    }
+
+    /// Adds delayed values that are due at the end of the queue, and returns them.
+    fn take_due(
+        &mut self,
+        queue: &Key<'_>,
+        leases: &Key<'_>,
+        ttl_if_created: Option<Millis>,
+    ) -> Result<Vec<Value>> {
+        let due = self.leases(leases).map_or_else(Vec::new, |map| map.due_values(self.now));
+        let mut values = Vec::with_capacity(due.len());
+        for (field, value) in due {
+            self.apply(leases, EntryAction::MapDelete { field })?;
+            values.push(value);
+        }
+        if !values.is_empty() {
+            self.apply(queue, EntryAction::Push { end: End::Back, values: values.clone(), ttl_if_created })?;
+        }
+        Ok(values)
+    }
+
+    fn push_delayed(&mut self, queue: &Key<'_>, value: &Value, delay: Millis) -> Result<Reply> {
         // If the key holds another kind, this fails before anything is changed.
         self.overlay.ask(queue, &Query::Bounds)?;
-        let expired = self.leases(&leases).map_or_else(Vec::new, |map| map.expired_leases(self.now));
-        let mut first_returned = None;
-        if !expired.is_empty() {
-            let mut values = Vec::new();
-            for lease in expired {
-                self.remove_lease(&leases, &lease)?;
-                values.push(lease.value.returned());
-            }
-            first_returned = values.first().cloned();
-            // The value that is pushed last becomes the first of the queue.
-            values.reverse();
-            self.apply(queue, EntryAction::Push { end: End::Front, values, ttl_if_created })?;
-        }
-        let first = first_returned.or_else(|| self.first_value(queue));
-        let popped = self.apply(queue, EntryAction::Pop { end: End::Front })?.found()?;
-        let (Some(value), Some(_)) = (first, popped) else {
-            return Ok(Reply::Leased(None));
-        };
-        let id = new_id(self.until(lease), self.next_token()?);
-        let (bytes, attempts) = (value.bytes.clone(), u64::from(value.returns) + 1);
-        self.apply(&leases, EntryAction::MapPut { fields: vec![(id.clone(), value)], ttl_if_created: None })?;
-        Ok(Reply::Leased(Some(Box::new(NewLease { id, bytes, attempts }))))
+        let field = delayed(self.until(delay), self.next_token()?);
+        let fields = vec![(field, value.clone())];
+        let leases = queue.companion(Companion::Leases);
+        self.apply(&leases, EntryAction::MapPut { fields, ttl_if_created: None })?;
+        Ok(Reply::Flag(true))
     }
 
     fn end_lease(
@@ -178,9 +253,10 @@ impl<'p> MultiKeyPlanner<'p, '_> {
         }
     }
 
-    fn first_value(&self, queue: &str) -> Option<Value> {
+    /// Returns the values of the queue as they were before this operation.
+    fn values(&self, queue: &str) -> Option<impl Iterator<Item = &'p Value> + use<'p>> {
         match &live(self.locked.find(queue), self.now)?.content {
-            Content::Queue(queue) => queue.get(queue.begin()).cloned(),
+            Content::Queue(queue) => Some(queue.range(i64::MIN, i64::MAX)),
             Content::Value(_) | Content::Map(_) => None,
         }
     }

@@ -10,6 +10,9 @@ const LEASED_VALUES: &str = ":__millpond:leased";
 /// How often the values were leased that leases have returned to the front of a queue: a list beside the queue.
 const RETURNED_VALUES: &str = ":__millpond:returned";
 
+/// The values that were pushed with a delay, by the time at which they are due: a sorted set beside the queue.
+const DELAYED_VALUES: &str = ":__millpond:delayed";
+
 /// The clients that wait for a lock, by the time at which they came: a sorted set beside the lock's name.
 const LOCK_QUEUE: &str = ":__millpond:lock_queue";
 
@@ -28,6 +31,10 @@ pub(crate) fn leased_values(queue: &Key<'_>) -> Key<'static> {
 
 pub(crate) fn returned_values(queue: &Key<'_>) -> Key<'static> {
     queue.with_suffix(RETURNED_VALUES)
+}
+
+pub(crate) fn delayed_values(queue: &Key<'_>) -> Key<'static> {
+    queue.with_suffix(DELAYED_VALUES)
 }
 
 pub(crate) fn lock_queue(name: &Key<'_>) -> Key<'static> {
@@ -88,7 +95,7 @@ pub(crate) fn queued_key_fault(key: &str) -> Option<&'static str> {
 /// Returns whether a reserved key goes when all keys that begin with `prefix` are cleared: what belongs to the leases
 /// of a queue goes with the queue.
 pub(crate) fn is_cleared(reserved: &[u8], prefix: &[u8]) -> bool {
-    let queue = [LEASED_VALUES, RETURNED_VALUES]
+    let queue = [LEASED_VALUES, RETURNED_VALUES, DELAYED_VALUES]
         .into_iter()
         .find_map(|suffix| reserved.strip_suffix(suffix.as_bytes()));
     queue.is_some_and(|queue| queue.starts_with(prefix)) || key::is_cleared(reserved, prefix)
@@ -104,6 +111,7 @@ mod tests {
         for (own, name) in [
             (leased_values(&key), "a:b:__millpond:leased"),
             (returned_values(&key), "a:b:__millpond:returned"),
+            (delayed_values(&key), "a:b:__millpond:delayed"),
             (lock_queue(&key), "a:b:__millpond:lock_queue"),
             (lock_last_seen(&key), "a:b:__millpond:lock_seen"),
             (marker(10), "__millpond:marker:0000000000000000000000000000000a"),
@@ -156,6 +164,7 @@ mod tests {
             ("jobs:__millpond:leased", "jobs:", false),
             ("jobs:__millpond:returned", "jobs", true),
             ("jobs:__millpond:returned", "jobs:", false),
+            ("jobs:__millpond:delayed", "jobs", true),
             ("jobs:a:__millpond:leased", "jobs:", true),
             ("jobs:__millpond:lock_queue", "", false),
             ("__millpond:epoch", "", false),

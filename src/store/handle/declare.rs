@@ -1,25 +1,36 @@
 //! Owns how a handle is declared: its type, and one row for each method that calls the one of the store. Knows none of
 //! the handles.
 
-/// Declares a handle, with the `Clone` and `Debug` that all handles have: neither asks anything of the item.
+/// Declares a handle, perhaps with fields of its own that have defaults, with the `Clone` and `Debug` that all handles have: neither asks anything of the item.
 macro_rules! handle {
-    ($(#[$meta:meta])* $name:ident $(<$item:ident>)?) => {
+    ($(#[$meta:meta])* $name:ident $(<$item:ident>)? $({ $($field:ident: $type:ty),* })?) => {
         $(#[$meta])*
         pub struct $name $(<$item>)? {
             store: StateStore,
             key: String,
             item: PhantomData<fn() -> ($($item,)?)>,
+            $($($field: $type,)*)?
         }
 
         impl $(<$item>)? $name $(<$item>)? {
             pub(in crate::store::handle) fn new(store: &StateStore, key: &str) -> Self {
-                Self { store: store.clone(), key: key.to_owned(), item: PhantomData }
+                Self {
+                    store: store.clone(),
+                    key: key.to_owned(),
+                    item: PhantomData,
+                    $($($field: Default::default(),)*)?
+                }
             }
         }
 
         impl $(<$item>)? Clone for $name $(<$item>)? {
             fn clone(&self) -> Self {
-                Self { store: self.store.clone(), key: self.key.clone(), item: PhantomData }
+                Self {
+                    store: self.store.clone(),
+                    key: self.key.clone(),
+                    item: PhantomData,
+                    $($($field: self.$field.clone(),)*)?
+                }
             }
         }
 

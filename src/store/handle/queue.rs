@@ -18,7 +18,7 @@ use crate::store::state_store::StateStore;
 
 handle! {
     /// A queue under one key: see [`StateStore::queue`].
-    Queue<T>
+    Queue<T> { dead_letters: Option<(u64, String)> }
 }
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {
@@ -55,6 +55,22 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         /// [`TooLarge`](crate::Error::TooLarge), [`WrongType`](crate::Error::WrongType) if the key holds another
         /// kind.
         push_front(value: impl Borrow<T> => T) -> u64 = push_front;
+
+        /// Adds a value at the end once `delay` has passed. See [`StateStore::push_after`].
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # let store = millpond::StateStore::memory();
+        /// # let jobs = store.queue::<String>("jobs");
+        /// jobs.push_after("wash".to_owned(), Duration::from_secs(3600))?;
+        /// assert!(jobs.lease(Duration::from_secs(30))?.is_none()); // not yet
+        /// # Ok::<(), millpond::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        /// Those of [`push_back`](Self::push_back), [`InvalidTtl`](crate::Error::InvalidTtl) for the delay, and
+        /// [`Unavailable`](crate::Error::Unavailable) during an outage of Redis.
+        push_after(value: impl Borrow<T> => T, delay: Duration) -> () = push_after;
 
         /// Adds many values at the end, all or none, and returns the new length. See [`StateStore::push_back_many`].
         ///
@@ -120,46 +136,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         /// [`Unavailable`](crate::Error::Unavailable) if the server becomes unreachable meanwhile.
         pop_front_wait(timeout: Duration) -> Option<T> = pop_front_wait;
 
-        /// Leases the first value for the time `lease`; returns `None` if there is none. See [`StateStore::lease`].
-        ///
-        /// ```
-        /// # use std::time::Duration;
-        /// # let store = millpond::StateStore::memory();
-        /// # let jobs = store.queue::<String>("jobs");
-        /// jobs.push_back("wash".to_owned())?;
-        /// let job = jobs.lease(Duration::from_secs(30))?.expect("a job");
-        /// assert_eq!(job.value(), "wash"); // … do it …
-        /// assert!(job.ack()?);
-        /// # Ok::<(), millpond::Error>(())
-        /// ```
-        ///
-        /// # Errors
-        /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType) if the key
-        /// holds another kind; [`Decode`](crate::Error::Decode) if the value is not a `T`: it stays leased, and
-        /// [`undecoded`](Self::undecoded) gives it out as bytes.
-        lease(lease: Duration) -> Option<Leased<T>> = lease;
-
-        /// Leases the first value, and waits for one if there is none; returns `None` after `timeout`. See
-        /// [`StateStore::lease_wait`].
-        ///
-        /// ```
-        /// # use std::time::Duration;
-        /// # let store = millpond::StateStore::memory();
-        /// # let jobs = store.queue::<String>("jobs");
-        /// let (lease, wait) = (Duration::from_secs(30), Duration::from_millis(5));
-        /// assert!(jobs.lease_wait(lease, wait)?.is_none());
-        /// jobs.push_back("wash".to_owned())?;
-        /// assert!(jobs.lease_wait(lease, wait)?.is_some());
-        /// # Ok::<(), millpond::Error>(())
-        /// ```
-        ///
-        /// # Errors
-        /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType) if the key
-        /// holds another kind; [`Decode`](crate::Error::Decode) if the value is not a `T`: it stays leased, and
-        /// [`undecoded`](Self::undecoded) gives it out as bytes.
-        lease_wait(lease: Duration, timeout: Duration) -> Option<Leased<T>> = lease_wait;
-
-        /// Counts the values that are not leased. See [`StateStore::queue_len`].
+        /// Counts the values that are neither leased nor delayed. See [`StateStore::queue_len`].
         ///
         /// ```
         /// # let store = millpond::StateStore::memory();
@@ -302,5 +279,83 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// [`WrongType`](crate::Error::WrongType) if the key holds another kind.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// Leases the first value for the time `lease`; returns `None` if there is none. See [`StateStore::lease`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// # let jobs = store.queue::<String>("jobs");
+    /// jobs.push_back("wash".to_owned())?;
+    /// let job = jobs.lease(Duration::from_secs(30))?.expect("a job");
+    /// assert_eq!(job.value(), "wash"); // … do it …
+    /// assert!(job.ack()?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType) if the key
+    /// holds another kind; [`Decode`](crate::Error::Decode) if the value is not a `T`: it stays leased, and
+    /// [`undecoded`](Self::undecoded) gives it out as bytes.
+    pub fn lease(&self, lease: Duration) -> Result<Option<Leased<T>>> {
+        self.store.lease_with(&self.key, lease, self.dead_letters())
+    }
+
+    /// Leases the first value, and waits for one if there is none; returns `None` after `timeout`. See
+    /// [`StateStore::lease_wait`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// # let jobs = store.queue::<String>("jobs");
+    /// let (lease, wait) = (Duration::from_secs(30), Duration::from_millis(5));
+    /// assert!(jobs.lease_wait(lease, wait)?.is_none());
+    /// jobs.push_back("wash".to_owned())?;
+    /// assert!(jobs.lease_wait(lease, wait)?.is_some());
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidTtl`](crate::Error::InvalidTtl) for the lease, [`WrongType`](crate::Error::WrongType) if the key
+    /// holds another kind; [`Decode`](crate::Error::Decode) if the value is not a `T`: it stays leased, and
+    /// [`undecoded`](Self::undecoded) gives it out as bytes.
+    pub fn lease_wait(&self, lease: Duration, timeout: Duration) -> Result<Option<Leased<T>>> {
+        self.store.lease_wait_with(&self.key, lease, timeout, self.dead_letters())
+    }
+
+    /// Makes the leases of this handle put values aside that were handed out `attempts` times and came back each time. If
+    /// such a value is the next one, [`lease`](Self::lease) and [`lease_wait`](Self::lease_wait) move it to the front of
+    /// the queue `name`, in the namespace of the store, and hand out the one behind it, all in one step.
+    ///
+    /// A moved value keeps its bytes, also if no consumer can decode them, and its number of
+    /// [attempts](Leased::attempts), from which leases of the other queue go on. One lease moves at most 1000 values. All
+    /// consumers of a queue should use the option alike, since a lease without it hands the value out. During an
+    /// outage of Redis nothing is moved.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let store = millpond::StateStore::memory();
+    /// let jobs = store.queue::<String>("jobs").dead_letter_after(2, "jobs:dead");
+    /// jobs.push_back("divide by zero".to_owned())?;
+    /// let mut attempts = 0;
+    /// while let Some(job) = jobs.lease(Duration::from_secs(30))? {
+    ///     attempts += 1;
+    ///     assert!(job.nack()?); // … it failed …
+    /// }
+    /// assert_eq!(attempts, 2);
+    /// assert_eq!(store.queue_range::<String>("jobs:dead", ..)?, ["divide by zero"]);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    #[must_use = "the option belongs to the handle that is returned"]
+    pub fn dead_letter_after(mut self, attempts: u64, name: impl Into<String>) -> Self {
+        self.dead_letters = Some((attempts, name.into()));
+        self
+    }
+
+    fn dead_letters(&self) -> Option<(u64, &str)> {
+        self.dead_letters.as_ref().map(|(attempts, name)| (*attempts, name.as_str()))
     }
 }

@@ -63,6 +63,7 @@ mod compare;
 mod concurrency;
 mod conflicts;
 mod counters;
+mod delayed;
 mod encoding;
 mod events;
 mod examination;

@@ -150,6 +150,8 @@ impl Setup {
                     end
                 elseif string.find(name, ':leased$') then
                     shown = string.gsub(name, '__millpond:', '') .. '=' .. redis.call('HLEN', key)
+                elseif string.find(name, ':delayed$') then
+                    shown = string.gsub(name, '__millpond:', '') .. '=' .. redis.call('ZCARD', key)
                 elseif string.find(name, ':lock$') then
                     shown = string.gsub(name, '__millpond:', '')
                 end

@@ -28,9 +28,12 @@ use crate::value::Value;
 impl Outage {
     /// Leases a value or ends a lease locally, and queues what that changes on the server.
     pub(crate) fn apply_lease(&self, op: &Op<'_, LeaseAction>) -> Result<Reply> {
-        if !self.is_exclusive() {
+        // The delayed values of a queue are on the server, whose clock says when they are due.
+        if !self.is_exclusive() || matches!(op.action, LeaseAction::PushDelayed { .. }) {
             return Err(refused());
         }
+        // No value goes to another queue during an outage.
+        let op = &without_dead_letters(op);
         if matches!(op.action, LeaseAction::Lease { .. }) {
             self.check_known(&op.key, Needs::Entry)?;
         }
@@ -54,9 +57,10 @@ impl Outage {
             LeaseAction::ExtendLease { id, .. } if !leases.has(id) && self.is_on_server(id, &session) => {
                 return Err(refused());
             }
-            LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } | LeaseAction::Lease { .. } => {
-                plan_lease(op, &locked, &now)?
-            }
+            LeaseAction::EndLease { .. }
+            | LeaseAction::ExtendLease { .. }
+            | LeaseAction::Lease { .. }
+            | LeaseAction::PushDelayed { .. } => plan_lease(op, &locked, &now)?,
         };
         let mut ends = QueueEnds::of(locked.find(&op.key));
         let mut ops = Vec::new();
@@ -130,6 +134,14 @@ impl Outage {
         // A token is at least the time in microseconds, by a clock that counts whole milliseconds.
         leased.is_some_and(|leased| leased >= since.as_millis() * 1000)
     }
+}
+
+fn without_dead_letters<'o>(op: &Op<'o, LeaseAction>) -> Op<'o, LeaseAction> {
+    let mut op = op.clone();
+    if let LeaseAction::Lease { dead_letters, .. } = &mut op.action {
+        *dead_letters = None;
+    }
+    op
 }
 
 /// Returns the local key of a part of a queue's leases on the server.

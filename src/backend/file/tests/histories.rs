@@ -88,7 +88,8 @@ fn random_step(random: &mut Rng, leases: &[(Key<'static>, SmolStr)]) -> HistoryS
             EntryAction::MapIncr { field: format_smolstr!("n{}", random.u64(..3)), by: 2, ttl_if_created }
         }
         80..84 => {
-            let action = LeaseAction::Lease { lease: millis(random.u64(1..500)), ttl_if_created };
+            let action =
+                LeaseAction::Lease { lease: millis(random.u64(1..500)), dead_letters: None, ttl_if_created };
             return HistoryStep::Lease(Op { key: Key::listed(name.to_owned()), action });
         }
         84..88 => match random.choice(leases) {

@@ -104,7 +104,7 @@ impl WireAction for LeaseAction {
 
     fn is_counted(&self) -> bool {
         match self {
-            Self::EndLease { .. } => true,
+            Self::EndLease { .. } | Self::PushDelayed { .. } => true,
             Self::Lease { .. } | Self::ExtendLease { .. } => false,
         }
     }

@@ -337,9 +337,9 @@ mod tests {
         let swap = op("k", EntryAction::Swap { expected, new: None, ttl_if_created: None });
         let sha = SWAP.as_call().1;
         assert_eq!(text(&Scripted(&swap), true), format!("EVALSHA {sha} 2 p:k 5 3 7 1  1 a 0"));
-        let action = LeaseAction::Lease { lease: ttl().unwrap(), ttl_if_created: None };
+        let action = LeaseAction::Lease { lease: ttl().unwrap(), dead_letters: None, ttl_if_created: None };
         let lease = Op { key: Key::listed("k".to_owned()), action };
-        let begin = format!("EVALSHA {} 6 p:k ", LEASE.as_call().1);
+        let begin = format!("EVALSHA {} 7 p:k ", LEASE.as_call().1);
         assert!(text(&Scripted(&lease), true).starts_with(&begin));
         let raw = [b"x:a".to_vec(), b"x:b".to_vec()];
         let sha = CALL.as_call().1;

@@ -3,7 +3,7 @@
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{
-    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, SWAP, ScriptCall,
+    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, PUSH_DELAYED, SWAP, ScriptCall,
 };
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
@@ -70,9 +70,22 @@ impl CommandWriter<'_> {
         let leases = queue.companion(Companion::Leases);
         let (values, returned) = (keys::leased_values(queue), keys::returned_values(queue));
         match action {
-            LeaseAction::Lease { lease, ttl_if_created } => {
-                let keys = [queue, &leases, &values, &returned, &Key::fence()];
-                self.script(&LEASE, call, &keys, 2).number(lease.get()).ttl_or_empty(*ttl_if_created);
+            LeaseAction::Lease { lease, dead_letters, ttl_if_created } => {
+                let mut keys = vec![queue, &leases, &values, &returned];
+                let (fence, delayed) = (Key::fence(), keys::delayed_values(queue));
+                keys.extend([&fence, &delayed]);
+                let returned_dead =
+                    dead_letters.as_ref().map(|letters| keys::returned_values(&letters.queue));
+                if let (Some(letters), Some(returned_dead)) = (dead_letters, &returned_dead) {
+                    keys.extend([&letters.queue, returned_dead]);
+                }
+                let arguments = self.script(&LEASE, call, &keys, 3);
+                let arguments = arguments.number(lease.get()).ttl_or_empty(*ttl_if_created);
+                arguments.number(dead_letters.as_ref().map_or(0, |letters| letters.most_attempts));
+            }
+            LeaseAction::PushDelayed { value, delay } => {
+                let keys = [queue, &keys::delayed_values(queue), &Key::fence()];
+                self.script(&PUSH_DELAYED, call, &keys, 2).arg(&value.bytes).number(delay.get());
             }
             LeaseAction::EndLease { id, back, ttl_if_created } => {
                 let arguments = self.script(&END_LEASE, call, &[queue, &leases, &values, &returned], 3);
@@ -405,8 +418,10 @@ mod tests {
         let queue = "p:k p:k:__millpond:leases p:k:__millpond:leased";
         for (action, command) in [
             (
-                LeaseAction::Lease { lease: ttl(), ttl_if_created: None },
-                format!("{lease} 5 {queue} p:k:__millpond:returned p:__millpond:fence 1500"),
+                LeaseAction::Lease { lease: ttl(), dead_letters: None, ttl_if_created: None },
+                format!(
+                    "{lease} 6 {queue} p:k:__millpond:returned p:__millpond:fence p:k:__millpond:delayed 1500  0"
+                ),
             ),
             (
                 LeaseAction::EndLease { id: "7".into(), back: true, ttl_if_created: Some(ttl()) },

@@ -169,7 +169,7 @@ fn a_mutation_of_an_entry_refuses_what_its_command_cannot_reply() {
 #[test]
 fn a_mutation_of_a_lease_or_a_lock_refuses_what_its_script_cannot_reply() {
     let grant = Grant { token: 7, until: 9 };
-    let lease = LeaseAction::Lease { lease: second(), ttl_if_created: None };
+    let lease = LeaseAction::Lease { lease: second(), dead_letters: None, ttl_if_created: None };
     assert_accepts(
         "take",
         |reply| replied(&lease, &reply),

@@ -65,7 +65,9 @@ fn single_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
 pub(crate) fn lease_reply(action: &LeaseAction, reply: Value) -> Result<Reply, Failure> {
     Ok(match action {
         LeaseAction::Lease { .. } => Reply::Leased(leased(reply)?.map(Box::new)),
-        LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } => Reply::Flag(flag(reply)?),
+        LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } | LeaseAction::PushDelayed { .. } => {
+            Reply::Flag(flag(reply)?)
+        }
     })
 }
 
@@ -374,9 +376,13 @@ mod tests {
             assert_reply(&action, reply, &expected);
         }
         for (action, reply, expected) in [
-            (LeaseAction::Lease { lease: ttl, ttl_if_created: None }, Value::Nil, Reply::Leased(None)),
             (
-                LeaseAction::Lease { lease: ttl, ttl_if_created: None },
+                LeaseAction::Lease { lease: ttl, dead_letters: None, ttl_if_created: None },
+                Value::Nil,
+                Reply::Leased(None),
+            ),
+            (
+                LeaseAction::Lease { lease: ttl, dead_letters: None, ttl_if_created: None },
                 pair("7", "x"),
                 Reply::Leased(Some(Box::new(NewLease {
                     id: "7".into(),
@@ -385,7 +391,7 @@ mod tests {
                 }))),
             ),
             (
-                LeaseAction::Lease { lease: ttl, ttl_if_created: None },
+                LeaseAction::Lease { lease: ttl, dead_letters: None, ttl_if_created: None },
                 pair("3x7", "x"),
                 Reply::Leased(Some(Box::new(NewLease {
                     id: "3x7".into(),

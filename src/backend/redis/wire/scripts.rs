@@ -124,6 +124,8 @@ scripts! {
     CREATE = "create.lua";
     /// Puts the values of expired leases back, and leases the first value of a queue.
     LEASE = "lease.lua";
+    /// Adds a value to a queue later.
+    PUSH_DELAYED = "push_delayed.lua";
     /// Ends a lease.
     END_LEASE = "end_lease.lua";
     /// Extends a lease.
@@ -170,6 +172,7 @@ mod tests {
             &SWAP,
             &CREATE,
             &LEASE,
+            &PUSH_DELAYED,
             &END_LEASE,
             &EXTEND_LEASE,
             &LOCK,

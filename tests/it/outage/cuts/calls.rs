@@ -285,6 +285,13 @@ fn leases() -> Vec<Call> {
         call("take", QUEUE, &["q=[1,2]", "q=[2] q:leased=1"], "Some(1)", (Never, Refused), |store| {
             store.lease::<i64>("q", HOUR).map(|taken| as_text(taken.map(Leased::into_inner)))
         }),
+        call("push_after", QUEUE, &["q=[1,2]", "q=[1,2] q:delayed=1"], "()", (Never, Refused), |store| {
+            store.push_after("q", 3, HOUR).map(as_text)
+        }),
+        call("dead_letters", QUEUE, &["q=[1,2]", "dead=[2,1]"], "None", (Never, Refused), |store| {
+            let queue = store.queue::<i64>("q").dead_letter_after(0, "dead");
+            queue.lease(HOUR).map(|taken| as_text(taken.map(Leased::into_inner)))
+        }),
         end("done", &["q=[2] q:leased=1", "q=[2]"], Reported, |_, taken| taken.ack()),
         end("back", &["q=[2] q:leased=1", "q=[1,2]"], Reported, |_, taken| taken.nack()),
         end("ack", &["q=[2] q:leased=1", "q=[2] result=7"], Never, |store, taken| {
