@@ -37,6 +37,8 @@
 //!
 //! - `redis` (default): the Redis variant. Without it the crate has few dependencies.
 //! - `tls`: `rediss://` URLs.
+//! - `metrics`: the numbers of [`StateStore::stats`] for a recorder of the crate
+//!   [`metrics`](https://docs.rs/metrics). [`Stats::to_prometheus`] needs no feature.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(

@@ -119,6 +119,17 @@ impl Buckets {
         self.counts[..behind].iter().sum()
     }
 
+    /// Returns the durations, each as the middle of its bucket, and how often it was counted.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn durations(&self) -> Vec<(Duration, usize)> {
+        let counted = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let middle = |(bucket, count): (usize, &u64)| {
+            let (least, width) = range_of(bucket);
+            (Duration::from_nanos(least + width / 2), usize::try_from(*count).unwrap_or(usize::MAX))
+        };
+        counted.map(middle).collect()
+    }
+
     /// Returns what was counted since an earlier copy. The longest duration is known to be in the last bucket.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let before = earlier.counts.iter().chain(std::iter::repeat(&0));

@@ -22,6 +22,8 @@
 
 pub(crate) mod attempts;
 pub(crate) mod counter;
+#[cfg(feature = "metrics")]
+pub(crate) mod facade;
 pub(crate) mod histogram;
 mod latency;
 mod outages;

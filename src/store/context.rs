@@ -47,6 +47,8 @@ pub(crate) struct SharedState {
     /// What the program calls the store.
     pub(crate) name: Option<String>,
     pub(crate) recorder: Arc<Recorder>,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: crate::stats::facade::MetricHandles,
     /// `None` if slow operations are not logged.
     pub(crate) slow_log: Option<SlowLog>,
 }

@@ -45,6 +45,10 @@ impl StateStore {
     /// Returns what was counted and measured since the store was opened, by all of its handles together. Two of these
     /// snapshots [subtract](Stats).
     ///
+    /// With the feature `metrics`, each call also brings the metrics up to date in the recorder of the crate
+    /// [`metrics`](https://docs.rs/metrics) that was installed when the store was opened. So a program calls this before
+    /// its exporter is read, or now and then.
+    ///
     /// The numbers are read one after the other while other threads go on counting, so operations that end at the same
     /// time may be in some of them only.
     ///
@@ -71,12 +75,15 @@ impl StateStore {
             Self::Redis(_) => "redis",
         };
         let store = self.context().shared.name.clone();
-        Stats {
+        let stats = Stats {
             unlisted: Unlisted { store, backend, ..counted.unlisted },
             entries: on_backend!(self, backend => backend.entry_stats()),
             outages: on_redis!(self, backend => backend.outage_stats(), else => OutageStats::default()),
             ..counted
-        }
+        };
+        #[cfg(feature = "metrics")]
+        self.context().shared.metrics.publish(&stats);
+        stats
     }
 
     /// Does what [`stats`](Self::stats) does: rust-rule-engine has this name for it.

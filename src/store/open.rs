@@ -188,6 +188,15 @@ pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) ->
         single_flight: SingleFlight::default(),
         renewals: Arc::new(Renewals::new(config.redis.timeout)),
         name: config.name.clone(),
+        #[cfg(feature = "metrics")]
+        metrics: crate::stats::facade::MetricHandles::register(
+            config.name.as_deref(),
+            match config.backend {
+                StateBackend::Memory => "memory",
+                StateBackend::File { .. } => "file",
+                StateBackend::Redis { .. } => "redis",
+            },
+        ),
         recorder: Arc::default(),
         slow_log: config.slow.map(|threshold| SlowLog::new(threshold, config.name.as_deref())),
     }

@@ -16,6 +16,7 @@
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
 //! - `thread_locals`: a store in the destructor of a thread-local;
+//! - `metric_recorder`: metrics for a recorder of the crate `metrics`;
 //! - `examples`: the examples, run as a user would run them;
 //! - `tidy`: rules that the source code itself must follow;
 //! - `support`: the servers, proxies, disks and processes that the tests use.
@@ -40,6 +41,8 @@ mod foreign_code;
 mod lease_order;
 #[cfg(all(unix, feature = "redis"))]
 mod linearizability;
+#[cfg(feature = "metrics")]
+mod metric_recorder;
 mod model;
 mod natural;
 #[cfg(feature = "redis")]
