@@ -96,6 +96,7 @@ pub use crate::store::permits::Permits;
 pub use crate::store::state_store::RedisStore;
 pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};
 pub use crate::store::transaction::Transaction;
+pub use crate::store::windows::{Decision, Window};
 pub use crate::store::write_batch::WriteBatch;
 
 /// The files of a File store: how a damaged one is repaired, and how far an opening has come.
@@ -106,6 +107,8 @@ pub mod file {
 /// Handles on a single key. They have no logic of their own: their methods are those of the store on that key.
 pub mod handle {
     pub use crate::store::handle::{Counter, Map, Queue, Value};
+    #[doc(no_inline)]
+    pub use crate::store::windows::Window;
 }
 
 /// Guides: each is one page, and its program is compiled and run by the tests.

@@ -12,13 +12,16 @@ pub(crate) mod redis;
 
 use std::time::Instant;
 
+use smol_str::SmolStr;
+
 use crate::backend::local::change::Change;
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::op::{
-    Answer, Cursor, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, ReadSource, Reply, Write,
+    Answer, Cursor, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, ReadSource, Reply,
+    WindowBuckets, Write,
 };
 use crate::outage::Status;
 use crate::stats::EntryStats;
@@ -30,6 +33,12 @@ pub(crate) const CHUNK: usize = 1000;
 /// time that is passed to it.
 pub(crate) type TransactionBody<'w> =
     dyn FnMut(&mut dyn ReadSource, &Now<'_>) -> Vec<(Key<'static>, Change)> + 'w;
+
+/// Returns the sum of a sliding window whose map has these fields.
+fn window_sum(key: &Key<'_>, width: Millis, now: &Now<'_>, fields: &[(SmolStr, Bytes)]) -> Result<i64> {
+    let buckets = WindowBuckets::read(width, now.millis(), fields);
+    buckets.map(|buckets| buckets.sum()).ok_or_else(|| Error::NotAnInteger { key: key.to_string() })
+}
 
 /// The core that each variant implements. Everything else is written once, on top of it.
 ///
@@ -45,6 +54,9 @@ pub(crate) trait Backend {
 
     /// Answers a query about one key.
     fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer>;
+
+    /// Returns the sum of a sliding window, by the clock of the backend.
+    fn window_sum(&self, key: &Key<'_>, width: Millis) -> Result<i64>;
 
     /// Returns the TTL of an entry of any kind; `None` if the key is absent.
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>>;

@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::key::Key;
+use crate::op::window::WindowAdd;
 use crate::value::Value;
 
 /// A mutation: what to do, and to which key. `A` is the kind of action; the default changes one entry.
@@ -56,6 +57,8 @@ pub(crate) enum EntryAction {
     Pop { end: End },
     /// Drops the first values of a queue until at most `most` remain: `Number`, how many were dropped.
     Trim { most: u64 },
+    /// Adds to a sliding window, which is a map of its buckets: `Window`.
+    WindowAdd(WindowAdd),
 }
 
 /// A mutation of a queue together with its leases.
@@ -146,7 +149,8 @@ impl EntryAction {
             | Self::MapDelete { .. }
             | Self::MapIncr { .. }
             | Self::Pop { .. }
-            | Self::Trim { .. } => false,
+            | Self::Trim { .. }
+            | Self::WindowAdd(_) => false,
         }
     }
 
@@ -173,7 +177,8 @@ impl EntryAction {
             | Self::Persist
             | Self::Touch { .. }
             | Self::Pop { .. }
-            | Self::Trim { .. } => 0,
+            | Self::Trim { .. }
+            | Self::WindowAdd(_) => 0,
         }
     }
 }

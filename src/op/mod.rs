@@ -7,6 +7,7 @@ mod query;
 mod reply;
 #[cfg(feature = "redis")]
 mod traits;
+pub(crate) mod window;
 
 pub(crate) use self::action::{
     DeadLetters, End, EntryAction, Grant, LeaseAction, LockAction, Op, Permit, Write,
@@ -16,3 +17,4 @@ pub(crate) use self::query::{Answer, HeldLease, Presence, Query, ReadSource};
 pub(crate) use self::reply::{Hold, NewLease, Reply};
 #[cfg(feature = "redis")]
 pub(crate) use self::traits::{LostReply, Traits};
+pub(crate) use self::window::{WindowAdd, WindowBuckets, WindowSum};

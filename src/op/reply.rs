@@ -6,6 +6,7 @@ use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::op::accessors::accessors;
 use crate::op::action::{Grant, Permit};
+use crate::op::window::WindowSum;
 
 /// What happened to a lock that the caller was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(crate) enum Reply {
     Found(Option<Bytes>),
     /// The new lease. Boxed, because it would make every reply larger.
     Leased(Option<Box<NewLease>>),
+    /// The sum of a window. Boxed, because it would make every reply larger.
+    Window(Box<WindowSum>),
     /// The lock, if it was free.
     Granted(Option<Grant>),
     /// The permit, if one was free.
@@ -55,6 +58,7 @@ accessors! {
     flag() -> bool = Flag;
     number() -> i64 = Number;
     found() -> Option<Bytes> = Found;
+    window() -> Box<WindowSum> = Window;
     granted() -> Option<Grant> = Granted;
     permit() -> Option<Permit> = Permit;
     hold() -> Hold = Hold;

@@ -81,6 +81,7 @@ impl EntryAction {
             Self::Pop { end: End::Back } => row("RPOP", Kind::Queue, IN_DOUBT),
             Self::Pop { end: End::Front } => row("LPOP", Kind::Queue, IN_DOUBT),
             Self::Trim { .. } => row("LTRIM", Kind::Queue, IN_DOUBT),
+            Self::WindowAdd(_) => row("EVAL", Kind::Map, IN_DOUBT),
         }
     }
 }

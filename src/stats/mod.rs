@@ -11,9 +11,9 @@
 //! | [`gets`](OperationCounts::gets) | `get`, `get_bytes`, `get_and_touch`, `map_get`, `map_contains` |
 //! | [`puts`](OperationCounts::puts) | `put*`, `update`, `set_if_not_exists`, `compare_and_set`, `get_and_put`, `modify`, `upsert` and their variants, `map_put*`, `push_*` |
 //! | [`deletes`](OperationCounts::deletes) | `delete`, `get_and_delete`, `map_delete`, `pop_*`, `queue_trim`, `delete_prefix`, `clear` |
-//! | [`increments`](OperationCounts::increments) | `incr`, `incr_with_ttl`, `decr`, `map_incr` |
+//! | [`increments`](OperationCounts::increments) | `incr`, `incr_with_ttl`, `decr`, `map_incr`, additions to a window, `rate_limit` |
 //! | [`batches`](OperationCounts::batches) | `batch_*`, `write`, whatever the number of their entries |
-//! | [`transactions`](OperationCounts::transactions) | `transaction`, `try_transaction`, whatever they read and write, and however often their closure runs |
+//! | [`transactions`](OperationCounts::transactions) | `transaction`, `try_transaction`, `process_once`, whatever they read and write, and however often their closure runs |
 //! | [`other`](OperationCounts::other) | all the rest: expiry, lists of keys (each page of `scan` and `entries`), lengths, whole maps and queues, leases, locks |
 //!
 //! Methods that look inside the store, such as `health_check`, are no operations, and neither are `flush` and `close`. An

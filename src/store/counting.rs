@@ -120,7 +120,9 @@ pub(crate) fn operation_of(action: &EntryAction) -> Operation {
         | EntryAction::MapDelete { .. }
         | EntryAction::Pop { .. }
         | EntryAction::Trim { .. } => Operation::Delete,
-        EntryAction::Incr { .. } | EntryAction::MapIncr { .. } => Operation::Increment,
+        EntryAction::Incr { .. } | EntryAction::MapIncr { .. } | EntryAction::WindowAdd(_) => {
+            Operation::Increment
+        }
         EntryAction::Touch { .. } => Operation::Get,
         EntryAction::Expire { .. } | EntryAction::Persist => Operation::Other,
     }
@@ -143,6 +145,7 @@ pub(crate) fn name_of(action: &EntryAction) -> &'static str {
         EntryAction::Trim { .. } => "queue_trim",
         EntryAction::Incr { .. } => "incr",
         EntryAction::MapIncr { .. } => "map_incr",
+        EntryAction::WindowAdd(_) => "window_add",
         EntryAction::Touch { .. } => "get_and_touch",
         EntryAction::Expire { .. } => "expire",
         EntryAction::Persist => "persist",

@@ -12,6 +12,8 @@ mod atomic;
 
 mod counters;
 
+pub(crate) mod windows;
+
 pub(crate) mod transaction;
 
 pub(crate) mod events;

@@ -18,6 +18,7 @@
 //! - `thread_locals`: a store in the destructor of a thread-local;
 //! - `metric_recorder`: metrics for a recorder of the crate `metrics`;
 //! - `examples`: the examples, run as a user would run them;
+//! - `windows`: sliding windows, compared with brute force;
 //! - `tidy`: rules that the source code itself must follow;
 //! - `support`: the servers, proxies, disks and processes that the tests use.
 
@@ -53,3 +54,4 @@ mod renewed_locks;
 mod thread_locals;
 mod tidy;
 mod transaction_equivalence;
+mod windows;

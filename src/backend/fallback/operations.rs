@@ -12,7 +12,7 @@ use crate::backend::fallback::route::{Mode, OnLostReply, Pair};
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
-use crate::backend::{Backend, TransactionBody};
+use crate::backend::{Backend, TransactionBody, window_sum};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Ttl};
 use crate::error::{Kind, Result};
@@ -67,6 +67,14 @@ impl Backend for FallbackBackend {
             Ok(answer)
         };
         self.read(on_server, |outage| outage.ask(key, query))
+    }
+
+    fn window_sum(&self, key: &Key<'_>, width: Millis) -> Result<i64> {
+        let locally = |outage: &Outage| {
+            let fields = outage.ask(key, &Query::Map)?.map()?;
+            window_sum(key, width, &outage.now(), &fields)
+        };
+        self.read(|redis| redis.window_sum(key, width), locally)
     }
 
     fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {

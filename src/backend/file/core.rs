@@ -14,7 +14,7 @@ use crate::backend::file::journal::combining::{Combiner, Group};
 use crate::backend::file::journal::durability::Durability;
 use crate::backend::file::journal::writer::{Journal, JournalState};
 use crate::backend::file::layout::Layout;
-use crate::backend::file::pacer::{Decision, JournalSize, Pacer};
+use crate::backend::file::pacer::{JournalSize, Pacer, PacerDecision};
 use crate::backend::local::change::Change;
 use crate::backend::local::plan_multi::MultiKeyPlan;
 use crate::backend::local::state::LocalState;
@@ -210,8 +210,8 @@ impl Core {
         let (len, max_len_after_next) = (journal.len, journal.max_len_after_next());
         let size = JournalSize { len, max_len_after_next, line: written, is_due };
         match self.pacer.check_size(size, self.state.table.bytes()) {
-            Decision::Pause(pause) => pause,
-            Decision::Compact => {
+            PacerDecision::Pause(pause) => pause,
+            PacerDecision::Compact => {
                 self.start_compaction();
                 Duration::ZERO
             }

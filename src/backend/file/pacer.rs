@@ -66,7 +66,7 @@ pub(crate) struct JournalSize {
 
 /// What follows from a check of the directory's size.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub(crate) enum PacerDecision {
     Pause(Duration),
     Compact,
 }
@@ -118,7 +118,7 @@ impl Pacer {
 
     /// Decides what follows from the sizes of the journal and of the live entries, and sets whether writers are
     /// throttled.
-    pub(crate) fn check_size(&self, journal: JournalSize, live_weight: u64) -> Decision {
+    pub(crate) fn check_size(&self, journal: JournalSize, live_weight: u64) -> PacerDecision {
         let older_bytes = self.older_bytes.load(Ordering::Acquire);
         let state = self.state.lock();
         let sizes = Sizes {
@@ -135,13 +135,13 @@ impl Pacer {
                 let done = float(self.snapshot_bytes.load(Ordering::Relaxed)) / sizes.live;
                 pause(rotated_at.elapsed(), sizes.used_share(), done.min(1.0))
             });
-            return Decision::Pause(pause);
+            return PacerDecision::Pause(pause);
         }
         let may_retry = older_bytes + journal.len >= state.retry_above;
         if may_retry && (journal.is_due || sizes.need_compaction(self.ratio, float(self.min_bytes))) {
-            Decision::Compact
+            PacerDecision::Compact
         } else {
-            Decision::Pause(Duration::ZERO)
+            PacerDecision::Pause(Duration::ZERO)
         }
     }
 
@@ -348,17 +348,17 @@ mod tests {
         let pacer = Pacer::new(&options, 0, None);
         let check =
             |len| pacer.check_size(JournalSize { len, max_len_after_next: len, line: 0, is_due: false }, 0);
-        assert_eq!(check(1 << 20), Decision::Pause(Duration::ZERO));
-        assert_eq!(check((1 << 20) + 1), Decision::Compact);
+        assert_eq!(check(1 << 20), PacerDecision::Pause(Duration::ZERO));
+        assert_eq!(check((1 << 20) + 1), PacerDecision::Compact);
         assert!(pacer.begin());
-        assert_eq!(check(1 << 21), Decision::Pause(Duration::ZERO), "one runs");
+        assert_eq!(check(1 << 21), PacerDecision::Pause(Duration::ZERO), "one runs");
         let running = pacer.end_on_drop();
         pacer.note_rotated(1 << 21);
         assert!(pacer.note_failed() && !pacer.note_failed());
         drop(running);
         // Half as much again, and the minimum.
-        assert_eq!(check((1 << 21) - 1), Decision::Pause(Duration::ZERO));
-        assert_eq!(check(1 << 21), Decision::Compact);
+        assert_eq!(check((1 << 21) - 1), PacerDecision::Pause(Duration::ZERO));
+        assert_eq!(check(1 << 21), PacerDecision::Compact);
         pacer.stop();
         assert!(!pacer.begin());
     }

@@ -7,6 +7,7 @@ pub(crate) mod leases;
 pub(crate) mod overlay;
 pub(crate) mod plan;
 pub(crate) mod plan_multi;
+mod plan_window;
 pub(crate) mod queue;
 pub(crate) mod read_set;
 pub(crate) mod state;

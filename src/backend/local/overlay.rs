@@ -318,6 +318,13 @@ impl EntryView for OverlayView<'_> {
         }
     }
 
+    fn fields(&mut self) -> Result<Vec<(SmolStr, Bytes)>> {
+        match self.staged {
+            Staged::Replaced(entry) => staged_entry(self.key, entry.as_ref()).fields(),
+            Staged::Delta(_) => self.map(),
+        }
+    }
+
     fn map_length(&mut self) -> Result<u64> {
         let length = match self.staged {
             Staged::Replaced(entry) => return staged_entry(self.key, entry.as_ref()).map_length(),

@@ -5,6 +5,7 @@ use smol_str::SmolStr;
 
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry, MapValue};
+use crate::backend::local::plan_window::plan_window;
 use crate::backend::local::queue::QueueValue;
 use crate::backend::local::view::EntryView;
 use crate::bytes::Bytes;
@@ -65,6 +66,7 @@ pub(crate) fn plan(
         EntryAction::Push { end, values, ttl_if_created } => push(end, values, ttl_if_created, view, now)?,
         EntryAction::Pop { end } => pop(end, view)?,
         EntryAction::Trim { most } => trim(most, view)?,
+        EntryAction::WindowAdd(add) => plan_window(key, &add, view, now)?,
     })
 }
 

@@ -39,6 +39,11 @@ macro_rules! serve_locally {
             self.state().table.ask(key, query, &self.now())
         }
 
+        fn window_sum(&self, key: &Key<'_>, width: Millis) -> Result<i64> {
+            let fields = self.ask(key, &Query::Map)?.map()?;
+            $crate::backend::window_sum(key, width, &self.now(), &fields)
+        }
+
         fn ttl(&self, key: &Key<'_>) -> Result<Option<Ttl>> {
             Ok(self.state().table.ttl(key, &self.now()))
         }

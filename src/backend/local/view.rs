@@ -19,6 +19,9 @@ pub(crate) trait EntryView {
 
     fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>>;
 
+    /// Returns the fields of a map, sorted by name.
+    fn fields(&mut self) -> Result<Vec<(SmolStr, Bytes)>>;
+
     fn map_length(&mut self) -> Result<u64>;
 
     /// Returns the index of the first value of a queue, and the index after the last.
@@ -101,10 +104,7 @@ impl<'a> LiveEntry<'a> {
                 let map = self.as_map()?;
                 Answer::Each(names.iter().map(|name| field_of(map, name)).collect())
             }
-            Query::Map => {
-                let fields = self.as_map()?.into_iter().flat_map(MapValue::fields);
-                Answer::Map(fields.map(|(name, value)| (name.clone(), value.bytes.clone())).collect())
-            }
+            Query::Map => Answer::Map(self.fields()?),
             Query::Names => Answer::Names(
                 self.as_map()?.map(|map| map.fields().keys().cloned().collect()).unwrap_or_default(),
             ),
@@ -137,6 +137,11 @@ impl EntryView for LiveEntry<'_> {
 
     fn field(&mut self, field: &SmolStr) -> Result<Option<Bytes>> {
         Ok(field_of(self.as_map()?, field))
+    }
+
+    fn fields(&mut self) -> Result<Vec<(SmolStr, Bytes)>> {
+        let fields = self.as_map()?.into_iter().flat_map(MapValue::fields);
+        Ok(fields.map(|(name, value)| (name.clone(), value.bytes.clone())).collect())
     }
 
     fn map_length(&mut self) -> Result<u64> {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::backend::redis::connect::connection::Connection;
+use crate::backend::redis::connect::connection::{Connection, Request};
 use crate::backend::redis::connect::dialer::Dialer;
 #[cfg(not(feature = "tls"))]
 use crate::backend::redis::connect::dialer::NO_TLS;
@@ -25,9 +25,10 @@ use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::{WireAction, error_context};
 use crate::backend::redis::wire::calls::Scripted;
 use crate::backend::redis::wire::resp::CommandWriter;
-use crate::backend::redis::wire::{queries, replies};
+use crate::backend::redis::wire::{queries, replies, window_reply};
+use crate::backend::window_sum;
 use crate::bytes::Bytes;
-use crate::clock::Ttl;
+use crate::clock::{Millis, Now, Ttl};
 #[cfg(feature = "tls")]
 use crate::config::Endpoint;
 use crate::config::{Fallback, RedisAddress, RedisOptions, StateConfig};
@@ -174,6 +175,25 @@ impl Redis {
         let budget = self.budget();
         self.answer(key, query, &budget)
             .map_err(|failure| self.error_of(failure, queries::error_context(key, query), &budget))
+    }
+
+    /// Returns the sum of a sliding window, by the server's clock.
+    pub(crate) fn window_sum(&self, key: &Key<'_>, width: Millis) -> Result<i64, OperationError> {
+        let budget = self.budget();
+        let work = |connection: &mut Connection, _| {
+            let mut writer = self.writer(connection);
+            writer.query(key, &Query::Map);
+            writer.command(1, "TIME");
+            connection.send(Request { replies: 2, mutation: false, atomic: false }, &budget)?;
+            let fields = queries::answer(&Query::Map, &mut || connection.receive(&budget));
+            let now = window_reply::time(connection.receive(&budget)?);
+            Ok((fields?, now?))
+        };
+        let (fields, now) = self
+            .run(RetryRule::Read, &budget, work)
+            .map(|(found, _)| found)
+            .map_err(|failure| self.error_of(failure, queries::error_context(key, &Query::Map), &budget))?;
+        Ok(window_sum(key, width, &Now::at(now), &fields.map()?)?)
     }
 
     /// Returns how long an entry of any kind has left; `None` if there is none.

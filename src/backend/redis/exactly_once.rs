@@ -57,7 +57,7 @@ impl Redis {
         op: &Op<'_>,
         budget: &TimeBudget,
     ) -> Result<Reply, Failure> {
-        if matches!(op.action, EntryAction::Swap { .. }) {
+        if matches!(op.action, EntryAction::Swap { .. } | EntryAction::WindowAdd(_)) {
             return self.call(call, &Scripted(op), budget);
         }
         let mut replies = self.call(call, &Steps(std::slice::from_ref(op)), budget)?;

@@ -87,6 +87,7 @@ mod transactions;
 mod types;
 mod values;
 mod waiting;
+mod windows;
 mod write_batch;
 
 /// Not an hour, like `default_ttl`: the time that a test sets must differ from the one that the store sets by

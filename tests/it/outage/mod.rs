@@ -61,5 +61,6 @@ mod refused_operations;
 mod replay;
 mod rollback;
 mod soak;
+mod windows;
 mod write_count;
 mod write_order;

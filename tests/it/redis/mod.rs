@@ -49,4 +49,5 @@ mod transactions;
 mod unix_socket;
 mod unreachable;
 mod waiting;
+mod windows;
 mod wire;

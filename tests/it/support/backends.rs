@@ -1,11 +1,11 @@
 //! The cases that every promise is tested on, and how time passes in each.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use millpond::{Clock, ManualClock, OpenOptions, StateBackend, StateConfig, StateStore, Ttl};
 #[cfg(feature = "redis")]
 use millpond::{Fallback, RedisOptions};
-use millpond::{ManualClock, OpenOptions, StateBackend, StateConfig, StateStore, Ttl};
 use tempfile::TempDir;
 
 #[cfg(feature = "redis")]
@@ -145,6 +145,11 @@ impl Context {
             Backend::Redis | Backend::RedisOnce => false,
             Backend::File | Backend::FileReopened => false,
         }
+    }
+
+    /// The time that the clock of the store shows.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
     }
 
     /// Advances the time without waiting.

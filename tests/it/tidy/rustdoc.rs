@@ -4,12 +4,13 @@
 use super::source::{files, is_test};
 
 /// The groups of the operations of a store, in order.
-const GROUPS: [&str; 18] = [
+const GROUPS: [&str; 19] = [
     "Opening",
     "Values",
     "Expiry",
     "Atomic steps",
     "Counters",
+    "Windows",
     "Transactions",
     "Events",
     "Maps",

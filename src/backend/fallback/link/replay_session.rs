@@ -307,6 +307,7 @@ impl<'s> ReplaySession<'s> {
             | QueuedAction::Push { .. }
             | QueuedAction::Pop { .. }
             | QueuedAction::Trim { .. }
+            | QueuedAction::WindowAdd(_)
             | QueuedAction::SetLease { .. } => {}
         }
     }

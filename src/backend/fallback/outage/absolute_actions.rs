@@ -5,7 +5,7 @@ use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry};
 use crate::backend::redis::replay::queued_action::QueuedAction;
 use crate::clock::{Deadline, Now};
-use crate::op::{End, EntryAction};
+use crate::op::{End, EntryAction, WindowAdd};
 
 /// The index of the first value of a queue, and the one after the last.
 #[derive(Clone, Copy)]
@@ -43,6 +43,8 @@ pub(crate) fn absolute_action(change: &Change, action: &EntryAction, now: &Now<'
     match (change, action) {
         (Change::Nothing, _) => None,
         (_, EntryAction::Pop { end }) => Some(QueuedAction::Pop { end: *end }),
+        // The limit was decided locally; what others add meanwhile is kept.
+        (_, EntryAction::WindowAdd(add)) => Some(QueuedAction::WindowAdd(WindowAdd { limit: None, ..*add })),
         // The value is changed in place: its deadline is known on the server, and perhaps not locally.
         (Change::Set(_), EntryAction::Swap { expected: Some(_), new: Some(new), .. }) => {
             Some(QueuedAction::PutIfPresent { value: new.clone() })

@@ -101,6 +101,7 @@ impl MadeKnown {
             | QueuedAction::Push { .. }
             | QueuedAction::Pop { .. }
             | QueuedAction::Trim { .. }
+            | QueuedAction::WindowAdd(_)
             | QueuedAction::SetLease { .. } => None,
         }
     }

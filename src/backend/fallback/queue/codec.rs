@@ -20,7 +20,7 @@ use crate::backend::redis::replay::queued_op::QueuedOp;
 use crate::backend::redis::slots::CallId;
 use crate::clock::Millis;
 use crate::key::Key;
-use crate::op::End;
+use crate::op::{End, WindowAdd};
 use crate::value::{Form, Value};
 
 /// A group of operations that are applied at once, and when it was queued, in milliseconds since 1970.
@@ -81,6 +81,7 @@ enum ActionRecord {
     Push { front: bool, values: Vec<ValueRecord>, ttl_if_created: Option<u64> },
     Pop { front: bool },
     Trim { most: u64 },
+    WindowAdd { width: u64, at: Option<u64>, by: i64 },
     SetLease { id: String, left: Option<u64> },
 }
 
@@ -211,6 +212,9 @@ impl ActionRecord {
             },
             QueuedAction::Pop { end } => Self::Pop { front: *end == End::Front },
             QueuedAction::Trim { most } => Self::Trim { most: *most },
+            QueuedAction::WindowAdd(WindowAdd { width, at, by, .. }) => {
+                Self::WindowAdd { width: width.get(), at: *at, by: *by }
+            }
             QueuedAction::SetLease { id, left } => Self::SetLease { id: id.to_string(), left: millis(left) },
         }
     }
@@ -250,6 +254,9 @@ impl ActionRecord {
             }
             Self::Pop { front } => QueuedAction::Pop { end: end(front) },
             Self::Trim { most } => QueuedAction::Trim { most },
+            Self::WindowAdd { width, at, by } => {
+                QueuedAction::WindowAdd(WindowAdd { width: parse_ttl(width)?, at, by, limit: None })
+            }
             Self::SetLease { id, left } => {
                 QueuedAction::SetLease { id: id.into(), left: parse_optional_ttl(left)? }
             }

@@ -136,6 +136,7 @@ fn coalesce_actions(before: &mut QueuedAction, after: QueuedAction) -> Option<Qu
             | QueuedAction::Push { .. }
             | QueuedAction::Pop { .. }
             | QueuedAction::Trim { .. }
+            | QueuedAction::WindowAdd(_)
             | QueuedAction::SetLease { .. },
             _,
         ) => return Some(after),

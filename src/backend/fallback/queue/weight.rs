@@ -47,6 +47,7 @@ pub(crate) fn of_operation(op: &QueuedOp) -> u64 {
             values.len() * VALUE + deadline(ttl_if_created.is_some())
         }
         QueuedAction::MapDelete { .. } | QueuedAction::SetLease { .. } => FIELD_NUMBER,
+        QueuedAction::WindowAdd(_) => FIELD_NUMBER + DEADLINE,
         QueuedAction::Delete
         | QueuedAction::Persist
         | QueuedAction::Pop { .. }
@@ -60,9 +61,10 @@ pub(crate) fn of_key(op: &QueuedOp) -> u64 {
     let copies = if op.key.len() > INLINE { COPIES * (op.key.len() + BLOCK) } else { 0 };
     let entry = match &op.action {
         QueuedAction::Push { .. } => NEW_QUEUE,
-        QueuedAction::MapPut { .. } | QueuedAction::MapDelete { .. } | QueuedAction::MapIncr { .. } => {
-            NEW_MAP
-        }
+        QueuedAction::MapPut { .. }
+        | QueuedAction::MapDelete { .. }
+        | QueuedAction::MapIncr { .. }
+        | QueuedAction::WindowAdd(_) => NEW_MAP,
         QueuedAction::Put { .. }
         | QueuedAction::PutIfPresent { .. }
         | QueuedAction::Delete

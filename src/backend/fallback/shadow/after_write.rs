@@ -109,7 +109,8 @@ fn shadowed_after_action(
             | EntryAction::MapIncr { .. }
             | EntryAction::Push { .. }
             | EntryAction::Pop { .. }
-            | EntryAction::Trim { .. },
+            | EntryAction::Trim { .. }
+            | EntryAction::WindowAdd(_),
             _,
         ) => Some(Shadowed::NotAValue),
         // The swap did not happen, since the key has another value; or the reply does not belong to the action.

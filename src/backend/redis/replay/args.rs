@@ -10,7 +10,7 @@ use crate::backend::redis::wire::commands::trim_range;
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::clock::Millis;
 use crate::key::Key;
-use crate::op::End;
+use crate::op::{End, WindowAdd};
 use crate::util::hex;
 
 /// How many words come before an operation in doubt, with the key of the reply cache that it asks.
@@ -25,7 +25,7 @@ pub(crate) fn most_words(action: &QueuedAction, observed: &Observed, remote_wins
         | QueuedAction::Expire { .. }
         | QueuedAction::MapDelete { .. } => 1,
         QueuedAction::Put { ttl: Some(_), .. } => 3,
-        QueuedAction::PutIfPresent { .. } => 4,
+        QueuedAction::PutIfPresent { .. } | QueuedAction::WindowAdd(_) => 4,
         QueuedAction::Delete | QueuedAction::Persist | QueuedAction::Pop { .. } => 0,
         QueuedAction::MapPut { fields, .. } => fields.len() * 2,
         QueuedAction::MapIncr { .. } | QueuedAction::Trim { .. } | QueuedAction::SetLease { .. } => 2,
@@ -104,7 +104,7 @@ impl ScriptArgs {
             Some(ttl) => self.number(ttl.get().saturating_sub(age)),
             None => self.arg(b""),
         };
-        self.action(&step.action);
+        self.action(&step.action, age);
     }
 
     /// Adds that operations were set aside: from the index `first` on, `count` of them have this outcome.
@@ -136,6 +136,7 @@ impl ScriptArgs {
             | QueuedAction::MapIncr { .. }
             | QueuedAction::Push { .. }
             | QueuedAction::Trim { .. }
+            | QueuedAction::WindowAdd(_)
             | QueuedAction::SetLease { .. } => b"",
         };
         self.number(in_doubt.step + 1).arg(push).arg(if has_lost { b"1" } else { b"" });
@@ -165,8 +166,9 @@ impl ScriptArgs {
         };
     }
 
-    /// Adds the command that an action becomes, and its arguments behind the key.
-    fn action(&mut self, action: &QueuedAction) {
+    /// Adds the command that an action becomes, and its arguments behind the key. `age`: how many milliseconds it has
+    /// been in the queue.
+    fn action(&mut self, action: &QueuedAction, age: u64) {
         let name = action.traits().command;
         match action {
             QueuedAction::Put { value, ttl: None } => self.command(name, 1).arg(&value.bytes),
@@ -200,6 +202,14 @@ impl ScriptArgs {
             QueuedAction::Trim { most } => {
                 let (first, last) = trim_range(*most);
                 self.command(name, 2).number(first).number(last)
+            }
+            QueuedAction::WindowAdd(WindowAdd { width, at, by, .. }) => {
+                self.command("WINDOW_ADD", 4).millis(*width);
+                match at {
+                    None => self.arg(b""),
+                    Some(at) => self.number(*at),
+                };
+                self.number(*by).number(age)
             }
             QueuedAction::SetLease { id, left: None } => self.command("ZREM", 1).arg(id.as_bytes()),
             QueuedAction::SetLease { id, left: Some(left) } => {
@@ -259,6 +269,7 @@ mod tests {
             QueuedAction::Push { end: End::Back, values: vec![value; 3], ttl_if_created },
             QueuedAction::Pop { end: End::Back },
             QueuedAction::Trim { most: 1 },
+            QueuedAction::WindowAdd(WindowAdd { width: ttl.unwrap(), at: None, by: 1, limit: None }),
             QueuedAction::SetLease { id: "l".into(), left: ttl },
         ] {
             for observed in [Observed::OwnWrite, Observed::AssumedAbsent] {

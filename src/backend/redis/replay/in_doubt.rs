@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::backend::redis::slots::{CallId, SlotCall};
-use crate::op::EntryAction;
+use crate::op::{EntryAction, WindowAdd};
 
 /// A step of a call whose reply was lost. The server knows whether the call was applied; if it was, the step is not
 /// applied again. A pop is never applied again: nobody has received its value, so that the value is pushed back if
@@ -38,12 +38,14 @@ impl InDoubt {
             | EntryAction::MapIncr { .. }
             | EntryAction::Push { .. }
             | EntryAction::Pop { .. }
-            | EntryAction::Trim { .. } => true,
+            | EntryAction::Trim { .. }
+            | EntryAction::WindowAdd(WindowAdd { limit: None, .. }) => true,
             EntryAction::PutIfAbsent { .. }
             | EntryAction::GetAndPut { .. }
             | EntryAction::Swap { .. }
             | EntryAction::GetAndDelete
-            | EntryAction::Touch { .. } => false,
+            | EntryAction::Touch { .. }
+            | EntryAction::WindowAdd(WindowAdd { limit: Some(_), .. }) => false,
         }
     }
 

@@ -47,7 +47,8 @@ impl Observed {
             | EntryAction::MapIncr { .. }
             | EntryAction::Push { .. }
             | EntryAction::Pop { .. }
-            | EntryAction::Trim { .. } => Self::OwnWrite,
+            | EntryAction::Trim { .. }
+            | EntryAction::WindowAdd(_) => Self::OwnWrite,
         }
     }
 
@@ -73,6 +74,7 @@ impl Observed {
             | QueuedAction::Push { .. }
             | QueuedAction::Pop { .. }
             | QueuedAction::Trim { .. }
+            | QueuedAction::WindowAdd(_)
             | QueuedAction::SetLease { .. } => Self::OwnWrite,
         }
     }

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::error::Kind;
-use crate::op::{End, EntryAction, Write};
+use crate::op::{End, EntryAction, WindowAdd, Write};
 use crate::value::Value;
 
 /// What a queued operation does on the server: the actions whose effect does not depend on what other clients
@@ -53,6 +53,8 @@ pub(crate) enum QueuedAction {
     Trim {
         most: u64,
     },
+    /// Adds to a sliding window, without a limit.
+    WindowAdd(WindowAdd),
     /// Sets how much time the lease of this id has left on the server, or removes the lease.
     SetLease {
         id: SmolStr,
@@ -96,7 +98,9 @@ impl QueuedAction {
             EntryAction::MapIncr { field, by, ttl_if_created } => Self::MapIncr { field, by, ttl_if_created },
             EntryAction::Push { end, values, ttl_if_created } => Self::Push { end, values, ttl_if_created },
             EntryAction::Trim { most } => Self::Trim { most },
-            EntryAction::PutIfAbsent { .. }
+            EntryAction::WindowAdd(add @ WindowAdd { limit: None, .. }) => Self::WindowAdd(add),
+            EntryAction::WindowAdd(WindowAdd { limit: Some(_), .. })
+            | EntryAction::PutIfAbsent { .. }
             | EntryAction::GetAndPut { .. }
             | EntryAction::Swap { .. }
             | EntryAction::GetAndDelete
@@ -119,6 +123,7 @@ impl QueuedAction {
             Self::Push { end, values, ttl_if_created } => EntryAction::Push { end, values, ttl_if_created },
             Self::Pop { end } => EntryAction::Pop { end },
             Self::Trim { most } => EntryAction::Trim { most },
+            Self::WindowAdd(add) => EntryAction::WindowAdd(add),
             Self::SetLease { .. } => return None,
         })
     }
@@ -134,7 +139,7 @@ impl QueuedAction {
             Self::Persist => row("PERSIST", Kind::Value, true),
             Self::MapPut { .. } => row("HSET", Kind::Map, true),
             Self::MapDelete { .. } => row("HDEL", Kind::Map, true),
-            Self::MapIncr { .. } => row("HINCRBY", Kind::Map, false),
+            Self::MapIncr { .. } | Self::WindowAdd(_) => row("HINCRBY", Kind::Map, false),
             Self::Push { end: End::Back, .. } => row("RPUSH", Kind::Queue, false),
             Self::Push { end: End::Front, .. } => row("LPUSH", Kind::Queue, false),
             Self::Pop { end: End::Back } => row("RPOP", Kind::Queue, false),
@@ -164,6 +169,7 @@ impl QueuedAction {
             | Self::MapDelete { .. }
             | Self::Pop { .. }
             | Self::Trim { .. }
+            | Self::WindowAdd(_)
             | Self::SetLease { .. } => None,
         }
     }
@@ -188,7 +194,8 @@ impl QueuedAction {
             | Self::Expire { .. }
             | Self::Persist
             | Self::Pop { .. }
-            | Self::Trim { .. } => 0,
+            | Self::Trim { .. }
+            | Self::WindowAdd(_) => 0,
         }
     }
 
@@ -209,6 +216,7 @@ impl QueuedAction {
             | Self::Push { .. }
             | Self::Pop { .. }
             | Self::Trim { .. }
+            | Self::WindowAdd(_)
             | Self::SetLease { .. } => None,
         }
     }
@@ -221,7 +229,9 @@ impl QueuedAction {
         };
         match self {
             Self::Put { value, .. } | Self::PutIfPresent { value } => Some(value.bytes.clone()),
-            Self::Incr { by, .. } | Self::MapIncr { by, .. } => Some(Bytes::from(by.to_string().as_str())),
+            Self::Incr { by, .. } | Self::MapIncr { by, .. } | Self::WindowAdd(WindowAdd { by, .. }) => {
+                Some(Bytes::from(by.to_string().as_str()))
+            }
             Self::MapPut { fields, .. } => only(&fields.iter().map(|(_, value)| value).collect::<Vec<_>>()),
             Self::Push { values, .. } => only(&values.iter().collect::<Vec<_>>()),
             Self::Delete
@@ -263,6 +273,7 @@ impl QueuedAction {
             | Self::Push { .. }
             | Self::Pop { .. }
             | Self::Trim { .. }
+            | Self::WindowAdd(_)
             | Self::SetLease { left: None, .. } => self.clone(),
         }
     }

@@ -4,7 +4,7 @@ use crate::backend::redis::failure::{ErrorContext, Failure};
 use crate::backend::redis::wire::replies::{self, NextReply};
 use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
-use crate::backend::redis::wire::{commands, lock_replies};
+use crate::backend::redis::wire::{commands, lock_replies, window_reply};
 use crate::clock::Millis;
 use crate::key::Key;
 use crate::op::{EntryAction, LeaseAction, LockAction, Op, Reply, Traits, Write};
@@ -71,6 +71,9 @@ impl WireAction for EntryAction {
     }
 
     fn read(&self, next: NextReply<'_>) -> Result<Reply, Failure> {
+        if let Self::WindowAdd(add) = self {
+            return Ok(Reply::Window(Box::new(window_reply::added(add, next()?)?)));
+        }
         replies::reply(self, next)
     }
 
@@ -92,7 +95,8 @@ impl WireAction for EntryAction {
             | Self::MapIncr { .. }
             | Self::Push { .. }
             | Self::Pop { .. }
-            | Self::Trim { .. } => None,
+            | Self::Trim { .. }
+            | Self::WindowAdd(_) => None,
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) trait CallBody {
     fn read(&self, reply: Value) -> Result<Self::Reply, Failure>;
 }
 
-/// Mutations of entries, one after another. None of them may be a swap, which is a script of its own.
+/// Mutations of entries, one after another. None of them may be a script of its own: a swap, or an addition to a window.
 pub(crate) struct Steps<'s>(pub(crate) &'s [Op<'s>]);
 
 impl CallBody for Steps<'_> {
@@ -141,8 +141,9 @@ fn step_length(action: &EntryAction) -> usize {
         | EntryAction::GetAndDelete
         | EntryAction::Persist
         | EntryAction::Pop { .. }
-        // It is a script of its own.
-        | EntryAction::Swap { .. } => 0,
+        // They are scripts of their own.
+        | EntryAction::Swap { .. }
+        | EntryAction::WindowAdd(_) => 0,
         EntryAction::Incr { .. }
         | EntryAction::Expire { .. }
         | EntryAction::MapDelete { .. }
@@ -219,7 +220,7 @@ impl CommandWriter<'_> {
                 let (first, last) = trim_range(*most);
                 self.step_head("TRIM", None, 3).number(*most).integer(first).integer(last);
             }
-            EntryAction::Swap { .. } => {}
+            EntryAction::Swap { .. } | EntryAction::WindowAdd(_) => {}
         }
     }
 

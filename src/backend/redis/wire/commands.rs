@@ -3,11 +3,11 @@
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{
-    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, PUSH_DELAYED, SWAP, ScriptCall,
+    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, PUSH_DELAYED, SWAP, ScriptCall, WINDOW,
 };
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
-use crate::op::{EntryAction, Grant, LeaseAction, LockAction, Write};
+use crate::op::{EntryAction, Grant, LeaseAction, LockAction, WindowAdd, Write};
 use crate::value::Value;
 
 /// How many microseconds a waiter that does not ask for the lock keeps its position in the queue.
@@ -62,6 +62,10 @@ impl CommandWriter<'_> {
                 self.create(key, command, &args, *ttl_if_created, call);
             }
             EntryAction::Trim { most } => self.trim(key, *most),
+            EntryAction::WindowAdd(WindowAdd { width, at, by, limit }) => {
+                self.script(&WINDOW, call, &[key], 4).number(width.get()).number_or_empty(*at);
+                self.integer(*by).number_or_empty(*limit);
+            }
         }
     }
 
@@ -261,7 +265,8 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
         | EntryAction::Touch { .. }
         | EntryAction::MapDelete { .. }
         | EntryAction::MapIncr { .. }
-        | EntryAction::Pop { .. } => None,
+        | EntryAction::Pop { .. }
+        | EntryAction::WindowAdd(_) => None,
     }
 }
 
@@ -284,7 +289,8 @@ pub(crate) fn is_transaction(action: &EntryAction) -> bool {
         | EntryAction::Touch { .. }
         | EntryAction::MapDelete { .. }
         | EntryAction::MapIncr { .. }
-        | EntryAction::Pop { .. } => false,
+        | EntryAction::Pop { .. }
+        | EntryAction::WindowAdd(_) => false,
     }
 }
 
@@ -309,6 +315,7 @@ pub(crate) fn weight(action: &EntryAction) -> usize {
         }
         EntryAction::MapIncr { field, ttl_if_created, .. } => script(ttl_if_created) + field.len(),
         EntryAction::MapDelete { field } => field.len(),
+        EntryAction::WindowAdd(_) => WINDOW.text().len(),
         EntryAction::Delete
         | EntryAction::GetAndDelete
         | EntryAction::Incr { .. }
@@ -396,6 +403,10 @@ mod tests {
             (
                 EntryAction::Push { end: End::Back, values: values(), ttl_if_created: Some(ttl()) },
                 format!("EVALSHA {create} 1 p:k 1500 RPUSH 1 2"),
+            ),
+            (
+                EntryAction::WindowAdd(WindowAdd { width: ttl(), at: None, by: -2, limit: Some(9) }),
+                format!("EVALSHA {} 1 p:k 1500  -2 9", WINDOW.sha()),
             ),
             (EntryAction::Pop { end: End::Back }, "RPOP p:k".to_owned()),
             (EntryAction::Pop { end: End::Front }, "LPOP p:k".to_owned()),

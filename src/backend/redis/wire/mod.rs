@@ -13,3 +13,4 @@ pub(crate) mod replies;
 pub(crate) mod resp;
 pub(crate) mod scan;
 pub(crate) mod scripts;
+pub(crate) mod window_reply;

@@ -127,7 +127,7 @@ fn presence(pttl_reply: Value, type_reply: Value) -> Result<Option<Presence>, Fa
 }
 
 /// Returns the fields of a map, sorted. A name that is not UTF-8 belongs to another program.
-fn map(parts: Vec<Value>) -> Result<Vec<(SmolStr, Bytes)>, Failure> {
+pub(crate) fn map(parts: Vec<Value>) -> Result<Vec<(SmolStr, Bytes)>, Failure> {
     if !parts.len().is_multiple_of(2) {
         return Err(Failure::unexpected_reply(&Value::Array(parts)));
     }

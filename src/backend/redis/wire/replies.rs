@@ -57,6 +57,8 @@ fn single_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
         EntryAction::Incr { .. } | EntryAction::MapIncr { .. } => Reply::Number(integer(reply)?),
         // A queue to which something was pushed is not empty.
         EntryAction::Push { .. } => Reply::Number(at_least(1, integer(reply)?)?),
+        // See `window_reply`.
+        EntryAction::WindowAdd(_) => return Err(Failure::unexpected_reply(&reply)),
         EntryAction::MapPut { .. } | EntryAction::Trim { .. } => Reply::Number(at_least(0, integer(reply)?)?),
     })
 }

@@ -149,12 +149,17 @@ impl<'a> CommandWriter<'a> {
         }
     }
 
+    /// Writes a number as an argument of a script: empty for none.
+    pub(crate) fn number_or_empty(&mut self, number: Option<u64>) -> &mut Self {
+        match number {
+            None => self.arg(b""),
+            Some(number) => self.number(number),
+        }
+    }
+
     /// Writes a TTL as an argument of a script: empty for none.
     pub(crate) fn ttl_or_empty(&mut self, ttl: Option<Millis>) -> &mut Self {
-        match ttl {
-            None => self.arg(b""),
-            Some(ttl) => self.number(ttl.get()),
-        }
+        self.number_or_empty(ttl.map(Millis::get))
     }
 
     fn header(&mut self, kind: u8, number: u64) {

@@ -140,6 +140,8 @@ scripts! {
     HOLDS = "holds.lua";
     /// Replaces the epoch after a rollback.
     REPLACE_EPOCH = "replace_epoch.lua";
+    /// Adds to a sliding window.
+    WINDOW = "window_add.lua" "window.lua";
     /// Creates the reply cache of a store.
     CREATE_REPLY_CACHE = "keep.lua" "create_reply_cache.lua";
     /// Forgets a large reply in the reply cache.
@@ -151,7 +153,7 @@ scripts! {
     /// Makes a store the holder of a replay queue's marker.
     CLAIM_MARKER = "keep.lua" "claim_marker.lua";
     /// Applies queued operations, each once.
-    REPLAY = "keep.lua" "replay.lua";
+    REPLAY = "keep.lua" "window_add.lua" "replay.lua";
 }
 
 #[cfg(test)]
@@ -180,6 +182,7 @@ mod tests {
             &HOLD_LOCK,
             &HOLDS,
             &FORGET_REPLY,
+            &WINDOW,
             &CALL,
             &CLAIM_MARKER,
             &REPLAY,
