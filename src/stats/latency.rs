@@ -15,8 +15,8 @@ pub struct Latencies {
     /// Redis: one exchange with the server that reads, from asking the pool for a connection to the last reply, with
     /// all of its attempts. A chunk of a batch is one exchange. File: nothing, since reads do not touch the disk.
     pub read: Latency,
-    /// Redis: one exchange that writes. File: one line of the journal that an operation waits for, from the call to
-    /// the moment at which it is as durable as `sync` asks for.
+    /// Redis: one exchange that writes. File with `sync = "always"`: one line of the journal, from the call to the moment
+    /// at which it is on the disk. With another `sync` a write does not wait for the disk, and is not measured.
     ///
     /// Not measured are waits for a value or a lock: only the attempts of such a wait are.
     pub write: Latency,

@@ -74,10 +74,12 @@ impl Core {
         self: &Arc<Self>,
         decide: impl FnOnce(&Table, &Now<'_>) -> Result<(Changes<'k>, R)>,
     ) -> Result<R> {
-        let begun = Instant::now();
+        let begun = self.waits_for_syncs().then(Instant::now);
         let (reply, sequence) = self.write(decide)?;
         self.wait_durable(sequence)?;
-        self.durability.recorder().record(Measured::Write, begun.elapsed());
+        if let Some(begun) = begun {
+            self.durability.recorder().record(Measured::Write, begun.elapsed());
+        }
         Ok(reply)
     }
 
@@ -105,12 +107,18 @@ impl Core {
         Ok((reply, sequence))
     }
 
+    /// Returns whether a write waits for the disk. Only then is its duration measured: a reading of the clock would
+    /// make other writes slower by a tenth.
+    fn waits_for_syncs(&self) -> bool {
+        match self.sync {
+            SyncPolicy::Always => true,
+            SyncPolicy::Every(_) | SyncPolicy::Never => false,
+        }
+    }
+
     /// Returns once a line is as durable as the policy requires.
     pub(crate) fn wait_durable(&self, sequence: u64) -> Result<()> {
-        match self.sync {
-            SyncPolicy::Always => self.durability.wait_together(sequence),
-            SyncPolicy::Every(_) | SyncPolicy::Never => Ok(()),
-        }
+        if self.waits_for_syncs() { self.durability.wait_together(sequence) } else { Ok(()) }
     }
 
     /// Changes several entries at once.
@@ -250,12 +258,8 @@ impl Core {
 /// Operations on one entry, which share a line with those of other threads when threads meet at the journal.
 impl Core {
     pub(crate) fn apply(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
-        let combines = match self.sync {
-            // Each operation waits for a sync, and concurrent operations share that anyway.
-            SyncPolicy::Always => false,
-            SyncPolicy::Every(_) | SyncPolicy::Never => true,
-        };
-        if combines && (self.journal.is_locked() || self.combiner.has_requests()) {
+        // Operations that wait for a sync share that anyway.
+        if !self.waits_for_syncs() && (self.journal.is_locked() || self.combiner.has_requests()) {
             return self.apply_combined(op);
         }
         self.commit(|table, now| {
@@ -267,12 +271,10 @@ impl Core {
     /// As [`Core::apply`]: posts the operation, and runs all posted ones unless another thread does so first.
     pub(crate) fn apply_combined(self: &Arc<Self>, op: Op<'_>) -> Result<Reply> {
         self.clock.refresh();
-        let begun = Instant::now();
         let request = self.combiner.post(Op { key: op.key.into_owned(), action: op.action });
         let mut tries = 0;
         loop {
             if let Some(outcome) = request.take_outcome() {
-                self.durability.recorder().record(Measured::Write, begun.elapsed());
                 return outcome;
             }
             tries += 1;

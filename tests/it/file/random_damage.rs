@@ -250,6 +250,14 @@ fn a_repair_of_damaged_files_leaves_a_store_that_opens() {
     }
 }
 
+/// Damage with a valid checksum made a line that names the empty key. A repair counted its entry and did not write it.
+#[test]
+fn a_repair_refuses_an_entry_under_the_empty_key() {
+    for whole in intact_directories() {
+        assert_repair_is_complete(&corrupt_one(&whole, 1023), 1023);
+    }
+}
+
 /// A reader waits a while for damage to disappear, because a writer may be writing that line.
 /// It changes nothing.
 #[test]

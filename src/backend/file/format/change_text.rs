@@ -220,6 +220,9 @@ impl ChangeRecord<'_> {
 
     /// Returns why the fields are malformed, if they are.
     fn fault(&self) -> Option<&'static str> {
+        if self.k.is_empty() {
+            return Some("a key is never empty");
+        }
         let value = self.v.is_some() || self.b.is_some() || self.j.is_some();
         let (map, queue, items) = (self.m.is_some(), self.q.is_some(), self.i.is_some());
         let kinds = [
@@ -434,6 +437,13 @@ pub(crate) mod tests {
         ] {
             assert!(read(&format!("{{\"k\":\"k\"{fields}}}")).is_err(), "{fields}");
         }
+    }
+
+    #[test]
+    fn an_empty_key_is_refused() {
+        assert!(read(r#"{"k":"","v":1}"#).is_err());
+        let set = r#"{"k":"k","v":1}"#;
+        assert!(read(set).is_ok());
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl<'t> TextReader<'t> {
     fn read_set(&mut self) -> Option<(SmolStr, Change)> {
         self.skip(b"{\"k\":\"")?;
         let end = self.0.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-        let key = SmolStr::new(std::str::from_utf8(&self.0[..end]).ok()?);
+        // An empty key is refused by the other path.
+        let key = std::str::from_utf8(&self.0[..end]).ok().filter(|key| !key.is_empty()).map(SmolStr::new)?;
         self.0 = &self.0[end..];
         self.skip(b"\",\"v\":")?;
         let value = Value::json(self.read_json()?);
