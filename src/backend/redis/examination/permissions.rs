@@ -54,6 +54,7 @@ const COMMANDS: &[Words<'_>] = &[
     ("MSET", &[KEY, "1"]),
     ("PERSIST", &[KEY]),
     ("PEXPIRE", &[KEY, "1"]),
+    ("PEXPIREAT", &[KEY, "1"]),
     ("PING", &[]),
     ("PTTL", &[KEY]),
     ("ROLE", &[]),
