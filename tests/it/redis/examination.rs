@@ -51,7 +51,8 @@ fn the_doctor_finds_how_a_server_keeps_its_data() {
         let (_server, store) = examined(&settings);
         assert_finds(&store, "persistence", severity, word);
     }
-    let (_server, store) = examined(&["--appendonly", "no", "--save", "3600 1"]);
+    let (server, store) = examined(&["--appendonly", "no"]);
+    RawClient::connect(&server.url(0)).run::<_, ()>("CONFIG", &["SET", "save", "3600 1"]);
     assert_finds(&store, "persistence", Severity::Warning, "last snapshot");
 }
 
@@ -111,6 +112,7 @@ fn user_without(server: &RedisServer, rights: &[&str]) -> StateStore {
 fn the_doctor_finds_each_command_that_is_refused_and_runs_none() {
     let server = RedisServer::start_with(&SOUND);
     let raw = RawClient::connect(&server.url(0));
+    let knows_subcommands = raw.ask::<_, ()>("ACL", &["SETUSER", "probe", "+@all", "-client|kill"]).is_ok();
     for (right, name, severity) in [
         ("-getdel", "GETDEL", Severity::Critical),
         ("-eval", "EVAL", Severity::Critical),
@@ -118,6 +120,10 @@ fn the_doctor_finds_each_command_that_is_refused_and_runs_none() {
         ("-memory|usage", "MEMORY USAGE", Severity::Info),
         ("-info", "INFO", Severity::Warning),
     ] {
+        // Redis 6.2 takes away whole commands only.
+        if right.contains('|') && !knows_subcommands {
+            continue;
+        }
         let store = user_without(&server, &[right]);
         store.put("k", 1).unwrap();
         let findings = assert_finds(&store, "permissions", severity, &format!("refuses {name}:"));
@@ -130,7 +136,7 @@ fn the_doctor_finds_each_command_that_is_refused_and_runs_none() {
             "it changes nothing"
         );
     }
-    let store = user_without(&server, &["-config|get"]);
+    let store = user_without(&server, &["-config"]);
     assert_finds(&store, "permissions", Severity::Info, "does not tell its settings save, appendfsync");
     let store = user_without(&server, &["-multi"]);
     assert!(matches!(store.doctor(), Err(Error::Denied { .. })), "{:?}", store.doctor());
@@ -272,8 +278,9 @@ fn a_check_that_writes_finds_a_server_that_takes_no_writes() {
 /// A snapshot that fails makes the server refuse writes, and `PING` too.
 #[test]
 fn a_server_that_cannot_save_is_unhealthy() {
-    let (server, store) = examined(&["--appendonly", "no", "--save", "3600 1"]);
+    let (server, store) = examined(&["--appendonly", "no"]);
     let raw = RawClient::connect(&server.url(0));
+    raw.run::<_, ()>("CONFIG", &["SET", "save", "3600 1"]);
     store.put("k", 1).unwrap();
     std::fs::remove_dir_all(server.dir()).unwrap();
     raw.ask::<_, ()>("BGSAVE", &[] as &[&str]).ok();
