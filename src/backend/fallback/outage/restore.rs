@@ -37,7 +37,9 @@ impl Outage {
             None => LeaseAction::EndLease { id: id.clone(), back: false, ttl_if_created: None },
         };
         let locked = self.table().lock(lease_keys(&queue).iter().map(|key| &**key));
-        let planned = plan_lease(&Op { key: queue.clone(), action }, &locked, now);
+        // A lease that has run out has the least time left, and must have ended now: so the time is counted from before.
+        let before = Now::at(now.millis().saturating_sub(Millis::LEAST.get()));
+        let planned = plan_lease(&Op { key: queue.clone(), action }, &locked, &before);
         drop(locked);
         // The program has no thread yet that could have changed the lease meanwhile.
         for (key, change) in planned.map(|(changes, _)| changes).unwrap_or_default() {
