@@ -151,8 +151,8 @@ fn outage_findings(options: &RedisOptions) -> Vec<Finding> {
         find(
             Warning,
             "unknown keys",
-            "during an outage a key that this process does not know reads as absent, so that programs create anew what \
-             the server holds",
+            "during an outage a read of an unknown key returns nothing, so a program may create again what the server \
+             already holds",
             "set on_unknown_key = \"error\" or \"absent_until_connected\"",
         );
     }

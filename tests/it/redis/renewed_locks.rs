@@ -173,7 +173,7 @@ fn an_outage_is_survived_if_it_is_shorter_than_the_time() {
     assert!(!guard.is_held().unwrap());
     proxy.set(Mode::Pass);
     wait_until_connected(&store);
-    assert!(!guard.is_held().unwrap(), "what is lost stays lost");
+    assert!(!guard.is_held().unwrap(), "a lost lock is not held again");
     assert!(matches!(guard.extend(TTL), Err(Error::LockLost { .. })));
     assert!(matches!(guard.release(), Err(Error::LockLost { .. })));
 }
