@@ -38,7 +38,7 @@ impl StateConfig {
             StateBackend::Memory => {}
             StateBackend::File { .. } => findings.extend(sync_finding(self.file.sync)),
             StateBackend::Redis { url, key_prefix } => {
-                findings.extend(address_finding(url));
+                findings.extend(address_finding(url, &self.redis));
                 findings.extend(prefix_finding(key_prefix));
                 findings.extend(time_findings(&self.redis));
                 findings.extend(outage_findings(&self.redis));
@@ -63,14 +63,14 @@ pub(crate) fn sync_finding(sync: SyncPolicy) -> Option<Finding> {
     Some(Finding::new(severity, "sync", found, "set sync = \"always\" if nothing acknowledged may be lost"))
 }
 
-fn address_finding(url: &str) -> Option<Finding> {
+fn address_finding(url: &str, options: &RedisOptions) -> Option<Finding> {
     let address = RedisAddress::parse(url).ok()?;
     let Endpoint::Tcp { host, .. } = &address.endpoint else { return None };
     let is_local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     if address.tls || is_local {
         return None;
     }
-    let found = if address.login.is_some() {
+    let found = if address.login.is_some() || options.password_file.is_some() {
         format!("the password and the data go to {host} unencrypted")
     } else {
         format!("the data goes to {host} unencrypted, and no password keeps others from it")
@@ -185,6 +185,7 @@ mod tests {
             ("redis://[::1]?fallback=none", vec![]),
             ("redis://10.0.0.7?fallback=none", vec![(Info, "encryption")]),
             ("redis://u:p@redis.internal?fallback=none", vec![(Info, "encryption")]),
+            ("redis://redis.internal?fallback=none&password_file=/run/secret", vec![(Info, "encryption")]),
             ("rediss://u:p@redis.internal?fallback=none", vec![]),
             (&format!("{quiet}&key_prefix="), vec![(Info, "key prefix")]),
             (&format!("{quiet}&timeout=500ms"), vec![(Warning, "time limits")]),

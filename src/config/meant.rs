@@ -20,6 +20,16 @@ pub(crate) fn check_text(text: &str) -> Result<(), String> {
     })
 }
 
+/// Fails if a password contains a control character. The reason shows nothing of it.
+pub(crate) fn check_password(password: &str) -> Result<(), &'static str> {
+    if password.chars().any(char::is_control) {
+        return Err(
+            "it contains a control character, perhaps the line break at the end of a file: leave it out",
+        );
+    }
+    Ok(())
+}
+
 /// Fails if a path cannot be meant as the path of a file or directory.
 pub(crate) fn check_path(path: &Path) -> Result<(), String> {
     let text = path.to_string_lossy();

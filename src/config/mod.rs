@@ -21,9 +21,11 @@ mod url;
 pub(crate) use self::environment::config_from_env;
 pub use self::file::{FileOptions, SyncPolicy};
 pub(crate) use self::lint::sync_finding;
+#[cfg(feature = "redis")]
+pub(crate) use self::meant::check_password;
 pub(crate) use self::meant::check_path;
 pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]
-pub(crate) use self::redis_address::{Endpoint, Login, RedisAddress};
+pub(crate) use self::redis_address::{DEFAULT_USER, Endpoint, Login, RedisAddress};
 pub use self::state_backend::StateBackend;
 pub use self::state_config::StateConfig;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -15,6 +15,7 @@ use crate::config::file_path::{behind_scheme, path_behind_scheme};
 use crate::config::meant::check_path;
 use crate::config::options::options;
 use crate::config::range::in_range;
+use crate::config::redis_address::RedisAddress;
 use crate::config::size;
 use crate::error::{Error, Result};
 
@@ -266,6 +267,15 @@ options! {
         #[serde(with = "size")]
         shadow_bytes(bytes): u64 = 16 << 20, example 64 << 20 => "64MiB";
 
+        /// A file that holds the password, instead of the URL. It is read for each new connection, so that a
+        /// password that was replaced is used from then on, also if the server was unreachable in between. One line break at
+        /// the end is no part of the password. The user is that of the URL, or `default`. A relative path is that of the
+        /// time when the store was opened.
+        ///
+        /// Opening fails if the file cannot be read, is empty, longer than 64 KiB, or holds a control character. If
+        /// that is so later, the server counts as unreachable until it is mended. Defaults to none.
+        password_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_password_file, example PathBuf::from("/run/secrets/redis") => "/run/secrets/redis";
+
         /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to
         /// none.
         tls_ca_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_ca_file, example PathBuf::from("/etc/ca.pem") => "/etc/ca.pem";
@@ -282,12 +292,29 @@ impl RedisOptions {
         }
     }
 
+    /// Checks what depends on the address of the server too.
+    pub(crate) fn validate_for(&self, address: &RedisAddress) -> Result<()> {
+        let has_password = address.login.as_ref().is_some_and(|login| !login.password.is_empty());
+        if has_password && self.password_file.is_some() {
+            let reason = "the URL holds a password too: write it in one place";
+            return Err(Error::invalid_config("redis.password_file", reason));
+        }
+        Ok(())
+    }
+
+    fn check_password_file(&self, field: &str) -> Result<()> {
+        check_file(field, self.password_file.as_deref())
+    }
+
     fn check_tls_ca_file(&self, field: &str) -> Result<()> {
-        let checked = self.tls_ca_file.as_deref().map_or(Ok(()), check_path);
-        checked.map_err(|reason| Error::invalid_config(field, reason))
+        check_file(field, self.tls_ca_file.as_deref())
     }
 
     fn check_max_outage(&self, field: &str) -> Result<()> {
         self.max_outage.map_or(Ok(()), |time| in_range(field, time, Duration::from_millis(1)..=MAX_TTL))
     }
+}
+
+fn check_file(field: &str, path: Option<&Path>) -> Result<()> {
+    path.map_or(Ok(()), check_path).map_err(|reason| Error::invalid_config(field, reason))
 }

@@ -50,7 +50,7 @@ pub(crate) struct Login {
 const DEFAULT_PORT: u16 = 6379;
 
 /// The user of a URL that names only a password.
-const DEFAULT_USER: &str = "default";
+pub(crate) const DEFAULT_USER: &str = "default";
 
 impl RedisAddress {
     /// Parses `redis[s]://[user[:password]@]host[:port][/db]` or `unix://[user[:password]@]/path[?db=…]`. No error quotes a part of the URL: if a password

@@ -11,7 +11,7 @@ use crate::clock::Millis;
 use crate::config::any_value::any_value;
 use crate::config::duration;
 use crate::config::file::FileOptions;
-use crate::config::meant::{check_path, check_text};
+use crate::config::meant::{check_password, check_path, check_text};
 use crate::config::range::in_range;
 use crate::config::redis::RedisOptions;
 use crate::config::redis_address::{Login, RedisAddress, invalid_url};
@@ -240,7 +240,9 @@ impl StateConfig {
             }
             StateBackend::Memory => Ok(()),
             StateBackend::Redis { url, key_prefix } => {
-                RedisAddress::parse(url)?.login.as_ref().map_or(Ok(()), validate_login)?;
+                let address = RedisAddress::parse(url)?;
+                address.login.as_ref().map_or(Ok(()), validate_login)?;
+                self.redis.validate_for(&address)?;
                 validate_key_prefix(key_prefix)
             }
         }
@@ -356,12 +358,7 @@ fn validate_login(login: &Login) -> Result<()> {
             "its user contains a space or a control character: no user of Redis has one",
         ));
     }
-    if login.password.chars().any(char::is_control) {
-        return Err(invalid_url(
-            "its password contains a control character, perhaps the line break at the end of a file: leave it out",
-        ));
-    }
-    Ok(())
+    check_password(&login.password).map_err(|reason| invalid_url(format!("its password: {reason}")))
 }
 
 /// Replaces one option of a section. The serde rules of the section decide whether it exists, and which values

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::connect::credentials::Credentials;
 use crate::backend::redis::connect::dialer::Dialer;
 #[cfg(not(feature = "tls"))]
 use crate::backend::redis::connect::dialer::NO_TLS;
@@ -88,6 +89,7 @@ impl Redis {
                 }
                 Endpoint::Tcp { .. } | Endpoint::Unix { .. } => None,
             },
+            credentials: Credentials::new(address.login.as_ref(), options)?,
             address,
             longest_reply: config.max_value_bytes.max(LEAST_REPLY) as u64,
             connect_timeout: options.connect_timeout,

@@ -24,6 +24,7 @@ fn configurations() -> Vec<StateConfig> {
         .on_conflict(OnConflict::RemoteWins)
         .max_outage(90 * second)
         .exclusive(true)
+        .password_file(std::path::PathBuf::from("/run/secret"))
         .tls_ca_file(std::path::PathBuf::from("/etc/ca.pem"));
     let changed =
         StateConfig::default().default_ttl(3600 * second).max_value_bytes(1024).name("17").slow(second);

@@ -122,6 +122,11 @@ fn redis_spellings() -> Vec<Spelling> {
         ),
         ("redis://h:7000/2?fallback=memory", json(json!({"fallback": "memory"})), redis()),
         (
+            "redis://h:7000/2?password_file=/run/secret%20a",
+            json(json!({"password_file": "/run/secret a"})),
+            set(|o| o.password_file(Some("/run/secret a".into()))),
+        ),
+        (
             "redis://h:7000/2?tls_ca_file=/etc/ca.pem",
             json(json!({"tls_ca_file": "/etc/ca.pem"})),
             set(|o| o.tls_ca_file(Some("/etc/ca.pem".into()))),

@@ -3,6 +3,7 @@
 //! - `wire`: the keys, values and times to live that are stored on the server;
 //! - `interop`: data that earlier systems keep in Redis, read and written byte for byte;
 //! - `commands`: the commands that each operation sends;
+//! - `credentials`: passwords in files that are replaced while a store is open;
 //! - `kinds`: maps and queues as the server stores them, and keys that hold another type;
 //! - `queues`: queues that other programs also use, leases that run out, and waiting for values;
 //! - `locks`: how locks are stored, acquired and lost;
@@ -24,6 +25,8 @@
 //! - `tls`: which certificates a store trusts.
 
 mod commands;
+#[cfg(unix)]
+mod credentials;
 mod cuts;
 mod events;
 mod exactly_once;

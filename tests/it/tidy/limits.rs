@@ -59,7 +59,8 @@ fn redis_is_named_only_by_its_backend() {
 #[test]
 fn files_are_touched_only_by_the_file_backend() {
     only_in(&["std::fs", "fs::", "File::options"], |path| {
-        path.starts_with("backend/file") || path == "backend/redis/connect/tls.rs"
+        path.starts_with("backend/file")
+            || matches!(path, "backend/redis/connect/tls.rs" | "backend/redis/connect/credential_file.rs")
     });
 }
 

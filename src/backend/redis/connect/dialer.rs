@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::redis::connect::connection::Connection;
+use crate::backend::redis::connect::credentials::{Credentials, LoginAttempt};
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::greeting::Acceptance;
-use crate::backend::redis::connect::handshake::handshake;
+use crate::backend::redis::connect::handshake::{ConnectionSetup, handshake};
 use crate::backend::redis::connect::peer::{PeerAddress, Peers};
 use crate::backend::redis::connect::stream::Stream;
 use crate::backend::redis::connect::timed_socket::TimedSocket;
@@ -23,6 +24,7 @@ pub(crate) struct Dialer {
     /// How errors and log lines name the server.
     pub(crate) server_name: String,
     pub(crate) address: RedisAddress,
+    pub(crate) credentials: Credentials,
     pub(crate) peers: Peers,
     /// `None` for a connection without TLS.
     #[cfg(feature = "tls")]
@@ -41,7 +43,7 @@ impl Dialer {
     /// the operation was sent.
     pub(crate) fn dial(&self, generation: u64, budget: &TimeBudget) -> Result<Connection, Failure> {
         let budget = budget.within(self.connect_timeout);
-        self.try_dial(generation, &budget).map_err(|failure| {
+        self.log_in(generation, &budget).map_err(|failure| {
             let action = if failure.stage == Stage::Rejected { "cannot log in to" } else { "connecting to" };
             let cause = format!("{action} {}: {}", self.server_name, failure.cause);
             // A server that accepts a connection and closes it during the handshake does not serve.
@@ -51,8 +53,27 @@ impl Dialer {
         })
     }
 
+    /// Dials with the password as it is now, and once more if it was replaced meanwhile.
+    fn log_in(&self, generation: u64, budget: &TimeBudget) -> Result<Connection, Failure> {
+        let login = self.credentials.login()?;
+        match self.try_dial(generation, login.as_ref(), budget) {
+            Err(failure) if failure.kind == FailureKind::Denied => {
+                match self.credentials.replaced_login(login.as_ref()) {
+                    Some(login) => self.try_dial(generation, Some(&login), budget),
+                    None => Err(failure),
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Tries the host's addresses in turn, each within its share of the time that is left.
-    fn try_dial(&self, generation: u64, budget: &TimeBudget) -> Result<Connection, Failure> {
+    fn try_dial(
+        &self,
+        generation: u64,
+        login: Option<&LoginAttempt<'_>>,
+        budget: &TimeBudget,
+    ) -> Result<Connection, Failure> {
         let addresses = self.peers.addresses(budget)?;
         let mut last_failure =
             Failure::new(FailureKind::Unreachable, Stage::NotSent, "the host has no address");
@@ -63,7 +84,8 @@ impl Dialer {
                 Ok(stream) => {
                     let mut connection =
                         Connection::new(stream, generation, self.longest_reply, Arc::clone(&self.recorder));
-                    handshake(&mut connection, &self.address, &self.acceptance, &self.epoch, budget)?;
+                    let setup = ConnectionSetup { login, db: self.address.db };
+                    handshake(&mut connection, &setup, &self.acceptance, &self.epoch, budget)?;
                     if let Some(identity) = &mut connection.identity {
                         identity.note_dialed(address);
                     }

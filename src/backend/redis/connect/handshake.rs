@@ -4,6 +4,7 @@
 use redis::{ServerError, Value};
 
 use crate::backend::redis::connect::connection::{Connection, Request};
+use crate::backend::redis::connect::credentials::{CHECK_URL, LoginAttempt};
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::epoch_exchange::read_epoch;
 use crate::backend::redis::connect::greeting::{Acceptance, Greeting};
@@ -13,7 +14,6 @@ use crate::backend::redis::failure::{Failure, FailureKind};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::replies::refused;
 use crate::backend::redis::wire::resp::CommandWriter;
-use crate::config::{Login, RedisAddress};
 
 /// How a connection begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +24,22 @@ enum Opening {
     AuthAndInfo,
 }
 
+/// As whom a connection logs in, and which database it uses.
+pub(crate) struct ConnectionSetup<'s> {
+    pub(crate) login: Option<&'s LoginAttempt<'s>>,
+    pub(crate) db: i64,
+}
+
 /// Logs in, selects the database, and reads the connection's identity and the epoch of the server.
 pub(crate) fn handshake(
     connection: &mut Connection,
-    address: &RedisAddress,
+    setup: &ConnectionSetup<'_>,
     acceptance: &Acceptance,
     epoch: &Epoch,
     budget: &TimeBudget,
 ) -> Result<(), Failure> {
-    if !try_opening(Opening::Hello, connection, address, acceptance, epoch, budget)? {
-        try_opening(Opening::AuthAndInfo, connection, address, acceptance, epoch, budget)?;
+    if !try_opening(Opening::Hello, connection, setup, acceptance, epoch, budget)? {
+        try_opening(Opening::AuthAndInfo, connection, setup, acceptance, epoch, budget)?;
     }
     Ok(())
 }
@@ -42,7 +48,7 @@ pub(crate) fn handshake(
 fn try_opening(
     opening: Opening,
     connection: &mut Connection,
-    address: &RedisAddress,
+    setup: &ConnectionSetup<'_>,
     acceptance: &Acceptance,
     epoch: &Epoch,
     budget: &TimeBudget,
@@ -50,10 +56,10 @@ fn try_opening(
     let probe = epoch.begin_probe();
     connection.buffer.clear();
     let mut writer = CommandWriter::new(&mut connection.buffer, b"");
-    let mut replies = write_opening(opening, &mut writer, address.login.as_ref());
-    if address.db != 0 {
+    let mut replies = write_opening(opening, &mut writer, setup.login);
+    if setup.db != 0 {
         replies += 1;
-        writer.command(2, "SELECT").arg(address.db.to_string().as_bytes());
+        writer.command(2, "SELECT").arg(setup.db.to_string().as_bytes());
     }
     replies += CHECK_REPLIES;
     transaction_check::write_check(&mut writer);
@@ -64,8 +70,8 @@ fn try_opening(
     connection.buffer = Vec::new();
     sent?;
     let greeting = match opening {
-        Opening::Hello => read_hello(connection.receive_tolerantly(budget)?, address.login.as_ref())?,
-        Opening::AuthAndInfo => Some(read_auth_and_info(connection, address.login.as_ref(), budget)?),
+        Opening::Hello => read_hello(connection.receive_tolerantly(budget)?, setup.login)?,
+        Opening::AuthAndInfo => Some(read_auth_and_info(connection, setup.login, budget)?),
     };
     let Some(greeting) = greeting else {
         for _ in 0..replies + 2 {
@@ -74,9 +80,9 @@ fn try_opening(
         return Ok(false);
     };
     greeting.check(acceptance)?;
-    if address.db != 0 {
+    if setup.db != 0 {
         refused(connection.receive(budget)?).map_err(|failure| {
-            let cause = format!("database {} of the URL: {}", address.db, failure.cause).into();
+            let cause = format!("database {} of the URL: {}", setup.db, failure.cause).into();
             Failure { cause, ..failure }
         })?;
     }
@@ -87,19 +93,23 @@ fn try_opening(
 }
 
 /// Writes the commands that log in and ask what the server is, and returns how many replies they have.
-fn write_opening(opening: Opening, writer: &mut CommandWriter<'_>, login: Option<&Login>) -> usize {
+fn write_opening(
+    opening: Opening,
+    writer: &mut CommandWriter<'_>,
+    login: Option<&LoginAttempt<'_>>,
+) -> usize {
     match (opening, login) {
         (Opening::Hello, None) => {
             writer.command(2, "HELLO").arg(b"2");
             1
         }
-        (Opening::Hello, Some(Login { user, password })) => {
+        (Opening::Hello, Some(LoginAttempt { user, password, .. })) => {
             let hello = writer.command(5, "HELLO").arg(b"2").arg(b"AUTH");
             hello.arg(user.as_bytes()).arg(password.as_bytes());
             1
         }
         (Opening::AuthAndInfo, login) => {
-            if let Some(Login { user, password }) = login {
+            if let Some(LoginAttempt { user, password, .. }) = login {
                 writer.command(3, "AUTH").arg(user.as_bytes()).arg(password.as_bytes());
             }
             writer.command(2, "INFO").arg(b"server");
@@ -111,7 +121,7 @@ fn write_opening(opening: Opening, writer: &mut CommandWriter<'_>, login: Option
 
 /// Reads the reply to HELLO; `None` if the server does not know that command.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a server may send any value of the protocol")]
-fn read_hello(reply: Value, login: Option<&Login>) -> Result<Option<Greeting>, Failure> {
+fn read_hello(reply: Value, login: Option<&LoginAttempt<'_>>) -> Result<Option<Greeting>, Failure> {
     match reply {
         Value::Array(parts) => Ok(Some(Greeting::from_hello(&parts))),
         Value::ServerError(error) if is_unknown_command(&error, login) => Ok(None),
@@ -123,7 +133,7 @@ fn read_hello(reply: Value, login: Option<&Login>) -> Result<Option<Greeting>, F
 /// Reads the replies to AUTH, if there is a login, and to INFO.
 fn read_auth_and_info(
     connection: &mut Connection,
-    login: Option<&Login>,
+    login: Option<&LoginAttempt<'_>>,
     budget: &TimeBudget,
 ) -> Result<Greeting, Failure> {
     if login.is_some()
@@ -155,24 +165,26 @@ fn read_info(reply: Value) -> Result<String, Failure> {
 
 /// Returns whether the server does not know HELLO. Valkey 9.1 tells nobody which commands it knows before the login: it
 /// asks for a login although HELLO would have been one.
-fn is_unknown_command(error: &ServerError, login: Option<&Login>) -> bool {
+fn is_unknown_command(error: &ServerError, login: Option<&LoginAttempt<'_>>) -> bool {
     error.details().is_some_and(|details| details.starts_with("unknown command"))
         || (login.is_some() && error.code() == "NOAUTH")
 }
 
 /// Classifies the refusal of a login, and says what to change.
-fn login_failure(error: &ServerError, login: Option<&Login>) -> Failure {
+fn login_failure(error: &ServerError, login: Option<&LoginAttempt<'_>>) -> Failure {
     let mut failure = Failure::from_error_reply(error);
     // A server may repeat its arguments, and they held the password.
     if login.is_some() && failure.kind == FailureKind::Other && error.code() == "ERR" {
         failure.cause = "ERR in reply to the login".into();
     }
     let advice = match (error.code(), login) {
-        ("WRONGPASS", _) => "check the user and the password in the URL",
-        ("NOAUTH", _) => "the URL needs a user and a password: redis://user:password@host",
+        ("WRONGPASS", login) => login.map_or(CHECK_URL, |login| &*login.advice),
+        ("NOAUTH", _) => {
+            "the URL needs a user and a password: redis://user:password@host, or the password is in a password_file"
+        }
         ("DENIED", _) => {
             failure.kind = FailureKind::Denied;
-            "give the server a password, and write it into the URL"
+            "give the server a password, and write it into the URL or a password_file"
         }
         _ => return failure,
     };
@@ -184,8 +196,8 @@ fn login_failure(error: &ServerError, login: Option<&Login>) -> Failure {
 mod tests {
     use super::*;
 
-    fn login() -> Login {
-        Login { user: "anna".to_owned(), password: "hunter2".to_owned() }
+    fn login() -> LoginAttempt<'static> {
+        LoginAttempt { user: "anna", password: "hunter2".into(), advice: "check the user".into() }
     }
 
     fn error(line: &str) -> Value {

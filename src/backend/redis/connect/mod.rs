@@ -1,6 +1,8 @@
 //! Connections: how they are made, kept, and closed on the server's side if a reply is missing.
 
 pub(crate) mod connection;
+mod credential_file;
+pub(crate) mod credentials;
 pub(crate) mod cutoff;
 mod diagnosis;
 pub(crate) mod dialer;
