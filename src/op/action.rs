@@ -45,6 +45,8 @@ pub(crate) enum EntryAction {
     Persist,
     /// Reads a value and gives it a deadline: `Found`.
     Touch { ttl: Millis },
+    /// Reads a value and moves its deadline to `ttl` from now, if it has a deadline that comes earlier: `Found`.
+    Renew { ttl: Millis },
     /// Sets fields of a map, at least one and each once: `Number`, how many are new.
     MapPut { fields: Vec<(SmolStr, Value)>, ttl_if_created: Option<Millis> },
     /// Removes a field of a map: `Flag`.
@@ -146,6 +148,7 @@ impl EntryAction {
             | Self::Expire { .. }
             | Self::Persist
             | Self::Touch { .. }
+            | Self::Renew { .. }
             | Self::MapDelete { .. }
             | Self::MapIncr { .. }
             | Self::Pop { .. }
@@ -176,6 +179,7 @@ impl EntryAction {
             | Self::Expire { .. }
             | Self::Persist
             | Self::Touch { .. }
+            | Self::Renew { .. }
             | Self::Pop { .. }
             | Self::Trim { .. }
             | Self::WindowAdd(_) => 0,

@@ -23,7 +23,7 @@ pub(crate) enum LostReply {
     /// The server is asked whether the key holds what the mutation leaves. If it does, the mutation is done.
     IsCompared,
     /// The mutation is repeated: it names a lease or a token, which no other client ever gets, and changes nothing if
-    /// the first attempt has ended that.
+    /// the first attempt has ended that; or it is a read that renews, which undoes no write of others.
     IsRepeated(RepeatedReply),
 }
 
@@ -73,6 +73,7 @@ impl EntryAction {
             Self::Expire { .. } => row("PEXPIRE", Kind::Value, IN_DOUBT),
             Self::Persist => row("PERSIST", Kind::Value, IN_DOUBT),
             Self::Touch { .. } => row("GETEX", Kind::Value, IN_DOUBT),
+            Self::Renew { .. } => row("EVAL", Kind::Value, REPEATED),
             Self::MapPut { .. } => row("HSET", Kind::Map, IN_DOUBT),
             Self::MapDelete { .. } => row("HDEL", Kind::Map, IN_DOUBT),
             Self::MapIncr { .. } => row("HINCRBY", Kind::Map, IN_DOUBT),

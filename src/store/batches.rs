@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::Backend;
+use crate::bytes::Bytes;
 use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::json;
@@ -201,12 +202,23 @@ impl StateStore {
             }
             let chunk =
                 chunk.iter().map(|key| self.context().key(key.as_ref())).collect::<Result<Vec<_>>>()?;
-            let found = on_backend!(self, backend => backend.get_many(&chunk));
+            let found = self.read_chunk(&chunk);
             self.recorder().count_batch(found.iter().flatten());
             for (key, found) in chunk.iter().zip(found) {
                 values.push(json::decode_found(key, found?)?);
             }
         }
+    }
+
+    /// Reads some values, and renews their TTLs if reads of this handle do.
+    fn read_chunk(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>>> {
+        let Some(ttl) = self.context().renewed_ttl else {
+            return on_backend!(self, backend => backend.get_many(keys));
+        };
+        let renew = |key: &Key<'_>| Op { key: key.clone().into_owned(), action: EntryAction::Renew { ttl } };
+        let ops = keys.iter().map(renew).collect();
+        let replies = on_backend!(self, backend => backend.apply_each(ops));
+        replies.into_iter().map(|reply| reply.and_then(Reply::found)).collect()
     }
 
     fn put_chunks<K: AsRef<str>, V: Serialize>(

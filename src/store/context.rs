@@ -25,6 +25,8 @@ use crate::value::Value;
 pub(crate) struct Context {
     pub(crate) shared: Arc<SharedState>,
     pub(crate) namespace: Namespace,
+    /// The TTL that reads of values renew, if they do.
+    pub(crate) renewed_ttl: Option<Millis>,
 }
 
 /// Makes the error of a store that fails on purpose.
@@ -55,7 +57,7 @@ pub(crate) struct SharedState {
 
 impl Context {
     pub(crate) fn new(shared: SharedState) -> Self {
-        Self { shared: Arc::new(shared), namespace: Namespace::default() }
+        Self { shared: Arc::new(shared), namespace: Namespace::default(), renewed_ttl: None }
     }
 
     pub(crate) fn default_ttl(&self) -> Option<Millis> {

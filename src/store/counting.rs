@@ -123,7 +123,7 @@ pub(crate) fn operation_of(action: &EntryAction) -> Operation {
         EntryAction::Incr { .. } | EntryAction::MapIncr { .. } | EntryAction::WindowAdd(_) => {
             Operation::Increment
         }
-        EntryAction::Touch { .. } => Operation::Get,
+        EntryAction::Touch { .. } | EntryAction::Renew { .. } => Operation::Get,
         EntryAction::Expire { .. } | EntryAction::Persist => Operation::Other,
     }
 }
@@ -147,6 +147,7 @@ pub(crate) fn name_of(action: &EntryAction) -> &'static str {
         EntryAction::MapIncr { .. } => "map_incr",
         EntryAction::WindowAdd(_) => "window_add",
         EntryAction::Touch { .. } => "get_and_touch",
+        EntryAction::Renew { .. } => "get",
         EntryAction::Expire { .. } => "expire",
         EntryAction::Persist => "persist",
     }

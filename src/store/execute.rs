@@ -93,15 +93,24 @@ pub(crate) fn put_bytes(
 }
 
 #[inline]
-pub(crate) fn get<T: DeserializeOwned>(mut target: impl Execute, key: &str) -> Result<Option<T>> {
+pub(crate) fn get<T: DeserializeOwned>(target: impl Execute, key: &str) -> Result<Option<T>> {
     let key = target.context().key(key)?;
-    json::decode_found(&key, target.read(&key)?)
+    json::decode_found(&key, read_or_renew(target, &key)?)
 }
 
 #[inline]
-pub(crate) fn get_bytes(mut target: impl Execute, key: &str) -> Result<Option<Bytes>> {
+pub(crate) fn get_bytes(target: impl Execute, key: &str) -> Result<Option<Bytes>> {
     let key = target.context().key(key)?;
-    target.read(&key)
+    read_or_renew(target, &key)
+}
+
+/// Reads the bytes of a value for the program, and renews its TTL if reads of the handle do.
+#[inline]
+fn read_or_renew(mut target: impl Execute, key: &Key<'_>) -> Result<Option<Bytes>> {
+    match target.context().renewed_ttl {
+        None => target.read(key),
+        Some(ttl) => target.run(Op { key: key.clone(), action: EntryAction::Renew { ttl } })?.found(),
+    }
 }
 
 pub(crate) fn update<V: Serialize + ?Sized>(mut target: impl Execute, key: &str, value: &V) -> Result<bool> {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::backend::Backend;
 use crate::clock::Ttl;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stats::counter::Operation;
 use crate::store::execute;
 use crate::store::state_store::{StateStore, on_backend};
@@ -93,5 +93,48 @@ impl StateStore {
         ttl: Duration,
     ) -> Result<Option<T>> {
         execute::get_and_touch(self, key.as_ref(), ttl)
+    }
+
+    /// Returns a handle on the same store on which a read of a value renews its time to live: the value then lives for
+    /// `default_ttl` from now. So sessions, and what is cached, stay for as long as they are used.
+    ///
+    /// - [`get`](Self::get), [`get_bytes`](Self::get_bytes), [`batch_get`](Self::batch_get), the same reads in a
+    ///   [`transaction`](Self::transaction), and those of a value's handle renew. Everything else is as on any other
+    ///   handle: `contains`, `ttl`, `kind`, listings, writes, and reads of maps and queues renew nothing.
+    /// - An entry without a time to live stays without one. One that has longer than `default_ttl` left keeps that:
+    ///   a read never shortens a life.
+    /// - The read and the renewal are one step: an entry that was read has not expired before its renewal.
+    /// - Such a read is a write where it renews: on File a line in the journal, on Redis a script; a transaction that
+    ///   makes it can meet a conflict. It counts as a `get` in [`stats`](Self::stats). Use this handle where reads
+    ///   should renew, and the store itself elsewhere.
+    /// - During an outage of Redis it is treated as [`get_and_touch`](Self::get_and_touch) is: the value is read
+    ///   locally, and the renewal is queued. What the server holds then decides: an entry that has no time to live on
+    ///   the server gets none.
+    ///
+    /// ```
+    /// use millpond::{ManualClock, OpenOptions};
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let clock = Arc::new(ManualClock::default());
+    /// let store = OpenOptions::new().clock(clock.clone()).open("memory:?default_ttl=30m")?;
+    /// let sessions = store.sliding()?;
+    /// sessions.put("7", "anna")?;
+    /// for _request in 0..5 {
+    ///     clock.advance(Duration::from_secs(20 * 60));
+    ///     assert_eq!(sessions.get::<String>("7")?.as_deref(), Some("anna"));
+    /// }
+    /// clock.advance(Duration::from_secs(30 * 60));
+    /// assert_eq!(sessions.get::<String>("7")?, None);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::Error::InvalidConfig) if the store has no `default_ttl`: nothing would be renewed.
+    pub fn sliding(&self) -> Result<Self> {
+        let missing = || Error::invalid_config("default_ttl", "sliding handles renew it, so it must be set");
+        let ttl = self.context().default_ttl().ok_or_else(missing)?;
+        let mut sliding = self.clone();
+        sliding.context_mut().renewed_ttl = Some(ttl);
+        Ok(sliding)
     }
 }

@@ -30,7 +30,7 @@ impl StateStore {
         inner
     }
 
-    fn context_mut(&mut self) -> &mut Context {
+    pub(crate) fn context_mut(&mut self) -> &mut Context {
         match self {
             Self::Memory(store) => &mut store.0.context,
             Self::File(store) => &mut store.0.context,

@@ -17,7 +17,7 @@ use crate::store::state_store::{StateStore, on_redis};
 /// | --- | --- |
 /// | reads | the values that this process has read or written: see [`shadow_bytes`](crate::RedisOptions::shadow_bytes). For a key that it knows nothing about, or only a part of, see [`on_unknown_key`](crate::RedisOptions::on_unknown_key) |
 /// | listings, `count`, `len` | the keys that this process has read or written. [`entries`](Self::entries) leaves out a value of which only a part is known |
-/// | `put*`, `batch_put*`, `write`, `delete`, `expire`, `persist`, `incr` and its variants, additions to a window, `update`, `get_and_touch`, map writes, pushes, `queue_trim` | applied locally, and queued for the server. The number, length or bool that they return is an estimate from what is known locally |
+/// | `put*`, `batch_put*`, `write`, `delete`, `expire`, `persist`, `incr` and its variants, additions to a window, `update`, `get_and_touch`, reads of a [`sliding`](StateStore::sliding) handle, map writes, pushes, `queue_trim` | applied locally, and queued for the server. The number, length or bool that they return is an estimate from what is known locally |
 /// | `set_if_not_exists`, `compare_and_set`, `get_and_delete`, `get_and_put`, `modify`, `rate_limit`, pops, `lease`, `ack`, `nack`, transactions, `clear`, `delete_prefix` | [`Unavailable`](crate::Error::Unavailable), since the result depends on what others may have changed; with [`exclusive`](crate::RedisOptions::exclusive) they are served on every key whose whole content is known locally, and their effects are queued |
 /// | locks | [`Unavailable`](crate::Error::Unavailable) |
 ///

@@ -55,6 +55,7 @@ pub(crate) fn plan(
             Some(value) => (Change::SetDeadline(Some(Deadline::after(now, ttl))), Reply::Found(Some(value))),
             None => (Change::Nothing, Reply::Found(None)),
         },
+        EntryAction::Renew { ttl } => renew(ttl, view, now)?,
         EntryAction::MapPut { fields, ttl_if_created } => map_put(fields, ttl_if_created, view, now)?,
         EntryAction::MapDelete { field } => map_delete(field, view)?,
         EntryAction::MapIncr { field, by, ttl_if_created } => {
@@ -120,6 +121,14 @@ fn swap(
         (None, None) => Change::Nothing,
     };
     Ok((change, Reply::Flag(true)))
+}
+
+fn renew(ttl: Millis, view: &mut impl EntryView, now: &Now<'_>) -> Result<(Change, Reply)> {
+    let value = view.value()?;
+    let before = if value.is_some() { view.deadline()? } else { None };
+    let after = before.map(|before| before.max(Deadline::after(now, ttl)));
+    let change = if after == before { Change::Nothing } else { Change::SetDeadline(after) };
+    Ok((change, Reply::Found(value)))
 }
 
 fn add(key: &str, before: Option<&[u8]>, by: i64) -> Result<i64> {

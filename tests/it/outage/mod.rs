@@ -26,6 +26,7 @@
 //! - `partition`: networks that lose every packet for a while;
 //! - `permissions`: what a user of the server may do, and outages of a user with too few permissions;
 //! - `refused_operations`: operations that the server never takes, and a server that takes no writes;
+//! - `sliding`: reads that renew a time to live;
 //! - `log_lines`: what an operator reads;
 //! - `soak`: many outages under concurrent writes, and an audit of the data at the end;
 //! - `fork`: a process that forks.
@@ -60,6 +61,7 @@ mod reconnection;
 mod refused_operations;
 mod replay;
 mod rollback;
+mod sliding;
 mod soak;
 mod windows;
 mod write_count;

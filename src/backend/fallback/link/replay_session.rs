@@ -300,6 +300,7 @@ impl<'s> ReplaySession<'s> {
             // The result is not known locally. A write that records nothing makes the shadow forget the key.
             QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
+            | QueuedAction::Renew { .. }
             | QueuedAction::Persist
             | QueuedAction::MapPut { .. }
             | QueuedAction::MapDelete { .. }

@@ -96,6 +96,7 @@ impl MadeKnown {
             QueuedAction::PutIfPresent { .. }
             | QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
+            | QueuedAction::Renew { .. }
             | QueuedAction::Persist
             | QueuedAction::MapIncr { .. }
             | QueuedAction::Push { .. }

@@ -262,14 +262,17 @@ impl Outage {
         if queued.is_none() && !self.rules.exclusive {
             return Err(refused());
         }
-        // The reply to a touch is the value; the other actions that are not queued decide on what the key holds.
-        if queued.is_none() || matches!(action, EntryAction::Touch { .. }) {
+        // These reply with the value; the other actions that are not queued decide on what the key holds.
+        let reads = matches!(action, EntryAction::Touch { .. } | EntryAction::Renew { .. });
+        if queued.is_none() || reads {
             self.check_known(key, Needs::Entry)?;
         }
         let mut session = self.reserve()?;
         let now = self.now();
         let planned = self.table().plan(key, action.clone(), &now);
         let (change, reply) = planned.map_err(|error| self.unless_unknown(error, key, action))?;
+        // A read that found nothing has nothing to renew. Whether a value has a deadline is known on the server alone.
+        let queued = queued.filter(|_| !reads || reply != Reply::Found(None));
         let queued = match queued.or_else(|| absolute_action(&change, action, &now)) {
             Some(action) => session.queue_one(key, action, sent, &now, || self.queued_at())?,
             None => Queued::NOTHING,

@@ -74,6 +74,7 @@ enum ActionRecord {
     Delete,
     Incr { by: i64, ttl_if_created: Option<u64> },
     Expire { ttl: u64 },
+    Renew { ttl: u64 },
     Persist,
     MapPut { fields: Vec<(String, ValueRecord)>, ttl_if_created: Option<u64> },
     MapDelete { field: String },
@@ -195,6 +196,7 @@ impl ActionRecord {
                 Self::Incr { by: *by, ttl_if_created: millis(ttl_if_created) }
             }
             QueuedAction::Expire { ttl } => Self::Expire { ttl: ttl.get() },
+            QueuedAction::Renew { ttl } => Self::Renew { ttl: ttl.get() },
             QueuedAction::Persist => Self::Persist,
             QueuedAction::MapPut { fields, ttl_if_created } => {
                 let fields =
@@ -231,6 +233,7 @@ impl ActionRecord {
                 QueuedAction::Incr { by, ttl_if_created: parse_optional_ttl(ttl_if_created)? }
             }
             Self::Expire { ttl } => QueuedAction::Expire { ttl: parse_ttl(ttl)? },
+            Self::Renew { ttl } => QueuedAction::Renew { ttl: parse_ttl(ttl)? },
             Self::Persist => QueuedAction::Persist,
             Self::MapPut { fields, ttl_if_created } => {
                 let fields =

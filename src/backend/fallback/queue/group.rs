@@ -89,8 +89,10 @@ impl QueuedGroup {
         if before.in_doubt.is_some() {
             return Some(action);
         }
-        let restarts_ttl =
-            matches!(action, QueuedAction::Put { ttl: Some(_), .. } | QueuedAction::Expire { .. });
+        let restarts_ttl = matches!(
+            action,
+            QueuedAction::Put { ttl: Some(_), .. } | QueuedAction::Expire { .. } | QueuedAction::Renew { .. }
+        );
         let rest = coalesce_actions(&mut before.action, action);
         if rest.is_none() {
             before.calls = before.calls.saturating_add(1);
@@ -112,6 +114,7 @@ fn coalesce_actions(before: &mut QueuedAction, after: QueuedAction) -> Option<Qu
             QueuedAction::Put { .. } | QueuedAction::Delete,
         )
         | (QueuedAction::Expire { .. }, QueuedAction::Expire { .. })
+        | (QueuedAction::Renew { .. }, QueuedAction::Renew { .. })
         | (QueuedAction::PutIfPresent { .. }, QueuedAction::PutIfPresent { .. }) => *before = after,
         // The second action keeps the deadline of the first one.
         (QueuedAction::Put { value, .. }, QueuedAction::PutIfPresent { value: new }) => *value = new.clone(),
@@ -129,6 +132,7 @@ fn coalesce_actions(before: &mut QueuedAction, after: QueuedAction) -> Option<Qu
             | QueuedAction::Delete
             | QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
+            | QueuedAction::Renew { .. }
             | QueuedAction::Persist
             | QueuedAction::MapPut { .. }
             | QueuedAction::MapDelete { .. }

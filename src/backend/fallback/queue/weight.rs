@@ -38,7 +38,7 @@ pub(crate) fn of_operation(op: &QueuedOp) -> u64 {
         QueuedAction::Put { ttl, .. } => VALUE + deadline(ttl.is_some()),
         QueuedAction::Incr { ttl_if_created, .. } => VALUE + deadline(ttl_if_created.is_some()),
         QueuedAction::PutIfPresent { .. } => VALUE,
-        QueuedAction::Expire { .. } => DEADLINE,
+        QueuedAction::Expire { .. } | QueuedAction::Renew { .. } => DEADLINE,
         QueuedAction::MapPut { fields, ttl_if_created } => {
             fields.len() * FIELD + deadline(ttl_if_created.is_some())
         }
@@ -70,6 +70,7 @@ pub(crate) fn of_key(op: &QueuedOp) -> u64 {
         | QueuedAction::Delete
         | QueuedAction::Incr { .. }
         | QueuedAction::Expire { .. }
+        | QueuedAction::Renew { .. }
         | QueuedAction::Persist
         | QueuedAction::Pop { .. }
         | QueuedAction::Trim { .. }

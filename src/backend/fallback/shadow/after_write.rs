@@ -64,11 +64,7 @@ fn shadowed_after_action(
     };
     // The action keeps the deadline. If the deadline is not known, the value is held without one, as after a read.
     let value_keeping_deadline = |value: &Value| {
-        let deadline = match before {
-            Some(Shadowed::Value { deadline, .. }) => *deadline,
-            Some(Shadowed::Absent | Shadowed::NotAValue) | None => None,
-        };
-        Some(Shadowed::Value { bytes: value.bytes.clone(), deadline })
+        Some(Shadowed::Value { bytes: value.bytes.clone(), deadline: known_deadline(before) })
     };
     match (action, reply) {
         (EntryAction::Put { value: put, ttl } | EntryAction::GetAndPut { value: put, ttl }, _)
@@ -90,6 +86,11 @@ fn shadowed_after_action(
         (EntryAction::Touch { ttl }, Reply::Found(Some(bytes))) => {
             Some(Shadowed::Value { bytes: bytes.clone(), deadline: Some(Deadline::after(now, *ttl)) })
         }
+        // Whether the value has a deadline is known only if one was set before.
+        (EntryAction::Renew { ttl }, Reply::Found(Some(bytes))) => {
+            let deadline = known_deadline(before).map(|before| before.max(Deadline::after(now, *ttl)));
+            Some(Shadowed::Value { bytes: bytes.clone(), deadline })
+        }
         (EntryAction::Expire { ttl }, Reply::Flag(true)) => {
             with_deadline(before?, Some(Deadline::after(now, *ttl)))
         }
@@ -100,7 +101,7 @@ fn shadowed_after_action(
         }
         (EntryAction::Persist, Reply::Flag(false)) => before.cloned(),
         (EntryAction::PutIfPresent { .. } | EntryAction::Expire { .. }, Reply::Flag(false))
-        | (EntryAction::Touch { .. }, Reply::Found(None))
+        | (EntryAction::Touch { .. } | EntryAction::Renew { .. }, Reply::Found(None))
         | (EntryAction::Swap { new: None, .. }, Reply::Flag(true))
         | (EntryAction::Delete | EntryAction::GetAndDelete, _) => Some(Shadowed::Absent),
         (
@@ -121,9 +122,17 @@ fn shadowed_after_action(
             | EntryAction::Incr { .. }
             | EntryAction::Expire { .. }
             | EntryAction::Persist
-            | EntryAction::Touch { .. },
+            | EntryAction::Touch { .. }
+            | EntryAction::Renew { .. },
             _,
         ) => None,
+    }
+}
+
+fn known_deadline(shadowed: Option<&Shadowed>) -> Option<Deadline> {
+    match shadowed {
+        Some(Shadowed::Value { deadline, .. }) => *deadline,
+        Some(Shadowed::Absent | Shadowed::NotAValue) | None => None,
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn most_words(action: &QueuedAction, observed: &Observed, remote_wins
         QueuedAction::Put { ttl: None, .. }
         | QueuedAction::Incr { .. }
         | QueuedAction::Expire { .. }
+        | QueuedAction::Renew { .. }
         | QueuedAction::MapDelete { .. } => 1,
         QueuedAction::Put { ttl: Some(_), .. } => 3,
         QueuedAction::PutIfPresent { .. } | QueuedAction::WindowAdd(_) => 4,
@@ -130,6 +131,7 @@ impl ScriptArgs {
             | QueuedAction::Delete
             | QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
+            | QueuedAction::Renew { .. }
             | QueuedAction::Persist
             | QueuedAction::MapPut { .. }
             | QueuedAction::MapDelete { .. }
@@ -181,6 +183,7 @@ impl ScriptArgs {
             QueuedAction::Delete | QueuedAction::Persist | QueuedAction::Pop { .. } => self.command(name, 0),
             QueuedAction::Incr { by, .. } => self.command(name, 1).number(*by),
             QueuedAction::Expire { ttl } => self.command(name, 1).millis(*ttl),
+            QueuedAction::Renew { ttl } => self.command("RENEW", 1).millis(*ttl),
             QueuedAction::MapPut { fields, .. } => {
                 self.command(name, fields.len() * 2);
                 for (field, value) in fields {
@@ -263,6 +266,7 @@ mod tests {
             QueuedAction::Delete,
             QueuedAction::Incr { by: 1, ttl_if_created },
             QueuedAction::Persist,
+            QueuedAction::Renew { ttl: ttl.unwrap() },
             QueuedAction::MapPut { fields: vec![("f".into(), value.clone()); 3], ttl_if_created },
             QueuedAction::MapDelete { field: "f".into() },
             QueuedAction::MapIncr { field: "f".into(), by: 1, ttl_if_created },

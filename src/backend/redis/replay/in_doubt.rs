@@ -45,6 +45,7 @@ impl InDoubt {
             | EntryAction::Swap { .. }
             | EntryAction::GetAndDelete
             | EntryAction::Touch { .. }
+            | EntryAction::Renew { .. }
             | EntryAction::WindowAdd(WindowAdd { limit: Some(_), .. }) => false,
         }
     }

@@ -42,6 +42,7 @@ impl Observed {
             | EntryAction::Expire { .. }
             | EntryAction::Persist
             | EntryAction::Touch { .. }
+            | EntryAction::Renew { .. }
             | EntryAction::MapPut { .. }
             | EntryAction::MapDelete { .. }
             | EntryAction::MapIncr { .. }
@@ -67,6 +68,7 @@ impl Observed {
             QueuedAction::Delete => Self::Absent,
             QueuedAction::Incr { .. }
             | QueuedAction::Expire { .. }
+            | QueuedAction::Renew { .. }
             | QueuedAction::Persist
             | QueuedAction::MapPut { .. }
             | QueuedAction::MapDelete { .. }

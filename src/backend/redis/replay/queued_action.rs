@@ -29,6 +29,10 @@ pub(crate) enum QueuedAction {
     Expire {
         ttl: Millis,
     },
+    /// Moves the deadline of a value to `ttl` from now, if it has a deadline that comes earlier.
+    Renew {
+        ttl: Millis,
+    },
     Persist,
     MapPut {
         fields: Vec<(SmolStr, Value)>,
@@ -92,6 +96,7 @@ impl QueuedAction {
             EntryAction::Incr { by, ttl_if_created } => Self::Incr { by, ttl_if_created },
             // Locally the value of a touch is read already.
             EntryAction::Expire { ttl } | EntryAction::Touch { ttl } => Self::Expire { ttl },
+            EntryAction::Renew { ttl } => Self::Renew { ttl },
             EntryAction::Persist => Self::Persist,
             EntryAction::MapPut { fields, ttl_if_created } => Self::MapPut { fields, ttl_if_created },
             EntryAction::MapDelete { field } => Self::MapDelete { field },
@@ -116,6 +121,7 @@ impl QueuedAction {
             Self::Delete => EntryAction::Delete,
             Self::Incr { by, ttl_if_created } => EntryAction::Incr { by, ttl_if_created },
             Self::Expire { ttl } => EntryAction::Expire { ttl },
+            Self::Renew { ttl } => EntryAction::Renew { ttl },
             Self::Persist => EntryAction::Persist,
             Self::MapPut { fields, ttl_if_created } => EntryAction::MapPut { fields, ttl_if_created },
             Self::MapDelete { field } => EntryAction::MapDelete { field },
@@ -135,7 +141,7 @@ impl QueuedAction {
             Self::Put { .. } | Self::PutIfPresent { .. } => row("SET", Kind::Value, true),
             Self::Delete => row("DEL", Kind::Value, true),
             Self::Incr { .. } => row("INCRBY", Kind::Value, false),
-            Self::Expire { .. } => row("PEXPIRE", Kind::Value, true),
+            Self::Expire { .. } | Self::Renew { .. } => row("PEXPIRE", Kind::Value, true),
             Self::Persist => row("PERSIST", Kind::Value, true),
             Self::MapPut { .. } => row("HSET", Kind::Map, true),
             Self::MapDelete { .. } => row("HDEL", Kind::Map, true),
@@ -165,6 +171,7 @@ impl QueuedAction {
             | Self::PutIfPresent { .. }
             | Self::Delete
             | Self::Expire { .. }
+            | Self::Renew { .. }
             | Self::Persist
             | Self::MapDelete { .. }
             | Self::Pop { .. }
@@ -192,6 +199,7 @@ impl QueuedAction {
             Self::Delete
             | Self::Incr { .. }
             | Self::Expire { .. }
+            | Self::Renew { .. }
             | Self::Persist
             | Self::Pop { .. }
             | Self::Trim { .. }
@@ -212,6 +220,7 @@ impl QueuedAction {
             | Self::Delete
             | Self::Incr { .. }
             | Self::Expire { .. }
+            | Self::Renew { .. }
             | Self::Persist
             | Self::Push { .. }
             | Self::Pop { .. }
@@ -236,6 +245,7 @@ impl QueuedAction {
             Self::Push { values, .. } => only(&values.iter().collect::<Vec<_>>()),
             Self::Delete
             | Self::Expire { .. }
+            | Self::Renew { .. }
             | Self::Persist
             | Self::MapDelete { .. }
             | Self::Pop { .. }
@@ -258,6 +268,8 @@ impl QueuedAction {
                 Some(ttl) => Self::Expire { ttl },
                 None => Self::Delete,
             },
+            // One that has run out changes nothing: the TTL on the server is what counts.
+            Self::Renew { ttl } => Self::Renew { ttl: remaining(*ttl).unwrap_or(Millis::LEAST) },
             Self::SetLease { id, left: Some(left) } => {
                 let left = Some(remaining(*left).unwrap_or(Millis::LEAST));
                 Self::SetLease { id: id.clone(), left }

@@ -90,6 +90,7 @@ impl WireAction for EntryAction {
             | Self::Expire { .. }
             | Self::Persist
             | Self::Touch { .. }
+            | Self::Renew { .. }
             | Self::MapPut { .. }
             | Self::MapDelete { .. }
             | Self::MapIncr { .. }

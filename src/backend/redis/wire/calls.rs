@@ -146,6 +146,7 @@ fn step_length(action: &EntryAction) -> usize {
         | EntryAction::WindowAdd(_) => 0,
         EntryAction::Incr { .. }
         | EntryAction::Expire { .. }
+        | EntryAction::Renew { .. }
         | EntryAction::MapDelete { .. }
         | EntryAction::PutIfPresent { .. } => 1,
         EntryAction::MapIncr { .. } | EntryAction::Touch { .. } => 2,
@@ -201,6 +202,9 @@ impl CommandWriter<'_> {
             }
             EntryAction::Touch { ttl } => {
                 self.step_head(command, None, 2).ttl(Some(*ttl));
+            }
+            EntryAction::Renew { ttl } => {
+                self.step_head("RENEW", None, 1).number(ttl.get());
             }
             EntryAction::MapPut { fields, ttl_if_created } => {
                 let args = fields.iter().flat_map(|(field, value)| [field.as_bytes(), &*value.bytes]);
@@ -320,6 +324,7 @@ mod tests {
             (EntryAction::Expire { ttl: ttl().unwrap() }, "PEXPIRE  1 1500"),
             (EntryAction::Persist, "PERSIST  0"),
             (EntryAction::Touch { ttl: ttl().unwrap() }, "GETEX  2 PX 1500"),
+            (EntryAction::Renew { ttl: ttl().unwrap() }, "RENEW  1 1500"),
             (
                 EntryAction::MapPut { fields: vec![("f".into(), value())], ttl_if_created: ttl() },
                 "HSET 1500 2 f 1",

@@ -3,7 +3,8 @@
 use crate::backend::redis::keys;
 use crate::backend::redis::wire::resp::{CommandWriter, MAX_ARGS};
 use crate::backend::redis::wire::scripts::{
-    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, PUSH_DELAYED, SWAP, ScriptCall, WINDOW,
+    CREATE, END_LEASE, EXTEND_LEASE, HOLD_LOCK, LEASE, LOCK, PERMIT, PUSH_DELAYED, RENEW, SWAP, ScriptCall,
+    WINDOW,
 };
 use crate::clock::Millis;
 use crate::key::{Companion, Key};
@@ -38,6 +39,9 @@ impl CommandWriter<'_> {
             }
             EntryAction::Touch { ttl } => {
                 self.on(command, key, 2).ttl(Some(*ttl));
+            }
+            EntryAction::Renew { ttl } => {
+                self.script(&RENEW, call, &[key], 1).number(ttl.get());
             }
             EntryAction::Delete
             | EntryAction::GetAndDelete
@@ -263,6 +267,7 @@ pub(crate) fn multi_reply(action: &EntryAction) -> Option<MultiReply> {
         | EntryAction::Expire { .. }
         | EntryAction::Persist
         | EntryAction::Touch { .. }
+        | EntryAction::Renew { .. }
         | EntryAction::MapDelete { .. }
         | EntryAction::MapIncr { .. }
         | EntryAction::Pop { .. }
@@ -287,6 +292,7 @@ pub(crate) fn is_transaction(action: &EntryAction) -> bool {
         | EntryAction::Expire { .. }
         | EntryAction::Persist
         | EntryAction::Touch { .. }
+        | EntryAction::Renew { .. }
         | EntryAction::MapDelete { .. }
         | EntryAction::MapIncr { .. }
         | EntryAction::Pop { .. }
@@ -316,6 +322,7 @@ pub(crate) fn weight(action: &EntryAction) -> usize {
         EntryAction::MapIncr { field, ttl_if_created, .. } => script(ttl_if_created) + field.len(),
         EntryAction::MapDelete { field } => field.len(),
         EntryAction::WindowAdd(_) => WINDOW.text().len(),
+        EntryAction::Renew { .. } => RENEW.text().len(),
         EntryAction::Delete
         | EntryAction::GetAndDelete
         | EntryAction::Incr { .. }

@@ -145,6 +145,7 @@ fn a_mutation_of_an_entry_refuses_what_its_command_cannot_reply() {
         (EntryAction::GetAndPut { value: value(), ttl: None }, Box::new(found)),
         (EntryAction::GetAndDelete, Box::new(found)),
         (EntryAction::Touch { ttl: second() }, Box::new(found)),
+        (EntryAction::Renew { ttl: second() }, Box::new(found)),
         (EntryAction::Pop { end: End::Front }, Box::new(found)),
         (EntryAction::Delete, Box::new(is_flag)),
         (EntryAction::Expire { ttl: second() }, Box::new(is_flag)),

@@ -48,6 +48,7 @@ fn single_reply(action: &EntryAction, reply: Value) -> Result<Reply, Failure> {
         EntryAction::GetAndPut { .. }
         | EntryAction::GetAndDelete
         | EntryAction::Touch { .. }
+        | EntryAction::Renew { .. }
         | EntryAction::Pop { .. } => Reply::Found(bytes(reply)?),
         EntryAction::Swap { .. }
         | EntryAction::Delete

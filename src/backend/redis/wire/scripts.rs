@@ -142,18 +142,20 @@ scripts! {
     REPLACE_EPOCH = "replace_epoch.lua";
     /// Adds to a sliding window.
     WINDOW = "window_add.lua" "window.lua";
+    /// Reads a value and renews its TTL.
+    RENEW = "get_and_renew.lua" "renew.lua";
     /// Creates the reply cache of a store.
     CREATE_REPLY_CACHE = "keep.lua" "create_reply_cache.lua";
     /// Forgets a large reply in the reply cache.
     FORGET_REPLY = "forget_reply.lua";
     /// Applies the steps of one call, once however often it is sent. It is only a call: see [`Script::as_call`].
-    CALL = "call.lua";
+    CALL = "get_and_renew.lua" "call.lua";
     /// Succeeds if the user may use all of its keys.
     CHECK_KEYS = "check_keys.lua";
     /// Makes a store the holder of a replay queue's marker.
     CLAIM_MARKER = "keep.lua" "claim_marker.lua";
     /// Applies queued operations, each once.
-    REPLAY = "keep.lua" "window_add.lua" "replay.lua";
+    REPLAY = "keep.lua" "window_add.lua" "get_and_renew.lua" "replay.lua";
 }
 
 #[cfg(test)]
@@ -183,6 +185,7 @@ mod tests {
             &HOLDS,
             &FORGET_REPLY,
             &WINDOW,
+            &RENEW,
             &CALL,
             &CLAIM_MARKER,
             &REPLAY,

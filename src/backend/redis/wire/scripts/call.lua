@@ -1,7 +1,9 @@
--- Applies the steps of one call, once however often it is sent. It follows keep.lua and call_head.lua.
+-- Applies the steps of one call, once however often it is sent. It follows keep.lua, call_head.lua and
+-- get_and_renew.lua.
 -- KEYS: the reply cache, then the key of each step. ARGV: those of call_head.lua; then of each step: its command, the
 -- TTL in ms for a key that it creates, or '', the number of its arguments, the arguments behind the key. For 'packed'
--- instead of the number, one argument follows that holds them all. The commands UPDATE and TRIM are this script's own.
+-- instead of the number, one argument follows that holds them all. The commands UPDATE, TRIM and RENEW are
+-- this script's own.
 -- Returns one reply of each step.
 -- It is one script so that the steps are applied if and only if the cache holds their sequence.
 local LARGE = 9007199254740992
@@ -26,7 +28,8 @@ end
 
 -- Whether a server that is out of memory accepts every step.
 local function only_frees()
-  local frees = { LPOP = 1, RPOP = 1, DEL = 1, GETDEL = 1, HDEL = 1, TRIM = 1, PERSIST = 1, PEXPIRE = 1, GETEX = 1 }
+  local frees = { LPOP = 1, RPOP = 1, DEL = 1, GETDEL = 1, HDEL = 1, TRIM = 1, PERSIST = 1, PEXPIRE = 1, GETEX = 1,
+    RENEW = 1 }
   local at = 6
   while at <= #ARGV do
     if not frees[ARGV[at]] then return false end
@@ -61,6 +64,7 @@ end
 
 local function run(name, key, list, from, count)
   if name == 'UPDATE' then return update(key, list[from]) end
+  if name == 'RENEW' then return get_and_renew(key, list[from]) end
   if name == 'TRIM' then return trim(key, list[from], list[from + 1], list[from + 2]) end
   -- unpack has a limit. The size of a chunk is even, because HSET needs pairs.
   local reply

@@ -1,5 +1,5 @@
 -- Applies a chunk of queued operations, each once, if the marker says that the server has applied all before it. It
--- follows keep.lua and window_add.lua.
+-- follows keep.lua, window_add.lua and get_and_renew.lua.
 -- KEYS: the marker, then the key of each operation, then ARGV[5] reply caches (see create_reply_cache.lua).
 -- The marker is a hash: `done`, the number of the last group of operations that was applied; `done_before`, what
 -- `done` was before that chunk; `outcomes`, the packed outcomes of that chunk; `holder`, which store may replay the
@@ -8,8 +8,8 @@
 -- wrote wins; the number of reply caches; the caller's id as a holder; then the operations, each in one of two forms:
 --   observed, 'PUT', value: a put that is made whatever the key holds;
 --   observed, the TTL in ms for a key that it creates ('' for none, '0' if that has expired), command, the number
---   of its arguments, the arguments behind the key. The commands SET_LEASE and
---   WINDOW_ADD are this script's own.
+--   of its arguments, the arguments behind the key. The commands SET_LEASE,
+--   WINDOW_ADD and RENEW are this script's own.
 -- `observed` is what this process has last observed of the key: '' if that does not matter, 'own_write' for what
 -- its earlier operation made of it, 'assumed_absent' if nothing was observed and reads returned nothing, or one or
 -- more of 'absent', 'not_a_value' and the SHA-1 of a value, separated by spaces.
@@ -97,6 +97,10 @@ local function run(key, name, from, count)
   end
   if name == 'WINDOW_ADD' then
     return window_add(key, ARGV[from], ARGV[from + 1], ARGV[from + 2], '', tonumber(ARGV[from + 3])).err
+  end
+  if name == 'RENEW' then
+    local value = get_and_renew(key, ARGV[from])
+    return type(value) == 'table' and value.err or nil
   end
   -- unpack has a limit. The size of a chunk is even, because HSET needs pairs.
   local reply
