@@ -279,6 +279,20 @@ options! {
         /// A PEM file with the certificates to trust for `rediss://`, instead of the system's. Defaults to
         /// none.
         tls_ca_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_ca_file, example PathBuf::from("/etc/ca.pem") => "/etc/ca.pem";
+
+        /// A PEM file with the certificate that the store shows to a server that asks for one (mutual TLS), and with those
+        /// of its chain, for `rediss://`. It goes with `tls_key_file`. Both files are read for each new connection, so
+        /// that a certificate that was replaced is used from then on. A relative path is that of the time when the store
+        /// was opened.
+        ///
+        /// Opening fails if the files cannot be used, or do not belong together. If that is so later, for instance
+        /// because only one of them was replaced yet, the server counts as unreachable until it is mended. Defaults to
+        /// none.
+        tls_cert_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_cert_file, example PathBuf::from("/etc/client.pem") => "/etc/client.pem";
+
+        /// A PEM file with the private key of `tls_cert_file`: RSA, elliptic curve or PKCS #8, not encrypted. Defaults to
+        /// none.
+        tls_key_file(file: impl Into<Option<PathBuf>>): Option<PathBuf> = None, check check_tls_key_file, example PathBuf::from("/etc/client.key") => "/etc/client.key";
     }
 }
 
@@ -299,7 +313,23 @@ impl RedisOptions {
             let reason = "the URL holds a password too: write it in one place";
             return Err(Error::invalid_config("redis.password_file", reason));
         }
-        Ok(())
+        match (&self.tls_cert_file, &self.tls_key_file) {
+            (None, None) => Ok(()),
+            (Some(_), None) => Err(Error::invalid_config(
+                "redis.tls_key_file",
+                "it is missing: tls_cert_file needs a private key",
+            )),
+            (None, Some(_)) => Err(Error::invalid_config(
+                "redis.tls_cert_file",
+                "it is missing: tls_key_file needs a certificate",
+            )),
+            (Some(_), Some(_)) if address.tls => Ok(()),
+            (Some(_), Some(_)) => {
+                let reason =
+                    "a client certificate is shown over TLS only: write rediss:// instead of redis://";
+                Err(Error::invalid_config("redis.tls_cert_file", reason))
+            }
+        }
     }
 
     fn check_password_file(&self, field: &str) -> Result<()> {
@@ -308,6 +338,14 @@ impl RedisOptions {
 
     fn check_tls_ca_file(&self, field: &str) -> Result<()> {
         check_file(field, self.tls_ca_file.as_deref())
+    }
+
+    fn check_tls_cert_file(&self, field: &str) -> Result<()> {
+        check_file(field, self.tls_cert_file.as_deref())
+    }
+
+    fn check_tls_key_file(&self, field: &str) -> Result<()> {
+        check_file(field, self.tls_key_file.as_deref())
     }
 
     fn check_max_outage(&self, field: &str) -> Result<()> {

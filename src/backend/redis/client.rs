@@ -84,9 +84,7 @@ impl Redis {
             peers: Peers::new(&address.endpoint)?,
             #[cfg(feature = "tls")]
             tls: match &address.endpoint {
-                Endpoint::Tcp { host, .. } if address.tls => {
-                    Some(TlsClient::new(host, options.tls_ca_file.as_deref())?)
-                }
+                Endpoint::Tcp { host, .. } if address.tls => Some(TlsClient::new(host, options)?),
                 Endpoint::Tcp { .. } | Endpoint::Unix { .. } => None,
             },
             credentials: Credentials::new(address.login.as_ref(), options)?,

@@ -62,6 +62,10 @@ fn a_path_that_nobody_means_is_refused_in_every_notation() {
         assert_refused(StateStore::open(&url), "redis.fallback", &shows);
         let options = RedisOptions::default().tls_ca_file(PathBuf::from(&path));
         assert_refused_on_redis(redis(options), "redis.tls_ca_file", &shows);
+        let options = RedisOptions::default().tls_cert_file(PathBuf::from(&path));
+        assert_refused_on_redis(redis(options), "redis.tls_cert_file", &shows);
+        let options = RedisOptions::default().tls_key_file(PathBuf::from(&path));
+        assert_refused_on_redis(redis(options), "redis.tls_key_file", &shows);
         let options = RedisOptions::default().password_file(PathBuf::from(&path));
         assert_refused_on_redis(redis(options), "redis.password_file", &shows);
     }

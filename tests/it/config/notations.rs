@@ -25,6 +25,8 @@ fn configurations() -> Vec<StateConfig> {
         .max_outage(90 * second)
         .exclusive(true)
         .password_file(std::path::PathBuf::from("/run/secret"))
+        .tls_cert_file(std::path::PathBuf::from("/etc/client.pem"))
+        .tls_key_file(std::path::PathBuf::from("/etc/client.key"))
         .tls_ca_file(std::path::PathBuf::from("/etc/ca.pem"));
     let changed =
         StateConfig::default().default_ttl(3600 * second).max_value_bytes(1024).name("17").slow(second);

@@ -127,6 +127,13 @@ fn redis_spellings() -> Vec<Spelling> {
             set(|o| o.password_file(Some("/run/secret a".into()))),
         ),
         (
+            "redis://h:7000/2?tls_cert_file=/etc/client.pem&tls_key_file=/etc/client.key",
+            json(json!({"tls_cert_file": "/etc/client.pem", "tls_key_file": "/etc/client.key"})),
+            set(|o| {
+                o.tls_cert_file(Some("/etc/client.pem".into())).tls_key_file(Some("/etc/client.key".into()))
+            }),
+        ),
+        (
             "redis://h:7000/2?tls_ca_file=/etc/ca.pem",
             json(json!({"tls_ca_file": "/etc/ca.pem"})),
             set(|o| o.tls_ca_file(Some("/etc/ca.pem".into()))),

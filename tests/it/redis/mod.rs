@@ -3,6 +3,7 @@
 //! - `wire`: the keys, values and times to live that are stored on the server;
 //! - `interop`: data that earlier systems keep in Redis, read and written byte for byte;
 //! - `commands`: the commands that each operation sends;
+//! - `client_certificates`: the certificate that a store shows to its server;
 //! - `credentials`: passwords in files that are replaced while a store is open;
 //! - `kinds`: maps and queues as the server stores them, and keys that hold another type;
 //! - `queues`: queues that other programs also use, leases that run out, and waiting for values;
@@ -24,6 +25,8 @@
 //! - `statistics`: retries, pipelines, scripts, connections and bytes are counted;
 //! - `tls`: which certificates a store trusts.
 
+#[cfg(feature = "tls")]
+mod client_certificates;
 mod commands;
 #[cfg(unix)]
 mod credentials;

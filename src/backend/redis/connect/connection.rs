@@ -287,8 +287,8 @@ impl Connection {
         }
     }
 
-    /// Returns the error reply that the server sent before it closed the connection, if it did. It can still be read
-    /// after a reset.
+    /// Returns the refusal that the server sent before it closed the connection, if it did: an error reply, or an alert
+    /// of TLS. It can still be read after a reset.
     fn refusal(&mut self, budget: &TimeBudget) -> Option<Failure> {
         let end = budget.end.min(Instant::now() + REFUSAL_WAIT);
         loop {
@@ -297,7 +297,11 @@ impl Connection {
                     return Some(Failure::from_error_reply(&error));
                 }
                 Ok(_) => {}
-                Err(_) => return None,
+                Err(ReadError::Io(error)) => {
+                    let failure = Failure::from_io(&error, Stage::NotSent, self.stream.is_tls());
+                    return (failure.kind == FailureKind::Tls).then_some(failure);
+                }
+                Err(ReadError::Malformed | ReadError::TooLarge { .. }) => return None,
             }
         }
     }

@@ -99,16 +99,23 @@ impl Dialer {
     }
 
     fn open(&self, address: &PeerAddress, budget: &TimeBudget) -> Result<Stream, Failure> {
-        let left = budget.left().ok_or_else(|| Failure::timeout(Stage::NotSent))?;
-        let socket = TimedSocket::connect(address, left, self.timeout, Arc::clone(&self.recorder))
-            .map_err(|error| Failure::from_io(&error, Stage::NotSent, false))?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
+            // A file that cannot be used now may be one that is just being replaced.
+            let config = tls
+                .config()
+                .map_err(|reason| Failure::new(FailureKind::Unreachable, Stage::NotSent, reason))?;
             let stream = tls
-                .connect(socket, budget.end)
+                .connect(config, self.open_socket(address, budget)?, budget.end)
                 .map_err(|error| Failure::from_io(&error, Stage::NotSent, true))?;
             return Ok(Stream::Tls(Box::new(stream)));
         }
-        Ok(Stream::Plain(socket))
+        self.open_socket(address, budget).map(Stream::Plain)
+    }
+
+    fn open_socket(&self, address: &PeerAddress, budget: &TimeBudget) -> Result<TimedSocket, Failure> {
+        let left = budget.left().ok_or_else(|| Failure::timeout(Stage::NotSent))?;
+        TimedSocket::connect(address, left, self.timeout, Arc::clone(&self.recorder))
+            .map_err(|error| Failure::from_io(&error, Stage::NotSent, false))
     }
 }

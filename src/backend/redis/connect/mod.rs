@@ -1,5 +1,7 @@
 //! Connections: how they are made, kept, and closed on the server's side if a reply is missing.
 
+#[cfg(feature = "tls")]
+mod client_certificate;
 pub(crate) mod connection;
 mod credential_file;
 pub(crate) mod credentials;

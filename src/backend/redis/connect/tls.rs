@@ -1,4 +1,4 @@
-//! Owns TLS: which certificates a store trusts, and the encrypted stream over a socket. Knows nothing of the protocol
+//! Owns TLS: which certificates a store trusts, what a refusal by the server means, and the encrypted stream over a socket. Knows nothing of the protocol
 //! of the server.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -6,58 +6,100 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, ConfigBuilder, RootCertStore};
 
+use crate::backend::redis::connect::client_certificate::{ClientCertificate, MakeConfig};
 use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::timed_socket::{Arrived, TimedSocket, Until, WriteError};
+use crate::config::RedisOptions;
 use crate::error::{Error, Result};
 
 /// At most this many bytes are encrypted before they are sent.
 const PIECE: usize = 64 << 10;
 
-/// The certificates that a store trusts, and the name that the server's certificate must have.
+/// The certificates that a store trusts, the one that it shows, and the name that the server's certificate must have.
 pub(crate) struct TlsClient {
-    config: Arc<ClientConfig>,
+    settings: Settings,
     name: ServerName<'static>,
+}
+
+/// The settings of TLS.
+enum Settings {
+    /// Those of a store that shows no certificate.
+    Anonymous(Arc<ClientConfig>),
+    Certified(ClientCertificate),
 }
 
 impl TlsClient {
     /// Trusts the certificates of a PEM file; without a file, those of the system.
-    pub(crate) fn new(host: &str, ca_file: Option<&Path>) -> Result<Self> {
-        let roots = match ca_file {
+    pub(crate) fn new(host: &str, options: &RedisOptions) -> Result<Self> {
+        let roots = Arc::new(match &options.tls_ca_file {
             Some(path) => roots_of_file(path)?,
             None => roots_of_system()?,
+        });
+        let settings = if let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_key_file)
+        {
+            let make: MakeConfig = Box::new(move |chain, key| {
+                trusting(Arc::clone(&roots))?.with_client_auth_cert(chain, key).map(Arc::new)
+            });
+            Settings::Certified(ClientCertificate::new(certificate, key, make)?)
+        } else {
+            let trusting = trusting(roots).map_err(|error| {
+                Error::invalid_config("redis.url", format!("TLS cannot be used: {error}"))
+            })?;
+            Settings::Anonymous(Arc::new(trusting.with_no_client_auth()))
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::invalid_config("redis.url", format!("TLS cannot be used: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             let reason = "with rediss://, its host must be a name or an address that a certificate can hold";
             Error::invalid_config("redis.url", reason.to_owned())
         })?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { settings, name })
+    }
+
+    /// Returns the settings for the next connection.
+    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        match &self.settings {
+            Settings::Anonymous(config) => Ok(Arc::clone(config)),
+            Settings::Certified(certificate) => certificate.config(),
+        }
     }
 
     /// Makes the handshake over a socket until `end`.
-    pub(crate) fn connect(&self, socket: TimedSocket, end: Instant) -> io::Result<TlsStream> {
-        let session = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
+    pub(crate) fn connect(
+        &self,
+        config: Arc<ClientConfig>,
+        socket: TimedSocket,
+        end: Instant,
+    ) -> io::Result<TlsStream> {
+        let session = ClientConnection::new(config, self.name.clone());
         let session = session.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-        let mut stream = TlsStream { session, socket };
+        let certificate = match &self.settings {
+            Settings::Anonymous(_) => None,
+            Settings::Certified(certificate) => Some(certificate.path().into()),
+        };
+        let mut stream = TlsStream { session, socket, certificate };
         while stream.session.is_handshaking() {
             if stream.session.wants_write() {
-                stream.flush(end).map_err(|failed| failed.error)?;
+                stream.flush_or_explain(end)?;
             } else {
                 stream.read_records(end)?;
             }
         }
-        stream.flush(end).map_err(|failed| failed.error)?;
+        stream.flush_or_explain(end)?;
         Ok(stream)
     }
+}
+
+/// Begins the settings of a store that trusts these certificates.
+fn trusting(
+    roots: Arc<RootCertStore>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 fn roots_of_file(path: &Path) -> Result<RootCertStore> {
@@ -88,10 +130,40 @@ fn roots_of_system() -> Result<RootCertStore> {
     Ok(roots)
 }
 
+/// Returns what to change if the server refuses this store for its certificate, or for having none.
+fn refusal_of_certificate(error: &rustls::Error, certificate: Option<&Path>) -> Option<String> {
+    use AlertDescription as Alert;
+    let rustls::Error::AlertReceived(alert) = error else { return None };
+    match (alert, certificate) {
+        (Alert::CertificateRequired | Alert::NoCertificate, None) => {
+            Some("the server wants a client certificate (set tls_cert_file and tls_key_file)".to_owned())
+        }
+        // Before TLS 1.3 there was no alert of its own for this.
+        (Alert::HandshakeFailure, None) => {
+            Some("the server may want a client certificate (set tls_cert_file and tls_key_file)".to_owned())
+        }
+        (
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError,
+            Some(path),
+        ) => Some(format!("the server refuses the client certificate in {}", path.display())),
+        _ => None,
+    }
+}
+
 /// An encrypted stream.
 pub(crate) struct TlsStream {
     session: ClientConnection,
     socket: TimedSocket,
+    /// The file of the certificate that the store shows.
+    certificate: Option<Box<Path>>,
 }
 
 impl TlsStream {
@@ -108,7 +180,7 @@ impl TlsStream {
                 outcome => return outcome,
             }
             // A received record may call for a reply, such as new keys.
-            self.flush(end).map_err(|failed| failed.error)?;
+            self.flush_or_explain(end)?;
             self.read_records(end)?;
         }
     }
@@ -138,6 +210,21 @@ impl TlsStream {
         Ok(())
     }
 
+    /// As [`TlsStream::flush`]. If the server has closed the connection, the error is the reason that it sent before, if
+    /// any.
+    fn flush_or_explain(&mut self, end: Instant) -> io::Result<()> {
+        let Err(WriteError { error, .. }) = self.flush(end) else { return Ok(()) };
+        let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+        while is_closed.contains(&error.kind()) {
+            match self.read_records(end) {
+                Ok(()) => {}
+                Err(reason) if reason.kind() == ErrorKind::InvalidData => return Err(reason),
+                Err(_) => break,
+            }
+        }
+        Err(error)
+    }
+
     /// Receives records and decrypts them.
     fn read_records(&mut self, end: Instant) -> io::Result<()> {
         let mut socket = Until { socket: &mut self.socket, end, written: &mut 0 };
@@ -149,7 +236,10 @@ impl TlsStream {
 
     fn decrypt(&mut self) -> io::Result<()> {
         let outcome = self.session.process_new_packets();
-        outcome.map(drop).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+        outcome.map(drop).map_err(|error| match refusal_of_certificate(&error, self.certificate.as_deref()) {
+            Some(refusal) => io::Error::new(ErrorKind::InvalidData, format!("{refusal}: {error}")),
+            None => io::Error::new(ErrorKind::InvalidData, error),
+        })
     }
 
     /// Returns what has arrived, without waiting. Records of TLS itself, such as new keys, may come at any time and do
