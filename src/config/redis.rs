@@ -157,6 +157,12 @@ options! {
         /// The most connections that are open at the same time. Defaults to 16; from 1 to 1024.
         pool_size(connections): u32 = 16, in 1..=1024, example 32 => "32";
 
+        /// How many connections are kept open, so that operations need not make them. They are made in the
+        /// background, by a thread of the store: opening does not wait for them. The same thread replaces a connection that
+        /// the server has closed within about a second, and makes all of them again after an outage. Defaults to 0; at most
+        /// `pool_size`.
+        min_connections(connections): u32 = 0, check check_min_connections, example 4 => "4";
+
         /// The most further connections for waiting. Each [`pop_front_wait`](crate::StateStore::pop_front_wait)
         /// occupies one; when all of them are in use, it polls instead. Defaults to 16; from 1 to 1024.
         wait_connections(connections): u32 = 16, in 1..=1024, example 4 => "4";
@@ -330,6 +336,17 @@ impl RedisOptions {
                 Err(Error::invalid_config("redis.tls_cert_file", reason))
             }
         }
+    }
+
+    fn check_min_connections(&self, field: &str) -> Result<()> {
+        let (least, most) = (self.min_connections, self.pool_size);
+        if least > most {
+            return Err(Error::invalid_config(
+                field,
+                format!("{least} is more than pool_size, which is {most}"),
+            ));
+        }
+        Ok(())
     }
 
     fn check_password_file(&self, field: &str) -> Result<()> {

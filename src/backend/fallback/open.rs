@@ -70,6 +70,7 @@ impl FallbackBackend {
         });
         let owner = Arc::new(Owner(Arc::clone(&shared)));
         shared.begin(groups, sent)?;
+        shared.redis.begin_keeping_connections();
         Ok(Self { shared, owner, is_strict: false })
     }
 

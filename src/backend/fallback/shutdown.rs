@@ -44,6 +44,7 @@ impl Shared {
             self.redis.link.cut_off(end);
         }
         self.reconnector.join(end);
+        self.redis.end_keeping_connections(end);
         self.replay_until(end);
         self.outage.close();
         let (pending, writes) = (self.outage.pending(), self.outage.writes());

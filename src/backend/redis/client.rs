@@ -12,6 +12,7 @@ use crate::backend::redis::connect::dialer::NO_TLS;
 pub(crate) use crate::backend::redis::connect::epoch::DataLoss;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::greeting::Acceptance;
+use crate::backend::redis::connect::keeper::ConnectionKeeper;
 use crate::backend::redis::connect::peer::Peers;
 use crate::backend::redis::connect::pool::Pool;
 use crate::backend::redis::connect::server_link::ServerLink;
@@ -44,7 +45,9 @@ const LEAST_REPLY: usize = 64 << 10;
 
 pub(crate) struct Redis {
     pub(crate) link: Arc<ServerLink>,
-    pub(crate) pool: Pool,
+    pub(crate) pool: Arc<Pool>,
+    /// Keeps `min_connections` of the pool open.
+    keeper: Arc<ConnectionKeeper>,
     /// Connections for commands that block until a value is pushed: made when the first wait begins.
     pub(crate) blocking_pool: OnceLock<Pool>,
     /// The prefix of every key on the server: empty, or ends in `:`.
@@ -96,8 +99,11 @@ impl Redis {
             recorder,
         };
         let link = Arc::new(ServerLink::new(dialer));
+        let pool = Arc::new(Pool::waiting(Arc::clone(&link), options.pool_size));
+        let (least, connect_timeout) = (options.min_connections, options.connect_timeout);
         Ok(Self {
-            pool: Pool::waiting(Arc::clone(&link), options.pool_size),
+            keeper: Arc::new(ConnectionKeeper::new(Arc::clone(&pool), least, connect_timeout)),
+            pool,
             link,
             blocking_pool: OnceLock::new(),
             prefix,
@@ -126,6 +132,17 @@ impl Redis {
     /// Serves again, on new connections.
     pub(crate) fn resume(&self) {
         self.link.resume();
+        self.keeper.wake();
+    }
+
+    /// Begins to keep `min_connections` open, in the background.
+    pub(crate) fn begin_keeping_connections(&self) {
+        self.keeper.start(&self.server_name);
+    }
+
+    /// Waits until `end` for the thread that keeps connections open to end.
+    pub(crate) fn end_keeping_connections(&self, end: Option<Instant>) {
+        self.keeper.close(end);
     }
 
     /// Returns whether a data loss was found that was not yet taken.

@@ -104,6 +104,11 @@ fn redis_spellings() -> Vec<Spelling> {
         ),
         ("redis://h:7000/2?pool_size=3", json(json!({"pool_size": 3})), set(|o| o.pool_size(3))),
         (
+            "redis://h:7000/2?min_connections=3",
+            json(json!({"min_connections": 3})),
+            set(|o| o.min_connections(3)),
+        ),
+        (
             "redis://h:7000/2?wait_connections=3",
             json(json!({"wait_connections": 3})),
             set(|o| o.wait_connections(3)),

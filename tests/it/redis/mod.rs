@@ -21,6 +21,7 @@
 //! - `replies`: replies that come twice, in pieces, too large or malformed;
 //! - `signals`: signals that interrupt the wait for a reply;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
+//! - `min_connections`: connections that are kept open;
 //! - `misconfiguration`: servers that a configuration cannot mean, and users of a URL;
 //! - `statistics`: retries, pipelines, scripts, connections and bytes are counted;
 //! - `tls`: which certificates a store trusts.
@@ -39,6 +40,7 @@ mod kinds;
 mod limited_services;
 mod locks;
 mod lost_replies;
+mod min_connections;
 mod misconfiguration;
 mod quarantine;
 mod queues;

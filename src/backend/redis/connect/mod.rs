@@ -15,6 +15,7 @@ pub(crate) mod fork;
 pub(crate) mod greeting;
 mod handshake;
 pub(crate) mod identity;
+pub(crate) mod keeper;
 pub(crate) mod open_connections;
 pub(crate) mod peer;
 pub(crate) mod pool;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::redis::connect::pool_slots::{CheckedOutSlot, PoolSlots};
-use crate::backend::redis::connect::pooled_connection::PooledConnection;
+use crate::backend::redis::connect::pooled_connection::{PooledConnection, empty_if_useless};
 use crate::backend::redis::connect::reentry::{ReentryGuard, is_in_user_code};
 use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
@@ -80,6 +80,48 @@ impl Pool {
     /// A number that all pools for this server share.
     fn server(&self) -> usize {
         Arc::as_ptr(&self.link).addr()
+    }
+
+    /// Returns whether the pool hands out no connections for now.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.link.is_suspended()
+    }
+
+    /// Makes one connection, if fewer than `least` slots have one; returns whether it did. It occupies an empty slot, as
+    /// an operation does that finds no connection, so the pool never has more connections than slots.
+    pub(crate) fn make_one_below(&self, least: u32, budget: &TimeBudget) -> Result<bool, Failure> {
+        self.link.check_open()?;
+        self.link.check_not_suspended()?;
+        match self.slot_to_fill(least) {
+            Some(slot) => PooledConnection::prepare(slot, &self.link, budget).map(|_| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Returns an empty slot, if fewer than `least` slots have a connection. A slot in use has one, or soon will.
+    ///
+    /// All idle slots are taken for an instant, since the library hands out no particular one.
+    fn slot_to_fill(&self, least: u32) -> Option<CheckedOutSlot> {
+        let mut idle = self.slots.take_all_idle();
+        for slot in &mut idle {
+            empty_if_useless(slot, &self.link);
+        }
+        let empty = idle.iter().position(|slot| slot.is_none());
+        let empty_count =
+            u32::try_from(idle.iter().filter(|slot| slot.is_none()).count()).unwrap_or(u32::MAX);
+        let made = self.slots.made_count();
+        let slot = if made.saturating_sub(empty_count) >= least {
+            None
+        } else if let Some(empty) = empty {
+            Some(idle.remove(empty))
+        } else if made < self.slots.size() {
+            self.slots.take(Instant::now() + MAKE_SLOT)
+        } else {
+            None
+        };
+        PoolSlots::give_back(idle);
+        // Instead of a new slot it may be one that was given back just now, or one that belongs to no pool.
+        slot.filter(|slot| slot.is_none() && slot.is_pooled())
     }
 
     /// Drops the idle connections. The others are dropped when they come back, since the link is closed.

@@ -58,12 +58,19 @@ impl PoolSlots {
         self.size
     }
 
-    /// Takes a slot that is free right now.
+    /// Takes a slot that is free right now, if possible one with a connection.
     pub(crate) fn try_take(&self) -> Option<CheckedOutSlot> {
-        match self.made() {
-            Some(pool) => pool.try_get().map(CheckedOutSlot::Pooled),
-            None => Some(CheckedOutSlot::extra()),
+        if self.made().is_none() {
+            return Some(CheckedOutSlot::extra());
         }
+        let mut empty = Vec::new();
+        while let Some(slot) = self.try_take_idle() {
+            if slot.is_some() {
+                return Some(slot);
+            }
+            empty.push(slot);
+        }
+        empty.pop()
     }
 
     /// Takes a slot that is free right now, if the slots were ever made.
@@ -82,9 +89,28 @@ impl PoolSlots {
         }
     }
 
+    /// Takes all slots that are free right now: the one that was used last comes first.
+    pub(crate) fn take_all_idle(&self) -> Vec<CheckedOutSlot> {
+        let most = self.size as usize;
+        std::iter::from_fn(|| self.try_take_idle()).take(most).collect()
+    }
+
+    /// Gives back slots that [`PoolSlots::take_all_idle`] has taken, so that the next checkout takes the first of those
+    /// with a connection.
+    pub(crate) fn give_back(idle: Vec<CheckedOutSlot>) {
+        let (filled, empty): (Vec<_>, Vec<_>) = idle.into_iter().partition(|slot| slot.is_some());
+        drop(empty);
+        filled.into_iter().rev().for_each(drop);
+    }
+
+    /// Returns how many slots exist, in use or not.
+    pub(crate) fn made_count(&self) -> u32 {
+        self.pool.get().map_or(0, |pool| pool.state().connections)
+    }
+
     /// Returns whether all slots exist, in use or not.
     pub(crate) fn is_full(&self) -> bool {
-        self.pool.get().is_some_and(|pool| pool.state().connections >= self.size)
+        self.made_count() >= self.size
     }
 
     fn made(&self) -> Option<&r2d2::Pool<SlotManager>> {
@@ -130,6 +156,11 @@ impl CheckedOutSlot {
     /// An empty slot that belongs to no pool.
     pub(crate) fn extra() -> Self {
         Self::Extra(None)
+    }
+
+    /// Returns whether the slot returns to a pool.
+    pub(crate) fn is_pooled(&self) -> bool {
+        matches!(self, Self::Pooled(_))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::backend::redis::connect::connection::Connection;
 use crate::backend::redis::connect::epoch::Epoch;
 use crate::backend::redis::connect::epoch_exchange::ask_for_epoch;
-use crate::backend::redis::connect::pool_slots::CheckedOutSlot;
+use crate::backend::redis::connect::pool_slots::{CheckedOutSlot, PoolSlot};
 use crate::backend::redis::connect::server_link::ServerLink;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
@@ -37,12 +37,10 @@ impl<'a> PooledConnection<'a> {
     }
 
     fn fill(&mut self, budget: &TimeBudget) -> Result<(), Failure> {
-        let generation = self.link.generation();
+        empty_if_useless(&mut self.slot, self.link);
         if let Some(connection) = self.slot.as_mut() {
             let was_idle = budget.begun.saturating_duration_since(connection.used) > MAX_IDLE;
-            let is_usable = connection.generation == generation
-                && connection.check_in_step()
-                && (!was_idle || answers_ping(connection, budget))
+            let is_usable = (!was_idle || answers_ping(connection, budget))
                 && (!self.link.epoch().is_in_doubt()
                     || answers_for_epoch(connection, self.link.epoch(), budget));
             if !is_usable && let Some(connection) = self.slot.take() {
@@ -91,6 +89,16 @@ impl<'a> PooledConnection<'a> {
         {
             connection.discard();
         }
+    }
+}
+
+/// Empties a slot whose connection is known to be of no use, without asking the server.
+pub(crate) fn empty_if_useless(slot: &mut PoolSlot, link: &ServerLink) {
+    let generation = link.generation();
+    let is_useless =
+        |connection: &mut Connection| connection.generation != generation || !connection.check_in_step();
+    if let Some(connection) = slot.take_if(is_useless) {
+        link.dispose(connection);
     }
 }
 
