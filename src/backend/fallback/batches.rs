@@ -71,13 +71,9 @@ impl Routed for BatchRead<'_> {
     fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let rest = &self.keys[self.found.len()..];
         let mut reads = self.shared.shadow.begin_reads(rest.iter().map(|key| &**key).collect());
-        let mut found = redis.get_many(rest);
+        let mut found =
+            redis.get_many(rest, |index, value| reads.record_read(index, Shadowed::value(value.clone())));
         let stop = take_stop(&mut found);
-        for (index, outcome) in found.iter().enumerate() {
-            if let Ok(value) = outcome {
-                reads.record_read(index, Shadowed::value(value.clone()));
-            }
-        }
         self.found.extend(found.into_iter().map(|outcome| outcome.map_err(Error::from)));
         stop
     }
@@ -109,20 +105,22 @@ impl Routed for BatchWrite<'_> {
 
     fn on_server(&mut self, redis: &Redis) -> Result<(), OperationError> {
         let rest = self.rest();
-        let mut writes = self.shared.shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
-        let Batch { mut replies, in_doubt } = redis.apply_chunks(rest, self.in_doubt.take());
+        let Shared { shadow, clock, .. } = self.shared;
+        let mut writes = shadow.begin_writes(rest.iter().map(|op| &*op.key).collect());
+        // The shadow takes the batch in while the server works on the rest of it.
+        let record = |index, reply: &Reply| {
+            if let Some(shadowed) =
+                rest.get(index).and_then(|op: &Op<'_>| shadow.shadowed_after(op, reply, clock))
+            {
+                writes.record_write(index, shadowed);
+            }
+        };
+        let Batch { mut replies, in_doubt } = redis.apply_chunks(rest, self.in_doubt.take(), record);
         let stop = match in_doubt {
             Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
             None => take_stop(&mut replies),
         };
         self.in_doubt = in_doubt;
-        for (index, (op, reply)) in rest.iter().zip(&replies).enumerate() {
-            let after = |reply| self.shared.shadow.shadowed_after(op, reply, &self.shared.clock);
-            let shadowed = reply.as_ref().ok().and_then(after);
-            if let Some(shadowed) = shadowed {
-                writes.record_write(index, shadowed);
-            }
-        }
         let left = rest.iter().skip(replies.len()).map(|op| Observed::left_by_entry(&op.action));
         writes.record_failures_from(
             replies.len(),

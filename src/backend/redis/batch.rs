@@ -12,6 +12,7 @@ use crate::backend::redis::slots::SlotCall;
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::action::{Left, WireAction as _, error_context};
 use crate::backend::redis::wire::calls::{Deletion, Steps};
+use crate::backend::redis::wire::resp::CommandWriter;
 use crate::backend::redis::wire::scripts::ScriptCall;
 use crate::backend::redis::wire::{commands, replies};
 use crate::bytes::Bytes;
@@ -21,6 +22,10 @@ use crate::stats::counter::Counter;
 
 /// A chunk ends once it holds this many bytes, whatever the number of its commands.
 const CHUNK_BYTES: usize = 4 << 20;
+
+/// The commands of a chunk are sent in parts of about this size: the server works on the first part while the next one
+/// is encoded.
+const PART_BYTES: usize = 16 << 10;
 
 /// How far a batch got.
 pub(crate) struct Batch {
@@ -61,11 +66,19 @@ fn unless_all_busy<T>(outcomes: &mut Vec<WireResult<T>>) -> WireResult<()> {
 }
 
 impl Redis {
-    /// Reads values, each with its own outcome. If reading had to stop, the last one is the error.
-    pub(crate) fn get_many(&self, keys: &[Key<'_>]) -> Vec<Result<Option<Bytes>, OperationError>> {
+    /// Reads values, each with its own outcome. If reading had to stop, the last one is the error. Passes each value to
+    /// `on_value` as soon as it was received, with the index of its key. A value that had to be read again is passed
+    /// again.
+    pub(crate) fn get_many(
+        &self,
+        keys: &[Key<'_>],
+        mut on_value: impl FnMut(usize, &Option<Bytes>),
+    ) -> Vec<Result<Option<Bytes>, OperationError>> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
-            if let Err(error) = self.get_chunk(chunk, &mut found) {
+            let first = found.len();
+            let on_value = |index, value: &_| on_value(first + index, value);
+            if let Err(error) = self.get_chunk(chunk, &mut found, on_value) {
                 found.push(Err(error));
                 break;
             }
@@ -77,6 +90,7 @@ impl Redis {
         &self,
         keys: &[Key<'_>],
         found: &mut Vec<Result<Option<Bytes>, OperationError>>,
+        mut on_value: impl FnMut(usize, &Option<Bytes>),
     ) -> Result<(), OperationError> {
         let budget = self.budget();
         self.recorder().add(Counter::Pipelines, 1);
@@ -84,13 +98,15 @@ impl Redis {
         let mut outcomes = Vec::with_capacity(keys.len());
         let outcome = self.run(RetryRule::Read, &budget, |connection, _| {
             outcomes.clear();
-            let mut writer = self.writer(connection);
-            for key in keys {
-                writer.command(2, "GET").key(key);
-            }
-            connection.send(Request { replies: keys.len(), mutation: false, atomic: false }, &budget)?;
-            for _ in keys {
-                outcomes.push(split_fatal(connection.receive(&budget).and_then(replies::bytes))?);
+            let write = |writer: &mut CommandWriter<'_>, key: &Key<'_>| _ = writer.command(2, "GET").key(key);
+            let mut cut = self.send_in_parts(connection, keys, false, write, &budget)?;
+            for index in 0..keys.len() {
+                let outcome = split_fatal(connection.receive(&budget).and_then(replies::bytes));
+                let outcome = outcome.map_err(|failure| cut.take().unwrap_or(failure))?;
+                if let Ok(value) = &outcome {
+                    on_value(index, value);
+                }
+                outcomes.push(outcome);
             }
             unless_all_busy(&mut outcomes)
         });
@@ -115,8 +131,14 @@ impl Redis {
     }
 
     /// Carries out mutations chunk by chunk. `in_doubt`: the call that an earlier run of this left in doubt, which
-    /// covers the first of them.
-    pub(crate) fn apply_chunks(&self, ops: &[Op<'_>], mut in_doubt: Option<BatchInDoubt>) -> Batch {
+    /// covers the first of them. Passes each reply to `on_reply` as soon as it was received, with the index of its
+    /// mutation.
+    pub(crate) fn apply_chunks(
+        &self,
+        ops: &[Op<'_>],
+        mut in_doubt: Option<BatchInDoubt>,
+        mut on_reply: impl FnMut(usize, &Reply),
+    ) -> Batch {
         let mut replies = Vec::with_capacity(ops.len());
         let mut rest = ops;
         while !rest.is_empty() {
@@ -125,9 +147,11 @@ impl Redis {
             let (chunk, behind) = rest.split_at(length.min(rest.len()));
             let call = earlier.map(|earlier| earlier.call);
             let call = call.or_else(|| self.is_exact().then(|| self.begin_call()));
+            let first = replies.len();
+            let on_reply = |index, reply: &_| on_reply(first + index, reply);
             let outcome = match &call {
-                Some(call) => self.call_chunk(call, chunk, &mut replies),
-                None => self.apply_chunk(chunk, &mut replies),
+                Some(call) => self.call_chunk(call, chunk, &mut replies, on_reply),
+                None => self.apply_chunk(chunk, &mut replies, on_reply),
             };
             if let Err(error) = outcome {
                 let in_doubt =
@@ -145,12 +169,18 @@ impl Redis {
         call: &SlotCall,
         ops: &[Op<'_>],
         replies: &mut Vec<Result<Reply, OperationError>>,
+        mut on_reply: impl FnMut(usize, &Reply),
     ) -> Result<(), OperationError> {
         let budget = self.budget();
         let Some(first) = ops.first() else { return Ok(()) };
         let outcomes = self
             .call(call, &Steps(ops), &budget)
             .map_err(|failure| OperationError::new(failure, error_context(first)))?;
+        for (index, outcome) in outcomes.iter().enumerate() {
+            if let Ok(reply) = outcome {
+                on_reply(index, reply);
+            }
+        }
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
             outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
         }));
@@ -170,22 +200,27 @@ impl Redis {
         &self,
         ops: &[Op<'_>],
         replies: &mut Vec<Result<Reply, OperationError>>,
+        mut on_reply: impl FnMut(usize, &Reply),
     ) -> Result<(), OperationError> {
         let budget = self.budget();
         self.recorder().add(Counter::Pipelines, 1);
         let mut outcomes = Vec::with_capacity(ops.len());
         let ended = self.run(RetryRule::AtMostOnce, &budget, |connection, _| {
             outcomes.clear();
-            self.pipeline(ops, connection, &budget, &mut outcomes)?;
+            self.pipeline(ops, connection, &budget, &mut outcomes, &mut on_reply)?;
             unless_all_busy(&mut outcomes)
         });
-        let rest = &ops[outcomes.len()..];
+        let done = outcomes.len();
+        let rest = &ops[done..];
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
             outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
         }));
         match (ended, rest.first()) {
             (Err(failure), Some(op)) => match self.replies_if_left(&failure, rest, &budget) {
                 Some(rest) => {
+                    for (index, reply) in (done..).zip(&rest) {
+                        on_reply(index, reply);
+                    }
                     replies.extend(rest.into_iter().map(Ok));
                     Ok(())
                 }
@@ -210,21 +245,60 @@ impl Redis {
         connection: &mut Connection,
         budget: &TimeBudget,
         outcomes: &mut Vec<WireResult<Reply>>,
+        on_reply: &mut impl FnMut(usize, &Reply),
     ) -> WireResult<()> {
         if ops.iter().any(|op| commands::is_transaction(&op.action)) {
             connection.ensure_transactions(budget)?;
         }
-        let mut writer = self.writer(connection);
-        for op in ops {
-            // Called by its hash, a script that the server does not hold would fail while the rest runs on.
+        // Called by its hash, a script that the server does not hold would fail while the rest runs on.
+        let write = |writer: &mut CommandWriter<'_>, op: &Op<'_>| {
             writer.entry_action(&op.key, &op.action, ScriptCall::ByText);
-        }
-        let request = Request { replies: writer.commands(), mutation: true, atomic: ops.len() == 1 };
-        connection.send_counted(request, budget)?;
-        for op in ops {
-            outcomes.push(split_fatal(replies::reply(&op.action, &mut || connection.receive(budget)))?);
+        };
+        let mut cut = self.send_in_parts(connection, ops, true, write, budget)?;
+        for (index, op) in ops.iter().enumerate() {
+            let outcome = split_fatal(replies::reply(&op.action, &mut || connection.receive(budget)));
+            let outcome = outcome.map_err(|failure| cut.take().unwrap_or(failure))?;
+            if let Ok(reply) = &outcome {
+                on_reply(index, reply);
+            }
+            outcomes.push(outcome);
         }
         Ok(())
+    }
+
+    /// Sends the commands of all items. If a later part could not be sent, returns the failure: it is the cause once a
+    /// reply is missing.
+    fn send_in_parts<T>(
+        &self,
+        connection: &mut Connection,
+        items: &[T],
+        mutation: bool,
+        write: impl Fn(&mut CommandWriter<'_>, &T),
+        budget: &TimeBudget,
+    ) -> WireResult<Option<Failure>> {
+        let mut rest = items.iter();
+        let mut is_first = true;
+        loop {
+            let mut writer = self.writer(connection);
+            while writer.bytes() < PART_BYTES
+                && let Some(item) = rest.next()
+            {
+                write(&mut writer, item);
+            }
+            let is_last = rest.as_slice().is_empty();
+            let part = Request { replies: writer.commands(), mutation, atomic: items.len() == 1 };
+            let sent = match (is_last, mutation) {
+                (false, _) => connection.send_part(part, budget),
+                (true, true) => connection.send_counted(part, budget),
+                (true, false) => connection.send(part, budget),
+            };
+            match sent {
+                Err(failure) if is_first => return Err(failure),
+                Err(failure) => return Ok(Some(failure)),
+                Ok(()) if is_last => return Ok(None),
+                Ok(()) => is_first = false,
+            }
+        }
     }
 
     /// Carries out all writes or none. With a slot call they take effect once, however often this function is called

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use smol_str::SmolStr;
 
 use crate::backend::fallback::shadow::in_doubt::{Before, InDoubtKeys};
@@ -75,7 +75,7 @@ impl Shadowed {
 pub(crate) struct Shadow {
     max_bytes: u64,
     max_value_len: usize,
-    cache: Cache<SmolStr, Shadowed, ByteWeighter>,
+    cache: Cache<SmolStr, Shadowed, ByteWeighter, DefaultHashBuilder>,
     /// The operations in flight, by the hashes of their keys.
     stripes: Box<[Mutex<Stripe>]>,
     hasher: DefaultHashBuilder,
@@ -85,7 +85,6 @@ pub(crate) struct Shadow {
 }
 
 /// How an operation in flight ended.
-#[derive(Clone)]
 pub(crate) enum InFlightOutcome {
     /// A read that returned no value.
     Nothing,
@@ -122,7 +121,13 @@ impl Shadow {
         Self {
             max_bytes: bytes,
             max_value_len: usize::try_from(bytes / MAX_SHARE).unwrap_or(usize::MAX),
-            cache: Cache::with_weighter(entries, bytes, ByteWeighter),
+            cache: Cache::with(
+                entries,
+                bytes,
+                ByteWeighter,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
             in_doubt: Mutex::default(),
@@ -215,6 +220,14 @@ impl Shadow {
             InFlightOutcome::Written(_) | InFlightOutcome::Failed | InFlightOutcome::Unknown => {
                 self.cache.remove(key);
             }
+        }
+    }
+
+    /// Records how an operation ended that had ended before: the key is forgotten, unless the shadow holds the value that
+    /// was read again. INVARIANT: as for [`Shadow::record_outcome`].
+    pub(crate) fn record_repeated(&self, key: &str, outcome: &InFlightOutcome) {
+        if !matches!(outcome, InFlightOutcome::Read(read) if self.has_same_value(key, read)) {
+            self.cache.remove(key);
         }
     }
 

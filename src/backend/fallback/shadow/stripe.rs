@@ -39,6 +39,17 @@ impl Stripe {
         Began { was_alone, writes_begun: key.writes_begun }
     }
 
+    /// Returns whether an operation on the key is in flight.
+    pub(crate) fn is_in_flight(&self, hash: u64) -> bool {
+        self.0.iter().any(|key| key.hash == hash)
+    }
+
+    /// Returns whether no other write was in flight since an operation began, which stays in flight.
+    pub(crate) fn is_alone(&self, hash: u64, began: Began) -> bool {
+        let key = self.0.iter().find(|key| key.hash == hash);
+        key.is_some_and(|key| began.was_alone && began.writes_begun == key.writes_begun)
+    }
+
     /// Ends an operation, and returns whether no other write was in flight since it began.
     pub(crate) fn leave(&mut self, hash: u64, is_write: bool, began: Began) -> bool {
         let Some(index) = self.0.iter().position(|key| key.hash == hash) else {

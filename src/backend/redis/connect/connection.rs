@@ -81,6 +81,8 @@ pub(crate) struct Connection {
     pub(crate) buffer: Vec<u8>,
     outstanding: Outstanding,
     replies_left: usize,
+    /// How many bytes of a request were sent that has more commands.
+    sent_part: usize,
     /// The last request was a mutation: if a reply comes that nobody has asked for, it may be the reply to that one.
     was_mutation: bool,
     /// The connection was found in step, and nothing was sent since.
@@ -114,6 +116,7 @@ impl Connection {
             buffer: Vec::new(),
             outstanding: Outstanding::Nothing,
             replies_left: 0,
+            sent_part: 0,
             was_mutation: false,
             // A server that accepts no client says so before it is asked anything.
             is_in_step: true,
@@ -211,12 +214,42 @@ impl Connection {
         self.send_with(request, probe.map(|probe| (probe, command)), budget)
     }
 
+    /// Sends the content of the buffer as a part of a request that has more commands, so that the server begins with
+    /// it. If it fails in doubt, nothing more can be sent, and the replies to earlier parts may still be received.
+    pub(crate) fn send_part(&mut self, part: Request, budget: &TimeBudget) -> Result<(), Failure> {
+        self.begin_request(part)?;
+        let sent = self.stream.write_all(&self.buffer, budget.end);
+        let bytes = self.sent_part + self.buffer.len();
+        sent.map_err(|failed| self.not_sent(part, bytes, failed, budget))?;
+        self.sent_part = bytes;
+        Ok(())
+    }
+
     fn send_with(
         &mut self,
         request: Request,
         count: Option<(EpochProbe, Vec<u8>)>,
         budget: &TimeBudget,
     ) -> Result<(), Failure> {
+        self.begin_request(request)?;
+        self.count =
+            count.as_ref().map(|(probe, _)| PendingCount { probe: *probe, comes_first: request.atomic });
+        let bytes = self.sent_part + self.buffer.len();
+        let sent = self.write_buffer(request, count.map(|(_, command)| command), budget);
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = Vec::new();
+        }
+        sent.map_err(|failed| self.not_sent(request, bytes, failed, budget))?;
+        self.sent_part = 0;
+        Ok(())
+    }
+
+    /// Makes the replies to a request, or to a part of one, outstanding.
+    fn begin_request(&mut self, request: Request) -> Result<(), Failure> {
+        if self.sent_part > 0 {
+            self.replies_left += request.replies;
+            return Ok(());
+        }
         if !self.is_in_step && !self.check_in_step() {
             let cause = "the server closed the connection, or sent a reply that belongs to no command";
             return Err(Failure::new(FailureKind::FoundUseless, Stage::NotSent, cause));
@@ -227,14 +260,8 @@ impl Connection {
         self.outstanding = if request.mutation { Outstanding::Mutations } else { Outstanding::Reads };
         self.was_mutation = request.mutation;
         self.replies_left = request.replies;
-        self.count =
-            count.as_ref().map(|(probe, _)| PendingCount { probe: *probe, comes_first: request.atomic });
-        let bytes = self.buffer.len();
-        let sent = self.write_buffer(request, count.map(|(_, command)| command), budget);
-        if self.buffer.capacity() > KEPT_BUFFER {
-            self.buffer = Vec::new();
-        }
-        sent.map_err(|failed| self.not_sent(request, bytes, &failed, budget))
+        self.count = None;
+        Ok(())
     }
 
     /// Writes the content of the buffer, and the command that counts it.
@@ -262,17 +289,22 @@ impl Connection {
         &mut self,
         request: Request,
         bytes: usize,
-        failed: &WriteError,
+        failed: WriteError,
         budget: &TimeBudget,
     ) -> Failure {
         // The server cannot run a command or a transaction of which a part is missing.
-        let nothing_runs = request.atomic || !failed.took_some;
+        let has_sent_part = std::mem::take(&mut self.sent_part) > 0;
+        let nothing_runs = request.atomic || !(failed.took_some || has_sent_part);
         self.outstanding =
             if request.mutation && !nothing_runs { Outstanding::PartialMutation } else { Outstanding::Reads };
         self.stale = true;
         let stage = if nothing_runs { Stage::NotSent } else { Stage::InDoubt };
         let failure = Failure::from_io(&failed.error, stage, self.stream.is_tls());
         if failure.kind != FailureKind::Broken {
+            return failure;
+        }
+        if has_sent_part {
+            // The replies to the earlier parts come first, a refusal behind them, and then the end.
             return failure;
         }
         self.ended = true;

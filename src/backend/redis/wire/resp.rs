@@ -36,6 +36,11 @@ impl<'a> CommandWriter<'a> {
         self.commands
     }
 
+    /// Returns how many bytes were written.
+    pub(crate) fn bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// Begins a command of this many arguments, its name included.
     pub(crate) fn command(&mut self, arguments: usize, name: &str) -> &mut Self {
         self.commands += 1;
