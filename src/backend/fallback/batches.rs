@@ -10,7 +10,7 @@ use crate::backend::fallback::route::{OnLostReply, Routed};
 use crate::backend::fallback::shadow::after_write::shadowed_after_write;
 use crate::backend::fallback::shadow::cache::Shadowed;
 use crate::backend::fallback::shared::Shared;
-use crate::backend::redis::batch::{Batch, BatchInDoubt};
+use crate::backend::redis::batch::{Batch, BatchInDoubt, Outcome};
 use crate::backend::redis::client::Redis;
 use crate::backend::redis::operation_error::OperationError;
 use crate::backend::redis::replay::in_doubt::InDoubt;
@@ -74,7 +74,7 @@ impl Routed for BatchRead<'_> {
         let mut found =
             redis.get_many(rest, |index, value| reads.record_read(index, Shadowed::value(value.clone())));
         let stop = take_stop(&mut found);
-        self.found.extend(found.into_iter().map(|outcome| outcome.map_err(Error::from)));
+        self.found.extend(found.into_iter().map(|outcome| outcome.map_err(|error| Error::from(*error))));
         stop
     }
 
@@ -117,7 +117,7 @@ impl Routed for BatchWrite<'_> {
         };
         let Batch { mut replies, in_doubt } = redis.apply_chunks(rest, self.in_doubt.take(), record);
         let stop = match in_doubt {
-            Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop)),
+            Some(_) => replies.pop().map_or(Ok(()), |last| last.map(drop).map_err(|error| *error)),
             None => take_stop(&mut replies),
         };
         self.in_doubt = in_doubt;
@@ -127,7 +127,7 @@ impl Routed for BatchWrite<'_> {
             stop.as_ref().is_err_and(OperationError::maybe_applied),
             left,
         );
-        self.replies.extend(replies.into_iter().map(|reply| reply.map_err(Error::from)));
+        self.replies.extend(replies.into_iter().map(|reply| reply.map_err(|error| Error::from(*error))));
         stop
     }
 
@@ -191,9 +191,9 @@ impl Routed for AtomicWrite<'_> {
 }
 
 /// Removes and returns the last outcome if it is the error of an unreachable server.
-fn take_stop<R>(outcomes: &mut Vec<Result<R, OperationError>>) -> Result<(), OperationError> {
+fn take_stop<R>(outcomes: &mut Vec<Outcome<R>>) -> Result<(), OperationError> {
     match outcomes.pop() {
-        Some(Err(error)) if error.symptom.is_unreachable() => Err(error),
+        Some(Err(error)) if error.symptom.is_unreachable() => Err(*error),
         last => {
             outcomes.extend(last);
             Ok(())

@@ -25,12 +25,15 @@ const CHUNK_BYTES: usize = 4 << 20;
 
 /// The commands of a chunk are sent in parts of about this size: the server works on the first part while the next one
 /// is encoded.
-const PART_BYTES: usize = 16 << 10;
+const PART_BYTES: usize = 8 << 10;
+
+/// The outcome of one operation of a batch. The error is boxed, because it would make every outcome larger.
+pub(crate) type Outcome<T> = Result<T, Box<OperationError>>;
 
 /// How far a batch got.
 pub(crate) struct Batch {
     /// If the batch had to stop, the last one is the error.
-    pub(crate) replies: Vec<Result<Reply, OperationError>>,
+    pub(crate) replies: Vec<Outcome<Reply>>,
     pub(crate) in_doubt: Option<BatchInDoubt>,
 }
 
@@ -73,13 +76,13 @@ impl Redis {
         &self,
         keys: &[Key<'_>],
         mut on_value: impl FnMut(usize, &Option<Bytes>),
-    ) -> Vec<Result<Option<Bytes>, OperationError>> {
+    ) -> Vec<Outcome<Option<Bytes>>> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(self.options.pipeline_batch_size) {
             let first = found.len();
             let on_value = |index, value: &_| on_value(first + index, value);
             if let Err(error) = self.get_chunk(chunk, &mut found, on_value) {
-                found.push(Err(error));
+                found.push(Err(Box::new(error)));
                 break;
             }
         }
@@ -89,7 +92,7 @@ impl Redis {
     fn get_chunk(
         &self,
         keys: &[Key<'_>],
-        found: &mut Vec<Result<Option<Bytes>, OperationError>>,
+        found: &mut Vec<Outcome<Option<Bytes>>>,
         mut on_value: impl FnMut(usize, &Option<Bytes>),
     ) -> Result<(), OperationError> {
         let budget = self.budget();
@@ -101,8 +104,11 @@ impl Redis {
             let write = |writer: &mut CommandWriter<'_>, key: &Key<'_>| _ = writer.command(2, "GET").key(key);
             let mut cut = self.send_in_parts(connection, keys, false, write, &budget)?;
             for index in 0..keys.len() {
-                let outcome = split_fatal(connection.receive(&budget).and_then(replies::bytes));
-                let outcome = outcome.map_err(|failure| cut.take().unwrap_or(failure))?;
+                let outcome = match connection.take_string() {
+                    Some(bytes) => Ok(Some(bytes)),
+                    None => split_fatal(connection.receive(&budget).and_then(replies::bytes))
+                        .map_err(|failure| cut.take().unwrap_or(failure))?,
+                };
                 if let Ok(value) = &outcome {
                     on_value(index, value);
                 }
@@ -125,7 +131,7 @@ impl Redis {
         let mut kinds = if wrong.is_empty() { Vec::new() } else { self.kinds(&wrong, &budget) }.into_iter();
         found.extend(keys.iter().zip(outcomes).map(|(key, outcome)| {
             let kind = if is_wrong_type(&outcome) { kinds.next().flatten() } else { None };
-            outcome.map_err(|failure| OperationError::with_kind(failure, context(key), kind))
+            outcome.map_err(|failure| Box::new(OperationError::with_kind(failure, context(key), kind)))
         }));
         Ok(())
     }
@@ -156,7 +162,7 @@ impl Redis {
             if let Err(error) = outcome {
                 let in_doubt =
                     call.filter(|_| error.maybe_applied()).map(|call| BatchInDoubt { call, length });
-                replies.push(Err(error));
+                replies.push(Err(Box::new(error)));
                 return Batch { replies, in_doubt };
             }
             rest = behind;
@@ -168,7 +174,7 @@ impl Redis {
         &self,
         call: &SlotCall,
         ops: &[Op<'_>],
-        replies: &mut Vec<Result<Reply, OperationError>>,
+        replies: &mut Vec<Outcome<Reply>>,
         mut on_reply: impl FnMut(usize, &Reply),
     ) -> Result<(), OperationError> {
         let budget = self.budget();
@@ -182,7 +188,7 @@ impl Redis {
             }
         }
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
-            outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
+            outcome.map_err(|failure| Box::new(self.error_of(failure, error_context(op), &budget)))
         }));
         Ok(())
     }
@@ -199,7 +205,7 @@ impl Redis {
     fn apply_chunk(
         &self,
         ops: &[Op<'_>],
-        replies: &mut Vec<Result<Reply, OperationError>>,
+        replies: &mut Vec<Outcome<Reply>>,
         mut on_reply: impl FnMut(usize, &Reply),
     ) -> Result<(), OperationError> {
         let budget = self.budget();
@@ -213,7 +219,7 @@ impl Redis {
         let done = outcomes.len();
         let rest = &ops[done..];
         replies.extend(ops.iter().zip(outcomes).map(|(op, outcome)| {
-            outcome.map_err(|failure| self.error_of(failure, error_context(op), &budget))
+            outcome.map_err(|failure| Box::new(self.error_of(failure, error_context(op), &budget)))
         }));
         match (ended, rest.first()) {
             (Err(failure), Some(op)) => match self.replies_if_left(&failure, rest, &budget) {

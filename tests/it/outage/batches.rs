@@ -1,6 +1,8 @@
 //! Batches during which the server fails: chunks that were applied stay applied, and the rest is done
 //! locally.
 
+use std::time::{Duration, Instant};
+
 use millpond::{Error, RedisOptions, StateStore, Status};
 
 use crate::support::proxied_server::ProxiedServer;
@@ -17,8 +19,12 @@ struct Setup {
 impl Setup {
     /// [`KEYS`] make three chunks.
     fn new() -> Self {
+        Self::with(options())
+    }
+
+    fn with(options: RedisOptions) -> Self {
         let server = ProxiedServer::new();
-        let store = server.store(options());
+        let store = server.store(options);
         Self { server, store }
     }
 
@@ -141,6 +147,90 @@ fn marks_that_are_in_doubt_are_set_at_most_once() {
         at += 1;
     }
     assert!(at > 10);
+}
+
+/// A chunk of large values is sent in several parts, and is cut in each of them. What the replies that came before the
+/// cut say counts, and the rest is done locally.
+#[test]
+fn a_chunk_of_several_parts_that_is_cut_ends_locally() {
+    let setup = Setup::with(options().pipeline_batch_size(7));
+    let value = |round: usize| format!("{round:05}").repeat(1800);
+    let text = |value: &str| Some(format!("\"{value}\""));
+    let mut round = 0;
+    for (way, step) in [(Way::Request, 3001), (Way::Answer, 5)] {
+        for at in (0..).step_by(step) {
+            round += 1;
+            let new = value(round);
+            let (outcome, was_cut) = setup.cut(way, at, |store| store.batch_put(KEYS.map(|key| (key, &new))));
+            outcome.unwrap();
+            let held: Vec<Option<String>> = setup.server.raw.run("MGET", &KEYS.map(|key| format!("t:{key}")));
+            assert_eq!(held, vec![text(&new); 7], "{way:?} at {at}");
+            if !was_cut {
+                break;
+            }
+        }
+        let mut at = 0;
+        loop {
+            let (found, was_cut) = setup.cut(Way::Answer, at, |store| store.batch_get::<String>(KEYS));
+            assert_eq!(found.unwrap(), vec![Some(value(round)); 7], "{at}");
+            if !was_cut {
+                break;
+            }
+            at += 9001;
+        }
+    }
+    assert!(round > 20, "{round}");
+    assert_eq!(setup.store.stats().outages.conflicts, 0);
+}
+
+/// Of a chunk that is cut in the middle of a part, only the marks without a reply are in doubt.
+#[test]
+fn marks_of_several_parts_are_reported_as_far_as_they_were_acknowledged() {
+    let setup = Setup::with(options().pipeline_batch_size(7));
+    let value = "x".repeat(9000);
+    let mut at = 0;
+    loop {
+        setup.server.raw.run::<_, ()>("DEL", &KEYS.map(|key| format!("t:{key}")));
+        let mark = |store: &StateStore| store.batch_set_if_not_exists(KEYS.map(|key| (key, &value)), None);
+        let (outcome, was_cut) = setup.cut(Way::Request, at, mark);
+        let set = setup.server.raw.run::<_, usize>("EXISTS", &KEYS.map(|key| format!("t:{key}")));
+        match outcome {
+            // Nothing of the chunk had been sent if it was done locally.
+            Ok(marks) => assert_eq!((marks, set), (vec![true; 7], 7), "cut at {at}"),
+            Err(Error::Partial { done, source, .. }) => {
+                assert!(source.maybe_applied(), "{source:?}");
+                assert!(done <= set as u64 && set <= at / 9000, "{done} of {set} at {at}");
+            }
+            Err(Error::Unavailable { maybe_applied, .. }) => {
+                assert!(maybe_applied && set <= at / 9000, "{set} at {at}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        if !was_cut {
+            break;
+        }
+        at += 2501;
+    }
+    assert!(at > 60_000);
+}
+
+/// A server that stops to reply in the middle of a batch costs one limit of time, however many parts there are.
+#[test]
+fn a_frozen_server_holds_a_batch_up_for_one_time_limit() {
+    let limit = Duration::from_millis(300);
+    let setup = Setup::with(options().pipeline_batch_size(7).timeout(limit).connect_timeout(limit));
+    let value = "x".repeat(40_000);
+    setup.store.put("warm", 1).unwrap();
+    setup.server.proxy.set(Mode::Hold);
+    let begun = Instant::now();
+    let outcome = setup.store.batch_set_if_not_exists(KEYS.map(|key| (key, &value)), None);
+    assert!(begun.elapsed() < 5 * limit, "{:?}", begun.elapsed());
+    assert!(matches!(outcome, Err(Error::Unavailable { maybe_applied: true, .. })), "{outcome:?}");
+    setup.server.proxy.set(Mode::Pass);
+    wait_until_connected(&setup.store);
+    assert_eq!(setup.store.get::<i64>("warm").unwrap(), Some(1));
+    let lengths = KEYS.map(|key| setup.server.raw.run::<_, usize>("STRLEN", &[format!("t:{key}")]));
+    assert!(lengths.iter().all(|length| [0, value.len() + 2].contains(length)), "{lengths:?}");
 }
 
 /// With `exactly_once` every mark is set once, and each reply is that of the call that set it.

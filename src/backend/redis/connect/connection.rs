@@ -17,6 +17,7 @@ use crate::backend::redis::error_replies;
 use crate::backend::redis::failure::{Failure, FailureKind, Stage};
 use crate::backend::redis::time_budget::TimeBudget;
 use crate::backend::redis::wire::resp::CommandWriter;
+use crate::bytes::Bytes;
 use crate::stats::recorder::Recorder;
 
 /// A buffer that grew beyond this is not kept.
@@ -220,7 +221,7 @@ impl Connection {
         self.begin_request(part)?;
         let sent = self.stream.write_all(&self.buffer, budget.end);
         let bytes = self.sent_part + self.buffer.len();
-        sent.map_err(|failed| self.not_sent(part, bytes, failed, budget))?;
+        sent.map_err(|failed| self.not_sent(part, bytes, &failed, budget))?;
         self.sent_part = bytes;
         Ok(())
     }
@@ -239,7 +240,7 @@ impl Connection {
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
         }
-        sent.map_err(|failed| self.not_sent(request, bytes, failed, budget))?;
+        sent.map_err(|failed| self.not_sent(request, bytes, &failed, budget))?;
         self.sent_part = 0;
         Ok(())
     }
@@ -289,7 +290,7 @@ impl Connection {
         &mut self,
         request: Request,
         bytes: usize,
-        failed: WriteError,
+        failed: &WriteError,
         budget: &TimeBudget,
     ) -> Failure {
         // The server cannot run a command or a transaction of which a part is missing.
@@ -349,12 +350,33 @@ impl Connection {
 
     /// Receives the next reply.
     pub(crate) fn receive(&mut self, budget: &TimeBudget) -> Result<Value, Failure> {
+        if self.has_replies_behind_next() && self.reader.take_ok() {
+            self.replies_left -= 1;
+            return Ok(Value::Okay);
+        }
         let value = self.receive_tolerantly(budget)?;
         if let Value::ServerError(error) = &value {
             self.stale |= error_replies::makes_useless(error);
             self.note_last_words(error);
         }
         Ok(value)
+    }
+
+    /// Receives the next reply if it is a string that has arrived already, without a copy in between.
+    pub(crate) fn take_string(&mut self) -> Option<Bytes> {
+        if !self.has_replies_behind_next() {
+            return None;
+        }
+        let string = Bytes::from(self.reader.take_string()?);
+        self.replies_left -= 1;
+        Some(string)
+    }
+
+    /// Returns whether the next reply is one to the request, and neither the first nor the last thing to receive: then
+    /// there is nothing to do but to count it.
+    fn has_replies_behind_next(&self) -> bool {
+        let count_comes_first = self.count.as_ref().is_some_and(|count| count.comes_first);
+        self.replies_left > 1 && !count_comes_first && self.last_words.is_none()
     }
 
     /// Notes the refusal of a request that the server cannot read: it runs nothing that was sent behind it.

@@ -32,4 +32,5 @@ mod timed_socket;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 mod transaction_check;
+mod whole_replies;
 mod write_count;

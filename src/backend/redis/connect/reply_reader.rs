@@ -10,6 +10,7 @@ use memchr::memchr;
 use redis::Value;
 
 use crate::backend::redis::connect::stream::Stream;
+use crate::backend::redis::connect::whole_replies;
 
 /// How many bytes are read at once.
 const BUFFER: usize = 64 << 10;
@@ -79,7 +80,33 @@ impl ReplyReader {
 
     /// Returns whether bytes were received that belong to no reply that was returned.
     pub(crate) fn has_received(&self) -> bool {
-        self.start < self.end || !self.arrays.is_empty() || self.string.is_some()
+        self.start < self.end || self.is_within_reply()
+    }
+
+    /// Takes the next reply if it is `OK` and has arrived. As [`ReplyReader::next`], only faster.
+    #[inline]
+    pub(crate) fn take_ok(&mut self) -> bool {
+        let received = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let is_ok = !self.is_within_reply() && received.starts_with(whole_replies::OK);
+        if is_ok {
+            self.start += whole_replies::OK.len();
+        }
+        is_ok
+    }
+
+    /// Takes the next reply if it is a string that has arrived whole. As [`ReplyReader::next`], without a copy.
+    pub(crate) fn take_string(&mut self) -> Option<&[u8]> {
+        if self.is_within_reply() {
+            return None;
+        }
+        let received = self.buffer.get(self.start..self.end)?;
+        let (string, length) = whole_replies::string(received, self.longest_string)?;
+        self.start += length;
+        Some(string)
+    }
+
+    fn is_within_reply(&self) -> bool {
+        self.string.is_some() || !self.arrays.is_empty()
     }
 
     /// Reads the next reply until `end`. After a timeout, the next call continues where this one stopped.

@@ -168,6 +168,16 @@ impl<'a> CommandWriter<'a> {
     }
 
     fn header(&mut self, kind: u8, number: u64) {
+        // Most numbers are short, and then one copy does.
+        let [digits, ..] = number.to_le_bytes();
+        match number {
+            0..10 => return self.out.extend_from_slice(&[kind, b'0' + digits, b'\r', b'\n']),
+            10..100 => {
+                let header = [kind, b'0' + digits / 10, b'0' + digits % 10, b'\r', b'\n'];
+                return self.out.extend_from_slice(&header);
+            }
+            100.. => {}
+        }
         self.out.push(kind);
         self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         self.out.extend_from_slice(b"\r\n");
@@ -194,6 +204,11 @@ mod tests {
         let mut out = Vec::new();
         CommandWriter::new(&mut out, b"").command(3, "SET").key("é").arg(b"");
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$0\r\n\r\n");
+        for length in [9, 10, 99, 100, 256, 1000] {
+            out.clear();
+            CommandWriter::new(&mut out, b"").arg(&vec![b'x'; length]);
+            assert_eq!(out, format!("${length}\r\n{}\r\n", "x".repeat(length)).as_bytes());
+        }
         out.clear();
         CommandWriter::new(&mut out, b"").number(u64::MAX).number(0).integer(i64::MIN);
         assert_eq!(out, b"$20\r\n18446744073709551615\r\n$1\r\n0\r\n$20\r\n-9223372036854775808\r\n");
