@@ -87,11 +87,14 @@ pub use crate::outage::{
 pub use crate::stats::Stats;
 pub use crate::store::events::Operator;
 pub use crate::store::failing::ErrorKind;
+#[doc(no_inline)]
+pub use crate::store::gate::Gate;
 pub use crate::store::leases::Leased;
 pub use crate::store::listing::{Entries, Keys};
 pub use crate::store::lock_guard::LockGuard;
 pub use crate::store::open_options::OpenOptions;
 pub use crate::store::permits::Permits;
+pub use crate::store::revisions::Revisions;
 #[cfg(feature = "redis")]
 pub use crate::store::state_store::RedisStore;
 pub use crate::store::state_store::{FileStore, MemoryStore, StateStore};
@@ -102,6 +105,12 @@ pub use crate::store::write_batch::WriteBatch;
 /// The files of a File store: how a damaged one is repaired, and how far an opening has come.
 pub mod file {
     pub use crate::backend::file::report::{DamagedRegion, Progress, Repair};
+}
+
+/// The gate of a store, by which the threads of a process agree on moments at which none of them is in the middle of its
+/// work.
+pub mod gate {
+    pub use crate::store::gate::{Closed, Entered, Gate};
 }
 
 /// Handles on a single key. They have no logic of their own: their methods are those of the store on that key.

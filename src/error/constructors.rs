@@ -1,6 +1,6 @@
 //! Owns how this crate makes errors. Knows nothing of their texts.
 
-use crate::error::{Cause, Closed, Error};
+use crate::error::{Cause, Error, StoreClosed};
 
 impl Error {
     pub(crate) fn invalid_config(field: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -50,7 +50,7 @@ impl Error {
 
     /// The store was closed by its owner.
     pub(crate) fn closed() -> Self {
-        Self::permanently_unavailable(Closed)
+        Self::permanently_unavailable(StoreClosed)
     }
 
     /// Marks the error `maybe_applied`: this attempt failed, but an earlier one may have been applied.

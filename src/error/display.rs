@@ -2,10 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
-use crate::error::{Closed, Error, Kind, LOGIN, LockLoss};
+use crate::error::{Error, Kind, LOGIN, LockLoss, StoreClosed};
 use crate::text::shown;
 
 impl fmt::Display for Kind {
@@ -28,13 +29,21 @@ impl fmt::Display for LockLoss {
     }
 }
 
-impl fmt::Display for Closed {
+impl fmt::Display for StoreClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("it is closed")
     }
 }
 
-impl StdError for Closed {}
+impl StdError for StoreClosed {}
+
+fn write_busy(f: &mut fmt::Formatter<'_>, name: &str, waited: Duration) -> fmt::Result {
+    let waited = shown(waited);
+    match name {
+        "" => write!(f, "the gate is still in use after {waited}"),
+        name => write!(f, "the lock {name:?} is still held by another after {waited}"),
+    }
+}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,9 +144,7 @@ impl Error {
             Self::Conflict { key } => {
                 write!(f, "gave up on key {key:?}: others kept changing it; nothing was changed")
             }
-            Self::Busy { name, waited } => {
-                write!(f, "the lock {name:?} is still held by another after {}", shown(*waited))
-            }
+            Self::Busy { name, waited } => write_busy(f, name, *waited),
             Self::LockLost { name, how } => write!(f, "the lock {name:?} was lost: {how}"),
             Self::Aborted(source) => write!(f, "the transaction was aborted: {}", ReasonText(&**source)),
             Self::Partial { done: 1, source } => write!(f, "stopped after 1 entry was done: {source}"),

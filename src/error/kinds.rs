@@ -1,7 +1,7 @@
 //! Owns what a program asks an error: its kind, whether repeating the call can help, and what a transaction was aborted
 //! with. Knows nothing of the texts.
 
-use crate::error::{Cause, Closed, Error};
+use crate::error::{Cause, Error, StoreClosed};
 
 impl Error {
     /// Returns whether the same call can succeed later without any other change than time passing.
@@ -126,7 +126,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Unavailable { source, .. } if source.is::<Closed>())
+        matches!(self, Self::Unavailable { source, .. } if source.is::<StoreClosed>())
     }
 
     /// Returns whether the server cannot be reached or did not reply in time, or the store is closed: see

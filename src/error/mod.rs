@@ -259,10 +259,10 @@ pub enum Error {
         key: String,
     },
 
-    /// Somebody else held the lock for as long as this call would wait. Nothing was changed.
+    /// Somebody else held the lock, or was inside the gate, for as long as this call would wait. Nothing was changed.
     #[non_exhaustive]
     Busy {
-        /// The name of the lock with its namespace.
+        /// The name of the lock with its namespace. A gate has none: the name is empty.
         name: String,
         /// How long this call has waited.
         waited: Duration,
@@ -302,4 +302,4 @@ pub(crate) const LOGIN: &str = "HELLO";
 
 /// The cause of the error of a store that was closed.
 #[derive(Debug)]
-pub(crate) struct Closed;
+pub(crate) struct StoreClosed;

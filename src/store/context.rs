@@ -15,6 +15,7 @@ use crate::json;
 use crate::key::{Key, MAX_KEY_BYTES, Namespace};
 use crate::op::{End, EntryAction, Op};
 use crate::stats::recorder::Recorder;
+use crate::store::gate::Gate;
 use crate::store::renewals::Renewals;
 use crate::store::single_flight::SingleFlight;
 use crate::store::slow_log::SlowLog;
@@ -44,6 +45,7 @@ pub(crate) struct SharedState {
     /// The error of every operation, if the store fails on purpose.
     pub(crate) failure: Option<ErrorMaker>,
     pub(crate) single_flight: SingleFlight,
+    pub(crate) gate: Gate,
     /// Locks that are renewed.
     pub(crate) renewals: Arc<Renewals>,
     /// What the program calls the store.

@@ -34,7 +34,11 @@ mod batches;
 
 pub(crate) mod handle;
 
+pub(crate) mod revisions;
+
 mod namespaces;
+
+mod gates;
 
 mod outages;
 
@@ -50,6 +54,7 @@ mod counting;
 mod execute;
 pub(crate) mod failing;
 mod file_store;
+pub(crate) mod gate;
 pub(crate) mod lock_guard;
 pub(crate) mod open_options;
 mod renewals;

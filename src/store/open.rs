@@ -16,6 +16,7 @@ use crate::config::{StateBackend, StateConfig, config_from_env};
 use crate::error::Result;
 use crate::store::context::{Context, ErrorMaker, SharedState};
 use crate::store::failing::ErrorKind;
+use crate::store::gate::Gate;
 use crate::store::renewals::Renewals;
 use crate::store::single_flight::SingleFlight;
 use crate::store::slow_log::SlowLog;
@@ -186,6 +187,7 @@ pub(crate) fn shared_state(config: &StateConfig, default_ttl: Option<Millis>) ->
         closed: AtomicBool::new(false),
         failure: None,
         single_flight: SingleFlight::default(),
+        gate: Gate::default(),
         renewals: Arc::new(Renewals::new(config.redis.timeout)),
         name: config.name.clone(),
         #[cfg(feature = "metrics")]

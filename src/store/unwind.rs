@@ -3,12 +3,16 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use crate::store::gate::Gate;
 use crate::store::listing::{Entries, Keys};
 use crate::store::lock_guard::LockGuard;
 use crate::store::state_store::Handle;
 
 impl<B> UnwindSafe for Handle<B> {}
 impl<B> RefUnwindSafe for Handle<B> {}
+
+impl UnwindSafe for Gate {}
+impl RefUnwindSafe for Gate {}
 
 impl UnwindSafe for LockGuard {}
 impl RefUnwindSafe for LockGuard {}

@@ -15,6 +15,7 @@
 //! - `renewed_locks`: locks and permits that are renewed, and what the program learns of a loss;
 //! - `config`: URLs, options and the environment;
 //! - `errors`: the wording of errors;
+//! - `gate`: threads that enter, close and leave the gate of a store;
 //! - `thread_locals`: a store in the destructor of a thread-local;
 //! - `metric_recorder`: metrics for a recorder of the crate `metrics`;
 //! - `examples`: the examples, run as a user would run them;
@@ -39,6 +40,7 @@ mod examples;
 mod few_threads;
 mod file;
 mod foreign_code;
+mod gate;
 mod lease_order;
 #[cfg(all(unix, feature = "redis"))]
 mod linearizability;

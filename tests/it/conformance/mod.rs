@@ -82,6 +82,7 @@ mod namespaces;
 mod own_writes;
 mod permits;
 mod queues;
+mod revisions;
 mod sliding;
 mod statistics;
 mod transactions;

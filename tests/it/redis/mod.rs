@@ -19,6 +19,7 @@
 //! - `lost_replies`: a write whose reply was lost is not made again over the write of another client;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
 //! - `replies`: replies that come twice, in pieces, too large or malformed;
+//! - `revisions`: revisions that several processes save, or that are saved during an outage;
 //! - `signals`: signals that interrupt the wait for a reply;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
 //! - `min_connections`: connections that are kept open;
@@ -48,6 +49,7 @@ mod refusals;
 #[cfg(unix)]
 mod renewed_locks;
 mod replies;
+mod revisions;
 #[cfg(unix)]
 mod signals;
 mod statistics;

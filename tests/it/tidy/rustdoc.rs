@@ -4,7 +4,7 @@
 use super::source::{files, is_test};
 
 /// The groups of the operations of a store, in order.
-const GROUPS: [&str; 19] = [
+const GROUPS: [&str; 21] = [
     "Opening",
     "Values",
     "Expiry",
@@ -20,7 +20,9 @@ const GROUPS: [&str; 19] = [
     "Listing",
     "Batches",
     "Handles",
+    "Revisions",
     "Namespaces",
+    "Gate",
     "Outages",
     "Looking inside",
     "Ending",
