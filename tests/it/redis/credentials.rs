@@ -166,7 +166,7 @@ fn without_a_fallback_a_missing_file_is_a_transient_error() {
     store.put("a", 1).unwrap();
     fs::remove_file(secured.file()).unwrap();
     secured.raw("hunter2-first").run::<_, i64>("CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    let error = assert_error!(store.put("a", 2), Error::Unavailable { maybe_applied: false, .. });
+    let error = assert_error!(store.get::<i64>("a"), Error::Unavailable { .. });
     assert!(error.is_transient());
     secured.write("hunter2-first");
     wait_until_connected(&store);

@@ -110,7 +110,8 @@ fn a_pool_never_has_more_connections_than_its_size() {
         for _ in 0..20 {
             let before = done.load(Ordering::Relaxed);
             wait_for("operations are done", || {
-                assert!(connections(&raw) <= 3);
+                // The server may see a new connection before the end of the one that it replaces.
+                assert!(store.stats().pool.open <= 3);
                 done.load(Ordering::Relaxed) > before + 100
             });
             close_connections(&raw);
