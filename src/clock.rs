@@ -235,7 +235,6 @@ impl<'a> Now<'a> {
     }
 
     /// A given time, without a clock.
-    #[cfg(any(feature = "redis", test))]
     pub(crate) fn at(millis: u64) -> Now<'static> {
         Now { clock: &SystemClock, read: Cell::new(Some(millis)) }
     }

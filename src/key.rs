@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::error::{Error, Result};
 
 /// The longest key in bytes, its namespace included.
@@ -71,14 +73,13 @@ pub(crate) fn is_receipt(key: &str) -> bool {
 }
 
 /// Returns the key whose namespace and name are those of a receipt's event; `None` for any other key.
-#[cfg(feature = "redis")]
 pub(crate) fn event_of_receipt(key: &str) -> Option<String> {
     let (namespace, receipt) = key.split_at_checked(receipt_position(key.as_bytes())?)?;
     Some([namespace, receipt.strip_prefix(RECEIPT)?].concat())
 }
 
 /// A key that satisfies every rule, its namespace included.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key<'a>(Cow<'a, str>);
 
 impl Deref for Key<'_> {
@@ -231,6 +232,20 @@ impl Namespace {
         Ok(Key::reserved([self.text(), RECEIPT, event_id].concat()))
     }
 
+    /// Joins and checks a key that was exported without its namespace. It may be that of a receipt.
+    pub(crate) fn imported(&self, key: &str) -> Result<SmolStr> {
+        let full = self.join(key);
+        let reason = match event_of_receipt(&full) {
+            Some(event) => key_fault(&event),
+            None if key.is_empty() => key_fault(key),
+            None => key_fault(&full),
+        };
+        match reason {
+            None => Ok(SmolStr::new(full)),
+            Some(reason) => Err(Error::InvalidKey { key: full.into_owned(), reason }),
+        }
+    }
+
     /// Joins and checks the prefix of a listing. Every text that a key can begin with is valid, the empty one
     /// included.
     pub(crate) fn prefix(&self, prefix: &str) -> Result<String> {
@@ -329,7 +344,6 @@ mod tests {
         let receipt = namespace.receipt("a:17").unwrap();
         assert_eq!(&*receipt, "x__millpond:receipt:__millpond:receipt:a:17");
         assert!(is_reserved(&receipt));
-        #[cfg(feature = "redis")]
         assert_eq!(event_of_receipt(&receipt).as_deref(), Some("x__millpond:receipt:a:17"));
         for id in ["", "a\nb", "a:__millpond", &"k".repeat(513)] {
             assert!(namespace.receipt(id).is_err(), "{id:?}");

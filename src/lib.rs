@@ -55,6 +55,8 @@ mod bytes;
 mod clock;
 pub mod config;
 mod error;
+mod export;
+mod exports;
 pub mod inspection;
 mod json;
 mod key;
@@ -66,6 +68,7 @@ mod store_clock;
 mod text;
 mod util;
 mod value;
+mod value_text;
 
 pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
@@ -75,6 +78,7 @@ pub use crate::config::{
     SyncPolicy,
 };
 pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
+pub use crate::exports::{ExportOptions, Exported, Import, Imported, Isolation};
 #[doc(no_inline)]
 pub use crate::file::{DamagedRegion, Progress, Repair};
 #[doc(no_inline)]
@@ -140,6 +144,9 @@ pub mod guide {
 
     #[doc = include_str!("../docs/guide/files.md")]
     pub mod files {}
+
+    #[doc = include_str!("../docs/guide/exports.md")]
+    pub mod exports {}
 
     #[doc = include_str!("../docs/guide/testing.md")]
     pub mod testing {}

@@ -6,12 +6,15 @@ use crate::backend::inspect::Inspect;
 use crate::backend::local::change::Change;
 use crate::backend::local::plan::{plan, plan_write};
 use crate::backend::local::plan_multi::{MultiKeyPlan, all_lease_keys, lock_keys, plan_lease, plan_lock};
+use crate::backend::local::plan_whole::{merge_keys, plan_merge, plan_replace};
 use crate::backend::local::read_set::ReadSet;
 use crate::backend::local::state::{LocalState, serve_locally};
 use crate::backend::local::table::locked::LockedShards;
 use crate::backend::local::table_source::TableSource;
 use crate::backend::local::view::LiveEntry;
 use crate::backend::local::wait_list::{POLL_INTERVAL, keys_to_wake};
+use crate::backend::local::whole::WholeEntries;
+use crate::backend::transfer::Transfer;
 use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
@@ -19,7 +22,8 @@ use crate::error::Result;
 use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo};
 use crate::key::{Companion, Key};
 use crate::op::{
-    Answer, Cursor, End, EntryAction, Grant, LeaseAction, LockAction, Op, Page, Query, Reply, Write,
+    Answer, Cursor, Cut, End, EntryAction, Grant, Isolation, LeaseAction, LockAction, Op, Page, Query,
+    Replaced, Reply, WholeEntry, Write,
 };
 use crate::stats::EntryStats;
 use crate::store_clock::StoreClock;
@@ -129,6 +133,38 @@ impl Backend for Memory {
     fn close(&self) -> Result<()> {
         self.state.wait_list.close();
         Ok(())
+    }
+}
+
+impl Transfer for Memory {
+    fn cut(&self, prefix: &str) -> Result<Cut<'_>> {
+        let cut = self.state.table.open_cut();
+        // The time after the instant of the cut, so that nothing is given out that has expired by then.
+        let at = self.now().millis();
+        let entries = Box::new(WholeEntries::new(cut, prefix, at));
+        Ok(Cut { at, isolation: Isolation::Exact, entries })
+    }
+
+    fn merge(&self, entries: Vec<WholeEntry>, keep_existing: bool) -> Vec<Result<bool>> {
+        let now = self.now();
+        let keys = merge_keys(&entries);
+        let locked = self.state.table.lock(keys.iter().map(|key| &**key));
+        let (changes, written) = plan_merge(entries, keep_existing, &locked, &now);
+        self.apply_changes(locked, changes, &now);
+        written.into_iter().map(Ok).collect()
+    }
+
+    fn replace(
+        &self,
+        prefix: &str,
+        entries: &mut dyn Iterator<Item = Result<WholeEntry>>,
+    ) -> Result<Replaced> {
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        let now = self.now();
+        let locked = self.state.table.lock_all();
+        let (changes, replaced) = plan_replace(prefix, entries, &self.state.table, &locked, &now);
+        self.apply_changes(locked, changes, &now);
+        Ok(replaced)
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod local;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod transfer;
 
 use std::time::Instant;
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
@@ -37,6 +38,19 @@ impl fmt::Display for StoreClosed {
 
 impl StdError for StoreClosed {}
 
+fn write_corrupt(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    (line, offset): (u64, u64),
+    reason: &str,
+) -> fmt::Result {
+    let path = path.display();
+    write!(
+        f,
+        "{path} is damaged at line {line} (byte {offset}): {reason}; FileStore::repair saves all undamaged entries"
+    )
+}
+
 fn write_busy(f: &mut fmt::Formatter<'_>, name: &str, waited: Duration) -> fmt::Result {
     let waited = shown(waited);
     match name {
@@ -61,7 +75,9 @@ impl StdError for Error {
             | Self::Denied { source }
             | Self::Server { source, .. }
             | Self::Aborted(source) => Some(&**source),
-            Self::Io { source, .. } | Self::StorageFull { source, .. } => Some(source),
+            Self::Io { source, .. } | Self::StorageFull { source, .. } | Self::Stream { source, .. } => {
+                Some(source)
+            }
             Self::Partial { source, .. } => Some(&**source),
             Self::InvalidKey { .. }
             | Self::InvalidTtl { .. }
@@ -71,6 +87,7 @@ impl StdError for Error {
             | Self::NotAnInteger { .. }
             | Self::Overflow { .. }
             | Self::Corrupt { .. }
+            | Self::InvalidExport { .. }
             | Self::Locked { .. }
             | Self::Poisoned { .. }
             | Self::Conflict { .. }
@@ -113,14 +130,11 @@ impl Error {
                 write!(f, "{action} {} failed: {}", path.display(), ReasonText(source))
             }
             Self::StorageFull { path, .. } => write!(f, "no space left to write {}", path.display()),
-            Self::Corrupt { path, line, offset, reason } => {
-                let path = path.display();
-                write!(
-                    f,
-                    "{path} is damaged at line {line} (byte {offset}): {reason}; FileStore::repair saves all \
-                     undamaged entries"
-                )
+            Self::InvalidExport { line, reason } => {
+                write!(f, "this is no whole export: line {line}: {reason}")
             }
+            Self::Stream { action, source } => write!(f, "{action} the export failed: {source}"),
+            Self::Corrupt { path, line, offset, reason } => write_corrupt(f, path, (*line, *offset), reason),
             Self::Locked { path, process } => {
                 write!(f, "the store at {} is already open{}", path.display(), By(*process))
             }

@@ -34,6 +34,8 @@ impl Error {
             | Self::Decode { .. }
             | Self::Io { .. }
             | Self::Corrupt { .. }
+            | Self::InvalidExport { .. }
+            | Self::Stream { .. }
             | Self::Poisoned { .. }
             | Self::LockLost { .. }
             | Self::Aborted(_)

@@ -208,6 +208,25 @@ pub enum Error {
         reason: String,
     },
 
+    /// The bytes that were read are not a whole export: they are cut off, damaged, of an unknown version, or something
+    /// else. Nothing was changed.
+    #[non_exhaustive]
+    InvalidExport {
+        /// The line, counted from one.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The program's own reader or writer of an export failed. An import has changed nothing.
+    #[non_exhaustive]
+    Stream {
+        /// The attempted action, as a participle: `reading`.
+        action: &'static str,
+        /// The error of the reader or writer.
+        source: io::Error,
+    },
+
     /// The store is already open, in another process or in this one.
     #[non_exhaustive]
     Locked {

@@ -9,3 +9,5 @@ mod value_serializer;
 
 pub(crate) use self::encode::{decode, decode_found, encode};
 pub(crate) use self::equality::eq;
+#[cfg(feature = "redis")]
+pub(crate) use self::readable::is_text;

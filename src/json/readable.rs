@@ -19,6 +19,16 @@ pub(crate) fn check(text: &str, depth: u32) -> Result<(), serde_json::Error> {
     deserializer.end()
 }
 
+/// Returns whether bytes that any program may have written are a JSON text as this crate writes one: it can be read back,
+/// and nothing stands around it.
+#[cfg(feature = "redis")]
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    let is_solid = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_whitespace());
+    is_solid(bytes.first())
+        && is_solid(bytes.last())
+        && std::str::from_utf8(bytes).is_ok_and(|text| check(text, 0).is_ok())
+}
+
 /// Reads a value at a depth, and keeps nothing of it.
 #[derive(Clone, Copy)]
 struct Readable {

@@ -7,6 +7,7 @@ mod query;
 mod reply;
 #[cfg(feature = "redis")]
 mod traits;
+mod whole_entry;
 pub(crate) mod window;
 
 pub(crate) use self::action::{
@@ -17,4 +18,6 @@ pub(crate) use self::query::{Answer, HeldLease, Presence, Query, ReadSource};
 pub(crate) use self::reply::{Hold, NewLease, Reply};
 #[cfg(feature = "redis")]
 pub(crate) use self::traits::{LostReply, Traits};
+pub use self::whole_entry::Isolation;
+pub(crate) use self::whole_entry::{Cut, Replaced, WholeContent, WholeEntry, WholeQueue};
 pub(crate) use self::window::{WindowAdd, WindowBuckets, WindowSum};

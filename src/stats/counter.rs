@@ -117,6 +117,8 @@ pub(crate) fn counter_of(error: &Error) -> Option<Counter> {
         | Error::TooLarge { .. }
         | Error::Encode { .. }
         | Error::Decode { .. }
+        | Error::InvalidExport { .. }
+        | Error::Stream { .. }
         | Error::Aborted(_) => None,
     }
 }

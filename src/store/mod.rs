@@ -38,6 +38,8 @@ pub(crate) mod revisions;
 
 mod namespaces;
 
+mod exports;
+
 mod gates;
 
 mod outages;

@@ -19,3 +19,4 @@ mod shadow;
 mod shared;
 mod shutdown;
 mod transaction;
+mod transfer;

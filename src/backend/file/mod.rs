@@ -24,6 +24,7 @@ mod snapshot;
 pub(crate) mod store;
 mod syncer;
 mod table_files;
+mod transfer;
 
 #[cfg(test)]
 mod tests;

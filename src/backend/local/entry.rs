@@ -49,6 +49,10 @@ impl MapValue {
         &self.fields
     }
 
+    pub(crate) fn into_fields(self) -> BTreeMap<SmolStr, Value> {
+        self.fields
+    }
+
     /// Sets a field and returns its previous value.
     pub(crate) fn set(&mut self, field: SmolStr, value: Value) -> Option<Value> {
         self.bytes += field_weight(&field, &value);

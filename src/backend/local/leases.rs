@@ -94,6 +94,20 @@ impl MapValue {
         due.take(MOST_RETURNED).map(|(field, value)| (field.clone(), value.clone())).collect()
     }
 
+    /// Returns the leased values, each with the token of its lease.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let is_value = |(field, _): &(&SmolStr, &Value)| !field.starts_with(['x', 'd']);
+        self.fields().iter().filter(is_value).map(|(field, value)| (token_of(field), value))
+    }
+
+    /// Returns the delayed values, each with the time at which it is due, the first that is due first.
+    pub(crate) fn delayed(&self) -> impl Iterator<Item = (u64, &Value)> {
+        self.fields().iter().filter_map(|(field, value)| {
+            let (due, _) = field.strip_prefix('d')?.split_once('-')?;
+            Some((due.parse().ok()?, value))
+        })
+    }
+
     /// Returns where the lease with this id is kept. `removed` other fields of the map will be removed with it.
     pub(crate) fn held_lease(&self, id: &str, removed: usize) -> Option<HeldLease> {
         let StoredLease { field, end_field, .. } = self.find_lease(id)?;

@@ -302,15 +302,11 @@ impl<'p> MultiKeyPlanner<'p, '_> {
     }
 
     /// Returns a new token.
-    ///
-    /// INVARIANT: it is larger than every earlier token of this store, even if the clock went back.
     fn next_token(&mut self) -> Result<u64> {
         let fence = Key::fence();
         let last = self.overlay.ask(&fence, &Query::Value)?.found()?;
-        let last: u64 = last
-            .and_then(|text| std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()))
-            .unwrap_or(0);
-        let token = last.saturating_add(1).max(self.now.millis().saturating_mul(1000));
+        let last = last.and_then(|text| std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()));
+        let token = token_after(last, self.now);
         let value = Value::json(token.to_string().as_bytes());
         self.apply(&fence, EntryAction::Put { value, ttl: None })?;
         Ok(token)
@@ -319,4 +315,11 @@ impl<'p> MultiKeyPlanner<'p, '_> {
     fn until(&self, ttl: Millis) -> u64 {
         self.now.millis().saturating_add(ttl.get())
     }
+}
+
+/// Returns the token after the `last` one.
+///
+/// INVARIANT: it is larger than every earlier token of this store, even if the clock went back.
+pub(crate) fn token_after(last: Option<u64>, now: &Now<'_>) -> u64 {
+    last.unwrap_or(0).saturating_add(1).max(now.millis().saturating_mul(1000))
 }

@@ -37,6 +37,26 @@ pub(crate) fn delayed_values(queue: &Key<'_>) -> Key<'static> {
     queue.with_suffix(DELAYED_VALUES)
 }
 
+/// Returns the queue beside which a key of its leases or of its delayed values is stored; `None` for any other key.
+pub(crate) fn queue_beside(key: &str) -> Option<&str> {
+    [LEASED_VALUES, RETURNED_VALUES, DELAYED_VALUES]
+        .into_iter()
+        .find_map(|suffix| key.strip_suffix(suffix))
+        .or_else(|| Companion::Leases.strip_from(key))
+}
+
+/// The key that is set so that the server tells of it, behind what it tells of all earlier writes under `prefix`. It
+/// exists for a moment only.
+pub(crate) fn cut_fence(prefix: &str, id: u128) -> Key<'static> {
+    let separator = if prefix.is_empty() || prefix.ends_with(':') { "" } else { ":" };
+    Key::reserved(format!("{prefix}{separator}{RESERVED}:checkpoint:fence:{id:032x}"))
+}
+
+/// The beginning of the keys under which entries are staged until they replace others.
+pub(crate) fn staged(id: u128) -> Key<'static> {
+    Key::reserved(format!("{RESERVED}:staged:{id:032x}"))
+}
+
 pub(crate) fn lock_queue(name: &Key<'_>) -> Key<'static> {
     name.with_suffix(LOCK_QUEUE)
 }

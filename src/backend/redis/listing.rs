@@ -83,7 +83,8 @@ impl Redis {
         }
     }
 
-    fn scan_all(
+    /// Visits all keys that begin with `prefix`, page by page, as the server spells them. A key may come twice.
+    pub(crate) fn scan_all(
         &self,
         prefix: &str,
         mut visit: impl FnMut(Vec<Vec<u8>>) -> Result<(), OperationError>,

@@ -5,6 +5,7 @@
 //! - `format`: the bytes of the files, which later versions must still read;
 //! - `backup`: a copy of a running store is whole, and nothing else becomes one;
 //! - `killed_backup`: processes that are killed during a backup, or have no room for it;
+//! - `killed_import`: after an import that is killed, a store holds the old entries or the new ones;
 //! - `clock`: deadlines keep their meaning across restarts and changes of the system clock;
 //! - `closed`: a loss at the end of a closed journal is noticed;
 //! - `contents`: a store and a replay queue are told apart;
@@ -46,6 +47,8 @@ mod full_disk;
 mod killed;
 #[cfg(target_os = "linux")]
 mod killed_backup;
+#[cfg(target_os = "linux")]
+mod killed_import;
 #[cfg(target_os = "linux")]
 mod lost_access;
 #[cfg(target_os = "linux")]

@@ -15,11 +15,13 @@
 //! - `unreachable`: servers that die, freeze or cannot be reached;
 //! - `refusals`: servers that answer with an error;
 //! - `limited_services`: services that lack a command, and servers on which a fallback cannot work;
+//! - `cut`: all entries as of one instant, while others write;
 //! - `cuts`: connections that are cut at every byte of a request and of a reply;
 //! - `lost_replies`: a write whose reply was lost is not made again over the write of another client;
 //! - `quarantine`: a write that is still in doubt never overtakes a newer one;
 //! - `replies`: replies that come twice, in pieces, too large or malformed;
 //! - `revisions`: revisions that several processes save, or that are saved during an outage;
+//! - `restore`: entries that take the place of others in one step;
 //! - `signals`: signals that interrupt the wait for a reply;
 //! - `exactly_once`: with `exactly_once` a call is repeated, and applied once;
 //! - `min_connections`: connections that are kept open;
@@ -32,6 +34,7 @@ mod client_certificates;
 mod commands;
 #[cfg(unix)]
 mod credentials;
+mod cut;
 mod cuts;
 mod events;
 mod exactly_once;
@@ -49,6 +52,7 @@ mod refusals;
 #[cfg(unix)]
 mod renewed_locks;
 mod replies;
+mod restore;
 mod revisions;
 #[cfg(unix)]
 mod signals;

@@ -135,6 +135,15 @@ impl Context {
         opened.store = Some(store.expect("opening the store"));
     }
 
+    /// An empty store in memory whose time is that of the store.
+    pub(crate) fn memory(&self) -> StateStore {
+        if !self.clock_is_manual() {
+            return StateStore::memory();
+        }
+        let store = OpenOptions::new().clock(self.clock.clone()).with_config(StateConfig::default());
+        store.expect("opening the store")
+    }
+
     /// Whether the data is lost when the store ends.
     pub(crate) fn in_memory(&self) -> bool {
         match self.case.backend {

@@ -4,7 +4,7 @@
 use super::source::{files, is_test};
 
 /// The groups of the operations of a store, in order.
-const GROUPS: [&str; 21] = [
+const GROUPS: [&str; 22] = [
     "Opening",
     "Values",
     "Expiry",
@@ -22,6 +22,7 @@ const GROUPS: [&str; 21] = [
     "Handles",
     "Revisions",
     "Namespaces",
+    "Export and import",
     "Gate",
     "Outages",
     "Looking inside",

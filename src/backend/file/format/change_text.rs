@@ -5,19 +5,19 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-use crate::backend::file::format::value_text::{push_text, push_value};
 use crate::backend::local::change::Change;
 use crate::backend::local::entry::{Content, Entry, MapValue};
 use crate::backend::local::queue::QueueValue;
 use crate::clock::Deadline;
 use crate::op::End;
-use crate::value::Value;
+use crate::value_text::{
+    FieldRecord, ItemRecord, pairs, present, push_fields, push_items, push_number, push_text, push_value,
+    value, values,
+};
 
 /// The indexes that a queue can reach. An index beyond was not written by this crate, and adding to it could
 /// overflow.
@@ -70,56 +70,9 @@ pub(crate) fn push_change(line: &mut Vec<u8>, key: &str, change: &Change) -> boo
     true
 }
 
-fn push_fields<'v>(
-    line: &mut Vec<u8>,
-    name: &str,
-    fields: impl IntoIterator<Item = (&'v SmolStr, &'v Value)>,
-) {
-    push_list(line, name, fields, |line, (name, value)| {
-        line.extend_from_slice(b"\"f\":");
-        push_text(line, name);
-        line.push(b',');
-        push_part(line, value);
-    });
-}
-
-fn push_items<'v>(line: &mut Vec<u8>, name: &str, values: impl IntoIterator<Item = &'v Value>) {
-    push_list(line, name, values, push_part);
-}
-
-/// Writes a value of a map or a queue.
-fn push_part(line: &mut Vec<u8>, value: &Value) {
-    push_value(line, value);
-    if value.returns > 0 {
-        line.extend_from_slice(b",\"n\":");
-        push_number(line, value.returns.into());
-    }
-}
-
-/// Writes a list of objects, the fields of each by `push_part`.
-fn push_list<P>(
-    line: &mut Vec<u8>,
-    name: &str,
-    parts: impl IntoIterator<Item = P>,
-    push_part: impl Fn(&mut Vec<u8>, P),
-) {
-    line.extend_from_slice(name.as_bytes());
-    let first = line.len();
-    for part in parts {
-        line.extend_from_slice(if line.len() == first { b"{" } else { b",{" });
-        push_part(line, part);
-        line.push(b'}');
-    }
-    line.push(b']');
-}
-
 fn push_index(line: &mut Vec<u8>, name: &str, index: i64) {
     line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
-}
-
-pub(crate) fn push_number(line: &mut Vec<u8>, number: u64) {
-    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// All fields that a change can have.
@@ -150,39 +103,6 @@ pub(crate) struct ChangeRecord<'a> {
     i: Option<Vec<ItemRecord<'a>>>,
     lo: Option<i64>,
     hi: Option<i64>,
-}
-
-/// One field of a map.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FieldRecord<'a> {
-    #[serde(borrow)]
-    f: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    v: Option<&'a RawValue>,
-    #[serde(borrow)]
-    b: Option<&'a str>,
-    #[serde(borrow)]
-    j: Option<&'a str>,
-    n: Option<u32>,
-}
-
-/// One value of a queue.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ItemRecord<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    v: Option<&'a RawValue>,
-    #[serde(borrow)]
-    b: Option<&'a str>,
-    #[serde(borrow)]
-    j: Option<&'a str>,
-    n: Option<u32>,
-}
-
-/// Reads a present value, including `null`, which `Option` alone reads as absent.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl ChangeRecord<'_> {
@@ -251,43 +171,10 @@ impl ChangeRecord<'_> {
     }
 }
 
-fn pairs(fields: Vec<FieldRecord<'_>>) -> Result<Vec<(SmolStr, Value)>, String> {
-    fields.into_iter().map(|FieldRecord { f, v, b, j, n }| Ok((SmolStr::new(f), part(v, b, j, n)?))).collect()
-}
-
-fn values(items: Vec<ItemRecord<'_>>) -> Result<Vec<Value>, String> {
-    items.into_iter().map(|ItemRecord { v, b, j, n }| part(v, b, j, n)).collect()
-}
-
-fn part(
-    v: Option<&RawValue>,
-    b: Option<&str>,
-    j: Option<&str>,
-    returns: Option<u32>,
-) -> Result<Value, String> {
-    let value = value(v, b, j)?.ok_or("a part has no value")?;
-    match returns {
-        None => Ok(value),
-        Some(0) => Err("a value that was returned never".into()),
-        Some(returns) => Ok(Value { returns, ..value }),
-    }
-}
-
-/// The value in one of three fields; `None` if all are absent.
-fn value(v: Option<&RawValue>, b: Option<&str>, j: Option<&str>) -> Result<Option<Value>, String> {
-    let decode = |text: &str| BASE64.decode(text).map_err(|error| error.to_string());
-    Ok(match (v, b, j) {
-        (None, None, None) => None,
-        (Some(json), None, None) => Some(Value::json(json.get().as_bytes())),
-        (None, Some(text), None) => Some(Value::raw(&decode(text)?)),
-        (None, None, Some(text)) => Some(Value::json(&decode(text)?)),
-        _ => return Err("it has more than one value".into()),
-    })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::value::Value;
 
     pub(crate) fn set(value: Value, deadline: Option<u64>) -> Change {
         Change::Set(Entry::value(value, deadline.and_then(Deadline::from_millis)))

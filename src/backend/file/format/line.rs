@@ -15,6 +15,7 @@ use crate::backend::file::format::stamp::LineStamp;
 use crate::backend::local::change::Change;
 use crate::config::SyncPolicy;
 use crate::util::hex;
+use crate::value_text::push_number;
 
 /// The version of the format that this crate writes, and the only one it reads.
 pub(crate) const VERSION: u64 = 1;
@@ -91,7 +92,7 @@ impl<'a> Encoder<'a> {
 
     fn number(self, name: &str, number: u64) -> Self {
         self.line.extend_from_slice(name.as_bytes());
-        change_text::push_number(self.line, number);
+        push_number(self.line, number);
         self
     }
 

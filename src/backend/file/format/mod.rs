@@ -4,4 +4,3 @@ pub(crate) mod change_text;
 pub(crate) mod fast_path;
 pub(crate) mod line;
 pub(crate) mod stamp;
-pub(crate) mod value_text;

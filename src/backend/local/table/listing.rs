@@ -20,7 +20,7 @@ impl Table {
         limit: usize,
         now: &Now<'_>,
     ) -> (Vec<SmolStr>, Option<SmolStr>) {
-        let (mut keys, last) = take_keys(&self.keys.read(), prefix, after, limit);
+        let (mut keys, last) = self.listed_keys(prefix, after, limit);
         keys.retain(|key| self.read(key, |entry| live(entry, now).is_some()));
         (keys, last)
     }
@@ -37,6 +37,17 @@ impl Table {
         }
         let last = last_of_full(&keys, limit);
         (keys, last)
+    }
+
+    /// Returns at most `limit` keys that begin with `prefix` and come after `after`, in order, including those of expired
+    /// entries. Also returns the last of them if there may be more.
+    pub(crate) fn listed_keys(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> (Vec<SmolStr>, Option<SmolStr>) {
+        take_keys(&self.keys.read(), prefix, after, limit)
     }
 
     /// Returns the reserved keys that begin with `prefix`.

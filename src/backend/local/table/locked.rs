@@ -37,6 +37,12 @@ impl Table {
         LockedShards { table: self, shards, removed: Vec::new() }
     }
 
+    /// Locks all shards.
+    pub(crate) fn lock_all(&self) -> LockedShards<'_> {
+        let shards = self.shards.iter().map(|shard| Some(shard.0.write())).collect();
+        LockedShards { table: self, shards, removed: Vec::new() }
+    }
+
     /// Applies all changes, in order, in one step that no reader sees a part of. Returns the weight of what they
     /// replaced.
     pub(crate) fn apply_all<K: Deref<Target = str>>(&self, changes: Vec<(K, Change)>, now: &Now<'_>) -> u64 {
@@ -50,6 +56,11 @@ impl LockedShards<'_> {
     pub(crate) fn find(&self, key: &str) -> Option<&Entry> {
         let hash = self.table.hasher.hash_one(key);
         self.shards[shard_index(hash)].as_ref()?.find(hash, key)
+    }
+
+    /// Returns the locked shards.
+    pub(crate) fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.shards.iter_mut().flatten().map(|shard| &mut **shard)
     }
 
     /// Answers a query about a locked key.

@@ -14,6 +14,7 @@ use smol_str::SmolStr;
 
 use crate::backend::local::change::{Change, Garbage};
 use crate::backend::local::entry::Entry;
+use crate::backend::local::table::originals::OpenCuts;
 use crate::backend::local::table::shard_index::{SHARDS, shard_index};
 use crate::clock::{Deadline, Now};
 use crate::error::Result;
@@ -48,6 +49,7 @@ pub(crate) struct Shard {
     pub(crate) bytes: u64,
     /// How many expired entries were removed.
     expired: u64,
+    pub(crate) cuts: OpenCuts,
 }
 
 pub(crate) struct Slot {
@@ -104,6 +106,9 @@ impl Table {
             Some(slot) => match decide(Some(&slot.entry))? {
                 // Most writes take this path, which touches only the slot that was just found.
                 (Change::Set(entry), reply) if entry.deadline == slot.entry.deadline => {
+                    if !shard.cuts.is_empty() {
+                        shard.cuts.keep(key, Some(&slot.entry));
+                    }
                     let before = std::mem::replace(&mut slot.entry, entry);
                     let weight = before.weight(key);
                     shard.bytes += slot.entry.weight(key);
@@ -177,6 +182,10 @@ impl Table {
 
     /// Applies a change to a locked shard, and returns what it took out.
     pub(crate) fn apply_to(&self, shard: &mut Shard, hash: u64, key: &str, change: Change) -> RemovedEntries {
+        if !shard.cuts.is_empty() && !matches!(change, Change::Nothing) {
+            let slot = shard.slots.find(hash, |slot| *slot.key == *key);
+            shard.cuts.keep(key, slot.map(|slot| &slot.entry));
+        }
         match change {
             Change::Nothing => (Garbage::Nothing, 0),
             Change::Set(entry) => self.set(shard, hash, key, entry),

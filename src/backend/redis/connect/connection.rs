@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::Value;
+use redis::{PushKind, Value};
 
 use crate::backend::redis::connect::cutoff::Cutoff;
 use crate::backend::redis::connect::epoch::{Epoch, EpochProbe};
 use crate::backend::redis::connect::identity::Identity;
 use crate::backend::redis::connect::open_connections::Registration;
-use crate::backend::redis::connect::reply_reader::{ReadError, ReplyReader};
+use crate::backend::redis::connect::read_error::ReadError;
+use crate::backend::redis::connect::reply_reader::ReplyReader;
 use crate::backend::redis::connect::stream::Stream;
 use crate::backend::redis::connect::timed_socket::{Arrived, WriteError};
 use crate::backend::redis::error_replies;
@@ -71,7 +72,7 @@ struct PendingCount {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the connection")]
 pub(crate) struct Connection {
     stream: Stream,
-    reader: ReplyReader,
+    pub(super) reader: ReplyReader,
     /// `None` if the user lacks the permission to ask for it.
     pub(crate) identity: Option<Identity>,
     /// Keeps the identity registered for as long as the connection is open.
@@ -101,6 +102,8 @@ pub(crate) struct Connection {
     epoch: Option<Arc<Epoch>>,
     /// The count that is sent with the request, until its reply is received.
     count: Option<PendingCount>,
+    /// What the server told of changed keys between its replies: `Nil`, or a list of keys. `None` if it does not tell.
+    pub(super) invalidations: Option<Vec<Value>>,
     recorder: Arc<Recorder>,
 }
 
@@ -128,6 +131,7 @@ impl Connection {
             transaction_refusal: None,
             epoch: None,
             count: None,
+            invalidations: None,
             recorder,
         }
     }
@@ -177,7 +181,12 @@ impl Connection {
     /// request, and each later reply for that of the request after it.
     pub(crate) fn check_in_step(&mut self) -> bool {
         let arrived = if self.reader.has_received() { Arrived::Bytes(1) } else { self.stream.arrived() };
-        self.is_in_step = arrived == Arrived::Nothing;
+        // What has arrived may be told of changed keys. Anything else is found out when it is read.
+        let may_be_told = self.invalidations.is_some() && matches!(arrived, Arrived::Bytes(_));
+        self.is_in_step = arrived == Arrived::Nothing || may_be_told;
+        if may_be_told {
+            return true;
+        }
         match arrived {
             Arrived::Nothing => {}
             Arrived::End => self.ended = true,
@@ -404,7 +413,7 @@ impl Connection {
                 && self.receive_count(count.probe, budget).is_err()
             {
                 self.stale = true;
-            } else if self.reader.has_received() {
+            } else if self.reader.has_received() && self.invalidations.is_none() {
                 self.lose_step();
                 let cause = "the server sent more replies than it was sent commands";
                 return Err(Failure::new(FailureKind::Protocol, Stage::InDoubt, cause));
@@ -415,7 +424,16 @@ impl Connection {
     }
 
     fn next_reply(&mut self, budget: &TimeBudget) -> Result<Value, Failure> {
-        self.reader.next(&mut self.stream, budget.end).map_err(|error| match error {
+        loop {
+            if let Some(reply) = self.next_reply_or_push(budget)? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Returns `None` if the server told something without being asked. What it told of changed keys is kept.
+    pub(super) fn next_reply_or_push(&mut self, budget: &TimeBudget) -> Result<Option<Value>, Failure> {
+        let value = self.reader.next(&mut self.stream, budget.end).map_err(|error| match error {
             ReadError::Io(error) => {
                 let failure = Failure::from_io(&error, Stage::InDoubt, self.stream.is_tls());
                 self.ended |= failure.kind == FailureKind::Broken;
@@ -423,7 +441,16 @@ impl Connection {
             }
             ReadError::Malformed => Failure::foreign_protocol(),
             ReadError::TooLarge { bytes, limit } => Failure::too_large(bytes, limit),
-        })
+        })?;
+        let Value::Push { kind, data } = value else {
+            return Ok(Some(value));
+        };
+        if let Some(told) = &mut self.invalidations
+            && kind == PushKind::Invalidate
+        {
+            told.extend(data.into_iter().next());
+        }
+        Ok(None)
     }
 
     /// Sends one command that reads, and receives its reply.

@@ -1,5 +1,6 @@
-//! Owns how replies are read off a stream (RESP2): every length is checked before the bytes are read, and a reply that
-//! has arrived in part is continued by the next read. Knows nothing of what the replies mean.
+//! Owns how replies are read off a stream (RESP2, and of RESP3 what this crate asks for): every length is checked before
+//! the bytes are read, and a reply that has arrived in part is continued by the next read. Knows nothing of what the
+//! replies mean.
 //!
 //! The protocol is specified at <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
@@ -9,6 +10,8 @@ use std::time::Instant;
 use memchr::memchr;
 use redis::Value;
 
+use crate::backend::redis::connect::read_error::ReadError;
+use crate::backend::redis::connect::reply_line::{error_reply, integer, length, number, push};
 use crate::backend::redis::connect::stream::Stream;
 use crate::backend::redis::connect::whole_replies;
 
@@ -24,25 +27,6 @@ const DEEPEST: usize = 16;
 const FIRST_ELEMENTS: usize = 1 << 10;
 const FIRST_BYTES: usize = 64 << 10;
 
-/// Why a reply could not be read.
-#[derive(Debug)]
-pub(crate) enum ReadError {
-    Io(io::Error),
-    /// The bytes are not of the protocol.
-    Malformed,
-    /// A string is longer than the limit. It was not read.
-    TooLarge {
-        bytes: u64,
-        limit: u64,
-    },
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// Reads replies, one after another.
 pub(crate) struct ReplyReader {
     buffer: Vec<u8>,
@@ -53,11 +37,14 @@ pub(crate) struct ReplyReader {
     arrays: Vec<PartialArray>,
     string: Option<PartialString>,
     longest_string: u64,
+    /// Whether the server was told to speak RESP3.
+    is_resp3: bool,
 }
 
 struct PartialArray {
     elements: Vec<Value>,
     missing: usize,
+    is_push: bool,
 }
 
 struct PartialString {
@@ -68,14 +55,27 @@ struct PartialString {
 /// One step of reading a reply.
 enum Step {
     Value(Value),
-    BeginArray(usize),
+    BeginArray { length: usize, is_push: bool },
     BeginString(usize),
 }
 
 impl ReplyReader {
     /// `longest_string`: how many bytes a string may have.
     pub(crate) fn new(longest_string: u64) -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, arrays: Vec::new(), string: None, longest_string }
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            arrays: Vec::new(),
+            string: None,
+            longest_string,
+            is_resp3: false,
+        }
+    }
+
+    /// From now on, the server may send what RESP3 adds. A map is read as an array of names and values in turn.
+    pub(crate) fn expect_resp3(&mut self) {
+        self.is_resp3 = true;
     }
 
     /// Returns whether bytes were received that belong to no reply that was returned.
@@ -116,13 +116,9 @@ impl ReplyReader {
                 Some(string) => self.continue_string(string, stream, end)?,
                 None => match self.step(stream, end)? {
                     Step::Value(value) => value,
-                    Step::BeginArray(0) => Value::Array(Vec::new()),
-                    Step::BeginArray(length) => {
-                        if self.arrays.len() == DEEPEST {
-                            return Err(ReadError::Malformed);
-                        }
-                        let elements = Vec::with_capacity(length.min(FIRST_ELEMENTS));
-                        self.arrays.push(PartialArray { elements, missing: length });
+                    Step::BeginArray { length: 0, .. } => Value::Array(Vec::new()),
+                    Step::BeginArray { length, is_push } => {
+                        self.begin_array(length, is_push)?;
                         continue;
                     }
                     Step::BeginString(length) => {
@@ -142,6 +138,15 @@ impl ReplyReader {
         }
     }
 
+    fn begin_array(&mut self, length: usize, is_push: bool) -> Result<(), ReadError> {
+        if self.arrays.len() == DEEPEST {
+            return Err(ReadError::Malformed);
+        }
+        let elements = Vec::with_capacity(length.min(FIRST_ELEMENTS));
+        self.arrays.push(PartialArray { elements, missing: length, is_push });
+        Ok(())
+    }
+
     /// Adds a value to the innermost array that is not complete. Returns the reply once all of it was read.
     fn complete(&mut self, mut value: Value) -> Option<Value> {
         while let Some(mut array) = self.arrays.pop() {
@@ -151,7 +156,7 @@ impl ReplyReader {
                 self.arrays.push(array);
                 return None;
             }
-            value = Value::Array(array.elements);
+            value = if array.is_push { push(array.elements) } else { Value::Array(array.elements) };
         }
         Some(value)
     }
@@ -199,7 +204,10 @@ impl ReplyReader {
             },
             b'*' => match length(text)? {
                 None => Step::Value(Value::Nil),
-                Some(length) => Step::BeginArray(usize::try_from(length).map_err(|_| ReadError::Malformed)?),
+                Some(length) => {
+                    let length = usize::try_from(length).map_err(|_| ReadError::Malformed)?;
+                    Step::BeginArray { length, is_push: false }
+                }
             },
             b':' => Step::Value(Value::Int(integer(text).ok_or(ReadError::Malformed)?)),
             b'+' if text == b"OK" => Step::Value(Value::Okay),
@@ -207,9 +215,20 @@ impl ReplyReader {
                 Ok(text) => Step::Value(Value::SimpleString(text.to_owned())),
                 Err(_) => return Err(ReadError::Malformed),
             },
-            b'-' => Step::Value(error_reply(text)?),
+            b'-' => Step::Value(error_reply(text).ok_or(ReadError::Malformed)?),
             // Nil, as later versions of the protocol spell it.
             b'_' if text.is_empty() => Step::Value(Value::Nil),
+            b',' if self.is_resp3 => Step::Value(Value::Double(number(text).ok_or(ReadError::Malformed)?)),
+            b'%' if self.is_resp3 => {
+                let pairs = number::<usize>(text).ok_or(ReadError::Malformed)?;
+                let length = pairs.checked_mul(2).ok_or(ReadError::Malformed)?;
+                Step::BeginArray { length, is_push: false }
+            }
+            // What the server tells without being asked comes between replies, never inside one.
+            b'>' if self.is_resp3 && self.arrays.is_empty() => match number(text) {
+                Some(0) | None => return Err(ReadError::Malformed),
+                Some(length) => Step::BeginArray { length, is_push: true },
+            },
             _ => return Err(ReadError::Malformed),
         };
         self.start = behind;
@@ -281,35 +300,14 @@ fn read_some(stream: &mut Stream, buffer: &mut [u8], end: Instant) -> io::Result
     }
 }
 
-/// Reads a length; `None` for nil, which is -1.
-fn length(text: &[u8]) -> Result<Option<u64>, ReadError> {
-    match integer(text) {
-        Some(-1) => Ok(None),
-        Some(length) => u64::try_from(length).map(Some).map_err(|_| ReadError::Malformed),
-        None => Err(ReadError::Malformed),
-    }
-}
-
-fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Reads the text of an error. It may quote bytes of any kind.
-fn error_reply(text: &[u8]) -> Result<Value, ReadError> {
-    let line = format!("-{}\r\n", String::from_utf8_lossy(text));
-    redis::parse_redis_value(line.as_bytes()).map_err(|_| ReadError::Malformed)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
     use std::time::Duration;
+
+    use redis::PushKind;
 
     use super::*;
     use crate::backend::redis::connect::peer::PeerAddress;
@@ -337,10 +335,14 @@ mod tests {
 
     /// Sends bytes, closes the connection, and reads until an error.
     fn read_all(bytes: &[u8]) -> (Vec<Value>, ReadError) {
+        read_all_with(ReplyReader::new(LONGEST), bytes)
+    }
+
+    fn read_all_with(mut reader: ReplyReader, bytes: &[u8]) -> (Vec<Value>, ReadError) {
         let (mut far, mut stream) = connected();
         let bytes = bytes.to_vec();
         let sender = std::thread::spawn(move || _ = far.write_all(&bytes));
-        let (mut reader, mut values) = (ReplyReader::new(LONGEST), Vec::new());
+        let mut values = Vec::new();
         let error = loop {
             match reader.next(&mut stream, soon()) {
                 Ok(value) => values.push(value),
@@ -411,6 +413,29 @@ mod tests {
     }
 
     /// The lengths lie: nothing follows them.
+    #[test]
+    fn what_resp3_adds_is_read_only_if_it_is_expected() {
+        let resp3 = |bytes: &str| {
+            let mut reader = ReplyReader::new(LONGEST);
+            reader.expect_resp3();
+            read_all_with(reader, bytes.as_bytes())
+        };
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let told = |data| Value::Push { kind: PushKind::Invalidate, data: vec![data] };
+        for (bytes, value) in [
+            ("%1\r\n$1\r\na\r\n:1\r\n", Value::Array(vec![bulk("a"), Value::Int(1)])),
+            (",1.5\r\n", Value::Double(1.5)),
+            (">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n", told(Value::Array(vec![bulk("k")]))),
+            (">2\r\n$10\r\ninvalidate\r\n_\r\n", told(Value::Nil)),
+        ] {
+            assert_eq!(resp3(bytes).0, [value], "{bytes}");
+            assert!(matches!(read_all(bytes.as_bytes()).1, ReadError::Malformed), "{bytes}");
+        }
+        for bytes in [">0\r\n", ">-1\r\n", "%-1\r\n", "%9223372036854775808\r\n", ",x\r\n", "*1\r\n>1\r\n"] {
+            assert!(matches!(resp3(bytes).1, ReadError::Malformed), "{bytes}");
+        }
+    }
+
     #[test]
     fn a_length_costs_no_memory_before_the_bytes_come() {
         let (_, error) = read_all(b"$1048577\r\n");

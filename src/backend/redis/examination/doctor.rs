@@ -107,10 +107,13 @@ impl Redis {
 /// Returns how bad it is if a command is refused.
 fn severity_without(command: &str) -> Severity {
     match command {
-        // These are only for reports.
-        "ROLE" | "DBSIZE" | "MEMORY USAGE" => Severity::Info,
-        // Without these a store works, and is slower or less exact when something breaks.
-        "CLIENT INFO" | "CLIENT KILL" | "ECHO" | "INFO" | "PING" => Warning,
+        // The first of these are only for reports. Without the others an export takes longer, or says that it is not from
+        // one instant.
+        "ROLE" | "DBSIZE" | "MEMORY USAGE" | "CLIENT PAUSE" | "CLIENT UNPAUSE" | "CLIENT TRACKING"
+        | "PEXPIRETIME" => Severity::Info,
+        // Without the first of these a store works, and is slower or less exact when something breaks. Without the last
+        // two it cannot import.
+        "CLIENT INFO" | "CLIENT KILL" | "ECHO" | "INFO" | "PING" | "RENAME" | "UNLINK" => Warning,
         _ => Critical,
     }
 }

@@ -23,6 +23,9 @@ const COMMANDS: &[Words<'_>] = &[
     ("BLPOP", &[KEY, "1"]),
     ("CLIENT", &["INFO"]),
     ("CLIENT", &["KILL", "ID", "0"]),
+    ("CLIENT", &["PAUSE", "1", "WRITE"]),
+    ("CLIENT", &["TRACKING", "ON", "BCAST", "PREFIX", KEY]),
+    ("CLIENT", &["UNPAUSE"]),
     ("DBSIZE", &[]),
     ("DEL", &[KEY]),
     ("ECHO", &["1"]),
@@ -55,8 +58,10 @@ const COMMANDS: &[Words<'_>] = &[
     ("PERSIST", &[KEY]),
     ("PEXPIRE", &[KEY, "1"]),
     ("PEXPIREAT", &[KEY, "1"]),
+    ("PEXPIRETIME", &[KEY]),
     ("PING", &[]),
     ("PTTL", &[KEY]),
+    ("RENAME", &[KEY, KEY]),
     ("ROLE", &[]),
     ("RPOP", &[KEY]),
     ("RPUSH", &[KEY, "1"]),
@@ -64,6 +69,7 @@ const COMMANDS: &[Words<'_>] = &[
     ("SET", &[KEY, "1"]),
     ("TIME", &[]),
     ("TYPE", &[KEY]),
+    ("UNLINK", &[KEY]),
     ("ZADD", &[KEY, "1", "1"]),
     ("ZRANGE", &[KEY, "0", "0"]),
     ("ZRANGEBYSCORE", &[KEY, "0", "0"]),
@@ -123,7 +129,9 @@ impl Redis {
         let refusals = COMMANDS.iter().zip(replies).filter_map(|(command, reply)| {
             let failure = refused(reply).err()?;
             // A server that does not know the command is as bad; one that is out of memory is another matter.
-            let is_missing = matches!(failure.kind, FailureKind::Denied | FailureKind::Other);
+            // Redis 6.2 does not know PEXPIRETIME, and is asked for the TTL instead.
+            let is_unknown = failure.kind == FailureKind::Other && command.0 != "PEXPIRETIME";
+            let is_missing = failure.kind == FailureKind::Denied || is_unknown;
             is_missing.then(|| RefusedCommand { name: name_of(command), reason: failure.cause.to_string() })
         });
         Ok(refusals.collect())

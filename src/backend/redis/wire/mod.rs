@@ -13,4 +13,5 @@ pub(crate) mod replies;
 pub(crate) mod resp;
 pub(crate) mod scan;
 pub(crate) mod scripts;
+pub(crate) mod whole_queue;
 pub(crate) mod window_reply;

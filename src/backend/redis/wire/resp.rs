@@ -105,8 +105,21 @@ impl<'a> CommandWriter<'a> {
         key: &[u8],
         arguments: usize,
     ) -> &mut Self {
-        self.script_on(script, call, 1, arguments);
-        self.arg(key);
+        self.script_on_raw_keys(script, call, &[key], arguments)
+    }
+
+    /// Begins the call of a script on keys as the server spells them, with this many arguments behind them.
+    pub(crate) fn script_on_raw_keys(
+        &mut self,
+        script: &Script,
+        call: ScriptCall<'_>,
+        keys: &[&[u8]],
+        arguments: usize,
+    ) -> &mut Self {
+        self.script_on(script, call, keys.len(), arguments);
+        for key in keys {
+            self.arg(key);
+        }
         if let Some(head) = call.head() {
             self.call_head(head);
         }

@@ -150,6 +150,8 @@ scripts! {
     FORGET_REPLY = "forget_reply.lua";
     /// Applies the steps of one call, once however often it is sent. It is only a call: see [`Script::as_call`].
     CALL = "get_and_renew.lua" "call.lua";
+    /// Puts staged entries in the place of what their keys hold, or of all that is stored under a prefix.
+    PLACE_STAGED = "place_staged.lua";
     /// Succeeds if the user may use all of its keys.
     CHECK_KEYS = "check_keys.lua";
     /// Makes a store the holder of a replay queue's marker.
