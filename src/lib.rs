@@ -55,6 +55,7 @@ mod bytes;
 mod clock;
 pub mod config;
 mod error;
+mod event_bus;
 mod export;
 mod exports;
 pub mod inspection;

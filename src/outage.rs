@@ -149,7 +149,6 @@ impl ListenerHandle {
     }
 
     /// A handle that calls `stop` to remove the listener.
-    #[cfg(feature = "redis")]
     pub(crate) fn new(stop: impl FnOnce() + Send + Sync + UnwindSafe + RefUnwindSafe + 'static) -> Self {
         Self { stop: Some(Box::new(stop)) }
     }

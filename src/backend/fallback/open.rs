@@ -8,13 +8,13 @@ use crate::backend::fallback::outage::cell::OutageCell;
 use crate::backend::fallback::policy::Policy;
 use crate::backend::fallback::queue::file::{QueueFile, Restored};
 use crate::backend::fallback::reconnector::Reconnector;
-use crate::backend::fallback::report::events::EventBus;
 use crate::backend::fallback::report::kept::Report;
 use crate::backend::fallback::shadow::cache::Shadow;
 use crate::backend::fallback::shared::Shared;
 use crate::backend::redis::client::Redis;
 use crate::config::{self, StateConfig};
 use crate::error::Result;
+use crate::event_bus::EventBus;
 use crate::stats::recorder::Recorder;
 use crate::store_clock::StoreClock;
 use crate::util::log_later::{FlushOnDrop, log_later};
@@ -53,7 +53,7 @@ impl FallbackBackend {
         };
         // If nothing is served during an outage, nothing is read from the shadow.
         let shadow_bytes = if policy.serves { options.shadow_bytes } else { 0 };
-        let events = EventBus::new(redis.server_name());
+        let events = EventBus::new(format!("Redis {}", redis.server_name()));
         let Restored { identity, done, sent, has_marker, groups, outcomes } = restored;
         let shared = Arc::new(Shared {
             redis,

@@ -8,11 +8,11 @@ use crate::backend::fallback::outage::cell::OutageCell;
 use crate::backend::fallback::policy::Policy;
 use crate::backend::fallback::queue::file::QueueFile;
 use crate::backend::fallback::reconnector::Reconnector;
-use crate::backend::fallback::report::events::EventBus;
 use crate::backend::fallback::report::kept::Report;
 use crate::backend::fallback::shadow::cache::Shadow;
 use crate::backend::redis::client::Redis;
 use crate::error::Error;
+use crate::event_bus::EventBus;
 use crate::key::Key;
 use crate::store_clock::StoreClock;
 

@@ -19,6 +19,7 @@ const ROOMS: &[Room] = &[
             &["clock", "inspection", "key", "stats", "util", "value"],
             &["json", "op", "store_clock", "value_text"],
             &["config", "export", "exports", "outage"],
+            &["event_bus"],
             &["backend"],
             &["store"],
         ],

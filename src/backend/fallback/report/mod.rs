@@ -1,7 +1,6 @@
-//! What is kept for a program that asks about outages: counts, outcomes, events.
+//! What is kept for a program that asks about outages: counts and outcomes.
 
 pub(crate) mod counts;
-pub(crate) mod events;
 pub(crate) mod kept;
 pub(crate) mod log_throttle;
 pub(crate) mod outcomes;

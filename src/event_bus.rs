@@ -20,13 +20,13 @@ struct Listeners {
     next: u64,
 }
 
-/// At most this many events wait for a listener that is slower than the link to the server changes. Then the oldest
-/// one is dropped.
+/// At most this many events wait for a listener that is slower than what it listens to. Then the oldest one
+/// is dropped.
 const MAX_WAITING: usize = 1000;
 
 pub(crate) struct EventBus {
-    /// How log lines name the server.
-    server: String,
+    /// How log lines name the store, as `Redis localhost:6379/0`.
+    store: String,
     listeners: Mutex<Listeners>,
     queue: Mutex<VecDeque<Event>>,
     dropped: AtomicU64,
@@ -34,9 +34,9 @@ pub(crate) struct EventBus {
 }
 
 impl EventBus {
-    pub(crate) fn new(server: &str) -> Self {
+    pub(crate) fn new(store: String) -> Self {
         Self {
-            server: server.to_owned(),
+            store,
             listeners: Mutex::default(),
             queue: Mutex::default(),
             dropped: AtomicU64::new(0),
@@ -76,8 +76,8 @@ impl EventBus {
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 log_later!(
                     Warn,
-                    "Redis {}: a listener is too slow: the oldest of {MAX_WAITING} waiting events is dropped",
-                    self.server
+                    "{}: a listener is too slow: the oldest of {MAX_WAITING} waiting events is dropped",
+                    self.store
                 );
             }
         }
@@ -105,8 +105,8 @@ impl EventBus {
                     }
                     // A panic of the listener is not one of the operation that happened to deliver the event.
                     if foreign::run(|| listener(&event)).is_none() {
-                        let server = &self.server;
-                        log_later!(Error, "Redis {server}: a listener panicked on the event: {event}");
+                        let store = &self.store;
+                        log_later!(Error, "{store}: a listener panicked on the event: {event}");
                     }
                 }
             }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_is_removed_is_called_no_more() {
-        let bus = Arc::new(EventBus::new("localhost:6379/0"));
+        let bus = Arc::new(EventBus::new("Redis localhost:6379/0".to_owned()));
         let called = Arc::new(AtomicU64::new(0));
         let count = |by: u64| {
             let called = Arc::clone(&called);
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_oldest_events_are_dropped_if_a_listener_is_too_slow() {
-        let bus = EventBus::new("localhost:6379/0");
+        let bus = EventBus::new("Redis localhost:6379/0".to_owned());
         for number in 0..MAX_WAITING + 2 {
             bus.push(Event::Disconnected { cause: number.to_string() });
         }
