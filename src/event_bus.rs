@@ -85,6 +85,7 @@ impl EventBus {
     }
 
     /// Returns how many events were dropped because the listeners were too slow.
+    #[cfg(any(feature = "redis", test))]
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

@@ -75,8 +75,8 @@ pub use crate::bytes::Bytes;
 pub use crate::clock::{Clock, ManualClock, SystemClock, Ttl};
 #[doc(no_inline)]
 pub use crate::config::{
-    AtStart, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
-    SyncPolicy,
+    AtStart, Fallback, FileOptions, MemoryOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend,
+    StateConfig, SyncPolicy, WhenFull,
 };
 pub use crate::error::{Cause, Error, Kind, LeaseId, LockLoss, Result};
 pub use crate::exports::{ExportOptions, Exported, Import, Imported, Isolation};

@@ -32,7 +32,7 @@ pub enum Status {
     Closed,
 }
 
-/// A change in the connection to the server: see [`StateStore::on_event`](crate::StateStore::on_event).
+/// A change in the connection to the server, or an eviction: see [`StateStore::on_event`](crate::StateStore::on_event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -79,6 +79,15 @@ pub enum Event {
         /// What showed the loss.
         cause: String,
     },
+    /// A store in memory has evicted entries, since it had reached one of its [bounds](crate::MemoryStore#bounds). The
+    /// first eviction is reported at once; then one event each second at most says what was evicted since the last one.
+    #[non_exhaustive]
+    Evicted {
+        /// How many entries were evicted since the last event of this kind.
+        entries: u64,
+        /// What they took, as `max_bytes` counts it.
+        bytes: u64,
+    },
 }
 
 /// One line for people, without what is 0.
@@ -108,6 +117,10 @@ impl fmt::Display for Event {
                     write!(f, "; met writes of other clients: {}", count(*conflicts, "operation"))?;
                 }
                 Ok(())
+            }
+            Self::Evicted { entries, bytes } => {
+                let entries = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+                write!(f, "the store is full: evicted {entries} of {}", count(*bytes, "byte"))
             }
             Self::DataLost { cause } => write!(f, "the server has lost its data or a part of it: {cause}"),
         }

@@ -1,5 +1,8 @@
-//! Owns the Memory variant: the local state and a clock. Knows nothing of files and servers.
+//! Owns the Memory variant: the local state, a clock, and the room that the state may take. Knows nothing of files and
+//! servers.
 
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::inspect::Inspect;
@@ -9,7 +12,9 @@ use crate::backend::local::plan_multi::{MultiKeyPlan, all_lease_keys, lock_keys,
 use crate::backend::local::plan_whole::{merge_keys, plan_merge, plan_replace};
 use crate::backend::local::read_set::ReadSet;
 use crate::backend::local::state::{LocalState, serve_locally};
+use crate::backend::local::table::bounds::Growth;
 use crate::backend::local::table::locked::LockedShards;
+use crate::backend::local::table::room::{Admission, Demand, Room, full};
 use crate::backend::local::table_source::TableSource;
 use crate::backend::local::view::LiveEntry;
 use crate::backend::local::wait_list::{POLL_INTERVAL, keys_to_wake};
@@ -18,24 +23,43 @@ use crate::backend::transfer::Transfer;
 use crate::backend::{Backend, TransactionBody};
 use crate::bytes::Bytes;
 use crate::clock::{Millis, Now, Ttl};
+use crate::config::MemoryOptions;
 use crate::error::Result;
+use crate::event_bus::EventBus;
 use crate::inspection::{Finding, Health, MemoryUsage, ServerInfo};
 use crate::key::{Companion, Key};
 use crate::op::{
     Answer, Cursor, Cut, End, EntryAction, Grant, Isolation, LeaseAction, LockAction, Op, Page, Query,
     Replaced, Reply, WholeEntry, Write,
 };
+use crate::outage::{Event, ListenerHandle};
 use crate::stats::EntryStats;
 use crate::store_clock::StoreClock;
 
 pub(crate) struct Memory {
     state: LocalState,
     clock: StoreClock,
+    /// `None` if the state has no bounds.
+    bounded: Option<Box<Bounded>>,
+}
+
+/// What a store with bounds has besides.
+struct Bounded {
+    room: Room,
+    events: Arc<EventBus>,
+}
+
+/// Changes that are made, or that must be decided again, because room was made for them.
+enum Applied {
+    Yes,
+    NotYet(Vec<(Key<'static>, Change)>),
 }
 
 impl Memory {
-    pub(crate) fn new(clock: StoreClock) -> Self {
-        Self { state: LocalState::default(), clock }
+    pub(crate) fn new(clock: StoreClock, options: &MemoryOptions) -> Self {
+        let events = || Arc::new(EventBus::new("the store in memory".to_owned()));
+        let bounded = Room::new(options).map(|room| Box::new(Bounded { room, events: events() }));
+        Self { state: LocalState::default(), clock, bounded }
     }
 
     fn state(&self) -> &LocalState {
@@ -48,33 +72,112 @@ impl Memory {
         Now::of(&self.clock)
     }
 
+    #[inline]
+    fn note_read(&self, key: &Key<'_>) {
+        if let Some(bounded) = &self.bounded {
+            bounded.room.note_read(&self.state.table, key);
+        }
+    }
+
     fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {
-        self.commit_multi(&lock_keys(op), |locked, now| plan_lock(op, locked, now))
+        let demand = match op.action {
+            LockAction::Lock { .. } | LockAction::Permit { .. } => Demand::Bounded,
+            LockAction::Extend { .. } | LockAction::Unlock { .. } => Demand::Unbounded,
+        };
+        self.commit_multi(&lock_keys(op), demand, |locked, now| plan_lock(op, locked, now))
     }
 
     /// Plans and applies changes of several keys in one step.
     fn commit_multi(
         &self,
         keys: &[Key<'static>],
-        plan: impl FnOnce(&LockedShards<'_>, &Now<'_>) -> Result<MultiKeyPlan>,
+        demand: Demand,
+        plan: impl Fn(&LockedShards<'_>, &Now<'_>) -> Result<MultiKeyPlan>,
     ) -> Result<Reply> {
         let now = self.now();
-        let locked = self.state.table.lock(keys.iter().map(|key| &**key));
-        let (changes, reply) = plan(&locked, &now)?;
-        self.apply_changes(locked, changes, &now);
-        Ok(reply)
+        loop {
+            let locked = self.state.table.lock(keys.iter().map(|key| &**key));
+            let (changes, reply) = plan(&locked, &now)?;
+            if let Applied::Yes = self.apply_changes(locked, changes, demand, &now)? {
+                return Ok(reply);
+            }
+        }
     }
 
+    /// Applies changes of locked keys, if there is room for them. Otherwise room is made, or it is an error.
     fn apply_changes(
         &self,
         mut locked: LockedShards<'_>,
         changes: Vec<(Key<'static>, Change)>,
+        demand: Demand,
         now: &Now<'_>,
-    ) {
+    ) -> Result<Applied> {
         let keys = keys_to_wake(&changes);
-        locked.apply(changes, now);
+        match &self.bounded {
+            None => _ = locked.apply(changes, now),
+            Some(bounded) => match bounded.room.admit(&locked, &changes, demand) {
+                Admission::Counted(growth) => {
+                    bounded.room.apply(&self.state.table, &mut locked, changes, &growth, now);
+                }
+                Admission::NoRoom(growth) => {
+                    drop(locked);
+                    self.make_room(bounded, &growth, &changes, now)?;
+                    return Ok(Applied::NotYet(changes));
+                }
+            },
+        }
         drop(locked);
         self.state.wake(keys);
+        Ok(Applied::Yes)
+    }
+
+    /// Makes entries replace what their keys hold, in one step, and returns which of them were written.
+    fn merge_together(&self, entries: &[WholeEntry], keep_existing: bool) -> Result<Vec<bool>> {
+        let keys = merge_keys(entries);
+        loop {
+            let now = self.now();
+            let locked = self.state.table.lock(keys.iter().map(|key| &**key));
+            let (changes, written) = plan_merge(entries, keep_existing, &locked, &now);
+            if let Applied::Yes = self.apply_changes(locked, changes, Demand::Bounded, &now)? {
+                return Ok(written);
+            }
+        }
+    }
+
+    fn make_room(
+        &self,
+        bounded: &Bounded,
+        growth: &Growth,
+        changes: &[(Key<'static>, Change)],
+        now: &Now<'_>,
+    ) -> Result<()> {
+        let kept: Vec<&str> = changes.iter().map(|(key, _)| &**key).collect();
+        let made = bounded.room.make_room(&self.state.table, growth, &kept, now);
+        bounded.report();
+        made.map_err(|exceeded| full(kept.first().unwrap_or(&""), exceeded))
+    }
+
+    /// Registers a listener. Without bounds there are no events.
+    pub(crate) fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> ListenerHandle {
+        let Some(bounded) = &self.bounded else { return ListenerHandle::of_nothing() };
+        let number = bounded.events.listen(listener);
+        // The handle does not keep the store open.
+        let events = AssertUnwindSafe(Arc::downgrade(&bounded.events));
+        ListenerHandle::new(move || {
+            if let Some(events) = events.upgrade() {
+                events.remove(number);
+            }
+        })
+    }
+}
+
+impl Bounded {
+    /// Reports what was evicted, if a report is due. The caller holds no lock.
+    fn report(&self) {
+        if let Some(evictions) = self.room.take_report() {
+            self.events.push(Event::Evicted { entries: evictions.entries, bytes: evictions.bytes });
+            self.events.dispatch();
+        }
     }
 }
 
@@ -85,10 +188,19 @@ impl Backend for Memory {
         let now = self.now();
         let Op { key, action } = op;
         let pushed = if let EntryAction::Push { values, .. } = &action { values.len() } else { 0 };
-        let reply = self.state.table.commit(&key, &now, |entry| {
-            let mut entry = LiveEntry::new(&key, entry, &now);
-            plan(&key, action, &mut entry, &now)
-        })?;
+        let table = &self.state.table;
+        let reply = match &self.bounded {
+            None => table.commit(&key, &now, |entry| {
+                plan(&key, action, &mut LiveEntry::new(&key, entry, &now), &now)
+            })?,
+            Some(bounded) => {
+                let outcome = bounded.room.commit(table, &key, &now, |entry| {
+                    plan(&key, action.clone(), &mut LiveEntry::new(&key, entry, &now), &now)
+                });
+                bounded.report();
+                outcome?
+            }
+        };
         if pushed > 0 {
             self.state.wait_list.wake(&key, pushed);
         }
@@ -100,30 +212,56 @@ impl Backend for Memory {
     }
 
     fn apply_lease(&self, op: Op<'_, LeaseAction>, _end: Option<Instant>) -> Result<Reply> {
-        self.commit_multi(&all_lease_keys(&op), |locked, now| plan_lease(&op, locked, now))
+        let demand = match op.action {
+            LeaseAction::PushDelayed { .. } => Demand::Bounded,
+            LeaseAction::Lease { .. } | LeaseAction::EndLease { .. } | LeaseAction::ExtendLease { .. } => {
+                Demand::Unbounded
+            }
+        };
+        self.commit_multi(&all_lease_keys(&op), demand, |locked, now| plan_lease(&op, locked, now))
     }
 
     fn commit(&self, writes: Vec<Op<'_, Write>>) -> Result<()> {
         let now = self.now();
-        let changes =
-            writes.into_iter().map(|Op { key, action }| (key, plan_write(action, &now))).collect::<Vec<_>>();
-        self.state.table.apply_all(changes, &now);
-        Ok(())
+        let changes = writes.into_iter().map(|Op { key, action }| (key, plan_write(action, &now)));
+        if self.bounded.is_none() {
+            self.state.table.apply_all(changes.collect(), &now);
+            return Ok(());
+        }
+        let mut changes: Vec<_> = changes.map(|(key, change)| (key.into_owned(), change)).collect();
+        loop {
+            let locked = self.state.table.lock(changes.iter().map(|(key, _)| &**key));
+            match self.apply_changes(locked, changes, Demand::Bounded, &now)? {
+                Applied::Yes => return Ok(()),
+                Applied::NotYet(again) => changes = again,
+            }
+        }
     }
 
     fn transact(&self, work: &mut TransactionBody<'_>) -> Result<bool> {
         let mut read_set = ReadSet::default();
         let start = self.now();
         let table = &self.state.table;
-        let changes = work(&mut TableSource { table, now: &start, read_set: Some(&mut read_set) }, &start);
-        let now = self.now();
-        let written_keys = changes.iter().map(|(key, _)| &**key);
-        let locked = table.lock(written_keys.chain(read_set.keys().map(|key| &**key)));
-        if !read_set.is_still_valid(|key, query| locked.ask(key, query, &now)) {
-            return Ok(false);
+        let mut changes =
+            work(&mut TableSource { table, now: &start, read_set: Some(&mut read_set) }, &start);
+        read_set.keys().for_each(|key| self.note_read(key));
+        loop {
+            let now = self.now();
+            let written_keys = changes.iter().map(|(key, _)| &**key);
+            let locked = table.lock(written_keys.chain(read_set.keys().map(|key| &**key)));
+            if !read_set.is_still_valid(|key, query| locked.ask(key, query, &now)) {
+                return Ok(false);
+            }
+            match self.apply_changes(locked, changes, Demand::Bounded, &now)? {
+                Applied::Yes => return Ok(true),
+                Applied::NotYet(again) => changes = again,
+            }
         }
-        self.apply_changes(locked, changes, &now);
-        Ok(true)
+    }
+
+    fn entry_stats(&self) -> EntryStats {
+        let evicted = self.bounded.as_ref().map_or(0, |bounded| bounded.room.evicted());
+        EntryStats { evicted, ..self.state.table.entry_stats(&self.now()) }
     }
 
     fn flush(&self) -> Result<()> {
@@ -146,12 +284,22 @@ impl Transfer for Memory {
     }
 
     fn merge(&self, entries: Vec<WholeEntry>, keep_existing: bool) -> Vec<Result<bool>> {
-        let now = self.now();
-        let keys = merge_keys(&entries);
-        let locked = self.state.table.lock(keys.iter().map(|key| &**key));
-        let (changes, written) = plan_merge(entries, keep_existing, &locked, &now);
-        self.apply_changes(locked, changes, &now);
-        written.into_iter().map(Ok).collect()
+        if self.bounded.is_none() {
+            let written = self.merge_together(&entries, keep_existing);
+            return written
+                .map_or_else(|error| vec![Err(error)], |written| written.into_iter().map(Ok).collect());
+        }
+        // There may be room for some of them.
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let written = self.merge_together(&[entry], keep_existing);
+            let has_failed = written.is_err();
+            outcomes.push(written.map(|written| written.contains(&true)));
+            if has_failed {
+                break;
+            }
+        }
+        outcomes
     }
 
     fn replace(
@@ -160,11 +308,14 @@ impl Transfer for Memory {
         entries: &mut dyn Iterator<Item = Result<WholeEntry>>,
     ) -> Result<Replaced> {
         let entries = entries.collect::<Result<Vec<_>>>()?;
-        let now = self.now();
-        let locked = self.state.table.lock_all();
-        let (changes, replaced) = plan_replace(prefix, entries, &self.state.table, &locked, &now);
-        self.apply_changes(locked, changes, &now);
-        Ok(replaced)
+        loop {
+            let now = self.now();
+            let locked = self.state.table.lock_all();
+            let (changes, replaced) = plan_replace(prefix, &entries, &self.state.table, &locked, &now);
+            if let Applied::Yes = self.apply_changes(locked, changes, Demand::Bounded, &now)? {
+                return Ok(replaced);
+            }
+        }
     }
 }
 
@@ -187,7 +338,10 @@ impl Inspect for Memory {
     }
 
     fn cleanup_expired(&self) -> u64 {
-        self.state.table.reclaim_all(&self.now())
+        match &self.bounded {
+            None => self.state.table.reclaim_all(&self.now()),
+            Some(bounded) => bounded.room.reclaim_expired(&self.state.table, &self.now()),
+        }
     }
 
     fn findings(&self) -> Result<Vec<Finding>> {

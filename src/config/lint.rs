@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::duration;
 use crate::config::file::SyncPolicy;
+use crate::config::memory::{MemoryOptions, WhenFull};
 use crate::config::redis::{AtStart, Fallback, OnUnknownKey, RedisOptions};
 use crate::config::redis_address::{Endpoint, RedisAddress};
 use crate::config::state_backend::StateBackend;
@@ -35,7 +36,7 @@ impl StateConfig {
             findings.push(Finding::new(Critical, "invalid", error.to_string(), advice));
         }
         match &self.backend {
-            StateBackend::Memory => {}
+            StateBackend::Memory => findings.extend(bounds_finding(&self.memory)),
             StateBackend::File { .. } => findings.extend(sync_finding(self.file.sync)),
             StateBackend::Redis { url, key_prefix } => {
                 findings.extend(address_finding(url, &self.redis));
@@ -46,6 +47,25 @@ impl StateConfig {
         }
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         findings
+    }
+}
+
+/// Returns what the bounds of a store in memory can lose.
+fn bounds_finding(options: &MemoryOptions) -> Option<Finding> {
+    match (options.when_full, options.is_bounded()) {
+        (WhenFull::Refuse, _) => None,
+        (WhenFull::Evict, true) => Some(Finding::new(
+            Warning,
+            "eviction",
+            "a full store removes entries of any kind: counters, queues, maps and windows too",
+            "set when_full = \"refuse\", unless every entry can be made again",
+        )),
+        (WhenFull::Evict, false) => Some(Finding::new(
+            Info,
+            "eviction",
+            "when_full = \"evict\" has no effect, since the store has no bounds",
+            "set max_entries or max_bytes",
+        )),
     }
 }
 

@@ -8,6 +8,7 @@ mod file_path;
 mod from_text;
 mod lint;
 mod meant;
+mod memory;
 mod options;
 mod percent;
 mod range;
@@ -24,6 +25,7 @@ pub(crate) use self::lint::sync_finding;
 #[cfg(feature = "redis")]
 pub(crate) use self::meant::check_password;
 pub(crate) use self::meant::check_path;
+pub use self::memory::{MemoryOptions, WhenFull};
 pub use self::redis::{AtStart, Fallback, OnConflict, OnUnknownKey, RedisOptions};
 #[cfg(feature = "redis")]
 pub(crate) use self::redis_address::{DEFAULT_USER, Endpoint, Login, RedisAddress};

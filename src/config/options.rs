@@ -110,7 +110,7 @@ pub(crate) use {options, parameter_type};
 mod tests {
     use serde_json::Value;
 
-    use crate::config::{FileOptions, RedisOptions, StateConfig};
+    use crate::config::{FileOptions, MemoryOptions, RedisOptions, StateConfig};
 
     /// The sections, each with its defaults as serde spells them.
     fn defaults() -> Value {
@@ -139,7 +139,9 @@ mod tests {
 
     #[test]
     fn every_option_documents_its_true_default() {
-        for (section, docs) in [("file", FileOptions::DOCS), ("redis", RedisOptions::DOCS)] {
+        for (section, docs) in
+            [("memory", MemoryOptions::DOCS), ("file", FileOptions::DOCS), ("redis", RedisOptions::DOCS)]
+        {
             let defaults = defaults();
             let options = defaults[section].as_object().unwrap();
             assert_eq!(options.len(), docs.len());
@@ -177,6 +179,7 @@ mod tests {
             }
             checked += value.as_object().map_or(1, serde_json::Map::len);
         }
-        assert_eq!(checked, FileOptions::DOCS.len() + RedisOptions::DOCS.len() + 5);
+        let sections = [MemoryOptions::DOCS, FileOptions::DOCS, RedisOptions::DOCS];
+        assert_eq!(checked, sections.iter().map(|docs| docs.len()).sum::<usize>() + 5);
     }
 }

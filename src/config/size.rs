@@ -50,6 +50,22 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     T::try_from(bytes).map_err(|_| D::Error::custom(format!("{bytes} is more bytes than can be counted")))
 }
 
+/// The same notation for an optional size.
+pub(crate) mod option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde's `with` asks for")]
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        #[derive(Deserialize)]
+        struct Notation(#[serde(with = "super")] u64);
+        Ok(Option::<Notation>::deserialize(deserializer)?.map(|Notation(bytes)| bytes))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse;

@@ -12,6 +12,7 @@ use crate::config::any_value::any_value;
 use crate::config::duration;
 use crate::config::file::FileOptions;
 use crate::config::meant::{check_password, check_path, check_text};
+use crate::config::memory::{MemoryOptions, ONLY_MEMORY};
 use crate::config::range::in_range;
 use crate::config::redis::RedisOptions;
 use crate::config::redis_address::{Login, RedisAddress, invalid_url};
@@ -79,6 +80,8 @@ pub struct StateConfig {
     /// Defaults to none: no operation is logged. At least `1µs`.
     #[serde(with = "duration::option")]
     pub slow: Option<Duration>,
+    /// Bounds of the Memory variant; the others refuse them.
+    pub memory: MemoryOptions,
     /// Options of the File variant; the others ignore them.
     pub file: FileOptions,
     /// Options of the Redis variant; the others ignore them.
@@ -93,6 +96,7 @@ impl Default for StateConfig {
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             name: None,
             slow: None,
+            memory: MemoryOptions::default(),
             file: FileOptions::default(),
             redis: RedisOptions::default(),
         }
@@ -182,6 +186,22 @@ impl StateConfig {
         self
     }
 
+    /// Sets the bounds of the Memory variant.
+    ///
+    /// ```
+    /// use millpond::{MemoryOptions, StateConfig, WhenFull};
+    ///
+    /// let bounds = MemoryOptions::default().max_entries(10_000).max_bytes(64 << 20).when_full(WhenFull::Evict);
+    /// let config = StateConfig::default().memory(bounds);
+    /// assert_eq!(config, StateConfig::from_url("memory:?max_entries=10000&max_bytes=64MiB&when_full=evict")?);
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    #[must_use]
+    pub fn memory(mut self, options: MemoryOptions) -> Self {
+        self.memory = options;
+        self
+    }
+
     /// Sets the options of the File variant, and of the files in which a
     /// [`Fallback::File`](crate::Fallback::File) keeps its queue.
     ///
@@ -232,6 +252,12 @@ impl StateConfig {
                 "it is less than 1µs: every operation would be logged",
             ));
         }
+        self.memory.validate()?;
+        if !matches!(self.backend, StateBackend::Memory)
+            && let Some((name, _)) = self.changed_in("memory").first()
+        {
+            return Err(Error::invalid_config(format!("memory.{name}"), ONLY_MEMORY));
+        }
         self.file.validate()?;
         self.redis.validate()?;
         match &self.backend {
@@ -251,6 +277,7 @@ impl StateConfig {
     /// Sets one option by its name: `default_ttl`, `file.sync`, `redis.timeout`.
     pub(crate) fn set(&mut self, field: &str, value: Value) -> Result<()> {
         let outcome = match field.split_once('.') {
+            Some(("memory", name)) => replace(&mut self.memory, name, value),
             Some(("file", name)) => replace(&mut self.file, name, value),
             Some(("redis", name)) => replace(&mut self.redis, name, value),
             _ => match field {
@@ -279,7 +306,7 @@ impl StateConfig {
         for (field, value) in
             object(value).map_err(|reason| Error::invalid_config("configuration", reason))?
         {
-            if !matches!(field.as_str(), "file" | "redis") {
+            if !matches!(field.as_str(), "memory" | "file" | "redis") {
                 config.set(&field, value)?;
                 continue;
             }
@@ -296,10 +323,10 @@ impl StateConfig {
     }
 
     /// The options that differ from their defaults: the general ones and those of one section.
-    pub(crate) fn changed_options(&self, section: Option<&str>) -> Vec<(String, Value)> {
+    pub(crate) fn changed_options(&self, section: &str) -> Vec<(String, Value)> {
         let mut changed = differing(&as_map(self), &as_map(&Self::default()));
         changed.retain(|(name, _)| name != "backend");
-        changed.extend(section.into_iter().flat_map(|section| self.changed_in(section)));
+        changed.extend(self.changed_in(section));
         changed
     }
 

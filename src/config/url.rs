@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::config::file_path::{behind_scheme, path_behind_scheme};
+use crate::config::memory::ONLY_MEMORY;
 use crate::config::percent::{decode, encode};
 use crate::config::redis::Fallback;
 use crate::config::redis_address::{RedisAddress, invalid_url};
@@ -25,7 +26,7 @@ impl StateConfig {
     /// `memory:` · `file:./relative` · `file:///absolute` ·
     /// `redis://[user[:password]@]host[:port][/db]` · `rediss://…` (also `valkey://` and `valkeys://`) ·
     /// `unix://[user[:password]@]/path/to.sock`, each with options behind a `?`, and no option twice:
-    /// `default_ttl`, `max_value_bytes`, `name` and `slow`, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
+    /// `default_ttl`, `max_value_bytes`, `name` and `slow`, those of [`MemoryOptions`](crate::MemoryOptions) for memory, those of [`FileOptions`](crate::FileOptions) for a file, `key_prefix` and those of
     /// [`RedisOptions`](crate::RedisOptions) for Redis, and for a Unix socket `db`, the number of the database. Every character except letters and digits may be percent-encoded.
     ///
     /// A user logs in, also without a password; a password without a user is that of the user `default`. An IPv6
@@ -138,8 +139,8 @@ fn set_options(mut config: StateConfig, query: &str) -> Result<StateConfig> {
         |fallback| fallback.starts_with("file:"),
     );
     for (name, value) in options {
-        let is_of_files = queue_is_in_files && section == Some("redis") && config.has_option("file", &name);
-        set(&mut config, if is_of_files { Some("file") } else { section }, &name, value)?;
+        let is_of_files = queue_is_in_files && section == "redis" && config.has_option("file", &name);
+        set(&mut config, if is_of_files { "file" } else { section }, &name, value)?;
     }
     Ok(config)
 }
@@ -168,15 +169,15 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>> {
 }
 
 /// The section of the options that belong to a backend.
-fn section_of(backend: &StateBackend) -> Option<&'static str> {
+fn section_of(backend: &StateBackend) -> &'static str {
     match backend {
-        StateBackend::Memory => None,
-        StateBackend::File { .. } => Some("file"),
-        StateBackend::Redis { .. } => Some("redis"),
+        StateBackend::Memory => "memory",
+        StateBackend::File { .. } => "file",
+        StateBackend::Redis { .. } => "redis",
     }
 }
 
-fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: String) -> Result<()> {
+fn set(config: &mut StateConfig, section: &str, name: &str, value: String) -> Result<()> {
     match (&mut config.backend, name) {
         (StateBackend::Redis { key_prefix, .. }, "key_prefix") => {
             *key_prefix = value;
@@ -197,8 +198,13 @@ fn set(config: &mut StateConfig, section: Option<&str>, name: &str, value: Strin
         _ => Value::String(value),
     };
     let field = match (name, section) {
-        ("default_ttl" | "max_value_bytes" | "name" | "slow", _) | (_, None) => name.to_owned(),
-        (_, Some(section)) => format!("{section}.{name}"),
+        ("default_ttl" | "max_value_bytes" | "name" | "slow", _) => name.to_owned(),
+        // Without bounds, Memory has no options of its own.
+        (_, "memory") if !config.has_option("memory", name) => name.to_owned(),
+        (_, "file" | "redis") if config.has_option("memory", name) => {
+            return Err(Error::invalid_config(name, ONLY_MEMORY));
+        }
+        (_, section) => format!("{section}.{name}"),
     };
     config.set(&field, value)
 }
@@ -218,7 +224,7 @@ fn format(config: &StateConfig) -> String {
         options.push(("key_prefix".to_owned(), Value::String(key_prefix.clone())));
     }
     options.extend(config.changed_options(section));
-    if matches!((section, &config.redis.fallback), (Some("redis"), Fallback::File { .. })) {
+    if matches!((section, &config.redis.fallback), ("redis", Fallback::File { .. })) {
         options.extend(config.changed_in("file"));
     }
     for (index, (name, value)) in options.into_iter().enumerate() {

@@ -10,6 +10,10 @@ use serde::de::IgnoredAny;
 use crate::error::{Error, Kind, LOGIN, LockLoss, StoreClosed};
 use crate::text::shown;
 
+/// What a poisoned store does, and what helps.
+const POISONED: &str =
+    "takes no more writes: a write to disk failed, or its files were taken away; open it again";
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -86,6 +90,7 @@ impl StdError for Error {
             | Self::WrongType { .. }
             | Self::NotAnInteger { .. }
             | Self::Overflow { .. }
+            | Self::Full { .. }
             | Self::Corrupt { .. }
             | Self::InvalidExport { .. }
             | Self::Locked { .. }
@@ -130,6 +135,9 @@ impl Error {
                 write!(f, "{action} {} failed: {}", path.display(), ReasonText(source))
             }
             Self::StorageFull { path, .. } => write!(f, "no space left to write {}", path.display()),
+            Self::Full { key, option, limit } => {
+                write!(f, "the store is full: a write to key {key:?} would exceed {option} ({limit})")
+            }
             Self::InvalidExport { line, reason } => {
                 write!(f, "this is no whole export: line {line}: {reason}")
             }
@@ -138,14 +146,7 @@ impl Error {
             Self::Locked { path, process } => {
                 write!(f, "the store at {} is already open{}", path.display(), By(*process))
             }
-            Self::Poisoned { path } => {
-                let path = path.display();
-                write!(
-                    f,
-                    "the store at {path} takes no more writes: a write to disk failed, or its files were taken away; \
-                     open it again"
-                )
-            }
+            Self::Poisoned { path } => write!(f, "the store at {} {POISONED}", path.display()),
             Self::Unavailable { maybe_applied, source, .. } => {
                 write!(f, "the store is unavailable: {}", ReasonText(&**source))?;
                 f.write_str(if *maybe_applied { "; the operation may have been applied" } else { "" })

@@ -7,7 +7,7 @@ impl Error {
     /// Returns whether the same call can succeed later without any other change than time passing.
     ///
     /// True for [`Unavailable`](Self::Unavailable) (except for a closed store, and for one that another process
-    /// opened), [`StorageFull`](Self::StorageFull), [`Conflict`](Self::Conflict), [`Busy`](Self::Busy),
+    /// opened), [`StorageFull`](Self::StorageFull), [`Full`](Self::Full), [`Conflict`](Self::Conflict), [`Busy`](Self::Busy),
     /// [`Locked`](Self::Locked), and for a [`Partial`](Self::Partial) that stopped for one of these. It does not mean that repeating is
     /// harmless: check `maybe_applied` before you repeat a write.
     ///
@@ -19,9 +19,11 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { permanent, .. } => !permanent,
-            Self::StorageFull { .. } | Self::Conflict { .. } | Self::Busy { .. } | Self::Locked { .. } => {
-                true
-            }
+            Self::StorageFull { .. }
+            | Self::Full { .. }
+            | Self::Conflict { .. }
+            | Self::Busy { .. }
+            | Self::Locked { .. } => true,
             Self::Partial { source, .. } => source.is_transient(),
             Self::InvalidKey { .. }
             | Self::InvalidTtl { .. }
@@ -317,6 +319,18 @@ impl Error {
     #[must_use]
     pub fn is_storage_full(&self) -> bool {
         matches!(self, Self::StorageFull { .. })
+    }
+
+    /// Returns whether a store in memory has reached one of its bounds: see [`Full`](Self::Full).
+    ///
+    /// ```
+    /// let store = millpond::StateStore::open("memory:?max_entries=1").unwrap();
+    /// store.put("a", 1).unwrap();
+    /// assert!(store.put("b", 1).unwrap_err().is_full());
+    /// ```
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
     }
 
     /// Returns whether the store takes no more writes until it is opened again: see [`Poisoned`](Self::Poisoned).

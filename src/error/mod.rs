@@ -194,6 +194,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A write would have made a store in memory exceed one of its [bounds](crate::MemoryStore#bounds), and nothing could
+    /// be evicted for it. Nothing was changed.
+    #[non_exhaustive]
+    Full {
+        /// A key of the write, with its namespace.
+        key: String,
+        /// The option that sets the bound: `max_entries` or `max_bytes`.
+        option: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+
     /// A file of the store is damaged in a place that a crash cannot explain. The store was not opened and
     /// nothing on disk was changed; [`FileStore::repair`](crate::FileStore::repair) saves all undamaged entries.
     #[non_exhaustive]

@@ -104,6 +104,7 @@ pub(crate) fn counter_of(error: &Error) -> Option<Counter> {
         | Error::Overflow { .. }
         | Error::Io { .. }
         | Error::StorageFull { .. }
+        | Error::Full { .. }
         | Error::Corrupt { .. }
         | Error::Locked { .. }
         | Error::Poisoned { .. }

@@ -178,6 +178,11 @@ pub(crate) const METRICS: &[Metric] = &[
         "Entries of Memory and File that were removed because they had expired.",
         &[count(&[], |stats| stats.entries.expired)],
     ),
+    counter(
+        "millpond_evicted_total",
+        "Entries of Memory that were removed to make room for others.",
+        &[count(&[], |stats| stats.entries.evicted)],
+    ),
     gauge(
         "millpond_pending_operations",
         "Operations that are queued for the server.",

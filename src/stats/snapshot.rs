@@ -137,6 +137,8 @@ pub struct EntryStats {
     /// Entries that were removed because they had expired. An entry is absent from its deadline on, and removed some
     /// writes later; one that is written again before that is not counted.
     pub expired: u64,
+    /// Entries that were removed to make room for others: see [`MemoryStore`](crate::MemoryStore#bounds).
+    pub evicted: u64,
     /// The bytes of keys and values, about.
     pub(crate) bytes: u64,
 }
@@ -218,7 +220,7 @@ impl Sub for &Stats {
             ),
             latency: &self.latency - &earlier.latency,
             pool: difference!(self.pool, earlier.pool, waited),
-            entries: difference!(self.entries, earlier.entries, expired),
+            entries: difference!(self.entries, earlier.entries, expired, evicted),
             checkpoints: difference!(self.checkpoints, earlier.checkpoints, made, failed, restored),
             locks: difference!(self.locks, earlier.locks, acquired, refused, lost),
             outages: self.outages.since(&earlier.outages),
@@ -321,7 +323,7 @@ mod tests {
                 errors: ErrorCounts { denied: n, ..ErrorCounts::default() },
                 latency: Latencies { read: Latency::new(histogram.read()), ..Latencies::default() },
                 pool: PoolStats { open: n, in_use: n, waited: n },
-                entries: EntryStats { total: n, expired: n, bytes: 0 },
+                entries: EntryStats { total: n, expired: n, evicted: n, bytes: 0 },
                 checkpoints: CheckpointStats { made: n, bytes: n, ..CheckpointStats::default() },
                 locks: LockStats { acquired: n, held: n, ..LockStats::default() },
                 outages: OutageStats { queued: n, pending: n, ..OutageStats::default() },
@@ -332,7 +334,7 @@ mod tests {
         assert_eq!((between.operations.gets, between.operations.other, between.hits), (2, 4, 2));
         assert_eq!((between.errors.denied, between.latency.read.count), (2, 5));
         assert_eq!(between.pool, PoolStats { open: 5, in_use: 5, waited: 2 });
-        assert_eq!(between.entries, EntryStats { total: 5, expired: 2, bytes: 0 });
+        assert_eq!(between.entries, EntryStats { total: 5, expired: 2, evicted: 2, bytes: 0 });
         assert_eq!((between.checkpoints.made, between.checkpoints.bytes), (2, 5));
         assert_eq!((between.locks.acquired, between.locks.held), (2, 5));
         assert_eq!((between.outages.queued, between.outages.pending), (2, 5));

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Conflict,
     /// [`Error::StorageFull`].
     StorageFull,
+    /// [`Error::Full`]: a store in memory has reached one of its bounds.
+    Full,
     /// [`Error::Poisoned`].
     Poisoned,
 }
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::Denied => Error::Denied { source: CAUSE.into() },
             Self::Conflict => Error::Conflict { key: "failing".to_owned() },
             Self::StorageFull => Error::StorageFull { path: path(), source: io::Error::other(CAUSE) },
+            Self::Full => Error::Full { key: "failing".to_owned(), option: "max_entries", limit: 0 },
             Self::Poisoned => Error::Poisoned { path: path() },
         }
     }

@@ -12,7 +12,7 @@ use crate::backend::file::report::Progress;
 use crate::backend::file::store::File;
 use crate::backend::memory::Memory;
 use crate::clock::Millis;
-use crate::config::{StateBackend, StateConfig, config_from_env};
+use crate::config::{MemoryOptions, StateBackend, StateConfig, config_from_env};
 use crate::error::Result;
 use crate::store::context::{Context, ErrorMaker, SharedState};
 use crate::store::failing::ErrorKind;
@@ -44,7 +44,10 @@ impl StateStore {
     pub(crate) fn memory_with(failure: Option<ErrorMaker>) -> Self {
         let shared = SharedState { failure, ..shared_state(&StateConfig::default(), None) };
         let context = Context::new(shared);
-        Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(StoreClock::system())), context }))
+        Self::Memory(MemoryStore(Handle {
+            backend: Arc::new(Memory::new(StoreClock::system(), &MemoryOptions::default())),
+            context,
+        }))
     }
 
     /// Opens a backend with the default options.
@@ -152,9 +155,10 @@ impl StateStore {
         let context = Context::new(shared_state(config, default_ttl));
         let recorder = Arc::clone(&context.shared.recorder);
         match &config.backend {
-            StateBackend::Memory => {
-                Ok(Self::Memory(MemoryStore(Handle { backend: Arc::new(Memory::new(clock)), context })))
-            }
+            StateBackend::Memory => Ok(Self::Memory(MemoryStore(Handle {
+                backend: Arc::new(Memory::new(clock, &config.memory)),
+                context,
+            }))),
             StateBackend::File { path } => {
                 let backend =
                     Arc::new(File::open(path, &config.file, clock, report, Contents::Store, recorder)?);

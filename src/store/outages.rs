@@ -54,7 +54,8 @@ impl StateStore {
         }
     }
 
-    /// Registers a listener that is called whenever the server is disconnected or connected again, or has lost data.
+    /// Registers a listener that is called whenever the server is disconnected or connected again, or has lost data; and
+    /// when a store in memory has evicted entries.
     ///
     /// The thread that notices calls it: its operation waits for the listener, which should be quick and may use the
     /// store in any way, also close it. If more than 1000 events wait for a slow listener, the oldest are dropped and
@@ -74,10 +75,12 @@ impl StateStore {
     /// listening.stop();
     /// ```
     pub fn on_event(&self, listener: impl Fn(&Event) + Send + Sync + 'static) -> ListenerHandle {
-        on_redis!(self, backend => backend.on_event(listener), else => {
-            drop(listener);
-            ListenerHandle::of_nothing()
-        })
+        match self {
+            Self::Memory(store) => store.0.backend.on_event(listener),
+            Self::File(_) => ListenerHandle::of_nothing(),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.0.backend.on_event(listener),
+        }
     }
 
     /// Removes and returns the queued operations that the server refused for good. They are not retried.

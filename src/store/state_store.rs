@@ -45,6 +45,42 @@ pub enum StateStore {
 }
 
 /// A handle on a store in memory.
+///
+/// # Bounds
+/// [`MemoryOptions`](crate::MemoryOptions) can bound the number of entries (`max_entries`), and what they take
+/// (`max_bytes`): the `bytes` and the `overhead` of [`memory_usage`](StateStore::memory_usage). The bounds hold whatever
+/// other threads do. Expired entries make room first. Then, if a write would exceed a bound:
+///
+/// - With `when_full = "refuse"`, the default, it fails with [`Full`](crate::Error::Full) and changes nothing; a
+///   [`write`](StateStore::write) or a transaction is refused as a whole. Reads, deletes, changes of a time to live, and
+///   writes that leave no more than they find, go on.
+/// - With `when_full = "evict"`, other entries are removed until there is room: of ten random entries the one that has
+///   not been used for longest, as Redis does it with `allkeys-lru`; of at most 64 entries, the one of all. Reads of its
+///   content and writes use an entry; `contains`, `ttl`, `kind` and listings do not. A map or a queue goes as a whole. A
+///   write evicts none of the entries that it changes, and if it is too large for the bounds alone, it is refused and
+///   evicts nothing. [`Event::Evicted`](crate::Event::Evicted) reports evictions, and
+///   [`stats`](StateStore::stats) counts them.
+///
+/// Locks, receipts of [`process_once`](StateStore::process_once), leased values and delayed values are no entries of the
+/// program. They count in `max_bytes` alone, and are never evicted; nor is a queue while a value of it is leased or
+/// delayed. Leasing, returning and ending a lease always succeed, so that a full queue can be worked off: each value that
+/// is leased may take some tens of bytes beyond `max_bytes`, and a value that returns to a queue that had become empty
+/// makes it an entry beyond `max_entries`. While a transaction is applied, what it frees may still be there.
+///
+/// ```
+/// use millpond::{Error, StateStore};
+///
+/// let store = StateStore::open("memory:?max_entries=2")?;
+/// store.batch_put([("a", 1), ("b", 2)])?;
+/// assert!(matches!(store.put("c", 3), Err(Error::Full { .. })));
+///
+/// let cache = StateStore::open("memory:?max_entries=2&when_full=evict")?;
+/// cache.batch_put([("a", 1), ("b", 2)])?;
+/// assert_eq!(cache.get("a")?, Some(1));
+/// cache.put("c", 3)?;
+/// assert_eq!(cache.keys("")?, ["a", "c"]);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone)]
 pub struct MemoryStore(pub(crate) Handle<Memory>);
 

@@ -17,7 +17,8 @@ use crate::store::state_store::StateStore;
 /// Every operation can return [`InvalidKey`](crate::Error::InvalidKey), on Redis
 /// [`Unavailable`](crate::Error::Unavailable), [`Denied`](crate::Error::Denied) and
 /// [`Server`](crate::Error::Server), and for a write to File [`StorageFull`](crate::Error::StorageFull),
-/// [`Io`](crate::Error::Io) and [`Poisoned`](crate::Error::Poisoned). The documentation of each method names the
+/// [`Io`](crate::Error::Io) and [`Poisoned`](crate::Error::Poisoned), and for a write to Memory with
+/// [bounds](crate::MemoryStore#bounds) [`Full`](crate::Error::Full). The documentation of each method names the
 /// errors that it can return besides these common ones.
 impl StateStore {
     /// Sets the value of a key, whatever the key held. The new entry lives for `default_ttl`, or without limit.

@@ -19,6 +19,7 @@
 //! - `thread_locals`: a store in the destructor of a thread-local;
 //! - `metric_recorder`: metrics for a recorder of the crate `metrics`;
 //! - `examples`: the examples, run as a user would run them;
+//! - `bounds`: stores in memory that may hold only so much;
 //! - `windows`: sliding windows, compared with brute force;
 //! - `tidy`: rules that the source code itself must follow;
 //! - `support`: the servers, proxies, disks and processes that the tests use.
@@ -30,6 +31,7 @@
 #[macro_use]
 mod support;
 
+mod bounds;
 mod config;
 mod conformance;
 mod contention;

@@ -94,6 +94,13 @@ impl File {
         &self.core.state
     }
 
+    /// Nothing is evicted from files, so that it does not matter when a key was read.
+    #[expect(
+        clippy::unused_self,
+        reason = "the operations that only read are the same for Memory, which notes it"
+    )]
+    fn note_read(&self, _key: &Key<'_>) {}
+
     fn commit_lock(&self, op: &Op<'_, LockAction>) -> Result<Reply> {
         self.core.commit_multi(&lock_keys(op), |locked, now| plan_lock(op, locked, now))
     }
@@ -121,6 +128,10 @@ fn plan_writes<'k>(writes: Vec<Op<'k, Write>>, now: &Now<'_>) -> Changes<'k> {
 
 impl Backend for File {
     serve_locally!();
+
+    fn entry_stats(&self) -> EntryStats {
+        self.state().table.entry_stats(&self.now())
+    }
 
     fn apply(&self, op: Op<'_>) -> Result<Reply> {
         self.core.apply(op)

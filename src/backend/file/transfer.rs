@@ -23,7 +23,7 @@ impl Transfer for File {
         let keys = merge_keys(&entries);
         let outcome = self.core.commit(|table, now| {
             let locked = table.lock(keys.iter().map(|key| &**key));
-            let (changes, written) = plan_merge(entries, keep_existing, &locked, now);
+            let (changes, written) = plan_merge(&entries, keep_existing, &locked, now);
             Ok((Changes::Many(changes), written))
         });
         match outcome {
@@ -40,7 +40,7 @@ impl Transfer for File {
         let entries = entries.collect::<Result<Vec<_>>>()?;
         self.core.commit(|table, now| {
             let locked = table.lock_all();
-            let (changes, replaced) = plan_replace(prefix, entries, table, &locked, now);
+            let (changes, replaced) = plan_replace(prefix, &entries, table, &locked, now);
             Ok((Changes::Many(changes), replaced))
         })
     }

@@ -26,19 +26,19 @@ pub(crate) fn merge_keys(entries: &[WholeEntry]) -> Vec<Key<'static>> {
 /// Decides what changes when entries replace what their keys hold. If `keep_existing`, entries of present keys are left
 /// out. Also returns whether each entry is written: one that has expired is not.
 pub(crate) fn plan_merge(
-    entries: Vec<WholeEntry>,
+    entries: &[WholeEntry],
     keep_existing: bool,
     locked: &LockedShards<'_>,
     now: &Now<'_>,
 ) -> (WholeChanges, Vec<bool>) {
     let mut incoming = Incoming::new(locked, now);
-    let mut bring_in = |entry: WholeEntry| {
+    let mut bring_in = |entry: &WholeEntry| {
         if keep_existing && keys_of(&entry.key).iter().any(|key| incoming.holds(key)) {
             return false;
         }
         incoming.add(entry)
     };
-    let written = entries.into_iter().map(&mut bring_in).collect();
+    let written = entries.iter().map(&mut bring_in).collect();
     (incoming.into_changes(), written)
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn plan_merge(
 /// table are locked.
 pub(crate) fn plan_replace(
     prefix: &str,
-    entries: Vec<WholeEntry>,
+    entries: &[WholeEntry],
     table: &Table,
     locked: &LockedShards<'_>,
     now: &Now<'_>,
@@ -60,7 +60,7 @@ pub(crate) fn plan_replace(
     for key in table.keys_to_clear(prefix) {
         incoming.changes.insert(key, Change::Remove);
     }
-    let written = entries.into_iter().map(|entry| u64::from(incoming.add(entry))).sum();
+    let written = entries.iter().map(|entry| u64::from(incoming.add(entry))).sum();
     (incoming.into_changes(), Replaced { removed, written })
 }
 
@@ -94,11 +94,11 @@ impl<'l> Incoming<'l> {
     }
 
     /// Brings in an entry, and returns whether it is written. Leases of its key end.
-    fn add(&mut self, entry: WholeEntry) -> bool {
+    fn add(&mut self, entry: &WholeEntry) -> bool {
         let WholeEntry { key, content, deadline } = entry;
-        let [key, leases] = keys_of(&key);
+        let (deadline, [key, leases]) = (*deadline, keys_of(key));
         let has_expired = deadline.is_some_and(|deadline| deadline.has_passed(self.now));
-        let (content, held_back) = if has_expired { (None, None) } else { self.contents(content) };
+        let (content, held_back) = if has_expired { (None, None) } else { self.contents(content.clone()) };
         let set = |content| Change::Set(Entry { content, deadline });
         self.changes.insert(key, content.map_or(Change::Remove, set));
         let set = |content| Change::Set(Entry { content, deadline: None });

@@ -23,11 +23,12 @@ impl LocalState {
 }
 
 /// Writes the operations of a [`Backend`](crate::backend::Backend) that only read its local state or wait for it to
-/// change. The type must have the methods `state`, `now` and `commit_lock`, and its file must import the types that
+/// change. The type must have the methods `state`, `now`, `note_read` and `commit_lock`, and its file must import the types that
 /// the signatures name.
 macro_rules! serve_locally {
     () => {
         fn get(&self, key: &Key<'_>) -> Result<Option<Bytes>> {
+            self.note_read(key);
             self.state().table.get(key, &self.now())
         }
 
@@ -36,6 +37,9 @@ macro_rules! serve_locally {
         }
 
         fn ask(&self, key: &Key<'_>, query: &Query) -> Result<Answer> {
+            if *query != Query::Presence {
+                self.note_read(key);
+            }
             self.state().table.ask(key, query, &self.now())
         }
 
@@ -62,10 +66,6 @@ macro_rules! serve_locally {
 
         fn keys_to_clear(&self, prefix: &str) -> Vec<Key<'static>> {
             self.state().table.keys_to_clear(prefix)
-        }
-
-        fn entry_stats(&self) -> EntryStats {
-            self.state().table.entry_stats(&self.now())
         }
 
         fn apply_lock(&self, op: Op<'_, LockAction>) -> Result<Reply> {

@@ -7,6 +7,7 @@
 //! - `refusals`: what is refused, by a text that shows the right form;
 //! - `urls`: wrong URLs and configurations are errors, never a panic, and no error shows a password.
 
+mod bounds;
 mod environment;
 #[cfg(feature = "redis")]
 mod never_meant;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use millpond::{
-    AtStart, Error, Fallback, FileOptions, OnConflict, OnUnknownKey, RedisOptions, StateBackend, StateConfig,
-    StateStore, SyncPolicy,
+    AtStart, Error, Fallback, FileOptions, MemoryOptions, OnConflict, OnUnknownKey, RedisOptions,
+    StateBackend, StateConfig, StateStore, SyncPolicy, WhenFull,
 };
 use serde_json::json;
 
@@ -28,6 +28,8 @@ fn spellings() -> Vec<Spelling> {
 
 fn memory_spellings() -> Vec<Spelling> {
     let memory = StateConfig::default;
+    let bounded =
+        |change: fn(MemoryOptions) -> MemoryOptions| memory().memory(change(MemoryOptions::default()));
     vec![
         ("memory:", json!({}), memory()),
         ("memory:", json!({"backend": "memory"}), memory()),
@@ -45,6 +47,19 @@ fn memory_spellings() -> Vec<Spelling> {
         ("memory:?name=two%20words", json!({"name": "two words"}), memory().name("two words")),
         ("memory:?slow=100ms", json!({"slow": "100ms"}), memory().slow(100 * MS)),
         ("memory:", json!({"slow": null, "name": null}), memory()),
+        ("memory:?max_entries=7", json!({"memory": {"max_entries": 7}}), bounded(|o| o.max_entries(7))),
+        (
+            "memory:?max_bytes=1MiB",
+            json!({"memory": {"max_bytes": "1MiB"}}),
+            bounded(|o| o.max_bytes(1 << 20)),
+        ),
+        ("memory:?max_bytes=4096", json!({"memory": {"max_bytes": 4096}}), bounded(|o| o.max_bytes(4096))),
+        (
+            "memory:?when_full=evict",
+            json!({"memory": {"when_full": "evict"}}),
+            bounded(|o| o.when_full(WhenFull::Evict)),
+        ),
+        ("memory:", json!({"memory": {"max_entries": null, "max_bytes": null}}), memory()),
     ]
 }
 
@@ -238,7 +253,7 @@ fn every_option_survives_a_round_trip_in_every_notation() {
 #[test]
 fn every_existing_option_is_tested_in_both_notations() {
     let all = serde_json::to_value(StateConfig::default()).unwrap();
-    for section in ["file", "redis"] {
+    for section in ["memory", "file", "redis"] {
         for name in all[section].as_object().unwrap().keys() {
             let tried = spellings().into_iter().any(|(_, json, _)| json[section].get(name).is_some());
             assert!(tried, "{section}.{name} is not tested in this file");
@@ -300,6 +315,12 @@ fn the_error_for_a_wrong_url_names_the_mistake() {
         ("memory:?max_value_bytes=-1", "max_value_bytes"),
         ("memory:?max_value_bytes=many", "max_value_bytes"),
         ("memory:?max_value_bytes=%zz", "max_value_bytes"),
+        ("memory:?max_entries=0.5", "memory.max_entries"),
+        ("memory:?max_bytes=1MB", "memory.max_bytes"),
+        ("memory:?when_full=drop", "memory.when_full"),
+        ("file:./x?max_entries=5", "max_entries"),
+        ("redis://h?when_full=evict", "when_full"),
+        ("redis://h?fallback=file:/q&max_bytes=1MiB", "max_bytes"),
         ("file:./x?pool_size=3", "file.pool_size"),
         ("file:./x?sync=sometimes", "file.sync"),
         ("file:./x?sync=5", "file.sync"),

@@ -1,7 +1,6 @@
 //! How much memory a store takes during an outage and after it, whatever the program and the server do. Memory is
 //! measured in a process of its own.
 
-use std::fs;
 use std::time::Duration;
 
 use millpond::{Error, RedisOptions, StateStore};
@@ -11,12 +10,7 @@ use crate::support::ports::free_port;
 use crate::support::proxied_server::ProxiedServer;
 use crate::support::proxy::Mode;
 use crate::support::redis_stores::{memory, notice_disconnect, open, wait_until_connected};
-
-/// Returns how many bytes of this process are in memory.
-fn resident() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
+use crate::support::resident;
 
 /// Opens a store whose server is never there.
 fn disconnected(options: RedisOptions) -> StateStore {

@@ -63,6 +63,11 @@ impl LockedShards<'_> {
         self.shards.iter_mut().flatten().map(|shard| &mut **shard)
     }
 
+    /// Returns the locked shards, to be read.
+    pub(crate) fn locked_shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().flatten().map(|shard| &**shard)
+    }
+
     /// Answers a query about a locked key.
     pub(crate) fn ask(&self, key: &str, query: &Query, now: &Now<'_>) -> Result<Answer> {
         LiveEntry::new(key, self.find(key), now).answer(query)

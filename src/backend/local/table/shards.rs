@@ -48,7 +48,7 @@ pub(crate) struct Shard {
     /// The weights of all its entries.
     pub(crate) bytes: u64,
     /// How many expired entries were removed.
-    expired: u64,
+    pub(crate) expired: u64,
     pub(crate) cuts: OpenCuts,
 }
 
@@ -142,7 +142,7 @@ impl Table {
     /// Returns how many live entries there are, and how many expired ones were removed.
     pub(crate) fn entry_stats(&self, now: &Now<'_>) -> EntryStats {
         let expired = self.shards.iter().map(|shard| shard.0.read().expired).sum();
-        EntryStats { total: self.len(now), expired, bytes: self.bytes() }
+        EntryStats { total: self.len(now), expired, bytes: self.bytes(), evicted: 0 }
     }
 
     /// Returns the weight of all entries, including expired ones that are not reclaimed yet.
@@ -164,7 +164,7 @@ impl Table {
 
     /// Removes at most [`RECLAIM_STEP`] expired entries from a shard, and returns how many of them were not reserved;
     /// `None` if none was left.
-    fn reclaim_some(&self, shard: &mut Shard, now: &Now<'_>) -> Option<u64> {
+    pub(crate) fn reclaim_some(&self, shard: &mut Shard, now: &Now<'_>) -> Option<u64> {
         let mut removed = None;
         for _ in 0..RECLAIM_STEP {
             let Some((_, key)) = shard.expirations.first().filter(|(deadline, _)| deadline.has_passed(now))

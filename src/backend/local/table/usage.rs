@@ -8,7 +8,8 @@ use crate::key::Key;
 /// The memory that an entry takes beside its key and its value, as an estimate: a slot of a hash table that is filled to
 /// two thirds, a place in the ordered set of keys, whose nodes are filled to three quarters, and the head of an
 /// allocation. Of a million entries, the process takes this within some percent.
-const OVERHEAD: u64 = (size_of::<Slot>() * 3 / 2 + size_of::<smol_str::SmolStr>() * 4 / 3 + 24) as u64;
+pub(crate) const OVERHEAD: u64 =
+    (size_of::<Slot>() * 3 / 2 + size_of::<smol_str::SmolStr>() * 4 / 3 + 24) as u64;
 
 impl Table {
     /// Returns what the table takes, including expired entries that are not reclaimed yet.
