@@ -5,6 +5,7 @@
 //! - `transaction_equivalence`: a transaction of several steps does the same as its steps one after another;
 //! - `contention`: many threads, and two processes, at the same time;
 //! - `crash_exact`: a program that is killed at random moments, and counts each event once;
+//! - `killed_delayed`: values that are pushed with a delay, by a program or to a server that is killed;
 //! - `lease_order`: large numbers of leases that have run out;
 //! - `file`: the File variant, its files, and what it keeps after crashes, damage and full disks;
 //! - `redis`: the Redis variant without a fallback;
@@ -43,6 +44,8 @@ mod few_threads;
 mod file;
 mod foreign_code;
 mod gate;
+#[cfg(target_os = "linux")]
+mod killed_delayed;
 mod lease_order;
 #[cfg(all(unix, feature = "redis"))]
 mod linearizability;
