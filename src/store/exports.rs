@@ -26,7 +26,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 ///   returned by their lease. Delayed values stay delayed until the same time.
 /// - Locks, permits and the last fencing token are not exported, and an import does not touch them.
 /// - The export is from one instant, even if other threads write meanwhile: [`Exported::isolation`] says for which
-///   writers. Nobody waits for it, except for a moment at its end.
+///   writers. Writers wait for a moment only: at its beginning on Memory and File, for some milliseconds at its end on
+///   Redis.
 ///
 /// An import holds all entries in memory until it has checked them, and so does an export on Redis. On Memory and File an
 /// export holds what changes while it runs, as it was: a slow writer of the program costs memory, and holds nobody up.

@@ -45,7 +45,7 @@ pub(crate) fn queue_beside(key: &str) -> Option<&str> {
         .or_else(|| Companion::Leases.strip_from(key))
 }
 
-/// The key that is set so that the server tells of it, behind what it tells of all earlier writes under `prefix`. It
+/// The key that is set so that the server reports it, behind all earlier writes under `prefix`. It
 /// exists for a moment only.
 pub(crate) fn cut_fence(prefix: &str, id: u128) -> Key<'static> {
     let separator = if prefix.is_empty() || prefix.ends_with(':') { "" } else { ":" };

@@ -102,7 +102,7 @@ pub(crate) struct Connection {
     epoch: Option<Arc<Epoch>>,
     /// The count that is sent with the request, until its reply is received.
     count: Option<PendingCount>,
-    /// What the server told of changed keys between its replies: `Nil`, or a list of keys. `None` if it does not tell.
+    /// The keys that the server reported as changed between its replies: `Nil`, or a list. `None` if it reports none.
     pub(super) invalidations: Option<Vec<Value>>,
     recorder: Arc<Recorder>,
 }
@@ -181,7 +181,7 @@ impl Connection {
     /// request, and each later reply for that of the request after it.
     pub(crate) fn check_in_step(&mut self) -> bool {
         let arrived = if self.reader.has_received() { Arrived::Bytes(1) } else { self.stream.arrived() };
-        // What has arrived may be told of changed keys. Anything else is found out when it is read.
+        // What has arrived may be a report of changed keys. Anything else is found out when it is read.
         let may_be_told = self.invalidations.is_some() && matches!(arrived, Arrived::Bytes(_));
         self.is_in_step = arrived == Arrived::Nothing || may_be_told;
         if may_be_told {
@@ -431,7 +431,7 @@ impl Connection {
         }
     }
 
-    /// Returns `None` if the server told something without being asked. What it told of changed keys is kept.
+    /// Returns `None` for a message that is no reply. A report of changed keys is kept.
     pub(super) fn next_reply_or_push(&mut self, budget: &TimeBudget) -> Result<Option<Value>, Failure> {
         let value = self.reader.next(&mut self.stream, budget.end).map_err(|error| match error {
             ReadError::Io(error) => {

@@ -70,9 +70,9 @@ impl Copying<'_> {
         }
     }
 
-    /// Reads what is left in one transaction, which also sets a key: the fence. What the server tells until it tells of
-    /// the fence was changed before the transaction, or in the same turn of the server. If the transaction has read all of
-    /// that, the cut is the instant of the transaction.
+    /// Reads what is left in one transaction, which also sets a key: the fence. The keys that the server reports before
+    /// the fence were changed before the transaction, or in the same turn of the server. If the transaction has read all
+    /// of them, the cut is the instant of the transaction.
     ///
     /// What was changed lately is read too, since it may be changed again.
     fn close_at_fence(&mut self, end: Instant) -> Result<Option<u64>, Failure> {

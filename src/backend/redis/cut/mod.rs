@@ -48,8 +48,8 @@ const WANTED_BYTES: usize = 4 << 20;
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 impl Redis {
-    /// Returns all that is stored under `prefix`, as of one instant if the server tells of the writes of all clients.
-    /// Where it does not tell this user, each entry is whole, and the entries are of different times between the
+    /// Returns all that is stored under `prefix`, as of one instant if the server reports the writes of all clients.
+    /// Where it does not report them to this user, each entry is whole, and the entries are of different times between the
     /// beginning and the end of the call.
     pub(crate) fn cut(&self, prefix: &str) -> Result<Cut<'static>, OperationError> {
         let budget = TimeBudget::new(NO_LIMIT);
@@ -187,7 +187,7 @@ impl<'c> Copying<'c> {
         }
     }
 
-    /// Returns the time of the server, once the server has told of all writes before this call.
+    /// Returns the time of the server, once the server has reported all writes before this call.
     fn time(&mut self) -> Result<u64, Failure> {
         let mut replies = self.connection.exchange(|writer| _ = writer.command(1, "TIME"))?;
         self.note_told();
@@ -227,7 +227,7 @@ impl<'c> Copying<'c> {
                 reading::write(writer, key, *layout, from);
             }
         };
-        // The server tells of each key that changes while it is read, so that it is read again.
+        // The server reports each key that changes while it is read, so that it is read again.
         let replies = if self.connection.is_told && from == DeadlineFrom::ExpireTime {
             self.connection.exchange(write)?
         } else {

@@ -1,8 +1,8 @@
-//! Owns a connection of a cut's own, over which the server tells which keys are changed. Knows nothing of what is read
+//! Owns a connection of a cut's own, over which the server reports which keys are changed. Knows nothing of what is read
 //! over it.
 //!
-//! A server tells of the writes of a turn of its event loop at the end of that turn: behind the replies of that turn,
-//! and before the replies of the next one.
+//! At the end of each turn of its event loop, a server reports the writes of that turn: behind the replies of that
+//! turn, and before the replies of the next one.
 
 use redis::Value;
 
@@ -19,11 +19,11 @@ use crate::stats::recorder::Measured;
 /// How long all writers of the server are held back at most. The server ends the pause by itself then.
 pub(super) const PAUSE_MILLIS: u64 = 500;
 
-/// A connection over which the server tells which keys are changed, if it does so for this user.
+/// A connection over which the server reports which keys are changed, if it does so for this user.
 pub(super) struct TrackingConnection<'r> {
     redis: &'r Redis,
     connection: Connection,
-    /// Whether the server tells of every changed key that begins with the prefix.
+    /// Whether the server reports every changed key that begins with the prefix.
     pub(super) is_told: bool,
     /// Whether the user may hold back all writers.
     pub(super) may_pause: bool,
@@ -32,7 +32,7 @@ pub(super) struct TrackingConnection<'r> {
 }
 
 impl<'r> TrackingConnection<'r> {
-    /// Connects, and asks to be told of all keys that begin with `prefix`.
+    /// Connects, and asks the server to report changed keys that begin with `prefix`.
     pub(super) fn open(redis: &'r Redis, prefix: &str) -> Result<Self, Failure> {
         redis.link.check_open()?;
         let budget = redis.budget();
@@ -50,7 +50,7 @@ impl<'r> TrackingConnection<'r> {
         let prefix = [&self.redis.prefix, prefix.as_bytes()].concat();
         let replies = self.exchange(|writer| {
             writer.command(2, "HELLO").arg(b"3");
-            // With no prefix the server tells of all keys.
+            // With no prefix the server reports all keys.
             let words = if prefix.is_empty() { 4 } else { 6 };
             writer.command(words, "CLIENT").arg(b"TRACKING").arg(b"ON").arg(b"BCAST");
             if !prefix.is_empty() {
@@ -108,12 +108,12 @@ impl<'r> TrackingConnection<'r> {
         })
     }
 
-    /// Waits until the server tells of changed keys.
+    /// Waits until the server reports changed keys.
     pub(super) fn wait(&mut self) -> Result<(), Failure> {
         self.connection.await_invalidation(&self.redis.budget())
     }
 
-    /// Takes what the server has told: lists of keys, or `Nil` for all keys.
+    /// Takes what the server has reported: lists of keys, or `Nil` for all keys.
     pub(super) fn take_told(&mut self) -> Vec<Value> {
         self.connection.take_invalidations()
     }
