@@ -34,6 +34,15 @@ impl FallbackBackend {
         self.route(OnLostReply::Fail, &mut Pair(on_server, locally))
     }
 
+    /// Runs a call that changes keys on the server without a list of them. What the shadow holds of keys is forgotten,
+    /// also what was read during the call: however the call ends, the server may have changed them.
+    pub(super) fn forget_all_around<R>(&self, call: impl FnOnce() -> R) -> R {
+        self.shared.shadow.clear();
+        let outcome = call();
+        self.shared.shadow.clear();
+        outcome
+    }
+
     /// Carries out one mutation, until `end` if it is a part of a longer wait.
     fn apply_until(&self, op: &Op<'_>, end: Option<Instant>) -> Result<Reply> {
         let mut write = EntryWrite::new(&self.shared, op, end);
@@ -161,10 +170,7 @@ impl Backend for FallbackBackend {
     }
 
     fn remove(&self, prefix: &str) -> Result<u64> {
-        let on_server = |redis: &Redis| {
-            self.shared.shadow.clear();
-            redis.remove(prefix).inspect(|_| self.shared.shadow.clear())
-        };
+        let on_server = |redis: &Redis| self.forget_all_around(|| redis.remove(prefix));
         let locally = |outage: &Outage| {
             // Keys of which nothing is known locally might remain.
             if !outage.is_exclusive() || !outage.unknown_is_absent() {

@@ -16,12 +16,9 @@ impl Transfer for FallbackBackend {
 
     fn merge(&self, entries: Vec<WholeEntry>, keep_existing: bool) -> Vec<Result<bool>> {
         let mut written = Vec::with_capacity(entries.len());
-        let forget = || self.shared.shadow.clear();
         let on_server = |redis: &Redis| {
-            forget();
-            let outcome = redis.merge(&entries[written.len()..], keep_existing, &mut written);
-            forget();
-            outcome
+            let rest = &entries[written.len()..];
+            self.forget_all_around(|| redis.merge(rest, keep_existing, &mut written))
         };
         let outcome = self.route(OnLostReply::Fail, &mut Pair(on_server, |_: &_| Err(refused())));
         written.into_iter().map(Ok).chain(outcome.err().map(Err)).collect()
@@ -36,8 +33,7 @@ impl Transfer for FallbackBackend {
         let on_server = |redis: &Redis| {
             // What was read of the entries cannot be read again.
             let entries = entries.take().ok_or_else(|| Error::unavailable("the server cannot be reached"))?;
-            self.shared.shadow.clear();
-            redis.replace(prefix, entries).inspect(|_| self.shared.shadow.clear())
+            self.forget_all_around(|| redis.replace(prefix, entries))
         };
         self.route(OnLostReply::Fail, &mut Pair(on_server, |_: &_| Err(refused())))
     }
